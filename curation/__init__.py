@@ -1,0 +1,58 @@
+"""Tutelage's library: open curated datasets, and the parts that curate them. Imports no Ray.
+
+    import curation as cu
+    snapshot = cu.open("s3://curated/everyday-objects")
+
+Names load when they are first used, so that `import curation` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curation.data import Sample, ShardRef, Source
+    from curation.errors import TutelageError
+    from curation.manifest import diff
+    from curation.recipe import Recipe, load_recipe
+    from curation.snapshot import Snapshot, open
+    from curation.store import StoreOptions
+
+__all__ = [
+    "Recipe",
+    "Sample",
+    "ShardRef",
+    "Snapshot",
+    "Source",
+    "StoreOptions",
+    "TutelageError",
+    "diff",
+    "load_recipe",
+    "open",
+]
+
+_HOMES = {
+    "Recipe": "recipe",
+    "Sample": "data",
+    "ShardRef": "data",
+    "Snapshot": "snapshot",
+    "Source": "data",
+    "StoreOptions": "store",
+    "TutelageError": "errors",
+    "diff": "manifest",
+    "load_recipe": "recipe",
+    "open": "snapshot",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'curation' has no attribute {name!r}")
+    value = getattr(import_module(f"curation.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,57 @@
+"""Captions from names, keywords and what was drawn: varied, plain, and true of the picture.
+
+A third are bare names, as alt texts are, and often one word; the rest are templates picked by the sample's dice. A
+template whose parts are missing (no tags, no category) is not among the choices.
+"""
+
+from __future__ import annotations
+
+from curation.corpora.drawing import Dice, Drawing
+from curation.corpora.pictures import Look
+
+EMOJI = {
+    "en": ("{name} emoji", "an emoji: {name}", "{name}, color emoji", "{name} on {ground}", "OpenMoji {name}"),
+    "ar": ("رمز تعبيري: {name}",),
+    "de": ("Emoji: {name}", "Ein Emoji: {name}"),
+    "es": ("emoji: {name}", "un emoji de {name}"),
+    "fa": ("ایموجی {name}",),
+    "fr": ("émoji : {name}", "un émoji, {name}"),
+    "id": ("emoji {name}",),
+    "it": ("emoji: {name}", "un'emoji: {name}"),
+    "ja": ("{name}の絵文字", "絵文字:{name}"),
+    "ko": ("{name} 이모지",),
+    "pt": ("emoji: {name}", "um emoji de {name}"),
+    "ru": ("эмодзи: {name}", "эмодзи «{name}»"),
+    "tr": ("{name} emojisi",),
+    "zh": ("{name}表情符号", "表情:{name}"),
+}
+ICON = (
+    "{name} icon",
+    "{style} {name} icon",
+    "{style} icon: {name}",
+    "{name} icon, {ink} on {ground}",
+    "{style} {name} icon in {ink}",
+    "{ink} {name} on a {ground} background",
+    "{name}: {tags}",
+    "{tags}, {name}",
+    "icon for {tags}",
+    "{category} icon: {name}",
+    "{name} ({category})",
+    "a simple drawing, {name}, {style}",
+)
+LOGO = ("{name} logo", "logo of {name}", "the {name} logo in {ink}", "{name} logo, {ink} on {ground}", "{name} brand icon",
+        "{name} ({slug})")  # fmt: skip
+BARE = 0.35  # share of captions that are the name and nothing else
+
+
+def caption(drawing: Drawing, look: Look, dice: Dice) -> str:
+    """One line, never empty."""
+    tags = sorted(drawing.keywords, key=lambda tag: dice.roll(f"tag {tag}"))[: dice.pick("tags", (2, 3, 4))]
+    parts = {"name": drawing.name, "style": drawing.style, "ink": look.ink_name, "ground": look.ground_name,
+             "tags": ", ".join(tags), "category": drawing.category.lower(), "slug": drawing.key.partition("-")[2]}  # fmt: skip
+    if dice.roll("bare") < BARE:
+        return drawing.name
+    templates = {"emoji": EMOJI[drawing.language], "icon": ICON, "logo": LOGO}[drawing.kind]
+    fitting = [text for text in templates if all(value or f"{{{part}}}" not in text for part, value in parts.items())]
+    text = dice.pick("template", fitting).format(**parts)
+    return text[0].upper() + text[1:] if dice.roll("capital") < 0.25 else text

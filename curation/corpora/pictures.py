@@ -1,0 +1,86 @@
+"""From a drawing to a PNG or JPEG: colours, size and encoding rolled by its dice, rendered by resvg at the final size.
+
+resvg draws 64 px in ~1.5-2 ms, 128 px in ~4 ms (one core, its own PNG included); JPEG adds 0.3 ms to decode and encode.
+Colour and ground vary within every pack, so that neither tells the packs apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.corpora.drawing import Dice, Drawing
+
+SIZES = {64: 0.40, 72: 0.15, 96: 0.25, 128: 0.15, 160: 0.03, 256: 0.02}  # the shorter side, in pixels
+JPEG_SHARE = 0.4
+QUALITIES = (50, 65, 75, 85, 92, 97)
+INKS = {"red": "#d32f2f", "blue": "#1565c0", "green": "#2e7d32", "purple": "#6a1b9a", "orange": "#e65100", "brown": "#5d4037",
+        "teal": "#00796b", "pink": "#c2185b", "gray": "#616161", "navy": "#1a237e"}  # fmt: skip
+PALE = {"light yellow": "#fff9c4", "light blue": "#e3f2fd", "light green": "#e8f5e9", "light pink": "#fce4ec",
+        "light gray": "#eeeeee", "cream": "#fdf6e3"}  # fmt: skip
+DARK = {"black": "#101010", "dark blue": "#0d1b3e", "dark green": "#0f2e1d", "dark gray": "#333333", "dark red": "#4a0e0e"}
+WHITE, BLACK = "#ffffff", "#000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a drawing is rendered. Names of colours are for captions; an emoji has its own ink and `ink_name` is empty."""
+
+    ink: str
+    ink_name: str
+    ground: str
+    ground_name: str
+    size: int
+    extension: str
+    quality: int  # of a JPEG
+
+
+def look(drawing: Drawing, dice: Dice) -> Look:
+    """Rolled by name: the same drawing looks the same in every build with this seed."""
+    ink_name, ink, ground_name, ground = _colours(drawing, dice)
+    size = dice.pick("size", tuple(SIZES), tuple(SIZES.values()))
+    extension = "jpg" if dice.roll("jpeg") < JPEG_SHARE else "png"
+    return Look(ink, ink_name, ground, ground_name, size, extension, dice.pick("quality", QUALITIES))
+
+
+def render(drawing: Drawing, look: Look) -> tuple[bytes, int, int]:
+    """The encoded picture, its width and height. The shorter side is `look.size`: no picture is wider than 1:4.7."""
+    import resvg_py
+
+    svg = drawing.svg.read_text(encoding="utf-8") if isinstance(drawing.svg, Path) else drawing.svg
+    png = resvg_py.svg_to_bytes(svg.replace("currentColor", look.ink), height=look.size, background=look.ground,
+                                skip_system_fonts=True)  # fmt: skip
+    if look.extension == "png":
+        return png, int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+    return _jpeg(png, look.quality)
+
+
+def _jpeg(png: bytes, quality: int) -> tuple[bytes, int, int]:
+    import cv2
+    import numpy as np
+
+    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return encoded.tobytes(), pixels.shape[1], pixels.shape[0]
+
+
+def _colours(drawing: Drawing, dice: Dice) -> tuple[str, str, str, str]:
+    """Ink and ground, each a name and #rrggbb. Emoji have black outlines, so their grounds are white or pale."""
+    roll = dice.roll("colours")
+    pale = dice.pick("pale", tuple(PALE.items()))
+    dark = dice.pick("dark", tuple(DARK.items()))
+    if drawing.kind == "emoji":
+        return ("", BLACK, "white", WHITE) if roll < 0.7 else ("", BLACK, *pale)
+    if drawing.brand and roll < 0.5:
+        return ("its brand color", drawing.brand, *(dark if _luminance(drawing.brand) > 0.6 else ("white", WHITE)))
+    if roll < 0.65:
+        return "black", BLACK, "white", WHITE
+    if roll < 0.85:
+        return *dice.pick("ink", tuple(INKS.items())), *(("white", WHITE) if roll < 0.75 else pale)
+    return "white", WHITE, *dark
+
+
+def _luminance(colour: str) -> float:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

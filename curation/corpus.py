@@ -1,0 +1,182 @@
+"""From a corpus' patterns to its shards, sorted by key, at one moment.
+
+A pattern is a URL: of one tar, with braces (`{00000..01287}`, `{a,b}`), with `*` and `?`, of a directory (every `.tar`
+below it), or of a snapshot (`URL@7`, `URL@latest`). All patterns of a corpus live in one store; keys are relative to
+the deepest directory they share, so that a corpus that is copied elsewhere keeps its units, uids and scores.
+
+Listings arrive in any order and are sorted by DuckDB on disk: about 100 bytes of spool a shard, constant memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curation.errors import EmptyCorpusError, RecipeError
+from curation.store import Store, StoreOptions, open_store
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)\Z")
+_SNAPSHOT = re.compile(r"(.+)@(\d+|latest)\Z")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Patterns below one root. `listing` is what the plan pins."""
+
+    root: str
+    patterns: tuple[str, ...]  # relative to root; "" is the whole root
+    snapshot: int | None = None
+    options: StoreOptions | None = None
+
+    def store(self) -> Store:
+        return open_store(self.root, self.options)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"root": self.root, "patterns": list(self.patterns), "snapshot": self.snapshot}
+
+    def listing(self, spool: Path) -> Iterator[pa.RecordBatch]:
+        """The shards as sorted Arrow batches of (key, size, etag). Raises `EmptyCorpusError` when there are none."""
+        import duckdb
+
+        path = spool / "listing.duckdb"
+        with duckdb.connect(str(path), config={"memory_limit": "1GB", "temp_directory": str(spool)}) as db:
+            db.execute("CREATE TABLE shards (key VARCHAR, size BIGINT, etag VARCHAR)")
+            for batch in self._unsorted():
+                db.register("incoming", batch)
+                db.execute("INSERT INTO shards SELECT * FROM incoming")
+                db.unregister("incoming")
+            if not db.execute("SELECT 1 FROM shards LIMIT 1").fetchall():
+                where = ", ".join(self.patterns) or "*.tar"
+                raise EmptyCorpusError(
+                    f"no shard matches {where} in {self.root}", fix="check the corpus' URL; shards end in .tar"
+                )
+            yield from db.sql("SELECT DISTINCT * FROM shards ORDER BY key").to_arrow_reader(10_000)
+        path.unlink(missing_ok=True)
+
+    def _unsorted(self) -> Iterator[pa.Table]:
+        """Matching objects in any order, 10,000 at a time."""
+        if self.snapshot is not None:
+            yield self._of_snapshot()
+            return
+        store = self.store()
+        if self.patterns == ("",) and store.exists("LATEST"):
+            fix = f"to curate a curated dataset further, write {self.root}@latest"
+            raise RecipeError(f"{self.root} holds snapshots, not a corpus", fix=fix)
+        wanted = _matcher(self.patterns)
+        rows: list[tuple[str, int, str]] = []
+        for item in store.list(_literal_prefix(self.patterns)):
+            if item.key.endswith(".tar") and wanted(item.key):
+                rows.append((item.key, item.size, item.etag))
+            if len(rows) == 10_000:
+                yield _table(rows)
+                rows = []
+        yield _table(rows)
+
+    def _of_snapshot(self) -> pa.Table:
+        from curation.snapshot import open_snapshot
+
+        store = self.store()
+        heads = [store.head(key) for key in open_snapshot(self.root, self.snapshot, self.options).shard_keys()]
+        return _table([(head.key, head.size, head.etag) for head in heads])
+
+
+def open_corpus(patterns: str | Sequence[str], options: StoreOptions | None = None) -> Corpus:
+    """Find the root that all patterns share. Raises `RecipeError` when they lie in different stores."""
+    urls = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not urls:
+        raise RecipeError("corpus is empty", fix="name at least one URL of shards")
+    if len(urls) == 1 and (match := _SNAPSHOT.match(urls[0])):
+        from curation.ledger import Ledger
+
+        root = _absolute(match[1])
+        number = Ledger(open_store(root, options)).latest() if match[2] == "latest" else int(match[2])
+        return Corpus(root, (), number, options)
+    split = [_split(_absolute(url)) for url in urls]
+    roots = {root for root, _ in split}
+    schemes = {root.split("://")[0] + root.split("://")[1].split("/")[0] for root in roots}
+    if len(schemes) > 1:
+        raise RecipeError("the corpus' patterns lie in different stores", fix="run one recipe for each store")
+    root = _common(sorted(roots))
+    tails = tuple(sorted((r[len(root) :].strip("/") + "/" + tail).lstrip("/") for r, tail in split))
+    return Corpus(root, tails, None, options)
+
+
+def _absolute(url: str) -> str:
+    """A URL as it is; a local path as an absolute file:// URL."""
+    if "://" in url:
+        return url.rstrip("/") if url.count("/") > 2 else url
+    return "file://" + str(Path(url).expanduser().absolute())
+
+
+def _split(url: str) -> tuple[str, str]:
+    """(directory, pattern): everything before the first part that has a wildcard, or the last part of a .tar's URL."""
+    scheme, rest = url.split("://", 1)
+    parts = rest.split("/")
+    literal = 0
+    while literal < len(parts) and not re.search(r"[*?\[{]", parts[literal]) and not parts[literal].endswith(".tar"):
+        literal += 1
+    tail = parts[literal:]
+    return f"{scheme}://" + "/".join(parts[:literal]), "/".join(tail)
+
+
+def _common(roots: Sequence[str]) -> str:
+    parts = [root.split("/") for root in roots]
+    depth = 0
+    while all(len(p) > depth and p[depth] == parts[0][depth] for p in parts):
+        depth += 1
+    return "/".join(parts[0][:depth])
+
+
+def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """A predicate on keys. Braces with digits match by number, so a range of a million is one comparison."""
+    rules = [(re.compile(_regex(pattern)), _ranges(pattern)) for pattern in patterns]
+
+    def matches(key: str) -> bool:
+        found = ((regex.match(key), ranges) for regex, ranges in rules)
+        return any(m and all(lo <= int(m[f"r{i}"]) <= hi for i, (lo, hi) in enumerate(r)) for m, r in found)
+
+    return matches
+
+
+def _ranges(pattern: str) -> list[tuple[int, int]]:
+    found = (_RANGE.match(body) for body in _BRACES.findall(pattern))
+    return [(int(match[1]), int(match[2])) for match in found if match]
+
+
+def _regex(pattern: str) -> str:
+    if not pattern or pattern.endswith("/"):
+        return re.escape(pattern) + ".*"
+    out, ranges = [], 0
+    for i, piece in enumerate(_BRACES.split(pattern)):
+        if i % 2 == 0:
+            out.append(translate(piece).removeprefix("(?s:").removesuffix(")\\Z").replace(".*", "[^/]*"))
+        elif match := _RANGE.match(piece):
+            # zero-padded to the width written, or longer when the number needs it
+            out.append(f"(?P<r{ranges}>\\d{{{len(match[1])},{max(len(match[1]), len(match[2]))}}})")
+            ranges += 1
+        else:
+            out.append("(?:" + "|".join(re.escape(choice) for choice in piece.split(",")) + ")")
+    return "".join(out) + r"\Z"
+
+
+def _literal_prefix(patterns: Sequence[str]) -> str:
+    """The directory below the root in which all matches lie."""
+    if len(patterns) != 1:
+        return ""
+    head = re.split(r"[*?\[{]", patterns[0])[0]
+    return head.rpartition("/")[0]
+
+
+def _table(rows: Sequence[tuple[str, int, str]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    types = (pa.string(), pa.int64(), pa.string())
+    return pa.table(
+        dict(zip(("key", "size", "etag"), (pa.array(c, t) for c, t in zip(columns, types, strict=True)), strict=True))
+    )

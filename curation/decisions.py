@@ -1,0 +1,195 @@
+"""From score tables to decisions: load the columns that the filters need, run the filters, hand out the result.
+
+The engine is DuckDB on a spool file: a sample costs about 60 bytes of local disk plus its filters' columns, and memory
+is bounded by `memory_limit` whatever the corpus' size. Nothing here moves image bytes or runs a model, so asking "what
+if" is as cheap as deciding.
+
+Order of precedence: quarantined (unreadable, or a score that isn't finite); on the drop list; the first filter that
+drops; except that a usable sample on the keep list is kept whatever the filters say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from curation import scores
+from curation.data import ShardRef
+from curation.errors import ConservationError, RecipeError
+from curation.filters import Filter
+from curation.ledger import Ledger
+from curation.parallel import map_ordered
+from curation.scores import Column
+from curation.units import INDEX_SCHEMA
+
+KEPT, FILTERED, QUARANTINED = "kept", "filtered", "quarantined"
+_SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float32(): "FLOAT"}
+
+
+@dataclass(frozen=True)
+class NamedFilter:
+    """A filter under the name by which its reasons are counted."""
+
+    name: str
+    filter: Filter
+
+
+def columns_needed(filters: Sequence[NamedFilter]) -> tuple[list[str], list[str]]:
+    """(index columns, score columns) that the filters read."""
+    names = sorted({name for item in filters for name in item.filter.columns()})
+    return [n for n in names if n in INDEX_SCHEMA.names], [n for n in names if n not in INDEX_SCHEMA.names]
+
+
+class Decisions:
+    """One decision over one plan. Use as a context manager; the spool is deleted on exit."""
+
+    def __init__(self, spool: Path, index: Sequence[str], scores: Sequence[str], *, memory: str = "2GB") -> None:
+        self.index, self.scores = list(index), list(scores)
+        self.path = spool / "decisions.duckdb"
+        self.db = duckdb.connect(str(self.path), config={"memory_limit": memory, "temp_directory": str(spool)})
+        self.db.execute("SET preserve_insertion_order = false")
+        columns = [f"{_quote(n)} {_SQL_TYPES[INDEX_SCHEMA.field(n).type]}" for n in self.index]
+        columns += [f"{_quote(n)} FLOAT" for n in self.scores]
+        fixed = ["id BIGINT", "unit INTEGER", "row INTEGER", "uid VARCHAR", "bad VARCHAR"]
+        self.db.execute(f"CREATE TABLE pool ({', '.join(fixed + columns)})")
+        self.db.execute("CREATE TABLE dropped (id BIGINT, reason VARCHAR)")
+        self.db.execute("CREATE TABLE rescued (id BIGINT)")
+        self.rows = 0
+
+    def __enter__(self) -> Decisions:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self.db.close()
+        self.path.unlink(missing_ok=True)
+
+    def load(self, units: Iterable[tuple[int, pa.Table]]) -> None:
+        """Take in units in plan order: (ordinal, table of row, uid, reason, the needed columns). Batched inserts."""
+        batch: list[pa.Table] = []
+        pending = 0
+        for ordinal, table in units:
+            n = table.num_rows
+            ids = pa.array(np.arange(self.rows, self.rows + n))
+            unit = pa.array(np.full(n, ordinal, np.int32))
+            batch.append(table.append_column("id", ids).append_column("unit", unit))
+            self.rows += n
+            pending += n
+            if pending >= 100_000 or len(batch) >= 1000:
+                self._insert(batch)
+                batch, pending = [], 0
+        if batch:
+            self._insert(batch)
+
+    def _insert(self, tables: Sequence[pa.Table]) -> None:
+        incoming = pa.concat_tables(tables)
+        self.db.register("incoming", incoming)
+        bad = "reason"
+        for name in self.scores:  # NaN and inf are quarantined, never compared
+            bad = f"coalesce({bad}, CASE WHEN {_quote(name)} IS NULL OR NOT isfinite({_quote(name)}) "
+            bad += "THEN 'score_not_finite' END)"
+        columns = ", ".join(_quote(n) for n in [*self.index, *self.scores])
+        extra = f", {columns}" if columns else ""
+        self.db.execute(f"INSERT INTO pool SELECT id, unit, row, uid, {bad}{extra} FROM incoming")
+        self.db.unregister("incoming")
+
+    def decide(
+        self, filters: Sequence[NamedFilter], keep: pa.Array | None = None, drop: pa.Array | None = None
+    ) -> None:
+        """Run the filters in order, with the lists of uids that override them."""
+        repeated = self.db.execute("SELECT uid FROM pool GROUP BY uid HAVING count(*) > 1 LIMIT 1").fetchall()
+        if repeated:
+            raise ConservationError(f"uid {repeated[0][0]} occurs twice in the corpus: a shard is listed twice")
+        self._list("keep_list", keep)
+        self._list("drop_list", drop)
+        both = self.db.execute("SELECT uid FROM keep_list SEMI JOIN drop_list USING (uid) LIMIT 1").fetchall()
+        if both:
+            raise RecipeError(f"uid {both[0][0]} is on the keep list and on the drop list", fix="take it off one of them")
+        self.db.execute(
+            "INSERT INTO dropped SELECT id, 'drop_list' FROM pool SEMI JOIN drop_list USING (uid) WHERE bad IS NULL"
+        )
+        self.db.execute("CREATE VIEW alive AS SELECT * FROM pool ANTI JOIN dropped USING (id) WHERE bad IS NULL")
+        for item in filters:
+            self.db.execute(
+                "CREATE TEMP TABLE leaving AS SELECT id, CASE WHEN detail = '' THEN $name ELSE $name || '.' || detail "
+                f"END AS reason FROM ({item.filter.drops()})",
+                {"name": item.name},
+            )
+            self.db.execute("INSERT INTO dropped SELECT * FROM leaving")
+            self.db.execute("DROP TABLE leaving")
+        self.db.execute(
+            "INSERT INTO rescued SELECT id FROM pool SEMI JOIN keep_list USING (uid) SEMI JOIN dropped USING (id)"
+        )
+
+    def _list(self, name: str, uids: pa.Array | None) -> None:
+        table = pa.table({"uid": pa.array([], pa.string()) if uids is None else uids})
+        self.db.register("incoming", table)
+        self.db.execute(f"CREATE TEMP TABLE {name} AS SELECT DISTINCT uid FROM incoming")
+        self.db.unregister("incoming")
+
+    _FINAL = """
+        SELECT unit, row, CASE WHEN bad IS NOT NULL THEN 'quarantined' WHEN d.id IS NOT NULL AND r.id IS NULL
+               THEN 'filtered' ELSE 'kept' END AS decision,
+               CASE WHEN bad IS NOT NULL THEN bad WHEN r.id IS NULL THEN d.reason END AS reason
+        FROM pool LEFT JOIN dropped d USING (id) LEFT JOIN rescued r USING (id)"""
+
+    def kept_per_unit(self) -> Iterator[tuple[int, int, int]]:
+        """(ordinal, kept, rows) of every unit that has rows, in order."""
+        cursor = self.db.cursor().execute(
+            f"SELECT unit, count(*) FILTER (decision = 'kept'), count(*) FROM ({self._FINAL}) GROUP BY unit ORDER BY unit"
+        )
+        while rows := cursor.fetchmany(1000):
+            yield from rows
+
+    def of_units(self, first: int, last: int) -> pa.Table:
+        """Decisions of units first..last (inclusive): unit, row, decision, reason; sorted."""
+        query = f"{self._FINAL} WHERE unit BETWEEN {first} AND {last} ORDER BY unit, row"
+        return self.db.sql(query).to_arrow_table()
+
+    def totals(self) -> Mapping[str, object]:
+        """seen, kept, filtered {reason: n}, quarantined {reason: n} over everything."""
+        rows = self.db.execute(f"SELECT decision, reason, count(*) FROM ({self._FINAL}) GROUP BY ALL").fetchall()
+        return tally(rows)
+
+
+def tally(rows: Iterable[tuple[str, str | None, int]]) -> dict[str, object]:
+    """Counts as every report shows them, from (decision, reason, n)."""
+    kept, filtered, quarantined = 0, dict[str, int](), dict[str, int]()
+    for decision, reason, n in rows:
+        if decision == KEPT:
+            kept += n
+        else:
+            into = filtered if decision == FILTERED else quarantined
+            into[reason or ""] = into.get(reason or "", 0) + n
+    seen = kept + sum(filtered.values()) + sum(quarantined.values())
+    ordered = (dict(sorted(counts.items())) for counts in (filtered, quarantined))
+    return {"seen": seen, "kept": kept, **dict(zip((FILTERED, QUARANTINED), ordered, strict=True))}
+
+
+def load_units(
+    scored: Ledger, shards: Iterable[ShardRef], columns: Sequence[Column], index: Sequence[str]
+) -> Iterator[tuple[str | None, pa.Table]]:
+    """For every shard in order: the unit's own reason (or None), and row, uid, reason, `index` and the scores.
+
+    `columns` is the index column, then the scalar score columns. Raises `LedgerError` for a unit not scored yet.
+    """
+    names = list(dict.fromkeys(["row", "uid", "reason", *index]))
+
+    def one(shard: ShardRef) -> tuple[str | None, pa.Table]:
+        record = scores.record_of(scored, shard, columns[0])
+        table = scores.load(scored, record, names)
+        for column in columns[1:]:
+            values = scores.read(scored, shard, column, ["value"]).column("value")
+            table = table.append_column(column.name, values)
+        return record["reason"], table
+
+    return map_ordered(one, shards)
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,170 @@
+"""The exception tree, and the reason codes that a sample or a unit can carry.
+
+Every error a user can cause is a `TutelageError`: one line that says what happened and where, and `fix`, which
+says what to do about it. `code` is for machines and `exit_code` is what the `curate` command returns.
+
+Reason codes are not exceptions to a caller of the pipeline: `TarError` and `ImageError` are raised at the point of
+discovery and end as a `quarantined(reason)` in the manifest.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TutelageError(Exception):
+    """Base of everything raised on purpose. `str(error)` is one line; `error.fix` may be empty."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        super().__init__(message)
+        self.fix = fix
+
+    def __reduce__(self) -> tuple[object, ...]:  # keeps `fix` when Ray carries the error to the driver
+        return _rebuild, (type(self), str(self), self.__dict__.copy())
+
+
+def _rebuild(cls: type[TutelageError], message: str, state: dict[str, object]) -> TutelageError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, message)
+    error.__dict__.update(state)
+    return error
+
+
+# --- mistakes of the user -------------------------------------------------------------------------------------
+
+
+class UserError(TutelageError, ValueError):
+    """Something that only the user can put right."""
+
+    code = "user_error"
+    exit_code = 2
+
+
+class RecipeError(UserError):
+    """The recipe does not say something that can be run; the message names line and key."""
+
+    code = "bad_recipe"
+
+
+class UnknownNameError(UserError):
+    """A name that is in none of the tables (scorer, filter, model, corpus); the fix names the nearest one."""
+
+    code = "unknown_name"
+
+
+class EmptyCorpusError(UserError):
+    """No shard matches the corpus' patterns."""
+
+    code = "empty_corpus"
+
+
+class WeightsError(UserError):
+    """Weights that are missing, have another sha256 than the recipe says, or are not safetensors."""
+
+    code = "bad_weights"
+
+
+class NoSnapshotError(UserError):
+    """The URL holds no snapshot, or not the one asked for."""
+
+    code = "no_snapshot"
+
+
+# --- the object store -----------------------------------------------------------------------------------------
+
+
+class StoreError(TutelageError):
+    """The object store could not do what was asked, after the retry budget was spent."""
+
+    code = "store_error"
+    exit_code = 3
+
+
+class NotFoundError(StoreError):
+    """No such object."""
+
+    code = "not_found"
+
+
+class BucketError(StoreError):
+    """The bucket (or the root directory of a local corpus) does not exist."""
+
+    code = "missing_bucket"
+
+
+class AccessError(StoreError):
+    """Credentials are missing, wrong, or do not allow this."""
+
+    code = "access_denied"
+
+
+class ChangedError(StoreError):
+    """The object's etag is no longer the planned one: it was overwritten after the plan was made."""
+
+    code = "object_changed"
+
+
+class UnsafeStoreError(StoreError):
+    """The store ignores create-only puts, so nothing can be committed to it."""
+
+    code = "unsafe_store"
+
+
+# --- the ledger -----------------------------------------------------------------------------------------------
+
+
+class LedgerError(TutelageError):
+    """The ledger's records do not fit together."""
+
+    code = "ledger_error"
+    exit_code = 4
+
+
+class ConservationError(LedgerError):
+    """seen != kept + filtered + quarantined, or a uid occurs twice: no snapshot may be made of it."""
+
+    code = "conservation"
+
+
+class IncompleteError(LedgerError):
+    """Some units could not be finished; run the same command again to go on."""
+
+    code = "incomplete"
+
+
+class VerifyError(LedgerError):
+    """`curate verify` found a difference between the ledger and the bytes."""
+
+    code = "verify_failed"
+
+
+# --- reasons: what is wrong with a shard, a member or an image ------------------------------------------------
+
+
+class ReasonError(TutelageError):
+    """A finding about input data; `reason` is the code under which it is counted."""
+
+    code = "bad_input"
+
+    def __init__(self, reason: str, message: str = "", *, fix: str = "") -> None:
+        super().__init__(message or reason, fix=fix)
+        self.reason = reason
+
+
+class TarError(ReasonError):
+    """The shard is not a complete, well-formed tar; `offset` is where that became clear (bytes)."""
+
+    code = "bad_tar"
+
+    def __init__(self, reason: str, message: str = "", *, offset: int = 0) -> None:
+        super().__init__(reason, message)
+        self.offset = offset
+
+
+class ImageError(ReasonError):
+    """The image cannot, or must not, be decoded."""
+
+    code = "bad_image"

@@ -1,0 +1,44 @@
+"""The room of filters: each looks at columns and names the samples that leave, with a reason.
+
+A filter is a frozen dataclass whose fields are its configuration in the recipe, and a pure function from columns to
+drops: one SQL query over the view `alive` (the samples that no earlier filter dropped). DuckDB runs it out of core, so
+nothing here ever holds a row a Python object. To add a filter: write a file beside these and name it in `FILTERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from curation.filters.caption import Caption
+from curation.filters.exact_duplicates import ExactDuplicates
+from curation.filters.image_size import ImageSize
+from curation.filters.threshold import Threshold
+from curation.filters.top_fraction import TopFraction
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """What the decision engine needs of a filter."""
+
+    def columns(self) -> Sequence[str]:
+        """The columns it reads: names of the index (see `units.INDEX_SCHEMA`) or of the recipe's scores."""
+        ...
+
+    def drops(self) -> str:
+        """SQL that selects `id, detail` of the rows to drop from `alive(id, uid, <columns>)`.
+
+        `id` counts the samples in source order. The reason in the manifest is `<filter's name>.<detail>`, or the
+        name alone where detail is empty.
+        """
+        ...
+
+
+#: name in the recipe -> dataclass. The recipe's schema, the help and the contract test come from this table.
+FILTERS: dict[str, type[Filter]] = {
+    "caption": Caption,
+    "exact_duplicates": ExactDuplicates,
+    "image_size": ImageSize,
+    "threshold": Threshold,
+    "top_fraction": TopFraction,
+}

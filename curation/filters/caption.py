@@ -1,0 +1,52 @@
+"""Captions that say too little, too much, or the same word again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# A word is a run without spaces; in scripts that write without spaces, every character is one.
+_WORDS = (
+    r"regexp_extract_all(lower(caption), '[\p{Han}\p{Hiragana}\p{Katakana}]|[^\s\p{Han}\p{Hiragana}\p{Katakana}]+')"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """Length, word count and repetition of the caption; a limit that is not given does not apply.
+
+    Repetition is 1 - (different words / words): 0 for "a red apple", 0.67 for "sale sale sale".
+    Source: basic filtering of DataComp (2304.14108, appendix N) and the repetition rule of Gopher (2112.11446, A.1).
+    """
+
+    min_words: int = 1
+    max_words: int | None = None
+    min_chars: int = 0
+    max_chars: int | None = None
+    max_repetition: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_repetition is not None and not 0 <= self.max_repetition <= 1:
+            raise ValueError("max_repetition is a share between 0 and 1")
+
+    def columns(self) -> Sequence[str]:
+        return ("caption",)
+
+    def drops(self) -> str:
+        rules = [
+            (f"words < {self.min_words}", "too_few_words"),
+            (f"words > {self.max_words}", "too_many_words") if self.max_words is not None else None,
+            (f"length(trim(caption)) < {self.min_chars}", "too_short"),
+            (f"length(trim(caption)) > {self.max_chars}", "too_long") if self.max_chars is not None else None,
+            (f"words > 0 AND 1 - different / words > {self.max_repetition!r}", "repetitive")
+            if self.max_repetition is not None
+            else None,
+        ]
+        cases = " ".join(f"WHEN {rule[0]} THEN '{rule[1]}'" for rule in rules if rule)
+        return f"""
+            SELECT id, detail FROM (
+                SELECT id, CASE {cases} END AS detail FROM (
+                    SELECT id, caption, len(w) AS words, list_unique(w) AS different
+                    FROM (SELECT id, caption, {_WORDS} AS w FROM alive)
+                )
+            ) WHERE detail IS NOT NULL"""

@@ -1,0 +1,34 @@
+"""Images that are too small to learn from, or too long and thin to crop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSize:
+    """Shorter side in pixels, and aspect ratio (longer side / shorter side).
+
+    Source: DataComp's basic filtering (2304.14108, appendix N) uses min_side 200 and max_aspect 3.
+    """
+
+    min_side: int = 1
+    max_aspect: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_aspect is not None and self.max_aspect < 1:
+            raise ValueError("max_aspect is longer side / shorter side, so at least 1")
+
+    def columns(self) -> Sequence[str]:
+        return ("width", "height")
+
+    def drops(self) -> str:
+        aspect = ""
+        if self.max_aspect is not None:
+            aspect = f"WHEN greatest(width, height) > {self.max_aspect!r} * least(width, height) THEN 'max_aspect'"
+        return f"""
+            SELECT id, detail FROM (
+                SELECT id, CASE WHEN least(width, height) < {self.min_side} THEN 'min_side' {aspect} END AS detail
+                FROM alive
+            ) WHERE detail IS NOT NULL"""

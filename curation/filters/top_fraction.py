@@ -1,0 +1,42 @@
+"""The best-scoring share of the samples: the rule behind most published image-text corpora."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopFraction:
+    """Keep exactly round(fraction * n) of the n samples that reach this filter, those with the highest score.
+
+    Ties at the cut are broken by uid (smaller stays), halves round up, and the product is exact: 0.29 of 100 is 29.
+    Source: DataComp (2304.14108), section 3.3. Cost: one sort of the score column alone, out of core.
+    """
+
+    score: str
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError("fraction is a share above 0 and up to 1")
+
+    def columns(self) -> Sequence[str]:
+        return (self.score,)
+
+    def drops(self) -> str:
+        share = Fraction(str(self.fraction))
+        p, q = share.numerator, share.denominator
+        score = f'"{self.score}"'
+        return f"""
+            WITH sized AS (SELECT (2 * {p}::HUGEINT * count(*) + {q}) // (2 * {q}) AS k FROM alive),
+            cut AS (
+                SELECT {score} AS v FROM alive ORDER BY {score} DESC
+                LIMIT 1 OFFSET (SELECT greatest(k - 1, 0)::BIGINT FROM sized)
+            ),
+            above AS (SELECT count(*) AS c FROM alive, cut WHERE {score} > v),
+            ties AS (SELECT id, row_number() OVER (ORDER BY uid) AS place FROM alive, cut WHERE {score} = v)
+            SELECT id, '{self.score}' AS detail FROM alive, cut WHERE {score} < v
+            UNION ALL
+            SELECT id, '{self.score}' AS detail FROM ties, above, sized WHERE place > k - c"""

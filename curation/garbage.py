@@ -1,0 +1,82 @@
+"""Find and sweep data objects that nothing names: what killed workers left, or workers that came second.
+
+Marking reads every commit record and snapshot (one small GET each, 32 at a time) into an on-disk set; sweeping lists
+`data/` and deletes what is neither marked nor young. Deleting is safe only because an object is named within minutes of
+being put: `older_than` has to be longer than the slowest worker takes from its data put to its record.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from curation.errors import UserError
+from curation.ledger import Ledger
+from curation.parallel import map_ordered
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A data object that no record names."""
+
+    url: str
+    bytes: int
+
+
+def parse_duration(text: str) -> float:
+    """`90s`, `10m`, `24h`, `7d` as seconds. Raises `UserError`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if not match:
+        raise UserError(f"{text!r} is not a length of time", fix="write for example 90s, 10m, 24h or 7d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def sweep(ledger: Ledger, *, older_than: float, delete: bool) -> list[Garbage]:
+    """The unnamed data objects that are older than `older_than` seconds; deletes them when told to."""
+    newest_allowed = time.time() - older_than
+    swept = []
+    with duckdb.connect() as db:
+        db.execute("CREATE TABLE named (key VARCHAR)")
+        for keys in _named(ledger):
+            if keys:
+                db.register("incoming", pa.table({"key": pa.array(keys)}))
+                db.execute("INSERT INTO named SELECT key FROM incoming")
+        candidates = (item for item in ledger.store.list("data") if item.modified <= newest_allowed)
+        for item in candidates:
+            if not db.execute("SELECT 1 FROM named WHERE key = ? LIMIT 1", [item.key]).fetchall():
+                if delete:
+                    ledger.store.delete(item.key)
+                swept.append(Garbage(ledger.store.location(item.key), item.size))
+    return swept
+
+
+def _named(ledger: Ledger) -> Iterator[list[str]]:
+    """The data keys that each record or snapshot names."""
+
+    def read(key: str) -> list[str]:
+        return list(_data_keys(json.loads(ledger.store.get(key))))
+
+    for folder in ("units", "snapshots"):
+        yield from map_ordered(read, (item.key for item in ledger.store.list(folder)))
+
+
+def _data_keys(value: Any) -> Iterator[str]:
+    """Every `"key": "data/..."` anywhere in a document."""
+    if isinstance(value, dict):
+        key = value.get("key")
+        if isinstance(key, str) and key.startswith("data/"):
+            yield key
+        for inner in value.values():
+            yield from _data_keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _data_keys(inner)

@@ -1,0 +1,275 @@
+"""The ledger: plans, commit records and snapshots on an object store, written once and never changed.
+
+    <root>/plans/<plan_id>.json, <root>/plans/pages/<sha256>.parquet
+    <root>/units/<unit_id>.json            the commit record of one unit of work
+    <root>/data/<unit_id>-<sha>.<suffix>   content-addressed; what no record names is garbage
+    <root>/snapshots/<000042>.json         numbered densely from 1
+    <root>/LATEST                          a hint; a wrong one costs reads, never correctness
+
+The protocol of a worker: `find` the record; do the work; `put_data`; `commit` with a create-only put. The first record
+wins and everybody uses what it names, so two drivers on one root are safe and at worst do double work. Nothing here
+lists, renames, locks or looks at a clock.
+
+Cost: one small GET to find a unit done; one data PUT and one create-only PUT to commit it. A plan of 1 million shards
+is 100 pages; a page of 10,000 shards is about 1 MB and is all that is ever in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import file_digest, sha256
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.data import ShardRef
+from curation.errors import ConservationError, LedgerError, NoSnapshotError, NotFoundError
+from curation.store import Store
+
+PAGE_UNITS = 10_000
+_PAGE_SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
+
+Record = dict[str, Any]
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted keys and no spaces: equal values have equal bytes, so hashes of them are names."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(value: object) -> str:
+    """sha256 of the canonical JSON of `value`, 64 hexadecimal characters."""
+    return sha256(canonical(value)).hexdigest()
+
+
+def unit_id(shard: ShardRef, fingerprint: str, *, start: int = 0, stop: int | None = None) -> str:
+    """The name of "these bytes of this shard, treated in this way": sha256(key, etag, range, fingerprint)."""
+    return digest([shard.key, shard.etag, start, shard.size if stop is None else stop, fingerprint])
+
+
+@dataclass(frozen=True)
+class DataObject:
+    """A content-addressed object that a record names. `key` is relative to the ledger's root."""
+
+    key: str
+    sha256: str
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"key": self.key, "sha256": self.sha256, "bytes": self.bytes}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sorted shards, in pages, with what is to be done to them. Equal content has an equal id."""
+
+    store: Store
+    id: str
+    document: Mapping[str, Any]
+
+    @property
+    def units(self) -> int:
+        return int(self.document["units"])
+
+    @property
+    def bytes(self) -> int:
+        return int(self.document["bytes"])
+
+    @property
+    def pages(self) -> Sequence[Mapping[str, Any]]:
+        return self.document["pages"]  # type: ignore[no-any-return]
+
+    def page(self, index: int) -> list[ShardRef]:
+        """The shards of one page, at most `PAGE_UNITS`."""
+        table = pq.read_table(pa.BufferReader(self.store.get(self.pages[index]["key"])))
+        columns = (table.column(name).to_pylist() for name in ("key", "size", "etag"))
+        return [ShardRef(*row) for row in zip(*columns, strict=True)]
+
+    def shards(self) -> Iterator[ShardRef]:
+        """All shards in order, a page in memory at a time."""
+        for index in range(len(self.pages)):
+            yield from self.page(index)
+
+
+class Ledger:
+    """Plans, records and snapshots below one URL. Cheap to make and to pickle: it holds nothing but the store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    # --- plans ------------------------------------------------------------------------------------------------
+
+    def plan(self, batches: Iterable[pa.RecordBatch], context: Mapping[str, Any], *, write: bool = True) -> Plan:
+        """Make the plan for shards that arrive sorted by key, as Arrow batches of (key, size, etag).
+
+        Pages are content-addressed, so planning an unchanged corpus again puts nothing new. `context` (the corpus
+        and the fingerprints) becomes part of the id. With `write=False` nothing is put: a dry run.
+        """
+        pages, units, total = [], 0, 0
+        for table in _repage(batches):
+            data = _parquet(table)
+            sha = sha256(data).hexdigest()
+            key = f"plans/pages/{sha}.parquet"
+            if write and not self.store.exists(key):
+                self.store.put(key, data)
+            pages.append({"key": key, "sha256": sha, "units": table.num_rows})
+            units += table.num_rows
+            total += sum(table.column("size").to_pylist())
+        document = {**context, "pages": pages, "units": units, "bytes": total}
+        plan = Plan(self.store, digest(document), document)
+        if write:
+            self._create(f"plans/{plan.id}.json", document)
+        return plan
+
+    def open_plan(self, plan_id: str) -> Plan:
+        """The plan with this id. Raises `LedgerError` when the ledger doesn't hold it."""
+        try:
+            return Plan(self.store, plan_id, json.loads(self.store.get(f"plans/{plan_id}.json")))
+        except NotFoundError:
+            raise LedgerError(f"plan {plan_id[:12]} is not in {self.store.url}", fix="plan again: curate run") from None
+
+    # --- units ------------------------------------------------------------------------------------------------
+
+    def find(self, unit: str) -> Record | None:
+        """The commit record of this unit, or None while nobody has finished it."""
+        try:
+            return json.loads(self.store.get(f"units/{unit}.json"))  # type: ignore[no-any-return]
+        except NotFoundError:
+            return None
+
+    def put_data(self, unit: str, data: bytes, suffix: str) -> DataObject:
+        """Put a data object under its content's name. An equal one is already there after a repeated attempt."""
+        sha = sha256(data).hexdigest()
+        item = DataObject(f"data/{unit}-{sha[:16]}.{suffix}", sha, len(data))
+        self.store.put(item.key, data)
+        return self._checked(item)
+
+    def put_data_file(self, unit: str, path: Path, suffix: str) -> DataObject:
+        """Like `put_data`, from a file that need not fit in memory."""
+        with path.open("rb") as file:
+            sha = file_digest(file, "sha256").hexdigest()
+        item = DataObject(f"data/{unit}-{sha[:16]}.{suffix}", sha, path.stat().st_size)
+        self.store.put_file(item.key, path)
+        return self._checked(item)
+
+    def _checked(self, item: DataObject) -> DataObject:
+        """A record must never name an object that isn't there whole."""
+        size = self.store.head(item.key).size
+        if size != item.bytes:
+            raise LedgerError(f"{item.key} has {size} bytes in {self.store.url}, not the {item.bytes} that were put")
+        return item
+
+    def commit(self, unit: str, record: Record) -> Record:
+        """Create the record of a unit; returns the record that holds, which is an earlier one if we came second."""
+        check_conservation(record)
+        if self._create(f"units/{unit}.json", record):
+            return record
+        earlier = self.find(unit)
+        if earlier is None:
+            raise LedgerError(f"record of unit {unit[:12]} vanished from {self.store.url} (was it deleted by hand?)")
+        return earlier
+
+    # --- snapshots --------------------------------------------------------------------------------------------
+
+    def latest(self) -> int:
+        """The newest snapshot's number, 0 when there is none: from the hint forward until one is missing."""
+        number = self._hint
+        while number and not self._has_snapshot(number):
+            number //= 2  # a hint that lies (or was restored from elsewhere) only costs reads
+        for number in count(number):
+            if not self._has_snapshot(number + 1):
+                return number
+        raise AssertionError
+
+    def snapshot(self, number: int | None = None) -> Record:
+        """The document of snapshot `number`, or of the latest. Raises `NoSnapshotError`."""
+        wanted = self.latest() if number is None else number
+        try:
+            return json.loads(self.store.get(_snapshot_key(wanted)))  # type: ignore[no-any-return]
+        except NotFoundError:
+            fix = "curate run makes one" if wanted == 0 else f"the latest is @{self.latest()}"
+            name = "no snapshot" if wanted == 0 else f"no snapshot @{wanted}"
+            raise NoSnapshotError(f"{name} in {self.store.url}", fix=fix) from None
+
+    def create_snapshot(self, document: Record) -> Record:
+        """Append a snapshot. When another driver was first, the number and the parent move on (rebase).
+
+        The caller has checked that every unit's counts balance and that uids are unique.
+        """
+        check_conservation(document["samples"])
+        while True:
+            parent = self.latest()
+            snapshot = {**document, "snapshot": parent + 1, "parent": parent or None}
+            if parent and _same_content(self.snapshot(parent), snapshot):
+                return self.snapshot(parent)  # the other driver ran the same recipe: its snapshot is ours
+            if self._create(_snapshot_key(parent + 1), snapshot):
+                self.store.put("LATEST", str(parent + 1).encode())
+                return snapshot
+
+    # --- details ----------------------------------------------------------------------------------------------
+
+    def _create(self, key: str, document: Mapping[str, Any]) -> bool:
+        return self.store.create(key, canonical(document))
+
+    def _has_snapshot(self, number: int) -> bool:
+        return self.store.exists(_snapshot_key(number))
+
+    @property
+    def _hint(self) -> int:
+        try:
+            text = self.store.get("LATEST")
+        except NotFoundError:
+            return 0
+        return int(text) if text.isdigit() and len(text) < 10 else 0
+
+
+def check_conservation(counts: Mapping[str, Any]) -> None:
+    """Raise `ConservationError` unless seen = kept + sum(filtered) + sum(quarantined).
+
+    A record without decisions (a score table) has only seen and quarantined: kept and filtered are absent.
+    """
+    if "kept" not in counts:
+        return
+    kept, filtered, quarantined = counts["kept"], counts["filtered"], counts["quarantined"]
+    total = kept + sum(filtered.values()) + sum(quarantined.values())
+    if counts["seen"] != total:
+        where = counts.get("key") or counts.get("kind") or "the snapshot"
+        raise ConservationError(
+            f"counts of {where} do not add up: seen {counts['seen']} != kept {kept} + filtered {sum(filtered.values())}"
+            f" + quarantined {sum(quarantined.values())}"
+        )
+
+
+def _same_content(left: Record, right: Record) -> bool:
+    return {**left, "snapshot": 0, "parent": 0} == {**right, "snapshot": 0, "parent": 0}
+
+
+def _snapshot_key(number: int) -> str:
+    return f"snapshots/{number:06d}.json"
+
+
+def _repage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Regroup batches into tables of exactly `PAGE_UNITS` rows (the last one shorter)."""
+    pending: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        pending.append(batch)
+        rows += batch.num_rows
+        while rows >= PAGE_UNITS:
+            table = pa.Table.from_batches(pending).cast(_PAGE_SCHEMA)
+            yield table.slice(0, PAGE_UNITS).combine_chunks()
+            pending = table.slice(PAGE_UNITS).to_batches()
+            rows -= PAGE_UNITS
+    if rows:
+        yield pa.Table.from_batches(pending).cast(_PAGE_SCHEMA).combine_chunks()
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())

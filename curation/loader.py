@@ -1,0 +1,252 @@
+"""Shards to decoded samples for training: split over ranks and workers, shuffled, nothing lost or repeated.
+
+Where the number of samples of every shard is known (a snapshot says), ranks and workers take equal ranges of the
+epoch's order, cut inside shards where needed: shares differ by one sample at the most, and a worker reads at most two
+shards that it uses in part. Where it isn't known (a bare corpus), whole shards are dealt out in turn.
+
+Cost per sample, one core: header scan 8 us, PNG of 64 px 120 us, photograph to 224 px 2 ms. Memory a worker: one block of
+a shard and `shuffle` encoded images.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from tempfile import TemporaryDirectory
+from typing import Literal, NamedTuple
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from curation import images, tar, units
+from curation.data import ShardRef, uid
+from curation.errors import ChangedError, ImageError, TarError, UserError
+from curation.images import DecodeLimits, Mode, Pixels
+from curation.store import Store, StoreOptions, open_store
+from curation.tar import TarSample
+
+Part = Literal["all", "train", "held_out"]
+
+REASONS = (*tar.REASONS, *images.REASONS, *units.REASONS, "other")
+_COUNTED_WORKERS = 64  # rows of the shared counters; workers beyond it share rows
+
+
+class Shard(NamedTuple):
+    """One tar of a store. `samples`: how many it holds, None if nobody has counted; an empty etag is not checked."""
+
+    store: Store
+    ref: ShardRef
+    samples: int | None
+
+
+class Example(NamedTuple):
+    """A decoded sample. A tuple of arrays and strings, so that torch's `default_collate` makes batches of it."""
+
+    pixels: Pixels  # uint8 [size, size, 3] RGB
+    caption: str
+    uid: str
+    label: str  # the metadata's field that the stream was asked for, or ""
+
+
+@dataclass
+class _Drawn:
+    """A sample that was read and not decoded yet: what the shuffle buffer holds."""
+
+    image: bytes
+    caption: str
+    uid: str
+    label: str
+
+
+class SampleStream(IterableDataset[Example]):
+    """Samples of `shards` as `Example`s, one epoch an iteration. Call `set_epoch` before each for another order.
+
+    `shuffle` is the size of the shuffle buffer; 0 reads shards and samples in their order. `part` holds out the share
+    `holdout` of groups (see `group_of`). Samples that can't be used are skipped and counted in `skipped`, by reason,
+    also when DataLoader workers do the reading. `rank` and `world` default to torch.distributed's, if it runs.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        *,
+        size: int,
+        mode: Mode = "shortest",
+        shuffle: int = 1000,
+        seed: int = 0,
+        rank: int | None = None,
+        world: int | None = None,
+        part: Part = "all",
+        holdout: float = 0.0,
+        label: str = "name",
+        limits: DecodeLimits | None = None,
+    ) -> None:
+        if (rank is None) != (world is None):
+            raise UserError("rank and world go together", fix="give both, or neither to ask torch.distributed")
+        self.shards = list(shards)
+        self.size, self.mode, self.limits = size, mode, limits or DecodeLimits()
+        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        self.rank, self.world = rank, world
+        self.part, self.holdout, self.label = part, holdout, label
+        # Shared memory, because DataLoader's workers are processes and what they skip must be known here.
+        self._skipped = torch.zeros(_COUNTED_WORKERS, len(REASONS), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another epoch, another order. With persistent DataLoader workers, make a new DataLoader after it."""
+        self.epoch = epoch
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples all shards hold, before any is skipped or held out; None if some were never counted."""
+        counts = [shard.samples for shard in self.shards]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """Samples (and, under a `tar_` reason, at least as many as were lost) skipped so far, over all workers."""
+        totals = self._skipped.sum(0).tolist()
+        return Counter({reason: total for reason, total in zip(REASONS, totals, strict=True) if total})
+
+    def __iter__(self) -> Iterator[Example]:
+        worker = get_worker_info()
+        rank, world = self._place()
+        workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
+        count = self._counter(number)
+        for drawn in self._shuffled(self._share(rank * workers + number, world * workers, count)):
+            try:
+                pixels = images.decode(drawn.image, self.limits, self.size, self.mode)
+            except ImageError as error:
+                count(error.reason, 1)
+                continue
+            yield Example(pixels, drawn.caption, drawn.uid, drawn.label)
+
+    def plan(self, share: int, shares: int) -> list[tuple[Shard, int, int | None]]:
+        """What share `share` of `shares` reads in this epoch: (shard, first sample, end or None for all)."""
+        order = list(self.shards)
+        if self.shuffle:
+            random.Random(f"{self.seed} {self.epoch}").shuffle(order)
+        total = self.samples
+        if total is None:
+            return [(shard, 0, None) for shard in order[share::shares]]
+        first, last = total * share // shares, total * (share + 1) // shares
+        ranges, at = [], 0
+        for shard in order:
+            assert shard.samples is not None
+            low, high = max(first - at, 0), min(last - at, shard.samples)
+            if low < high:
+                ranges.append((shard, low, high))
+            at += shard.samples
+        return ranges
+
+    def _place(self) -> tuple[int, int]:
+        if self.rank is not None and self.world is not None:
+            return self.rank, self.world
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def _counter(self, worker: int) -> Callable[[str, int], None]:
+        row = self._skipped[worker % _COUNTED_WORKERS]
+
+        def count(reason: str, samples: int) -> None:
+            row[REASONS.index(reason if reason in REASONS else "other")] += samples
+
+        return count
+
+    def _shuffled(self, drawn: Iterator[_Drawn]) -> Iterator[_Drawn]:
+        """A buffer from which a random element leaves for each that enters. Seeded by the epoch alone."""
+        if self.shuffle <= 1:
+            yield from drawn
+            return
+        generator = random.Random(f"{self.seed} {self.epoch} buffer")
+        buffer: list[_Drawn] = []
+        for item in drawn:
+            if len(buffer) < self.shuffle:
+                buffer.append(item)
+                continue
+            index = generator.randrange(self.shuffle)
+            buffer[index], item = item, buffer[index]
+            yield item
+        generator.shuffle(buffer)
+        yield from buffer
+
+    def _share(self, share: int, shares: int, count: Callable[[str, int], None]) -> Iterator[_Drawn]:
+        for shard, first, end in self.plan(share, shares):
+            for sample in self._read(shard, first, end, count):
+                drawn = self._draw(shard.ref, sample, count)
+                if drawn is not None:
+                    yield drawn
+
+    def _read(self, shard: Shard, first: int, end: int | None, count: Callable[[str, int], None]) -> Iterator[TarSample]:
+        """Samples `[first, end)` of one shard. A shard that holds another number than it should is an error."""
+        key, size, etag = shard.ref
+        seen = 0
+        try:
+            for seen, sample in enumerate(tar.read_samples(shard.store.blocks(key, size, etag or None), size), 1):
+                if end is not None and seen > end and end < (shard.samples or 0):
+                    return  # the rest is somebody else's; the last range of a shard reads on, to see that it ends
+                if first < seen and (end is None or seen <= end):
+                    yield sample
+        except TarError as error:
+            lost = (end or 0) - max(seen, first)
+            count(error.reason, max(lost, 1))
+            return
+        if shard.samples is not None and seen != shard.samples:
+            where = shard.store.location(key)
+            raise ChangedError(f"{where} holds {seen} samples, not {shard.samples} as its snapshot says")
+
+    def _draw(self, ref: ShardRef, sample: TarSample, count: Callable[[str, int], None]) -> _Drawn | None:
+        if sample.reason is not None:
+            count(sample.reason, 1)
+            return None
+        try:
+            image, caption = units.parse(sample)
+            metadata = next((units.metadata(part.data) for part in sample.parts if part.extension == "json"), {})
+        except ImageError as error:
+            count(error.reason, 1)
+            return None
+        curated = metadata.get("tutelage")
+        name = str(curated["uid"]) if isinstance(curated, dict) and "uid" in curated else ""
+        name = name or uid(ref.key, ref.etag, sample.start)
+        if self.part != "all":
+            group = group_of(str(metadata.get("name") or ""), name)
+            if is_held_out(group, self.holdout) != (self.part == "held_out"):
+                return None
+        return _Drawn(image, caption, name, str(metadata.get(self.label) or ""))
+
+
+def group_of(name: str, uid: str) -> str:
+    """What is held out together: all samples of one `name` (case and punctuation aside), else the sample alone.
+
+    The same picture returns in several weights and packs under one name; a split by sample would leak it.
+    """
+    return " ".join("".join(c if c.isalnum() else " " for c in name.casefold()).split()) or uid
+
+
+def is_held_out(group: str, share: float) -> bool:
+    """Whether `group` belongs to the held-out `share`: by its hash, so the same for every corpus, run and machine."""
+    return int.from_bytes(sha256(group.encode()).digest()[:8], "big") < share * 2**64
+
+
+def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
+    """The shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`)."""
+    from curation.corpus import open_corpus
+
+    if "*" not in url and "{" not in url and not url.endswith(".tar") and open_store(url, options).exists("LATEST"):
+        url = f"{url.rstrip('/')}@latest"
+    corpus = open_corpus(url, options)
+    if corpus.snapshot is not None:
+        from curation.snapshot import open_snapshot
+
+        snapshot = open_snapshot(corpus.root, corpus.snapshot, options)
+        rows = snapshot.shards.to_pylist()
+        return [Shard(snapshot.store, ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
+    store = corpus.store()
+    with TemporaryDirectory() as spool:
+        from pathlib import Path
+
+        rows = [row for batch in corpus.listing(Path(spool)) for row in batch.to_pylist()]
+    return [Shard(store, ShardRef(row["key"], row["size"], row["etag"]), None) for row in rows]

@@ -1,0 +1,90 @@
+"""The manifest: one Parquet row a sample, kept or not, and the reason; and the algebra over two of them.
+
+A manifest comes in parts, one a write unit, in source order. `weight` is 1 for a kept sample and 0 otherwise.
+`output_shard` (relative to the dataset's root) and `output_offset` say where a kept sample's first header stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import unified_diff
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+import yaml
+
+if TYPE_CHECKING:
+    from curation.snapshot import Snapshot
+
+BASE_FIELDS = [
+    ("uid", pa.string()),
+    ("key", pa.string()),
+    ("decision", pa.string()),
+    ("reason", pa.string()),
+    ("weight", pa.float32()),
+    ("source_key", pa.string()),
+    ("source_etag", pa.string()),
+    ("source_offset", pa.int64()),
+    ("source_length", pa.int64()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("content_hash", pa.string()),
+    ("output_shard", pa.string()),
+    ("output_offset", pa.int64()),
+]
+
+
+def schema(scores: Sequence[str]) -> pa.Schema:
+    """The manifest's columns; one float32 column a scalar score, under its name in the recipe."""
+    return pa.schema([*BASE_FIELDS, *((name, pa.float32()) for name in scores)])
+
+
+def diff(left: Snapshot, right: Snapshot) -> dict[str, Any]:
+    """What changed from `left` to `right`: samples by uid, input shards by key and etag, and the recipe's lines.
+
+    Hash joins of a few columns in DuckDB, out of core; only counts, and the keys of shards that differ, reach Python.
+    """
+    with duckdb.connect() as db:
+        for name, snapshot in (("a", left), ("b", right)):
+            db.register(f"{name}_rows", snapshot.reader(["uid", "decision", "reason", "source_key", "source_etag"]))
+            db.execute(f"CREATE TABLE {name} AS SELECT * REPLACE (coalesce(reason, '') AS reason) FROM {name}_rows")
+            db.unregister(f"{name}_rows")
+        rows = db.execute(
+            """SELECT coalesce(a.decision, 'absent'), coalesce(b.decision, 'absent'),
+                      coalesce(a.reason, ''), coalesce(b.reason, ''), count(*)
+               FROM a FULL JOIN b USING (uid) GROUP BY ALL ORDER BY ALL"""
+        ).fetchall()
+        shards = _shards(db)
+    changed = [row for row in rows if row[0] != row[1] or row[2] != row[3]]
+    return {
+        "from": left.number,
+        "to": right.number,
+        "kept_in_both": sum(r[4] for r in rows if r[0] == r[1] == "kept"),
+        "entered": sum(r[4] for r in changed if r[0] != "kept" and r[1] == "kept"),
+        "left": sum(r[4] for r in changed if r[0] == "kept" and r[1] != "kept"),
+        "changes": [{"was": _state(r[0], r[2]), "is": _state(r[1], r[3]), "samples": r[4]} for r in changed],
+        "shards": shards,
+        "recipe": _lines(left.document["recipe"], right.document["recipe"]),
+    }
+
+
+def _shards(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    """Keys of input shards added, changed (another etag) and removed. Shards without a single sample don't show."""
+    rows = db.execute(
+        """SELECT CASE WHEN a.key IS NULL THEN 'added' WHEN b.key IS NULL THEN 'removed' ELSE 'changed' END, key
+           FROM (SELECT DISTINCT source_key AS key, source_etag AS etag FROM a) a
+           FULL JOIN (SELECT DISTINCT source_key AS key, source_etag AS etag FROM b) b USING (key)
+           WHERE a.etag IS DISTINCT FROM b.etag ORDER BY ALL"""
+    ).fetchall()
+    return {name: [key for what, key in rows if what == name] for name in ("added", "changed", "removed")}
+
+
+def _lines(left: Any, right: Any) -> list[str]:
+    """The changed lines of two recipes, `-` before and `+` after."""
+    before, after = (yaml.safe_dump(value, sort_keys=False).splitlines() for value in (left, right))
+    return [line for line in unified_diff(before, after, lineterm="", n=0) if not line.startswith(("---", "+++", "@@"))]
+
+
+def _state(decision: str, reason: str) -> str:
+    return f"{decision}({reason})" if reason else decision

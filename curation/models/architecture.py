@@ -1,0 +1,149 @@
+"""Architectures by name: configurations, preprocessing and cost, all without loading any weights.
+
+Names and configurations come from JSON files alone (a millisecond). `preprocess_for` of a foreign name reads
+open_clip's registry of pretrained tags, which imports torch (2 s, once). `cost` builds the model on the meta device.
+"""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from curation.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from curation.images import Preprocess
+
+MODELS = {
+    "proxy-mu": "2 layers, 64 wide: a learner for demos and tests, a scorer that costs next to nothing",
+    "proxy-ti": "4 layers, 128 wide: the scorer to begin with; trains on two CPU cores in a minute or two",
+    "proxy-s": "6 layers, 256 wide: a reference model; trains on a CPU in tens of minutes, on a GPU in two",
+}
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Cost(NamedTuple):
+    """What one sample costs: parameters, and FLOPs (2 a multiply-add) of one forward pass of each tower."""
+
+    parameters: int
+    image_flops: int
+    text_flops: int
+
+
+def config_path(model: str) -> Path:
+    """The JSON file with `model`'s configuration; raises `UnknownNameError` that names the nearest model."""
+    path = _config_files().get(model)
+    if path is None:
+        raise _unknown(model)
+    return path
+
+
+def model_config(model: str) -> dict[str, Any]:
+    """`model`'s configuration in open_clip's format."""
+    config: dict[str, Any] = json.loads(config_path(model).read_text(encoding="utf-8"))
+    return config
+
+
+def model_names() -> list[str]:
+    """Our own models first, then open_clip's."""
+    return [*MODELS, *sorted(name for name in _config_files() if name not in MODELS)]
+
+
+def image_size(model: str) -> int:
+    """The side of the square that `model` looks at, in pixels."""
+    size = model_config(model)["vision_cfg"].get("image_size", 224)
+    if isinstance(size, int):
+        return size
+    if size[0] != size[1]:
+        raise UnknownNameError(f"model {model!r} looks at {size[0]}x{size[1]} pixels; only squares are supported")
+    return int(size[0])
+
+
+def preprocess_for(model: str) -> Preprocess:
+    """How `model` wants its pixels. Foreign names: what all of open_clip's pretrained tags for it agree on.
+
+    Where its tags disagree (or there are none), open_clip's defaults: OpenAI's mean and std, shortest side and
+    centre crop. Our own models squash nothing and use the same defaults.
+    """
+    from curation.images import Preprocess
+
+    size = image_size(model)
+    mean, std, mode = OPENAI_MEAN, OPENAI_STD, "shortest"
+    if model not in MODELS:
+        agreed = _agreed_preprocess(model)
+        mean = agreed.get("mean", mean)
+        std = agreed.get("std", std)
+        mode = agreed.get("resize_mode", mode)
+    return Preprocess(size=size, mean=mean, std=std, mode="squash" if mode == "squash" else "shortest")
+
+
+def build_model(model: str) -> nn.Module:
+    """`model` with random weights, in float32 on the current default device; never downloads anything."""
+    import open_clip
+    import torch
+
+    config = model_config(model)
+    if model in MODELS:
+        return open_clip.CLIP(**config)  # type: ignore[no-any-return]
+    from curation.models.tokenizer import hub_errors
+
+    with hub_errors(model, "its text tower's configuration"):
+        return open_clip.create_model(model, device=torch.get_default_device(), pretrained_text=False)  # type: ignore[no-any-return]
+
+
+@cache
+def cost(model: str) -> Cost:
+    """Parameters and FLOPs of `model`, counted by torch at full context length (scoring trims padding: it pays less)."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        module = build_model(model).eval()
+        size = image_size(model)
+        image = torch.zeros(1, 3, size, size)
+        text = torch.zeros(1, model_config(model)["text_cfg"].get("context_length", 77), dtype=torch.long)
+    flops = []
+    for encode, inputs in ((module.encode_image, image), (module.encode_text, text)):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            encode(inputs)  # type: ignore[operator]
+        flops.append(counter.get_total_flops())
+    return Cost(sum(parameter.numel() for parameter in module.parameters()), *flops)
+
+
+@cache
+def _config_files() -> dict[str, Path]:
+    folder = Path(__file__).parent / "configs"
+    files = {name: folder / f"{name}.json" for name in MODELS}
+    spec = find_spec("open_clip")  # finds the package without importing it, and so without importing torch
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(root, "model_configs").glob("*.json")):
+            files.setdefault(path.stem, path)
+    return files
+
+
+def _unknown(model: str) -> UnknownNameError:
+    by_folded = {name.lower(): name for name in _config_files()}
+    near = get_close_matches(model.lower().replace("/", "-"), by_folded, n=1, cutoff=0.5)
+    hint = f"did you mean {by_folded[near[0]]!r}? " if near else ""
+    return UnknownNameError(f"unknown model {model!r}", fix=f"{hint}`curate proxy ls --all` lists every name")
+
+
+def _agreed_preprocess(model: str) -> dict[str, Any]:
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    found: dict[str, set[Any]] = {}
+    for tag in list_pretrained_tags_by_model(model):
+        entry = get_pretrained_cfg(model, tag)
+        defaults = {"mean": OPENAI_MEAN, "std": OPENAI_STD, "resize_mode": "shortest"}
+        for key, default in defaults.items():
+            value = entry.get(key) or default
+            found.setdefault(key, set()).add(tuple(value) if isinstance(value, list) else value)
+    return {key: values.pop() for key, values in found.items() if len(values) == 1}

@@ -1,0 +1,24 @@
+"""One dual encoder a process: scorers that name the same weights share it, and through `Batch.once` its passes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+
+from curation.models.dual import DualEncoder, load_dual_encoder
+from curation.models.weights import Weights
+from curation.store import StoreOptions
+
+
+@lru_cache(maxsize=8)
+def shared_dual_encoder(
+    model: str,
+    weights: Weights,
+    device: torch.device,
+    precision: Literal["fp32", "bf16"],
+    options: StoreOptions | None,
+) -> DualEncoder:
+    """`load_dual_encoder`, once for equal arguments."""
+    return load_dual_encoder(model, weights, device, precision, options)

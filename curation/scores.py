@@ -1,0 +1,181 @@
+"""Score tables: one Parquet a (unit, fingerprint), holding all samples of the unit, shared by every run.
+
+The first table of a unit is its *index*: the facts that need no model (see `units.INDEX_SCHEMA`). Every scorer adds a
+table of two columns, `uid` and `value`, row for row in the index's order: float32, or a list of float16 for an
+embedding. Values of quarantined samples are null.
+
+Scores live in a ledger of their own (`<scores>/units`, `<scores>/data`), so nothing is ever scored twice, by any run.
+Cost: one data PUT and one record a table; 4 bytes a score, 2 a dimension of an embedding, about 150 an index row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation.data import ShardRef
+from curation.errors import LedgerError
+from curation.ledger import Ledger, Record, unit_id
+from curation.units import INDEX_SCHEMA
+
+INDEX = "index"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A score column of a recipe: the name it has there, and the fingerprint that decides its values."""
+
+    name: str
+    fingerprint: str
+
+
+def missing(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> list[str]:
+    """The names of those columns of this shard that nobody has committed yet. One small GET a column."""
+    return [column.name for column in columns if ledger.find(unit_id(shard, column.fingerprint)) is None]
+
+
+def commit_index(ledger: Ledger, shard: ShardRef, column: Column, rows: pa.Table, unit_reason: str | None) -> Record:
+    """Commit the index table of a unit from its stream rows; of a broken archive, every row is quarantined."""
+    table = rows.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
+    if unit_reason is not None:
+        at = table.schema.get_field_index("reason")
+        table = table.set_column(at, "reason", pc.fill_null(table.column("reason"), unit_reason))
+    reasons = Counter(reason for reason in table.column("reason").to_pylist() if reason is not None)
+    return _commit(ledger, shard, column, table, {"quarantined": dict(sorted(reasons.items())), "reason": unit_reason})
+
+
+def commit_score(ledger: Ledger, shard: ShardRef, column: Column, uids: pa.ChunkedArray, values: pa.Array) -> Record:
+    """Commit the score table of one scorer for a unit."""
+    table = pa.table({"uid": uids, "value": values})
+    return _commit(ledger, shard, column, table, {})
+
+
+def _commit(ledger: Ledger, shard: ShardRef, column: Column, table: pa.Table, extra: dict[str, Any]) -> Record:
+    unit = unit_id(shard, column.fingerprint)
+    item = ledger.put_data(unit, to_parquet(table), "parquet")
+    record = {
+        "kind": "score",
+        "column": column.name,
+        "fingerprint": column.fingerprint,
+        "key": shard.key,
+        "size": shard.size,
+        "etag": shard.etag,
+        "seen": table.num_rows,
+        "data": item.to_json(),
+        **extra,
+    }
+    return ledger.commit(unit, record)
+
+
+def read(ledger: Ledger, shard: ShardRef, column: Column, names: Sequence[str] | None = None) -> pa.Table:
+    """The committed table of a unit and column. Raises `LedgerError` when it isn't there or is damaged."""
+    return load(ledger, record_of(ledger, shard, column), names)
+
+
+def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> Record:
+    """The commit record of a unit and column. Raises `LedgerError` when it has not been scored."""
+    record = ledger.find(unit_id(shard, column.fingerprint))
+    if record is None:
+        raise LedgerError(f"{column.name} of {shard.key} has not been scored", fix="curate run scores it")
+    return record
+
+
+def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> pa.Table:
+    """The table that a record names, checked against the size it was committed with."""
+    data = ledger.store.get(record["data"]["key"])
+    if len(data) != record["data"]["bytes"]:
+        raise LedgerError(f"{record['data']['key']} in {ledger.store.url} is damaged: {len(data)} bytes")
+    return pq.read_table(pa.BufferReader(data), columns=None if names is None else list(names))
+
+
+def is_scalar(ledger: Ledger, shard: ShardRef, column: Column) -> bool:
+    """Whether a column is one number a sample (an embedding is not)."""
+    return pa.types.is_floating(read(ledger, shard, column, ["value"]).schema.field("value").type)
+
+
+def value_array(values: np.ndarray[Any, Any], valid: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:
+    """[N] floats -> float32; [N, D] -> fixed-size lists of float16. Rows that are not valid become null."""
+    mask = pa.array(~valid)
+    if values.ndim == 1:
+        return pc.if_else(mask, pa.scalar(None, pa.float32()), pa.array(values.astype(np.float32)))
+    flat = pa.array(values.astype(np.float16).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Deterministic Parquet bytes: zstd, statistics on, and no writer-dependent metadata but Arrow's own version."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd", store_schema=False)
+    return bytes(sink.getvalue())
+
+
+@dataclass(frozen=True)
+class ScoredUnit:
+    """All rows of one unit in order, without its end row.
+
+    `reason` is set when the archive itself is broken, `failure` when the store could not deliver it (commit nothing).
+    """
+
+    shard: ShardRef
+    rows: pa.Table
+    reason: str | None
+    failure: str | None = None
+
+
+class Collector:
+    """Gives streamed rows back to their units: batches cross units, tables don't.
+
+    Rows may come in any order and more than once (a retried task repeats its rows). Memory: the rows of the units that
+    are under way, without pixels.
+    """
+
+    def __init__(self) -> None:
+        self._pending: dict[ShardRef, list[pa.Table]] = {}
+
+    def add(self, table: pa.Table) -> Iterator[ScoredUnit]:
+        """Take in some rows; yields every unit that has become whole."""
+        for shard, rows in _runs(table):
+            parts = self._pending.setdefault(shard, [])
+            parts.append(rows)
+            unit = _whole(shard, parts)
+            if unit is not None:
+                del self._pending[shard]
+                yield unit
+
+
+def _runs(table: pa.Table) -> Iterator[tuple[ShardRef, pa.Table]]:
+    """Split a table where the shard changes."""
+    shards = list(
+        zip(*(table.column(name).to_pylist() for name in ("shard_key", "shard_size", "shard_etag")), strict=True)
+    )
+    start = 0
+    for stop in range(1, len(shards) + 1):
+        if stop == len(shards) or shards[stop] != shards[start]:
+            yield ShardRef(*shards[start]), table.slice(start, stop - start)
+            start = stop
+
+
+def _whole(shard: ShardRef, parts: list[pa.Table]) -> ScoredUnit | None:
+    """The unit when its end row and all rows before it are there."""
+    ends = [part.filter(part.column("end")) for part in parts]
+    end = next((rows for rows in ends if rows.num_rows), None)
+    if end is None:
+        return None
+    expected = end.column("row")[0].as_py()
+    rows = pa.concat_tables(parts)
+    rows = rows.filter(pc.invert(rows.column("end")))
+    if expected < 0:
+        return ScoredUnit(shard, rows, None, failure=end.column("reason")[0].as_py())
+    if rows.num_rows < expected:
+        return None
+    order = np.unique(rows.column("row").to_numpy(), return_index=True)[1]  # sorted, repeats dropped
+    if len(order) < expected:
+        return None
+    return ScoredUnit(shard, rows.take(pa.array(order)).combine_chunks(), end.column("reason")[0].as_py())

@@ -1,0 +1,227 @@
+"""What a consumer opens: one immutable version of a curated dataset.
+
+    import curation as cu
+    snapshot = cu.open("s3://curated/everyday-objects")      # the latest; "...@42" is snapshot 42
+    snapshot.urls, snapshot.samples(), snapshot.webdataset(), snapshot.manifest, snapshot.torch()
+
+Opening costs two or three small GETs; nothing else is read before it is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation import manifest
+from curation.data import IMAGE_EXTENSIONS, Sample, ShardRef, Source
+from curation.errors import LedgerError, NotFoundError, UserError
+from curation.ledger import Ledger
+from curation.store import Store, StoreOptions, open_store
+from curation.tar import read_samples
+from curation.units import metadata
+
+if TYPE_CHECKING:
+    from curation.loader import SampleStream
+    from curation.webdataset_io import SnapshotDataset
+
+SHARDS_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+        ("samples", pa.int64()),
+        ("unit", pa.string()),
+    ]
+)
+PARTS_SCHEMA = pa.schema(
+    [("key", pa.string()), ("sha256", pa.string()), ("bytes", pa.int64()), ("rows", pa.int64()), ("unit", pa.string())]
+)
+
+_VERSION = re.compile(r"(.+)@(\d+|latest)\Z")
+
+
+def open(url: str, *, options: StoreOptions | None = None) -> Snapshot:
+    """Open `URL` (the latest snapshot) or `URL@N`. Raises `NoSnapshotError` or a `StoreError`."""
+    match = _VERSION.match(url)
+    root, version = (match[1], match[2]) if match else (url, "latest")
+    return open_snapshot(root, None if version == "latest" else int(version), options)
+
+
+def open_snapshot(root: str, number: int | None = None, options: StoreOptions | None = None) -> Snapshot:
+    """Open snapshot `number` below `root`, or the latest."""
+    store = open_store(root, options)
+    return Snapshot(store, Ledger(store).snapshot(number))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An immutable version: filtered shards, manifest, recipe, parent. `document` is its json as committed."""
+
+    store: Store
+    document: Mapping[str, Any]
+
+    @property
+    def number(self) -> int:
+        return int(self.document["snapshot"])
+
+    @cached_property
+    def shards(self) -> pa.Table:
+        """The output shards (key, sha256, bytes, samples, unit), one row each."""
+        return self._index("shards")
+
+    @cached_property
+    def parts(self) -> pa.Table:
+        """The manifest's Parquet objects (key, sha256, bytes, rows, unit), in source order."""
+        return self._index("manifest")
+
+    def shard_keys(self) -> list[str]:
+        return self.shards.column("key").to_pylist()  # type: ignore[no-any-return]
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the shards are: s3:// (gs://, az://) URLs, or plain paths for a local dataset."""
+        return [_plain(self.store.location(key)) for key in self.shard_keys()]
+
+    @property
+    def manifest_urls(self) -> list[str]:
+        return [_plain(self.store.location(key)) for key in self.parts.column("key").to_pylist()]
+
+    def samples(self) -> Iterator[Sample]:
+        """Every kept sample, in order, with its bytes. One shard is streamed at a time."""
+        for shard in self.shards.to_pylist():
+            yield from self.read_shard(ShardRef(shard["key"], shard["bytes"], ""))
+
+    def read_shard(self, shard: ShardRef) -> Iterator[Sample]:
+        """The samples of one output shard."""
+        for found in read_samples(self.store.blocks(shard.key, shard.size, shard.etag or None), shard.size):
+            parts = {part.extension: part.data for part in found.parts}
+            extension = next(e for e in parts if e in IMAGE_EXTENSIONS)
+            value = metadata(parts["json"])
+            origin = value["tutelage"]
+            yield Sample(
+                uid=origin["uid"],
+                key=found.key,
+                image=parts[extension],
+                extension=extension,
+                caption=parts["txt"].decode(),
+                metadata=value,
+                source=Source(**origin["source"]),
+            )
+
+    def reader(self, columns: Sequence[str] | None = None, where: Sequence[str] | None = None) -> pa.RecordBatchReader:
+        """The manifest as a stream of Arrow batches, a part in memory at a time. Give it to DuckDB or PyArrow."""
+        fields = self._manifest_schema()
+        chosen = fields if columns is None else pa.schema([fields.field(name) for name in columns])
+        return pa.RecordBatchReader.from_batches(chosen, self._batches(chosen))
+
+    def _batches(self, chosen: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for part in self.parts.to_pylist():
+            yield from self.read_part(part, chosen.names).cast(chosen).to_batches()
+
+    def read_part(self, part: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
+        """One Parquet of the manifest, by its row in `parts`."""
+        data = _get(self.store, part["key"])
+        return pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns))
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest, for Arrow (`.to_arrow()`) and for SQL (`.query("select ... from manifest")`)."""
+        return Manifest(self)
+
+    def webdataset(self, *, shuffle: bool = False, seed: int = 0) -> SnapshotDataset:
+        """A `webdataset.WebDataset` over the shards; chain `.decode("pil").to_tuple("jpg;png;webp", "txt")` as usual.
+
+        Reads every store this library reads, without an external command.
+        """
+        from curation.webdataset_io import SnapshotDataset
+
+        return SnapshotDataset(self.store, self.shard_keys(), shuffle=shuffle, seed=seed)
+
+    def torch(self, *, size: int = 224, **options: Any) -> SampleStream:
+        """A `torch.utils.data.IterableDataset` of decoded samples that splits itself over ranks and workers.
+
+        Nothing is lost or repeated, and shares differ by one sample at the most. `options` go to `SampleStream`.
+        """
+        from curation.loader import SampleStream, Shard
+
+        rows = self.shards.to_pylist()
+        shards = [Shard(self.store, ShardRef(r["key"], r["bytes"], ""), r["samples"]) for r in rows]
+        return SampleStream(shards, size=size, **options)
+
+    def show(self) -> dict[str, Any]:
+        """What `curate show --json` prints."""
+        keys = ("snapshot", "parent", "recipe_sha256", "fingerprints", "units", "samples")
+        rows = self.shards.to_pylist()
+        shards = [
+            {"url": _plain(self.store.location(r["key"])), **{k: r[k] for k in ("sha256", "samples", "bytes")}}
+            for r in rows
+        ]
+        return {**{key: self.document[key] for key in keys}, "shards": shards}
+
+    def _index(self, name: str) -> pa.Table:
+        item = self.document[name]
+        table = pq.read_table(pa.BufferReader(_get(self.store, item["key"])))
+        return table.cast(SHARDS_SCHEMA if name == "shards" else PARTS_SCHEMA)
+
+    def _manifest_schema(self) -> pa.Schema:
+        return manifest.schema(self.document["scores"])
+
+
+class Manifest:
+    """A snapshot's manifest as a table, read when asked."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The whole manifest in memory: about 300 bytes a sample. For more than fits, use `query` or `reader`."""
+        return self._snapshot.reader(columns).read_all()
+
+    def quarantined(self, reason: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """The first quarantined samples, of one reason or of any: uid, key, reason, source."""
+        import pyarrow.compute as pc
+
+        columns = ["uid", "key", "decision", "reason", "source_key", "source_etag", "source_offset", "source_length"]
+        rows: list[dict[str, Any]] = []
+        for batch in self._snapshot.reader(columns):
+            mask = pc.equal(batch.column("decision"), "quarantined")
+            if reason is not None:
+                mask = pc.and_(mask, pc.fill_null(pc.equal(batch.column("reason"), reason), False))
+            rows += batch.filter(mask).slice(0, limit - len(rows)).to_pylist()
+            if len(rows) >= limit:
+                break
+        return rows
+
+    def query(self, sql: str) -> pa.Table:
+        """Run SQL over a view called `manifest`; DuckDB streams the parts and spills when it must."""
+        import duckdb
+
+        with duckdb.connect() as db:
+            try:
+                db.register("manifest", self._snapshot.reader())
+                return db.sql(sql).to_arrow_table()
+            except duckdb.Error as error:
+                line = str(error).splitlines()[0]
+                raise UserError(
+                    f"manifest query: {line}", fix="the columns are those of manifest.BASE_FIELDS"
+                ) from None
+
+
+def _get(store: Store, key: str) -> bytes:
+    try:
+        data: bytes = store.get(key)
+        return data
+    except NotFoundError:
+        raise LedgerError(
+            f"{store.location(key)} is named by the ledger but is not there", fix="was it deleted? curate verify tells"
+        ) from None
+
+
+def _plain(url: str) -> str:
+    return url.removeprefix("file://")

@@ -1,0 +1,257 @@
+"""Read one unit: fetch, scan, check, decode. What comes out is a stream of Arrow tables, never an object a sample.
+
+Every sample the shard holds becomes a row, also the ones that can't be used (`reason` says why), and the last row of
+every unit is its *end row*: it carries how many rows came before it and, where the archive itself is broken, the
+unit's reason. So whoever gathers the rows knows when a unit is whole, and an empty or unreadable shard is still a row.
+
+Cost per sample: header scan 8 us, content hash 1 us per 2 KB, decode and resize 70 us for 64 px, 2 ms for a photograph.
+Memory: one block of the shard and `ROWS_PER_TABLE` decoded images, whatever the shard's size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.data import IMAGE_EXTENSIONS, ShardRef, uid
+from curation.errors import ImageError, TarError
+from curation.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
+from curation.store import Store
+from curation.tar import TarSample, read_samples
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+ROWS_PER_TABLE = 256
+MAX_CAPTION_BYTES = 1 << 20
+MAX_EXTENSION = 64
+
+MEMBERS = pa.list_(pa.struct([("extension", pa.string()), ("offset", pa.int64()), ("length", pa.int64())]))
+
+#: The facts of every sample, known without any model. The index table of the score store has exactly these columns.
+INDEX_SCHEMA = pa.schema(
+    [
+        ("row", pa.int32()),  # position in the unit
+        ("uid", pa.string()),
+        ("key", pa.string()),  # webdataset's __key__, as found
+        ("offset", pa.int64()),  # of the sample's first header in the shard, bytes
+        ("length", pa.int64()),  # of all its members with headers and padding, bytes
+        ("members", MEMBERS),
+        ("caption", pa.string()),
+        ("format", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("content_hash", pa.string()),  # sha256 of the image's bytes, 32 hexadecimal characters
+        ("reason", pa.string()),  # why the sample is quarantined; null when it can be used
+    ]
+)
+STREAM_SCHEMA = pa.schema(
+    [
+        ("shard_key", pa.string()),
+        ("shard_size", pa.int64()),
+        ("shard_etag", pa.string()),
+        ("end", pa.bool_()),  # the unit's end row: `row` is the number of samples, `reason` the unit's own
+        *INDEX_SCHEMA,
+    ]
+)
+
+REASONS = {
+    "caption_not_utf8": "the caption is not UTF-8",
+    "caption_too_long": f"the caption has more than {MAX_CAPTION_BYTES} bytes",
+    "bad_json": "the sample's json is not an object",
+}
+
+
+@dataclass(frozen=True)
+class UnitReader:
+    """How units are read. `views` are the pixel columns to make: one for each way the scorers want images prepared."""
+
+    store: Store
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+    views: Sequence[Preprocess] = ()
+
+    def read(self, shard: ShardRef) -> Iterator[pa.Table]:
+        """All rows of one shard, then its end row. Raises `StoreError`; input errors become reasons."""
+        rows = _Rows(shard, self)
+        reason = None
+        try:
+            for sample in read_samples(self.store.blocks(shard.key, shard.size, shard.etag), shard.size):
+                rows.add(sample)
+                if rows.full:
+                    yield rows.take()
+        except TarError as error:
+            reason = error.reason
+        rows.add_end(reason)
+        yield rows.take()
+
+
+def failure_table(shard: ShardRef, message: str, views: Sequence[Preprocess]) -> pa.Table:
+    """The end row of a unit that could not be read: row is -1 and `reason` says why. Such a unit is not committed."""
+    rows = _Rows(shard, UnitReader(None, views=views))  # type: ignore[arg-type]
+    rows.row = -1
+    rows.add_end(message)
+    return rows.take()
+
+
+def view_column(view: Preprocess) -> str:
+    """The name of a view's pixel column: [size * size * 3] bytes RGB a row."""
+    return f"pixels_{view.size}_{view.mode}"
+
+
+def pixels(table: pa.Table, view: Preprocess) -> Pixels:
+    """A view's pixels as [N, size, size, 3] uint8 (no copy when the column is one chunk)."""
+    column = table.column(view_column(view)).combine_chunks()
+    chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    width = view.size * view.size * 3
+    flat = np.frombuffer(chunk.buffers()[1], np.uint8, count=len(chunk) * width, offset=chunk.offset * width)
+    return flat.reshape(len(chunk), view.size, view.size, 3)
+
+
+def index_fingerprint(limits: DecodeLimits) -> str:
+    """What decides the index table's content besides the shard: the limits and the code that reads and decodes."""
+    from curation.ledger import digest
+
+    return digest({"kind": "index", "code": 1, "images": IMAGE_CODE_VERSION, "limits": asdict(limits)})
+
+
+def facts(
+    shard: ShardRef,
+    row: int,
+    sample: TarSample,
+    limits: DecodeLimits,
+    views: Sequence[Preprocess] = (),
+    into: list[Pixels | None] | None = None,
+) -> dict[str, Any]:
+    """The index row of one sample; decodes it, and puts its pixels for each of `views` `into` the list."""
+    found: dict[str, Any] = {
+        "row": row,
+        "uid": uid(shard.key, shard.etag, sample.start),
+        "key": _text(sample.key),
+        "offset": sample.start,
+        "length": sample.stop - sample.start,
+        "members": [(_text(part.extension), part.offset, part.length) for part in sample.parts],
+        "reason": sample.reason,
+    }
+    if sample.reason is not None:
+        return found
+    try:
+        image, caption = parse(sample)
+        header = inspect(image, limits)
+        for index, view in enumerate(views):
+            assert into is not None
+            into[index] = decode(image, limits, view.size, view.mode)
+        if not views:  # nobody wants pixels, but a sample is only good when they can be had
+            decode(image, limits, 8, "squash")
+    except ImageError as error:
+        found["reason"] = error.reason
+        return found
+    found |= {"caption": caption, "format": header.format, "width": header.width, "height": header.height}
+    found["content_hash"] = sha256(image).hexdigest()[:32]
+    return found
+
+
+class _Rows:
+    """Columns under construction for one unit."""
+
+    def __init__(self, shard: ShardRef, reader: UnitReader) -> None:
+        self.shard = shard
+        self.reader = reader
+        self.row = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self.columns: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA.names}
+        self.end: list[bool] = []
+        self.pixels: list[list[Pixels | None]] = [[] for _ in self.reader.views]
+
+    @property
+    def full(self) -> bool:
+        return len(self.end) >= ROWS_PER_TABLE
+
+    def add(self, sample: TarSample) -> None:
+        views: list[Pixels | None] = [None] * len(self.reader.views)
+        found = facts(self.shard, self.row, sample, self.reader.limits, self.reader.views, views)
+        self._append(found, views, end=False)
+        self.row += 1
+
+    def add_end(self, reason: str | None) -> None:
+        self._append({"row": self.row, "reason": reason}, [None] * len(self.reader.views), end=True)
+
+    def _append(self, facts: dict[str, Any], views: list[Pixels | None], *, end: bool) -> None:
+        for name, column in self.columns.items():
+            column.append(facts.get(name))
+        for column, view in zip(self.pixels, views, strict=True):
+            column.append(view)
+        self.end.append(end)
+
+    def take(self) -> pa.Table:
+        """The rows so far as a table of `STREAM_SCHEMA` and the views' pixel columns."""
+        n = len(self.end)
+        arrays = [
+            pa.array([self.shard.key] * n, pa.string()),
+            pa.array([self.shard.size] * n, pa.int64()),
+            pa.array([self.shard.etag] * n, pa.string()),
+            pa.array(self.end, pa.bool_()),
+            *(pa.array(self.columns[f.name], f.type) for f in INDEX_SCHEMA),
+        ]
+        names = list(STREAM_SCHEMA.names)
+        for view, images in zip(self.reader.views, self.pixels, strict=True):
+            arrays.append(_pixel_array(view, images))
+            names.append(view_column(view))
+        self._clear()
+        return pa.Table.from_arrays(arrays, names)
+
+
+def parse(sample: TarSample) -> tuple[bytes, str]:
+    """Image bytes and caption of a well-formed sample. Raises `ImageError` with the reason that quarantines it."""
+    image, caption = b"", ""
+    for part in sample.parts:
+        if len(part.extension) > MAX_EXTENSION or not part.extension.isascii():
+            raise ImageError("unsafe_name")  # the output's member is called <uid>.<extension>
+        if part.extension in IMAGE_EXTENSIONS:
+            image = part.data
+        elif part.extension == "txt":
+            caption = _caption(part.data)
+        elif part.extension == "json":
+            metadata(part.data)
+    return image, caption
+
+
+def metadata(data: bytes) -> dict[str, Any]:
+    """The sample's json. Raises `ImageError("bad_json")` unless it is an object."""
+    try:
+        value = json.loads(data.decode())
+    except (ValueError, RecursionError):
+        raise ImageError("bad_json") from None
+    if not isinstance(value, dict):
+        raise ImageError("bad_json")
+    return value
+
+
+def _text(name: str) -> str:
+    """A member's name as Arrow can hold it: bytes that were not UTF-8 become U+FFFD."""
+    return name if name.isascii() else name.encode(errors="replace").decode(errors="replace")
+
+
+def _caption(data: bytes) -> str:
+    if len(data) > MAX_CAPTION_BYTES:
+        raise ImageError("caption_too_long")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ImageError("caption_not_utf8") from None
+
+
+def _pixel_array(view: Preprocess, images: Sequence[Pixels | None]) -> pa.FixedSizeBinaryArray:
+    """Images as fixed-size binary: one buffer a column. Rows without pixels are black and never looked at."""
+    stack = np.zeros((len(images), view.size, view.size, 3), np.uint8)
+    for slot, image in zip(stack, images, strict=True):
+        if image is not None:
+            slot[:] = image
+    kind = pa.binary(view.size * view.size * 3)
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(images), [None, pa.py_buffer(stack)])

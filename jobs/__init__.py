@@ -1,0 +1,1 @@
+"""Composition only: the `curate` command, one short module a job."""

@@ -1,0 +1,91 @@
+"""The `curate` command. Commands live in modules of their own and import what is heavy only when they run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import click
+
+from jobs.corpus import corpus
+from jobs.gc import gc
+from jobs.inspect import diff, quarantine, show, status
+from jobs.learn import learn
+from jobs.proxy import proxy
+from jobs.run import plan, run
+from jobs.submit import submit
+from jobs.verify import verify
+
+EPILOG = """\b
+Examples:
+  curate corpus openmoji-icons --out demo/corpus
+  curate proxy train --data demo/corpus --model proxy-ti --out demo/proxy
+  curate run recipe.yaml
+  curate show --json demo/curated
+\b
+Exit codes:
+  0  done               3  the object store or the cluster said no
+  1  an unexpected error   4  the ledger is incomplete or differs (run again, verify)
+  2  a mistake in the command line, the recipe or the input
+  130  interrupted (run the same command again to go on)
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.version_option(package_name="tutelage", prog_name="curate")
+@click.option("--debug", is_flag=True, envvar="CURATE_DEBUG", help="Show the traceback of an error.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Curate large image-text corpora: score once, decide many times, move bytes last."""
+    context.obj = {"debug": debug}
+
+
+for command in (corpus, proxy, plan, run, status, show, verify, diff, gc, quarantine, submit, learn):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point: runs the command and turns errors into one line and an exit code."""
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(arguments: list[str]) -> int:
+    debug = "--debug" in arguments or bool(os.environ.get("CURATE_DEBUG"))
+    try:
+        cli.main(arguments, standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("curate: interrupted; run the same command again to go on", err=True)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `curate show | head` is no error
+        return 0
+    except Exception as error:
+        from curation.errors import TutelageError
+
+        if debug or not isinstance(error, TutelageError):
+            raise
+        return _report(error, as_json="--json" in arguments)
+    return 0
+
+
+def _report(error: Exception, *, as_json: bool) -> int:
+    """One line for a person; one JSON object on stderr for a machine."""
+    from curation.errors import TutelageError
+
+    assert isinstance(error, TutelageError)
+    if as_json:
+        click.echo(json.dumps({"error": error.code, "message": str(error), "fix": error.fix}), err=True)
+    else:
+        fix = f" -- {error.fix}" if error.fix else ""
+        click.echo(f"curate: {error} [{error.code}]{fix}", err=True)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""`curate gc`: sweep data objects that no record names."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command(epilog="\b\nExamples:\n  curate gc s3://curated/objects --dry-run\n  curate gc demo/curated --grace 1h")
+@click.argument("dataset", metavar="OUT")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--grace", default="24h", show_default=True, metavar="TIME",
+              help="Spare objects younger than this (s, m, h, d): a run may be about to name them.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
+    """Delete data objects that no commit record and no snapshot names: the leavings of killed or beaten workers.
+
+    Score tables below OUT/scores are swept in the same way. Records, plans and snapshots are never deleted.
+    """
+    from curation.store import open_store
+
+    from curation.garbage import parse_duration, sweep
+    from curation.ledger import Ledger
+
+    seconds = parse_duration(grace)
+    swept = []
+    for url in (dataset, dataset.rstrip("/") + "/scores"):
+        ledger = Ledger(open_store(url))
+        if url == dataset:
+            ledger.snapshot()  # raises for a URL that holds no dataset: nothing is deleted by a typing mistake
+        swept += sweep(ledger, older_than=seconds, delete=not dry_run)
+    total = sum(item.bytes for item in swept)
+    if as_json:
+        click.echo(json.dumps({"deleted": not dry_run, "bytes": total, "objects": [i.url for i in swept]}, indent=2))
+        return
+    for item in swept:
+        click.echo(f"  {item.bytes:>14,}  {item.url}")
+    click.echo(f"{'would delete' if dry_run else 'deleted'} {len(swept):,} objects, {total:,} bytes")

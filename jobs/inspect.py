@@ -1,0 +1,139 @@
+"""Look at what is there: `curate show`, `status`, `diff` and `quarantine ls`. None of them writes anything."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from jobs.run import json_option, recipe_argument, set_option
+
+dataset_argument = click.argument("dataset", metavar="OUT[@N]")
+
+
+@click.command(
+    epilog="\b\nExamples:\n  curate show s3://curated/objects\n  curate show --json demo/curated@2 | jq .samples"
+)
+@dataset_argument
+@json_option
+@click.option("--urls", is_flag=True, help="Print the shards' URLs only, one a line.")
+def show(dataset: str, as_json: bool, urls: bool) -> None:
+    """Show a snapshot: counts by reason, fingerprints, shards."""
+    import curation as cu
+
+    snapshot = cu.open(dataset)
+    if urls:
+        click.echo("\n".join(snapshot.urls))
+        return
+    document = snapshot.show()
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    units, samples = document["units"], document["samples"]
+    parent = f", parent @{document['parent']}" if document["parent"] else ""
+    click.echo(f"{snapshot.store.url}@{document['snapshot']}{parent}, recipe {document['recipe_sha256'][:12]}")
+    click.echo(f"  shards in    {units['total']:>10,}   ({units['quarantined']:,} quarantined)")
+    click.echo(
+        f"  shards out   {len(document['shards']):>10,}   ({sum(s['bytes'] for s in document['shards']):,} bytes)"
+    )
+    for line in counts(samples):
+        click.echo(line)
+    for name, fingerprint in document["fingerprints"].items():
+        click.echo(f"  fingerprint  {fingerprint[:12]}  {name}")
+
+
+def counts(samples: dict[str, Any]) -> list[str]:
+    """The lines of every report: seen, kept, filtered and quarantined by reason, with shares."""
+    seen = max(1, samples["seen"])
+    lines = [f"  {name:<12} {samples[name]:>10,}   {samples[name] / seen:6.1%}" for name in ("seen", "kept")]
+    for outcome in ("filtered", "quarantined"):
+        total = sum(samples[outcome].values())
+        lines.append(f"  {outcome:<12} {total:>10,}   {total / seen:6.1%}")
+        lines += [f"    {reason:<30} {n:>10,}" for reason, n in samples[outcome].items()]
+    return lines
+
+
+@click.command(epilog="\b\nExample:\n  curate status recipe.yaml")
+@recipe_argument
+@set_option
+@json_option
+def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Say how far a recipe has got: shards scored and written, the current snapshot. Safe while a run is going on."""
+    from curation.recipe import load_recipe
+    from curation.snapshot import Snapshot
+    from jobs.pipeline import pipeline
+
+    with pipeline(load_recipe(recipe, overrides), dry=True) as work:
+        planned = work.plan(write=False)
+        missing = work.missing(planned).num_rows
+        latest = work.out.latest()
+        document = Snapshot(work.out.store, work.out.snapshot(latest)).show() if latest else None
+        current = work.current(planned) is not None
+    result = {
+        "units": planned.units,
+        "scored": planned.units - missing,
+        "snapshot": latest or None,
+        "up_to_date": current,
+        "samples": document["samples"] if document else None,
+    }
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(f"scored    {result['scored']:,} of {planned.units:,} shards")
+    state = "up to date" if current else "made from an earlier plan or recipe"
+    click.echo(f"snapshot  {f'@{latest}, {state}' if latest else 'none yet'}")
+
+
+@click.command(epilog="\b\nExample:\n  curate diff demo/curated@1 demo/curated@2")
+@click.argument("left", metavar="A")
+@click.argument("right", metavar="B")
+@json_option
+def diff(left: str, right: str, as_json: bool) -> None:
+    """Say what changed from snapshot A to snapshot B: samples, reasons, input shards, recipe."""
+    import curation as cu
+    from curation import manifest
+
+    a, b = cu.open(left), cu.open(right)
+    result = manifest.diff(a, b)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(f"@{a.number} -> @{b.number}: {result['entered']:,} entered, {result['left']:,} left, "
+               f"{result['kept_in_both']:,} kept in both")  # fmt: skip
+    for change in result["changes"]:
+        click.echo(f"  {change['samples']:>10,}  {change['was']} -> {change['is']}")
+    shards = result["shards"]
+    for name in ("added", "changed", "removed"):
+        for key in shards[name][:20]:
+            click.echo(f"  input {name:<8} {key}")
+        if len(shards[name]) > 20:
+            click.echo(f"  ... and {len(shards[name]) - 20:,} more input shards {name}")
+    for line in result["recipe"]:
+        click.echo(f"  recipe  {line}")
+
+
+@click.group()
+def quarantine() -> None:
+    """Samples that could not be used: unreadable, malformed, or with a score that is no number."""
+
+
+@quarantine.command("ls", epilog="\b\nExample:\n  curate quarantine ls demo/curated --reason image_truncated")
+@dataset_argument
+@click.option("--reason", help="Only this reason.")
+@click.option("--limit", default=100, show_default=True, help="At most this many samples.")
+@json_option
+def quarantine_ls(dataset: str, reason: str | None, limit: int, as_json: bool) -> None:
+    """List quarantined samples with their reason and where their bytes are."""
+    import curation as cu
+
+    snapshot = cu.open(dataset)
+    rows = snapshot.manifest.quarantined(reason, limit)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    total = sum(snapshot.document["samples"]["quarantined"].values())
+    for row in rows:
+        where = f"{row['source_key']}[{row['source_offset']}:+{row['source_length']}]"
+        click.echo(f"{row['uid']}  {row['reason']:<22} {where}  {row['key']}")
+    click.echo(f"{len(rows):,} of {total:,} quarantined samples", err=True)

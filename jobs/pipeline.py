@@ -1,0 +1,348 @@
+"""One curation run, step by step: plan, score, decide, write, snapshot. `curate run` calls them in order.
+
+Each step can be repeated at no cost: what the ledger holds is found there. The driver holds one page of the plan, the
+decision engine's bounded memory and a spool on local disk; image bytes and embeddings never pass through it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from curation.store import StoreOptions, open_object, open_store
+
+from curation import decisions, scores, snapshot, writing
+from curation.corpus import Corpus, open_corpus
+from curation.data import ShardRef
+from curation.errors import IncompleteError, RecipeError
+from curation.ledger import Ledger, Plan, Record, digest
+from curation.models.weights import Weights, fetch_weights
+from curation.parallel import map_ordered
+from curation.recipe import Recipe, parse_recipe
+
+UNITS_SCHEMA = pa.schema([("shard_key", pa.string()), ("shard_size", pa.int64()), ("shard_etag", pa.string())])
+MAX_PASSES = 5  # scoring passes that get something done before the run gives up on the rest
+Tick = Callable[[int], None]
+
+
+@dataclass
+class Work:
+    """What a run did: all zeros for a run that found everything done."""
+
+    units_scored: int = 0
+    samples_scored: int = 0
+    score_puts: int = 0
+    model_batches: int = 0
+    groups_written: int = 0
+    data_puts: int = 0
+    snapshot: int = 0
+    new_snapshot: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "data_puts": self.data_puts + self.score_puts}
+
+
+@dataclass
+class Pipeline:
+    """A recipe with its stores open. Use `pipeline(recipe)`, which probes them and pins the weights."""
+
+    recipe: Recipe
+    spool: Path
+    corpus: Corpus
+    out: Ledger
+    scored: Ledger
+    columns: Sequence[scores.Column]  # the index, then one a scorer
+    lists: Mapping[str, UidList]  # keep, drop
+    work: Work = field(default_factory=Work)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        return {column.name: column.fingerprint for column in self.columns}
+
+    # --- plan -------------------------------------------------------------------------------------------------
+
+    def plan(self, *, write: bool = True) -> Plan:
+        """List the corpus and pin it. With `write=False`, nothing is put."""
+        context = {"corpus": self.corpus.to_json(), "fingerprints": self.fingerprints}
+        return self.out.plan(self.corpus.listing(self.spool), context, write=write)
+
+    def decision_id(self, plan: Plan) -> str:
+        """What decides a snapshot's content: two runs with the same id make the same snapshot."""
+        filters = [[item.name, type(item.filter).__name__, vars(item.filter)] for item in self.recipe.filters]
+        lists = {name: item.sha256 for name, item in self.lists.items()}
+        return digest([plan.id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION])
+
+    def current(self, plan: Plan) -> Record | None:
+        """The latest snapshot's document if it is already what this plan and recipe would make."""
+        if not self.out.latest():
+            return None
+        document = self.out.snapshot()
+        return document if document["decision_id"] == self.decision_id(plan) else None
+
+    # --- score ------------------------------------------------------------------------------------------------
+
+    def missing(self, plan: Plan) -> pa.Table:
+        """The units that lack a table, as Arrow (about 100 bytes each). One small GET a unit and column."""
+
+        return self._lacking(plan.shards())
+
+    def _lacking(self, shards: Iterable[ShardRef]) -> pa.Table:
+        def lacks(shard: ShardRef) -> ShardRef | None:
+            return shard if scores.missing(self.scored, shard, self.columns) else None
+
+        return _units(shard for shard in map_ordered(lacks, shards) if shard)
+
+    def score(self, units: pa.Table, tick: Tick) -> None:
+        """Score `units` until nothing is missing. Raises `IncompleteError` when a pass gets nothing done."""
+        from actors.scoring import score, shard_refs
+
+        failures: Sequence[tuple[str, str]] = ()
+        for _ in range(MAX_PASSES):
+            failures, done = [], 0
+            for progress in score(self._scoring(), units):
+                tick(progress.samples)
+                done += progress.units
+                self.work.samples_scored += progress.samples
+                self.work.units_scored += progress.units
+                self.work.score_puts += progress.puts
+                self.work.model_batches += progress.batches
+                failures.extend(progress.failures)
+            units = self._lacking(shard_refs(units))
+            if not units.num_rows or not done:
+                break
+        if units.num_rows:
+            key, why = failures[0] if failures else (units.column(0)[0].as_py(), "its worker died repeatedly")
+            raise IncompleteError(
+                f"{units.num_rows} of the planned shards could not be scored; {key}: {why}",
+                fix="run the same command again: what is done is kept",
+            )
+
+    def _scoring(self) -> Any:
+        from actors.scoring import Scoring
+
+        (index, *columns), recipe = self.columns, self.recipe
+        store = self.corpus.store()
+        return Scoring(store, self.scored, index, columns, recipe.scorers, recipe.limits, recipe.compute)
+
+    # --- decide and write -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def decide(self, plan: Plan, tick: Tick) -> Iterator[Decided]:
+        """Load the score tables of the plan and run the filters over them."""
+        columns = self.scalar_columns(plan)
+        index, _ = decisions.columns_needed(self.recipe.filters)
+        names = [column.name for column in columns[1:]]
+        with decisions.Decisions(self.spool, index, names, memory=self.recipe.compute.memory) as engine:
+            decided = Decided(engine, plan, columns)
+            engine.load(decided.collect(decisions.load_units(self.scored, plan.shards(), columns, index), tick))
+            uids = {name: item.uids for name, item in self.lists.items()}
+            engine.decide(self.recipe.filters, uids.get("keep"), uids.get("drop"))
+            yield decided
+
+    def scalar_columns(self, plan: Plan) -> list[scores.Column]:
+        """The index and those scorers that give a number, not an embedding; the first shard's tables tell."""
+        index, *columns = self.columns
+        first = next(plan.shards())
+        return [index, *(c for c in columns if scores.is_scalar(self.scored, first, c))]
+
+    def write(self, decided: Decided, tick: Tick) -> Written:
+        """Commit every group of the decision."""
+        from actors.cluster import cpus
+        from actors.writing import write
+
+        writer = writing.GroupWriter(self.corpus.store(), self.scored, self.out)
+        workers = self.recipe.compute.write_workers or cpus()
+        written = Written()
+        for record in write(writer, decided.groups(self.recipe.shards.samples), workers=workers):
+            tick(record["seen"])
+            written.add(record)
+            self.work.groups_written += record["made"]
+            self.work.data_puts += record["made"] * (1 + len(record["shards"]))
+        return written
+
+    def commit(self, plan: Plan, decided: Decided, written: Written) -> Record:
+        """Make the snapshot, after every unit's counts balanced."""
+        if written.units != plan.units:
+            raise IncompleteError(f"{written.units} of {plan.units} shards were written", fix="run the command again")
+        made = self.out.create_snapshot(self._document(plan, decided, written))
+        self.work.snapshot, self.work.new_snapshot = made["snapshot"], True
+        return made
+
+    def _document(self, plan: Plan, decided: Decided, written: Written) -> Record:
+        scorers = self.recipe.scorers
+        shards, parts = written.tables()
+        urls = "".join(f"{key}\n" for key in shards.column("key").to_pylist())
+        return {
+            "decision_id": self.decision_id(plan),
+            "plan": plan.id,
+            "recipe": dict(self.recipe.document),
+            "recipe_sha256": self.recipe.sha256,
+            "scores_url": self.scored.store.url,
+            "fingerprints": self.fingerprints,
+            "weights": {name: scorer.sha256 for name, scorer in scorers.items() if hasattr(scorer, "sha256")},
+            "scores": [column.name for column in decided.columns[1:]],
+            "units": {"total": written.units, "quarantined": written.quarantined},
+            "samples": written.samples,
+            "shards": self._named("shards", scores.to_parquet(shards), "parquet"),
+            "manifest": self._named("manifest", scores.to_parquet(parts), "parquet"),
+            "urls": self._named("urls", urls.encode(), "txt"),
+            "lists": {name: self._named(name, item.text, "txt") for name, item in self.lists.items()},
+        }
+
+    def _named(self, name: str, data: bytes, suffix: str) -> dict[str, Any]:
+        self.work.data_puts += 1
+        return self.out.put_data(name, data, suffix).to_json()
+
+
+@dataclass
+class Written:
+    """What the groups' records add up to. Rows are kept as Arrow: about 200 bytes an output shard."""
+
+    units: int = 0
+    quarantined: int = 0
+    samples: dict[str, Any] = field(default_factory=lambda: writing.add_up([]))
+    _shards: list[pa.Table] = field(default_factory=list)
+    _parts: list[pa.Table] = field(default_factory=list)
+
+    def add(self, record: Record) -> None:
+        self.units += len(record["inputs"])
+        self.quarantined += sum(item["reason"] is not None for item in record["inputs"])
+        self.samples = writing.add_up([self.samples, record])
+        place = {"unit": record["unit"], "order": record["inputs"][0]["key"]}
+        rows = [{**shard, **place, "n": n} for n, shard in enumerate(record["shards"])]
+        self._shards.append(pa.Table.from_pylist(rows, _ordered(snapshot.SHARDS_SCHEMA)))
+        self._parts.append(pa.Table.from_pylist([{**record["manifest"], **place}], _ordered(snapshot.PARTS_SCHEMA)))
+
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """Output shards and manifest parts, in source order, whatever order they were finished in."""
+        return _sorted(self._shards, snapshot.SHARDS_SCHEMA), _sorted(self._parts, snapshot.PARTS_SCHEMA)
+
+
+def _ordered(schema: pa.Schema) -> pa.Schema:
+    return schema.append(pa.field("order", pa.string())).append(pa.field("n", pa.int32()))
+
+
+def _sorted(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    table = pa.concat_tables(tables)
+    return table.sort_by([("order", "ascending"), ("n", "ascending")]).select(schema.names).combine_chunks()
+
+
+@dataclass
+class Decided:
+    """Decisions over a plan, handed out group by group."""
+
+    engine: decisions.Decisions
+    plan: Plan
+    columns: Sequence[scores.Column]
+    reasons: dict[int, str] = field(default_factory=dict)  # ordinal -> reason, of broken units only
+
+    def collect(self, units: Iterator[tuple[str | None, pa.Table]], tick: Tick) -> Iterator[tuple[int, pa.Table]]:
+        """Number the units, remember which are broken, report progress."""
+        for ordinal, (reason, table) in enumerate(units):
+            if reason is not None:
+                self.reasons[ordinal] = reason
+            tick(table.num_rows)
+            yield ordinal, table
+
+    def groups(self, samples: int) -> Iterator[writing.Group]:
+        """The write units in order, each with its rows; only one group's rows are in the driver at a time."""
+        shards = self.plan.shards()
+        for first, last in writing.group_units(self._kept(), samples):
+            rows = self.engine.of_units(first, last)
+            units = [
+                writing.UnitDecisions(shard, _rows_of(rows, ordinal), self.reasons.get(ordinal))
+                for ordinal, shard in zip(range(first, last + 1), islice(shards, last - first + 1), strict=True)
+            ]
+            yield writing.Group(units, samples, self.columns)
+
+    def _kept(self) -> Iterator[tuple[ShardRef, int, int]]:
+        """(shard, kept, rows) of every unit, also of those without rows."""
+        counts = self.engine.kept_per_unit()
+        ordinal, kept, rows = next(counts, (-1, 0, 0))
+        for n, shard in enumerate(self.plan.shards()):
+            if n == ordinal:
+                yield shard, kept, rows
+                ordinal, kept, rows = next(counts, (-1, 0, 0))
+            else:
+                yield shard, 0, 0
+
+
+@dataclass(frozen=True)
+class UidList:
+    """A keep or drop list: its uids, and its text for the snapshot."""
+
+    uids: pa.Array
+    text: bytes
+
+    @property
+    def sha256(self) -> str:
+        return sha256(self.text).hexdigest()
+
+
+@contextmanager
+def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
+    """Open a recipe's stores. Refuses, before any work: unsafe stores, missing or wrong weights, bad lists."""
+    for scorer in recipe.scorers.values():
+        if hasattr(scorer, "weights"):
+            fetch_weights(Weights(scorer.weights, scorer.sha256), recipe.options)
+    out, scored = (Ledger(open_store(url, recipe.options)) for url in (recipe.output, recipe.scores))
+    corpus = open_corpus(recipe.corpus, recipe.options)
+    lists = {n: read_uids(url, recipe.options) for n, url in (("keep", recipe.keep), ("drop", recipe.drop)) if url}
+    if not dry:
+        out.store.probe()
+        scored.store.probe()
+    with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
+        yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists)
+
+
+@contextmanager
+def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
+    """The pipeline that made a snapshot, as its document pins it: nothing is taken from today's files but the bytes."""
+    document, options = made.document, made.store.options
+    recipe = parse_recipe(json.dumps(document["recipe"]), f"recipe of {made.store.url}@{made.number}")
+    out = Ledger(made.store)
+    where = out.open_plan(document["plan"]).document["corpus"]
+    corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)
+    columns = [scores.Column(name, document["fingerprints"][name]) for name in (scores.INDEX, *recipe.scorers)]
+    lists = {name: parse_uids(made.store.get(item["key"]), name) for name, item in document["lists"].items()}
+    with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
+        scored = Ledger(open_store(document["scores_url"], options))
+        yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists)
+
+
+def read_uids(url: str, options: StoreOptions) -> UidList:
+    """The keep or drop list at a URL."""
+    store, key = open_object(url, options)
+    return parse_uids(store.get(key), url)
+
+
+def parse_uids(text: bytes, url: str) -> UidList:
+    """A list of uids, one a line; empty lines and lines that begin with # are skipped."""
+    lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
+    for number, line in enumerate(lines, 1):
+        if line and not line.startswith("#") and (len(line) != 32 or not set(line) <= set("0123456789abcdef")):
+            raise RecipeError(f"{url}:{number}: {line[:40]!r} is not a uid", fix="a uid is 32 hexadecimal characters")
+    return UidList(pa.array([line for line in lines if line and not line.startswith("#")], pa.string()), text)
+
+
+def _units(shards: Iterator[ShardRef]) -> pa.Table:
+    """Shards as Arrow, a page of Python objects at a time."""
+    tables = []
+    while page := list(islice(shards, 10_000)):
+        columns = (pa.array(c, t) for c, t in zip(zip(*page, strict=True), UNITS_SCHEMA.types, strict=True))
+        tables.append(pa.Table.from_arrays(list(columns), schema=UNITS_SCHEMA))
+    return pa.concat_tables(tables) if tables else UNITS_SCHEMA.empty_table()
+
+
+def _rows_of(rows: pa.Table, ordinal: int) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.equal(rows.column("unit"), ordinal)).select(["decision", "reason"])

@@ -1,0 +1,59 @@
+"""One progress display for every job: a rich bar on a terminal, a plain line now and then elsewhere. Always stderr.
+
+Plain lines come at most every 5 s (and at the end), so that a log of an hour's run has hundreds of lines, not millions.
+`advance(n)` costs a lock and a comparison when nothing is due, and may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+PLAIN_SECONDS = 5.0  # between two plain lines
+PLAIN_SHARE = 0.1  # or after this share of the total, if the last line is a second old
+
+
+def progress(label: str, total: int | None, unit: str = "samples") -> AbstractContextManager[Callable[[int], None]]:
+    """`with progress("Scoring", 30_000) as advance: advance(256)`; total None: how many is not known beforehand."""
+    return _bar(label, total, unit) if sys.stderr.isatty() else _lines(label, total, unit)
+
+
+@contextmanager
+def _bar(label: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)]
+    if total is not None:
+        columns += [TaskProgressColumn(show_speed=True), TimeRemainingColumn(elapsed_when_finished=True)]
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda n: bar.advance(task, n)
+
+
+@contextmanager
+def _lines(label: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    began = said = time.monotonic()
+    done = said_done = 0
+    lock = threading.Lock()
+
+    def say(now: float) -> None:
+        share = f" of {total:,}" if total is not None else ""
+        rate = f", {done / (now - began):,.0f}/s" if now - began >= 1 else ""
+        print(f"{label}: {done:,}{share} {unit}{rate}", file=sys.stderr, flush=True)
+
+    def advance(n: int) -> None:
+        nonlocal done, said, said_done
+        with lock:
+            done += n
+            now = time.monotonic()
+            step = total is not None and done - said_done >= PLAIN_SHARE * total and now - said >= 1
+            if step or now - said >= PLAIN_SECONDS:
+                said, said_done = now, done
+                say(now)
+
+    yield advance
+    say(time.monotonic())

@@ -1,0 +1,123 @@
+"""`curate plan` and `curate run`: from a recipe to a snapshot."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from jobs.pipeline import Pipeline, Work
+
+recipe_argument = click.argument("recipe", type=click.Path(dir_okay=False))
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Override a key of the recipe, e.g. --set filters.top_fraction.fraction=0.2 (repeatable).",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+@click.command(epilog="\b\nExample:\n  curate plan recipe.yaml")
+@recipe_argument
+@set_option
+@json_option
+def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Say what `curate run` would do: units, bytes, what is already done. Puts nothing, runs no model."""
+    from curation.recipe import load_recipe
+    from jobs.pipeline import pipeline
+
+    with pipeline(load_recipe(recipe, overrides), dry=True) as work:
+        planned = work.plan(write=False)
+        units = work.missing(planned)
+        current = work.current(planned)
+        result = {
+            "plan": planned.id,
+            "units": planned.units,
+            "bytes": planned.bytes,
+            "units_to_score": units.num_rows,
+            "bytes_to_read": sum(units.column("shard_size").to_pylist()),
+            "columns": list(work.recipe.fingerprints),
+            "snapshot": current["snapshot"] if current else None,
+        }
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    click.echo(f"plan {planned.id[:12]}: {result['units']:,} shards, {_size(result['bytes'])}")
+    done = result["units"] - result["units_to_score"]
+    click.echo(f"  scored already  {done:,} shards ({', '.join(result['columns'])})")
+    click.echo(f"  to score        {result['units_to_score']:,} shards, {_size(result['bytes_to_read'])} to read")
+    if current:
+        click.echo(f"  snapshot        @{current['snapshot']} is already what this recipe makes: nothing to do")
+    else:
+        click.echo("  snapshot        a new one would be written")
+
+
+@click.command(epilog="\b\nExamples:\n  curate run recipe.yaml\n  curate run recipe.yaml --set output=s3://curated/try")
+@recipe_argument
+@set_option
+@click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else a cluster on this machine.")
+@json_option
+def run(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: bool) -> None:
+    """Curate: plan, score what is not scored yet, decide, write shards and manifest, make a snapshot.
+
+    Safe to interrupt, to kill and to repeat: the same command goes on where it stopped, and does nothing when all is
+    done.
+    """
+    from curation.recipe import load_recipe
+    from jobs.pipeline import pipeline
+
+    with pipeline(load_recipe(recipe, overrides)) as work:
+        document = _run(work, address)
+        result = {**work.work.to_json(), "units": document["units"], "samples": document["samples"]}
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        _print(work.recipe.output, work.work, document)
+
+
+def _run(work: Pipeline, address: str | None) -> dict[str, Any]:
+    """The steps in order; Ray is started only when something is left to do."""
+    from actors.cluster import cluster
+    from jobs.progress import progress
+
+    planned = work.plan()
+    if current := work.current(planned):
+        work.work.snapshot = current["snapshot"]
+        return current
+    units = work.missing(planned)
+    with cluster(address):
+        if units.num_rows:
+            click.echo(f"scoring {units.num_rows:,} of {planned.units:,} shards", err=True)
+            with progress("Scoring", None) as tick:
+                work.score(units, tick)
+        with progress("Deciding", None) as tick, work.decide(planned, tick) as decided:
+            total = decided.engine.rows
+            with progress("Writing", total) as tick_write:
+                written = work.write(decided, tick_write)
+            return work.commit(planned, decided, written)
+
+
+def _print(output: str, work: Work, document: dict[str, Any]) -> None:
+    samples = document["samples"]
+    if not work.new_snapshot:
+        click.echo(f"nothing to do: {output}@{work.snapshot} is what this recipe makes (0 data puts, 0 model batches)")
+    else:
+        click.echo(
+            f"snapshot {output}@{work.snapshot}: scored {work.units_scored:,} shards in {work.model_batches:,} model "
+            f"batches, {work.data_puts + work.score_puts:,} data puts"
+        )
+    click.echo(f"  seen         {samples['seen']:>10,}")
+    click.echo(f"  kept         {samples['kept']:>10,}")
+    for outcome in ("filtered", "quarantined"):
+        click.echo(f"  {outcome:<12} {sum(samples[outcome].values()):>10,}")
+        for reason, n in samples[outcome].items():
+            click.echo(f"    {reason:<26} {n:>10,}")
+
+
+def _size(n: float) -> str:
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} PB"

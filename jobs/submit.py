@@ -1,0 +1,102 @@
+"""`curate submit`: run a recipe as a Ray job on a cluster and follow its log."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.run import recipe_argument, set_option
+
+PACKAGES = ("curation", "actors", "jobs")
+
+
+@click.command(epilog="\b\nExamples:\n  curate submit recipe.yaml --address http://head:8265\n"
+               "  curate submit recipe.yaml --with-code --env AWS_PROFILE=curator")  # fmt: skip
+@recipe_argument
+@set_option
+@click.option("--address", envvar="RAY_API_SERVER_ADDRESS", default="http://127.0.0.1:8265", show_default=True,
+              help="The cluster's dashboard URL.")  # fmt: skip
+@click.option("--with-code", is_flag=True, help="Ship this installation's code; by default the cluster's image has it.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE",
+              help="Environment variable of the job (repeatable). Not for secrets: Ray shows it.")  # fmt: skip
+@click.option("--no-wait", is_flag=True, help="Print the job's id and return.")
+def submit(
+    recipe: str, overrides: tuple[str, ...], address: str, with_code: bool, variables: tuple[str, ...], no_wait: bool
+) -> None:
+    """Submit `curate run RECIPE` through the Ray Jobs API. Exits as the job does.
+
+    Interrupting this command leaves the job running; submitting the same recipe again goes on where it stopped.
+    """
+    from curation.recipe import load_recipe
+
+    load_recipe(recipe, overrides)  # a mistake in the recipe shows here, not in the cluster's log
+    client = _client(address)
+    with tempfile.TemporaryDirectory(prefix="tutelage-") as folder:
+        environment = _environment(Path(folder), Path(recipe), with_code, variables)
+        settings = "".join(f" --set {_quoted(override)}" for override in overrides)
+        job = client.submit_job(
+            entrypoint=f"python -m jobs.cli run recipe.yaml{settings}", runtime_env=environment,
+            metadata={"recipe": Path(recipe).name},
+        )  # fmt: skip
+    click.echo(f"job {job} on {address}", err=True)
+    if no_wait:
+        click.echo(job)
+        return
+    raise SystemExit(_follow(client, job))
+
+
+def _client(address: str) -> Any:
+    from ray.job_submission import JobSubmissionClient
+
+    from actors.cluster import ClusterError
+
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        fix = "check the dashboard's URL and RAY_AUTH_TOKEN (or ~/.ray/auth_token)"
+        raise ClusterError(f"no Ray cluster answers at {address}: {line}", fix=fix) from None
+
+
+def _environment(folder: Path, recipe: Path, with_code: bool, variables: tuple[str, ...]) -> dict[str, Any]:
+    """The job's runtime environment: a folder with the recipe and, if asked for, our packages."""
+    shutil.copy(recipe, folder / "recipe.yaml")
+    if with_code:
+        home = Path(__file__).parent.parent
+        for package in PACKAGES:
+            shutil.copytree(home / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return {"working_dir": str(folder), "env_vars": dict(_variable(text) for text in variables)}
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--env")
+    return name, value
+
+
+def _follow(client: Any, job: str) -> int:
+    """Print the job's log as it grows; the exit code by how it ended."""
+    import asyncio
+
+    async def tail() -> None:
+        async for text in client.tail_job_logs(job):
+            click.echo(text, nl=False)
+
+    asyncio.run(tail())
+    status = client.get_job_status(job)
+    info = client.get_job_info(job)
+    click.echo(f"job {job}: {status.value.lower()}", err=True)
+    if status.value == "SUCCEEDED":
+        return 0
+    return int(info.driver_exit_code) if info.driver_exit_code else 1
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)

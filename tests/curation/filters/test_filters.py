@@ -1,0 +1,234 @@
+"""Every filter against a brute-force definition in plain Python, on random tables with ties, repeats and odd captions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curation.decisions import Decisions, NamedFilter, columns_needed
+from curation.filters import FILTERS, Filter
+from curation.filters.caption import Caption
+from curation.filters.exact_duplicates import ExactDuplicates
+from curation.filters.image_size import ImageSize
+from curation.filters.threshold import Threshold
+from curation.filters.top_fraction import TopFraction
+
+Row = dict[str, Any]
+
+
+def table(rows: list[Row]) -> pa.Table:
+    names = {"caption": pa.string(), "width": pa.int32(), "height": pa.int32(), "content_hash": pa.string()}
+    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in names.items()}
+    fixed = {
+        "row": pa.array(range(len(rows)), pa.int32()),
+        "uid": pa.array([row["uid"] for row in rows], pa.string()),
+        "reason": pa.array([row.get("reason") for row in rows], pa.string()),
+        "score": pa.array([row["score"] for row in rows], pa.float32()),
+    }
+    return pa.table({**fixed, **columns})
+
+
+def dropped(tmp: Path, rows: list[Row], *filters: Filter, **lists: pa.Array) -> dict[int, str | None]:
+    """row -> reason of every row that isn't kept."""
+    named = [NamedFilter(kind(item), item) for item in filters]
+    index, scores = columns_needed(named)
+    wanted = ["row", "uid", "reason", *index, *scores]
+    with Decisions(tmp, index, scores) as engine:
+        engine.load([(0, table(rows).select(wanted))])
+        engine.decide(named, **lists)
+        result = engine.of_units(0, 0).to_pylist()
+    assert [r["row"] for r in result] == list(range(len(rows)))
+    return {r["row"]: r["reason"] for r in result if r["decision"] != "kept"}
+
+
+def kind(item: Filter) -> str:
+    return next(name for name, cls in FILTERS.items() if type(item) is cls)
+
+
+def random_rows(n: int, seed: int) -> list[Row]:
+    rng = np.random.default_rng(seed)
+    words = ["red", "apple", "sale", "", "a", "日本", "  ", "café"]
+    return [
+        {
+            "uid": f"{rng.integers(0, 2**62):032x}",
+            "caption": " ".join(rng.choice(words, rng.integers(0, 6))),
+            "width": int(rng.integers(1, 300)),
+            "height": int(rng.integers(1, 300)),
+            "content_hash": f"{rng.integers(0, max(1, n // 3))}",
+            "score": float(np.float32(rng.integers(0, 8) / 8)),  # many ties
+            "reason": "image_corrupt" if rng.random() < 0.1 else None,
+        }
+        for _ in range(n)
+    ]
+
+
+def words_of(caption: str) -> list[str]:
+    out: list[str] = []
+    for piece in caption.lower().split():
+        run = ""
+        for char in piece:
+            if "一" <= char <= "鿿":
+                out += [run] * bool(run) + [char]
+                run = ""
+            else:
+                run += char
+        out += [run] * bool(run)
+    return out
+
+
+def brute_caption(item: Caption, rows: list[Row]) -> set[int]:
+    out = set()
+    for i, row in enumerate(rows):
+        words = words_of(row["caption"])
+        bad = len(words) < item.min_words or len(row["caption"].strip(" ")) < item.min_chars
+        bad |= item.max_words is not None and len(words) > item.max_words
+        bad |= item.max_chars is not None and len(row["caption"].strip(" ")) > item.max_chars
+        if words and item.max_repetition is not None:
+            bad |= 1 - len(set(words)) / len(words) > item.max_repetition
+        if bad:
+            out.add(i)
+    return out
+
+
+def brute_top(item: TopFraction, rows: list[Row]) -> set[int]:
+    alive = [i for i, row in enumerate(rows) if row["reason"] is None]
+    keep = int(Fraction(str(item.fraction)) * len(alive) + Fraction(1, 2))
+    ranked = sorted(alive, key=lambda i: (-rows[i]["score"], rows[i]["uid"]))
+    return set(ranked[keep:])
+
+
+def brute_duplicates(item: ExactDuplicates, rows: list[Row]) -> set[int]:
+    alive = [i for i, row in enumerate(rows) if row["reason"] is None]
+    if item.prefer:
+        alive.sort(key=lambda i: (-rows[i]["score"], rows[i]["uid"]))
+    seen: set[Any] = set()
+    out = set()
+    for i in alive:
+        key = (rows[i]["content_hash"], rows[i]["caption"] if item.of == "pair" else None)
+        if key in seen:
+            out.add(i)
+        seen.add(key)
+    return out
+
+
+def brute_size(item: ImageSize, rows: list[Row]) -> set[int]:
+    def bad(row: Row) -> bool:
+        short, long = sorted((row["width"], row["height"]))
+        return short < item.min_side or (item.max_aspect is not None and long > item.max_aspect * short)
+
+    return {i for i, row in enumerate(rows) if bad(row)}
+
+
+def brute_threshold(item: Threshold, rows: list[Row]) -> set[int]:
+    low = -np.inf if item.min is None else np.float32(item.min)
+    high = np.inf if item.max is None else np.float32(item.max)
+    return {i for i, row in enumerate(rows) if not low <= np.float32(row["score"]) <= high}
+
+
+CASES: list[tuple[Filter, Callable[..., set[int]]]] = [
+    (Caption(min_words=2), brute_caption),
+    (Caption(min_words=1, max_words=3, min_chars=3, max_chars=12, max_repetition=0.4), brute_caption),
+    (TopFraction(score="score", fraction=0.3), brute_top),
+    (TopFraction(score="score", fraction=0.29), brute_top),
+    (TopFraction(score="score", fraction=1.0), brute_top),
+    (TopFraction(score="score", fraction=0.001), brute_top),
+    (ExactDuplicates(), brute_duplicates),
+    (ExactDuplicates(of="pair"), brute_duplicates),
+    (ExactDuplicates(prefer="score"), brute_duplicates),
+    (ImageSize(min_side=64), brute_size),
+    (ImageSize(min_side=10, max_aspect=1.5), brute_size),
+    (Threshold(score="score", min=0.3), brute_threshold),
+    (Threshold(score="score", min=0.25, max=0.75), brute_threshold),
+]
+
+
+@pytest.mark.parametrize(("item", "brute"), CASES, ids=lambda value: repr(value) if not callable(value) else "")
+@pytest.mark.parametrize("n", [0, 1, 2, 100, 997])
+def test_equals_brute_force(item: Filter, brute: Callable[..., set[int]], n: int, tmp_path: Path) -> None:
+    rows = random_rows(n, seed=n)
+    quarantined = {i for i, row in enumerate(rows) if row["reason"]}
+    found = dropped(tmp_path, rows, item)
+    assert set(found) - quarantined == brute(item, rows) - quarantined
+    name = kind(item)
+    assert all(reason == name or (reason or "").startswith(f"{name}.") for i, reason in found.items() if i not in quarantined)
+
+
+@pytest.mark.parametrize("name", sorted(FILTERS))
+def test_contract(name: str) -> None:
+    """Every entry of the table: a frozen dataclass with a docstring, and an instance satisfies the protocol."""
+    cls = FILTERS[name]
+    assert dataclasses.is_dataclass(cls)
+    assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}(")
+    item = next(item for item, _ in CASES if type(item) is cls)
+    assert isinstance(item, Filter)
+    assert item.drops() == item.drops()
+
+
+def test_the_first_filter_that_drops_names_the_reason(tmp_path: Path) -> None:
+    rows = random_rows(200, 1)
+    size, words = ImageSize(min_side=150), Caption(min_words=3)
+    first = dropped(tmp_path, rows, size, words)
+    both = brute_size(size, rows) & brute_caption(words, rows)
+    assert both
+    assert all(first[i] == "image_size.min_side" for i in both if not rows[i]["reason"])
+
+
+def test_top_fraction_counts_those_that_reach_it(tmp_path: Path) -> None:
+    rows = [{**row, "reason": None} for row in random_rows(300, 2)]
+    found = dropped(tmp_path, rows, ImageSize(min_side=100), TopFraction(score="score", fraction=0.5))
+    reached = 300 - sum(reason == "image_size.min_side" for reason in found.values())
+    assert 300 - len(found) == (reached + 1) // 2
+
+
+def test_lists_override(tmp_path: Path) -> None:
+    rows = random_rows(100, 3)
+    good = [i for i, row in enumerate(rows) if not row["reason"]]
+    bad = next(i for i, row in enumerate(rows) if row["reason"])
+    keep = pa.array([rows[good[0]]["uid"], rows[bad]["uid"]])
+    drop = pa.array([rows[good[1]]["uid"], "f" * 32])
+    found = dropped(tmp_path, rows, Threshold(score="score", min=9.0), keep=keep, drop=drop)
+    assert good[0] not in found
+    assert found[good[1]] == "drop_list"
+    assert found[bad] == "image_corrupt"  # no list makes an unreadable image readable
+    assert Counter(found.values())["threshold.score"] == len(good) - 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), None])
+def test_a_score_that_is_no_number_is_quarantined(value: float | None, tmp_path: Path) -> None:
+    rows = [{**row, "reason": None} for row in random_rows(20, 4)]
+    rows[7]["score"] = value
+    assert dropped(tmp_path, rows, TopFraction(score="score", fraction=1.0)) == {7: "score_not_finite"}
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([0.0, 0.5, -0.25, 1.0]), max_size=60), st.integers(1, 1000))
+def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float], thousandths: int) -> None:
+    rows = [{**row, "score": v, "reason": None} for row, v in zip(random_rows(len(values), 5), values, strict=True)]
+    item = TopFraction(score="score", fraction=thousandths / 1000)
+    assert set(dropped(tmp_path, rows, item)) == brute_top(item, rows)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: TopFraction(score="s", fraction=0),
+        lambda: TopFraction(score="s", fraction=1.5),
+        lambda: Threshold(score="s"),
+        lambda: ImageSize(max_aspect=0.5),
+        lambda: Caption(max_repetition=2),
+    ],
+)
+def test_senseless_settings_are_refused(bad: Callable[[], Filter]) -> None:
+    with pytest.raises(ValueError):
+        bad()

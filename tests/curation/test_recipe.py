@@ -1,0 +1,85 @@
+"""The recipe: what is valid, and that every mistake is one line with the file's line and the fix."""
+
+from __future__ import annotations
+
+import pytest
+
+from curation.errors import RecipeError, UserError
+from curation.recipe import parse_recipe
+
+SHA = "ab" * 32
+GOOD = f"""
+corpus: /data/{{00000..00003}}.tar
+output: /out
+scorers:
+  - clip_score: {{model: proxy-mu, weights: /w.safetensors, sha256: {SHA}}}
+  - embedding: {{model: proxy-mu, weights: /w.safetensors, sha256: {SHA}}}
+filters:
+  - caption: {{min_words: 2}}
+  - top_fraction: {{score: clip_score, fraction: 0.3}}
+shards: {{samples: 1000}}
+"""
+
+
+def test_a_good_recipe() -> None:
+    recipe = parse_recipe(GOOD)
+    assert [column.name for column in recipe.columns] == ["index", "clip_score", "embedding"]
+    assert len(set(recipe.fingerprints.values())) == 3
+    assert recipe.scores == "/out/scores"
+    assert recipe.shards.samples == 1000
+
+
+def test_fingerprints_follow_what_decides_values() -> None:
+    base = parse_recipe(GOOD).fingerprints
+    assert parse_recipe(GOOD.replace("/w.safetensors", "/elsewhere.safetensors")).fingerprints == base
+    assert parse_recipe(GOOD.replace("fraction: 0.3", "fraction: 0.2")).fingerprints == base
+    other = parse_recipe(GOOD.replace(SHA, "cd" * 32)).fingerprints
+    assert other["clip_score"] != base["clip_score"]
+    assert other["index"] == base["index"]
+    limits = parse_recipe(GOOD + "limits: {max_pixels: 100}\n").fingerprints
+    assert not set(limits.values()) & set(base.values())
+
+
+MISTAKES = [
+    ("output: /out", "outptu: /out", "recipe:3", "output"),
+    ("top_fraction:", "top_fracton:", "recipe:9", "top_fraction"),
+    ("clip_score: {model", "clip_scor: {model", "recipe:5", "clip_score"),
+    ("fraction: 0.3", "fractoin: 0.3", "recipe:9", "fraction"),
+    ("min_words: 2", "min_words: two", "recipe:8", "integer"),
+    ("score: clip_score,", "score: clip_scroe,", "recipe:9", "clip_score"),
+    ("fraction: 0.3", "fraction: 3", "recipe:9", "share"),
+    (f", sha256: {SHA}}}\n  - emb", "}\n  - emb", "recipe:5", "sha256"),
+    ("corpus: /data/{00000..00003}.tar", "", "recipe", "corpus"),
+    ("shards: {samples: 1000}", "shards: {sample: 1000}", "recipe:10", "samples"),
+    ("shards: {samples: 1000}", "shards: {samples: 0}", "recipe:10", "1"),
+    ("filters:", "filters: [", "recipe", "YAML"),
+    ("- embedding:", "- clip_score:", "recipe:6", "name"),
+    ("proxy-mu, weights", "proxy-nu, weights", "", "proxy-mu"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "where", "hint"), MISTAKES, ids=[new or "missing" for _, new, _, _ in MISTAKES])
+def test_each_mistake_is_one_line_with_the_fix(old: str, new: str, where: str, hint: str) -> None:
+    assert old in GOOD
+    with pytest.raises(UserError) as caught:
+        recipe = parse_recipe(GOOD.replace(old, new, 1))
+        recipe.columns  # noqa: B018 -- fingerprints look the model up
+    line = f"{caught.value} -- {caught.value.fix}"
+    assert "\n" not in line
+    assert where in line
+    assert hint in line
+
+
+def test_overrides() -> None:
+    recipe = parse_recipe(GOOD, overrides=["filters.top_fraction.fraction=0.1", "shards.samples=7", "output=/o2"])
+    assert recipe.filters[1].filter.fraction == 0.1  # type: ignore[attr-defined]
+    assert (recipe.shards.samples, recipe.output) == (7, "/o2")
+    with pytest.raises(RecipeError):
+        parse_recipe(GOOD, overrides=["filters.nonsense.x=1"])
+    with pytest.raises(RecipeError):
+        parse_recipe(GOOD, overrides=["no-equals"])
+
+
+def test_no_code_in_a_recipe() -> None:
+    with pytest.raises(RecipeError):
+        parse_recipe("corpus: !!python/object/apply:os.system ['true']\noutput: /o\n")
