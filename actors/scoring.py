@@ -5,8 +5,8 @@ units on the way to the scorers; `Collector` gives the rows back to their units,
 whole. An actor or a worker that dies costs its work, never a row: what was not committed is found missing and done
 again in the next pass.
 
-Every batch is padded to the same shape, so a sample's score doesn't depend on its neighbours, and scores are equal
-however the work was divided.
+A sample's score doesn't depend on its neighbours, so scores are equal however the work was divided: on a GPU, where
+the shape decides which kernel runs, every batch is padded to the same one; on CPUs the bits are equal anyway (tested).
 """
 
 from __future__ import annotations
@@ -171,13 +171,13 @@ class ScoreBatches:
         import torch
 
         torch.set_num_threads(max(1, int(job.compute.num_cpus)))
-        gpu = job.compute.num_gpus > 0 and torch.cuda.is_available()
-        self.device = torch.device("cuda" if gpu else "cpu")
+        self.gpu = job.compute.num_gpus > 0 and torch.cuda.is_available()
+        self.device = torch.device("cuda" if self.gpu else "cpu")
         self.job, self.counter = job, counter
         self.score = {name: scorer.load(self.device, job.corpus.options) for name, scorer in job.scorers.items()}
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        batch = make_batch(table, self.job.views, self.job.compute.batch_size)
+        batch = make_batch(table, self.job.views, self.job.compute.batch_size if self.gpu else table.num_rows)
         valid = usable(table)
         out = table.select(STREAM_SCHEMA.names)
         for name, score in self.score.items():

@@ -102,7 +102,7 @@ def one_per_group(examples: Examples, limit: int) -> list[int]:
     """Rows of at most `limit` samples, no two of one group or one caption; in the order of their uids."""
     groups: set[str] = set()
     captions: set[str] = set()
-    rows = []
+    rows: list[int] = []
     for row in sorted(range(len(examples)), key=examples.uids.__getitem__):
         group = group_of(examples.labels[row], examples.uids[row])
         if len(rows) < limit and group not in groups and examples.captions[row] not in captions:

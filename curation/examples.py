@@ -40,13 +40,24 @@ class Examples:
     def __len__(self) -> int:
         return len(self.uids)
 
+    @staticmethod
+    def none(size: int) -> Examples:
+        """No samples, of a size."""
+        return Examples(np.zeros((0, size, size, 3), np.uint8), [], [], [])
+
     def take(self, rows: list[int]) -> Examples:
         """The samples at `rows`."""
         picked = ([column[row] for row in rows] for column in (self.captions, self.uids, self.labels))
         return Examples(self.pixels[rows], *picked)
 
 
-def gather(stream: SampleStream, *, budget: int = BUDGET, limit: int | None = None) -> Examples | None:
+def gather(
+    stream: SampleStream,
+    *,
+    budget: int = BUDGET,
+    limit: int | None = None,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> Examples | None:
     """All (or the first `limit`) samples of `stream` in memory; None when they don't fit into `budget` bytes."""
     room = budget // (stream.size * stream.size * 3)
     chunks: list[Pixels] = []
@@ -63,8 +74,11 @@ def gather(stream: SampleStream, *, budget: int = BUDGET, limit: int | None = No
         if len(rest) == 4096:
             chunks.append(np.stack([item.pixels for item in rest]))
             rest = []
-    tail = np.stack([e.pixels for e in rest]) if rest else np.zeros((0, stream.size, stream.size, 3), np.uint8)
-    return Examples(np.concatenate([*chunks, tail]), *columns)
+            advance(4096)
+    advance(len(rest))
+    if rest:
+        chunks.append(np.stack([item.pixels for item in rest]))
+    return Examples(np.concatenate(chunks), *columns) if chunks else Examples.none(stream.size)
 
 
 def uniform_batches(examples: Examples, tokenize: Tokenize, batch: int, seed: int) -> Iterator[PairBatch]:
@@ -78,7 +92,7 @@ def uniform_batches(examples: Examples, tokenize: Tokenize, batch: int, seed: in
     generator = torch.Generator().manual_seed(seed)
     while batch:
         order = torch.randperm(len(examples), generator=generator)
-        for rows in order[: len(order) - len(order) % batch].split(batch):
+        for rows in torch.split(order[: len(order) - len(order) % batch], batch):
             yield PairBatch(pixels[rows], ids[rows])
 
 

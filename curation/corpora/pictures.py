@@ -1,6 +1,7 @@
 """From a drawing to a PNG or JPEG: colours, size and encoding rolled by its dice, rendered by resvg at the final size.
 
-resvg draws 64 px in ~1.5-2 ms, 128 px in ~4 ms (one core, its own PNG included); JPEG adds 0.3 ms to decode and encode.
+resvg draws 64 px in 1-1.5 ms and 128 px in 3-4 ms of one core, most of it its own PNG; JPEG adds 0.3 ms to decode and
+encode again.
 Colour and ground vary within every pack, so that neither tells the packs apart.
 """
 
@@ -11,20 +12,42 @@ from pathlib import Path
 
 from curation.corpora.drawing import Dice, Drawing
 
-SIZES = {64: 0.40, 72: 0.15, 96: 0.25, 128: 0.15, 160: 0.03, 256: 0.02}  # the shorter side, in pixels
+SIZES = {64: 0.44, 72: 0.20, 96: 0.20, 128: 0.12, 160: 0.03, 256: 0.01}  # the shorter side, in pixels
 JPEG_SHARE = 0.4
 QUALITIES = (50, 65, 75, 85, 92, 97)
-INKS = {"red": "#d32f2f", "blue": "#1565c0", "green": "#2e7d32", "purple": "#6a1b9a", "orange": "#e65100", "brown": "#5d4037",
-        "teal": "#00796b", "pink": "#c2185b", "gray": "#616161", "navy": "#1a237e"}  # fmt: skip
-PALE = {"light yellow": "#fff9c4", "light blue": "#e3f2fd", "light green": "#e8f5e9", "light pink": "#fce4ec",
-        "light gray": "#eeeeee", "cream": "#fdf6e3"}  # fmt: skip
-DARK = {"black": "#101010", "dark blue": "#0d1b3e", "dark green": "#0f2e1d", "dark gray": "#333333", "dark red": "#4a0e0e"}
+INKS = {
+    "red": "#d32f2f",
+    "blue": "#1565c0",
+    "green": "#2e7d32",
+    "purple": "#6a1b9a",
+    "orange": "#e65100",
+    "brown": "#5d4037",
+    "teal": "#00796b",
+    "pink": "#c2185b",
+    "gray": "#616161",
+    "navy": "#1a237e",
+}
+PALE = {
+    "light yellow": "#fff9c4",
+    "light blue": "#e3f2fd",
+    "light green": "#e8f5e9",
+    "light pink": "#fce4ec",
+    "light gray": "#eeeeee",
+    "cream": "#fdf6e3",
+}
+DARK = {
+    "black": "#101010",
+    "dark blue": "#0d1b3e",
+    "dark green": "#0f2e1d",
+    "dark gray": "#333333",
+    "dark red": "#4a0e0e",
+}
 WHITE, BLACK = "#ffffff", "#000000"
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a drawing is rendered. Names of colours are for captions; an emoji has its own ink and `ink_name` is empty."""
+    """How a drawing is rendered. Names of colours are for captions; an emoji has its own ink: `ink_name` is empty."""
 
     ink: str
     ink_name: str
@@ -48,8 +71,9 @@ def render(drawing: Drawing, look: Look) -> tuple[bytes, int, int]:
     import resvg_py
 
     svg = drawing.svg.read_text(encoding="utf-8") if isinstance(drawing.svg, Path) else drawing.svg
-    png = resvg_py.svg_to_bytes(svg.replace("currentColor", look.ink), height=look.size, background=look.ground,
-                                skip_system_fonts=True)  # fmt: skip
+    png = resvg_py.svg_to_bytes(
+        svg.replace("currentColor", look.ink), height=look.size, background=look.ground, skip_system_fonts=True
+    )
     if look.extension == "png":
         return png, int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
     return _jpeg(png, look.quality)

@@ -101,7 +101,7 @@ def build_model(model: str) -> nn.Module:
 
 @cache
 def cost(model: str) -> Cost:
-    """Parameters and FLOPs of `model`, counted by torch at full context length (scoring trims padding: it pays less)."""
+    """Parameters and FLOPs of `model`, counted by torch at full context length (trimming pays less)."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -1,4 +1,4 @@
-"""Captions to token ids. CLIP's byte-pair vocabulary ships with open_clip; other vocabularies need the Hugging Face hub.
+"""Captions to token ids. CLIP's byte-pair vocabulary ships with open_clip; others need the Hugging Face hub.
 
 Cost: some 28,000 short captions a second and core, thanks to a cache of words. That cache, and the time a hostile
 caption can take, are bounded here: open_clip's tokenizer keeps every word that it has ever seen (gigabytes over a web
@@ -25,6 +25,8 @@ MAX_CHARACTERS_PER_TOKEN = 32  # CLIP's captions have 4-5 characters a token
 
 class BoundedTokenizer(SimpleTokenizer):  # type: ignore[misc]
     """open_clip's tokenizer, with bounded memory and time. The same ids, except within words beyond 512 bytes."""
+
+    cache: dict[str, str]
 
     def bpe(self, token: str) -> str:
         """Merges of one word; forgets all words when the cache is full, which costs a second a million captions."""

@@ -81,7 +81,9 @@ def read_tensors(path: str | Path, origin: str = "") -> dict[str, torch.Tensor]:
     try:
         tensors: dict[str, torch.Tensor] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{origin} is not a safetensors file: {error}", fix="`curate proxy convert` makes one") from error
+        raise WeightsError(
+            f"{origin} is not a safetensors file: {error}", fix="`curate proxy convert` makes one"
+        ) from error
     return tensors
 
 
@@ -120,7 +122,7 @@ def convert(source: Path, target: Path) -> str:
         raise WeightsError(f"{source} does not exist") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        fix = "it holds more than tensors (a whole model or optimiser objects): save `model.state_dict()` where it was made"
+        fix = "it holds more than tensors: save `model.state_dict()` where it was made"
         raise WeightsError(f"{source} cannot be read without running code from it: {line}", fix=fix) from error
     tensors = _state_dict(loaded)
     if not tensors:
@@ -141,7 +143,9 @@ def refuse_pickle(origin: str) -> WeightsError:
     name = Path(origin).name
     target = f"{Path(name).stem}.safetensors"
     fix = f"curate proxy convert {name} {target}   # reads tensors only (torch.load with weights_only=True)"
-    return WeightsError(f"{origin} is a pickle, which can run code while it is loaded; only safetensors are read", fix=fix)
+    return WeightsError(
+        f"{origin} is a pickle, which can run code while it is loaded; only safetensors are read", fix=fix
+    )
 
 
 def _download(url: str, options: StoreOptions | None, file: BinaryIO) -> str:

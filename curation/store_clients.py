@@ -1,0 +1,124 @@
+"""Clients of S3, GCS and Azure: endpoint, region, credentials, timeouts. One set per process, bucket and options.
+
+Making one for S3 costs 0.1-0.3 s (boto3 reads its configuration and finds credentials), so they are kept. Credentials
+live in obstore's and boto3's objects only, are refreshed by them, and never travel with a Store.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from curation.errors import AccessError, StoreError, TutelageError
+from curation.store_errors import CREDENTIALS
+from curation.store_url import Place, StoreOptions, check_endpoint
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_CONNECT, _READ, _UPLOAD = 5, 10, 60  # seconds without any progress before an attempt counts as failed
+
+
+class Clients(NamedTuple):
+    """Three ways to talk to one bucket. `quick` never retries by itself; the others do, request by request."""
+
+    quick: ObjectStore
+    listing: ObjectStore
+    upload: ObjectStore
+    endpoint: str
+
+
+def clients(place: Place, options: StoreOptions) -> Clients:
+    refuse_fork()
+    memory = place.scheme == "memory"
+    key = (place.scheme, place.bucket, place.account, StoreOptions() if memory else options)
+    with _LOCK:
+        if key not in _CLIENTS:
+            _STARTED.append(os.getpid())
+            _CLIENTS[key] = _memory() if memory else _make(place, options)
+        return _CLIENTS[key]
+
+
+def refuse_fork() -> None:
+    """obstore's threads do not survive a fork: every later request would wait forever. Say so instead."""
+    if _STARTED and _STARTED[-1] != os.getpid():
+        fix = 'start workers with multiprocessing_context="spawn" or "forkserver"'
+        raise StoreError("an object store was used before this process was forked, so it cannot be used here", fix=fix)
+
+
+_CLIENTS: dict[tuple[str, str, str, StoreOptions], Clients] = {}
+_LOCK = threading.Lock()  # two threads must not make two memory stores of one name
+_STARTED: list[int] = []  # the processes, this one or those it was forked from, in which obstore has run
+os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+
+
+def _memory() -> Clients:
+    from obstore.store import MemoryStore
+
+    store = MemoryStore()
+    return Clients(store, store, store, "memory")
+
+
+def _make(place: Place, options: StoreOptions) -> Clients:
+    from obstore import store
+
+    config, endpoint, provider = _s3(options) if place.scheme == "s3" else _other(place, options)
+    kinds: dict[str, Any] = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}
+
+    def client(read_timeout: int, retries: int) -> ObjectStore:
+        made: ObjectStore = kinds[place.scheme](
+            place.bucket,
+            config=config,
+            credential_provider=provider,
+            client_options={
+                "allow_http": endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=_CONNECT),
+                "read_timeout": timedelta(seconds=read_timeout),
+                "timeout": timedelta(minutes=10),
+            },
+            retry_config={
+                "max_retries": retries,
+                "retry_timeout": timedelta(seconds=options.patience),
+                "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=2), "base": 2},
+            },
+        )
+        return made
+
+    try:
+        return Clients(client(_READ, 0), client(_READ, 10), client(_UPLOAD, 10), endpoint)
+    except Exception as error:  # noqa: BLE001  (errors of configuration are of many types, and may quote a secret)
+        text = f"{place.scheme}://{place.bucket} cannot be opened ({type(error).__name__})"
+        raise AccessError(text, fix=f"check the environment's settings for {place.scheme}") from None
+
+
+def _other(place: Place, options: StoreOptions) -> tuple[dict[str, Any], str, Any]:
+    """GCS and Azure: obstore's own chain (environment, application default credentials, the machine's identity)."""
+    config: dict[str, Any] = {"account_name": place.account} if place.account else {}
+    if options.endpoint:
+        config["endpoint" if place.scheme == "az" else "base_url"] = options.endpoint
+    host = "storage.googleapis.com" if place.scheme == "gs" else f"{place.account or 'account'}.blob.core.windows.net"
+    return config, options.endpoint or f"https://{host}", None
+
+
+def _s3(options: StoreOptions) -> tuple[dict[str, Any], str, Any]:
+    """Endpoint, region and credentials as boto3 finds them: options, environment, profile, SSO, roles, the machine."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        session = boto3.Session(profile_name=options.profile, region_name=options.region)
+        region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
+        endpoint = session.client("s3", endpoint_url=options.endpoint, region_name=region).meta.endpoint_url
+        check_endpoint(endpoint)
+        if session.get_credentials() is None:
+            raise AccessError(f"no AWS credentials were found for {endpoint}", fix=CREDENTIALS)
+        provider = Boto3CredentialProvider(session)
+        provider()  # an expired login is said here, in boto3's words, rather than by the first request
+    except TutelageError:
+        raise
+    except (BotoCoreError, ValueError) as error:  # unknown profile, expired SSO login, a broken ~/.aws/config
+        raise AccessError(f"AWS: {' '.join(str(error).split())[:200]}", fix=CREDENTIALS) from None
+    return {"endpoint": endpoint, "region": region}, endpoint, provider

@@ -1,0 +1,98 @@
+"""From an object store's answer to one line a person can act on, and to the question that matters: is a retry of use?
+
+obstore's messages hold the request, the whole response and a debug dump (40 lines and more). Only three facts are taken
+from them: the HTTP status, the store's error code, and the kind of network failure. Nothing else is passed on, so no
+signature, token or header can end up in a log.
+"""
+
+from __future__ import annotations
+
+import re
+
+from curation.errors import AccessError, BucketError, ChangedError, NotFoundError, StoreError, UnsafeStoreError
+
+_STATUS = re.compile(r"status code: (\d{3})|status: (\d{3})")
+_CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+_KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
+_MISSING_BUCKET = {"NoSuchBucket", "ContainerNotFound", "AccountNotFound"}
+_ACCESS = {
+    "AccessDenied", "AllAccessDisabled", "AuthenticationFailed", "AuthorizationFailure", "ExpiredToken", "Forbidden",
+    "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired",
+}  # fmt: skip
+_CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
+_BUSY = {"RequestTimeout", "SlowDown", "OperationAborted", "ConditionalRequestConflict", "InternalError", "ServerBusy"}
+_NETWORK = {
+    "Connect": "could not be reached",
+    "Timeout": "did not answer in time",
+    "Interrupted": "broke the connection off",
+    "Request": "could not be reached",
+    "Decode": "broke an answer off",
+    "Unknown": "could not be talked to",
+}
+
+
+class TransientError(StoreError):
+    """A failure that may go away by itself. Retried within the budget; after that an ordinary `StoreError`."""
+
+
+def explain(error: BaseException, place: str, bucket: str, endpoint: str) -> StoreError:
+    """The error of our tree for one of obstore's. `place` is the object's URL."""
+    text = str(error)
+    status = next((int(a or b) for a, b in _STATUS.findall(text)), 0)
+    found = _CODE.search(text)
+    code = found[1] if found else ""
+    name = type(error).__name__
+    if code in _MISSING_BUCKET or (status == 404 and "bucket does not exist" in text):
+        return missing_bucket(bucket, endpoint)
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return NotFoundError(f"{place} does not exist")
+    if name in ("PreconditionError", "NotModifiedError") or status == 412:
+        return ChangedError(f"{place} is not the object it was", fix="plan again: curate run")
+    if code in _CLOCK:
+        return AccessError(f"{endpoint} refused a request signed by this machine's clock", fix="set the clock")
+    if name in ("PermissionDeniedError", "UnauthenticatedError") or status in (401, 403) or code in _ACCESS:
+        return _denied(name, code, status, place, endpoint)
+    if status in (301, 307, 308) or "redirect" in text[:300].lower():
+        return StoreError(f"bucket {bucket} is in another region", fix="name it: store: {region: ...} or AWS_REGION")
+    if status == 501 or code == "NotImplemented" or name == "NotSupportedError":
+        return UnsafeStoreError(f"{endpoint} cannot do what was asked ({code or 'not implemented'})", fix=SAFE_STORES)
+    return _failure(status, code, text, place, endpoint)
+
+
+SAFE_STORES = "use a store that honours If-None-Match: * (S3, GCS, Azure, MinIO, seaweedfs 4 and later, a local disk)"
+
+
+def missing_bucket(bucket: str, endpoint: str) -> BucketError:
+    return BucketError(f"bucket {bucket} does not exist at {endpoint}", fix="create it, or check its name and endpoint")
+
+
+def _denied(name: str, code: str, status: int, place: str, endpoint: str) -> AccessError:
+    if name == "UnauthenticatedError" and not status:
+        return AccessError(f"no valid credentials were found for {endpoint}", fix=CREDENTIALS)
+    return AccessError(f"{endpoint} refused access to {place} ({code or status})", fix=CREDENTIALS)
+
+
+CREDENTIALS = "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile) and what they allow"
+
+
+def _failure(status: int, code: str, text: str, place: str, endpoint: str) -> StoreError:
+    if status >= 500 or status in (408, 409, 429) or code in _BUSY:
+        return TransientError(f"{endpoint} answered {status or ''} {code} for {place}".replace("  ", " "), fix=_LATER)
+    if status:
+        return StoreError(f"{endpoint} answered {status} {code} for {place}".replace("  ", " "))
+    kind = _KIND.search(text)
+    if "BadScheme" in text:
+        return StoreError(f"{endpoint} is not an address that can be used", fix="write https://host:port")
+    if kind or "error sending request" in text or "reqwest::Error" in text:
+        what = _NETWORK.get(kind[1] if kind else "Request", "could not be reached")
+        if "dns error" in text:
+            what = "could not be reached (unknown host name)"
+        return TransientError(f"{endpoint} {what}", fix="check the endpoint and the network")
+    return StoreError(f"{place}: {_first_line(text)}")
+
+
+_LATER = "run the same command again later"
+
+
+def _first_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text.split("\n")[0].split("Debug source")[0])[:200]

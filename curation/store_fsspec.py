@@ -1,0 +1,38 @@
+"""A store with the face of fsspec, for libraries that want one (pyarrow, DuckDB, pandas). Best effort, no promises.
+
+Paths are keys. Never commit through it: fsspec's exclusive create looks first and writes then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from obstore.fsspec import FsspecStore
+
+from curation.object_store import Bucket
+
+if TYPE_CHECKING:
+    from curation.store import Store
+
+
+class StoreFileSystem(DirFileSystem):  # type: ignore[misc]
+    """Picklable: it carries the Store."""
+
+    cachable = False
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        backend = store._backend
+        if not isinstance(backend, Bucket):
+            super().__init__(path=store._place.prefix, fs=LocalFileSystem(auto_mkdir=True))
+            return
+        scheme = store._place.scheme
+        inner = FsspecStore(scheme, skip_instance_cache=True)  # type: ignore[call-overload]
+        inner._construct_store = lambda bucket: backend.client  # our client, with its credentials and endpoint
+        root = "" if scheme == "memory" else store._place.bucket
+        super().__init__(path="/".join(part for part in (root, store._place.prefix) if part), fs=inner)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return StoreFileSystem, (self._store,)

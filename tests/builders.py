@@ -1,0 +1,105 @@
+"""Small real corpora, models and recipes for tests: made in milliseconds, deterministic, with every kind of flaw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from curation.tar import TarWriter
+
+FLAWS = {5: "image_truncated", 11: "missing_text", 13: "caption_not_utf8", 17: "bad_json", 19: "image_format"}
+
+
+def picture(seed: int, extension: str, side: int = 72) -> bytes:
+    """A smooth random picture, a few KB."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    pixels = cv2.resize(small, (side, side + 8), interpolation=cv2.INTER_CUBIC)
+    return cv2.imencode(f".{extension}", pixels)[1].tobytes()
+
+
+def members(shard: int, n: int, *, flaws: bool = True) -> Iterator[tuple[str, bytes]]:
+    """The members of one shard: n samples, one exact duplicate in it, and the flaws of `FLAWS`."""
+    for i in range(n):
+        key, extension = f"s{shard}-{i:04d}", ("png", "jpg", "webp")[i % 3]
+        image = picture(shard * 100_000 + i, extension)
+        if i == 8:  # the bytes of sample 2, under a name that lies about them
+            image, extension = picture(shard * 100_000 + 2, "webp"), "png"
+        caption = f"a picture of thing {i} in shard {shard}".encode() if i % 10 else b"thing"
+        value = json.dumps({"number": i, "name": f"thing-{i % 7}"}).encode()
+        flaw = FLAWS.get(i) if flaws else None
+        if flaw == "image_truncated":
+            image = image[: len(image) // 2]
+        elif flaw == "caption_not_utf8":
+            caption = b"caf\xe9 \xff"
+        elif flaw == "bad_json":
+            value = b"[1, 2"
+        elif flaw == "image_format":
+            image = b"GIF89a" + image[6:]
+        yield f"{key}.{extension}", image
+        yield f"{key}.json", value
+        if flaw != "missing_text":
+            yield f"{key}.txt", caption
+
+
+def write_shard(path: Path, shard: int, n: int, *, flaws: bool = True) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        writer = TarWriter(file)
+        for name, data in members(shard, n, flaws=flaws):
+            writer.add(name, data)
+        writer.close()
+
+
+def write_corpus(root: Path, shards: int = 4, n: int = 60, *, flaws: bool = True) -> Path:
+    """`shards` tars of n samples; with flaws, also an error page and a truncated tar."""
+    for shard in range(shards):
+        write_shard(root / f"{shard:05d}.tar", shard, n, flaws=flaws)
+    if flaws:
+        (root / "90000.tar").write_bytes(b"<html>503 slow down</html>" + b" " * 1000)
+        whole = (root / "00000.tar").read_bytes()
+        (root / "90001.tar").write_bytes(whole[: len(whole) // 1024 * 512])
+    return root
+
+
+def write_weights(path: Path, model: str = "proxy-mu", seed: int = 0) -> str:
+    """Random weights of a proxy as safetensors; returns their sha256."""
+    import torch
+
+    from curation.models.architecture import build_model
+    from curation.models.weights import tensors_to_bytes
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        data = tensors_to_bytes(build_model(model).state_dict(), {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_recipe(path: Path, corpus: str, output: str, weights: str, sha256: str, **changes: Any) -> Path:
+    """The recipe of most tests; `changes` replace its top-level keys."""
+    import yaml
+
+    model: Mapping[str, Any] = {"model": "proxy-mu", "weights": weights, "sha256": sha256}
+    recipe = {
+        "corpus": corpus,
+        "output": output,
+        "scorers": [{"clip_score": dict(model)}, {"embedding": dict(model)}],
+        "filters": [
+            {"caption": {"min_words": 2}},
+            {"exact_duplicates": {}},
+            {"top_fraction": {"score": "clip_score", "fraction": 0.5}},
+        ],
+        "shards": {"samples": 40},
+        "compute": {"batch_size": 64},
+        **changes,
+    }
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return path

@@ -1,0 +1,47 @@
+"""Token ids as open_clip's, in bounded time and memory."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from open_clip.tokenizer import SimpleTokenizer
+
+from curation.errors import UserError
+from curation.models import tokenizer
+from curation.models.tokenizer import BoundedTokenizer, hub_errors, tokenizer_for
+
+REFERENCE = SimpleTokenizer(context_length=32)
+OURS = BoundedTokenizer(context_length=32)
+
+
+@given(st.text(max_size=300))
+def test_the_same_ids_as_open_clip(caption: str) -> None:
+    assert torch.equal(OURS([caption]), REFERENCE([caption]))
+
+
+@pytest.mark.parametrize("caption", ["a" * 1_000_000, "漢字" * 100_000, "é" * 50_000, "&amp;" * 100_000, "\0" * 10_000])
+def test_hostile_captions_cost_little(caption: str) -> None:
+    began = time.monotonic()
+    ids = tokenizer_for("proxy-ti")([caption])
+    assert ids.shape == (1, 32)
+    assert time.monotonic() - began < 2
+
+
+def test_words_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "MAX_CACHED_WORDS", 100)
+    ours = BoundedTokenizer(context_length=32)
+    for number in range(300):
+        ours([f"word{chr(97 + number % 26)}{'x' * (number % 50)}{chr(97 + number // 26)}"])
+    assert len(ours.cache) <= 102
+    assert torch.equal(ours(["<start_of_text> cat"]), REFERENCE(["<start_of_text> cat"]))
+
+
+@pytest.mark.parametrize("error", [ImportError("No module named 'transformers'"), OSError("offline\nsecond line")])
+def test_the_hub_fails_in_one_line(error: Exception) -> None:
+    with pytest.raises(UserError, match="SigLIP") as caught, hub_errors("SigLIP", "the tokenizer"):
+        raise error
+    assert "\n" not in str(caught.value) and caught.value.fix

@@ -1,0 +1,153 @@
+"""The ledger: names are functions of content, the first record wins, counts have to add up, plans come in pages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curation import ledger as module
+from curation.data import ShardRef, uid
+from curation.errors import ConservationError, LedgerError, NoSnapshotError
+from curation.ledger import Ledger, digest, unit_id
+from curation.store import open_store
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(open_store(str(tmp_path / "out")))
+
+
+def batches(n: int, size: int) -> Iterator[pa.RecordBatch]:
+    for start in range(0, n, size):
+        rows = range(start, min(n, start + size))
+        yield pa.record_batch(
+            {"key": [f"{i:07d}.tar" for i in rows], "size": pa.array([i for i in rows], pa.int64()), "etag": ["e"] * len(rows)}
+        )
+
+
+def document(**changes: object) -> dict[str, object]:
+    samples = {"seen": 3, "kept": 1, "filtered": {"caption": 1}, "quarantined": {"bad_json": 1}}
+    return {"samples": samples, "recipe": {}, "decision_id": "x", **changes}
+
+
+def test_unit_id_is_the_content() -> None:
+    base = unit_id(ShardRef("a.tar", 10, "e"), "f")
+    assert base == unit_id(ShardRef("a.tar", 10, "e"), "f")
+    others = [ShardRef("b.tar", 10, "e"), ShardRef("a.tar", 11, "e"), ShardRef("a.tar", 10, "x")]
+    assert len({base, unit_id(ShardRef("a.tar", 10, "e"), "g"), *(unit_id(o, "f") for o in others)}) == 5
+    assert unit_id(ShardRef("a.tar", 10, "e"), "f", start=0, stop=5) != base
+
+
+@given(st.text(), st.text(), st.integers(0, 2**50))
+def test_uid_is_32_hex_characters_and_depends_on_all_parts(key: str, etag: str, offset: int) -> None:
+    name = uid(key, etag, offset)
+    assert len(name) == 32 and int(name, 16) >= 0
+    assert name not in {uid(key + "x", etag, offset), uid(key, etag + "x", offset), uid(key, etag, offset + 512)}
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.none()))
+def test_digest_ignores_the_order_of_keys(value: dict[str, object]) -> None:
+    assert digest(value) == digest(dict(reversed(value.items())))
+
+
+def test_plans_are_paged_and_repeatable(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE_UNITS", 100)
+    plan = ledger.plan(batches(1042, 37), {"corpus": "c"})
+    assert [page["units"] for page in plan.pages] == [100] * 10 + [42]
+    assert (plan.units, plan.bytes) == (1042, sum(range(1042)))
+    assert [shard.key for shard in plan.shards()] == [f"{i:07d}.tar" for i in range(1042)]
+    again = ledger.plan(batches(1042, 500), {"corpus": "c"})
+    assert again.id == plan.id
+    assert ledger.open_plan(plan.id).document == plan.document
+    assert ledger.plan(batches(1041, 37), {"corpus": "c"}).id != plan.id
+    assert ledger.plan(batches(1042, 37), {"corpus": "d"}).id != plan.id
+
+
+def test_a_dry_plan_puts_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(open_store(str(tmp_path / "none")))
+    assert ledger.plan(batches(10, 3), {}, write=False).units == 10
+    assert not (tmp_path / "none" / "plans").exists()
+
+
+def test_an_unknown_plan(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError):
+        ledger.open_plan("0" * 64)
+
+
+def test_the_first_record_wins(ledger: Ledger) -> None:
+    first, second = {"kind": "score", "seen": 1, "by": 1}, {"kind": "score", "seen": 1, "by": 2}
+    assert ledger.find("u") is None
+    assert ledger.commit("u", first) == first
+    assert ledger.commit("u", second) == first
+    assert ledger.commit("u", first) == first
+    assert ledger.find("u") == first
+
+
+def test_racing_workers_agree(ledger: Ledger) -> None:
+    results: list[object] = []
+    barrier = threading.Barrier(16)
+
+    def work(n: int) -> None:
+        barrier.wait()
+        results.append(ledger.commit("u", {"kind": "score", "by": n})["by"])
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 16 and len(set(results)) == 1
+
+
+def test_counts_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
+    bad = {"seen": 4, "kept": 1, "filtered": {"caption": 1}, "quarantined": {"bad_json": 1}}
+    with pytest.raises(ConservationError, match="seen 4"):
+        ledger.commit("u", {"kind": "write", **bad})
+    with pytest.raises(ConservationError):
+        ledger.create_snapshot(document(samples=bad))
+    assert ledger.find("u") is None and ledger.latest() == 0
+
+
+def test_snapshots_are_dense_and_have_parents(ledger: Ledger) -> None:
+    with pytest.raises(NoSnapshotError):
+        ledger.snapshot()
+    made = [ledger.create_snapshot(document(decision_id=str(i))) for i in range(3)]
+    assert [(m["snapshot"], m["parent"]) for m in made] == [(1, None), (2, 1), (3, 2)]
+    assert ledger.snapshot()["decision_id"] == "2"
+    assert ledger.snapshot(1)["decision_id"] == "0"
+    with pytest.raises(NoSnapshotError, match="@9"):
+        ledger.snapshot(9)
+
+
+def test_two_drivers_with_the_same_result_make_one_snapshot(ledger: Ledger) -> None:
+    assert ledger.create_snapshot(document())["snapshot"] == 1
+    assert ledger.create_snapshot(document())["snapshot"] == 1
+    assert ledger.latest() == 1
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(hint=st.binary(max_size=12) | st.integers(0, 20).map(lambda n: str(n).encode()), n=st.integers(0, 5))
+def test_latest_is_a_hint_only(tmp_path_factory: pytest.TempPathFactory, hint: bytes, n: int) -> None:
+    ledger = Ledger(open_store(str(tmp_path_factory.mktemp("out"))))
+    for i in range(n):
+        ledger.create_snapshot(document(decision_id=str(i)))
+    ledger.store.put("LATEST", hint)
+    assert ledger.latest() == n
+    ledger.store.delete("LATEST")
+    assert ledger.latest() == n
+
+
+def test_data_is_named_by_content_and_checked(ledger: Ledger, tmp_path: Path) -> None:
+    one = ledger.put_data("u", b"abc", "bin")
+    assert one == ledger.put_data("u", b"abc", "bin")
+    path = tmp_path / "spool"
+    path.write_bytes(b"abc")
+    assert ledger.put_data_file("u", path, "bin") == one
+    assert ledger.store.get(one.key) == b"abc"
+    assert ledger.put_data("u", b"abd", "bin").key != one.key

@@ -1,0 +1,86 @@
+"""Score tables and the collector that gives streamed rows back to their units."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation import scores
+from curation.data import ShardRef
+from curation.errors import LedgerError
+from curation.ledger import Ledger
+from curation.store import open_store
+from curation.units import INDEX_SCHEMA, STREAM_SCHEMA
+
+
+def rows(shard: ShardRef, n: int, reason: str | None = None) -> pa.Table:
+    """The stream of a unit: n rows and the end row."""
+    items = [
+        {"shard_key": shard.key, "shard_size": shard.size, "shard_etag": shard.etag, "end": i == n, "row": i,
+         "uid": f"{shard.key}-{i}", "reason": reason if i == n else None}
+        for i in range(n + 1)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(items, STREAM_SCHEMA)
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 1000), repeat=st.booleans())
+def test_the_collector_gives_every_unit_back_whole(sizes: list[int], seed: int, repeat: bool) -> None:
+    rng = random.Random(seed)
+    shards = [ShardRef(f"{i}.tar", i, "e") for i in range(len(sizes))]
+    stream = pa.concat_tables([rows(shard, n) for shard, n in zip(shards, sizes, strict=True)])
+    cuts = sorted(rng.sample(range(stream.num_rows + 1), min(4, stream.num_rows)))
+    pieces = [stream.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, stream.num_rows], strict=True)]
+    if repeat:  # a retried task: some rows come twice, before their unit is whole
+        pieces = [piece for piece in pieces for _ in range(1 + (piece.num_rows > 0 and not piece.column("end").to_pylist()[-1]))]
+    rng.shuffle(pieces)
+    collector = scores.Collector()
+    found: dict[str, pa.Table] = {}
+    for piece in pieces:
+        for unit in collector.add(piece):
+            found.setdefault(unit.shard.key, unit.rows)
+    assert set(found) == {shard.key for shard in shards}
+    for shard, n in zip(shards, sizes, strict=True):
+        assert found[shard.key].column("uid").to_pylist() == [f"{shard.key}-{i}" for i in range(n)]
+
+
+def test_a_broken_archive_quarantines_every_row(tmp_path: Path) -> None:
+    ledger = Ledger(open_store(str(tmp_path)))
+    shard, column = ShardRef("a.tar", 1, "e"), scores.Column("index", "f")
+    (unit,) = scores.Collector().add(rows(shard, 3, "tar_truncated"))
+    record = scores.commit_index(ledger, shard, column, unit.rows, unit.reason)
+    assert record["quarantined"] == {"tar_truncated": 3}
+    table = scores.read(ledger, shard, column)
+    assert table.column("reason").to_pylist() == ["tar_truncated"] * 3
+    assert table.column_names == INDEX_SCHEMA.names
+
+
+def test_missing_read_and_damage(tmp_path: Path) -> None:
+    ledger = Ledger(open_store(str(tmp_path)))
+    shard = ShardRef("a.tar", 1, "e")
+    column, other = scores.Column("s", "f"), scores.Column("t", "g")
+    values = scores.value_array(np.array([0.5, 0.25, 9.0]), np.array([True, True, False]))
+    record = scores.commit_score(ledger, shard, column, pa.array(["a", "b", "c"]), values)
+    assert scores.missing(ledger, shard, [column, other]) == ["t"]
+    assert scores.read(ledger, shard, column).column("value").to_pylist() == [0.5, 0.25, None]
+    assert scores.is_scalar(ledger, shard, column)
+    with pytest.raises(LedgerError):
+        scores.read(ledger, shard, other)
+    ledger.store.put(record["data"]["key"], b"short")
+    with pytest.raises(LedgerError, match="damaged"):
+        scores.read(ledger, shard, column)
+
+
+def test_embeddings_are_half_precision_lists(tmp_path: Path) -> None:
+    ledger = Ledger(open_store(str(tmp_path)))
+    shard, column = ShardRef("a.tar", 1, "e"), scores.Column("e", "f")
+    values = scores.value_array(np.eye(3, 4, dtype=np.float32), np.array([True, False, True]))
+    scores.commit_score(ledger, shard, column, pa.array(["a", "b", "c"]), values)
+    assert scores.read(ledger, shard, column).column("value").to_pylist() == [[1, 0, 0, 0], None, [0, 0, 1, 0]]
+    assert not scores.is_scalar(ledger, shard, column)

@@ -1,0 +1,15 @@
+"""One Ray for all job tests of a process: starting it takes seconds, and `cluster()` uses the one that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    from actors.cluster import cluster
+
+    with cluster():
+        yield

@@ -1,0 +1,102 @@
+"""`curate proxy`: train, convert, list."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from builders import write_corpus
+from click.testing import CliRunner, Result
+
+from curation.errors import EmptyCorpusError, UnknownNameError, UserError
+from curation.models import Weights
+from curation.models.dual import load_dual_encoder
+from curation.models.weights import read_metadata, sha256_of
+from jobs.proxy import proxy
+
+SMALL = ["--model", "proxy-mu", "--steps", "3", "--batch", "8", "--threads", "1", "--device", "cpu", "--holdout", "0.3"]
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(proxy, arguments, catch_exceptions=False)
+
+
+def train(data: Path, out: Path, *more: str) -> dict[str, Any]:
+    result = invoke("train", "--data", str(data), "--out", str(out), *SMALL, *more, "--json")
+    assert result.exit_code == 0, result.output
+    card: dict[str, Any] = json.loads(result.stdout)
+    return card
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"), shards=2, n=30)
+
+
+def test_train_writes_weights_that_load_and_a_card(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    card = train(corpus, tmp_path / "a")
+    weights = tmp_path / "a" / "proxy-mu.safetensors"
+    assert sha256_of(weights) == card["sha256"]
+    assert load_dual_encoder("proxy-mu", Weights(card["weights"], card["sha256"])).text(["a thing"]).shape == (1, 64)
+    assert read_metadata(weights)["model"] == "proxy-mu"
+    assert card["samples"]["train"] > 20 and card["samples"]["held_out"] > 3
+    assert card["skipped"]["tar_truncated"] >= 1
+    assert card["evaluation"]["retrieval"]["i2t_recall@1"]["total"] > 1
+    readme = (tmp_path / "a" / "README.md").read_text()
+    assert card["sha256"] in readme and "clip_score" in readme
+    metrics = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[0]["step"] == 1 and "evaluation" in metrics[-1]
+    assert {p.name for p in (tmp_path / "a").iterdir()} >= {"card.json", "proxy-mu.json"}
+
+
+def test_the_same_run_gives_the_same_sha256_and_is_not_repeated(corpus: Path, tmp_path: Path) -> None:
+    first = train(corpus, tmp_path / "a")
+    assert train(corpus, tmp_path / "b")["sha256"] == first["sha256"]
+    again = train(corpus, tmp_path / "a")
+    assert again["reused"] and not first["reused"] and again["sha256"] == first["sha256"]
+    assert not train(corpus, tmp_path / "a", "--force")["reused"]
+    assert train(corpus, tmp_path / "a", "--seed", "1")["sha256"] != first["sha256"]
+
+
+def test_the_recipe_lines_are_printed(corpus: Path, tmp_path: Path) -> None:
+    result = invoke("train", "--data", str(corpus), "--out", str(tmp_path), *SMALL)
+    sha256 = sha256_of(tmp_path / "proxy-mu.safetensors")
+    assert f"sha256: {sha256}}}" in result.stdout and "i2t_recall@1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (["--model", "proxy-nano"], UnknownNameError, "unknown model"),
+        (["--device", "cuda:77"], UserError, "cuda:77"),
+        (["--lr", "1e30", "--steps", "30"], UserError, "loss is"),
+    ],
+)
+def test_mistakes(arguments: list[str], error: type[Exception], words: str, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(error, match=words):
+        invoke("train", "--data", str(corpus), "--out", str(tmp_path), *SMALL, *arguments)
+
+
+def test_nothing_to_train_on(tmp_path: Path) -> None:
+    (tmp_path / "00000.tar").write_bytes(b"<html>")
+    with pytest.raises(EmptyCorpusError, match=r"0 samples.*tar_"):
+        invoke("train", "--data", str(tmp_path), "--out", str(tmp_path / "out"), *SMALL)
+
+
+def test_convert(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pt")
+    result = invoke("convert", str(tmp_path / "a.pt"), str(tmp_path / "a.safetensors"))
+    assert result.stdout.split()[0] == sha256_of(tmp_path / "a.safetensors")
+
+
+def test_ls() -> None:
+    rows = json.loads(invoke("ls", "--json").stdout)
+    assert [row["model"] for row in rows] == ["proxy-mu", "proxy-ti", "proxy-s"]
+    assert all(row["parameters"] > 1e6 and row["image_flops"] > 1e6 for row in rows)
+    assert "ViT-B-32" in invoke("ls", "--all").stdout

@@ -1,0 +1,136 @@
+"""`curate run` on real shards with real Ray: what it makes, that repeating it costs nothing, that a change costs itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weights
+
+import curation as cu
+from curation.manifest import diff
+from curation.recipe import load_recipe
+from curation.tar import read_samples
+from jobs.pipeline import Work, pipeline
+from jobs.run import run_steps
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+SHARDS, N = 4, 60
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("run")
+    write_corpus(root / "corpus", SHARDS, N)
+    sha = write_weights(root / "w.safetensors")
+    write_recipe(root / "recipe.yaml", str(root / "corpus"), str(root / "out"), str(root / "w.safetensors"), sha)
+    return root
+
+
+def curate(home: Path, *overrides: str) -> tuple[dict[str, Any], Work]:
+    with pipeline(load_recipe(home / "recipe.yaml", overrides)) as work:
+        document = run_steps(work, None)
+    return document, work.work
+
+
+@pytest.fixture(scope="module")
+def first(home: Path, ray_local: None) -> tuple[dict[str, Any], Work]:
+    return curate(home)
+
+
+def objects(root: Path) -> dict[str, int]:
+    return {str(p.relative_to(root)): p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
+
+
+def test_every_sample_is_accounted_for(first: tuple[dict[str, Any], Work], home: Path) -> None:
+    document, work = first
+    assert document["units"] == {"total": SHARDS + 2, "quarantined": 2}
+    samples = document["samples"]
+    quarantined = dict(samples["quarantined"])
+    assert quarantined.pop("tar_truncated") > 10  # what the cut shard held besides its own flawed samples
+    assert quarantined == dict.fromkeys(FLAWS.values(), SHARDS + 1)
+    outcomes = samples["kept"] + sum(samples["filtered"].values()) + sum(samples["quarantined"].values())
+    assert samples["seen"] == outcomes
+    manifest = cu.open(str(home / "out")).manifest.to_arrow().to_pylist()
+    assert len(manifest) == samples["seen"]
+    usable = SHARDS * (N - len(FLAWS))
+    assert samples["filtered"]["caption.too_few_words"] == SHARDS * 6
+    assert samples["filtered"]["exact_duplicates"] == SHARDS
+    reached = usable - SHARDS * 7
+    assert samples["kept"] == (reached + 1) // 2
+    assert work.model_batches > 0 and work.units_scored == SHARDS + 2
+
+
+def test_the_manifest_says_why_and_where(first: tuple[dict[str, Any], Work], home: Path) -> None:
+    snapshot = cu.open(str(home / "out"))
+    rows = snapshot.manifest.to_arrow().to_pylist()
+    reasons = Counter((row["decision"], row["reason"]) for row in rows)
+    for reason in FLAWS.values():
+        assert reasons["quarantined", reason] >= SHARDS
+    for row in rows:
+        kept = row["decision"] == "kept"
+        assert kept == (row["reason"] is None) == (row["output_shard"] is not None) == (row["weight"] == 1)
+        assert row["clip_score"] is not None or row["decision"] == "quarantined"
+    assert len({row["uid"] for row in rows}) == len(rows)
+
+
+def test_output_holds_the_original_bytes(first: tuple[dict[str, Any], Work], home: Path) -> None:
+    originals = {}
+    for path in sorted((home / "corpus").glob("0*.tar")):
+        for sample in read_samples([path.read_bytes()], path.stat().st_size):
+            originals[path.name, sample.start] = {part.extension: part.data for part in sample.parts}
+    count = 0
+    for sample in cu.open(str(home / "out")).samples():
+        parts = originals[sample.source.key, sample.source.offset]
+        assert sample.image == parts[sample.extension]
+        assert sample.caption.encode() == parts["txt"]
+        assert json.loads(parts["json"]).items() <= sample.metadata.items()
+        count += 1
+    assert count == first[0]["samples"]["kept"]
+
+
+def test_again_costs_nothing(first: tuple[dict[str, Any], Work], home: Path) -> None:
+    before = objects(home / "out")
+    document, work = curate(home)
+    assert document == first[0]
+    assert work.to_json() == {**Work().to_json(), "snapshot": 1}
+    assert objects(home / "out") == before
+
+
+def test_same_shards_whatever_the_workers(first: tuple[dict[str, Any], Work], home: Path) -> None:
+    wanted = cu.open(str(home / "out")).shards.select(["key", "sha256", "bytes", "samples"])
+    for workers, batch in ((1, 7), (8, 256)):
+        out = home / f"out-{workers}"
+        curate(home, f"output={out}", f"compute.write_workers={workers}", f"compute.batch_size={batch}")
+        assert cu.open(str(out)).shards.select(wanted.column_names) == wanted
+
+
+def test_a_threshold_costs_no_scoring(first: tuple[dict[str, Any], Work], home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "out", tmp_path / "out")
+    document, work = curate(home, f"output={tmp_path / 'out'}", "filters.top_fraction.fraction=0.25")
+    assert (work.units_scored, work.model_batches, work.score_puts) == (0, 0, 0)
+    assert (document["snapshot"], document["parent"]) == (2, 1)
+    a, b = cu.open(f"{tmp_path / 'out'}@1"), cu.open(f"{tmp_path / 'out'}@2")
+    changes = diff(a, b)
+    assert changes["entered"] == 0 and changes["left"] == document["samples"]["filtered"]["top_fraction.clip_score"] - (
+        a.document["samples"]["filtered"]["top_fraction.clip_score"]
+    )
+    assert any("fraction: 0.25" in line for line in changes["recipe"])
+
+
+def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], Work], home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "out", tmp_path / "out")
+    corpus = tmp_path / "corpus"
+    shutil.copytree(home / "corpus", corpus)  # also: a corpus on another disk keeps its scores
+    write_shard(corpus / "00004.tar", 4, N)
+    write_shard(corpus / "00005.tar", 5, N)
+    write_shard(corpus / "00001.tar", 77, N)
+    (corpus / "00003.tar").unlink()
+    _, work = curate(home, f"output={tmp_path / 'out'}", f"corpus={corpus}")
+    assert work.units_scored == 3
+    changes = diff(cu.open(f"{tmp_path / 'out'}@1"), cu.open(f"{tmp_path / 'out'}@2"))
+    assert changes["shards"] == {"added": ["00004.tar", "00005.tar"], "changed": ["00001.tar"], "removed": ["00003.tar"]}
