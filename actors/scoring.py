@@ -11,14 +11,15 @@ the shape decides which kernel runs, every batch is padded to the same one; on C
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
-from curation.store import Store
 from ray.data import ActorPoolStrategy, DataContext
 
 from actors.cluster import cpus, gpus, unwrap
@@ -29,13 +30,21 @@ from curation.images import DecodeLimits, Preprocess
 from curation.ledger import Ledger
 from curation.recipe import Compute
 from curation.scorers import Batch, Scorer
+from curation.store import Store
 from curation.units import STREAM_SCHEMA, UnitReader, failure_table, view_column
 
 SHARD = ("shard_key", "shard_size", "shard_etag")
 MAX_BLOCKS = 2000  # of the driver's list of units: beyond that a block holds several units
 BLOCK_BYTES = 32 << 20  # of pixels between stages; bounds memory a task
+MODEL_BATCH = "model_batch"  # true on the first row of each batch that went through the models
 SUMMARY_SCHEMA = pa.schema(
-    [("shard_key", pa.string()), ("samples", pa.int64()), ("tables", pa.int64()), ("failure", pa.string())]
+    [
+        ("shard_key", pa.string()),  # null: this row only counts batches
+        ("samples", pa.int64()),
+        ("tables", pa.int64()),
+        ("batches", pa.int64()),
+        ("failure", pa.string()),
+    ]
 )
 
 
@@ -75,10 +84,10 @@ class Progress:
 
 def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
     """Score `units` (shard_key, shard_size, shard_etag); yields what was committed, as it is committed."""
+    _quiet()
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK_BYTES
-    counter = _Counter.options(num_cpus=0).remote() if job.scorers else None  # type: ignore[attr-defined]
     rows = -(-units.num_rows // MAX_BLOCKS)
     blocks = [units.slice(i, rows) for i in range(0, units.num_rows, rows)]
     pipeline = ray.data.from_arrow(blocks).map_batches(
@@ -87,7 +96,7 @@ def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
     if job.scorers:
         pipeline = pipeline.map_batches(
             ScoreBatches,
-            fn_constructor_args=(job, counter),
+            fn_constructor_args=(job,),
             batch_size=job.compute.batch_size,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -108,8 +117,6 @@ def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
             yield _summary(batch)
     except ray.exceptions.RayError as error:
         raise unwrap(error) from None
-    if counter is not None:
-        yield Progress(batches=ray.get(counter.total.remote()))
 
 
 def _pool(compute: Compute) -> ActorPoolStrategy:
@@ -123,31 +130,22 @@ def _pool(compute: Compute) -> ActorPoolStrategy:
 
 
 def _summary(batch: pa.Table) -> Progress:
-    failed = [
-        (key, why)
-        for key, why in zip(batch.column("shard_key").to_pylist(), batch.column("failure").to_pylist(), strict=True)
-        if why is not None
-    ]
+    rows = batch.to_pylist()
+    failures = tuple((row["shard_key"], row["failure"]) for row in rows if row["failure"] is not None)
     return Progress(
-        samples=sum(batch.column("samples").to_pylist()),
-        units=batch.num_rows - len(failed),
-        puts=sum(batch.column("tables").to_pylist()),
-        failures=tuple(failed),
+        samples=sum(row["samples"] for row in rows),
+        units=sum(row["shard_key"] is not None for row in rows) - len(failures),
+        puts=sum(row["tables"] for row in rows),
+        batches=sum(row["batches"] for row in rows),
+        failures=failures,
     )
 
 
-@ray.remote
-class _Counter:
-    """Batches that went through a model, over all scorers of a pass."""
-
-    def __init__(self) -> None:
-        self.n = 0
-
-    def add(self, n: int) -> None:
-        self.n += n
-
-    def total(self) -> int:
-        return self.n
+def _quiet() -> None:
+    """Ray Data's account of its executions goes to its log file, not over the user's progress line."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)
 
 
 class _Decode:
@@ -167,13 +165,13 @@ class _Decode:
 class ScoreBatches:
     """A scorer actor: loads each model once, then turns pixels and captions into score columns, batch by batch."""
 
-    def __init__(self, job: Scoring, counter: Any) -> None:
+    def __init__(self, job: Scoring) -> None:
         import torch
 
         torch.set_num_threads(max(1, int(job.compute.num_cpus)))
         self.gpu = job.compute.num_gpus > 0 and torch.cuda.is_available()
         self.device = torch.device("cuda" if self.gpu else "cpu")
-        self.job, self.counter = job, counter
+        self.job = job
         self.score = {name: scorer.load(self.device, job.corpus.options) for name, scorer in job.scorers.items()}
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -183,8 +181,7 @@ class ScoreBatches:
         for name, score in self.score.items():
             values = score(batch)[: table.num_rows].float().cpu().numpy()
             out = out.append_column(f"score:{name}", scores.value_array(values, valid))
-        self.counter.add.remote(1)
-        return out
+        return out.append_column(MODEL_BATCH, pa.array(np.arange(table.num_rows) == 0))
 
 
 class CommitUnits:
@@ -196,11 +193,13 @@ class CommitUnits:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rows = [self._commit(unit) for unit in self.collector.add(table)]
+        if MODEL_BATCH in table.column_names:
+            rows.append(_row(None, batches=pc.sum(table.column(MODEL_BATCH)).as_py()))
         return pa.Table.from_pylist(rows, SUMMARY_SCHEMA)
 
     def _commit(self, unit: scores.ScoredUnit) -> dict[str, Any]:
         if unit.failure is not None:
-            return {"shard_key": unit.shard.key, "samples": 0, "tables": 0, "failure": unit.failure}
+            return _row(unit.shard.key, failure=unit.failure)
         job = self.job
         wanted = scores.missing(job.scored, unit.shard, job.all_columns)
         if job.index.name in wanted:
@@ -209,7 +208,13 @@ class CommitUnits:
             if column.name in wanted:
                 values = unit.rows.column(f"score:{column.name}")
                 scores.commit_score(job.scored, unit.shard, column, unit.rows.column("uid"), values)
-        return {"shard_key": unit.shard.key, "samples": unit.rows.num_rows, "tables": len(wanted), "failure": None}
+        return _row(unit.shard.key, samples=unit.rows.num_rows, tables=len(wanted))
+
+
+def _row(
+    key: str | None, *, samples: int = 0, tables: int = 0, batches: int = 0, failure: str | None = None
+) -> dict[str, Any]:
+    return {"shard_key": key, "samples": samples, "tables": tables, "batches": batches, "failure": failure}
 
 
 def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int) -> Batch:
@@ -230,8 +235,6 @@ def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int) -> Batch
 
 def usable(table: pa.Table) -> np.ndarray[Any, Any]:
     """[N] bool: a sample that is not quarantined, and no end row."""
-    import pyarrow.compute as pc
-
     good = pc.and_(pc.is_null(table.column("reason")), pc.invert(table.column("end")))
     return good.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 

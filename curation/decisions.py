@@ -109,7 +109,9 @@ class Decisions:
         self._list("drop_list", drop)
         both = self.db.execute("SELECT uid FROM keep_list SEMI JOIN drop_list USING (uid) LIMIT 1").fetchall()
         if both:
-            raise RecipeError(f"uid {both[0][0]} is on the keep list and on the drop list", fix="take it off one of them")
+            raise RecipeError(
+                f"uid {both[0][0]} is on the keep list and on the drop list", fix="take it off one of them"
+            )
         self.db.execute(
             "INSERT INTO dropped SELECT id, 'drop_list' FROM pool SEMI JOIN drop_list USING (uid) WHERE bad IS NULL"
         )
@@ -141,7 +143,8 @@ class Decisions:
     def kept_per_unit(self) -> Iterator[tuple[int, int, int]]:
         """(ordinal, kept, rows) of every unit that has rows, in order."""
         cursor = self.db.cursor().execute(
-            f"SELECT unit, count(*) FILTER (decision = 'kept'), count(*) FROM ({self._FINAL}) GROUP BY unit ORDER BY unit"
+            "SELECT unit, count(*) FILTER (decision = 'kept'), count(*) "
+            f"FROM ({self._FINAL}) GROUP BY unit ORDER BY unit"
         )
         while rows := cursor.fetchmany(1000):
             yield from rows

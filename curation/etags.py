@@ -1,6 +1,6 @@
 """Etags of local files: the md5 of the content, as S3 gives for a single put, so that it survives any copy.
 
-Hashing costs one read of the file at about 600 MB/s a core, once: the result is remembered in
+Hashing costs one read of the file at about 400 MB/s a core, once: the result is remembered in
 `$XDG_CACHE_HOME/tutelage/etags.sqlite` beside path, size, mtime, ctime and inode. The kernel sets ctime on every change
 of bytes, name or times and no program can set it back, so a file whose mtime was restored after an edit is still hashed
 again. The cache only ever saves time. Without it (locked, read-only, damaged) everything works and is hashed anew.

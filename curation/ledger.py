@@ -104,26 +104,25 @@ class Ledger:
 
     # --- plans ------------------------------------------------------------------------------------------------
 
-    def plan(self, batches: Iterable[pa.RecordBatch], context: Mapping[str, Any], *, write: bool = True) -> Plan:
+    def plan(self, batches: Iterable[pa.RecordBatch], context: Mapping[str, Any]) -> Plan:
         """Make the plan for shards that arrive sorted by key, as Arrow batches of (key, size, etag).
 
         Pages are content-addressed, so planning an unchanged corpus again puts nothing new. `context` (the corpus
-        and the fingerprints) becomes part of the id. With `write=False` nothing is put: a dry run.
+        and the fingerprints) becomes part of the id. For a dry run, plan into a ledger on local disk.
         """
         pages, units, total = [], 0, 0
         for table in _repage(batches):
             data = _parquet(table)
             sha = sha256(data).hexdigest()
             key = f"plans/pages/{sha}.parquet"
-            if write and not self.store.exists(key):
+            if not self.store.exists(key):
                 self.store.put(key, data)
             pages.append({"key": key, "sha256": sha, "units": table.num_rows})
             units += table.num_rows
             total += sum(table.column("size").to_pylist())
         document = {**context, "pages": pages, "units": units, "bytes": total}
         plan = Plan(self.store, digest(document), document)
-        if write:
-            self._create(f"plans/{plan.id}.json", document)
+        self._create(f"plans/{plan.id}.json", document)
         return plan
 
     def open_plan(self, plan_id: str) -> Plan:
@@ -178,13 +177,10 @@ class Ledger:
 
     def latest(self) -> int:
         """The newest snapshot's number, 0 when there is none: from the hint forward until one is missing."""
-        number = self._hint
-        while number and not self._has_snapshot(number):
-            number //= 2  # a hint that lies (or was restored from elsewhere) only costs reads
-        for number in count(number):
-            if not self._has_snapshot(number + 1):
-                return number
-        raise AssertionError
+        known = self._hint
+        while known and not self._has_snapshot(known):
+            known //= 2  # a hint that lies (or was restored from elsewhere) only costs reads
+        return next(number for number in count(known) if not self._has_snapshot(number + 1))
 
     def snapshot(self, number: int | None = None) -> Record:
         """The document of snapshot `number`, or of the latest. Raises `NoSnapshotError`."""

@@ -220,7 +220,8 @@ class SampleStream(IterableDataset[Example]):
             group = group_of(str(metadata.get("name") or ""), name)
             if is_held_out(group, self.holdout) != (self.part == "held_out"):
                 return None
-        return _Drawn(image, caption, name, str(metadata.get(self.label) or ""))
+        label = metadata.get(self.label)
+        return _Drawn(image, caption, name, "" if label is None else str(label))
 
 
 def group_of(name: str, uid: str) -> str:

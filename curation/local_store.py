@@ -152,7 +152,7 @@ class LocalFiles:
                 os.close(fd)
 
     def _walk(self, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-        """Keys of all files below `prefix` ("" or "a/b/"). `above`: the directories we are in, for links may form loops."""
+        """Keys of all files below `prefix` ("" or "a/b/"). `above`: where we are, since links may form loops."""
         directory = self._path(prefix) if prefix else self.root
         with self._errors(prefix):
             try:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 MULTIPART = 64 << 20  # objects above this are uploaded in parts
+SMALL = 8 << 20  # up to here a put is quick: it is not given a minute before it counts as failed
 PART = 16 << 20  # times four at once: 64 MiB of memory
 _PIECE = 256 << 10  # granularity at which a cut body is resumed
 
@@ -119,10 +120,10 @@ class Bucket:
     def _put(self, key: str, data: bytes | Path, size: int) -> None:
         import obstore
 
+        client = self._clients.quick if size <= SMALL else self._clients.upload
         part = max(PART, -(-size // 9_000))  # S3 allows 10,000 parts
         with self._errors(key):
-            large = size > MULTIPART
-            obstore.put(self._clients.upload, key, data, use_multipart=large, chunk_size=part, max_concurrency=4)
+            obstore.put(client, key, data, use_multipart=size > MULTIPART, chunk_size=part, max_concurrency=4)
 
     def delete(self, key: str) -> None:
         import obstore

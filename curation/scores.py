@@ -97,7 +97,7 @@ def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> 
 
 def is_scalar(ledger: Ledger, shard: ShardRef, column: Column) -> bool:
     """Whether a column is one number a sample (an embedding is not)."""
-    return pa.types.is_floating(read(ledger, shard, column, ["value"]).schema.field("value").type)
+    return bool(pa.types.is_floating(read(ledger, shard, column, ["value"]).schema.field("value").type))
 
 
 def value_array(values: np.ndarray[Any, Any], valid: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:

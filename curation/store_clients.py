@@ -51,7 +51,14 @@ def refuse_fork() -> None:
 _CLIENTS: dict[tuple[str, str, str, StoreOptions], Clients] = {}
 _LOCK = threading.Lock()  # two threads must not make two memory stores of one name
 _STARTED: list[int] = []  # the processes, this one or those it was forked from, in which obstore has run
-os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+
+
+def _after_fork() -> None:
+    global _LOCK  # a thread of the parent may have held it
+    _LOCK = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _memory() -> Clients:

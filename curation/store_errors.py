@@ -66,13 +66,15 @@ def missing_bucket(bucket: str, endpoint: str) -> BucketError:
     return BucketError(f"bucket {bucket} does not exist at {endpoint}", fix="create it, or check its name and endpoint")
 
 
-def _denied(name: str, code: str, status: int, place: str, endpoint: str) -> AccessError:
-    if name == "UnauthenticatedError" and not status:
-        return AccessError(f"no valid credentials were found for {endpoint}", fix=CREDENTIALS)
-    return AccessError(f"{endpoint} refused access to {place} ({code or status})", fix=CREDENTIALS)
-
-
 CREDENTIALS = "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile) and what they allow"
+_OTHER_CREDENTIALS = "check the credentials in the environment or of this machine, and what they allow"
+
+
+def _denied(name: str, code: str, status: int, place: str, endpoint: str) -> AccessError:
+    fix = CREDENTIALS if place.startswith("s3:") else _OTHER_CREDENTIALS
+    if name == "UnauthenticatedError" and not status:
+        return AccessError(f"no valid credentials were found for {endpoint}", fix=fix)
+    return AccessError(f"{endpoint} refused access to {place} ({code or status})", fix=fix)
 
 
 def _failure(status: int, code: str, text: str, place: str, endpoint: str) -> StoreError:

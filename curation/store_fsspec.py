@@ -28,11 +28,9 @@ class StoreFileSystem(DirFileSystem):  # type: ignore[misc]
         if not isinstance(backend, Bucket):
             super().__init__(path=store._place.prefix, fs=LocalFileSystem(auto_mkdir=True))
             return
-        scheme = store._place.scheme
-        inner = FsspecStore(scheme, skip_instance_cache=True)  # type: ignore[call-overload]
+        inner = FsspecStore("s3", skip_instance_cache=True)  # type: ignore[call-overload]  # only the form of its paths
         inner._construct_store = lambda bucket: backend.client  # our client, with its credentials and endpoint
-        root = "" if scheme == "memory" else store._place.bucket
-        super().__init__(path="/".join(part for part in (root, store._place.prefix) if part), fs=inner)
+        super().__init__(path=f"{store._place.bucket}/{store._place.prefix}".rstrip("/"), fs=inner)
 
     def __reduce__(self) -> tuple[object, ...]:
         return StoreFileSystem, (self._store,)

@@ -22,7 +22,7 @@ from curation.store import StoreOptions, open_object, open_store
 from curation import decisions, scores, snapshot, writing
 from curation.corpus import Corpus, open_corpus
 from curation.data import ShardRef
-from curation.errors import IncompleteError, RecipeError
+from curation.errors import IncompleteError, RecipeError, WeightsError
 from curation.ledger import Ledger, Plan, Record, digest
 from curation.models.weights import Weights, fetch_weights
 from curation.parallel import map_ordered
@@ -70,9 +70,10 @@ class Pipeline:
     # --- plan -------------------------------------------------------------------------------------------------
 
     def plan(self, *, write: bool = True) -> Plan:
-        """List the corpus and pin it. With `write=False`, nothing is put."""
+        """List the corpus and pin it. With `write=False` the plan stays on local disk, for as long as this pipeline."""
         context = {"corpus": self.corpus.to_json(), "fingerprints": self.fingerprints}
-        return self.out.plan(self.corpus.listing(self.spool), context, write=write)
+        ledger = self.out if write else Ledger(open_store(str(self.spool / "plan")))
+        return ledger.plan(self.corpus.listing(self.spool), context)
 
     def decision_id(self, plan: Plan) -> str:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""
@@ -292,7 +293,7 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     """Open a recipe's stores. Refuses, before any work: unsafe stores, missing or wrong weights, bad lists."""
     for scorer in recipe.scorers.values():
         if hasattr(scorer, "weights"):
-            fetch_weights(Weights(scorer.weights, scorer.sha256), recipe.options)
+            _check_weights(scorer.weights, scorer.sha256, recipe.options)
     out, scored = (Ledger(open_store(url, recipe.options)) for url in (recipe.output, recipe.scores))
     corpus = open_corpus(recipe.corpus, recipe.options)
     lists = {n: read_uids(url, recipe.options) for n, url in (("keep", recipe.keep), ("drop", recipe.drop)) if url}
@@ -301,6 +302,14 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
         scored.store.probe()
     with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists)
+
+
+def _check_weights(url: str, sha256: str, options: StoreOptions) -> None:
+    """Weights are there and hash to what the recipe says; a copy in the cache is no excuse for a URL that is wrong."""
+    store, key = open_object(url, options)
+    if not store.exists(key):
+        raise WeightsError(f"weights {url} do not exist", fix="check the URL; `curate proxy train` makes a proxy")
+    fetch_weights(Weights(url, sha256), options)
 
 
 @contextmanager

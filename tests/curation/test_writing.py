@@ -53,7 +53,9 @@ def test_splits_are_even_and_as_few_as_can_be(n: int, most: int) -> None:
     assert not sizes or (max(sizes) <= most and max(sizes) - min(sizes) <= 1)
 
 
-@given(st.dictionaries(st.text().filter(lambda key: key != "tutelage"), JSON), st.sampled_from([None, 1]), st.booleans())
+@given(
+    st.dictionaries(st.text().filter(lambda key: key != "tutelage"), JSON), st.sampled_from([None, 1]), st.booleans()
+)
 def test_annotate_keeps_every_other_byte(value: dict[str, Any], indent: int | None, ascii_only: bool) -> None:
     original = (json.dumps(value, indent=indent, ensure_ascii=ascii_only) + "\n ").encode(errors="surrogatepass")
     try:

@@ -1,4 +1,4 @@
-"""`curate run` on real shards with real Ray: what it makes, that repeating it costs nothing, that a change costs itself."""
+"""`curate run` on real shards with real Ray: what it makes, what repeating it costs, what a change costs."""
 
 from __future__ import annotations
 
@@ -116,8 +116,11 @@ def test_a_threshold_costs_no_scoring(first: tuple[dict[str, Any], Work], home: 
     assert (document["snapshot"], document["parent"]) == (2, 1)
     a, b = cu.open(f"{tmp_path / 'out'}@1"), cu.open(f"{tmp_path / 'out'}@2")
     changes = diff(a, b)
-    assert changes["entered"] == 0 and changes["left"] == document["samples"]["filtered"]["top_fraction.clip_score"] - (
-        a.document["samples"]["filtered"]["top_fraction.clip_score"]
+    assert (
+        changes["entered"] == 0
+        and changes["left"]
+        == document["samples"]["filtered"]["top_fraction.clip_score"]
+        - (a.document["samples"]["filtered"]["top_fraction.clip_score"])
     )
     assert any("fraction: 0.25" in line for line in changes["recipe"])
 
@@ -133,4 +136,8 @@ def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], Work], home
     _, work = curate(home, f"output={tmp_path / 'out'}", f"corpus={corpus}")
     assert work.units_scored == 3
     changes = diff(cu.open(f"{tmp_path / 'out'}@1"), cu.open(f"{tmp_path / 'out'}@2"))
-    assert changes["shards"] == {"added": ["00004.tar", "00005.tar"], "changed": ["00001.tar"], "removed": ["00003.tar"]}
+    assert changes["shards"] == {
+        "added": ["00004.tar", "00005.tar"],
+        "changed": ["00001.tar"],
+        "removed": ["00003.tar"],
+    }

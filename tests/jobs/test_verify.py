@@ -55,7 +55,9 @@ def flip(path: Path, at: int) -> None:
 def edit_manifest(out: Path) -> None:
     path = next(p for p in sorted((out / "data").glob("*.parquet")) if "output_shard" in pq.read_schema(p).names)
     table = pq.read_table(path)
-    pq.write_table(table.set_column(2, "decision", table.column("decision").take(list(range(table.num_rows))[::-1])), path)
+    pq.write_table(
+        table.set_column(2, "decision", table.column("decision").take(list(range(table.num_rows))[::-1])), path
+    )
 
 
 def edit_record(out: Path, change: Callable[[dict], None]) -> None:

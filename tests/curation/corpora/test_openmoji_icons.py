@@ -8,6 +8,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def catalogue_once() -> Iterator[None]:
+    """Reading 24,000 drawings takes two seconds; one reading a seed will do for the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openmoji_icons, "catalogue", cache(catalogue))
+        yield
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Built]:
     folder = tmp_path_factory.mktemp("corpus") / "there"
@@ -53,7 +62,7 @@ def samples(corpus: tuple[Path, Built]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def drawings() -> list[Drawing]:
-    return catalogue(0)
+    return openmoji_icons.catalogue(0)
 
 
 def image(sample: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Every filter against a brute-force definition in plain Python, on random tables with ties, repeats and odd captions."""
+"""Every filter against a brute-force definition in plain Python, on random tables with ties and repeats."""
 
 from __future__ import annotations
 
@@ -160,7 +160,9 @@ def test_equals_brute_force(item: Filter, brute: Callable[..., set[int]], n: int
     found = dropped(tmp_path, rows, item)
     assert set(found) - quarantined == brute(item, rows) - quarantined
     name = kind(item)
-    assert all(reason == name or (reason or "").startswith(f"{name}.") for i, reason in found.items() if i not in quarantined)
+    assert all(
+        reason == name or (reason or "").startswith(f"{name}.") for i, reason in found.items() if i not in quarantined
+    )
 
 
 @pytest.mark.parametrize("name", sorted(FILTERS))

@@ -1,0 +1,42 @@
+# Everything a newcomer needs: `make demo` and `make test`. Both make their environment first and may be repeated.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint bench soak clean
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml deploy/constraints.txt
+	@echo "making the environment in $(VENV) (several minutes and 7 GB the first time: torch and ray)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tutelage needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[demo,dev]'
+	@touch $(READY)
+
+demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
+	@$(BIN)/python -m jobs.demo
+
+test: $(READY) lint  ## all tests: unit tests on both cores, then those that start Ray
+	@echo "tests without Ray, on two processes"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray"
+	@echo "tests with Ray and S3"
+	@$(BIN)/python -m pytest -m ray
+
+lint: $(READY)  ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-logo 2>&1 | tail -4; exit $${PIPESTATUS[0]}
+
+bench: $(READY)  ## throughput beside its limits and beside webdataset + open_clip; appends to tests/bench/RESULTS.md
+	@$(BIN)/python tests/bench/scoring.py
+
+soak: $(READY)  ## the kill tests again and again: SOAK_ROUNDS times (default 10)
+	@for i in $$(seq $${SOAK_ROUNDS:-10}); do echo "round $$i"; $(BIN)/python -m pytest tests/faults || exit 1; done
+
+clean:  ## remove what `make demo` made
+	rm -rf demo

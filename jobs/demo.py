@@ -1,0 +1,107 @@
+"""`make demo`: the whole flow on a real corpus, in minutes. Every step is a `curate` command that it prints first.
+
+Repeating it does nothing but print the summary again: each step finds its work done.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import click
+
+HOME = Path("demo")
+PROXY_STEPS, LEARNER_STEPS = 300, 200
+
+
+def step(number: int, title: str, *arguments: str) -> dict[str, Any]:
+    """Run one `curate` command with --json; its progress goes to the terminal, its result is returned."""
+    click.secho(f"\n[{number}/5] {title}", bold=True)
+    click.echo(f"      curate {' '.join(arguments)}")
+    began = time.monotonic()
+    command = [sys.executable, "-m", "jobs.cli", *arguments, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    click.echo(f"      done in {time.monotonic() - began:.0f} s")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def main() -> None:
+    """Build, train a proxy, curate, look, learn."""
+    began = time.monotonic()
+    corpus = step(1, "A real corpus from icon and emoji packages",
+                  "corpus", "openmoji-icons", "--out", f"{HOME}/corpus")  # fmt: skip
+    proxy = step(2, "A small CLIP to score it with", "proxy", "train", "--data", f"{HOME}/corpus",
+                 "--model", "proxy-ti", "--steps", str(PROXY_STEPS), "--out", f"{HOME}/proxy")  # fmt: skip
+    recipe = HOME / "recipe.yaml"
+    template = files("jobs").joinpath("recipes/openmoji-icons.yaml").read_text()
+    recipe.write_text(template.replace("{sha256}", proxy["sha256"]))
+    run = step(3, "Curate: score, decide, write", "run", str(recipe))
+    check = step(4, "Verify every count, hash and uid from the raw bytes", "verify", f"{HOME}/curated")
+    learned = step(5, "Train a small learner on the result", "learn", f"{HOME}/curated", "--model", "proxy-mu",
+                   "--steps", str(LEARNER_STEPS), "--out", f"{HOME}/learned")  # fmt: skip
+    picture = draw()
+    summary(corpus, proxy, run, check, learned, picture, time.monotonic() - began)
+
+
+def draw() -> Path:
+    """The picture of kept and dropped samples."""
+    import curation as cu
+    from jobs.gallery import gallery
+
+    snapshot = cu.open(str(HOME / "curated"))
+    path = HOME / f"kept-and-dropped-{snapshot.number}.png"
+    if not path.exists():
+        gallery(snapshot, path)
+    return path
+
+
+def summary(
+    corpus: dict[str, Any], proxy: dict[str, Any], run: dict[str, Any], check: dict[str, Any],
+    learned: dict[str, Any], picture: Path, seconds: float,
+) -> None:  # fmt: skip
+    """What was done, in one screen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    samples = run["samples"]
+    table = Table(title=f"\ndemo/curated@{run['snapshot']}: every sample is accounted for", title_justify="left")
+    table.add_column("outcome")
+    table.add_column("samples", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("")
+    rows = [("seen", samples["seen"]), ("kept", samples["kept"])]
+    for outcome in ("filtered", "quarantined"):
+        rows += [(f"{outcome}: {reason}", n) for reason, n in samples[outcome].items()]
+    for name, n in rows:
+        share = n / samples["seen"]
+        table.add_row(name, f"{n:,}", f"{share:.1%}", "█" * round(40 * share) or "▏")
+    console.print(table)
+    recall = {name: card["evaluation"]["retrieval"] for name, card in (("proxy", proxy), ("learner", learned))}
+    for name, found in recall.items():
+        best = ", ".join(f"{key} {rate['rate']:.3f} (chance {rate['chance']:.3f})" for key, rate in found.items())
+        console.print(f"{name}: {best}")
+    verdict = "no difference" if check["ok"] else "DIFFERENCES"
+    console.print(f"verified: {check['samples']:,} samples recomputed from raw bytes, {verdict}")
+    console.print(f"\nIn {seconds:.0f} s. Look at:")
+    for path, what in (
+        (picture, "what was kept and what was dropped, and why"),
+        (HOME / "corpus" / "CARD.md", "what the corpus holds, and whose work it is"),
+        (HOME / "recipe.yaml", "the recipe: change a threshold and `curate run demo/recipe.yaml` again"),
+        (HOME / "proxy" / "README.md", "the proxy's card"),
+        (HOME / "learned" / "metrics.jsonl", "the learner's metrics"),
+    ):
+        console.print(f"  {path}  [dim]{what}[/dim]", highlight=False)
+    console.print("  curate show demo/curated  [dim]the snapshot[/dim]", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

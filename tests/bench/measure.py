@@ -1,0 +1,123 @@
+"""Run a command in a process of its own and measure the whole tree of processes below it, through /proc (Linux)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+TICK = os.sysconf("SC_CLK_TCK")
+PERIOD = 0.2  # seconds between two looks; a look costs about 3 ms
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`seconds` from before the process was made until it was gone; CPU and peak memory are of the whole tree.
+
+    `rss` counts a page once for each process that maps it, as most tools do; `pss` shares it among them, so that
+    libraries and Ray's shared memory count once.
+    """
+
+    seconds: float
+    cpu: float
+    rss: int
+    pss: int
+    by_name: dict[str, float]  # CPU seconds of each kind of process
+    said: dict[str, Any]  # the JSON of its last line
+
+
+def measure(command: Sequence[str], env: dict[str, str] | None = None) -> Measured:
+    """Run `command`, whose last line is JSON. BENCH_BORN tells it when it was started (time.time())."""
+    born = time.time()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **(env or {}), "BENCH_BORN": str(born)},
+    )  # fmt: skip
+    tree = _Tree(process.pid)
+    watcher = threading.Thread(target=tree.watch, daemon=True)
+    watcher.start()
+    out, err = process.communicate()
+    seconds = time.time() - born
+    tree.done.set()
+    watcher.join()
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{err[-3000:]}")
+    return Measured(seconds, tree.cpu, tree.rss, tree.pss, tree.by_name(), json.loads(out.splitlines()[-1]))
+
+
+class _Tree:
+    """The processes below one, also those whose parent has died since they were first seen."""
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+        self.done = threading.Event()
+        self.rss = self.pss = 0
+        self.seen: dict[tuple[int, str], tuple[str, float]] = {}  # (pid, start) -> name, CPU seconds
+
+    def watch(self) -> None:
+        while not self.done.wait(PERIOD):
+            self.look()
+
+    def look(self) -> None:
+        found = {int(path.name): stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(path))}
+        alive = {pid for pid, _ in self.seen if pid in found and (pid, found[pid][1]) in self.seen} | {self.root}
+        while more := {pid for pid, stat in found.items() if stat[0] in alive} - alive:
+            alive |= more
+        rss = pss = 0
+        for pid in alive & found.keys():
+            _, start, cpu, resident = found[pid]
+            name = self.seen[pid, start][0] if (pid, start) in self.seen else ""
+            if (
+                not name or "ray" in name or "default_worker" in name
+            ):  # Ray renames its workers when they get their work
+                name = _name(pid) or name
+            self.seen[pid, start] = (name, cpu)
+            rss += resident
+            pss += _pss(pid)
+        self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
+
+    @property
+    def cpu(self) -> float:
+        return sum(cpu for _, cpu in self.seen.values())
+
+    def by_name(self) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for name, cpu in self.seen.values():
+            total[name] = total.get(name, 0) + cpu
+        return {name: round(cpu, 1) for name, cpu in sorted(total.items(), key=lambda item: -item[1])}
+
+
+def _stat(path: Path) -> tuple[int, str, float, int] | None:
+    """(parent, start, CPU seconds, resident bytes) of a process that is still there."""
+    try:
+        fields = (path / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[1]), fields[19], (int(fields[11]) + int(fields[12])) / TICK, int(fields[21]) * PAGE
+
+
+def _pss(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+def _name(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    text = b" ".join(words).decode(errors="replace").strip()
+    if text.startswith("ray::"):
+        return text[:60] + f" {pid}" if os.environ.get("PIDS") else text[:60]
+    return " ".join(word.rpartition("/")[2] for word in text.split()[:3])[:60]

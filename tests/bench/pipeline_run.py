@@ -1,0 +1,62 @@
+"""Our side of the bench, one process: the scoring part of `curate run` with fresh score tables.
+
+    python tests/bench/pipeline_run.py recipe.yaml
+
+Prints one line of JSON: samples, and seconds since the process was started at which things happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def main(path: str) -> None:
+    born = float(os.environ["BENCH_BORN"])
+    from actors import scoring
+    from actors.cluster import cluster
+    from curation.recipe import load_recipe
+    from jobs.pipeline import pipeline
+
+    marks = Path(path).parent / "marks"
+    marks.mkdir()
+
+    class Marked(scoring.ScoreBatches):  # notes when each actor was given its first batch
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.mark: Path | None = marks / str(id(self))
+
+        def __call__(self, table: Any) -> Any:
+            if self.mark is not None:
+                self.mark = self.mark.write_text(str(time.time())) and None
+            return super().__call__(table)
+
+    scoring.ScoreBatches = Marked  # type: ignore[misc]
+    at: dict[str, float] = {}
+    samples = 0
+
+    def tick(n: int) -> None:
+        nonlocal samples
+        samples += n
+        at.setdefault("first_unit", time.time() - born)
+
+    with pipeline(load_recipe(path)) as work:
+        units = work.missing(work.plan())
+        at["planned"] = time.time() - born
+        with cluster():
+            at["ray"] = time.time() - born
+            work.score(units, tick)
+            at["scored"] = time.time() - born
+    starts = sorted(float(mark.read_text()) for mark in marks.iterdir())
+    at["first_batch"] = starts[0] - born
+    at["last_actor"] = starts[-1] - born
+    at["stopped"] = time.time() - born
+    print(json.dumps({"samples": samples, "at": at, "actors": len(starts), "batches": work.work.model_batches}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

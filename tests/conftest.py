@@ -1,0 +1,106 @@
+"""Fixtures: a cache and a home that belong to the test run, and one S3 server for all of its processes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import services
+
+_HOST = """
+import json, pathlib, signal, sys, time
+from services import S3Server
+folder, owner = pathlib.Path(sys.argv[1]), pathlib.Path("/proc", sys.argv[2], "stat")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+with S3Server() as server:
+    (folder / "s3.part").write_text(json.dumps(server.endpoint))
+    (folder / "s3.part").rename(folder / "s3.json")
+    while owner.exists() and owner.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.2)
+"""
+
+
+@dataclass(frozen=True)
+class S3:
+    """The running S3 server, as a test needs it."""
+
+    endpoint: str
+    bucket: str = services.S3Server.bucket
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**_aws_environment(), "AWS_ENDPOINT_URL": self.endpoint}
+
+    def client(self) -> Any:
+        return services.s3_client(self.endpoint)
+
+
+def _aws_environment() -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": services.ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": services.SECRET_KEY,
+        "AWS_REGION": services.REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the cache and the cloud configuration of whoever runs it."""
+    folder = tmp_path_factory.mktemp("home")
+    values = {
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "AWS_CONFIG_FILE": str(folder / "aws-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "aws-credentials"),
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
+    }
+    with services.environment(values):
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """One seaweedfs for all pytest-xdist workers, in a process of its own, which ends when pytest does."""
+    base = tmp_path_factory.getbasetemp()
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    folder, owner = (base.parent, os.getppid()) if shared else (base, os.getpid())
+    host: subprocess.Popen[bytes] | None = None
+    with (folder / "s3.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "s3.json").exists():
+            command = [sys.executable, "-c", _HOST, str(folder), str(owner)]
+            host = subprocess.Popen(command, cwd=Path(__file__).parent, start_new_session=True)
+            deadline = time.monotonic() + 120
+            while not (folder / "s3.json").exists():
+                assert host.poll() is None and time.monotonic() < deadline, "the S3 server did not start"
+                time.sleep(0.1)
+    server = S3(json.loads((folder / "s3.json").read_text()))
+    with services.environment(server.env):
+        yield server
+    if host is not None and not shared:
+        host.terminate()
+        host.wait(30)
+
+
+@pytest.fixture
+def s3_url(s3: S3) -> str:
+    """A prefix that no other test uses, in the server's bucket."""
+    return f"s3://{s3.bucket}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def fresh_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients keep their credentials for the life of a process: a test that changes the environment needs its own."""
+    from curation import store_clients
+
+    monkeypatch.setattr(store_clients, "_CLIENTS", {})

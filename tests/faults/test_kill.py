@@ -1,0 +1,114 @@
+"""`kill -9` of the driver and of workers, in the middle of scoring and of writing; then the same command again.
+
+Nothing may be lost or done twice in the result: `verify` passes and the shards' hashes equal an undisturbed run's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from builders import write_corpus, write_recipe, write_weights
+
+import curation as cu
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+SHARDS = 14
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("kill")
+    write_corpus(root / "corpus", SHARDS, 60)
+    sha = write_weights(root / "w.safetensors")
+    write_recipe(
+        root / "recipe.yaml", str(root / "corpus"), str(root / "calm"), str(root / "w.safetensors"), sha,
+        compute={"batch_size": 32, "max_actors": 1, "write_workers": 1}, shards={"samples": 20},
+    )  # fmt: skip
+    assert curate(home=root, out="calm").wait() == 0
+    return root
+
+
+def curate(home: Path, out: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "jobs.cli", "run", str(home / "recipe.yaml"), "--set", f"output={home / out}"]
+    log = (home / f"{out}.log").open("ab")
+    repo = Path(__file__).parent.parent.parent
+    return subprocess.Popen(command, cwd=repo, stdout=log, stderr=log, start_new_session=True)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    for _ in range(30_000):
+        if condition():
+            return
+        assert process.poll() is None, "the run ended before it could be disturbed"
+        time.sleep(0.01)
+    raise AssertionError("the run got nowhere in five minutes")
+
+
+def records(folder: Path) -> int:
+    return len(list(folder.glob("*.json"))) if folder.exists() else 0
+
+
+def workers(driver: int, title: str) -> Iterator[int]:
+    """Processes of the driver's session whose title holds `title`; Ray names its workers by what they run."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                name = (entry / "cmdline").read_bytes().decode(errors="replace")
+                session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
+            except (OSError, ValueError, IndexError):
+                continue  # it ended while we looked
+            if title in name and session == driver:
+                yield int(entry.name)
+
+
+def finished(home: Path, out: str) -> None:
+    """The same command again ends well, and the result is an undisturbed run's."""
+    assert curate(home, out).wait() == 0, (home / f"{out}.log").read_text()[-2000:]
+    calm, shaken = cu.open(str(home / "calm")), cu.open(str(home / out))
+    columns = ["sha256", "bytes", "samples"]
+    assert shaken.shards.select(columns) == calm.shards.select(columns)
+    assert shaken.document["samples"] == calm.document["samples"]
+    left, right = (s.manifest.to_arrow() for s in (calm, shaken))
+    assert isinstance(left, pa.Table) and left == right
+    repo = Path(__file__).parent.parent.parent
+    verify = [sys.executable, "-m", "jobs.cli", "verify", str(home / out)]
+    assert subprocess.run(verify, cwd=repo, capture_output=True).returncode == 0
+
+
+def test_the_driver_dies_while_scoring_and_while_writing(home: Path) -> None:
+    run = curate(home, "driver")
+    wait_for(lambda: records(home / "driver" / "scores" / "units") >= 4, run)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    assert records(home / "driver" / "snapshots") == 0
+    run = curate(home, "driver")
+    wait_for(lambda: records(home / "driver" / "units") >= 2, run)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    assert records(home / "driver" / "snapshots") == 0
+    finished(home, "driver")
+
+
+def test_workers_die_while_scoring_and_while_writing(home: Path) -> None:
+    run = curate(home, "worker")
+    killed = []
+    for title, folder in (("ScoreBatches", "worker/scores/units"), ("CommitUnits", "worker/scores/units")):
+        wait_for(lambda folder=folder: records(home / folder) >= 3, run)  # type: ignore[misc]
+        for pid in workers(run.pid, title):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(title)
+    wait_for(lambda: records(home / "worker" / "units") >= 1, run)
+    for pid in workers(run.pid, "ray::_call"):
+        os.kill(pid, signal.SIGKILL)
+        killed.append("writer")
+    assert run.wait() == 0, (home / "worker.log").read_text()[-2000:]
+    assert {"ScoreBatches", "CommitUnits"} <= set(killed)
+    finished(home, "worker")
