@@ -74,7 +74,7 @@ def summary(
     console = Console()
     samples = run["samples"]
     table = Table(title=f"\ndemo/curated@{run['snapshot']}: every sample is accounted for", title_justify="left")
-    table.add_column("outcome")
+    table.add_column("outcome", no_wrap=True)
     table.add_column("samples", justify="right")
     table.add_column("share", justify="right")
     table.add_column("")
@@ -83,12 +83,13 @@ def summary(
         rows += [(f"{outcome}: {reason}", n) for reason, n in samples[outcome].items()]
     for name, n in rows:
         share = n / samples["seen"]
-        table.add_row(name, f"{n:,}", f"{share:.1%}", "█" * round(40 * share) or "▏")
+        table.add_row(name, f"{n:,}", f"{share:.1%}", "█" * round(25 * share) or "▏")
     console.print(table)
     recall = {name: card["evaluation"]["retrieval"] for name, card in (("proxy", proxy), ("learner", learned))}
     for name, found in recall.items():
-        best = ", ".join(f"{key} {rate['rate']:.3f} (chance {rate['chance']:.3f})" for key, rate in found.items())
-        console.print(f"{name}: {best}")
+        five = {key: rate for key, rate in found.items() if key.endswith("5")}
+        best = ", ".join(f"{key} {rate['rate']:.3f} (by chance {rate['chance']:.3f})" for key, rate in five.items())
+        console.print(f"{name}: {best}", soft_wrap=True, highlight=False)
     verdict = "no difference" if check["ok"] else "DIFFERENCES"
     console.print(f"verified: {check['samples']:,} samples recomputed from raw bytes, {verdict}")
     console.print(f"\nIn {seconds:.0f} s. Look at:")
@@ -99,8 +100,8 @@ def summary(
         (HOME / "proxy" / "README.md", "the proxy's card"),
         (HOME / "learned" / "metrics.jsonl", "the learner's metrics"),
     ):
-        console.print(f"  {path}  [dim]{what}[/dim]", highlight=False)
-    console.print("  curate show demo/curated  [dim]the snapshot[/dim]", highlight=False)
+        console.print(f"  {str(path):<32} [dim]{what}[/dim]", highlight=False, soft_wrap=True)
+    console.print(f"  {'curate show demo/curated':<32} [dim]the snapshot in numbers[/dim]", highlight=False)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def gallery(snapshot: Snapshot, path: Path, columns: int = COLUMNS) -> None:
         for axis, sample in zip(line, samples, strict=False):
             _cell(axis, *_content(snapshot, sample), sample)
         line[0].text(-0.1, 1.22, title, transform=line[0].transAxes, fontsize=10, fontweight="bold")
-    figure.subplots_adjust(left=0.02, right=0.99, top=0.96, bottom=0.05, hspace=0.75, wspace=0.15)
+    figure.subplots_adjust(left=0.02, right=0.99, top=0.96, bottom=0.05, hspace=0.85, wspace=0.15)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -73,8 +73,8 @@ def _root(snapshot: Snapshot) -> str:
 def _cell(axis: Any, pixels: Any, caption: str, row: dict[str, Any]) -> None:
     if pixels is not None:
         axis.imshow(pixels)
-    plain = caption.encode("ascii", "replace").decode()  # the default font has no CJK or emoji
+    plain = caption.encode("latin-1", "replace").decode("latin-1")  # the default font has no CJK or emoji
     score = row.get("clip_score")
     label = textwrap.shorten(plain.replace("$", ""), 40, placeholder="...") or "(no caption)"
     text = "\n".join(textwrap.wrap(label, 20)) + (f"\n{score:.2f}" if score is not None else "")
-    axis.set_title(text, fontsize=6, y=-0.05, va="top")
+    axis.set_title(text, fontsize=6, y=-0.16, va="top")

@@ -34,11 +34,12 @@ def learn(snapshot: str, as_json: bool, **arguments: Any) -> None:
     The split is by the hash of a sample's name, so that what a proxy trained with the same --holdout has not seen, the
     learner doesn't see either, and two snapshots of one corpus are compared on the same names with --eval CORPUS.
     """
-    from curation.store import open_store
     from jobs.proxy import training_job
-    from jobs.training import report, run
 
     job = training_job(data=snapshot, **arguments)
+    from curation.store import open_store
+    from jobs.training import report, run
+
     card = run(job)
     store = open_store(job.out)
     if not card["reused"]:

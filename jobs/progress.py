@@ -49,7 +49,8 @@ def _lines(label: str, total: int | None, unit: str) -> Iterator[Callable[[int],
 
     def say(now: float) -> None:
         share = f" of {total:,}" if total is not None else ""
-        rate = f", {done / (now - began):,.0f}/s" if now - began >= 1 else ""
+        speed = done / max(now - began, 1e-9)
+        rate = f", {speed:,.{0 if speed >= 10 else 1}f}/s" if now - began >= 1 else ""
         print(f"{label}: {done:,}{share} {unit}{rate}", file=sys.stderr, flush=True)
 
     def advance(n: int) -> None:

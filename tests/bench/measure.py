@@ -30,7 +30,6 @@ class Measured:
     cpu: float
     rss: int
     pss: int
-    by_name: dict[str, float]  # CPU seconds of each kind of process
     said: dict[str, Any]  # the JSON of its last line
 
 
@@ -50,7 +49,8 @@ def measure(command: Sequence[str], env: dict[str, str] | None = None) -> Measur
     watcher.join()
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{err[-3000:]}")
-    return Measured(seconds, tree.cpu, tree.rss, tree.pss, tree.by_name(), json.loads(out.splitlines()[-1]))
+    assert tree.seen, "the watcher saw nothing"
+    return Measured(seconds, tree.cpu, tree.rss, tree.pss, json.loads(out.splitlines()[-1]))
 
 
 class _Tree:
@@ -60,7 +60,7 @@ class _Tree:
         self.root = root
         self.done = threading.Event()
         self.rss = self.pss = 0
-        self.seen: dict[tuple[int, str], tuple[str, float]] = {}  # (pid, start) -> name, CPU seconds
+        self.seen: dict[tuple[int, str], float] = {}  # (pid, start) -> CPU seconds
 
     def watch(self) -> None:
         while not self.done.wait(PERIOD):
@@ -74,25 +74,14 @@ class _Tree:
         rss = pss = 0
         for pid in alive & found.keys():
             _, start, cpu, resident = found[pid]
-            name = self.seen[pid, start][0] if (pid, start) in self.seen else ""
-            if (
-                not name or "ray" in name or "default_worker" in name
-            ):  # Ray renames its workers when they get their work
-                name = _name(pid) or name
-            self.seen[pid, start] = (name, cpu)
+            self.seen[pid, start] = cpu
             rss += resident
             pss += _pss(pid)
         self.rss, self.pss = max(self.rss, rss), max(self.pss, pss)
 
     @property
     def cpu(self) -> float:
-        return sum(cpu for _, cpu in self.seen.values())
-
-    def by_name(self) -> dict[str, float]:
-        total: dict[str, float] = {}
-        for name, cpu in self.seen.values():
-            total[name] = total.get(name, 0) + cpu
-        return {name: round(cpu, 1) for name, cpu in sorted(total.items(), key=lambda item: -item[1])}
+        return sum(self.seen.values())
 
 
 def _stat(path: Path) -> tuple[int, str, float, int] | None:
@@ -110,14 +99,3 @@ def _pss(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Pss:")), 0)
-
-
-def _name(pid: int) -> str:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return ""
-    text = b" ".join(words).decode(errors="replace").strip()
-    if text.startswith("ray::"):
-        return text[:60] + f" {pid}" if os.environ.get("PIDS") else text[:60]
-    return " ".join(word.rpartition("/")[2] for word in text.split()[:3])[:60]

@@ -1,4 +1,7 @@
-"""One Ray for all job tests of a process: starting it takes seconds, and `cluster()` uses the one that runs."""
+"""One Ray for all job tests of a process: starting it takes seconds, and `cluster()` uses the one that runs.
+
+It starts after the S3 server, whose credentials its workers inherit from the environment.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def ray_local() -> Iterator[None]:
+def ray_local(s3: object) -> Iterator[None]:
     from actors.cluster import cluster
 
     with cluster():

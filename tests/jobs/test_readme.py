@@ -1,0 +1,65 @@
+"""Every command and every line of Python in the README that can run here, run in order in an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parent.parent.parent
+README = (REPO / "README.md").read_text()
+BLOCKS = re.findall(r"<!-- tested -->\n```(bash|python)\n(.*?)```", README, re.DOTALL)
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def shell(command: str, home: Path) -> str:
+    # `curate` is run as a module, so that the test needs no installed script; everything else is the README's line
+    command = re.sub(r"^curate ", f"{sys.executable} -m jobs.cli ", command)
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run(command, shell=True, cwd=home, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def write_recipe(home: Path) -> None:
+    """As `make demo` does it, after the proxy was trained."""
+    card = json.loads((home / "demo/proxy/card.json").read_text())
+    template = files("jobs").joinpath("recipes/openmoji-icons.yaml").read_text()
+    recipe = template.replace("{sha256}", card["sha256"]).replace("proxy-ti", card["model"])
+    (home / "demo/recipe.yaml").write_text(recipe.replace("samples: 1000", "samples: 100"))
+
+
+def test_commands_and_python(tmp_path: Path) -> None:
+    assert [kind for kind, _ in BLOCKS] == ["bash", "python", "bash"]
+    for kind, text in BLOCKS:
+        if kind == "python":
+            script = tmp_path / "consumer.py"
+            script.write_text(text + "\nassert len(next(iter(loader))[1]) == 32 and next(iter(dataset))[1]\n")
+            assert shell(f"{sys.executable} consumer.py", tmp_path)
+            continue
+        for line in text.strip().splitlines():
+            shell(line, tmp_path)
+            if "proxy train" in line:
+                write_recipe(tmp_path)
+
+
+def test_the_two_commands_exist() -> None:
+    makefile = (REPO / "Makefile").read_text()
+    for target in ("demo", "test", "bench", "soak"):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_the_recipe_is_valid() -> None:
+    from curation.recipe import parse_recipe
+
+    block = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert block
+    recipe = parse_recipe(block[1].replace("9f2c...", "ab" * 32))
+    assert [item.name for item in recipe.filters] == ["caption", "image_size", "exact_duplicates", "top_fraction"]
