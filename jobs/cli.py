@@ -20,7 +20,7 @@ from jobs.verify import verify
 EPILOG = """\b
 Examples:
   curate corpus openmoji-icons --out demo/corpus
-  curate proxy train --data demo/corpus --model proxy-ti --out demo/proxy
+  curate proxy train --data demo/corpus --model proxy-mu --out demo/proxy
   curate run recipe.yaml
   curate show --json demo/curated
 \b

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 HOME = Path("demo")
-PROXY_STEPS, LEARNER_STEPS = 300, 200
+PROXY_STEPS, LEARNER_STEPS = 500, 250
 
 
 def step(number: int, title: str, *arguments: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def main() -> None:
     corpus = step(1, "A real corpus from icon and emoji packages",
                   "corpus", "openmoji-icons", "--out", f"{HOME}/corpus")  # fmt: skip
     proxy = step(2, "A small CLIP to score it with", "proxy", "train", "--data", f"{HOME}/corpus",
-                 "--model", "proxy-ti", "--steps", str(PROXY_STEPS), "--out", f"{HOME}/proxy")  # fmt: skip
+                 "--model", "proxy-mu", "--steps", str(PROXY_STEPS), "--out", f"{HOME}/proxy")  # fmt: skip
     recipe = HOME / "recipe.yaml"
     template = files("jobs").joinpath("recipes/openmoji-icons.yaml").read_text()
     recipe.write_text(template.replace("{sha256}", proxy["sha256"]))

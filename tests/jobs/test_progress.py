@@ -25,7 +25,7 @@ def test_a_line_when_it_is_time(capsys: pytest.CaptureFixture[str], monkeypatch:
     with progress("Deciding", None, "units") as advance:
         for _ in range(3):
             advance(6)
-    lines = ["Deciding: 18 units, 3/s", "Deciding: 18 units, 2/s"]  # at 6 s and at the end; not at 2 s and 4 s
+    lines = ["Deciding: 18 units, 3.0/s", "Deciding: 18 units, 2.2/s"]  # at 6 s and at the end; not at 2 s and 4 s
     assert capsys.readouterr().err.splitlines() == lines
 
 

@@ -32,7 +32,7 @@ def write_recipe(home: Path) -> None:
     """As `make demo` does it, after the proxy was trained."""
     card = json.loads((home / "demo/proxy/card.json").read_text())
     template = files("jobs").joinpath("recipes/openmoji-icons.yaml").read_text()
-    recipe = template.replace("{sha256}", card["sha256"]).replace("proxy-ti", card["model"])
+    recipe = template.replace("{sha256}", card["sha256"])
     (home / "demo/recipe.yaml").write_text(recipe.replace("samples: 1000", "samples: 100"))
 
 
