@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("fp32", "bf16")
+MIN_ROWS = 16  # below 4 rows a matrix product takes another kernel, and rounds differently (measured on AVX2)
 
 __all__ = ["DualEncoder", "Precision", "load_dual_encoder", "load_tensors", "preprocess_for"]
 
@@ -54,13 +55,15 @@ class DualEncoder:
         batch = torch.as_tensor(pixels)
         size = self.preprocess.size
         assert batch.dtype == torch.uint8 and batch.shape[1:] == (size, size, 3), (batch.dtype, batch.shape)
-        if len(batch) == 0:
+        rows = len(batch)
+        if rows == 0:
             return torch.zeros(0, self.dim, device=self.device)
+        batch = at_least(batch, MIN_ROWS)
         if self.device.type == "cuda" and not batch.is_cuda:
             batch = batch.pin_memory()  # a copy from pageable memory would make the host wait
         batch = batch.to(self.device, non_blocking=True)
         with self._autocast():
-            return normalize(encode_image(self.module, self._normalise(batch)).float(), dim=-1)
+            return normalize(encode_image(self.module, self._normalise(batch)).float(), dim=-1)[:rows]
 
     @torch.inference_mode()
     def text(self, captions: Sequence[str]) -> Tensor:
@@ -80,10 +83,12 @@ class DualEncoder:
         return out
 
     def _text(self, ids: Tensor) -> Tensor:
+        rows = len(ids)
+        ids = at_least(ids, MIN_ROWS)
         if self.device.type == "cuda":
             ids = ids.pin_memory()
         with self._autocast():
-            return normalize(encode_text(self.module, ids.to(self.device, non_blocking=True)).float(), dim=-1)
+            return normalize(encode_text(self.module, ids.to(self.device, non_blocking=True)).float(), dim=-1)[:rows]
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -168,6 +173,12 @@ def encode_text(module: nn.Module, ids: Tensor) -> Tensor:
     hidden = clip.ln_final(clip.transformer(hidden, attn_mask=clip.attn_mask[:length, :length]))
     pooled: Tensor = hidden[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)] @ clip.text_projection
     return pooled
+
+
+def at_least(batch: Tensor, rows: int) -> Tensor:
+    """`batch`, filled up with copies of its first row if it has fewer than `rows`."""
+    missing = rows - len(batch)
+    return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing > 0 else batch
 
 
 def bucket_lengths(ids: Tensor) -> Tensor:

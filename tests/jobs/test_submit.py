@@ -1,0 +1,84 @@
+"""`curate submit`: the same recipe through the Ray Jobs API to a cluster of two raylets that asks for a token."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builders import write_corpus, write_recipe, write_weights
+from services import free_ports
+
+import curation as cu
+
+REPO = Path(__file__).parent.parent.parent
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "only-for-this-test-0123456789abcdef"}
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+
+_CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+head = {"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": int(sys.argv[1])}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+print("ready", flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def dashboard() -> Iterator[str]:
+    (port,) = free_ports(1)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CLUSTER, str(port)], env={**os.environ, **TOKEN}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout and process.stdin
+    assert "ready" in [line.strip() for line in iter(process.stdout.readline, "ready\n")] + ["ready"]
+    yield f"http://127.0.0.1:{port}"
+    process.stdin.close()
+    process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("submit")
+    write_corpus(root / "corpus", 3, 30)
+    sha = write_weights(root / "w.safetensors")
+    compute = {"batch_size": 64, "num_cpus": 0.5, "max_actors": 1}
+    weights = str(root / "w.safetensors")
+    return write_recipe(root / "r.yaml", str(root / "corpus"), str(root / "out"), weights, sha, compute=compute)
+
+
+def submit(recipe: Path, address: str, *options: str, token: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs.cli", "submit", str(recipe), "--address", address, *options]
+    environment = {**os.environ, **(TOKEN if token else {"RAY_AUTH_MODE": "disabled"})}
+    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=400)
+
+
+def test_a_job_runs_and_its_log_is_followed(recipe: Path, dashboard: str) -> None:
+    done = submit(recipe, dashboard, "--with-code", "--set", "shards.samples=20")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "snapshot" in done.stdout and "succeeded" in done.stderr
+    snapshot = cu.open(str(recipe.parent / "out"))
+    assert snapshot.document["samples"]["kept"] > 0
+    again = submit(recipe, dashboard, "--set", "shards.samples=20")
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+
+
+def test_a_job_that_fails_says_why_and_exits_as_it_did(recipe: Path, dashboard: str) -> None:
+    done = submit(recipe, dashboard, "--set", f"corpus={recipe.parent}/nowhere")
+    assert done.returncode == 3
+    assert "[missing_bucket]" in done.stdout
+
+
+def test_no_token_is_refused(recipe: Path, dashboard: str) -> None:
+    done = submit(recipe, dashboard, token=False)
+    assert done.returncode == 3
+    assert "[no_cluster]" in done.stderr and "Traceback" not in done.stderr
