@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-
-# Read when ray is imported: the C++ worker otherwise prints warnings over the user's progress line.
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar

@@ -100,7 +100,7 @@ def summary(
         (HOME / "proxy" / "README.md", "the proxy's card"),
         (HOME / "learned" / "metrics.jsonl", "the learner's metrics"),
     ):
-        console.print(f"  {str(path):<32} [dim]{what}[/dim]", highlight=False, soft_wrap=True)
+        console.print(f"  {path!s:<32} [dim]{what}[/dim]", highlight=False, soft_wrap=True)
     console.print(f"  {'curate show demo/curated':<32} [dim]the snapshot in numbers[/dim]", highlight=False)
 
 

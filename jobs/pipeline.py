@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from curation.store import StoreOptions, open_object, open_store
 
 from curation import decisions, scores, snapshot, writing
 from curation.corpus import Corpus, open_corpus
@@ -27,6 +26,7 @@ from curation.ledger import Ledger, Plan, Record, digest
 from curation.models.weights import Weights, fetch_weights
 from curation.parallel import map_ordered
 from curation.recipe import Recipe, parse_recipe
+from curation.store import StoreOptions, open_object, open_store
 
 UNITS_SCHEMA = pa.schema([("shard_key", pa.string()), ("shard_size", pa.int64()), ("shard_etag", pa.string())])
 MAX_PASSES = 5  # scoring passes that get something done before the run gives up on the rest

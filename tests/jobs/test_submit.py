@@ -50,7 +50,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("submit")
     write_corpus(root / "corpus", 3, 30)
     sha = write_weights(root / "w.safetensors")
-    compute = {"batch_size": 64, "num_cpus": 0.5, "max_actors": 1}
+    compute = {"batch_size": 64, "num_cpus": 0.5, "max_actors": 2, "decode_tasks": 2, "decode_cpus": 0.25}
     weights = str(root / "w.safetensors")
     return write_recipe(root / "r.yaml", str(root / "corpus"), str(root / "out"), weights, sha, compute=compute)
 
