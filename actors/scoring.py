@@ -1,7 +1,7 @@
 """Streaming scoring on a pool of Ray actors: units -> fetch and decode -> batches -> models -> one table a unit.
 
-An actor takes a few units at a time, loads each model once, batches across its units, gives the rows back to their units
-and commits each as it becomes whole. With GPUs, fetching and decoding run ahead as streaming Ray tasks on CPU workers;
+An actor takes a few units at a time, loads each model once, batches across its units, gives the rows back to them and
+commits each unit as it becomes whole. With GPUs, fetching and decoding run ahead as streaming Ray tasks on CPU workers;
 without, the actor decodes itself, since its core is the one that the task would need.
 
 Why not Ray Data: measured on 2 cores (tests/bench), the same work cost 75 CPU s through its streaming executor and 45
@@ -43,6 +43,7 @@ from curation.units import STREAM_SCHEMA, UnitReader, failure_table, pixels, vie
 MOST_UNITS = 16  # a call: enough that batches cross units, few enough that little is repeated when an actor dies
 CALLS_PER_ACTOR = 4  # at least, where the units allow it, so that all actors end at about the same time
 RETRIES = 2  # of a call whose actor died; then its units wait for the next pass
+DEATHS = 20  # of actors while they load their models; then the run ends, since something kills them all
 COMMITTERS = 4  # threads an actor puts tables with, while the model goes on
 
 
@@ -90,7 +91,8 @@ def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
     actors = _Actors(job, units.num_rows)
     per_call = max(1, min(MOST_UNITS, units.num_rows // (CALLS_PER_ACTOR * actors.room())))
     try:
-        actors.join(min(job.compute.min_actors, actors.room()))
+        while not actors.pool.has_free():
+            actors.join(min(job.compute.min_actors, actors.room()))
         for start in range(0, units.num_rows, per_call):
             if not actors.pool.has_free():
                 yield actors.next()
@@ -112,6 +114,7 @@ class _Actors:
         self.pool = ActorPool([])
         self.handles: list[Any] = []
         self.starting: dict[Any, Any] = {}
+        self.deaths = 0
 
     def room(self) -> int:
         """Actors that the cluster has room for now, with a decode task's share left where there are such tasks."""
@@ -128,14 +131,25 @@ class _Actors:
         while len(self.handles) < self.room():
             actor = _remote(self.job.compute).remote(self.job)
             self.handles.append(actor)
-            self.starting[actor.ready.options(max_task_retries=0).remote()] = actor
+            self._await(actor)
         if not self.starting:
             return
         timeout = None if at_least else 0
         done, _ = ray.wait(list(self.starting), num_returns=max(1, at_least), timeout=timeout)
         for ref in done:
-            ray.get(ref)  # a model that can't be loaded ends the run here
-            self.pool.push(self.starting.pop(ref))
+            actor = self.starting.pop(ref)
+            try:
+                ray.get(ref)  # a model that can't be loaded ends the run here
+            except ray.exceptions.RayActorError:
+                self.deaths += 1  # Ray starts it again, but nothing that dies at every start
+                if self.deaths > DEATHS:
+                    raise
+                self._await(actor)
+            else:
+                self.pool.push(actor)
+
+    def _await(self, actor: Any) -> None:
+        self.starting[actor.ready.options(max_task_retries=0).remote()] = actor
 
     def next(self) -> Progress:
         """The next result. Of a call whose actor died again and again, what was committed is found by the next pass."""

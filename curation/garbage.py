@@ -50,7 +50,7 @@ def sweep(ledger: Ledger, *, older_than: float, delete: bool) -> list[Garbage]:
             if keys:
                 db.register("incoming", pa.table({"key": pa.array(keys)}))
                 db.execute("INSERT INTO named SELECT key FROM incoming")
-        candidates = (item for item in ledger.store.list("data") if item.modified <= newest_allowed)
+        candidates = (item for item in ledger.store.list("data", etags=False) if item.modified <= newest_allowed)
         for item in candidates:
             if not db.execute("SELECT 1 FROM named WHERE key = ? LIMIT 1", [item.key]).fetchall():
                 if delete:
@@ -66,7 +66,7 @@ def _named(ledger: Ledger) -> Iterator[list[str]]:
         return list(_data_keys(json.loads(ledger.store.get(key))))
 
     for folder in ("units", "snapshots"):
-        yield from map_ordered(read, (item.key for item in ledger.store.list(folder)))
+        yield from map_ordered(read, (item.key for item in ledger.store.list(folder, etags=False)))
 
 
 def _data_keys(value: Any) -> Iterator[str]:

@@ -60,7 +60,7 @@ class Compute(_Section):
     num_cpus: float = Field(default=1, gt=0)  # per scorer actor; its threads, at least one
     min_actors: int = Field(default=1, ge=1)
     max_actors: int | None = Field(default=None, ge=1)  # default: as many as the cluster's CPUs or GPUs allow
-    decode_tasks: int | None = Field(default=None, ge=0)  # ahead of an actor; default: 4 with a GPU, else it decodes itself
+    decode_tasks: int | None = Field(default=None, ge=0)  # ahead of an actor; default 4 with a GPU, 0 without
     decode_cpus: float = Field(default=1, gt=0)  # per decode task
     write_workers: int | None = Field(default=None, ge=1)  # default: the cluster's CPUs
     memory: str = "2GB"  # of the decision engine; beyond it, DuckDB spills to local disk

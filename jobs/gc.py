@@ -16,20 +16,19 @@ import click
 def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
     """Delete data objects that no commit record and no snapshot names: the leavings of killed or beaten workers.
 
-    Score tables below OUT/scores are swept in the same way. Records, plans and snapshots are never deleted.
+    Score tables are swept in the same way where they lie below OUT; shared ones are for their owner to sweep. Records,
+    plans and snapshots are never deleted.
     """
-    from curation.store import open_store
-
+    import curation as cu
     from curation.garbage import parse_duration, sweep
     from curation.ledger import Ledger
+    from curation.store import open_store
 
     seconds = parse_duration(grace)
-    swept = []
-    for url in (dataset, dataset.rstrip("/") + "/scores"):
-        ledger = Ledger(open_store(url))
-        if url == dataset:
-            ledger.snapshot()  # raises for a URL that holds no dataset: nothing is deleted by a typing mistake
-        swept += sweep(ledger, older_than=seconds, delete=not dry_run)
+    snapshot = cu.open(dataset)  # raises for a URL that holds no dataset: nothing is deleted by a typing mistake
+    scores = snapshot.document["scores_url"]
+    urls = [snapshot.store.url, *([scores] if scores.startswith(snapshot.store.url) else [])]
+    swept = [item for url in urls for item in sweep(Ledger(open_store(url)), older_than=seconds, delete=not dry_run)]
     total = sum(item.bytes for item in swept)
     if as_json:
         click.echo(json.dumps({"deleted": not dry_run, "bytes": total, "objects": [i.url for i in swept]}, indent=2))

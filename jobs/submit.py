@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
+import shlex
 import shutil
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,7 @@ import click
 from jobs.run import recipe_argument, set_option
 
 PACKAGES = ("curation", "actors", "jobs")
+AGENT_ATTEMPTS = 30
 
 
 @click.command(epilog="\b\nExamples:\n  curate submit recipe.yaml --address http://head:8265\n"
@@ -34,14 +41,11 @@ def submit(
     from curation.recipe import load_recipe
 
     load_recipe(recipe, overrides)  # a mistake in the recipe shows here, not in the cluster's log
-    client = _client(address)
-    with tempfile.TemporaryDirectory(prefix="tutelage-") as folder:
+    settings = "".join(f" --set {shlex.quote(override)}" for override in overrides)
+    with tempfile.TemporaryDirectory(prefix="tutelage-") as folder, _one_line(address):
         environment = _environment(Path(folder), Path(recipe), with_code, variables)
-        settings = "".join(f" --set {_quoted(override)}" for override in overrides)
-        job = client.submit_job(
-            entrypoint=f"python -m jobs.cli run recipe.yaml{settings}", runtime_env=environment,
-            metadata={"recipe": Path(recipe).name},
-        )  # fmt: skip
+        client = _client(address)
+        job = _submit(client, f"python -m jobs.cli run recipe.yaml{settings}", environment)
     click.echo(f"job {job} on {address}", err=True)
     if no_wait:
         click.echo(job)
@@ -52,14 +56,38 @@ def submit(
 def _client(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient
 
+    for name in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return JobSubmissionClient(address)
+
+
+def _submit(client: Any, entrypoint: str, environment: dict[str, Any]) -> str:
+    """The job's id. A cluster that has just started has no agent to run jobs yet: it is given a minute."""
+    for attempt in itertools.count():
+        try:
+            job: str = client.submit_job(entrypoint=entrypoint, runtime_env=environment)
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or attempt == AGENT_ATTEMPTS:
+                raise
+            time.sleep(2)
+        else:
+            return job
+    raise AssertionError
+
+
+@contextmanager
+def _one_line(address: str) -> Iterator[None]:
+    """What the cluster answers as one line with the fix."""
+    from ray.exceptions import RayError
+
     from actors.cluster import ClusterError
 
     try:
-        return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        yield
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         line = str(error).strip().splitlines()[0]
-        fix = "check the dashboard's URL and RAY_AUTH_TOKEN (or ~/.ray/auth_token)"
-        raise ClusterError(f"no Ray cluster answers at {address}: {line}", fix=fix) from None
+        fix = "check the dashboard's URL, RAY_AUTH_MODE and RAY_AUTH_TOKEN (or ~/.ray/auth_token)"
+        raise ClusterError(f"the Ray cluster at {address} took no job: {line}", fix=fix) from None
 
 
 def _environment(folder: Path, recipe: Path, with_code: bool, variables: tuple[str, ...]) -> dict[str, Any]:
@@ -94,9 +122,3 @@ def _follow(client: Any, job: str) -> int:
     if status.value == "SUCCEEDED":
         return 0
     return int(info.driver_exit_code) if info.driver_exit_code else 1
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)

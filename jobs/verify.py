@@ -40,9 +40,8 @@ def verify(dataset: str, address: str | None, as_json: bool) -> None:
         )
     if not as_json:
         shards = snapshot.shards.num_rows
-        click.echo(
-            f"verified {dataset}@{snapshot.number}: {samples:,} samples in, {shards:,} shards out, no difference"
-        )
+        where = f"{snapshot.store.url}@{snapshot.number}"
+        click.echo(f"verified {where}: {samples:,} samples in, {shards:,} shards out, no difference")
 
 
 def problems_of(snapshot: Snapshot) -> Iterator[str]:

@@ -25,17 +25,16 @@ def main(path: str) -> None:
     marks = Path(path).parent / "marks"
     marks.mkdir()
 
-    class Marked(scoring.ScoreBatches):  # notes when each actor was given its first batch
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            self.mark: Path | None = marks / str(id(self))
+    class Marked(scoring.ScorerActor):  # notes when each actor was given its first units
+        mark: Path | None = None
 
-        def __call__(self, table: Any) -> Any:
-            if self.mark is not None:
-                self.mark = self.mark.write_text(str(time.time())) and None
-            return super().__call__(table)
+        def score(self, units: Any) -> Any:
+            if self.mark is None:
+                self.mark = marks / str(os.getpid())
+                self.mark.write_text(str(time.time()))
+            return super().score(units)
 
-    scoring.ScoreBatches = Marked  # type: ignore[misc]
+    scoring.ScorerActor = Marked  # type: ignore[misc]
     at: dict[str, float] = {}
     samples = 0
 

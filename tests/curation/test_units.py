@@ -1,4 +1,4 @@
-"""Reading a unit: every sample is a row, every flaw a reason, every unit has its end row; pixels are those of `decode`."""
+"""Reading a unit: every sample is a row, every flaw a reason, every unit has its end row."""
 
 from __future__ import annotations
 
@@ -41,14 +41,20 @@ def test_rows_reasons_and_the_end_row(tmp_path: Path) -> None:
             data = raw[member["offset"] : member["offset"] + member["length"]]
             assert data == originals[f"{row['key']}.{member['extension']}"]
         if row["reason"] is None:
-            image = next(originals[f"{row['key']}.{e}"] for e in ("png", "jpg", "webp") if f"{row['key']}.{e}" in originals)
+            names = (f"{row['key']}.{extension}" for extension in ("png", "jpg", "webp"))
+            image = next(originals[name] for name in names if name in originals)
             assert row["content_hash"] == sha256(image).hexdigest()[:32]
             assert (row["width"], row["height"]) == (72, 80)
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "tar_empty"), (b"<html>" + b" " * 2000, "tar_not_a_tar"), (bytes(1024), "tar_empty"), (b"\x1f\x8b" * 600, "tar_not_a_tar")],
+    [
+        (b"", "tar_empty"),
+        (bytes(1024), "tar_empty"),
+        (b"<html>" + b" " * 2000, "tar_not_a_tar"),
+        (b"\x1f\x8b" * 600, "tar_not_a_tar"),
+    ],
 )
 def test_what_is_no_tar_is_still_a_row(tmp_path: Path, data: bytes, reason: str) -> None:
     (tmp_path / "a.tar").write_bytes(data)
@@ -87,7 +93,10 @@ def test_limits_apply_before_decode(tmp_path: Path) -> None:
     assert [row["reason"] for row in rows[:-1]] == ["image_format", None, "image_format"]
 
 
-@pytest.mark.parametrize("data", [b"[]", b"1", b"{", b"", b"\xff{}", b'{"a":' * 100_000, json.dumps({"a": 1}).encode("utf-16")])
+BAD_JSON = [b"[]", b"1", b"{", b"", b"\xff{}", b'{"a":' * 100_000, json.dumps({"a": 1}).encode("utf-16")]
+
+
+@pytest.mark.parametrize("data", BAD_JSON, ids=lambda data: repr(data[:12]))
 def test_bad_json(data: bytes) -> None:
     from curation.errors import ImageError
 

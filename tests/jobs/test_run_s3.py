@@ -28,8 +28,9 @@ def home(tmp_path: Path, s3_url: str) -> Path:
     for path in (tmp_path / "corpus").glob("*.tar"):
         store.put_file(f"corpus/{path.name}", path)
     store.put_file("w.safetensors", tmp_path / "w.safetensors")
-    write_recipe(tmp_path / "disk.yaml", str(tmp_path / "corpus"), str(tmp_path / "out"), f"{s3_url}/w.safetensors", sha)
-    write_recipe(tmp_path / "s3.yaml", f"{s3_url}/corpus/*.tar", f"{s3_url}/out", f"{s3_url}/w.safetensors", sha)
+    weights = f"{s3_url}/w.safetensors"
+    write_recipe(tmp_path / "disk.yaml", str(tmp_path / "corpus"), str(tmp_path / "out"), weights, sha)
+    write_recipe(tmp_path / "s3.yaml", f"{s3_url}/corpus/*.tar", f"{s3_url}/out", weights, sha)
     return tmp_path
 
 

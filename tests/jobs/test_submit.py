@@ -34,8 +34,11 @@ cluster.shutdown()
 @pytest.fixture(scope="module")
 def dashboard() -> Iterator[str]:
     (port,) = free_ports(1)
+    path = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `python` is the one that has our libraries
+    )
     process = subprocess.Popen(
-        [sys.executable, "-c", _CLUSTER, str(port)], env={**os.environ, **TOKEN}, text=True,
+        [sys.executable, "-c", _CLUSTER, str(port)], env={**os.environ, **TOKEN, "PATH": path}, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdout and process.stdin

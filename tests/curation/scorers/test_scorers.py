@@ -1,4 +1,4 @@
-"""The contract of every scorer in the table: deterministic, independent of batch, order and neighbours; fingerprints."""
+"""The contract of every scorer in the table: deterministic, independent of batch and order; fingerprints."""
 
 from __future__ import annotations
 
