@@ -25,6 +25,7 @@ from curation.etags import Signature, measure
 from curation.store_url import ObjectInfo
 
 _TEMPORARY = ".tutelage-put-"
+_LOOKS = 5  # at a file that changes while it is read
 _WINDOW = 64  # files hashed ahead of the consumer of a listing
 _HASHERS = min(4, os.cpu_count() or 1)  # md5 releases the GIL; four saturate most disks
 _STATE = "stat:"  # prefix of a pin that is a signature rather than an etag, for readers that have no etag
@@ -65,17 +66,21 @@ class LocalFiles:
 
     def open(self, key: str, offset: int, length: int | None, etag: str | None) -> tuple[ObjectInfo, Iterator[bytes]]:
         """The object pinned (to `etag`, or else to its state now), and its bytes. Raises `ChangedError`."""
-        with self._opened(key) as (fd, found):
-            if etag and not etag.startswith(_STATE):
-                signature, current = measure(fd, self._path(key))
-            else:
-                signature = Signature.of(found)
-                current = _STATE + "-".join(map(str, signature))
-            end = signature.size if length is None else min(signature.size, offset + length)
-            pieces = list(_pread(fd, offset, end))
-            if (etag and current != etag) or Signature.of(os.fstat(fd)) != signature:
-                raise ChangedError(f"{self._path(key)} is not the file it was", fix="plan again: curate run")
-            return ObjectInfo(key, signature.size, current, signature.mtime_ns / 1e9), iter(pieces)
+        with self._opened(key) as (fd, _):
+            # A file that was just created changes its ctime once more, when its temporary name goes: look again then.
+            for _ in range(_LOOKS):
+                if etag and not etag.startswith(_STATE):
+                    signature, current = measure(fd, self._path(key))
+                else:
+                    signature = Signature.of(os.fstat(fd))
+                    current = _STATE + "-".join(map(str, signature))
+                end = signature.size if length is None else min(signature.size, offset + length)
+                pieces = list(_pread(fd, offset, end))
+                if etag and current != etag:
+                    break
+                if Signature.of(os.fstat(fd)) == signature:
+                    return ObjectInfo(key, signature.size, current, signature.mtime_ns / 1e9), iter(pieces)
+            raise ChangedError(f"{self._path(key)} is not the file it was", fix="plan again: curate run")
 
     def create(self, key: str, data: bytes) -> bool:
         final = Path(self._path(key))

@@ -12,6 +12,7 @@ import sys
 import time
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import pytest
 from services import one_line
@@ -249,3 +250,21 @@ def test_disk_full_and_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UnsafeStoreError) as unsafe:
         store.probe()
     one_line(unsafe.value)
+
+
+def test_reading_what_is_just_being_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a create's `link` and its `unlink` the ctime changes, not the bytes: a reader looks again."""
+    store = open_store(str(tmp_path))
+    store.create("record", b"bytes")
+    pread, times = local_store._pread, []
+
+    def while_the_temporary_name_goes(*arguments: Any) -> Any:
+        times.append(1)
+        if len(times) == 1:
+            (tmp_path / "temporary").hardlink_to(tmp_path / "record")
+            (tmp_path / "temporary").unlink()
+        return pread(*arguments)
+
+    monkeypatch.setattr(local_store, "_pread", while_the_temporary_name_goes)
+    assert store.get("record") == b"bytes"
+    assert len(times) == 2
