@@ -17,6 +17,8 @@ from typing import Any
 
 def main(path: str) -> None:
     born = float(os.environ["BENCH_BORN"])
+    import ray
+
     from actors import scoring
     from actors.cluster import cluster
     from curation.recipe import load_recipe
@@ -34,7 +36,10 @@ def main(path: str) -> None:
                 self.mark.write_text(str(time.time()))
             return super().score(units)
 
-    scoring.ScorerActor = Marked  # type: ignore[misc]
+    def marked(compute: Any) -> Any:
+        return ray.remote(Marked).options(num_cpus=compute.num_cpus, max_restarts=-1, max_task_retries=2)
+
+    scoring._remote = marked
     at: dict[str, float] = {}
     samples = 0
 

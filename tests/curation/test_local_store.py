@@ -261,6 +261,7 @@ def test_reading_what_is_just_being_created(tmp_path: Path, monkeypatch: pytest.
     def while_the_temporary_name_goes(*arguments: Any) -> Any:
         times.append(1)
         if len(times) == 1:
+            time.sleep(0.02)  # more than the file system's clock tick
             (tmp_path / "temporary").hardlink_to(tmp_path / "record")
             (tmp_path / "temporary").unlink()
         return pread(*arguments)
