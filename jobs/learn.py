@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from jobs.proxy import training_options
+
 
 @click.command(epilog="\b\nExamples:\n  curate learn demo/curated --out demo/learned\n"
                "  curate learn s3://curated/everyday@7 --model ViT-B-32 --device cuda --precision bf16 "
@@ -16,17 +18,7 @@ import click
 @click.option("--out", required=True, metavar="URL", help="Directory for weights, metrics.jsonl and summary.json.")
 @click.option("--eval", "evaluation", metavar="URL", help="Evaluate on the held-out part of this corpus instead.")
 @click.option("--steps", default=500, show_default=True, type=click.IntRange(1), help="Updates.")
-@click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs in a batch.")
-@click.option(
-    "--lr", default=2e-3, show_default=True, type=click.FloatRange(0, min_open=True), help="Peak learning rate."
-)
-@click.option("--seed", default=0, show_default=True, help="Of the weights and of the order of samples.")
-@click.option("--holdout", default=0.05, show_default=True, type=click.FloatRange(0, 0.5),
-              help="Share of names (all samples of one name together) kept for evaluation.")  # fmt: skip
-@click.option("--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16"]))
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--threads", default=0, help="Of the CPU. Default: one a core, at most 8.")
-@click.option("--force", is_flag=True, help="Train again even if the same run lies at --out.")
+@training_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def learn(snapshot: str, as_json: bool, **arguments: Any) -> None:
     """Train a CLIP on a snapshot with uniform sampling, and evaluate retrieval and zero-shot accuracy.
