@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.data import ShardRef
 from curation.errors import ConservationError, LedgerError, NoSnapshotError, NotFoundError
+from curation.parquet import from_parquet, to_parquet
 from curation.store import Store
 
 PAGE_UNITS = 10_000
@@ -86,7 +86,7 @@ class Plan:
 
     def page(self, index: int) -> list[ShardRef]:
         """The shards of one page, at most `PAGE_UNITS`."""
-        table = pq.read_table(pa.BufferReader(self.store.get(self.pages[index]["key"])))
+        table = from_parquet(self.store.get(self.pages[index]["key"]))
         columns = (table.column(name).to_pylist() for name in ("key", "size", "etag"))
         return [ShardRef(*row) for row in zip(*columns, strict=True)]
 
@@ -112,7 +112,7 @@ class Ledger:
         """
         pages, units, total = [], 0, 0
         for table in _repage(batches):
-            data = _parquet(table)
+            data = to_parquet(table)
             sha = sha256(data).hexdigest()
             key = f"plans/pages/{sha}.parquet"
             if not self.store.exists(key):
@@ -263,9 +263,3 @@ def _repage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
             rows -= PAGE_UNITS
     if rows:
         yield pa.Table.from_batches(pending).cast(_PAGE_SCHEMA).combine_chunks()
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue())

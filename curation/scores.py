@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curation.data import ShardRef
 from curation.errors import LedgerError
 from curation.ledger import Ledger, Record, unit_id
+from curation.parquet import from_parquet, to_parquet
 from curation.units import INDEX_SCHEMA
 
 INDEX = "index"
@@ -92,7 +92,7 @@ def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> 
     data = ledger.store.get(record["data"]["key"])
     if len(data) != record["data"]["bytes"]:
         raise LedgerError(f"{record['data']['key']} in {ledger.store.url} is damaged: {len(data)} bytes")
-    return pq.read_table(pa.BufferReader(data), columns=None if names is None else list(names))
+    return from_parquet(data, names)
 
 
 def is_scalar(ledger: Ledger, shard: ShardRef, column: Column) -> bool:
@@ -107,13 +107,6 @@ def value_array(values: np.ndarray[Any, Any], valid: np.ndarray[Any, np.dtype[np
         return pc.if_else(mask, pa.scalar(None, pa.float32()), pa.array(values.astype(np.float32)))
     flat = pa.array(values.astype(np.float16).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
-
-
-def to_parquet(table: pa.Table) -> bytes:
-    """Deterministic Parquet bytes: zstd, statistics on, and no writer-dependent metadata but Arrow's own version."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd", store_schema=False)
-    return bytes(sink.getvalue())
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation import manifest
 from curation.data import IMAGE_EXTENSIONS, Sample, ShardRef, Source
 from curation.errors import LedgerError, NotFoundError, UserError
 from curation.ledger import Ledger
+from curation.parquet import from_parquet
 from curation.store import Store, StoreOptions, open_store
 from curation.tar import read_samples
 from curation.units import metadata
@@ -127,7 +127,7 @@ class Snapshot:
     def read_part(self, part: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
         """One Parquet of the manifest, by its row in `parts`."""
         data = _get(self.store, part["key"])
-        return pq.read_table(pa.BufferReader(data), columns=None if columns is None else list(columns))
+        return from_parquet(data, columns)
 
     @property
     def manifest(self) -> Manifest:
@@ -166,7 +166,7 @@ class Snapshot:
 
     def _index(self, name: str) -> pa.Table:
         item = self.document[name]
-        table = pq.read_table(pa.BufferReader(_get(self.store, item["key"])))
+        table = from_parquet(_get(self.store, item["key"]))
         return table.cast(SHARDS_SCHEMA if name == "shards" else PARTS_SCHEMA)
 
     def _manifest_schema(self) -> pa.Schema:

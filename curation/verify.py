@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from curation.data import ShardRef
 from curation.decisions import KEPT, QUARANTINED, tally
 from curation.errors import LedgerError, StoreError, TarError
 from curation.images import DecodeLimits
 from curation.ledger import Ledger, Record
+from curation.parquet import from_parquet
 from curation.store import Store
 from curation.tar import TarSample, read_samples
 from curation.units import facts
@@ -55,7 +53,7 @@ class UnitVerifier:
             if sha256(part).hexdigest() != record["manifest"]["sha256"]:
                 yield f"{record['manifest']['key']}: sha256 differs from the commit record"
                 return
-            rows = pq.read_table(pa.BufferReader(part)).to_pylist()
+            rows = from_parquet(part).to_pylist()
             output = self._output(record)
             yield from self._compare(record, rows, output)
             for key, _ in output:

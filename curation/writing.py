@@ -25,6 +25,7 @@ from curation import manifest, scores
 from curation.data import ShardRef
 from curation.decisions import KEPT, tally
 from curation.ledger import Ledger, Record, digest
+from curation.parquet import to_parquet
 from curation.store import Store
 from curation.tar import TarWriter
 
@@ -110,7 +111,7 @@ class GroupWriter:
         ]
         names = [column.name for column in group.columns[1:]]
         table = pa.concat_tables([item.manifest(names) for item in inputs])
-        part = self.out.put_data(unit, scores.to_parquet(table), "parquet")
+        part = self.out.put_data(unit, to_parquet(table), "parquet")
         tallies = [item.tally() for item in inputs]
         return {
             "kind": "write",

@@ -25,6 +25,7 @@ from curation.errors import IncompleteError, RecipeError, WeightsError
 from curation.ledger import Ledger, Plan, Record, digest
 from curation.models.weights import Weights, fetch_weights
 from curation.parallel import map_ordered
+from curation.parquet import to_parquet
 from curation.recipe import Recipe, parse_recipe
 from curation.store import StoreOptions, open_object, open_store
 
@@ -192,8 +193,8 @@ class Pipeline:
             "scores": [column.name for column in decided.columns[1:]],
             "units": {"total": written.units, "quarantined": written.quarantined},
             "samples": written.samples,
-            "shards": self._named("shards", scores.to_parquet(shards), "parquet"),
-            "manifest": self._named("manifest", scores.to_parquet(parts), "parquet"),
+            "shards": self._named("shards", to_parquet(shards), "parquet"),
+            "manifest": self._named("manifest", to_parquet(parts), "parquet"),
             "urls": self._named("urls", urls.encode(), "txt"),
             "lists": {name: self._named(name, item.text, "txt") for name, item in self.lists.items()},
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import shlex
 import shutil
@@ -18,7 +17,7 @@ import click
 from jobs.run import recipe_argument, set_option
 
 PACKAGES = ("curation", "actors", "jobs")
-AGENT_ATTEMPTS = 30
+AGENT_SECONDS = 60
 
 
 @click.command(epilog="\b\nExamples:\n  curate submit recipe.yaml --address http://head:8265\n"
@@ -63,16 +62,24 @@ def _client(address: str) -> Any:
 
 def _submit(client: Any, entrypoint: str, environment: dict[str, Any]) -> str:
     """The job's id. A cluster that has just started has no agent to run jobs yet: it is given a minute."""
-    for attempt in itertools.count():
+    from actors.cluster import ClusterError
+
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
         try:
             job: str = client.submit_job(entrypoint=entrypoint, runtime_env=environment)
         except RuntimeError as error:
-            if "No available agent" not in str(error) or attempt == AGENT_ATTEMPTS:
+            if "No available agent" not in str(error):
                 raise
-            time.sleep(2)
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the Ray cluster has had no agent to run jobs for {AGENT_SECONDS} s",
+                    fix="see dashboard_agent.log on its head node; often another Ray on that machine holds port 52365: "
+                    "ray start --dashboard-agent-listen-port=PORT",
+                ) from None
+            time.sleep(1)
         else:
             return job
-    raise AssertionError
 
 
 @contextmanager

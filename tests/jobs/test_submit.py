@@ -22,6 +22,7 @@ _CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
 head = {"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": int(sys.argv[1])}
+head |= {"dashboard_agent_listen_port": int(sys.argv[2])}  # the default one may belong to another Ray on this machine
 cluster = Cluster(initialize_head=True, head_node_args=head)
 cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
@@ -33,16 +34,17 @@ cluster.shutdown()
 
 @pytest.fixture(scope="module")
 def dashboard() -> Iterator[str]:
-    (port,) = free_ports(1)
+    port, agent_port = free_ports(2)
     path = (
         f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `python` is the one that has our libraries
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", _CLUSTER, str(port)], env={**os.environ, **TOKEN, "PATH": path}, text=True,
+        [sys.executable, "-c", _CLUSTER, str(port), str(agent_port)],
+        env={**os.environ, **TOKEN, "PATH": path}, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdout and process.stdin
-    assert "ready" in [line.strip() for line in iter(process.stdout.readline, "ready\n")] + ["ready"]
+    assert any(line == "ready\n" for line in process.stdout), "the cluster did not start"
     yield f"http://127.0.0.1:{port}"
     process.stdin.close()
     process.wait(60)

@@ -1,0 +1,38 @@
+"""Tables to bytes and back, and a process that reads some and ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+
+from curation.parquet import from_parquet, to_parquet
+
+TABLE = pa.table({"a": [1, 2, None], "b": ["x", None, "z"], "c": [[1.0], [], None]})
+
+_READ_AND_END = """
+import pyarrow as pa
+from curation.parquet import from_parquet, to_parquet
+data = to_parquet(pa.table({"a": list(range(600)), "b": [str(i) for i in range(600)]}))
+for _ in range(3):
+    from_parquet(data)
+"""
+
+
+def test_equal_tables_are_equal_bytes_and_come_back() -> None:
+    assert to_parquet(TABLE) == to_parquet(pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)]).combine_chunks())
+    assert from_parquet(to_parquet(TABLE)).equals(TABLE)
+    assert to_parquet(TABLE.replace_schema_metadata({"who": "me"})) == to_parquet(TABLE)
+
+
+def test_named_columns_come_in_their_order() -> None:
+    assert from_parquet(to_parquet(TABLE), ["c", "a"]).equals(TABLE.select(["c", "a"]))
+
+
+def test_a_process_that_has_read_ends_well() -> None:
+    """`pq.read_table` aborted 10 of 60 such processes (SIGABRT after their last line): 24 miss that 1 time in 80."""
+    with ThreadPoolExecutor(4) as pool:
+        ended = list(pool.map(lambda _: subprocess.run([sys.executable, "-c", _READ_AND_END]).returncode, range(24)))
+    assert ended == [0] * 24
