@@ -44,6 +44,7 @@ MOST_UNITS = 16  # a call: enough that batches cross units, few enough that litt
 CALLS_PER_ACTOR = 4  # at least, where the units allow it, so that all actors end at about the same time
 RETRIES = 2  # of a call whose actor died; then its units wait for the next pass
 DEATHS = 20  # of actors while they load their models; then the run ends, since something kills them all
+POLL = 0.1  # seconds between two looks at actors that load their models
 COMMITTERS = 4  # threads an actor puts tables with, while the model goes on
 
 
@@ -94,12 +95,13 @@ def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
         while not actors.pool.has_free():
             actors.join(min(job.compute.min_actors, actors.room()))
         for start in range(0, units.num_rows, per_call):
-            if not actors.pool.has_free():
-                yield actors.next()
             actors.join(0)
+            while not actors.pool.has_free():
+                yield from actors.next()
+                actors.join(0)
             actors.pool.submit(lambda actor, call: actor.score.remote(call), units.slice(start, per_call))
         while actors.pool.has_next():
-            yield actors.next()
+            yield from actors.next()
     except ray.exceptions.RayError as error:
         raise unwrap(error) from None
     finally:
@@ -151,13 +153,16 @@ class _Actors:
     def _await(self, actor: Any) -> None:
         self.starting[actor.ready.options(max_task_retries=0).remote()] = actor
 
-    def next(self) -> Progress:
-        """The next result. Of a call whose actor died again and again, what was committed is found by the next pass."""
+    def next(self) -> Iterator[Progress]:
+        """The next result, or none for now while actors are starting: whoever is ready first works first.
+
+        Of a call whose actor died again and again, what was committed is found by the next pass.
+        """
         try:
-            result: Progress = self.pool.get_next_unordered()
-        except ray.exceptions.RayActorError:
-            return Progress()
-        return result
+            result: Progress = self.pool.get_next_unordered(timeout=POLL if self.starting else None)
+        except (TimeoutError, ray.exceptions.RayActorError):
+            return
+        yield result
 
     def kill(self) -> None:
         for actor in self.handles:
@@ -219,7 +224,7 @@ class ScorerActor:
     def _tables(self, shards: Sequence[ShardRef]) -> Iterator[pa.Table]:
         if ahead := decodes_ahead(self.job.compute):
             return decode_ahead(self.reader, shards, ahead, self.job.compute.decode_cpus)
-        return (table for shard in shards for table in decode(self.reader, shard))
+        return decode_here(self.reader, shards)
 
     def _score(self, table: pa.Table) -> pa.Table:
         """Replace the pixels of a batch by its scores."""
@@ -232,12 +237,22 @@ class ScorerActor:
         return out
 
 
-def decode(reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:
+def decode(reader: UnitReader, shard: ShardRef, tables: Iterator[pa.Table] | None = None) -> Iterator[pa.Table]:
     """The tables of one unit; a store that fails ends it with a failure row, and the other units go on."""
     try:
-        yield from reader.read(shard)
+        yield from tables or reader.read(shard)
     except StoreError as error:
         yield failure_table(shard, str(error), reader.views)
+
+
+def decode_here(reader: UnitReader, shards: Iterable[ShardRef]) -> Iterator[pa.Table]:
+    """The tables of units one after the other; the first block of the next one comes while this one is worked on."""
+    current: Iterator[pa.Table] = iter(())
+    for shard in shards:
+        following = decode(reader, shard, reader.read(shard))
+        yield from current
+        current = following
+    yield from current
 
 
 def decode_ahead(reader: UnitReader, shards: Iterable[ShardRef], ahead: int, num_cpus: float) -> Iterator[pa.Table]:

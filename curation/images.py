@@ -119,9 +119,14 @@ def _sniff(data: bytes) -> str:
     return ""
 
 
-def decode(data: bytes, limits: DecodeLimits, size: int, mode: Mode = "shortest") -> Pixels:
-    """The image as uint8 [size, size, 3] RGB. Raises ImageError. Thread-safe; the decoders release the GIL."""
-    header = inspect(data, limits)
+def decode(
+    data: bytes, limits: DecodeLimits, size: int, mode: Mode = "shortest", header: ImageHeader | None = None
+) -> Pixels:
+    """The image as uint8 [size, size, 3] RGB. Raises ImageError. Thread-safe; the decoders release the GIL.
+
+    `header` is what `inspect` said of this image under these limits, if it was asked already.
+    """
+    header = header or inspect(data, limits)
     if header.format == "jpeg":
         pixels = _decode_jpeg(data, size)
     else:

@@ -114,17 +114,24 @@ class Store:
     def blocks(
         self, key: str, size: int, etag: str | None = None, block: int = 8 << 20, offset: int = 0
     ) -> Iterator[bytes]:
-        """Bytes `offset` to `size`, all of one state of the object; the next block is read while you use this one."""
+        """Bytes `offset` to `size`, all of one state of the object. Reading begins at once, on a thread, and the next
+        block is read while you use this one."""
         starts = range(offset, size, block)
         if not starts:
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="tutelage-read") as pool:
-            data, pin = self._read(key, starts[0], min(block, size - starts[0]), etag or None)
-            for start in starts[1:]:
-                following = pool.submit(self._read, key, start, min(block, size - start), pin)
+            return iter(())
+        pool = ThreadPoolExecutor(1, thread_name_prefix="tutelage-read")
+        first = pool.submit(self._read, key, starts[0], min(block, size - starts[0]), etag or None)
+
+        def following() -> Iterator[bytes]:
+            with pool:
+                data, pin = first.result()
+                for start in starts[1:]:
+                    coming = pool.submit(self._read, key, start, min(block, size - start), pin)
+                    yield data
+                    data, pin = coming.result()
                 yield data
-                data, pin = following.result()
-            yield data
+
+        return following()
 
     # --- writing --------------------------------------------------------------------------------------------------
 

@@ -76,11 +76,17 @@ class UnitReader:
     views: Sequence[Preprocess] = ()
 
     def read(self, shard: ShardRef) -> Iterator[pa.Table]:
-        """All rows of one shard, then its end row. Raises `StoreError`; input errors become reasons."""
+        """All rows of one shard, then its end row. Raises `StoreError`; input errors become reasons.
+
+        Its first block is fetched from now on, not from the first table on: open the next unit while you use this one.
+        """
+        return self._tables(shard, self.store.blocks(shard.key, shard.size, shard.etag))
+
+    def _tables(self, shard: ShardRef, blocks: Iterator[bytes]) -> Iterator[pa.Table]:
         rows = _Rows(shard, self)
         reason = None
         try:
-            for sample in read_samples(self.store.blocks(shard.key, shard.size, shard.etag), shard.size):
+            for sample in read_samples(blocks, shard.size):
                 rows.add(sample)
                 if rows.full:
                     yield rows.take()
@@ -144,9 +150,9 @@ def facts(
         header = inspect(image, limits)
         for index, view in enumerate(views):
             assert into is not None
-            into[index] = decode(image, limits, view.size, view.mode)
+            into[index] = decode(image, limits, view.size, view.mode, header)
         if not views:  # nobody wants pixels, but a sample is only good when they can be had
-            decode(image, limits, 8, "squash")
+            decode(image, limits, 8, "squash", header)
     except ImageError as error:
         found["reason"] = error.reason
         return found
