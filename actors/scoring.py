@@ -41,7 +41,7 @@ from curation.store import Store
 from curation.units import STREAM_SCHEMA, UnitReader, failure_table, pixels, view_column
 
 MOST_UNITS = 16  # a call: enough that batches cross units, few enough that little is repeated when an actor dies
-CALLS_PER_ACTOR = 4  # at least, where the units allow it, so that all actors end at about the same time
+CALLS_PER_ACTOR = 4  # that the units left make, where there are enough of them
 RETRIES = 2  # of a call whose actor died; then its units wait for the next pass
 DEATHS = 20  # of actors while they load their models; then the run ends, since something kills them all
 POLL = 0.1  # seconds between two looks at actors that load their models
@@ -90,22 +90,32 @@ def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
     if job.compute.max_actors:  # asks a cluster that scales for room; does nothing where there is no autoscaler
         request_resources(bundles=[_resources(job.compute)] * min(job.compute.max_actors, units.num_rows))
     actors = _Actors(job, units.num_rows)
-    per_call = max(1, min(MOST_UNITS, units.num_rows // (CALLS_PER_ACTOR * actors.room())))
     try:
         while not actors.pool.has_free():
             actors.join(min(job.compute.min_actors, actors.room()))
-        for start in range(0, units.num_rows, per_call):
+        start = 0
+        while start < units.num_rows:
             actors.join(0)
             while not actors.pool.has_free():
                 yield from actors.next()
                 actors.join(0)
-            actors.pool.submit(lambda actor, call: actor.score.remote(call), units.slice(start, per_call))
+            call = units.slice(start, units_per_call(units.num_rows - start, actors.room()))
+            actors.pool.submit(lambda actor, call: actor.score.remote(call), call)
+            start += call.num_rows
         while actors.pool.has_next():
             yield from actors.next()
     except ray.exceptions.RayError as error:
         raise unwrap(error) from None
     finally:
         actors.kill()
+
+
+def units_per_call(left: int, actors: int) -> int:
+    """How many of the `left` units the next call takes: fewer towards the end, so that all end together.
+
+    Guided self-scheduling (Polychronopoulos and Kuck 1987) with an upper limit: what is repeated when an actor dies.
+    """
+    return max(1, min(MOST_UNITS, left // (CALLS_PER_ACTOR * actors)))
 
 
 class _Actors:

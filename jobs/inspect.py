@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
-from jobs.run import json_option, recipe_argument, set_option
+from jobs.run import counts, json_option, recipe_argument, set_option
 
 dataset_argument = click.argument("dataset", metavar="OUT[@N]")
 
@@ -41,17 +40,6 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
         click.echo(line)
     for name, fingerprint in document["fingerprints"].items():
         click.echo(f"  fingerprint  {fingerprint[:12]}  {name}")
-
-
-def counts(samples: dict[str, Any]) -> list[str]:
-    """The lines of every report: seen, kept, filtered and quarantined by reason, with shares."""
-    seen = max(1, samples["seen"])
-    lines = [f"  {name:<12} {samples[name]:>10,}   {samples[name] / seen:6.1%}" for name in ("seen", "kept")]
-    for outcome in ("filtered", "quarantined"):
-        total = sum(samples[outcome].values())
-        lines.append(f"  {outcome:<12} {total:>10,}   {total / seen:6.1%}")
-        lines += [f"    {reason:<30} {n:>10,}" for reason, n in samples[outcome].items()]
-    return lines
 
 
 @click.command(epilog="\b\nExample:\n  curate status recipe.yaml")

@@ -99,7 +99,6 @@ def run_steps(work: Pipeline, address: str | None) -> dict[str, Any]:
 
 
 def _print(output: str, work: Work, document: dict[str, Any]) -> None:
-    samples = document["samples"]
     if not work.new_snapshot:
         click.echo(f"nothing to do: {output}@{work.snapshot} is what this recipe makes (0 data puts, 0 model batches)")
     else:
@@ -107,12 +106,19 @@ def _print(output: str, work: Work, document: dict[str, Any]) -> None:
             f"snapshot {output}@{work.snapshot}: scored {work.units_scored:,} shards in {work.model_batches:,} model "
             f"batches, {work.data_puts + work.score_puts:,} data puts"
         )
-    click.echo(f"  seen         {samples['seen']:>10,}")
-    click.echo(f"  kept         {samples['kept']:>10,}")
+    for line in counts(document["samples"]):
+        click.echo(line)
+
+
+def counts(samples: dict[str, Any]) -> list[str]:
+    """The lines of every report: seen, kept, filtered and quarantined by reason, with shares."""
+    seen = max(1, samples["seen"])
+    lines = [f"  {name:<12} {samples[name]:>10,}   {samples[name] / seen:6.1%}" for name in ("seen", "kept")]
     for outcome in ("filtered", "quarantined"):
-        click.echo(f"  {outcome:<12} {sum(samples[outcome].values()):>10,}")
-        for reason, n in samples[outcome].items():
-            click.echo(f"    {reason:<26} {n:>10,}")
+        total = sum(samples[outcome].values())
+        lines.append(f"  {outcome:<12} {total:>10,}   {total / seen:6.1%}")
+        lines += [f"    {reason:<30} {n:>10,}" for reason, n in samples[outcome].items()]
+    return lines
 
 
 def _size(n: float) -> str:
