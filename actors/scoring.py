@@ -27,7 +27,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 from ray.autoscaler.sdk import request_resources
-from ray.util import ActorPool
 
 from actors.cluster import cpus, gpus, unwrap
 from curation import scores
@@ -44,7 +43,6 @@ MOST_UNITS = 16  # a call: enough that batches cross units, few enough that litt
 CALLS_PER_ACTOR = 4  # that the units left make, where there are enough of them
 RETRIES = 2  # of a call whose actor died; then its units wait for the next pass
 DEATHS = 20  # of actors while they load their models; then the run ends, since something kills them all
-POLL = 0.1  # seconds between two looks at actors that load their models
 COMMITTERS = 4  # threads an actor puts tables with, while the model goes on
 
 
@@ -90,19 +88,18 @@ def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
     if job.compute.max_actors:  # asks a cluster that scales for room; does nothing where there is no autoscaler
         request_resources(bundles=[_resources(job.compute)] * min(job.compute.max_actors, units.num_rows))
     actors = _Actors(job, units.num_rows)
+    least = min(job.compute.min_actors, actors.room())
+    start = 0
     try:
-        while not actors.pool.has_free():
-            actors.join(min(job.compute.min_actors, actors.room()))
-        start = 0
         while start < units.num_rows:
-            actors.join(0)
-            while not actors.pool.has_free():
+            actors.grow()
+            if not actors.idle or actors.ready < least:
                 yield from actors.next()
-                actors.join(0)
+                continue
             call = units.slice(start, units_per_call(units.num_rows - start, actors.room()))
-            actors.pool.submit(lambda actor, call: actor.score.remote(call), call)
+            actors.submit(call)
             start += call.num_rows
-        while actors.pool.has_next():
+        while actors.busy:
             yield from actors.next()
     except ray.exceptions.RayError as error:
         raise unwrap(error) from None
@@ -123,9 +120,10 @@ class _Actors:
 
     def __init__(self, job: Scoring, units: int) -> None:
         self.job, self.units = job, units
-        self.pool = ActorPool([])
         self.handles: list[Any] = []
-        self.starting: dict[Any, Any] = {}
+        self.starting: dict[Any, Any] = {}  # what tells that an actor is ready -> that actor
+        self.idle: deque[Any] = deque()
+        self.busy: dict[Any, Any] = {}  # call -> its actor
         self.deaths = 0
 
     def room(self) -> int:
@@ -138,41 +136,49 @@ class _Actors:
         most = min(self.units, compute.max_actors or self.units)
         return max(1, min(int(room + 1e-9), most))
 
-    def join(self, at_least: int) -> None:
-        """Start actors where there is room; take in those that have loaded their models, `at_least` so many."""
+    @property
+    def ready(self) -> int:
+        """Actors that have loaded their models."""
+        return len(self.handles) - len(self.starting)
+
+    def grow(self) -> None:
+        """Start actors where there is room."""
         while len(self.handles) < self.room():
             actor = _remote(self.job.compute).remote(self.job)
             self.handles.append(actor)
             self._await(actor)
-        if not self.starting:
-            return
-        timeout = None if at_least else 0
-        done, _ = ray.wait(list(self.starting), num_returns=max(1, at_least), timeout=timeout)
+
+    def submit(self, call: pa.Table) -> None:
+        actor = self.idle.popleft()
+        self.busy[actor.score.remote(call)] = actor
+
+    def next(self) -> Iterator[Progress]:
+        """Wait until a call ends, whose result is yielded, or an actor has loaded its models."""
+        done, _ = ray.wait([*self.starting, *self.busy])
         for ref in done:
-            actor = self.starting.pop(ref)
+            if ref in self.starting:
+                self._join(ref)
+                continue
+            self.idle.append(self.busy.pop(ref))
             try:
-                ray.get(ref)  # a model that can't be loaded ends the run here
+                yield ray.get(ref)
             except ray.exceptions.RayActorError:
-                self.deaths += 1  # Ray starts it again, but nothing that dies at every start
-                if self.deaths > DEATHS:
-                    raise
-                self._await(actor)
-            else:
-                self.pool.push(actor)
+                continue  # died again and again: what the call committed is found by the next pass
 
     def _await(self, actor: Any) -> None:
         self.starting[actor.ready.options(max_task_retries=0).remote()] = actor
 
-    def next(self) -> Iterator[Progress]:
-        """The next result, or none for now while actors are starting: whoever is ready first works first.
-
-        Of a call whose actor died again and again, what was committed is found by the next pass.
-        """
+    def _join(self, ref: Any) -> None:
+        actor = self.starting.pop(ref)
         try:
-            result: Progress = self.pool.get_next_unordered(timeout=POLL if self.starting else None)
-        except (TimeoutError, ray.exceptions.RayActorError):
-            return
-        yield result
+            ray.get(ref)  # a model that can't be loaded ends the run here
+        except ray.exceptions.RayActorError:
+            self.deaths += 1  # Ray starts it again, but nothing that dies at every start
+            if self.deaths > DEATHS:
+                raise
+            self._await(actor)
+        else:
+            self.idle.append(actor)
 
     def kill(self) -> None:
         for actor in self.handles:
@@ -180,8 +186,12 @@ class _Actors:
 
 
 def _remote(compute: Compute) -> Any:
+    return ray.remote(ScorerActor).options(**_options(compute))
+
+
+def _options(compute: Compute) -> dict[str, Any]:
     resources = {"num_cpus": compute.num_cpus, "num_gpus": compute.num_gpus or None}
-    return ray.remote(ScorerActor).options(**resources, max_restarts=-1, max_task_retries=RETRIES)
+    return {**resources, "max_restarts": -1, "max_task_retries": RETRIES}
 
 
 def _resources(compute: Compute) -> dict[str, float]:
@@ -218,7 +228,7 @@ class ScorerActor:
         shards = [shard for shard in shard_refs(units) if scores.missing(self.job.scored, shard, self.job.all_columns)]
         progress, collector = Progress(), scores.Collector()
         with ThreadPoolExecutor(COMMITTERS) as committers:
-            commits: deque[Future[int]] = deque()
+            commits: list[Future[int]] = []
             for table in rebatch(self._tables(shards), self.job.compute.batch_size):
                 progress.batches += bool(self.models)
                 for unit in collector.add(self._score(table)):

@@ -36,10 +36,7 @@ def main(path: str) -> None:
                 self.mark.write_text(str(time.time()))
             return super().score(units)
 
-    def marked(compute: Any) -> Any:
-        return ray.remote(Marked).options(num_cpus=compute.num_cpus, max_restarts=-1, max_task_retries=2)
-
-    scoring._remote = marked
+    scoring._remote = lambda compute: ray.remote(Marked).options(**scoring._options(compute))
     at: dict[str, float] = {}
     samples = 0
 

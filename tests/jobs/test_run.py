@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import pytest
 from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weights
 
 import curation as cu
+from curation.errors import IncompleteError
 from curation.manifest import diff
 from curation.recipe import load_recipe
 from curation.tar import read_samples
-from jobs.pipeline import Work, pipeline
+from jobs.pipeline import Pipeline, Work, pipeline
 from jobs.run import run_steps
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -141,3 +144,31 @@ def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], Work], home
         "changed": ["00001.tar"],
         "removed": ["00003.tar"],
     }
+
+
+def test_units_that_kill_their_actor_again_and_again_end_the_run_with_a_line(
+    tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actors import scoring
+
+    class Deadly:
+        """Takes its process along, as a sample that makes a library crash would."""
+
+        def view(self) -> None:
+            return None
+
+        def load(self, device: Any, options: Any) -> Any:
+            return lambda batch: os._exit(1)
+
+    whole = Pipeline._scoring
+    monkeypatch.setattr(scoring, "RETRIES", 0)
+    monkeypatch.setattr(Pipeline, "_scoring", lambda self: replace(whole(self), scorers={"clip_score": Deadly()}))
+    write_corpus(tmp_path / "corpus", 3, 5, flaws=False)
+    sha = write_weights(tmp_path / "w.safetensors")
+    recipe = write_recipe(
+        tmp_path / "recipe.yaml", str(tmp_path / "corpus"), str(tmp_path / "out"), str(tmp_path / "w.safetensors"), sha
+    )
+    with pipeline(load_recipe(str(recipe))) as work:
+        units = work.missing(work.plan())
+        with pytest.raises(IncompleteError, match="3 of the planned shards could not be scored"):
+            work.score(units, lambda samples: None)
