@@ -96,7 +96,7 @@ def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
             if not actors.idle or actors.ready < least:
                 yield from actors.next()
                 continue
-            call = units.slice(start, units_per_call(units.num_rows - start, actors.room()))
+            call = units.slice(start, units_per_call(units.num_rows - start, len(actors.handles)))
             actors.submit(call)
             start += call.num_rows
         while actors.busy:
