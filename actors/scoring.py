@@ -31,7 +31,7 @@ from ray.autoscaler.sdk import request_resources
 from actors.cluster import cpus, gpus, unwrap
 from curation import scores
 from curation.data import ShardRef
-from curation.errors import StoreError
+from curation.errors import IncompleteError, StoreError
 from curation.images import DecodeLimits, Preprocess
 from curation.ledger import Ledger
 from curation.recipe import Compute
@@ -42,7 +42,7 @@ from curation.units import STREAM_SCHEMA, UnitReader, failure_table, pixels, vie
 MOST_UNITS = 16  # a call: enough that batches cross units, few enough that little is repeated when an actor dies
 CALLS_PER_ACTOR = 4  # that the units left make, where there are enough of them
 RETRIES = 2  # of a call whose actor died; then its units wait for the next pass
-DEATHS = 20  # of actors while they load their models; then the run ends, since something kills them all
+DEATHS = 20  # of actors while they load and try their models; then the run ends, since something kills them all
 COMMITTERS = 4  # threads an actor puts tables with, while the model goes on
 
 
@@ -175,7 +175,8 @@ class _Actors:
         except ray.exceptions.RayActorError:
             self.deaths += 1  # Ray starts it again, but nothing that dies at every start
             if self.deaths > DEATHS:
-                raise
+                fix = "lower compute.batch_size, or compute.max_actors, if memory is what they lack"
+                raise IncompleteError("every process dies while it loads and tries the models", fix=fix) from None
             self._await(actor)
         else:
             self.idle.append(actor)
@@ -215,9 +216,13 @@ class ScorerActor:
         self.device = torch.device("cuda" if self.gpu else "cpu")
         self.job, self.reader = job, job.reader()
 
-    def ready(self) -> bool:
-        """Load the models. Not in the constructor, whose errors Ray reports as the death of an actor."""
-        return self.models is not None
+    def ready(self) -> None:
+        """Load the models and try them on one batch of nothing: what is wrong with them, a memory that is too small
+        and what is slow the first time come now. Not in the constructor, whose errors Ray reports as a death."""
+        nothing = failure_table(ShardRef("", 0, ""), "", self.reader.views)
+        batch = make_batch(nothing, self.reader.views, self.job.compute.batch_size)
+        for model in self.models.values():
+            model(batch).cpu()
 
     @cached_property
     def models(self) -> Mapping[str, Score]:
@@ -225,11 +230,13 @@ class ScorerActor:
 
     def score(self, units: pa.Table) -> Progress:
         """Score and commit `units`; units that somebody has committed meanwhile are skipped."""
-        shards = [shard for shard in shard_refs(units) if scores.missing(self.job.scored, shard, self.job.all_columns)]
+        job = self.job
+        lacking = {shard: scores.missing(job.scored, shard, job.all_columns) for shard in shard_refs(units)}
+        shards = [shard for shard, names in lacking.items() if names]
         progress, collector = Progress(), scores.Collector()
         with ThreadPoolExecutor(COMMITTERS) as committers:
-            commits: list[Future[int]] = []
-            for table in rebatch(self._tables(shards), self.job.compute.batch_size):
+            commits: list[Future[None]] = []
+            for table in rebatch(self._tables(shards), job.compute.batch_size):
                 progress.batches += bool(self.models)
                 for unit in collector.add(self._score(table)):
                     if unit.failure is not None:
@@ -237,8 +244,10 @@ class ScorerActor:
                         continue
                     progress.samples += unit.rows.num_rows
                     progress.units += 1
-                    commits.append(committers.submit(commit, self.job, unit))
-            progress.puts = sum(future.result() for future in commits)
+                    progress.puts += len(lacking[unit.shard])
+                    commits.append(committers.submit(commit, job, unit, lacking[unit.shard]))
+            for future in commits:
+                future.result()
         return progress
 
     def _tables(self, shards: Sequence[ShardRef]) -> Iterator[pa.Table]:
@@ -257,19 +266,24 @@ class ScorerActor:
         return out
 
 
-def decode(reader: UnitReader, shard: ShardRef, tables: Iterator[pa.Table] | None = None) -> Iterator[pa.Table]:
+def guarded(tables: Iterator[pa.Table], reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:
     """The tables of one unit; a store that fails ends it with a failure row, and the other units go on."""
     try:
-        yield from tables or reader.read(shard)
+        yield from tables
     except StoreError as error:
         yield failure_table(shard, str(error), reader.views)
+
+
+def decode(reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:
+    """The tables of one unit, as a task."""
+    yield from guarded(reader.read(shard), reader, shard)
 
 
 def decode_here(reader: UnitReader, shards: Iterable[ShardRef]) -> Iterator[pa.Table]:
     """The tables of units one after the other; the first block of the next one comes while this one is worked on."""
     current: Iterator[pa.Table] = iter(())
     for shard in shards:
-        following = decode(reader, shard, reader.read(shard))
+        following = guarded(reader.read(shard), reader, shard)
         yield from current
         current = following
     yield from current
@@ -302,16 +316,14 @@ def rebatch(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(pending)
 
 
-def commit(job: Scoring, unit: scores.ScoredUnit) -> int:
-    """Commit the tables that a unit lacks; returns how many."""
-    wanted = scores.missing(job.scored, unit.shard, job.all_columns)
+def commit(job: Scoring, unit: scores.ScoredUnit, wanted: Sequence[str]) -> None:
+    """Commit the tables of a unit that are wanted; of those that others commit meanwhile, the first record wins."""
     if job.index.name in wanted:
         scores.commit_index(job.scored, unit.shard, job.index, unit.rows, unit.reason)
     for column in job.columns:
         if column.name in wanted:
             values = unit.rows.column(f"score:{column.name}")
             scores.commit_score(job.scored, unit.shard, column, unit.rows.column("uid"), values)
-    return len(wanted)
 
 
 def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int) -> Batch:

@@ -158,7 +158,7 @@ class Ledger:
 
     def _checked(self, item: DataObject) -> DataObject:
         """A record must never name an object that isn't there whole."""
-        size = self.store.head(item.key).size
+        size = self.store.size(item.key)
         if size != item.bytes:
             raise LedgerError(f"{item.key} has {size} bytes in {self.store.url}, not the {item.bytes} that were put")
         return item

@@ -57,6 +57,10 @@ class LocalFiles:
             signature, etag = measure(fd, self._path(key))
             return ObjectInfo(key, signature.size, etag, signature.mtime_ns / 1e9)
 
+    def size(self, key: str) -> int:
+        with self._opened(key) as (_, found):
+            return found.st_size
+
     def exists(self, key: str) -> bool:
         with self._errors(key):
             try:
@@ -64,7 +68,9 @@ class LocalFiles:
             except (FileNotFoundError, NotADirectoryError):
                 return False
 
-    def open(self, key: str, offset: int, length: int | None, etag: str | None) -> tuple[ObjectInfo, Iterator[bytes]]:
+    def open(
+        self, key: str, offset: int, length: int | None, etag: str | None, piece: int
+    ) -> tuple[ObjectInfo, Iterator[bytes]]:
         """The object pinned (to `etag`, or else to its state now), and its bytes. Raises `ChangedError`."""
         with self._opened(key) as (fd, _):
             # A file that was just created changes its ctime once more, when its temporary name goes: look again then.

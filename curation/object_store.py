@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 MULTIPART = 64 << 20  # objects above this are uploaded in parts
 SMALL = 8 << 20  # up to here a put is quick: it is not given a minute before it counts as failed
 PART = 16 << 20  # times four at once: 64 MiB of memory
-_PIECE = 256 << 10  # granularity at which a cut body is resumed
 
 
 class Bucket:
@@ -66,6 +65,9 @@ class Bucket:
             self._check_gently()  # the answer to HEAD has no body that says whether the object or the bucket is missing
             raise
 
+    def size(self, key: str) -> int:
+        return self.head(key).size
+
     def exists(self, key: str) -> bool:
         try:
             self.head(key)
@@ -73,8 +75,10 @@ class Bucket:
             return False
         return True
 
-    def open(self, key: str, offset: int, length: int | None, etag: str | None) -> tuple[ObjectInfo, Iterator[bytes]]:
-        """The object, pinned, and its bytes in pieces, which may end early or raise `TransientError`."""
+    def open(
+        self, key: str, offset: int, length: int | None, etag: str | None, piece: int
+    ) -> tuple[ObjectInfo, Iterator[bytes]]:
+        """The object, pinned, and its bytes in pieces of `piece`, which may end early or raise `TransientError`."""
         import obstore
 
         options: GetOptions = {}
@@ -89,10 +93,10 @@ class Bucket:
             info = _info(result.meta)
         if etag and info.etag != etag:  # a store that ignores If-Match is found out here
             raise ChangedError(f"{self.where}/{key} is not the object it was", fix="plan again: curate run")
-        return info, self._pieces(result, key)
+        return info, self._pieces(result, key, piece)
 
-    def _pieces(self, result: Any, key: str) -> Iterator[bytes]:
-        stream = iter(result.stream(min_chunk_size=_PIECE))
+    def _pieces(self, result: Any, key: str, size: int) -> Iterator[bytes]:
+        stream = iter(result.stream(min_chunk_size=size))
         while True:
             with self._errors(key):
                 piece = next(stream, None)

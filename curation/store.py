@@ -26,6 +26,9 @@ from curation.store_url import ObjectInfo, Place, StoreOptions, check_key, parse
 
 __all__ = ["ObjectInfo", "Stats", "Store", "StoreOptions", "open_object", "open_store"]
 
+WHOLE = 16 << 20  # a body comes in one piece if it can: copying small ones together costs as much as the network
+PIECE = 256 << 10  # after a cut, in small ones, so that what arrives before the next cut is kept
+
 T = TypeVar("T")
 
 
@@ -38,8 +41,9 @@ class Backend(Protocol):
     def list(self, prefix: str, etags: bool) -> Iterator[ObjectInfo]: ...
     def head(self, key: str) -> ObjectInfo: ...
     def exists(self, key: str) -> bool: ...
+    def size(self, key: str) -> int: ...
     def open(
-        self, key: str, offset: int, length: int | None, etag: str | None
+        self, key: str, offset: int, length: int | None, etag: str | None, piece: int
     ) -> tuple[ObjectInfo, Iterator[bytes]]: ...
     def create(self, key: str, data: bytes) -> bool: ...
     def put(self, key: str, data: bytes) -> None: ...
@@ -96,6 +100,10 @@ class Store:
 
     def head(self, key: str) -> ObjectInfo:
         return self._retry(lambda: self._backend.head(self._full(key)))._replace(key=key)
+
+    def size(self, key: str) -> int:
+        """Bytes of an object; hashes nothing. Raises `NotFoundError`."""
+        return self._retry(lambda: self._backend.size(self._full(key)))
 
     def exists(self, key: str) -> bool:
         return self._retry(lambda: self._backend.exists(self._full(key)))
@@ -224,7 +232,7 @@ class Store:
     def _holds(self, full: str, data: bytes) -> bool | None:
         """Whether the object's bytes are `data`; None if there is no object."""
         try:
-            info, pieces = self._backend.open(full, 0, None, None)
+            info, pieces = self._backend.open(full, 0, None, None, PIECE)
             return info.size == len(data) and b"".join(pieces) == data
         except NotFoundError:
             return None
@@ -241,24 +249,25 @@ class Store:
         """(bytes, pin): a pin is an etag, or says as much for a local file whose etag nobody asked for."""
         full = self._full(key)
         pieces: list[bytes] = []
-        have, pin = 0, etag
+        have, pin, piece = 0, etag, WHOLE
         budget = Budget(self.options.patience, self.stats)
         while length is None or have < length:
             try:
                 rest = None if length is None else length - have
-                info, stream = self._backend.open(full, offset + have, rest, pin)
+                info, stream = self._backend.open(full, offset + have, rest, pin, piece)
                 pin = info.etag or pin
                 length = info.size - offset if length is None else length
                 if offset + length > info.size:
                     raise StoreError(f"{self.location(key)} ends at byte {info.size}, before {offset + length}")
-                for piece in stream:
-                    pieces.append(piece)
-                    have += len(piece)
+                for part in stream:
+                    pieces.append(part)
+                    have += len(part)
                     budget.renew()
                 if have < length:
                     raise TransientError(f"{self.location(key)} was cut off at byte {offset + have}")
             except TransientError as error:
                 budget.spend(error)
+                piece = PIECE
         assert have == (length or 0), "a store sent more bytes than were asked for"
         self.stats.add(gets=1, bytes_in=have)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), pin or ""

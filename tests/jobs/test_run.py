@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weights
 
 import curation as cu
@@ -146,8 +147,15 @@ def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], Work], home
     }
 
 
-def test_units_that_kill_their_actor_again_and_again_end_the_run_with_a_line(
-    tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("harmless", "line"),
+    [
+        ("", "3 of the planned shards could not be scored"),  # the batch that an actor tries its models on
+        ("no caption", "every process dies while it loads and tries the models"),
+    ],
+)
+def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
+    harmless: str, line: str, tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from actors import scoring
 
@@ -158,10 +166,11 @@ def test_units_that_kill_their_actor_again_and_again_end_the_run_with_a_line(
             return None
 
         def load(self, device: Any, options: Any) -> Any:
-            return lambda batch: os._exit(1)
+            return lambda batch: torch.zeros(len(batch.captions)) if set(batch.captions) == {harmless} else os._exit(1)
 
     whole = Pipeline._scoring
     monkeypatch.setattr(scoring, "RETRIES", 0)
+    monkeypatch.setattr(scoring, "DEATHS", 2)
     monkeypatch.setattr(Pipeline, "_scoring", lambda self: replace(whole(self), scorers={"clip_score": Deadly()}))
     write_corpus(tmp_path / "corpus", 3, 5, flaws=False)
     sha = write_weights(tmp_path / "w.safetensors")
@@ -170,5 +179,5 @@ def test_units_that_kill_their_actor_again_and_again_end_the_run_with_a_line(
     )
     with pipeline(load_recipe(str(recipe))) as work:
         units = work.missing(work.plan())
-        with pytest.raises(IncompleteError, match="3 of the planned shards could not be scored"):
+        with pytest.raises(IncompleteError, match=line):
             work.score(units, lambda samples: None)
