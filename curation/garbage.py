@@ -1,5 +1,7 @@
 """Find and sweep data objects that nothing names: what killed workers left, or workers that came second.
 
+Half-written files of killed workers, which only local disks have, go with them.
+
 Marking reads every commit record and snapshot (one small GET each, 32 at a time) into an on-disk set; sweeping lists
 `data/` and deletes what is neither marked nor young. Deleting is safe only because an object is named within minutes of
 being put: `older_than` has to be longer than the slowest worker takes from its data put to its record.
@@ -12,6 +14,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import duckdb
@@ -21,6 +24,7 @@ from curation.errors import UserError
 from curation.ledger import Ledger
 from curation.parallel import map_ordered
 
+FOLDERS = ("data", "units", "snapshots", "plans")  # of a ledger
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -50,8 +54,10 @@ def sweep(ledger: Ledger, *, older_than: float, delete: bool) -> list[Garbage]:
             if keys:
                 db.register("incoming", pa.table({"key": pa.array(keys)}))
                 db.execute("INSERT INTO named SELECT key FROM incoming")
-        candidates = (item for item in ledger.store.list("data", etags=False) if item.modified <= newest_allowed)
-        for item in candidates:
+        found = chain(ledger.store.list("data", etags=False), *(ledger.store.unfinished(name) for name in FOLDERS))
+        for item in found:
+            if item.modified > newest_allowed:
+                continue
             if not db.execute("SELECT 1 FROM named WHERE key = ? LIMIT 1", [item.key]).fetchall():
                 if delete:
                     ledger.store.delete(item.key)

@@ -52,6 +52,12 @@ class LocalFiles:
                 else:
                     yield from (info for info in map(self._try_stat, window) if info)
 
+    def unfinished(self, prefix: str) -> Iterator[ObjectInfo]:
+        """What writers that were killed left: they have temporary names, which `list` leaves out."""
+        for key in self._walk(prefix + "/" if prefix else "", (), temporary=True):
+            if info := self._try_stat(key):
+                yield info
+
     def head(self, key: str) -> ObjectInfo:
         with self._opened(key) as (fd, _):
             signature, etag = measure(fd, self._path(key))
@@ -162,8 +168,11 @@ class LocalFiles:
             finally:
                 os.close(fd)
 
-    def _walk(self, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-        """Keys of all files below `prefix` ("" or "a/b/"). `above`: where we are, since links may form loops."""
+    def _walk(self, prefix: str, above: tuple[tuple[int, int], ...], *, temporary: bool = False) -> Iterator[str]:
+        """Keys of all files below `prefix` ("" or "a/b/"), or of the temporary ones there.
+
+        `above`: where we are, since links may form loops.
+        """
         directory = self._path(prefix) if prefix else self.root
         with self._errors(prefix):
             try:
@@ -175,10 +184,11 @@ class LocalFiles:
                 return
             with entries:
                 for entry in entries:
-                    if entry.name.startswith(_TEMPORARY):
-                        continue
                     if entry.is_dir():
-                        yield from self._walk(f"{prefix}{entry.name}/", (*above, (here.st_dev, here.st_ino)))
+                        inside = (*above, (here.st_dev, here.st_ino))
+                        yield from self._walk(f"{prefix}{entry.name}/", inside, temporary=temporary)
+                    elif entry.name.startswith(_TEMPORARY) != temporary:
+                        continue
                     elif entry.is_file():
                         yield prefix + _utf8(directory, entry.name)
                     elif entry.is_symlink():

@@ -39,6 +39,7 @@ class Backend(Protocol):
 
     def check(self) -> None: ...
     def list(self, prefix: str, etags: bool) -> Iterator[ObjectInfo]: ...
+    def unfinished(self, prefix: str) -> Iterator[ObjectInfo]: ...
     def head(self, key: str) -> ObjectInfo: ...
     def exists(self, key: str) -> bool: ...
     def size(self, key: str) -> int: ...
@@ -94,8 +95,12 @@ class Store:
 
         Local files are hashed for their etag, once each; `etags=False` leaves the etag empty and hashes nothing.
         """
-        folder = prefix.strip("/")
-        for info in self._backend.list(self._full(folder) if folder else self._prefix.rstrip("/"), etags):
+        for info in self._backend.list(self._folder(prefix), etags):
+            yield info._replace(key=info.key[len(self._prefix) :])
+
+    def unfinished(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """What killed writers left in a folder of local disk: never listed, never read, only in the way."""
+        for info in self._backend.unfinished(self._folder(prefix)):
             yield info._replace(key=info.key[len(self._prefix) :])
 
     def head(self, key: str) -> ObjectInfo:
@@ -224,6 +229,10 @@ class Store:
         from curation.object_store import Bucket
 
         return Bucket(self._place, self.options)
+
+    def _folder(self, prefix: str) -> str:
+        folder = prefix.strip("/")
+        return self._full(folder) if folder else self._prefix.rstrip("/")
 
     def _full(self, key: str) -> str:
         check_key(key)

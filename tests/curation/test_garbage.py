@@ -1,0 +1,64 @@
+"""What gc finds: data that no record names, half-written files of killed processes; nothing else, nothing young."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from curation.errors import UserError
+from curation.garbage import parse_duration, sweep
+from curation.ledger import Ledger
+from curation.store import open_store
+
+KILLED = """
+import os, sys
+from curation import local_store
+from curation.store import open_store
+local_store.os.replace = lambda *_: os._exit(9)  # dies between the last byte and the name
+open_store(sys.argv[1]).put("data/half.parquet", b"1234")
+"""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    ledger = Ledger(open_store(str(tmp_path / "out")))
+    item = ledger.put_data("aa", b"named", "bin")
+    ledger.commit("aa", {"kind": "test", "data": item.to_json()})
+    return ledger
+
+
+def test_unnamed_and_half_written_objects_are_found_and_deleted_when_told(ledger: Ledger, tmp_path: Path) -> None:
+    unnamed = ledger.put_data("bb", b"beaten", "bin")
+    assert subprocess.run([sys.executable, "-c", KILLED, ledger.store.url], check=False).returncode == 9
+    found = sweep(ledger, older_than=0, delete=False)
+    assert sorted(item.bytes for item in found) == [4, 6]
+    assert sweep(ledger, older_than=0, delete=True) == found
+    assert sweep(ledger, older_than=0, delete=True) == []
+    assert not ledger.store.exists(unnamed.key)
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == sorted(
+        ["aa.json", *(Path(item.key).name for item in ledger.store.list("data"))]
+    )
+
+
+def test_young_objects_are_spared(ledger: Ledger, tmp_path: Path) -> None:
+    unnamed = ledger.put_data("bb", b"about to be named", "bin")
+    assert sweep(ledger, older_than=60, delete=True) == []
+    past = time.time() - 61
+    os.utime(tmp_path / "out" / unnamed.key, (past, past))
+    assert len(sweep(ledger, older_than=60, delete=True)) == 1
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("24h", 86400), ("7d", 604800)])
+def test_lengths_of_time(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "5 weeks", "-1h", "h"])
+def test_what_is_no_length_of_time(text: str) -> None:
+    with pytest.raises(UserError, match="is not a length of time"):
+        parse_duration(text)
