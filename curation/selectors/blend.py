@@ -1,0 +1,79 @@
+"""Selection by a score of each candidate alone: s = online * l_online - reference * l_ref.
+
+When to use: always first; a super-batch costs one forward pass of each small model, and nothing pairwise.
+- learnability (1, 1): hard for the online model, easy for the reference: neither noise nor known already.
+- easy-reference (0, 1): what the reference knows. No online model to run or train, so it is cheapest; against pure
+  noise it is hard to beat, and it never notices that something has been learned.
+- hard-learner (1, 0): what the online model does not know yet, noise above all. A control more than a method.
+
+The sub-batch is drawn without replacement with probability softmax(gain * s), or is plainly the top (RHO-LOSS). The
+differences of cosine losses are small: with a gain of 1 the softmax is almost uniform, 3 to 30 are common.
+Source: 2312.05328, section 3 and equation 1; RHO-LOSS: 2206.07137, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from curation.outputs import Outputs
+from curation.selectors.draw import Schedule, at, draw, top
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """Any mixture of online and reference loss, both weights of which may change over the run."""
+
+    gain: Schedule = 10.0
+    pick: Literal["draw", "top"] = "draw"
+    online: Schedule = 1.0
+    reference: Schedule = 1.0
+
+    def roles(self) -> frozenset[Any]:
+        """A role whose weight is 0 for the whole run is not run at all."""
+        return frozenset(role for role in ("online", "reference") if getattr(self, role) != 0)
+
+    def scores(self, outputs: Mapping[Any, Outputs], progress: float) -> Tensor:
+        total: Tensor | None = None
+        for role, sign in (("online", 1), ("reference", -1)):
+            if role in self.roles():
+                part = sign * at(getattr(self, role), progress) * outputs[role].losses().float()
+                total = part if total is None else total + part.to(total.device)
+        assert total is not None, "a blend without roles"
+        return total
+
+    def select(self, outputs: Mapping[Any, Outputs], size: int, progress: float, generator: torch.Generator) -> Tensor:
+        return self.choose(self.scores(outputs, progress), size, progress, generator)
+
+    def choose(self, scores: Tensor, size: int, progress: float, generator: torch.Generator) -> Tensor:
+        """The sub-batch for these scores."""
+        if self.pick == "top":
+            return top(scores, size)
+        return draw(at(self.gain, progress) * scores.double().cpu(), size, generator)
+
+    def __post_init__(self) -> None:
+        if self.online == 0 and self.reference == 0:
+            raise ValueError("online and reference are both 0: there is nothing to choose by")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learnability(Blend):
+    """l_online - l_ref: hard for the online model, easy for the reference. With `pick: top` it is RHO-LOSS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EasyReference(Blend):
+    """-l_ref: what the reference knows. No online model."""
+
+    online: Schedule = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardLearner(Blend):
+    """l_online: what the online model does not know. No reference."""
+
+    reference: Schedule = 0.0
