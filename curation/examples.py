@@ -81,21 +81,6 @@ def gather(
     return Examples(np.concatenate(chunks), *columns) if chunks else Examples.none(stream.size)
 
 
-def uniform_batches(examples: Examples, tokenize: Tokenize, batch: int, seed: int) -> Iterator[PairBatch]:
-    """Endless batches of `batch` pairs, uniform without replacement within an epoch; a tail too short is left out.
-
-    Every epoch draws its order anew, so the samples of the tail change with it.
-    """
-    ids = tokenize(examples.captions)
-    pixels = torch.from_numpy(examples.pixels)
-    batch = min(batch, len(examples))
-    generator = torch.Generator().manual_seed(seed)
-    while batch:
-        order = torch.randperm(len(examples), generator=generator)
-        for rows in torch.split(order[: len(order) - len(order) % batch], batch):
-            yield PairBatch(pixels[rows], ids[rows])
-
-
 def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers: int = 0) -> Iterator[PairBatch]:
     """Endless batches read from shards, epoch after epoch; ends when an epoch has no whole batch."""
     produced = True

@@ -19,13 +19,14 @@ import torch
 from curation import models
 from curation.errors import EmptyCorpusError, NotFoundError, UserError
 from curation.evaluation import evaluate
-from curation.examples import Examples, PairBatch, gather, stream_batches, uniform_batches
+from curation.examples import Examples, PairBatch, gather, stream_batches
 from curation.learners.contrastive import ClipLearner, StepReport, Training, train
 from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, open_shards
 from curation.models.architecture import config_path
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import tensors_to_bytes
+from curation.pool import Pool
 from curation.store import StoreOptions, open_store
 from jobs.progress import progress
 
@@ -182,7 +183,7 @@ def _batches(job: Job, stream: SampleStream, examples: Examples | None) -> Itera
         if len(examples) < 2:
             skipped = ", ".join(f"{reason} {n}" for reason, n in stream.skipped.items()) or "none"
             raise EmptyCorpusError(f"{job.data} has {len(examples)} samples to train on (skipped: {skipped})")
-        return uniform_batches(examples, tokenize, job.training.batch, job.training.seed)
+        return Pool(examples, tokenize, job.training.seed).batches(job.training.batch)
     shuffled = _stream(stream.shards, job, stream.part, shuffle=10_000)
     return stream_batches(shuffled, tokenize, job.training.batch, workers=max(0, (os.cpu_count() or 1) - 1))
 

@@ -11,7 +11,7 @@ embedding, which holds four fifths of a proxy's parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +24,8 @@ from torch.nn.functional import cross_entropy, normalize
 from curation.examples import PairBatch
 from curation.models.architecture import build_model, preprocess_for
 from curation.models.dual import DualEncoder, PixelNormaliser, encode_image, encode_text, trim
+from curation.outputs import Pairs
+from curation.pool import SuperBatch
 
 MAX_TEMPERATURE = 100.0
 
@@ -98,6 +100,32 @@ class ClipLearner:
             image = encode_image(self.module, self._normalise(pixels))
             text = encode_text(self.module, ids)
         return normalize(image.float(), dim=-1), normalize(text.float(), dim=-1)
+
+    @torch.no_grad()
+    def outputs(self, candidates: SuperBatch) -> Pairs:
+        """What the model says of candidates now, for a selector. Changes nothing."""
+        return Pairs(*self.encode(candidates.batch), temperature=float(self._temperature()))
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all that decides the next steps: weights, the optimiser's moments, the number of updates."""
+        found = {f"model.{name}": tensor for name, tensor in self.tensors().items()}
+        for index, moments in self._optimiser.state_dict()["state"].items():
+            found |= {f"optimiser.{index}.{name}": value.detach().cpu().clone() for name, value in moments.items()}
+        return {**found, "steps": torch.tensor(self.steps)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state()` of a learner with the same model and settings: the same bits as if never stopped."""
+        self.module.load_state_dict(
+            {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
+        )
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in state.items():
+            if name.startswith("optimiser."):
+                _, index, moment = name.split(".", 2)
+                moments.setdefault(int(index), {})[moment] = tensor.clone()
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self.steps = int(state["steps"])
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies of the weights, under open_clip's names."""

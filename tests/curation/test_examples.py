@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from builders import write_shard
 
-from curation.examples import Examples, gather, stream_batches, uniform_batches
+from curation.examples import gather, stream_batches
 from curation.loader import SampleStream, open_shards
 
 
@@ -34,23 +33,6 @@ def test_gather(stream: SampleStream) -> None:
     assert everything.take([4, 1]).uids == [everything.uids[4], everything.uids[1]]
     assert gather(stream, budget=19 * 16 * 16 * 3) is None
     assert gather(stream, budget=20 * 16 * 16 * 3) is not None
-
-
-def test_batches_are_uniform_without_replacement_within_an_epoch() -> None:
-    examples = Examples(np.zeros((10, 4, 4, 3), np.uint8), [str(i) for i in range(10)], [""] * 10, [""] * 10)
-    examples.pixels[:, 0, 0, 0] = range(10)
-    batches = uniform_batches(examples, tokenize, 3, seed=0)
-    epochs = [[next(batches) for _ in range(3)] for _ in range(40)]
-    seen = torch.zeros(10)
-    for epoch in epochs:
-        rows = torch.cat([batch.ids[:, 0] for batch in epoch])
-        assert len(rows.unique()) == 9
-        assert torch.equal(rows, torch.cat([batch.pixels[:, 0, 0, 0] for batch in epoch]).long())
-        seen += torch.bincount(rows, minlength=10)
-    assert seen.min() > 25
-    again = uniform_batches(examples, tokenize, 3, seed=0)
-    assert torch.equal(next(again).ids, epochs[0][0].ids)
-    assert len(next(uniform_batches(examples, tokenize, 99, seed=0)).ids) == 10
 
 
 def test_stream_batches_go_on_over_epochs(stream: SampleStream) -> None:

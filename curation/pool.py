@@ -1,0 +1,79 @@
+"""Where candidates come from: super-batches drawn uniformly from samples in memory, each sample once an epoch.
+
+A pool's place is two numbers, so a run that is resumed goes on with the very candidate after the last one. The order of
+an epoch depends on the seed and the epoch's number alone. Cost: 8 bytes a sample for the order, besides the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from curation.errors import EmptyCorpusError
+from curation.examples import Examples, PairBatch, Tokenize
+
+
+class SuperBatch(NamedTuple):
+    """B candidates: their rows in the pool, int64 `[B]`, and what models see of them."""
+
+    rows: Tensor
+    batch: PairBatch
+
+    def take(self, chosen: Tensor) -> SuperBatch:
+        """The sub-batch of the candidates at `chosen`."""
+        return SuperBatch(self.rows[chosen], PairBatch(*(part[chosen] for part in self.batch)))
+
+
+class Place(NamedTuple):
+    """Where a pool goes on: candidates already drawn of an epoch."""
+
+    epoch: int = 0
+    drawn: int = 0
+
+
+class Pool:
+    """Uniform candidates, without replacement within an epoch. A tail too short for a super-batch is left out; every
+    epoch draws its order anew, so the samples of the tail change with it."""
+
+    def __init__(self, examples: Examples, tokenize: Tokenize, seed: int = 0) -> None:
+        if not len(examples):
+            raise EmptyCorpusError("there are no samples to draw candidates from", fix="check the corpus or snapshot")
+        self.examples, self.seed, self.place = examples, seed, Place()
+        self._pixels, self._ids = torch.from_numpy(examples.pixels), tokenize(examples.captions)
+        self._order: tuple[int, Tensor] | None = None  # of an epoch
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def draw(self, count: int) -> SuperBatch:
+        """The next `count` candidates (all there are, if they are fewer), which no other draw of this epoch returns."""
+        count = min(count, len(self))
+        epoch, drawn = self.place
+        if drawn + count > len(self):
+            epoch, drawn = epoch + 1, 0
+        self.place = Place(epoch, drawn + count)
+        return self.rows(self._epoch(epoch)[drawn : drawn + count])
+
+    def batches(self, size: int) -> Iterator[PairBatch]:
+        """Endless batches of `size`: uniform training."""
+        while True:
+            yield self.draw(size).batch
+
+    def rows(self, rows: Tensor) -> SuperBatch:
+        """Given rows as a super-batch, for a replay."""
+        return SuperBatch(rows, PairBatch(self._pixels[rows], self._ids[rows]))
+
+    def _epoch(self, epoch: int) -> Tensor:
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, torch.randperm(len(self), generator=generator_of(self.seed, "epoch", epoch))
+        return self._order[1]
+
+
+def generator_of(*parts: int | str) -> torch.Generator:
+    """A generator whose seed is these parts' hash: any process, at any step, makes the same one from nothing."""
+    seed = sha256("\0".join(map(str, parts)).encode()).digest()[:8]
+    return torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)

@@ -1,0 +1,63 @@
+"""Candidates: uniform, each sample once an epoch, and the place goes on where it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.errors import EmptyCorpusError
+from curation.examples import Examples
+from curation.pool import Pool, generator_of
+
+
+def pool(count: int, seed: int = 0) -> Pool:
+    names = [str(i) for i in range(count)]
+    examples = Examples(np.zeros((count, 4, 4, 3), np.uint8), names, names, [""] * count)
+    examples.pixels[:, 0, 0, 0] = range(count)
+    return Pool(examples, lambda captions: torch.tensor([[int(caption)] for caption in captions]), seed)
+
+
+def test_uniform_over_epochs_and_pairs_stay_together() -> None:
+    batches = pool(10).batches(3)
+    seen = torch.zeros(10)
+    for _ in range(40):
+        epoch = [next(batches) for _ in range(3)]
+        rows = torch.cat([batch.ids[:, 0] for batch in epoch])
+        assert len(rows.unique()) == 9
+        assert torch.equal(rows, torch.cat([batch.pixels[:, 0, 0, 0] for batch in epoch]).long())
+        seen += torch.bincount(rows, minlength=10)
+    assert seen.min() > 25
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_candidate_twice_in_an_epoch_and_a_place_goes_on(sizes: list[int], data: st.DataObject) -> None:
+    whole, cut = pool(10, seed=3), data.draw(st.integers(0, len(sizes)))
+    drawn: dict[int, list[int]] = {}
+    stopped = None
+    for number, size in enumerate(sizes):
+        if number == cut:
+            stopped = pool(10, seed=3)
+            stopped.place = whole.place
+        rows = whole.draw(size).rows
+        assert len(rows) == min(size, 10)
+        drawn.setdefault(whole.place.epoch, []).extend(rows.tolist())
+        if stopped is not None:
+            assert torch.equal(stopped.draw(size).rows, rows)
+    assert all(len(rows) == len(set(rows)) for rows in drawn.values())
+
+
+def test_seeds() -> None:
+    assert torch.equal(pool(50, 1).draw(9).rows, pool(50, 1).draw(9).rows)
+    assert not torch.equal(pool(50, 1).draw(9).rows, pool(50, 2).draw(9).rows)
+    first, second = (torch.rand(3, generator=generator_of("a", 1)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, torch.rand(3, generator=generator_of("a1")))
+
+
+def test_an_empty_pool_is_refused() -> None:
+    with pytest.raises(EmptyCorpusError, match="no samples"):
+        pool(0)
