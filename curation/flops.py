@@ -1,0 +1,149 @@
+"""The ledger of compute: what every role of a run has cost, in three accountings, and whether selection paid.
+
+A forward pass is counted by torch (`curation.models.cost`), once a model; an update is three (forward, and twice
+as much backward). Per sample of a sub-batch, with F the FLOPs of a forward pass and rho = B / b:
+
+    learning     3 F_learner
+    scoring      rho (F_online + F_reference)      0 for a reference from the score tables
+    online       3 F_online                        0 where the learner is its own online model
+    reference    its training, all of it, whenever it was
+
+The accountings add these up one by one: `scoring` is the marginal one of the paper's formula without its last term,
+`online` adds the updates that the formula leaves out, `full` everything. Source: 2312.05328, section 4 and equation 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from curation.online import OnlineStep, Roles
+
+BACKWARD = 2  # forward passes that a backward pass costs: gradients of activations, and of weights
+
+ACCOUNTINGS = ("scoring", "online", "full")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """FLOPs of a forward pass over one sample, by role, and of the reference's training beforehand in all."""
+
+    learner: float
+    online: float = 0.0
+    reference: float = 0.0
+    reference_training: float = 0.0
+
+
+@dataclass
+class ComputeLedger:
+    """Samples that each role has seen, and what that comes to."""
+
+    prices: Prices
+    updates: int = 0
+    trained: int = 0  # samples, by the learner
+    online_trained: int = 0
+    reference_trained: int = 0  # beside the learner; beforehand is in the prices
+    scored: dict[str, int] = field(default_factory=lambda: {"online": 0, "reference": 0})
+
+    def add(self, step: OnlineStep, roles: Roles[Any], scoring: frozenset[str]) -> None:
+        """Charge one step. `scoring`: the roles whose models were run on its candidates (the selector's roles,
+        without a reference that is read from the score tables)."""
+        size = len(step.chosen)
+        self.updates += 1
+        self.trained += size
+        if step.scores is not None:
+            for role in scoring:
+                self.scored[role] += len(step.candidates)
+        if roles.online is not None and roles.online is not roles.learner:
+            self.online_trained += size
+        if roles.reference_pool is not None:
+            self.reference_trained += size
+
+    def parts(self) -> dict[str, float]:
+        """FLOPs of learning, scoring, the online model's updates and the reference's training, each by itself."""
+        prices, update = self.prices, 1 + BACKWARD
+        return {
+            "learning": update * prices.learner * self.trained,
+            "scoring": prices.online * self.scored["online"] + prices.reference * self.scored["reference"],
+            "online": update * prices.online * self.online_trained,
+            "reference": prices.reference_training + update * prices.reference * self.reference_trained,
+        }
+
+    def totals(self) -> dict[str, float]:
+        """FLOPs under each of the `ACCOUNTINGS`."""
+        parts = self.parts()
+        scoring = parts["learning"] + parts["scoring"]
+        return {
+            "scoring": scoring,
+            "online": scoring + parts["online"],
+            "full": scoring + parts["online"] + parts["reference"],
+        }
+
+
+class Point(NamedTuple):
+    """One evaluation of a run."""
+
+    updates: int
+    quality: float
+    totals: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Payoff:
+    """A run against a uniform one: what it took to reach the uniform run's final quality.
+
+    Savings are shares (0.25: a quarter less; negative: more). A run that never arrives has none, and did not pay.
+    """
+
+    target: float
+    updates: int | None
+    updates_saved: float | None
+    compute_saved: dict[str, float] | None  # by accounting
+
+    @property
+    def compute_positive(self) -> bool:
+        """Whether the run was cheaper, everything counted."""
+        return self.compute_saved is not None and self.compute_saved["full"] > 0
+
+
+def payoff(run: Sequence[Point], uniform: Sequence[Point]) -> Payoff:
+    """What selection saved. Where a curve passes the target between two evaluations, it is drawn as a straight line.
+
+    The uniform run, too, is charged only until it first has its own final quality.
+    """
+    target = uniform[-1].quality
+    ours, theirs = _reaching(run, target), _reaching(uniform, target)
+    assert theirs is not None, "a run reaches its own end"
+    if ours is None:
+        return Payoff(target, None, None, None)
+    saved = {name: 1 - ours.totals[name] / theirs.totals[name] for name in ACCOUNTINGS}
+    return Payoff(target, ours.updates, 1 - ours.updates / theirs.updates, saved)
+
+
+def _reaching(run: Sequence[Point], target: float) -> Point | None:
+    """The point of a curve at which it first has the target quality; None where it never does."""
+    before: Point | None = None
+    for point in run:
+        if point.quality >= target:
+            return _between(before, point, target) if before is not None else point
+        before = point
+    return None
+
+
+def _between(low: Point, high: Point, target: float) -> Point:
+    share = (target - low.quality) / (high.quality - low.quality)
+
+    def mixed() -> Iterator[tuple[str, float]]:
+        for name in high.totals:
+            yield name, low.totals[name] + share * (high.totals[name] - low.totals[name])
+
+    return Point(round(low.updates + share * (high.updates - low.updates)), target, dict(mixed()))
+
+
+def closed_formula(*, learner: float, acting: float, reference: float, rho: float, beta: float) -> float:
+    """FLOPs a sample of the uniform run: (3 F_learn + rho F_act) beta + 3 F_ref, with beta the ratio of updates.
+
+    Below 3 F_learn selection is compute-positive. The online model's updates are not in it. Source: 2312.05328, eq. 3.
+    """
+    return (3 * learner + rho * acting) * beta + 3 * reference
