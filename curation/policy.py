@@ -1,0 +1,143 @@
+"""A data policy: what a run chose, step by step, so that another learner can be trained on the very same batches.
+
+    <folder>/candidates.parquet    uid, a row a sample of the pool, in the pool's order: once
+    <folder>/steps-<first>.parquet step, lag, models (their hashes), candidates, scores, chosen: a row a step
+
+Candidates are positions in the pool (4 bytes), scores float32, chosen positions among the candidates (2 bytes): about
+8 bytes a candidate and 2 a chosen sample before zstd, and 16 a sample of the pool once. A replay needs the pool, found
+again by uid, and no model: scoring is bought once for learners of every size.
+Source: 2312.05328, section 5 (data policies trained once and reused, "active learning as a service").
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from curation.errors import NotFoundError, UserError
+from curation.online import OnlineStep
+from curation.parquet import from_parquet, to_parquet
+from curation.pool import Pool
+from curation.store import Store
+
+STEPS_A_FILE = 1000  # 128 of 256: about 2 MB
+
+_SCHEMA = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("lag", pa.int32()),  # updates by which the scoring models were older than the learner
+        ("models", pa.list_(pa.string())),  # "role sha256" of the models that scored
+        ("candidates", pa.list_(pa.int32())),
+        ("scores", pa.list_(pa.float32())),  # null where nothing was scored
+        ("chosen", pa.list_(pa.int32())),
+    ]
+)
+
+
+class PolicyStep(NamedTuple):
+    """One recorded step: rows of the pool, their scores, and which of them were trained on."""
+
+    number: int
+    candidates: np.ndarray[Any, Any]
+    scores: np.ndarray[Any, Any] | None
+    chosen: np.ndarray[Any, Any]
+    models: Mapping[str, str]
+    lag: int
+
+
+class PolicyWriter:
+    """Records steps as they happen; at most `STEPS_A_FILE` of them are in memory. Close it to write the rest."""
+
+    def __init__(self, store: Store, uids: Sequence[str]) -> None:
+        self.store = store
+        self._rows: list[dict[str, Any]] = []
+        data = to_parquet(pa.table({"uid": pa.array([bytes.fromhex(uid) for uid in uids], pa.binary(16))}))
+        store.put("candidates.parquet", data)
+
+    def add(self, step: OnlineStep, models: Mapping[str, str] | None = None, lag: int = 0) -> None:
+        self._rows.append(
+            {
+                "step": step.number,
+                "lag": lag,
+                "models": [f"{role} {sha}" for role, sha in sorted((models or {}).items())],
+                "candidates": step.candidates.numpy(),
+                "scores": None if step.scores is None else step.scores.float().cpu().numpy(),
+                "chosen": step.chosen.numpy(),
+            }
+        )
+        if len(self._rows) == STEPS_A_FILE:
+            self.close()
+
+    def close(self) -> None:
+        """Write what is in memory. A run that goes on from an earlier step writes its files over the later ones."""
+        if self._rows:
+            table = pa.Table.from_pylist(self._rows, _SCHEMA)
+            self.store.put(f"steps-{self._rows[0]['step']:08d}.parquet", to_parquet(table))
+            self._rows = []
+
+
+class Policy:
+    """A recorded data policy. Raises `UserError` where there is none."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        try:
+            table = from_parquet(store.get("candidates.parquet"))
+        except NotFoundError:
+            raise UserError(f"{store.url} holds no data policy", fix="name the policy/ folder of a run") from None
+        self.uids = [uid.hex() for uid in table.column("uid").to_pylist()]
+
+    def steps(self) -> Iterator[PolicyStep]:
+        """Every step once, in order; of one that was recorded twice, what the later file says."""
+        keys = sorted(item.key for item in self.store.list(etags=False) if item.key.startswith("steps-"))
+        firsts = [int(key.removeprefix("steps-").removesuffix(".parquet")) for key in keys]
+        for key, following in zip(keys, [*firsts[1:], None], strict=True):
+            for row in from_parquet(self.store.get(key)).to_pylist():
+                if following is None or row["step"] < following:
+                    yield _step(row)
+
+    def counts(self) -> Counter[str]:
+        """How often each sample was trained on, by uid: the weights of a snapshot made from this policy."""
+        found: Counter[str] = Counter()
+        for step in self.steps():
+            found.update(self.uids[row] for row in step.candidates[step.chosen])
+        return found
+
+
+def replay(learner: Any, pool: Pool, policy: Policy) -> Iterator[OnlineStep]:
+    """Train `learner` on the recorded sub-batches from its own step on, with no scoring at all.
+
+    The pool may be in another order, or hold more. Raises `UserError` when it lacks a sample that was trained on.
+    """
+    places = {uid: row for row, uid in enumerate(pool.examples.uids)}
+    for step in policy.steps():
+        if step.number < learner.steps:
+            continue
+        uids = [policy.uids[row] for row in step.candidates[step.chosen]]
+        missing = [uid for uid in uids if uid not in places]
+        if missing:
+            raise UserError(
+                f"sample {missing[0]} of the data policy is not in this pool", fix="replay on the same data"
+            )
+        rows = torch.tensor([places[uid] for uid in uids])
+        report = learner.step(pool.rows(rows).batch)
+        yield OnlineStep(step.number, rows, None, torch.arange(len(rows)), report, None)
+
+
+def _step(row: Mapping[str, Any]) -> PolicyStep:
+    def array(name: str, kind: type) -> np.ndarray[Any, Any]:
+        return np.asarray(row[name], kind)
+
+    return PolicyStep(
+        row["step"],
+        array("candidates", np.int64),
+        None if row["scores"] is None else array("scores", np.float32),
+        array("chosen", np.int64),
+        dict(text.split(" ", 1) for text in row["models"]),
+        row["lag"],
+    )

@@ -1,0 +1,117 @@
+"""Data policies: what was recorded is what happened, and a replay trains on the very same batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from curation import policy as policies
+from curation.errors import UserError
+from curation.examples import Examples
+from curation.online import OnlineStep, Roles, Scored, Selection, online_selection
+from curation.policy import Policy, PolicyWriter, replay
+from curation.pool import Pool
+from curation.selectors.blend import EasyReference
+from curation.store import Store, open_store
+
+N, STEPS = 30, 7
+
+
+class Noting:
+    """A learner that notes what it was trained on."""
+
+    def __init__(self, steps: int = 0) -> None:
+        self.steps, self.trained = steps, list[list[int]]()
+
+    def step(self, batch: Any) -> None:
+        self.steps += 1
+        self.trained.append(batch.ids[:, 0].tolist())
+
+
+def pool(order: list[int] | None = None) -> Pool:
+    rows = order or list(range(N))
+    uids = [f"{row:032x}" for row in rows]
+    examples = Examples(np.zeros((len(rows), 2, 2, 3), np.uint8), [str(row) for row in rows], uids, [""] * len(rows))
+    return Pool(examples, lambda captions: torch.tensor([[int(caption)] for caption in captions]))
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Noting, list[OnlineStep]]:
+    monkeypatch.setattr(policies, "STEPS_A_FILE", 3)
+    store, learner, source = open_store(str(tmp_path / "policy")), Noting(), pool()
+    writer, steps = PolicyWriter(store, source.examples.uids), []
+    roles = Roles(learner=learner, reference=Scored(torch.rand(N)))  # type: ignore[arg-type]
+    selection = Selection(selector=EasyReference(), stop=0.8)
+    for step in online_selection(roles, source, selection, steps=STEPS, batch=4):
+        writer.add(step, {"reference": "abc"}, lag=2)
+        steps.append(step)
+    writer.close()
+    return store, learner, steps
+
+
+def test_what_was_recorded_is_what_happened(recorded: tuple[Store, Noting, list[OnlineStep]]) -> None:
+    store, learner, steps = recorded
+    assert len([item for item in store.list() if item.key.startswith("steps-")]) == 3
+    read = list(Policy(store).steps())
+    assert [step.number for step in read] == list(range(STEPS))
+    for ours, theirs in zip(read, steps, strict=True):
+        assert ours.candidates.tolist() == theirs.candidates.tolist()
+        assert ours.chosen.tolist() == theirs.chosen.tolist()
+        assert (ours.scores is None) == (theirs.scores is None) == (ours.number >= 0.8 * STEPS)
+        if ours.scores is not None and theirs.scores is not None:
+            assert ours.scores.tolist() == theirs.scores.tolist()
+        assert (ours.models, ours.lag) == ({"reference": "abc"}, 2)
+    counts = Policy(store).counts()
+    assert sum(counts.values()) == 4 * STEPS
+    assert counts == {f"{row:032x}": n for row, n in _count(learner.trained).items()}
+
+
+def _count(trained: list[list[int]]) -> dict[int, int]:
+    rows, times = np.unique(np.concatenate(trained), return_counts=True)
+    return dict(zip(rows.tolist(), times.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("resumed_at", [0, 4])
+def test_a_replay_trains_on_the_same_batches_whatever_the_order_of_the_pool(
+    recorded: tuple[Store, Noting, list[OnlineStep]], resumed_at: int
+) -> None:
+    store, learner, _ = recorded
+    again, order = Noting(resumed_at), torch.randperm(N, generator=torch.Generator().manual_seed(1)).tolist()
+    list(replay(again, pool(order), Policy(store)))
+    assert again.trained == learner.trained[resumed_at:]
+
+
+def test_steps_that_a_resumed_run_made_again_count_once(recorded: tuple[Store, Noting, list[OnlineStep]]) -> None:
+    store, _, steps = recorded
+    writer = PolicyWriter(store, pool().examples.uids)
+    writer.add(steps[5]._replace(candidates=steps[0].candidates))
+    writer.add(steps[6])
+    writer.close()
+    read = list(Policy(store).steps())
+    assert [step.number for step in read] == list(range(STEPS))
+    assert read[5].candidates.tolist() == steps[0].candidates.tolist()
+
+
+def test_a_pool_that_lacks_a_sample_and_a_folder_that_is_none(
+    recorded: tuple[Store, Noting, list[OnlineStep]], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="is not in this pool"):
+        list(replay(Noting(), pool([0, 1, 2]), Policy(recorded[0])))
+    with pytest.raises(UserError, match="no data policy"):
+        Policy(open_store(str(tmp_path)))
+
+
+def test_bytes_a_candidate(tmp_path: Path) -> None:
+    """The figure in the module's text: 256 candidates, 128 chosen, 1,000 steps, of a pool of 20,000."""
+    store, generator = open_store(str(tmp_path)), torch.Generator().manual_seed(0)
+    writer = PolicyWriter(store, [f"{row:032x}" for row in range(20_000)])
+    for number in range(1000):
+        rows, scores = torch.randint(20_000, (256,), generator=generator), torch.rand(256, generator=generator)
+        chosen = torch.randperm(256, generator=generator)[:128].sort().values
+        writer.add(OnlineStep(number, rows, scores, chosen, None, None))
+    writer.close()
+    assert store.size("steps-00000000.parquet") < 8.5 * 256_000
