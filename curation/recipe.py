@@ -287,4 +287,7 @@ def _entry(entries: list[Any], part: str, override: str) -> Any:
             kind = next(iter(entry))
             entry[kind] = entry[kind] or {}
             return entry[kind]
-    raise RecipeError(f"--set {override}: there is no {part} in the list")
+    names = [name for entry in entries if isinstance(entry, dict) for name in entry]
+    near = _nearest(part, names)
+    fix = f"did you mean {near}?" if near else f"the list has {', '.join(names) or 'no entries'}"
+    raise RecipeError(f"--set {override}: there is no {part} in the list", fix=fix)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -88,10 +89,14 @@ def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> Record:
 
 
 def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> pa.Table:
-    """The table that a record names, checked against the size it was committed with."""
-    data = ledger.store.get(record["data"]["key"])
-    if len(data) != record["data"]["bytes"]:
-        raise LedgerError(f"{record['data']['key']} in {ledger.store.url} is damaged: {len(data)} bytes")
+    """The table that a record names, checked against the sha256 it was committed with (1 ms a megabyte)."""
+    key, sha = record["data"]["key"], record["data"]["sha256"]
+    data = ledger.store.get(key)
+    if sha256(data).hexdigest() != sha:
+        fix = "delete it and its record in units/, and run again: it is scored anew"
+        raise LedgerError(
+            f"{key} in {ledger.store.url} is damaged: it has another sha256 than its record says", fix=fix
+        )
     return from_parquet(data, names)
 
 

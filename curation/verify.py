@@ -1,17 +1,18 @@
 """Recompute a snapshot from raw bytes: every count, hash, uid, byte and decision. Trusts nothing but the input shards.
 
 One write unit at a time: its input shards are read, scanned and decoded again, its output shards hashed and compared
-sample by sample with the input's bytes, its manifest rows with what was just computed. Memory: one sample of each
-side and the unit's manifest part. Cost: about that of scoring without a model.
+sample by sample with the input's bytes, its manifest rows with what was just computed, its score tables hashed.
+Memory: one sample of each side and the unit's manifest part. Cost: about that of scoring without a model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from curation import scores
 from curation.data import ShardRef
 from curation.decisions import KEPT, QUARANTINED, tally
 from curation.errors import LedgerError, StoreError, TarError
@@ -33,6 +34,8 @@ class UnitVerifier:
     out: Ledger
     corpus: Store
     limits: DecodeLimits
+    scored: Ledger
+    columns: Sequence[scores.Column]
 
     def verify(self, unit: str) -> tuple[Record, list[str]]:
         """(what the unit's bytes add up to, problems). No problem is raised: each is a line."""
@@ -78,6 +81,7 @@ class UnitVerifier:
         position = 0
         for item in record["inputs"]:
             shard = ShardRef(item["key"], item["size"], item["etag"])
+            yield from self._check_scores(shard)
             seen: list[tuple[str, str | None, int]] = []
             broken = None
             try:
@@ -98,6 +102,14 @@ class UnitVerifier:
             position += len(seen)
         if position != len(rows):
             yield f"the manifest part has {len(rows)} rows for {position} samples"
+
+    def _check_scores(self, shard: ShardRef) -> Iterator[str]:
+        """That every score table is there with the sha256 of its record, also those that no filter looks at."""
+        for column in self.columns:
+            try:
+                scores.read(self.scored, shard, column, [])
+            except (StoreError, LedgerError) as error:
+                yield f"{column.name} of {shard.key}: {error}"
 
     def _compare_sample(
         self, shard: ShardRef, n: int, sample: TarSample, row: dict[str, Any], output: Iterator[Any]

@@ -53,7 +53,7 @@ def problems_of(snapshot: Snapshot) -> Iterator[str]:
 
     document = snapshot.document
     with pipeline_of(snapshot) as run:
-        verifier = UnitVerifier(run.out, run.corpus.store(), run.recipe.limits)
+        verifier = UnitVerifier(run.out, run.corpus.store(), run.recipe.limits, run.scored, run.columns)
         totals: list[Any] = []
         units = snapshot.parts.column("unit").to_pylist()
         with progress("Verifying", document["samples"]["seen"]) as tick:
@@ -69,9 +69,15 @@ def problems_of(snapshot: Snapshot) -> Iterator[str]:
 
 def _decisions(snapshot: Snapshot, run: Pipeline, units: list[str]) -> Iterator[str]:
     """Decide again from the score tables: a write unit's id covers every decision and reason in it."""
-    planned = run.out.open_plan(snapshot.document["plan"])
-    with run.decide(planned, lambda n: None) as decided:
-        again = [group.id for group in decided.groups(run.recipe.shards.samples)]
+    from curation.errors import LedgerError, StoreError
+
+    try:
+        planned = run.out.open_plan(snapshot.document["plan"])
+        with run.decide(planned, lambda n: None) as decided:
+            again = [group.id for group in decided.groups(run.recipe.shards.samples)]
+    except (LedgerError, StoreError) as error:
+        yield f"the filters can't run again: {error}"
+        return
     if again != units:
         yield f"{len(set(units) ^ set(again))} write units differ when the filters run again over the score tables"
 

@@ -74,8 +74,12 @@ def test_overrides() -> None:
     recipe = parse_recipe(GOOD, overrides=["filters.top_fraction.fraction=0.1", "shards.samples=7", "output=/o2"])
     assert recipe.filters[1].filter.fraction == 0.1  # type: ignore[attr-defined]
     assert (recipe.shards.samples, recipe.output) == (7, "/o2")
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError) as nonsense:
         parse_recipe(GOOD, overrides=["filters.nonsense.x=1"])
+    assert "the list has" in (nonsense.value.fix or "")
+    with pytest.raises(RecipeError) as misspelt:
+        parse_recipe(GOOD, overrides=["filters.top_fraktion.fraction=0.1"])
+    assert misspelt.value.fix == "did you mean top_fraction?"
     with pytest.raises(RecipeError):
         parse_recipe(GOOD, overrides=["no-equals"])
 

@@ -29,15 +29,18 @@ def shell(command: str, home: Path) -> str:
 
 
 def write_recipe(home: Path) -> None:
-    """As `make demo` does it, after the proxy was trained."""
-    card = json.loads((home / "demo/proxy/card.json").read_text())
+    """What `make demo` leaves behind, of the small corpus and the proxy."""
+    card = json.loads((home / "icons-proxy/card.json").read_text())
+    (home / "demo").mkdir()
+    (home / "demo/corpus").symlink_to(home / "icons")
+    (home / "demo/proxy").symlink_to(home / "icons-proxy")
     template = files("jobs").joinpath("recipes/openmoji-icons.yaml").read_text()
     recipe = template.replace("{sha256}", card["sha256"])
     (home / "demo/recipe.yaml").write_text(recipe.replace("samples: 1000", "samples: 100"))
 
 
 def test_commands_and_python(tmp_path: Path) -> None:
-    assert [kind for kind, _ in BLOCKS] == ["bash", "python", "bash"]
+    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "python", "bash"]
     for kind, text in BLOCKS:
         if kind == "python":
             script = tmp_path / "consumer.py"

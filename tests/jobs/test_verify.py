@@ -94,3 +94,23 @@ def test_changed_input_is_found(made: Path, copy: Path) -> None:
         assert any("00001.tar" in line for line in problems_of(cu.open(str(copy))))
     finally:
         shard.write_bytes(whole)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_every_damaged_score_table_is_found(damage: str, made: Path) -> None:
+    """Also those that no filter looks at, as the embedding's."""
+    records = [json.loads(path.read_text()) for path in (made / "out" / "scores" / "units").glob("*.json")]
+    tables = {record["column"]: made / "out" / "scores" / record["data"]["key"] for record in records}
+    assert tables.keys() == {"index", "clip_score", "embedding"}
+    for table in tables.values():
+        whole = table.read_bytes()
+        try:
+            if damage == "flipped":
+                flip(table, len(whole) // 2)
+            elif damage == "cut":
+                table.write_bytes(whole[:-100])
+            else:
+                table.unlink()
+            assert any(table.name in line for line in problems_of(cu.open(str(made / "out"))))
+        finally:
+            table.write_bytes(whole)
