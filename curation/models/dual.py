@@ -139,6 +139,8 @@ def load_dual_encoder(
 def load_tensors(module: nn.Module, tensors: dict[str, Tensor], model: str, origin: str) -> None:
     """Copies `tensors` into `module`; any difference in names or shapes is one line that says what differs."""
     tensors = _as_this_model_says(module, tensors)
+    if "logit_bias" in tensors and hasattr(module, "logit_bias") and module.logit_bias is None:
+        module.logit_bias = nn.Parameter(torch.zeros(()))  # trained with the sigmoid loss
     expected = module.state_dict()
     missing = sorted(expected.keys() - tensors.keys())
     surplus = sorted(tensors.keys() - expected.keys())

@@ -11,7 +11,15 @@ from torch.nn.functional import normalize
 
 from curation.examples import PairBatch
 from curation.learners import LEARNERS, learner_class
-from curation.learners.contrastive import ClipLearner, StepReport, Training, contrastive_loss, decay_groups, train
+from curation.learners.contrastive import (
+    ClipLearner,
+    StepReport,
+    Training,
+    contrastive_loss,
+    decay_groups,
+    sigmoid_loss,
+    train,
+)
 from curation.models.architecture import build_model
 from curation.models.tokenizer import tokenizer_for
 
@@ -104,3 +112,60 @@ def test_the_encoder_is_a_copy() -> None:
 @pytest.mark.parametrize("name", LEARNERS)
 def test_the_table(name: str) -> None:
     assert learner_class(name).__doc__
+
+
+def test_sigmoid_loss_is_the_formula() -> None:
+    torch.manual_seed(0)
+    x, y = (normalize(torch.randn(5, 3), dim=1) for _ in range(2))
+    chances = torch.sigmoid(10 * x @ y.T - 4)
+    expected = -sum(
+        float(torch.log(chances[i, j] if i == j else 1 - chances[i, j])) for i in range(5) for j in range(5)
+    )
+    assert float(sigmoid_loss(x, y, torch.tensor(10.0), torch.tensor(-4.0))) == pytest.approx(expected / 5, rel=1e-4)
+
+
+def test_the_sigmoid_learner_learns_and_its_weights_load() -> None:
+    learner, reports = run(25, loss="sigmoid")
+    assert float(reports[-1].loss) < 0.7 * float(reports[0].loss)
+    assert float(learner.tensors()["logit_bias"]) != -10.0
+    learner.encoder()
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_a_batch_in_parts_is_the_same_update(loss: str) -> None:
+    gradients = []
+    for size in (0, 3):
+        learner = ClipLearner("proxy-mu", Training(steps=1, batch=8, loss=loss, micro_batch=size, max_norm=1e9))  # type: ignore[arg-type]
+        learner.step(next(batches()))
+        gradients.append({name: p.grad for name, p in learner.module.named_parameters()})
+    for name, gradient in gradients[0].items():
+        other = gradients[1][name]
+        assert gradient is not None and other is not None
+        assert float((gradient - other).norm()) <= 1e-4 * float(gradient.norm()) + 1e-6, name
+
+
+def test_averaged_weights() -> None:
+    """w' = 0.5 w' + 0.5 w after every step, by hand."""
+    settings = {"averaging": 0.5, "schedule": "constant", "warmup": 0.0}
+    learner = ClipLearner("proxy-mu", Training(steps=3, batch=8, **settings))  # type: ignore[arg-type]
+    average, source = learner.tensors(averaged=False)["visual.proj"], batches()
+    for _ in range(3):
+        learner.step(next(source))
+        average = 0.5 * average + 0.5 * learner.tensors(averaged=False)["visual.proj"]
+    assert torch.allclose(learner.tensors()["visual.proj"], average, atol=1e-6)
+    assert not torch.equal(learner.tensors()["visual.proj"], learner.tensors(averaged=False)["visual.proj"])
+
+
+@pytest.mark.parametrize("more", [{}, {"loss": "sigmoid", "averaging": 0.9, "micro_batch": 3, "precision": "bf16"}])
+def test_a_restored_learner_goes_on_to_the_bit(more: dict[str, object]) -> None:
+    whole, stopped, resumed = (
+        ClipLearner("proxy-mu", Training(steps=6, batch=8, **more))
+        for _ in range(3)  # type: ignore[arg-type]
+    )
+    given = list(islice(batches(), 6))
+    train(whole, given, lambda report: None)
+    train(stopped, given[:3], lambda report: None)
+    resumed.restore(stopped.state())
+    train(resumed, given[3:], lambda report: None)
+    one, other = whole.state(), resumed.state()
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

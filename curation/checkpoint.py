@@ -1,0 +1,93 @@
+"""Checkpoints of a run: every learner to the bit, and where its candidates go on. Safetensors, never pickle.
+
+    <folder>/checkpoints/<updates>.safetensors    tensors `<role>.<name>`; the run's facts as JSON in its metadata
+    <folder>/checkpoints/index.json               their keys, the latest last
+
+The index is put after its checkpoint: a process that dies between, or while it writes, leaves the one before as the
+latest. The facts are what the tensors don't say: the pool's place, the snapshot, the recipe's identity. A run whose
+identity differs does not go on from it. Cost: three times the weights (AdamW's moments), four with averaged weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from curation.errors import NotFoundError, UserError
+from curation.models.weights import tensors_to_bytes
+from curation.store import Store
+
+FORMAT = "tutelage-checkpoint-1"
+INDEX = "checkpoints/index.json"
+
+
+class Restorable(Protocol):
+    """A learner whose next steps are decided by what `state` returns."""
+
+    steps: int
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class Checkpoint(NamedTuple):
+    """What was read back."""
+
+    updates: int
+    facts: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def restore(self, learners: Mapping[str, Restorable]) -> None:
+        """Put every learner where it was. Raises `UserError` for a role that the checkpoint doesn't hold."""
+        for role, learner in learners.items():
+            state = {n.removeprefix(f"{role}."): t for n, t in self.tensors.items() if n.startswith(f"{role}.")}
+            if not state:
+                raise UserError(f"the checkpoint after {self.updates} updates has no {role}", fix="begin anew")
+            learner.restore(state)
+
+
+def save(store: Store, learners: Mapping[str, Restorable], facts: Mapping[str, Any], *, keep: int = 2) -> str:
+    """Put a checkpoint, and delete all but the `keep` latest; returns its key. `learners` holds the role `learner`."""
+    tensors = {f"{role}.{name}": tensor for role, one in learners.items() for name, tensor in one.state().items()}
+    key = f"checkpoints/{learners['learner'].steps:09d}.safetensors"
+    metadata = {"format": FORMAT, "facts": json.dumps(facts, sort_keys=True)}
+    store.put(key, tensors_to_bytes(tensors, metadata))
+    keys = [old for old in _keys(store) if old != key] + [key]
+    store.put(INDEX, json.dumps(keys[-keep:]).encode())
+    for old in keys[:-keep]:
+        store.delete(old)
+    return key
+
+
+def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
+    """The checkpoint with the most updates; None where there is none.
+
+    Raises `UserError` when its facts differ from those of `identity`: it belongs to another run.
+    """
+    keys = _keys(store)
+    if not keys:
+        return None
+    from safetensors.torch import load
+
+    data = store.get(keys[-1])
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{store.location(keys[-1])} is not a checkpoint", fix="name another folder for the run")
+    facts = json.loads(metadata["facts"])
+    for name, value in identity.items():
+        if facts.get(name) != value:
+            text = f"{store.location(keys[-1])} is of another run: its {name} is {facts.get(name)}, not {value}"
+            raise UserError(text, fix="name another folder for this run, or delete the checkpoints")
+    return Checkpoint(int(keys[-1].removeprefix("checkpoints/").removesuffix(".safetensors")), facts, load(data))
+
+
+def _keys(store: Store) -> list[str]:
+    try:
+        return json.loads(store.get(INDEX))  # type: ignore[no-any-return]
+    except NotFoundError:
+        return []

@@ -1,0 +1,96 @@
+"""Checkpoints: to the bit, one run's only, and the one before when writing was cut."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from curation.checkpoint import latest, save
+from curation.errors import UserError
+from curation.learners.contrastive import ClipLearner, Training
+from curation.store import Store, open_store
+
+
+class Toy:
+    """A learner of one number."""
+
+    def __init__(self, steps: int = 0) -> None:
+        self.steps, self.weight = steps, torch.tensor(float(steps))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"weight": self.weight, "steps": torch.tensor(self.steps)}
+
+    def restore(self, state: Any) -> None:
+        self.steps, self.weight = int(state["steps"]), state["weight"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "run"))
+
+
+def test_a_learner_comes_back_to_the_bit(store: Store) -> None:
+    learner = ClipLearner("proxy-mu", Training(averaging=0.9))
+    save(store, {"learner": learner, "online": Toy(3)}, {"identity": "a", "place": [2, 64]})
+    found = latest(store, {"identity": "a"})
+    assert found is not None and (found.updates, found.facts["place"]) == (0, [2, 64])
+    again, online = ClipLearner("proxy-mu", Training(averaging=0.9, seed=5)), Toy()
+    found.restore({"learner": again, "online": online})
+    one, other = learner.state(), again.state()
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert online.steps == 3
+
+
+def test_there_is_none_yet(store: Store) -> None:
+    assert latest(store, {}) is None
+
+
+def test_the_latest_counts_and_old_ones_go(store: Store) -> None:
+    for steps in (5, 10, 15, 20):
+        save(store, {"learner": Toy(steps)}, {}, keep=2)
+    found = latest(store, {})
+    assert found is not None and found.updates == 20
+    assert len([item for item in store.list("checkpoints") if item.key.endswith(".safetensors")]) == 2
+    save(store, {"learner": Toy(20)}, {})  # the same again, after a crash
+    assert len([item for item in store.list("checkpoints") if item.key.endswith(".safetensors")]) == 2
+
+
+@pytest.mark.parametrize("dies_at", [0, 1])
+def test_dying_while_writing_leaves_the_one_before(store: Store, dies_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(store, {"learner": Toy(5)}, {})
+    put, calls = Store.put, count()
+
+    def dying(self: Store, key: str, data: bytes) -> None:
+        if next(calls) == dies_at:
+            raise KeyboardInterrupt
+        put(self, key, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put", dying)
+        with pytest.raises(KeyboardInterrupt):
+            save(store, {"learner": Toy(10)}, {})
+    found = latest(store, {})
+    assert found is not None and found.updates == 5
+
+
+def test_another_run_is_refused(store: Store) -> None:
+    save(store, {"learner": Toy(5)}, {"identity": "a"})
+    with pytest.raises(UserError, match="of another run"):
+        latest(store, {"identity": "b"})
+    found = latest(store, {"identity": "a"})
+    assert found is not None
+    with pytest.raises(UserError, match="has no online"):
+        found.restore({"online": Toy()})
+
+
+def test_a_file_that_is_none(store: Store) -> None:
+    key = save(store, {"learner": Toy(5)}, {})
+    from curation.models.weights import tensors_to_bytes
+
+    store.put(key, tensors_to_bytes({"x": torch.zeros(1)}, {"format": "pt"}))
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        latest(store, {})
