@@ -21,11 +21,12 @@ BUDGET = 2 << 30  # bytes of pixels
 Tokenize = Callable[[list[str]], torch.Tensor]
 
 
-class PairBatch(NamedTuple):
-    """What a contrastive learner trains on: pixels uint8 `[N, S, S, 3]` and token ids `[N, L]`, row by row a pair."""
+class Batch(NamedTuple):
+    """What a learner trains on, row by row a sample: pixels uint8 `[N, S, S, 3]`, and what belongs to each picture:
+    token ids int64 `[N, L]` of its caption, or its class int64 `[N]`."""
 
     pixels: torch.Tensor
-    ids: torch.Tensor
+    targets: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def gather(
     return Examples(np.concatenate(chunks), *columns) if chunks else Examples.none(stream.size)
 
 
-def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers: int = 0) -> Iterator[PairBatch]:
+def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers: int = 0) -> Iterator[Batch]:
     """Endless batches read from shards, epoch after epoch; ends when an epoch has no whole batch."""
     produced = True
     while produced:
@@ -89,5 +90,5 @@ def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers
         loader = DataLoader(stream, batch_size=batch, num_workers=workers, drop_last=True)
         for pixels, captions, _, _ in loader:
             produced = True
-            yield PairBatch(pixels, tokenize(captions))
+            yield Batch(pixels, tokenize(captions))
         stream.set_epoch(stream.epoch + 1)

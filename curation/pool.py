@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 from curation.errors import EmptyCorpusError
-from curation.examples import Examples, PairBatch, Tokenize
+from curation.examples import Batch, Examples, Tokenize
 
 
 class SuperBatch(NamedTuple):
     """B candidates: their rows in the pool, int64 `[B]`, and what models see of them."""
 
     rows: Tensor
-    batch: PairBatch
+    batch: Batch
 
     def take(self, chosen: Tensor) -> SuperBatch:
         """The sub-batch of the candidates at `chosen`."""
-        return SuperBatch(self.rows[chosen], PairBatch(*(part[chosen] for part in self.batch)))
+        return SuperBatch(self.rows[chosen], Batch(*(part[chosen] for part in self.batch)))
 
 
 class Place(NamedTuple):
@@ -37,13 +37,15 @@ class Place(NamedTuple):
 
 class Pool:
     """Uniform candidates, without replacement within an epoch. A tail too short for a super-batch is left out; every
-    epoch draws its order anew, so the samples of the tail change with it."""
+    epoch draws its order anew, so the samples of the tail change with it. `targets`: a tokenizer for the captions, or
+    what belongs to each picture, row by row."""
 
-    def __init__(self, examples: Examples, tokenize: Tokenize, seed: int = 0) -> None:
+    def __init__(self, examples: Examples, targets: Tokenize | Tensor, seed: int = 0) -> None:
         if not len(examples):
             raise EmptyCorpusError("there are no samples to draw candidates from", fix="check the corpus or snapshot")
         self.examples, self.seed, self.place = examples, seed, Place()
-        self._pixels, self._ids = torch.from_numpy(examples.pixels), tokenize(examples.captions)
+        self._pixels = torch.from_numpy(examples.pixels)
+        self._targets = targets if isinstance(targets, Tensor) else targets(examples.captions)
         self._order: tuple[int, Tensor] | None = None  # of an epoch
 
     def __len__(self) -> int:
@@ -58,14 +60,14 @@ class Pool:
         self.place = Place(epoch, drawn + count)
         return self.rows(self._epoch(epoch)[drawn : drawn + count])
 
-    def batches(self, size: int) -> Iterator[PairBatch]:
+    def batches(self, size: int) -> Iterator[Batch]:
         """Endless batches of `size`: uniform training."""
         while True:
             yield self.draw(size).batch
 
     def rows(self, rows: Tensor) -> SuperBatch:
         """Given rows as a super-batch, for a replay."""
-        return SuperBatch(rows, PairBatch(self._pixels[rows], self._ids[rows]))
+        return SuperBatch(rows, Batch(self._pixels[rows], self._targets[rows]))
 
     def _epoch(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:

@@ -106,7 +106,7 @@ def training_job(**arguments: Any) -> Any:
     # Read when torch is first imported, below. OpenMP's threads spin while they wait for each other: beside other busy
     # processes two threads trained at 26-96 samples/s, and at 245-954 when they sleep instead. Same bits.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from curation.learners.contrastive import Training
+    from curation.learners.learner import Training
     from jobs.training import Job
 
     names = ("steps", "batch", "lr", "seed", "precision")

@@ -19,8 +19,9 @@ import torch
 from curation import models
 from curation.errors import EmptyCorpusError, NotFoundError, UserError
 from curation.evaluation import evaluate
-from curation.examples import Examples, PairBatch, gather, stream_batches
-from curation.learners.contrastive import ClipLearner, StepReport, Training, train
+from curation.examples import Batch, Examples, gather, stream_batches
+from curation.learners.contrastive import ClipLearner
+from curation.learners.learner import StepReport, Training, train
 from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, open_shards
 from curation.models.architecture import config_path
@@ -176,7 +177,7 @@ def _held_out(job: Job, shards: list[Shard]) -> tuple[Examples, SampleStream]:
     return held_out, stream
 
 
-def _batches(job: Job, stream: SampleStream, examples: Examples | None) -> Iterator[PairBatch]:
+def _batches(job: Job, stream: SampleStream, examples: Examples | None) -> Iterator[Batch]:
     """The place of a selector: whatever yields batches can stand here. This one is uniform sampling."""
     tokenize = tokenizer_for(job.model)
     if examples is not None:
@@ -188,7 +189,7 @@ def _batches(job: Job, stream: SampleStream, examples: Examples | None) -> Itera
     return stream_batches(shuffled, tokenize, job.training.batch, workers=max(0, (os.cpu_count() or 1) - 1))
 
 
-def _loop(job: Job, learner: ClipLearner, batches: Iterator[PairBatch], log: Log) -> None:
+def _loop(job: Job, learner: ClipLearner, batches: Iterator[Batch], log: Log) -> None:
     began = time.monotonic()
 
     def on_step(report: StepReport) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 #: name -> where the class is
 LEARNERS = {
+    "classification": "curation.learners.classification:ClassLearner",
     "contrastive": "curation.learners.contrastive:ClipLearner",
 }
 

@@ -11,7 +11,8 @@ import torch
 
 from curation.checkpoint import latest, save
 from curation.errors import UserError
-from curation.learners.contrastive import ClipLearner, Training
+from curation.learners.contrastive import ClipLearner
+from curation.learners.learner import Training
 from curation.store import Store, open_store
 
 

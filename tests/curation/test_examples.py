@@ -38,5 +38,5 @@ def test_gather(stream: SampleStream) -> None:
 def test_stream_batches_go_on_over_epochs(stream: SampleStream) -> None:
     batches = stream_batches(SampleStream(stream.shards, size=16), tokenize, 8)
     taken = [next(batches) for _ in range(5)]  # two whole batches an epoch
-    assert all(len(batch.pixels) == len(batch.ids) == 8 for batch in taken)
+    assert all(len(batch.pixels) == len(batch.targets) == 8 for batch in taken)
     assert list(stream_batches(SampleStream(stream.shards, size=16), tokenize, 21)) == []

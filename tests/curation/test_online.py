@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from curation.examples import Examples
-from curation.learners.contrastive import ClipLearner, Training
+from curation.learners.contrastive import ClipLearner
+from curation.learners.learner import Training
 from curation.models.tokenizer import tokenizer_for
 from curation.online import OnlineStep, Roles, Scored, Selection, online_selection
 from curation.outputs import Losses
@@ -29,11 +30,11 @@ class Counting:
 
     def step(self, batch: Any) -> None:
         self.steps += 1
-        self.trained.append(batch.ids[:, 0].tolist())
+        self.trained.append(batch.targets[:, 0].tolist())
 
     def outputs(self, candidates: SuperBatch) -> Losses:
         self.asked.append(len(candidates.rows))
-        return Losses(candidates.batch.ids[:, 0].float())
+        return Losses(candidates.batch.targets[:, 0].float())
 
 
 def pool(count: int = 40, seed: int = 0) -> Pool:

@@ -29,7 +29,7 @@ class Noting:
 
     def step(self, batch: Any) -> None:
         self.steps += 1
-        self.trained.append(batch.ids[:, 0].tolist())
+        self.trained.append(batch.targets[:, 0].tolist())
 
 
 def pool(order: list[int] | None = None) -> Pool:

@@ -25,7 +25,7 @@ def test_uniform_over_epochs_and_pairs_stay_together() -> None:
     seen = torch.zeros(10)
     for _ in range(40):
         epoch = [next(batches) for _ in range(3)]
-        rows = torch.cat([batch.ids[:, 0] for batch in epoch])
+        rows = torch.cat([batch.targets[:, 0] for batch in epoch])
         assert len(rows.unique()) == 9
         assert torch.equal(rows, torch.cat([batch.pixels[:, 0, 0, 0] for batch in epoch]).long())
         seen += torch.bincount(rows, minlength=10)

@@ -1,0 +1,204 @@
+"""What all learners share: settings, the update, averaged weights, and going on to the bit.
+
+A learner is a module with an optimiser and one method, `step`. A kind of learner adds its loss (`_backward`) and what
+it says of candidates (`outputs`); whoever chooses the batches is not its concern.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from curation.examples import Batch
+from curation.models.architecture import preprocess_for
+from curation.models.dual import PixelNormaliser
+from curation.outputs import Outputs, PairwiseLoss
+from curation.pool import SuperBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a learner is trained. The same settings, data, machine and number of threads give the same weights."""
+
+    steps: int = 400
+    batch: int = 128
+    lr: float = 2e-3
+    warmup: float = 0.1  # share of the steps
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    max_norm: float = 1.0
+    seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    loss: PairwiseLoss = "softmax"  # of a contrastive learner
+    schedule: Literal["cosine", "constant"] = "cosine"
+    averaging: float = 0.0  # of the weights: the share of the past that a step keeps, as 0.999; 0: none
+    micro_batch: int = 0  # samples that are encoded at once; 0: all of the batch
+    compile: bool = False  # through torch.compile: minutes at the start, and other rounding
+    scoring_size: int = 0  # side of the pictures when it scores; 0: as in training
+    reduced: float = 0.0  # share of each batch that it trains on at `scoring_size`, so that it can score there
+
+    def rate(self, step: int) -> float:
+        """Learning rate of `step` (from 0): linear warm-up, then half a cosine down to zero, or no change."""
+        warmup = max(1, round(self.warmup * self.steps))
+        if step < warmup:
+            return self.lr * (step + 1) / warmup
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
+
+
+class StepReport(NamedTuple):
+    """What a step tells. Tensors stay on the device: reading one makes the host wait for it."""
+
+    step: int
+    loss: Tensor
+    gradient_norm: Tensor
+    lr: float
+
+
+class Learner:
+    """A model under training. `steps` counts its updates."""
+
+    def __init__(self, model: str, module: nn.Module, training: Training, device: torch.device | str = "cpu") -> None:
+        self.model, self.training, self.device = model, training, torch.device(device)
+        self.module: nn.Module = module.to(self.device).train()
+        self.steps = 0
+        self._average = self.tensors(averaged=False) if training.averaging else {}
+        self._normalise = PixelNormaliser(preprocess_for(model)).to(self.device)
+        self._forward: Callable[..., Any] = torch.compile(self._encode) if training.compile else self._encode
+        self._optimiser = torch.optim.AdamW(
+            decay_groups(self.module, training.weight_decay), lr=training.lr, betas=training.betas, eps=training.eps,
+            fused=True,
+        )  # fmt: skip
+
+    def step(self, batch: Batch) -> StepReport:
+        """One update on one batch."""
+        rate = self.training.rate(self.steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.zero_grad(set_to_none=False)  # a sparse vocabulary: keep one buffer rather than make it anew
+        part = self.training.micro_batch
+        parts = 0 < part < len(batch.pixels)
+        loss = self._backward_in_parts(batch, part) if parts else self._backward(batch)
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.training.max_norm)
+        self._optimiser.step()
+        self.steps += 1
+        for name, tensor in self._average.items():
+            now = self.module.state_dict()[name].detach().cpu()
+            tensor.lerp_(now, 1 - self.training.averaging) if tensor.is_floating_point() else tensor.copy_(now)
+        return StepReport(self.steps, loss.detach(), norm.detach(), rate)
+
+    def outputs(self, candidates: SuperBatch) -> Outputs:
+        """What the model says of candidates now, for a selector. Changes nothing."""
+        raise NotImplementedError
+
+    def _encode(self, pixels: Tensor, targets: Tensor) -> Any:
+        raise NotImplementedError
+
+    def _backward(self, batch: Batch) -> Tensor:
+        raise NotImplementedError
+
+    def _backward_in_parts(self, batch: Batch, size: int) -> Tensor:
+        raise NotImplementedError
+
+    def autocast(self) -> AbstractContextManager[object]:
+        reduced = self.training.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext()
+
+    def on_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
+
+    def look(self, pixels: Tensor, tower: Callable[[Tensor], Tensor]) -> Tensor:
+        """The image tower's features in training: the first `reduced` share of the batch at the scoring size."""
+        size, few = self.training.scoring_size, round(self.training.reduced * len(pixels))
+        if not size or not few:
+            return tower(self._normalise(pixels))
+        small = at_size(self.module, tower, self._normalise(pixels[:few]), size)
+        return torch.cat([small, tower(self._normalise(pixels[few:]))]) if few < len(pixels) else small
+
+    def glance(self, pixels: Tensor, tower: Callable[[Tensor], Tensor]) -> Tensor:
+        """The image tower's features for scoring: all of them at the scoring size."""
+        size = self.training.scoring_size
+        return at_size(self.module, tower, self._normalise(pixels), size) if size else tower(self._normalise(pixels))
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all that decides the next steps: weights and their averages, moments, the number of updates."""
+        found = {f"model.{name}": tensor for name, tensor in self.tensors(averaged=False).items()}
+        found |= {f"average.{name}": tensor.clone() for name, tensor in self._average.items()}
+        for index, moments in self._optimiser.state_dict()["state"].items():
+            found |= {f"optimiser.{index}.{name}": value.detach().cpu().clone() for name, value in moments.items()}
+        return {**found, "steps": torch.tensor(self.steps)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state()` of a learner with the same model and settings: the same bits as if never stopped."""
+        self.module.load_state_dict(
+            {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
+        )
+        self._average = {name: state[f"average.{name}"].clone() for name in self._average}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in state.items():
+            if name.startswith("optimiser."):
+                _, index, moment = name.split(".", 2)
+                moments.setdefault(int(index), {})[moment] = tensor.clone()
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self.steps = int(state["steps"])
+
+    def tensors(self, *, averaged: bool = True) -> dict[str, Tensor]:
+        """Copies of the weights, under open_clip's names: the averaged ones where the settings say so."""
+        if averaged and self.training.averaging:
+            return {name: tensor.clone() for name, tensor in self._average.items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
+
+
+def train(learner: Learner, batches: Iterable[Batch], on_step: Callable[[StepReport], None]) -> None:
+    """Uniform training: as many steps as the settings say, or as there are batches."""
+    for batch in islice(batches, learner.training.steps - learner.steps):
+        on_step(learner.step(batch))
+
+
+def at_size(module: nn.Module, tower: Callable[[Tensor], Tensor], pixels: Tensor, size: int) -> Tensor:
+    """A vision transformer's features of pictures scaled to `size`: fewer patches, whose positions are interpolated.
+
+    At half the side a quarter of the patches are left, and with them a quarter of the FLOPs. `module.visual` is
+    open_clip's tower with learned positions; raises `ValueError` for another, or a size that its patches don't divide.
+    Source: Flexi-JEST, 2406.17711, section 2.3; interpolation: FlexiViT, 2212.08013.
+    """
+    visual: Any = module.visual
+    positions = getattr(visual, "positional_embedding", None)
+    if not isinstance(positions, nn.Parameter) or positions.ndim != 2:
+        raise ValueError("scoring at another size needs a vision transformer with learned positions")
+    patch = visual.conv1.kernel_size[0]
+    if size % patch:
+        raise ValueError(f"a scoring size of {size} is no multiple of the patches' {patch}")
+    side, grid = math.isqrt(len(positions) - 1), size // patch
+    known = positions[1:].T.reshape(1, -1, side, side)
+    fewer = interpolate(known, (grid, grid), mode="bilinear", antialias=True).flatten(2)[0].T
+    small = interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+    saved = positions
+    del visual.positional_embedding
+    visual.positional_embedding = torch.cat([positions[:1], fewer])
+    try:
+        return tower(small)
+    finally:
+        del visual.positional_embedding
+        visual.positional_embedding = saved
+
+
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Weight decay for matrices alone: not for norms, biases, position embeddings or the temperature."""
+    exempt = ("positional_embedding", "class_embedding", "logit_scale", "logit_bias")
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        (free if parameter.ndim < 2 or name.endswith(exempt) else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

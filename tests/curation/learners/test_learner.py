@@ -1,0 +1,55 @@
+"""Scoring and training at a reduced size (Flexi-JEST)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from curation.examples import Batch
+from curation.learners.contrastive import ClipLearner
+from curation.learners.learner import Training, at_size
+from curation.models.architecture import build_model
+from curation.models.tokenizer import tokenizer_for
+from curation.pool import SuperBatch
+
+
+def batch(count: int = 8) -> Batch:
+    pixels = torch.randint(0, 256, (count, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Batch(pixels, tokenizer_for("proxy-mu")([f"a picture {row}" for row in range(count)]))
+
+
+def learner(**settings: object) -> ClipLearner:
+    return ClipLearner("proxy-mu", Training(steps=2, batch=8, **settings))  # type: ignore[arg-type]
+
+
+def test_at_its_own_size_nothing_changes() -> None:
+    module, pixels = build_model("proxy-mu").eval(), torch.randn(3, 3, 64, 64)
+    own = module.visual.positional_embedding
+    with torch.no_grad():
+        assert torch.allclose(at_size(module, module.visual, pixels, 64), module.visual(pixels), atol=1e-6)
+        assert not torch.allclose(at_size(module, module.visual, pixels, 32), module.visual(pixels), atol=1e-2)
+    assert module.visual.positional_embedding is own
+    assert "visual.positional_embedding" in dict(module.named_parameters())
+
+
+def test_positions_learn_from_reduced_pictures() -> None:
+    module = build_model("proxy-mu")
+    at_size(module, module.visual, torch.randn(3, 3, 64, 64), 32).sum().backward()
+    gradient = module.visual.positional_embedding.grad
+    assert gradient.shape == (17, 64) and gradient[1:].abs().sum() > 0
+
+
+def test_scores_at_the_scoring_size_and_trains_a_share_there() -> None:
+    one, flexible = learner(), learner(scoring_size=32, reduced=0.5)
+    candidates = SuperBatch(torch.arange(8), batch())
+    assert not torch.allclose(one.outputs(candidates).image, flexible.outputs(candidates).image, atol=1e-3)
+    assert torch.equal(one.outputs(candidates).text, flexible.outputs(candidates).text)
+    image = one.encode(batch())[0], flexible.encode(batch())[0]
+    assert torch.allclose(image[0][4:], image[1][4:], atol=1e-6)
+    assert not torch.allclose(image[0][:4], image[1][:4], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [24, 33])
+def test_a_size_that_the_patches_do_not_divide_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="multiple"):
+        learner(scoring_size=size).outputs(SuperBatch(torch.arange(8), batch()))
