@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,6 +50,15 @@ class Examples:
         """The samples at `rows`."""
         picked = ([column[row] for row in rows] for column in (self.captions, self.uids, self.labels))
         return Examples(self.pixels[rows], *picked)
+
+    @staticmethod
+    def joined(parts: Sequence[Examples]) -> Examples:
+        """All samples of several sets, in their order."""
+        first, *rest = parts
+        if not rest:
+            return first
+        columns = ([item for part in parts for item in getattr(part, name)] for name in ("captions", "uids", "labels"))
+        return Examples(np.concatenate([part.pixels for part in parts]), *columns)
 
 
 def gather(

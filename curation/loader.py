@@ -31,6 +31,8 @@ from curation.tar import TarSample
 
 Part = Literal["all", "train", "held_out"]
 
+SEPARATOR = "\x1f"  # between the values of a label of several fields
+
 REASONS = (*tar.REASONS, *images.REASONS, *units.REASONS, "other")
 _COUNTED_WORKERS = 64  # rows of the shared counters; workers beyond it share rows
 
@@ -49,7 +51,7 @@ class Example(NamedTuple):
     pixels: Pixels  # uint8 [size, size, 3] RGB
     caption: str
     uid: str
-    label: str  # the metadata's field that the stream was asked for, or ""
+    label: str  # the metadata's field that the stream was asked for, or ""; of several, all of them (`split_label`)
 
 
 @dataclass
@@ -82,7 +84,7 @@ class SampleStream(IterableDataset[Example]):
         world: int | None = None,
         part: Part = "all",
         holdout: float = 0.0,
-        label: str = "name",
+        label: str | Sequence[str] = "name",
         limits: DecodeLimits | None = None,
     ) -> None:
         if (rank is None) != (world is None):
@@ -91,7 +93,8 @@ class SampleStream(IterableDataset[Example]):
         self.size, self.mode, self.limits = size, mode, limits or DecodeLimits()
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.rank, self.world = rank, world
-        self.part, self.holdout, self.label = part, holdout, label
+        self.part, self.holdout = part, holdout
+        self.labels = (label,) if isinstance(label, str) else tuple(label)
         # Shared memory, because DataLoader's workers are processes and what they skip must be known here.
         self._skipped = torch.zeros(_COUNTED_WORKERS, len(REASONS), dtype=torch.int64)
         self._skipped.share_memory_()  # type: ignore[no-untyped-call]
@@ -220,8 +223,13 @@ class SampleStream(IterableDataset[Example]):
             group = group_of(str(metadata.get("name") or ""), name)
             if is_held_out(group, self.holdout) != (self.part == "held_out"):
                 return None
-        label = metadata.get(self.label)
-        return _Drawn(image, caption, name, "" if label is None else str(label))
+        labels = ("" if (value := metadata.get(label)) is None else str(value) for label in self.labels)
+        return _Drawn(image, caption, name, SEPARATOR.join(labels))
+
+
+def split_label(label: str) -> list[str]:
+    """The values of a label that was asked for as several fields."""
+    return label.split(SEPARATOR)
 
 
 def group_of(name: str, uid: str) -> str:

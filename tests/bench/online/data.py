@@ -41,56 +41,13 @@ OTHER_ICONS = 30_000
 HELD_OUT = 1_000  # pairs
 SETS_A_CONCEPT = 25
 
-STYLES = frozenset(
-    [
-        "outline",
-        "outlined",
-        "filled",
-        "fill",
-        "line",
-        "linear",
-        "bold",
-        "broken",
-        "duotone",
-        "twotone",
-        "two",
-        "tone",
-        "sharp",
-        "rounded",
-        "round",
-        "thin",
-        "light",
-        "regular",
-        "solid",
-        "stroke",
-        "flat",
-        "color",
-        "16",
-        "20",
-        "24",
-        "28",
-        "32",
-        "48",
-        "12",
-        "10",
-        "1",
-        "2",
-        "3",
-        "01",
-        "02",
-        "03",
-        "04",
-        "alt",
-        "o",
-        "baseline",
-        "icon",
-    ]
-)
-MODIFIERS = frozenset(
-    "plus minus add remove off slash check cross x circle square alert warning edit delete search settings lock "  # noqa: SIM905
-    "unlock up down left right on new small large big simple mini open closed half full empty a b c s multiple "
-    "double group".split()
-)
+_STYLES = """
+outline outlined filled fill line linear bold broken duotone twotone two tone sharp rounded round thin light regular
+solid stroke flat color 16 20 24 28 32 48 12 10 1 2 3 01 02 03 04 alt o baseline icon"""
+_MODIFIERS = """
+plus minus add remove off slash check cross x circle square alert warning edit delete search settings lock unlock
+up down left right on new small large big simple mini open closed half full empty a b c s multiple double group"""
+STYLES, MODIFIERS = frozenset(_STYLES.split()), frozenset(_MODIFIERS.split())
 
 
 class Icon(NamedTuple):

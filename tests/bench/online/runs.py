@@ -153,7 +153,7 @@ def quality(learner: ClipLearner, examples: Examples) -> dict[str, float]:
 
 def _candidates(load: data.Workload, arm: Arm, reference: ClipLearner | None) -> Examples:
     if arm.pool == "pool+trusted":
-        return _joined(load.pool, load.trusted)
+        return Examples.joined([load.pool, load.trusted])
     if arm.pool == "static":
         assert reference is not None
         pool = Pool(load.pool, tokenizer_for(LEARNER))
@@ -162,11 +162,6 @@ def _candidates(load: data.Workload, arm: Arm, reference: ClipLearner | None) ->
         kept = losses.argsort()[: len(pool) // 2].sort().values
         return load.pool.take(kept.tolist())
     return load.pool
-
-
-def _joined(one: Examples, two: Examples) -> Examples:
-    pixels = np.concatenate([one.pixels, two.pixels])
-    return Examples(pixels, one.captions + two.captions, one.uids + two.uids, one.labels + two.labels)
 
 
 def _schedule(value: Any) -> Any:

@@ -1,0 +1,167 @@
+"""YAML documents that are validated line by line: what every kind of recipe shares.
+
+A document is a pydantic model; an entry of a room is a dataclass of its table, chosen by name. Every mistake is one
+line that names the file's line and the nearest valid key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from curation.errors import RecipeError, UnknownNameError
+
+
+class Section(BaseModel):
+    """A part of a recipe; unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Document = TypeVar("Document", bound=Section)
+
+
+def read_recipe(path: str | Path) -> str:
+    """The text of a recipe file."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"no recipe at {path}", fix="give the path of a YAML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} can't be read: {error}") from None
+
+
+def parse_document(
+    text: str, cls: type[Document], name: str, overrides: Sequence[str] = (), needs: str = ""
+) -> tuple[Document, dict[str, Any], Where]:
+    """The validated document, its plain value with the overrides in it, and where its keys stand in the text."""
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(value, dict):
+        raise RecipeError(f"{name}: a recipe is a mapping of keys", fix=needs)
+    locate = Where(name, _lines(tree))
+    for override in overrides:
+        _override(value, override)
+    try:
+        return cls.model_validate(value), value, locate
+    except ValidationError as error:
+        raise explain(error, locate, (), cls) from None
+
+
+def build_entry(entry: Any, table: Mapping[str, type[Any]], where: Where, loc: tuple[Any, ...], noun: str) -> Any:
+    """One `- name: {fields}` entry of a room as (its name in this recipe, its dataclass)."""
+    if len(entry) != 1:
+        raise RecipeError(f"{where(loc)}: each {noun} is one `- name: {{fields}}` entry; here are {len(entry)} keys")
+    kind, fields = next(iter(entry.items()))
+    if kind not in table:
+        near = nearest(kind, table)
+        fix = f"did you mean {near}?" if near else f"there are: {', '.join(sorted(table))}"
+        raise UnknownNameError(f"{where((*loc, kind))}: unknown {noun} {kind}", fix=fix)
+    fields = dict(fields or {}) if isinstance(fields, dict | None) else fields
+    if not isinstance(fields, dict):
+        raise RecipeError(f"{where((*loc, kind))}: {kind} takes a mapping of fields, not {fields!r}")
+    name = fields.pop("name", kind)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise RecipeError(f"{where((*loc, kind))}: name {name!r} must be a word of letters, digits and _")
+    cls = table[kind]
+    if unknown := sorted(set(fields) - {field.name for field in dataclasses.fields(cls)}):
+        names = [field.name for field in dataclasses.fields(cls)]
+        raise _unknown_key(where((*loc, kind, unknown[0])), unknown[0], [*names, "name"], kind)
+    try:
+        return name, TypeAdapter(cls).validate_python(fields)
+    except ValidationError as error:
+        raise explain(error, where, (*loc, kind), cls) from None
+
+
+def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: type[Any]) -> RecipeError:
+    """One of pydantic's findings as one line with the fix: a misspelt key rather than the key it leaves missing."""
+    first = min(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
+    loc = (*prefix, *(part for part in first["loc"] if part not in {"str", "list[str]"}))
+    at, key = where(loc), ".".join(str(part) for part in loc[len(prefix) :])
+    if first["type"] == "extra_forbidden":
+        model: Any = cls
+        for part in first["loc"][:-1]:
+            model = model.model_fields[part].annotation
+        return _unknown_key(at, str(first["loc"][-1]), list(model.model_fields), ".".join(map(str, first["loc"][:-1])))
+    if first["type"] in {"missing", "missing_argument", "missing_keyword_only_argument"}:
+        owner = f" of {prefix[-1]}" if prefix else ""
+        return RecipeError(f"{at}: {key}{owner} is missing", fix=f"add `{key}: ...`")
+    message = first["msg"].removeprefix("Value error, ")
+    return RecipeError(f"{at}: {key or prefix[-1]}: {message[0].lower()}{message[1:]}")
+
+
+def _unknown_key(at: str, key: str, valid: Sequence[str], owner: str) -> RecipeError:
+    near = nearest(key, valid)
+    within = f" of {owner}" if owner else ""
+    fix = f"did you mean {near}?" if near else f"valid keys{within}: {', '.join(sorted(valid))}"
+    return RecipeError(f"{at}: unknown key {key}{within}", fix=fix)
+
+
+def nearest(word: Any, among: Any) -> str:
+    return next(iter(get_close_matches(str(word), list(among), 1, 0.5)), "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """`file:line` of a location in the document; of the nearest parent when the location isn't written there."""
+
+    name: str
+    lines: Mapping[tuple[Any, ...], int]
+
+    def __call__(self, loc: tuple[Any, ...]) -> str:
+        while loc and loc not in self.lines:
+            loc = loc[:-1]
+        return f"{self.name}:{self.lines[loc]}" if loc in self.lines else self.name
+
+
+def _lines(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
+    return dict(_walk(node, ())) if node is not None else {}
+
+
+def _walk(node: yaml.Node, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*loc, key.value), key.start_mark.line + 1
+            yield from _walk(value, (*loc, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            yield (*loc, i), value.start_mark.line + 1
+            yield from _walk(value, (*loc, i))
+
+
+def _override(value: dict[str, Any], override: str) -> None:
+    """Apply `a.b.2.c=value` to the parsed document; list entries by number or by their single key's name."""
+    path, eq, text = override.partition("=")
+    if not eq or not path:
+        raise RecipeError(f"--set {override}: expected key=value", fix="for example --set shards.samples=1000")
+    parts = path.split(".")
+    target: Any = value
+    for part in parts[:-1]:
+        target = _entry(target, part, override) if isinstance(target, list) else target.setdefault(part, {})
+    if not isinstance(target, dict):
+        raise RecipeError(f"--set {override}: {'.'.join(parts[:-1])} is not a mapping")
+    target[parts[-1]] = yaml.safe_load(text)
+
+
+def _entry(entries: list[Any], part: str, override: str) -> Any:
+    """The fields of a list's entry, `filters.top_fraction` or `filters.1`."""
+    for i, entry in enumerate(entries):
+        if isinstance(entry, dict) and len(entry) == 1 and (part in entry or part == str(i)):
+            kind = next(iter(entry))
+            entry[kind] = entry[kind] or {}
+            return entry[kind]
+    names = [name for entry in entries if isinstance(entry, dict) for name in entry]
+    near = nearest(part, names)
+    fix = f"did you mean {near}?" if near else f"the list has {', '.join(names) or 'no entries'}"
+    raise RecipeError(f"--set {override}: there is no {part} in the list", fix=fix)
