@@ -38,7 +38,8 @@ class Model(Protocol):
 class Learner(Model, Protocol[Report]):
     """A model that learns. `steps` counts its updates."""
 
-    steps: int
+    @property
+    def steps(self) -> int: ...
 
     def step(self, batch: Any) -> Report: ...
 

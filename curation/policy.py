@@ -56,8 +56,12 @@ class PolicyWriter:
     def __init__(self, store: Store, uids: Sequence[str]) -> None:
         self.store = store
         self._rows: list[dict[str, Any]] = []
-        data = to_parquet(pa.table({"uid": pa.array([bytes.fromhex(uid) for uid in uids], pa.binary(16))}))
-        store.put("candidates.parquet", data)
+        known = _candidates(store) or []  # of a run that goes on, perhaps with other data: their places stay
+        places = {uid: place for place, uid in enumerate(known)}
+        self._places = np.array([places.setdefault(uid, len(places)) for uid in uids], np.int64)
+        if len(places) > len(known):
+            data = to_parquet(pa.table({"uid": pa.array([bytes.fromhex(uid) for uid in places], pa.binary(16))}))
+            store.put("candidates.parquet", data)
 
     def add(self, step: OnlineStep, models: Mapping[str, str] | None = None, lag: int = 0) -> None:
         self._rows.append(
@@ -65,7 +69,7 @@ class PolicyWriter:
                 "step": step.number,
                 "lag": lag,
                 "models": [f"{role} {sha}" for role, sha in sorted((models or {}).items())],
-                "candidates": step.candidates.numpy(),
+                "candidates": self._places[step.candidates.numpy()],
                 "scores": None if step.scores is None else step.scores.float().cpu().numpy(),
                 "chosen": step.chosen.numpy(),
             }
@@ -86,11 +90,10 @@ class Policy:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        try:
-            table = from_parquet(store.get("candidates.parquet"))
-        except NotFoundError:
-            raise UserError(f"{store.url} holds no data policy", fix="name the policy/ folder of a run") from None
-        self.uids = [uid.hex() for uid in table.column("uid").to_pylist()]
+        uids = _candidates(store)
+        if uids is None:
+            raise UserError(f"{store.url} holds no data policy", fix="name the policy/ folder of a run")
+        self.uids = uids
 
     def steps(self) -> Iterator[PolicyStep]:
         """Every step once, in order; of one that was recorded twice, what the later file says."""
@@ -127,6 +130,15 @@ def replay(learner: Any, pool: Pool, policy: Policy) -> Iterator[OnlineStep]:
         rows = torch.tensor([places[uid] for uid in uids])
         report = learner.step(pool.rows(rows).batch)
         yield OnlineStep(step.number, rows, None, torch.arange(len(rows)), report, None)
+
+
+def _candidates(store: Store) -> list[str] | None:
+    """The uids that policies of this folder speak of; None where there are none."""
+    try:
+        table = from_parquet(store.get("candidates.parquet"))
+    except NotFoundError:
+        return None
+    return [uid.hex() for uid in table.column("uid").to_pylist()]
 
 
 def _step(row: Mapping[str, Any]) -> PolicyStep:

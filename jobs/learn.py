@@ -1,8 +1,9 @@
-"""`curate learn`: train a learner on a curated snapshot and say how good it got."""
+"""`curate learn`: train on curated data, by a recipe of online selection or uniformly, and say how good it got."""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import click
@@ -11,21 +12,42 @@ from jobs.proxy import training_options
 
 
 @click.command(epilog="\b\nExamples:\n  curate learn demo/curated --out demo/learned\n"
+               "  curate learn learn.yaml\n"
+               "  curate learn learn.yaml --set selection.filtering_ratio=0.8 --set output=demo/learned-08\n"
                "  curate learn s3://curated/everyday@7 --model ViT-B-32 --device cuda --precision bf16 "
                "--eval s3://pool/test --out s3://runs/7")  # fmt: skip
-@click.argument("snapshot", metavar="SNAPSHOT[@N]")
+@click.argument("what", metavar="RECIPE.yaml | SNAPSHOT[@N]")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the recipe. Repeatable."
+)
 @click.option("--model", default="proxy-mu", show_default=True, help="`curate proxy ls --all` lists them.")
-@click.option("--out", required=True, metavar="URL", help="Directory for weights, metrics.jsonl and summary.json.")
+@click.option("--out", metavar="URL", help="Directory for weights, metrics.jsonl and summary.json.")
 @click.option("--eval", "evaluation", metavar="URL", help="Evaluate on the held-out part of this corpus instead.")
 @click.option("--steps", default=500, show_default=True, type=click.IntRange(1), help="Updates.")
 @training_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def learn(snapshot: str, as_json: bool, **arguments: Any) -> None:
-    """Train a CLIP on a snapshot with uniform sampling, and evaluate retrieval and zero-shot accuracy.
+@click.pass_context
+def learn(context: click.Context, what: str, overrides: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
+    """Train a learner: by a recipe, which says how samples are chosen, or on a snapshot with uniform sampling.
 
-    The split is by the hash of a sample's name, so that what a proxy trained with the same --holdout has not seen, the
-    learner doesn't see either, and two snapshots of one corpus are compared on the same names with --eval CORPUS.
+    A recipe's run can be stopped at any time; the same command goes on from its last checkpoint. The held-out split is
+    by the hash of a sample's name, so that what a proxy trained with the same holdout has not seen, the learner doesn't
+    see either, and two snapshots of one corpus are compared on the same names with --eval CORPUS.
     """
+    given = [name for name in arguments if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
+    if what.endswith((".yaml", ".yml")):
+        if given:
+            raise click.UsageError(f"--{given[0]} is for snapshots; a recipe says it itself (--set changes a field)")
+        _by_recipe(what, overrides, as_json)
+        return
+    if overrides:
+        raise click.UsageError("--set is for recipes; a snapshot's options have names of their own")
+    if not arguments["out"]:
+        raise click.UsageError("--out is missing: where to put the weights and metrics")
+    _uniform(what, as_json, **arguments)
+
+
+def _uniform(snapshot: str, as_json: bool, **arguments: Any) -> None:
     from jobs.proxy import training_job
 
     job = training_job(data=snapshot, **arguments)
@@ -37,3 +59,59 @@ def learn(snapshot: str, as_json: bool, **arguments: Any) -> None:
     if not card["reused"]:
         store.put("summary.json", json.dumps(card, indent=2).encode())
     click.echo(json.dumps(card, indent=2) if as_json else f"{report(card)}\nmetrics  {store.location('metrics.jsonl')}")
+
+
+def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # see jobs.proxy.training_job
+    from curation.learn_recipe import load_learn_recipe
+
+    recipe = load_learn_recipe(path, overrides)
+    from curation.learning import curve_of, learn, summary_of
+    from jobs.curves import curves
+    from jobs.progress import Note, progress
+    from jobs.training import pick_device, use_threads
+
+    if recipe.compare:
+        summary_of(recipe.compare, recipe)  # a missing run should not cost a training
+    use_threads(recipe.threads)
+    note = Note()
+    found = learn(
+        recipe, pick_device(recipe.device), lambda label, total: progress(label, total, _unit(label), note), note.say
+    )
+    runs = {"this run": curve_of(found)}
+    if recipe.compare:
+        runs[f"compared: {recipe.compare}"] = curve_of(summary_of(recipe.compare, recipe))
+    picture = curves(runs, recipe)
+    if as_json:
+        click.echo(json.dumps({**found, "picture": picture}, indent=2))
+        return
+    click.echo(report(found, recipe.learner.model))
+    if picture:
+        click.echo(f"curves   {picture}")
+
+
+def _unit(label: str) -> str:
+    return "steps" if label.startswith("Training") else "samples"
+
+
+def report(found: dict[str, Any], model: str) -> str:
+    """The summary for a person."""
+    lines = [f"{model}: {found['steps']:,} steps in {found['seconds']:.0f} s, quality {found['quality']:.3f}"]
+    if found["reused"]:
+        lines[0] += "  (already trained: nothing done)"
+    parts, totals = found["flops"]["parts"], found["flops"]["totals"]
+    told = ", ".join(f"{name} {value / 1e12:.2f}" for name, value in parts.items() if value)
+    lines.append(f"compute  {totals['full'] / 1e12:.2f} TFLOP ({told})")
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in found["device_seconds"].items())
+    lines.append(f"device   {found['device']}: {seconds}")
+    against = found["against"]
+    if against is not None and against["updates"] is None:
+        lines.append(f"never arrives at quality {against['target']:.3f} of {against['run']}; compute_positive: false")
+    elif against is not None:
+        saved = ", ".join(f"{name} {value:+.0%}" for name, value in against["compute_saved"].items())
+        lines.append(
+            f"arrives at quality {against['target']:.3f} of {against['run']} after {against['updates']:,} updates: "
+            f"{against['updates_saved']:+.0%} updates saved; compute saved by accounting: {saved}; "
+            f"compute_positive: {str(against['compute_positive']).lower()}"
+        )
+    return "\n".join([*lines, f"weights  {found['weights']}", f"sha256   {found['sha256']}"])

@@ -16,13 +16,25 @@ PLAIN_SECONDS = 5.0  # between two plain lines
 PLAIN_SHARE = 0.1  # or after this share of the total, if the last line is a second old
 
 
-def progress(label: str, total: int | None, unit: str = "samples") -> AbstractContextManager[Callable[[int], None]]:
+class Note:
+    """A few words that stand behind the figures and change while the work goes on."""
+
+    text = ""
+
+    def say(self, text: str) -> None:
+        self.text = text
+
+
+def progress(
+    label: str, total: int | None, unit: str = "samples", note: Note | None = None
+) -> AbstractContextManager[Callable[[int], None]]:
     """`with progress("Scoring", 30_000) as advance: advance(256)`; total None: how many is not known beforehand."""
-    return _bar(label, total, unit) if sys.stderr.isatty() else _lines(label, total, unit)
+    note = note or Note()
+    return _bar(label, total, unit, note) if sys.stderr.isatty() else _lines(label, total, unit, note)
 
 
 @contextmanager
-def _bar(label: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(label: str, total: int | None, unit: str, note: Note) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -36,13 +48,14 @@ def _bar(label: str, total: int | None, unit: str) -> Iterator[Callable[[int], N
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)]
     if total is not None:
         columns += [TaskProgressColumn(show_speed=True), TimeRemainingColumn(elapsed_when_finished=True)]
+    columns.append(TextColumn("{task.fields[note]}"))
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda n: bar.advance(task, n)
+        task = bar.add_task(label, total=total, note="")
+        yield lambda n: bar.update(task, advance=n, note=note.text)
 
 
 @contextmanager
-def _lines(label: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+def _lines(label: str, total: int | None, unit: str, note: Note) -> Iterator[Callable[[int], None]]:
     began = said = time.monotonic()
     done = said_done = 0
     lock = threading.Lock()
@@ -51,7 +64,8 @@ def _lines(label: str, total: int | None, unit: str) -> Iterator[Callable[[int],
         share = f" of {total:,}" if total is not None else ""
         speed = done / max(now - began, 1e-9)
         rate = f", {speed:,.{0 if speed >= 10 else 1}f}/s" if now - began >= 1 else ""
-        print(f"{label}: {done:,}{share} {unit}{rate}", file=sys.stderr, flush=True)
+        words = f"; {note.text}" if note.text else ""
+        print(f"{label}: {done:,}{share} {unit}{rate}{words}", file=sys.stderr, flush=True)
 
     def advance(n: int) -> None:
         nonlocal done, said, said_done

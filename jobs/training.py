@@ -64,8 +64,7 @@ class Log:
 def run(job: Job) -> dict[str, Any]:
     """Train, evaluate, write `<model>.safetensors`, `card.json`, `metrics.jsonl`, `<model>.json`; returns the card."""
     models.model_config(job.model)  # an unknown name should not cost reading the data
-    threads = job.threads or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    torch.set_num_threads(threads)
+    threads = use_threads(job.threads)
     device = pick_device(job.device)
     shards = open_shards(job.data, job.options)
     recipe = _recipe(job, shards, threads, device)
@@ -112,6 +111,13 @@ def run(job: Job) -> dict[str, Any]:
     }
     store.put("card.json", json.dumps(card, indent=2).encode())  # last: its presence says that the run is whole
     return {**card, "reused": False}
+
+
+def use_threads(wanted: int) -> int:
+    """Set torch's threads: as many as wanted; 0: one a core, at most 8. Part of what decides weights on a CPU."""
+    threads = wanted or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    torch.set_num_threads(threads)
+    return threads
 
 
 def pick_device(name: str) -> torch.device:

@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from curation.examples import Batch
 from curation.learners.learner import Learner, Training
-from curation.models.architecture import build_model
+from curation.models.architecture import build_model, model_config
 from curation.models.dual import DualEncoder, encode_image, encode_text, load_tensors, trim
 from curation.outputs import Pairs
 from curation.pool import SuperBatch
@@ -41,12 +41,12 @@ class ClipLearner(Learner):
             module = build_model(model)
         if training.loss == "sigmoid":
             begin_sigmoid(module)
+        self._context = int(model_config(model)["text_cfg"].get("context_length", 77))
         super().__init__(model, module, training, device)
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unit vectors of images and captions, float32 `[N, D]` each, with gradients."""
-        ids = trim(self.module, batch.targets)
-        image, text = self._forward(self.on_device(batch.pixels), self.on_device(ids))
+        image, text = self._forward(self.on_device(batch.pixels), self._ids(batch.targets))
         return image, text
 
     @torch.no_grad()
@@ -56,7 +56,7 @@ class ClipLearner(Learner):
         batch = candidates.batch
         with self.autocast():
             image = self.glance(self.on_device(batch.pixels), self._image_tower)
-            text = encode_text(self.module, self.on_device(trim(self.module, batch.targets)))
+            text = encode_text(self.module, self._ids(batch.targets))
         image, text = (normalize(vector.float(), dim=-1) for vector in (image, text))
         return Pairs(image, text, float(self._temperature()), 0.0 if bias is None else float(bias))
 
@@ -65,6 +65,15 @@ class ClipLearner(Learner):
         module = build_model(self.model)
         load_tensors(module, self.tensors(), self.model, "the learner")
         return DualEncoder(self.model, module, self.device, self.training.precision)
+
+    def _ids(self, ids: Tensor) -> Tensor:
+        """Token ids without common padding, and no longer than this model's context: the end token stays the last."""
+        ids = trim(self.module, ids)
+        if ids.shape[1] > self._context:
+            ends, end = ids.argmax(1) >= self._context, ids.max()
+            ids = ids[:, : self._context].clone()
+            ids[ends, -1] = end
+        return self.on_device(ids)
 
     def _image_tower(self, pixels: Tensor) -> Tensor:
         return encode_image(self.module, pixels)

@@ -73,7 +73,8 @@ class Learner:
         self.module: nn.Module = module.to(self.device).train()
         self.steps = 0
         self._average = self.tensors(averaged=False) if training.averaging else {}
-        self._normalise = PixelNormaliser(preprocess_for(model)).to(self.device)
+        self._view = preprocess_for(model)
+        self._normaliser = PixelNormaliser(self._view).to(self.device)
         self._forward: Callable[..., Any] = torch.compile(self._encode) if training.compile else self._encode
         self._optimiser = torch.optim.AdamW(
             decay_groups(self.module, training.weight_decay), lr=training.lr, betas=training.betas, eps=training.eps,
@@ -116,6 +117,13 @@ class Learner:
 
     def on_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 `[N, S, S, 3]` of any side to float `[N, 3, S', S']` of this model's."""
+        found: Tensor = self._normaliser(pixels)
+        if found.shape[-1] == self._view.size:
+            return found
+        return interpolate(found, (self._view.size, self._view.size), mode="bilinear", antialias=True)
 
     def look(self, pixels: Tensor, tower: Callable[[Tensor], Tensor]) -> Tensor:
         """The image tower's features in training: the first `reduced` share of the batch at the scoring size."""

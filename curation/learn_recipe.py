@@ -1,0 +1,231 @@
+"""The YAML recipe of a run of online selection: data, learner, the models that choose, how they choose.
+
+Learners and selectors are entries of their rooms' tables, as scorers and filters are in a curation recipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from curation.errors import RecipeError
+from curation.learners.learner import Training
+from curation.ledger import digest
+from curation.models.weights import Weights
+from curation.online import Selection
+from curation.selectors import SELECTORS, Selector
+from curation.selectors.draw import Ramp, Schedule
+from curation.store import StoreOptions
+from curation.yaml_document import Section, Where, build_entry, parse_document, read_recipe
+
+Kind = Literal["contrastive", "classification"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contrastive(Training):
+    """A CLIP or SigLIP: `curation.learners.contrastive`."""
+
+    model: str = "proxy-mu"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classification(Training):
+    """A classifier: `curation.learners.classification`. `label`: the field of a sample's json that is its class."""
+
+    model: str = "proxy-mu"
+    label: str = "name"
+    least: int = 2  # samples that a label needs to be a class
+
+
+KINDS: dict[str, type[Contrastive | Classification]] = {
+    "classification": Classification,
+    "contrastive": Contrastive,
+}
+
+
+class OnlineModel(Section):
+    """The small model that stands in for the learner in the scores; what is not said here is as with the learner."""
+
+    model: str = "proxy-mu"
+    lr: float | None = Field(default=None, gt=0)
+    scoring_size: int | None = Field(default=None, ge=0)
+    reduced: float | None = Field(default=None, ge=0, le=1)
+
+
+class ReferenceModel(Section):
+    """Weights with their sha256; or `column`, a score of the snapshot's manifest; or `train`, a URL of trusted data."""
+
+    model: str = "proxy-mu"
+    weights: str | None = None
+    sha256: str | None = None
+    column: str | None = None
+    train: str | None = None
+    scoring_size: int = Field(default=0, ge=0)
+
+
+class _RampSection(Section):
+    start: float
+    end: float
+    until: float = 1.0
+
+
+class _SelectionSection(Section):
+    selector: str | dict[str, Any] = "uniform"
+    filtering_ratio: float | _RampSection = 0.5
+    stop: float = Field(default=1.0, ge=0, le=1)
+
+
+class _StoreSection(Section):
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
+
+
+class _Document(Section):
+    data: str | list[str]
+    output: str
+    learner: dict[str, Any]
+    online: OnlineModel | Literal["learner"] | None = None
+    reference: ReferenceModel | None = None
+    selection: _SelectionSection = Field(default_factory=_SelectionSection)
+    replay: str | None = None
+    compare: str | None = None
+    evaluation: str | None = None
+    holdout: float = Field(default=0.05, ge=0, le=0.5)
+    by: list[str] = Field(default_factory=list)
+    evaluate_every: int = Field(default=50, ge=1)
+    checkpoint_every: int = Field(default=200, ge=1)
+    device: str = "auto"
+    threads: int = Field(default=0, ge=0)
+    store: _StoreSection = Field(default_factory=_StoreSection)
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnRecipe:
+    """A validated recipe of a run. `document` is as written, for the record."""
+
+    data: tuple[str, ...]
+    output: str
+    kind: Kind
+    learner: Contrastive | Classification
+    online: OnlineModel | Literal["learner"] | None
+    reference: ReferenceModel | None
+    selection: Selection
+    replay: str | None  # URL of a run whose sub-batches are trained on, instead of a selection
+    compare: str | None  # URL of a uniform run, against which the report says what was saved
+    evaluation: str | None
+    holdout: float
+    by: tuple[str, ...]  # fields of the samples' json by which the metrics tell what was chosen
+    evaluate_every: int
+    checkpoint_every: int
+    device: str
+    threads: int
+    options: StoreOptions
+    document: Mapping[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that decides the weights but the data, the device and the number of threads."""
+        about = {name: value for name, value in self.document.items() if name not in _BESIDES}
+        return digest(about)
+
+    @property
+    def training(self) -> Training:
+        """The learner's settings without its kind's own."""
+        return _training(self.learner)
+
+    def online_training(self) -> Training:
+        """The online model's: as the learner's, but for what its section says. Another seed, as it is another model."""
+        assert isinstance(self.online, OnlineModel)
+        said = self.online.model_dump(exclude={"model"}, exclude_none=True)
+        own = {"averaging": 0.0, "micro_batch": 0, "seed": self.learner.seed + 1, "compile": False}
+        return dataclasses.replace(self.training, **{**own, **said})
+
+    def reference_weights(self) -> Weights | None:
+        """What a frozen reference is loaded from."""
+        found = self.reference
+        return Weights(found.weights, found.sha256 or "") if found is not None and found.weights else None
+
+
+_BESIDES = frozenset(
+    {"data", "output", "compare", "by", "evaluate_every", "checkpoint_every", "device", "threads", "store"}
+)
+
+
+def load_learn_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LearnRecipe:
+    """Read and validate a recipe file; `overrides` are `key=value` or `key.sub=value`, values in YAML."""
+    return parse_learn_recipe(read_recipe(path), str(path), overrides)
+
+
+def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str] = ()) -> LearnRecipe:
+    """Validate a recipe's text. Raises `RecipeError` or `UnknownNameError`, one line each."""
+    needs = "it needs at least data:, output: and learner:"
+    document, value, where = parse_document(text, _Document, name, overrides, needs)
+    kind, learner = build_entry(document.learner, KINDS, where, ("learner",), "learner")
+    section = document.selection
+    at = ("selection", "selector")
+    entry = {section.selector: {}} if isinstance(section.selector, str) else section.selector
+    _, selector = build_entry(entry, SELECTORS, where, at, "selector")
+    _check_roles(document, selector, where)
+    try:
+        selection = Selection(selector=selector, filtering_ratio=_schedule(section.filtering_ratio), stop=section.stop)
+        selection.candidates(learner.batch, 0.0)
+    except ValueError as error:
+        raise RecipeError(f"{where(('selection', 'filtering_ratio'))}: {error}") from None
+    return LearnRecipe(
+        data=(document.data,) if isinstance(document.data, str) else tuple(document.data),
+        output=document.output,
+        kind=kind,
+        learner=learner,
+        online=document.online,
+        reference=document.reference,
+        selection=selection,
+        replay=document.replay,
+        compare=document.compare,
+        evaluation=document.evaluation,
+        holdout=document.holdout,
+        by=tuple(document.by),
+        evaluate_every=document.evaluate_every,
+        checkpoint_every=document.checkpoint_every,
+        device=document.device,
+        threads=document.threads,
+        options=StoreOptions(**document.store.model_dump()),
+        document=value,
+    )
+
+
+def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
+    """Every role that the selector looks at is in the recipe, and a reference comes from one place."""
+    roles = selector.roles()
+    name = type(selector).__name__.lower()
+    if "online" in roles and document.online is None:
+        text = f"{where(('selection',))}: the selector {name} looks at an online model, and there is none"
+        raise RecipeError(text, fix="add `online: {model: proxy-mu}`, or `online: learner`")
+    if "reference" in roles and document.reference is None:
+        text = f"{where(('selection',))}: the selector {name} looks at a reference, and there is none"
+        raise RecipeError(text, fix="add `reference: {model: ..., weights: URL, sha256: ...}`")
+    reference = document.reference
+    if reference is None:
+        return
+    at = where(("reference",))
+    said = [name for name in ("weights", "column", "train") if getattr(reference, name)]
+    if len(said) != 1:
+        text = f"{at}: a reference has one of weights, column and train; here: {', '.join(said) or 'none'}"
+        raise RecipeError(text, fix="`weights: URL` with `sha256:`, `column: clip_score`, or `train: URL`")
+    if reference.weights and not reference.sha256:
+        raise RecipeError(f"{at}: sha256 of reference is missing", fix="`curate proxy train` prints it")
+
+
+def _schedule(section: float | _RampSection) -> Schedule:
+    if isinstance(section, float | int):
+        return float(section)
+    return Ramp(start=section.start, end=section.end, until=section.until)
+
+
+def _training(learner: Contrastive | Classification) -> Training:
+    names = [field.name for field in dataclasses.fields(Training)]
+    return Training(**{name: getattr(learner, name) for name in names})

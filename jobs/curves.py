@@ -1,0 +1,44 @@
+"""The picture of a run: learning curves over updates and over compute."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+
+import click
+
+from curation.flops import Point
+from curation.learn_recipe import LearnRecipe
+from curation.store import open_store
+
+
+def curves(runs: Mapping[str, Sequence[Point]], recipe: LearnRecipe) -> str | None:
+    """Draw `curves.png` beside the run; returns where, or None where matplotlib is missing (which it says)."""
+    if find_spec("matplotlib") is None:
+        click.echo("no picture: matplotlib is not installed (pip install 'tutelage[demo]')", err=True)
+        return None
+    store = open_store(recipe.output, recipe.options)
+    store.put("curves.png", draw(runs))
+    return store.location("curves.png")
+
+
+def draw(runs: Mapping[str, Sequence[Point]]) -> bytes:
+    """A PNG of two panels: quality over updates, and over all compute (scoring, online model, reference training)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for name, points in runs.items():
+        quality = [point.quality for point in points]
+        left.plot([point.updates for point in points], quality, label=name)
+        right.plot([point.totals["full"] / 1e12 for point in points], quality, label=name)
+    left.set(xlabel="updates of the learner", ylabel="quality on held-out samples")
+    right.set(xlabel="TFLOP, everything counted")
+    for panel in (left, right):
+        panel.grid(alpha=0.3)
+        panel.set_xlim(left=0)
+    left.legend(fontsize=8)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
+    return out.getvalue()
