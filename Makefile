@@ -5,10 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo test lint bench bench-online soak clean
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml deploy/constraints.txt
 	@echo "making the environment in $(VENV) (several minutes and 7 GB the first time: torch and ray)"
@@ -34,6 +34,9 @@ lint: $(READY)  ## ruff, mypy --strict, import-linter
 
 bench: $(READY)  ## throughput beside its limits and beside webdataset + open_clip; appends to tests/bench/RESULTS.md
 	@$(BIN)/python tests/bench/scoring.py
+
+bench-online: $(READY)  ## what online selection saves (wants npm); ARGS=--core: an hour, all of it: several
+	@$(BIN)/python tests/bench/online_selection.py $(ARGS)
 
 soak: $(READY)  ## the kill tests again and again: SOAK_ROUNDS times (default 10)
 	@for i in $$(seq $${SOAK_ROUNDS:-10}); do echo "round $$i"; $(BIN)/python -m pytest tests/faults || exit 1; done

@@ -70,6 +70,7 @@ class Timed:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.samples, self.seconds = 0, 0.0
+        self.before = 0.0  # seconds of the run's earlier parts
 
     @property
     def steps(self) -> int:
@@ -115,9 +116,9 @@ class Run:
             if role == "online" or not isinstance(self.reference, Scored)
         )
         self._window = _Window()
+        self.timed = {name: Timed(model) for name, model in self._taking_part().items()}
         self._resume()
         self.policy = PolicyWriter(open_store(f"{recipe.output.rstrip('/')}/policy", recipe.options), pool.uids)
-        self.timed = {name: Timed(model) for name, model in self._taking_part().items()}
 
     def make(self, model: str, training: Training) -> Learner:
         """A learner of the recipe's kind."""
@@ -197,6 +198,10 @@ class Run:
         text = f"{totals['full'] / 1e12:.2f} TFLOP ({share:.2f} x learning)"
         return f"{text}, quality {curve[-1].quality:.3f}" if curve else text
 
+    def seconds(self) -> dict[str, float]:
+        """Seconds on the device by role, of the whole run."""
+        return {name: round(timed.before + timed.seconds, 2) for name, timed in self.timed.items()}
+
     def save(self) -> None:
         """A checkpoint, with all that was recorded up to it."""
         self.policy.close()
@@ -208,6 +213,7 @@ class Run:
             "place": list(self.pool.place),
             "reference_place": None if self.reference_pool is None else list(self.reference_pool.place),
             "ledger": counts,
+            "seconds": self.seconds(),
         }
         checkpoint.save(self.store, self._learning(), facts)
 
@@ -234,7 +240,7 @@ class Run:
             "curve": [point._asdict() for point in self.curve],
             "flops": {"parts": self.ledger.parts(), "totals": self.ledger.totals()},
             "device": str(self.device),
-            "device_seconds": {name: round(timed.seconds, 2) for name, timed in self.timed.items()},
+            "device_seconds": self.seconds(),
             "seconds": round(time.monotonic() - began, 1),
             "against": self._against(),
         }
@@ -336,6 +342,8 @@ class Run:
         if self.reference_pool is not None:
             self.reference_pool.place = Place(*facts["reference_place"])
         self.ledger = ComputeLedger(self.ledger.prices, **facts["ledger"])
+        for name, timed in self.timed.items():
+            timed.before = facts["seconds"].get(name, 0.0)
         rows = [json.loads(line) for line in self.store.get("metrics.jsonl").decode().splitlines()]
         self.metrics = [row for row in rows if row["step"] <= found.updates]
         if not same:
@@ -543,7 +551,8 @@ def _held_out(recipe: LearnRecipe, shards: list[list[Shard]], progress: Progress
     if recipe.evaluation is None and not recipe.holdout:
         raise UserError("there is nothing to evaluate on", fix="holdout: 0.05, or evaluation: URL")
     places = shards if recipe.evaluation is None else [open_shards(recipe.evaluation, recipe.options)]
-    part: Part = "held_out" if recipe.holdout else "all"
+    whole = not recipe.holdout or (recipe.evaluation is not None and isinstance(recipe.learner, Classification))
+    part: Part = "all" if whole else "held_out"
     stream = _stream([shard for some in places for shard in some], recipe, part)
     with progress("Reading the held-out part", None) as advance:
         found = gather(stream, limit=MAX_EVALUATED, advance=advance)
@@ -554,10 +563,13 @@ def _held_out(recipe: LearnRecipe, shards: list[list[Shard]], progress: Progress
 
 def _stream(shards: list[Shard], recipe: LearnRecipe, part: Part) -> SampleStream:
     view = preprocess_for(recipe.learner.model)
-    label = recipe.learner.label if isinstance(recipe.learner, Classification) else "name"
+    label, group = "name", "name"
+    if isinstance(recipe.learner, Classification):
+        label, group = recipe.learner.label, ""  # by name, a held-out sample could be of a class that nobody has seen
     return SampleStream(
-        shards, size=view.size, mode=view.mode, shuffle=0, part=part, holdout=recipe.holdout, label=(label, *recipe.by)
-    )
+        shards, size=view.size, mode=view.mode, shuffle=0, part=part, holdout=recipe.holdout, label=(label, *recipe.by),
+        group=group,
+    )  # fmt: skip
 
 
 def _relabelled(examples: Examples, labels: list[str]) -> Examples:

@@ -68,7 +68,8 @@ class SampleStream(IterableDataset[Example]):
     """Samples of `shards` as `Example`s, one epoch an iteration. Call `set_epoch` before each for another order.
 
     `shuffle` is the size of the shuffle buffer; 0 reads shards and samples in their order. `part` holds out the share
-    `holdout` of groups (see `group_of`). Samples that can't be used are skipped and counted in `skipped`, by reason,
+    `holdout` of groups: samples with one value of the metadata's field `group` (see `group_of`), or each sample alone
+    where that is "". Samples that can't be used are skipped and counted in `skipped`, by reason,
     also when DataLoader workers do the reading. `rank` and `world` default to torch.distributed's, if it runs.
     """
 
@@ -85,6 +86,7 @@ class SampleStream(IterableDataset[Example]):
         part: Part = "all",
         holdout: float = 0.0,
         label: str | Sequence[str] = "name",
+        group: str = "name",
         limits: DecodeLimits | None = None,
     ) -> None:
         if (rank is None) != (world is None):
@@ -94,6 +96,7 @@ class SampleStream(IterableDataset[Example]):
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.rank, self.world = rank, world
         self.part, self.holdout = part, holdout
+        self.group = group
         self.labels = (label,) if isinstance(label, str) else tuple(label)
         # Shared memory, because DataLoader's workers are processes and what they skip must be known here.
         self._skipped = torch.zeros(_COUNTED_WORKERS, len(REASONS), dtype=torch.int64)
@@ -220,7 +223,7 @@ class SampleStream(IterableDataset[Example]):
         name = str(curated["uid"]) if isinstance(curated, dict) and "uid" in curated else ""
         name = name or uid(ref.key, ref.etag, sample.start)
         if self.part != "all":
-            group = group_of(str(metadata.get("name") or ""), name)
+            group = group_of(str(metadata.get(self.group) or ""), name)
             if is_held_out(group, self.holdout) != (self.part == "held_out"):
                 return None
         labels = ("" if (value := metadata.get(label)) is None else str(value) for label in self.labels)

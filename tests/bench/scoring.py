@@ -17,10 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +33,8 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent), str(ROOT)]
 
 from bench.measure import Measured, measure  # noqa: E402
+from bench.record import append  # noqa: E402
+from bench.record import facts as common_facts  # noqa: E402
 
 LOOP_SETTINGS = [(256, 2, 1), (256, 2, 2), (64, 1, 1)]  # (batch, workers, threads) that the loop is tuned over
 # Ray runs its workers at nice 15: on a shared machine they would get a smaller share of it than the loop does.
@@ -244,14 +243,7 @@ def report(bench: Bench, where: Sequence[Place], setting: tuple[int, int, int], 
     for row in rows:
         shown.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 130).print(shown, *facts, sep="\n")
-    lines = ["", f"## {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC", "", *(f"- {fact}" for fact in facts), ""]
-    lines += [_line(heads), _line(["---", *("---:" for _ in heads[1:])]), *map(_line, rows), ""]
-    results = HERE / "RESULTS.md"
-    if not results.exists():
-        results.write_text("# Scoring, measured\n\nAppended by `make bench`; tests/bench/scoring.py says how.\n")
-    with results.open("a") as file:
-        file.write("\n".join(lines))
-    print(f"appended to {results}")
+    append(facts, [_line(heads), _line(["---", *("---:" for _ in heads[1:])]), *map(_line, rows)])
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -261,24 +253,12 @@ def _line(cells: Sequence[str]) -> str:
 def _facts(
     bench: Bench, where: Sequence[Place], setting: tuple[int, int, int], rounds: int, seconds: float
 ) -> list[str]:
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    dirty = subprocess.run([*git, "status", "--porcelain", "--", "curation", "actors", "jobs"], capture_output=True)
-    load = os.getloadavg()
     tried = ", ".join("/".join(map(str, each)) for each in LOOP_SETTINGS)
     return [
-        f"command: python {' '.join(sys.argv)} ({seconds:.0f} s)",
-        f"commit {commit or 'unknown'}{' with uncommitted changes' if dirty.stdout else ''}",
-        f"machine: {len(os.sched_getaffinity(0))} cores, {_cpu()}; load average {load[0]:.1f} (5 min {load[1]:.1f})",
+        *common_facts(seconds),
         f"{where[0].mid('ours samples'):,.0f} samples, {bench.model} in fp32, batch {bench.batch}, {rounds} rounds",
         f"the loop: batch/workers/threads {'/'.join(map(str, setting))}, the best of {tried}",
     ]
-
-
-def _cpu() -> str:
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""Appends what a bench measured to RESULTS.md: command, commit, machine, then its figures."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+RESULTS = HERE / "RESULTS.md"
+
+
+def facts(seconds: float) -> list[str]:
+    """Command, commit and machine, a line each."""
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    dirty = subprocess.run([*git, "status", "--porcelain", "--", "curation", "actors", "jobs"], capture_output=True)
+    load = os.getloadavg()
+    return [
+        f"command: python {' '.join(sys.argv)} ({seconds:.0f} s)",
+        f"commit {commit or 'unknown'}{' with uncommitted changes' if dirty.stdout else ''}",
+        f"machine: {len(os.sched_getaffinity(0))} cores, {_cpu()}; load average {load[0]:.1f} (5 min {load[1]:.1f})",
+    ]
+
+
+def append(facts: Sequence[str], figures: Sequence[str]) -> None:
+    """One entry of RESULTS.md, under today's date; `figures`: lines of Markdown."""
+    date = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    lines = ["", f"## {date} UTC", "", *(f"- {fact}" for fact in facts), "", *figures, ""]
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines))
+    print(f"appended to {RESULTS}")
+
+
+def _cpu() -> str:
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

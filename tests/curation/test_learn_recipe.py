@@ -1,0 +1,73 @@
+"""Recipes of runs: what they mean, and one line for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from curation.errors import TutelageError
+from curation.learn_recipe import Classification, load_learn_recipe, parse_learn_recipe
+from curation.selectors.blend import Learnability
+from curation.selectors.draw import Ramp
+
+RECIPE = f"""\
+data: pool
+output: out
+learner:
+  contrastive: {{model: proxy-ti, steps: 60, lr: 1.0e-3}}
+online: {{model: proxy-mu, lr: 2.0e-3}}
+reference: {{model: proxy-mu, weights: w.safetensors, sha256: {"a" * 64}}}
+selection:
+  selector: {{learnability: {{gain: {{start: 5, end: 20}}}}}}
+  filtering_ratio: 0.8
+"""
+
+
+def test_it_means_what_it_says() -> None:
+    recipe = parse_learn_recipe(RECIPE)
+    assert recipe.data == ("pool",) and recipe.kind == "contrastive"
+    assert recipe.selection.selector == Learnability(gain=Ramp(start=5, end=20))
+    assert recipe.selection.candidates(128, 0.0) == 640
+    assert recipe.training.lr == 1e-3 and recipe.training.steps == 60
+    online = recipe.online_training()
+    assert (online.lr, online.steps, online.seed) == (2e-3, 60, 1)
+
+
+def test_what_does_not_decide_the_weights_is_not_in_the_identity() -> None:
+    plain = parse_learn_recipe(RECIPE)
+    assert parse_learn_recipe(RECIPE, overrides=["output=elsewhere", "compare=other"]).identity == plain.identity
+    assert parse_learn_recipe(RECIPE, overrides=["learner.contrastive.lr=2.0e-3"]).identity != plain.identity
+
+
+def test_a_classifier_says_where_its_labels_are() -> None:
+    recipe = parse_learn_recipe("data: [a, b]\noutput: out\nlearner: {classification: {label: kind}}\n")
+    assert isinstance(recipe.learner, Classification) and recipe.learner.label == "kind"
+    assert recipe.data == ("a", "b") and recipe.selection.candidates(128, 0.0) == 128
+
+
+MISTAKES = [
+    ("learnability:", "learnibility:", "recipe:8: unknown selector learnibility", "learnability"),
+    ("gain:", "gian:", "recipe:8: unknown key gian", "gain"),
+    ("contrastive:", "contrastiv:", "recipe:4: unknown learner contrastiv", "contrastive"),
+    ("steps: 60", "stepz: 60", "recipe:4: unknown key stepz", "steps"),
+    ("filtering_ratio: 0.8", "filtering_ratio: 1.0", "recipe:9: the filtering ratio is 1.0", ""),
+    ("online: {model: proxy-mu, lr: 2.0e-3}", "", "looks at an online model", "online: {model"),
+    ("weights: w.safetensors, ", "", "a reference has one of weights, column and train; here: none", "weights: URL"),
+    ("weights: w.safetensors, ", "weights: w, column: c, ", "here: weights, column", ""),
+    (f", sha256: {'a' * 64}", "", "sha256 of reference is missing", "curate proxy train"),
+    ("data: pool", "", "data is missing", "add `data"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "says", "fix"), MISTAKES, ids=[row[2] for row in MISTAKES])
+def test_a_mistake_is_one_line(old: str, new: str, says: str, fix: str) -> None:
+    assert old in RECIPE
+    with pytest.raises(TutelageError) as caught:
+        parse_learn_recipe(RECIPE.replace(old, new))
+    assert says in str(caught.value) and fix in (caught.value.fix or "")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(TutelageError, match="no recipe at"):
+        load_learn_recipe(tmp_path / "none.yaml")

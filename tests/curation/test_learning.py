@@ -1,0 +1,162 @@
+"""A run from its recipe: what it writes, that it goes on to the bit, and where its scores may come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from builders import write_corpus, write_weights
+
+from curation.errors import UserError
+from curation.learn_recipe import LearnRecipe, parse_learn_recipe
+from curation.learning import Run, learn, listed, read
+from curation.policy import Policy
+from curation.store import open_store
+
+STEPS, BATCH = 12, 8
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("pool"), shards=2, n=60, flaws=False)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    path = tmp_path_factory.mktemp("weights") / "proxy-mu.safetensors"
+    return path, write_weights(path)
+
+
+@pytest.fixture
+def recipe(corpus: Path, weights: tuple[Path, str], tmp_path: Path) -> Callable[..., LearnRecipe]:
+    text = f"""
+data: {corpus}
+output: {tmp_path / "out"}
+learner:
+  contrastive: {{model: proxy-mu, steps: {STEPS}, batch: {BATCH}}}
+online: {{model: proxy-mu}}
+reference: {{model: proxy-mu, weights: {weights[0]}, sha256: {weights[1]}}}
+selection: {{selector: {{learnability: {{gain: 10}}}}, filtering_ratio: 0.5}}
+holdout: 0.3
+by: [name]
+evaluate_every: 6
+checkpoint_every: 5
+"""
+    return lambda *overrides: parse_learn_recipe(text, overrides=overrides)
+
+
+def quiet(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda n: None)
+
+
+def go(recipe: LearnRecipe) -> dict[str, Any]:
+    return learn(recipe, torch.device("cpu"), quiet, lambda text: None)
+
+
+def start(recipe: LearnRecipe) -> Run:
+    return Run(recipe, read(recipe, *listed(recipe), quiet), torch.device("cpu"))
+
+
+def test_what_a_run_leaves(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    found = go(recipe())
+    assert found["steps"] == STEPS and not found["reused"]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 10, 12]
+    assert [row["step"] for row in rows if "quality" in row] == [6, 12]
+    tenth = next(row for row in rows if row["step"] == 10)
+    assert sum(tenth["scores"]["counts"]) == 9 * 2 * BATCH
+    shares = tenth["chosen_share"]["name"].values()
+    assert all(0 <= share <= 1 for share in shares) and len(set(shares)) > 1
+    steps = list(Policy(open_store(f"{tmp_path}/out/policy")).steps())
+    assert [step.number for step in steps] == list(range(STEPS))
+    assert all(len(step.candidates) == 2 * BATCH and len(step.chosen) == BATCH for step in steps)
+    parts = found["flops"]["parts"]
+    assert parts["online"] == parts["learning"]  # the same model on the same samples
+    assert parts["scoring"] == pytest.approx(parts["learning"] * 2 * 2 / 3)  # B = 2 b, two models, forward alone
+    assert go(recipe())["reused"]
+    assert go(recipe("learner.contrastive.lr=1.0e-3", f"output={tmp_path}/other"))["sha256"] != found["sha256"]
+
+
+@pytest.mark.parametrize("stop", [1, 5, 7, 11])
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(
+    recipe: Callable[..., LearnRecipe], tmp_path: Path, stop: int
+) -> None:
+    averaged = "learner.contrastive.averaging=0.9"
+    straight = go(recipe(averaged, f"output={tmp_path}/straight"))
+    run = start(recipe(averaged))
+    for number, step in enumerate(run.steps(), 1):
+        run.record(step)
+        if number == stop:
+            break  # as if killed: nothing after the last checkpoint is known
+    found = go(recipe(averaged))
+    assert found["sha256"] == straight["sha256"]
+    assert found["flops"] == straight["flops"] and found["curve"] == straight["curve"]
+    policies = [list(Policy(open_store(f"{tmp_path}/{name}/policy")).steps()) for name in ("straight", "out")]
+    for ours, theirs in zip(*policies, strict=True):
+        assert ours.number == theirs.number and ours.candidates.tolist() == theirs.candidates.tolist()
+        assert ours.chosen.tolist() == theirs.chosen.tolist()
+
+
+def test_a_replay_trains_on_the_same_without_scoring(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    first = go(recipe())
+    again = go(recipe(f"replay={tmp_path}/out", f"output={tmp_path}/again"))
+    assert again["sha256"] == first["sha256"]
+    assert again["flops"]["totals"]["full"] == first["flops"]["parts"]["learning"]
+
+
+def test_other_data_at_a_restart(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    run = start(recipe())
+    for number, step in enumerate(run.steps(), 1):
+        run.record(step)
+        if number == 5:
+            break
+    newer = write_corpus(tmp_path / "newer", shards=3, n=40, flaws=False)
+    found = go(recipe(f"data={newer}"))
+    assert found["steps"] == STEPS
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row.get("event") == "other data"] == [5]
+    policy = Policy(open_store(f"{tmp_path}/out/policy"))
+    assert sum(policy.counts().values()) == STEPS * BATCH
+
+
+def test_another_run_does_not_go_on_from_these_checkpoints(recipe: Callable[..., LearnRecipe]) -> None:
+    go(recipe())
+    with pytest.raises(UserError, match="another run"):
+        go(recipe("learner.contrastive.lr=1.0e-3"))
+
+
+def test_against_a_uniform_run(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no finished run"):
+        go(recipe(f"compare={tmp_path}/uniform"))
+    uniform = go(recipe("selection={}", f"output={tmp_path}/uniform"))
+    assert uniform["flops"]["totals"]["full"] == uniform["flops"]["parts"]["learning"]
+    found = go(recipe(f"compare={tmp_path}/uniform"))["against"]
+    assert found["target"] == uniform["quality"] and isinstance(found["compute_positive"], bool)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["online=learner", "selection.selector=joint", "selection.selector=easy_reference", "reference={train: TRUSTED}",
+     "learner={classification: {steps: 12, batch: 8, label: name}}"],
+)  # fmt: skip
+def test_roles_and_kinds(recipe: Callable[..., LearnRecipe], corpus: Path, override: str) -> None:
+    overrides = [override.replace("TRUSTED", str(corpus))]
+    if "classification" in override:
+        overrides.append(f"reference={{train: {corpus}}}")
+    found = go(recipe(*overrides))
+    assert found["steps"] == STEPS and 0 <= found["quality"] <= 1
+
+
+def test_a_reference_of_scores_needs_a_snapshot(recipe: Callable[..., LearnRecipe]) -> None:
+    with pytest.raises(UserError, match="is no snapshot"):
+        go(recipe("reference={column: clip_score}"))
