@@ -16,12 +16,13 @@ from typing import Any
 import click
 
 HOME = Path("demo")
-PROXY_STEPS, LEARNER_STEPS = 500, 250
+PROXY_STEPS = 500
+STEPS = 6
 
 
 def step(number: int, title: str, *arguments: str) -> dict[str, Any]:
     """Run one `curate` command with --json; its progress goes to the terminal, its result is returned."""
-    click.secho(f"\n[{number}/5] {title}", bold=True)
+    click.secho(f"\n[{number}/{STEPS}] {title}", bold=True)
     click.echo(f"      curate {' '.join(arguments)}")
     began = time.monotonic()
     command = [sys.executable, "-m", "jobs.cli", *arguments, "--json"]
@@ -36,7 +37,7 @@ def step(number: int, title: str, *arguments: str) -> dict[str, Any]:
 def main() -> None:
     """Build, train a proxy, curate, look, learn."""
     began = time.monotonic()
-    corpus = step(1, "A real corpus from icon and emoji packages",
+    step(1, "A real corpus from icon and emoji packages",
                   "corpus", "openmoji-icons", "--out", f"{HOME}/corpus")  # fmt: skip
     proxy = step(2, "A small CLIP to score it with", "proxy", "train", "--data", f"{HOME}/corpus",
                  "--model", "proxy-mu", "--steps", str(PROXY_STEPS), "--out", f"{HOME}/proxy")  # fmt: skip
@@ -45,10 +46,14 @@ def main() -> None:
     recipe.write_text(template.replace("{sha256}", proxy["sha256"]))
     run = step(3, "Curate: score, decide, write", "run", str(recipe))
     check = step(4, "Verify every count, hash and uid from the raw bytes", "verify", f"{HOME}/curated")
-    learned = step(5, "Train a small learner on the result", "learn", f"{HOME}/curated", "--model", "proxy-mu",
-                   "--steps", str(LEARNER_STEPS), "--out", f"{HOME}/learned")  # fmt: skip
+    learn = HOME / "learn.yaml"
+    learn.write_text(files("jobs").joinpath("recipes/learnability.yaml").read_text())
+    plain = ("selection.selector=uniform", f"output={HOME}/learned/uniform", "compare=null")
+    uniform = step(5, "Train a learner on the result, every sample alike",
+                   "learn", str(learn), *(word for change in plain for word in ("--set", change)))  # fmt: skip
+    selected = step(6, "Train it again, on what small models find learnable", "learn", str(learn))
     picture = draw()
-    summary(corpus, proxy, run, check, learned, picture, time.monotonic() - began)
+    summary(proxy, run, check, uniform, selected, picture, time.monotonic() - began)
 
 
 def draw() -> Path:
@@ -64,8 +69,8 @@ def draw() -> Path:
 
 
 def summary(
-    corpus: dict[str, Any], proxy: dict[str, Any], run: dict[str, Any], check: dict[str, Any],
-    learned: dict[str, Any], picture: Path, seconds: float,
+    proxy: dict[str, Any], run: dict[str, Any], check: dict[str, Any],
+    uniform: dict[str, Any], selected: dict[str, Any], picture: Path, seconds: float,
 ) -> None:  # fmt: skip
     """What was done, in one screen."""
     from rich.console import Console
@@ -85,11 +90,14 @@ def summary(
         share = n / samples["seen"]
         table.add_row(name, f"{n:,}", f"{share:.1%}", "█" * round(25 * share) or "▏")
     console.print(table)
-    recall = {name: card["evaluation"]["retrieval"] for name, card in (("proxy", proxy), ("learner", learned))}
-    for name, found in recall.items():
-        five = {key: rate for key, rate in found.items() if key.endswith("5")}
-        best = ", ".join(f"{key} {rate['rate']:.3f} (by chance {rate['chance']:.3f})" for key, rate in five.items())
-        console.print(f"{name}: {best}", soft_wrap=True, highlight=False)
+    five = {key: rate for key, rate in proxy["evaluation"]["retrieval"].items() if key.endswith("5")}
+    told = ", ".join(f"{key} {rate['rate']:.3f} (by chance {rate['chance']:.3f})" for key, rate in five.items())
+    console.print(f"proxy: {told}", soft_wrap=True, highlight=False)
+    for name, found in (("uniform", uniform), ("learnability", selected)):
+        flops = found["flops"]["totals"]["full"] / 1e12
+        text = f"learner, {name}: recall@5 {found['quality']:.3f} after {found['steps']} updates, {flops:.2f} TFLOP"
+        console.print(text, highlight=False)
+    console.print(f"  {paid(selected['against'])}", soft_wrap=True, highlight=False)
     verdict = "no difference" if check["ok"] else "DIFFERENCES"
     console.print(f"verified: {check['samples']:,} samples recomputed from raw bytes, {verdict}")
     console.print(f"\nIn {seconds:.0f} s. Look at:")
@@ -98,10 +106,23 @@ def summary(
         (HOME / "corpus" / "CARD.md", "what the corpus holds, and whose work it is"),
         (HOME / "recipe.yaml", "the recipe: change a threshold and `curate run demo/recipe.yaml` again"),
         (HOME / "proxy" / "README.md", "the proxy's card"),
-        (HOME / "learned" / "metrics.jsonl", "the learner's metrics"),
+        (HOME / "learned" / "learnability" / "curves.png", "both learning curves, over updates and over compute"),
+        (HOME / "learned" / "learnability" / "metrics.jsonl", "what was chosen, step by step"),
     ):
-        console.print(f"  {path!s:<32} [dim]{what}[/dim]", highlight=False, soft_wrap=True)
-    console.print(f"  {'curate show demo/curated':<32} [dim]the snapshot in numbers[/dim]", highlight=False)
+        console.print(f"  {path!s:<36} [dim]{what}[/dim]", highlight=False, soft_wrap=True)
+    console.print(f"  {'curate show demo/curated':<36} [dim]the snapshot in numbers[/dim]", highlight=False)
+
+
+def paid(against: dict[str, Any]) -> str:
+    """Whether selection paid, in a sentence."""
+    if against["updates"] is None:
+        return f"it never arrives at uniform's {against['target']:.3f}: it did not pay here"
+    updates, compute = against["updates_saved"], against["compute_saved"]["full"]
+    fewer, less = "fewer" if updates >= 0 else "more", "less" if compute >= 0 else "more"
+    return (
+        f"it arrives at uniform's {against['target']:.3f} with {abs(updates):.0%} {fewer} updates and "
+        f"{abs(compute):.0%} {less} compute, scoring and the online model included"
+    )
 
 
 if __name__ == "__main__":

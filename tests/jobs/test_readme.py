@@ -37,6 +37,8 @@ def write_recipe(home: Path) -> None:
     template = files("jobs").joinpath("recipes/openmoji-icons.yaml").read_text()
     recipe = template.replace("{sha256}", card["sha256"])
     (home / "demo/recipe.yaml").write_text(recipe.replace("samples: 1000", "samples: 100"))
+    learn = files("jobs").joinpath("recipes/learnability.yaml").read_text()
+    (home / "demo/learn.yaml").write_text(learn.replace("steps: 200, batch: 128", "steps: 20, batch: 16"))
 
 
 def test_commands_and_python(tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_commands_and_python(tmp_path: Path) -> None:
 
 def test_the_two_commands_exist() -> None:
     makefile = (REPO / "Makefile").read_text()
-    for target in ("demo", "test", "bench", "soak"):
+    for target in ("demo", "test", "bench", "bench-online", "soak"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 

@@ -1,0 +1,63 @@
+"""`kill -9` of `curate learn` at random moments; the same command again ends with an undisturbed run's weights."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from builders import write_corpus, write_weights
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+REPO = Path(__file__).parent.parent.parent
+
+
+def learn(home: Path, out: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "jobs.cli", "learn", str(home / "learn.yaml"), "--set", f"output={home / out}"]
+    log = (home / f"{out}.log").open("ab")
+    return subprocess.Popen(command, cwd=REPO, stdout=log, stderr=log)
+
+
+def summary(home: Path, out: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads((home / out / "summary.json").read_text())
+    return found
+
+
+def test_a_killed_learner_ends_with_the_same_weights(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", shards=2, n=60, flaws=False)
+    sha = write_weights(tmp_path / "w.safetensors")
+    (tmp_path / "learn.yaml").write_text(f"""
+data: {corpus}
+output: {tmp_path}/out
+learner: {{contrastive: {{model: proxy-mu, steps: 40, batch: 8, averaging: 0.9}}}}
+online: {{model: proxy-mu}}
+reference: {{model: proxy-mu, weights: {tmp_path}/w.safetensors, sha256: {sha}}}
+selection: {{selector: {{learnability: {{gain: 10}}}}}}
+holdout: 0.3
+evaluate_every: 20
+checkpoint_every: 3
+threads: 1
+device: cpu
+""")
+    assert learn(tmp_path, "calm").wait() == 0, (tmp_path / "calm.log").read_text()[-2000:]
+    checkpoints = tmp_path / "shaken" / "checkpoints"
+    for _ in range(2):
+        before = len(list(checkpoints.glob("*"))) and max(path.name for path in checkpoints.glob("0*"))
+        process = learn(tmp_path, "shaken")
+        while process.poll() is None:
+            now = list(checkpoints.glob("0*")) if checkpoints.exists() else []
+            if now and max(path.name for path in now) != before:
+                break
+            time.sleep(0.005)
+        assert process.poll() is None, "the run ended before it could be disturbed"
+        time.sleep(random.random() * 0.3)
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "shaken" / "summary.json").exists()
+    assert learn(tmp_path, "shaken").wait() == 0, (tmp_path / "shaken.log").read_text()[-2000:]
+    calm, shaken = summary(tmp_path, "calm"), summary(tmp_path, "shaken")
+    assert shaken["sha256"] == calm["sha256"] and shaken["curve"] == calm["curve"] and shaken["flops"] == calm["flops"]
