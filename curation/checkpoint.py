@@ -50,9 +50,20 @@ class Checkpoint(NamedTuple):
             learner.restore(state)
 
 
-def save(store: Store, learners: Mapping[str, Restorable], facts: Mapping[str, Any], *, keep: int = 2) -> str:
-    """Put a checkpoint, and delete all but the `keep` latest; returns its key. `learners` holds the role `learner`."""
-    tensors = {f"{role}.{name}": tensor for role, one in learners.items() for name, tensor in one.state().items()}
+def save(
+    store: Store,
+    learners: Mapping[str, Restorable],
+    facts: Mapping[str, Any],
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    keep: int = 2,
+) -> str:
+    """Put a checkpoint, and delete all but the `keep` latest; returns its key. `learners` holds the role `learner`.
+
+    `tensors`: facts that are too large for JSON, under names that no role begins.
+    """
+    tensors = dict(tensors or {})
+    tensors |= {f"{role}.{name}": tensor for role, one in learners.items() for name, tensor in one.state().items()}
     key = f"checkpoints/{learners['learner'].steps:09d}.safetensors"
     metadata = {"format": FORMAT, "facts": json.dumps(facts, sort_keys=True)}
     store.put(key, tensors_to_bytes(tensors, metadata))

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from curation.online import OnlineStep, Roles
+from curation.online import Choice, Roles
 
 BACKWARD = 2  # forward passes that a backward pass costs: gradients of activations, and of weights
 
@@ -27,12 +27,23 @@ ACCOUNTINGS = ("scoring", "online", "full")
 
 @dataclass(frozen=True, kw_only=True)
 class Prices:
-    """FLOPs of a forward pass over one sample, by role, and of the reference's training beforehand in all."""
+    """FLOPs of a forward pass over one sample, by role, and of the reference's training beforehand in all.
+
+    `..._scoring`: where candidates are looked at in another size than samples are trained on (Flexi-JEST).
+    """
 
     learner: float
     online: float = 0.0
     reference: float = 0.0
     reference_training: float = 0.0
+    online_scoring: float | None = None
+    reference_scoring: float | None = None
+
+    def scoring(self, role: str) -> float:
+        """Of one candidate, by the online model or the reference."""
+        own: float | None = getattr(self, f"{role}_scoring")
+        training: float = getattr(self, role)
+        return training if own is None else own
 
 
 @dataclass
@@ -46,15 +57,18 @@ class ComputeLedger:
     reference_trained: int = 0  # beside the learner; beforehand is in the prices
     scored: dict[str, int] = field(default_factory=lambda: {"online": 0, "reference": 0})
 
-    def add(self, step: OnlineStep, roles: Roles[Any], scoring: frozenset[str]) -> None:
-        """Charge one step. `scoring`: the roles whose models were run on its candidates (the selector's roles,
-        without a reference that is read from the score tables)."""
-        size = len(step.chosen)
+    def add(self, choice: Choice, roles: Roles[Any], scoring: frozenset[str]) -> None:
+        """Charge one step, when it is made.
+
+        `scoring`: the roles whose models were run on its candidates (the selector's roles, without a reference that is
+        read from the score tables).
+        """
+        size = len(choice.chosen)
         self.updates += 1
         self.trained += size
-        if step.scores is not None:
+        if choice.scores is not None:
             for role in scoring:
-                self.scored[role] += len(step.candidates)
+                self.scored[role] += len(choice.candidates)
         if roles.online is not None and roles.online is not roles.learner:
             self.online_trained += size
         if roles.reference_pool is not None:
@@ -65,7 +79,7 @@ class ComputeLedger:
         prices, update = self.prices, 1 + BACKWARD
         return {
             "learning": update * prices.learner * self.trained,
-            "scoring": prices.online * self.scored["online"] + prices.reference * self.scored["reference"],
+            "scoring": sum(prices.scoring(role) * samples for role, samples in self.scored.items()),
             "online": update * prices.online * self.online_trained,
             "reference": prices.reference_training + update * prices.reference * self.reference_trained,
         }

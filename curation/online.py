@@ -1,4 +1,4 @@
-"""Online selection in one process: the definition. Everything distributed has to equal this at lag 0.
+"""Online selection in one process: the definition. Everything distributed equals this, bit for bit (`curation.feed`).
 
     X ~ Uniform(D), |X| = B                     candidates: the super-batch
     s = what the online model and the reference say of X, and the selector makes of it
@@ -8,11 +8,12 @@
 The filtering ratio is 1 - b / B. The online model is small, and stands in for the learner in the scores; where it *is*
 the learner, this is RHO-LOSS, and pays with the learner's own forward passes. The reference is trained beforehand, or
 beside the learner on a pool of its own, or is a column of the score tables, which costs nothing here.
-Source: 2312.05328, algorithm 1.
+Source: 2312.05328, algorithm 1. With a lag, Y is chosen some updates before it is trained on: `Selection.version`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -34,6 +35,10 @@ class Model(Protocol):
 
     def outputs(self, candidates: SuperBatch) -> Outputs: ...
 
+    def fingerprint(self) -> str:
+        """sha256 of the weights as they are now, or the name of a column of scores."""
+        ...
+
 
 class Learner(Model, Protocol[Report]):
     """A model that learns. `steps` counts its updates."""
@@ -49,18 +54,33 @@ class Scored:
     """A model whose losses are known already, of every row of the pool: a reference from the score tables."""
 
     values: Tensor
+    column: str = "scores"
 
     def outputs(self, candidates: SuperBatch) -> Losses:
         return Losses(self.values[candidates.rows])
 
+    def fingerprint(self) -> str:
+        return self.column
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """How sub-batches are chosen, and for how long: from `stop` (share of the run) on, training is uniform."""
+    """How sub-batches are chosen, and for how long: from `stop` (share of the run) on, training is uniform.
+
+    `lag`: updates by which the models that choose may be older than those that learn, so that choosing and learning
+    go on side by side. `publish_every`: updates between two versions of the models that choose.
+    """
 
     selector: Selector = field(default_factory=Uniform)
     filtering_ratio: Schedule = 0.5
     stop: float = 1.0
+    lag: int = 0
+    publish_every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.publish_every < 1 or self.lag < self.publish_every - 1:
+            text = f"lag {self.lag} with publish_every {self.publish_every}"
+            raise ValueError(f"{text}: a lag is at least publish_every - 1, which is at least 0")
 
     def candidates(self, size: int, progress: float) -> int:
         """B, for a sub-batch of `size` at this point of the run."""
@@ -70,6 +90,14 @@ class Selection:
         if not 0 <= ratio < 1:
             raise ValueError(f"the filtering ratio is {ratio}: it is at least 0 and less than 1")
         return round(size / (1 - ratio))
+
+    def version(self, number: int) -> int:
+        """How many updates the models have had that choose the sub-batch of step `number`.
+
+        A function of the step alone, whoever is fast or slow, so that a run with a lag can be repeated to the bit.
+        number - version is at most `lag`, and at least lag - publish_every + 1 once there have been that many updates.
+        """
+        return max(0, (number - self.lag + self.publish_every - 1) // self.publish_every * self.publish_every)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,55 +116,90 @@ class Roles(Generic[Report]):
         return model
 
 
-class OnlineStep(NamedTuple):
-    """What one step did. `scores` is None where nothing was scored; `chosen` are rows of the super-batch."""
+class Choice(NamedTuple):
+    """What one step is trained on. `scores` is None where nothing was scored; `chosen` are rows of the super-batch."""
 
     number: int
-    candidates: Tensor  # rows of the pool, [B]
-    scores: Tensor | None  # [B]
-    chosen: Tensor  # [b]
+    candidates: Tensor  # rows of the pool, int64 [B]
+    scores: Tensor | None  # float32 [B]
+    chosen: Tensor  # int64 [b]
+    lag: int = 0  # updates by which the models that chose are older than the learner of this step
+    models: Mapping[str, str] = {}  # role -> fingerprint of who chose
+
+    @property
+    def rows(self) -> Tensor:
+        """Rows of the pool that are trained on, int64 `[b]`."""
+        return self.candidates[self.chosen]
+
+
+class OnlineStep(NamedTuple):
+    """What one step did."""
+
+    choice: Choice
     report: Any
     online_report: Any
 
+    @property
+    def number(self) -> int:
+        return self.choice.number
+
 
 def online_selection(
-    roles: Roles[Any], pool: Pool, selection: Selection, *, steps: int, batch: int, seed: int = 0
+    roles: Roles[Any],
+    pool: Pool,
+    selection: Selection,
+    *,
+    steps: int,
+    batch: int,
+    seed: int = 0,
+    pending: deque[Choice] | None = None,
 ) -> Iterator[OnlineStep]:
-    """Train until the learner has made `steps` updates on sub-batches of `batch`; yields after every one."""
-    while roles.learner.steps < steps:
-        number = roles.learner.steps
-        progress = number / steps
-        candidates = pool.draw(selection.candidates(batch, progress))
-        outputs = outputs_of(roles, selection, candidates, batch)
-        scores, chosen = choose(selection, outputs, len(candidates.rows), batch, progress, seed, number)
-        sub_batch = candidates.take(chosen).batch
-        report = roles.learner.step(sub_batch)
-        online_report = None
-        if roles.online is not None and roles.online is not roles.learner:
-            online_report = roles.online.step(sub_batch)
-        if roles.reference_pool is not None:
-            roles.reference.step(roles.reference_pool.draw(batch).batch)  # type: ignore[union-attr]
-        yield OnlineStep(number, candidates.rows, scores, chosen, report, online_report)
+    """Train until the learner has made `steps` updates on sub-batches of `batch`; yields after every one.
 
-
-def outputs_of(roles: Roles[Any], selection: Selection, candidates: SuperBatch, batch: int) -> dict[Role, Outputs]:
-    """What the models that the selector looks at say of the candidates; nothing where there is nothing to choose."""
-    if len(candidates.rows) <= batch:
-        return {}
-    return {role: roles.of(role).outputs(candidates) for role in sorted(selection.selector.roles())}
+    `pending`: what is chosen and not trained on yet (`lag` of them at most, so nothing without one). Give the deque of
+    a stopped run to go on from it.
+    """
+    pending = deque() if pending is None else pending
+    while (done := roles.learner.steps) < steps:
+        while (number := done + len(pending)) < steps and selection.version(number) <= done:
+            candidates = pool.draw(selection.candidates(batch, number / steps))
+            pending.append(choose(roles, selection, candidates, number, steps=steps, batch=batch, seed=seed))
+        yield train_on(roles, pool, pending.popleft(), batch)
 
 
 def choose(
-    selection: Selection,
-    outputs: Mapping[Role, Outputs],
-    count: int,
-    batch: int,
-    progress: float,
-    seed: int,
-    number: int,
-) -> tuple[Tensor | None, Tensor]:
-    """Scores and chosen rows of `count` candidates in step `number`: a pure function of its arguments."""
-    if not outputs:
-        return None, torch.arange(count)
+    roles: Roles[Any], selection: Selection, candidates: SuperBatch, number: int, *, steps: int, batch: int, seed: int
+) -> Choice:
+    """The sub-batch of step `number`, by the models as they are now."""
+    rows, progress, wanted = candidates.rows, number / steps, selection.selector.roles()
+    if len(rows) <= batch or not wanted:
+        return Choice(number, rows, None, torch.arange(len(rows)))
+    outputs = {role: roles.of(role).outputs(candidates) for role in sorted(wanted)}
     scores = selection.selector.scores(outputs, progress)
-    return scores, selection.selector.select(outputs, batch, progress, generator_of(seed, "select", number))
+    chosen = selection.selector.select(outputs, batch, progress, generator_of(seed, "select", number))
+    lag = number - selection.version(number) if moving(roles, selection) else 0
+    return Choice(
+        number, rows, scores.float().cpu(), chosen, lag, {role: roles.of(role).fingerprint() for role in wanted}
+    )
+
+
+def train_on(roles: Roles[Any], pool: Pool, choice: Choice, batch: int) -> OnlineStep:
+    """One update of everybody who learns."""
+    sub_batch = pool.rows(choice.rows).batch
+    report = roles.learner.step(sub_batch)
+    online_report = None
+    if roles.online is not None and roles.online is not roles.learner:
+        online_report = roles.online.step(sub_batch)
+    if roles.reference_pool is not None:
+        roles.reference.step(roles.reference_pool.draw(batch).batch)  # type: ignore[union-attr]
+    return OnlineStep(choice, report, online_report)
+
+
+def moving(roles: Roles[Any], selection: Selection) -> dict[Role, Model]:
+    """The models that the selector looks at and that learn: those of which it may see an older version."""
+    wanted = selection.selector.roles()
+    return {
+        role: roles.of(role)
+        for role in sorted(wanted)
+        if role == "online" or (role == "reference" and roles.reference_pool is not None)
+    }

@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 
 from curation.errors import NotFoundError, UserError
-from curation.online import OnlineStep
+from curation.online import Choice, OnlineStep
 from curation.parquet import from_parquet, to_parquet
 from curation.pool import Pool
 from curation.store import Store
@@ -31,7 +31,7 @@ _SCHEMA = pa.schema(
     [
         ("step", pa.int32()),
         ("lag", pa.int32()),  # updates by which the scoring models were older than the learner
-        ("models", pa.list_(pa.string())),  # "role sha256" of the models that scored
+        ("models", pa.list_(pa.string())),  # "role fingerprint" of the models that chose: sha256 of their weights
         ("candidates", pa.list_(pa.int32())),
         ("scores", pa.list_(pa.float32())),  # null where nothing was scored
         ("chosen", pa.list_(pa.int32())),
@@ -63,15 +63,15 @@ class PolicyWriter:
             data = to_parquet(pa.table({"uid": pa.array([bytes.fromhex(uid) for uid in places], pa.binary(16))}))
             store.put("candidates.parquet", data)
 
-    def add(self, step: OnlineStep, models: Mapping[str, str] | None = None, lag: int = 0) -> None:
+    def add(self, choice: Choice) -> None:
         self._rows.append(
             {
-                "step": step.number,
-                "lag": lag,
-                "models": [f"{role} {sha}" for role, sha in sorted((models or {}).items())],
-                "candidates": self._places[step.candidates.numpy()],
-                "scores": None if step.scores is None else step.scores.float().cpu().numpy(),
-                "chosen": step.chosen.numpy(),
+                "step": choice.number,
+                "lag": choice.lag,
+                "models": [f"{role} {sha}" for role, sha in sorted(choice.models.items())],
+                "candidates": self._places[choice.candidates.numpy()],
+                "scores": None if choice.scores is None else choice.scores.numpy(),
+                "chosen": choice.chosen.numpy(),
             }
         )
         if len(self._rows) == STEPS_A_FILE:
@@ -129,7 +129,7 @@ def replay(learner: Any, pool: Pool, policy: Policy) -> Iterator[OnlineStep]:
             )
         rows = torch.tensor([places[uid] for uid in uids])
         report = learner.step(pool.rows(rows).batch)
-        yield OnlineStep(step.number, rows, None, torch.arange(len(rows)), report, None)
+        yield OnlineStep(Choice(step.number, rows, None, torch.arange(len(rows))), report, None)
 
 
 def _candidates(store: Store) -> list[str] | None:

@@ -34,6 +34,14 @@ class Place(NamedTuple):
     epoch: int = 0
     drawn: int = 0
 
+    def of(self, count: int, size: int) -> Place:
+        """Where the next `count` candidates of a pool of `size` begin: here, or with the next epoch if few are left."""
+        return self if self.drawn + count <= size else Place(self.epoch + 1, 0)
+
+    def after(self, count: int) -> Place:
+        """The place behind `count` candidates that begin here."""
+        return Place(self.epoch, self.drawn + count)
+
 
 class Pool:
     """Uniform candidates, without replacement within an epoch. A tail too short for a super-batch is left out; every
@@ -54,11 +62,13 @@ class Pool:
     def draw(self, count: int) -> SuperBatch:
         """The next `count` candidates (all there are, if they are fewer), which no other draw of this epoch returns."""
         count = min(count, len(self))
-        epoch, drawn = self.place
-        if drawn + count > len(self):
-            epoch, drawn = epoch + 1, 0
-        self.place = Place(epoch, drawn + count)
-        return self.rows(self._epoch(epoch)[drawn : drawn + count])
+        begin = self.place.of(count, len(self))
+        self.place = begin.after(count)
+        return self.at(begin, count)
+
+    def at(self, place: Place, count: int) -> SuperBatch:
+        """The `count` candidates that begin at `place`, whatever was drawn so far."""
+        return self.rows(self._epoch(place.epoch)[place.drawn : place.drawn + count])
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Endless batches of `size`: uniform training."""

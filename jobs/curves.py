@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import click
 
 from curation.flops import Point
-from curation.learn_recipe import LearnRecipe
+from curation.learning.recipe import LearnRecipe
 from curation.store import open_store
 
 

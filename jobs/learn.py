@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import click
@@ -63,21 +65,29 @@ def _uniform(snapshot: str, as_json: bool, **arguments: Any) -> None:
 
 def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # see jobs.proxy.training_job
-    from curation.learn_recipe import load_learn_recipe
+    from curation.learning.recipe import load_learn_recipe
 
     recipe = load_learn_recipe(path, overrides)
-    from curation.learning import curve_of, learn, summary_of
+    from curation.learning import learn as learn_here
+    from curation.learning.results import curve_of, summary_of
     from jobs.curves import curves
     from jobs.progress import Note, progress
     from jobs.training import pick_device, use_threads
 
     if recipe.compare:
         summary_of(recipe.compare, recipe)  # a missing run should not cost a training
-    use_threads(recipe.threads)
     note = Note()
-    found = learn(
-        recipe, pick_device(recipe.device), lambda label, total: progress(label, total, _unit(label), note), note.say
-    )
+
+    def shown(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+        return progress(label, total, _unit(label), note)
+
+    if recipe.compute is None:
+        use_threads(recipe.threads)
+        found = learn_here(recipe, pick_device(recipe.device), shown, note.say)
+    else:
+        from actors.learning import learn as learn_on_a_cluster
+
+        found = learn_on_a_cluster(recipe, shown, note.say)
     runs = {"this run": curve_of(found)}
     if recipe.compare:
         runs[f"compared: {recipe.compare}"] = curve_of(summary_of(recipe.compare, recipe))

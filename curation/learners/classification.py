@@ -79,10 +79,13 @@ class ClassLearner(Learner):
 
     def _backward_in_parts(self, batch: Batch, size: int) -> Tensor:
         total = torch.zeros((), device=self.device)
+        done = 0
         for pixels, classes in zip(*(torch.split(part, size) for part in batch), strict=True):
-            share = len(pixels) / len(batch.pixels)
-            loss: Tensor = share * self._forward(self.on_device(pixels), self.on_device(classes))
-            loss.backward()  # type: ignore[no-untyped-call]
+            done += len(pixels)
+            with self._accumulate(last=done == len(batch.pixels)):
+                share = len(pixels) / len(batch.pixels)
+                loss: Tensor = share * self._forward(self.on_device(pixels), self.on_device(classes))
+                loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 

@@ -10,6 +10,9 @@ learned temperature t and bias c:
 A batch that does not fit into memory is encoded in parts (`micro_batch`): once without gradients, to know the loss's
 gradient of every vector, and once more part by part (GradCache, 2101.06983). Same update, a third more compute.
 
+In a process group of W, each process holds n / W pairs and the loss of their rows and columns of the whole matrix: the
+vectors of all travel, 4 D (n - n / W) bytes each way, and no process computes more than n / W rows.
+
 Cost of a step: three forward passes' FLOPs (`curation.models.cost`) for each pair, and AdamW over the vocabulary's
 embedding, which holds four fifths of a proxy's parameters.
 """
@@ -20,6 +23,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from curation.examples import Batch
@@ -46,8 +50,12 @@ class ClipLearner(Learner):
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unit vectors of images and captions, float32 `[N, D]` each, with gradients."""
-        image, text = self._forward(self.on_device(batch.pixels), self._ids(batch.targets))
+        image, text, *_ = self._encoded(batch)
         return image, text
+
+    def _encoded(self, batch: Batch) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = self._forward(self.on_device(batch.pixels), self._ids(batch.targets))
+        return found
 
     @torch.no_grad()
     def outputs(self, candidates: SuperBatch) -> Pairs:
@@ -78,33 +86,56 @@ class ClipLearner(Learner):
     def _image_tower(self, pixels: Tensor) -> Tensor:
         return encode_image(self.module, pixels)
 
-    def _encode(self, pixels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(self, pixels: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """Unit vectors, the temperature, and the bias of a sigmoid loss: all that the loss depends on."""
         with self.autocast():
             image = self.look(pixels, self._image_tower)
             text = encode_text(self.module, targets)
-        return normalize(image.float(), dim=-1), normalize(text.float(), dim=-1)
+        vectors = normalize(image.float(), dim=-1), normalize(text.float(), dim=-1)
+        bias: tuple[Tensor, ...] = (self.module.logit_bias,) if self.training.loss == "sigmoid" else ()  # type: ignore[assignment]
+        return (*vectors, self._temperature(), *bias)
 
     def _backward(self, batch: Batch) -> Tensor:
-        loss = self._loss(*self.encode(batch))
+        loss = self._loss(*self._encoded(batch))
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     def _backward_in_parts(self, batch: Batch, size: int) -> Tensor:
         parts = [Batch(*columns) for columns in zip(*(torch.split(column, size) for column in batch), strict=True)]
         with torch.no_grad():
-            vectors = [torch.cat(columns) for columns in zip(*map(self.encode, parts), strict=True)]
-        image, text = (vector.requires_grad_() for vector in vectors)
-        loss = self._loss(image, text)
+            encoded = [self._encode(self.on_device(part.pixels), self._ids(part.targets)) for part in parts]
+        vectors = [torch.cat(columns) for columns in zip(*(found[:2] for found in encoded), strict=True)]
+        ends = [tensor.detach().clone().requires_grad_() for tensor in (*vectors, *encoded[0][2:])]
+        loss = self._loss(*ends)
         loss.backward()  # type: ignore[no-untyped-call]
-        assert image.grad is not None and text.grad is not None
-        for part, *gradients in zip(parts, torch.split(image.grad, size), torch.split(text.grad, size), strict=True):
-            torch.autograd.backward(self.encode(part), gradients)
+        image, text, *scales = (end.grad for end in ends)
+        assert image is not None and text is not None
+        gradients = list(zip(torch.split(image, size), torch.split(text, size), strict=True))
+        for place, (part, ways) in enumerate(zip(parts, gradients, strict=True)):
+            last = place == len(parts) - 1
+            with self._accumulate(last):
+                found = self._encoded(part)
+                torch.autograd.backward(found if last else found[:2], (*ways, *scales) if last else ways)
         return loss
 
-    def _loss(self, image: Tensor, text: Tensor) -> Tensor:
-        if self.training.loss == "sigmoid":
-            return sigmoid_loss(image, text, self._temperature(), self.module.logit_bias)  # type: ignore[arg-type]
-        return contrastive_loss(image, text, self._temperature())
+    def _loss(self, image: Tensor, text: Tensor, temperature: Tensor, bias: Tensor | None = None) -> Tensor:
+        if self.world > 1:
+            return self._share_of_loss(image, text, temperature, bias)
+        if bias is not None:
+            return sigmoid_loss(image, text, temperature, bias)
+        return contrastive_loss(image, text, temperature)
+
+    def _share_of_loss(self, image: Tensor, text: Tensor, temperature: Tensor, bias: Tensor | None) -> Tensor:
+        """This process's rows and columns of the matrix; the mean over processes is the batch's loss.
+
+        all_gather sends gradients back to where the vectors came from, summed; DistributedDataParallel divides them.
+        """
+        images, texts = (torch.cat(all_gather(way)) for way in (image, text))  # type: ignore[no-untyped-call]
+        matched = torch.arange(len(image), device=image.device) + self.rank * len(image)
+        if bias is not None:
+            return sigmoid_rows(temperature * image @ texts.T + bias, matched)
+        rows, columns = temperature * image @ texts.T, temperature * text @ images.T
+        return (cross_entropy(rows, matched) + cross_entropy(columns, matched)) / 2
 
     def _temperature(self) -> Tensor:
         scale: Tensor = self.module.logit_scale  # type: ignore[assignment]
@@ -120,8 +151,13 @@ def contrastive_loss(image: Tensor, text: Tensor, temperature: Tensor) -> Tensor
 
 def sigmoid_loss(image: Tensor, text: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
     """SigLIP's loss of one batch of unit vectors, row by row a pair."""
-    logits = temperature * image @ text.T + bias
-    wanted = 2 * torch.eye(len(logits), device=logits.device) - 1
+    return sigmoid_rows(temperature * image @ text.T + bias, torch.arange(len(image), device=image.device))
+
+
+def sigmoid_rows(logits: Tensor, matched: Tensor) -> Tensor:
+    """SigLIP's loss of some rows of the matrix of a batch, in which row i belongs to column `matched[i]`."""
+    wanted = torch.full_like(logits, -1)
+    wanted[torch.arange(len(logits), device=logits.device), matched] = 1
     return -logsigmoid(wanted * logits).sum() / len(logits)
 
 

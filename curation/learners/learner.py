@@ -2,6 +2,9 @@
 
 A learner is a module with an optimiser and one method, `step`. A kind of learner adds its loss (`_backward`) and what
 it says of candidates (`outputs`); whoever chooses the batches is not its concern.
+
+In a process group (`distribute`), every process is given the whole batch and encodes its share of it; the losses see
+all of it, and DistributedDataParallel averages gradients: the update is that of one process, to rounding.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.functional import interpolate
+from torch.nn.parallel import DistributedDataParallel
 
 from curation.examples import Batch
 from curation.models.architecture import preprocess_for
@@ -65,6 +70,18 @@ class StepReport(NamedTuple):
     lr: float
 
 
+class Forward(nn.Module):
+    """A learner's module with its forward pass: what torch compiles, and what DistributedDataParallel wraps."""
+
+    def __init__(self, module: nn.Module, encode: Callable[..., Any]) -> None:
+        super().__init__()
+        self.module = module
+        self._encode = encode
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self._encode(*inputs)
+
+
 class Learner:
     """A model under training. `steps` counts its updates."""
 
@@ -75,15 +92,20 @@ class Learner:
         self._average = self.tensors(averaged=False) if training.averaging else {}
         self._view = preprocess_for(model)
         self._normaliser = PixelNormaliser(self._view).to(self.device)
-        self._forward: Callable[..., Any] = torch.compile(self._encode) if training.compile else self._encode
+        forward = Forward(self.module, self._encode)
+        self._forward: Any = torch.compile(forward) if training.compile else forward
+        self.rank, self.world = 0, 1
+        self._named: tuple[int, str] | None = None  # fingerprint after a number of updates
         self._optimiser = torch.optim.AdamW(
             decay_groups(self.module, training.weight_decay), lr=training.lr, betas=training.betas, eps=training.eps,
             fused=True,
         )  # fmt: skip
 
     def step(self, batch: Batch) -> StepReport:
-        """One update on one batch."""
+        """One update on one batch; in a process group, all processes are given the same one."""
         rate = self.training.rate(self.steps)
+        if self.world > 1:
+            batch = Batch(*(part.tensor_split(self.world)[self.rank] for part in batch))
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=False)  # a sparse vocabulary: keep one buffer rather than make it anew
@@ -96,7 +118,34 @@ class Learner:
         for name, tensor in self._average.items():
             now = self.module.state_dict()[name].detach().cpu()
             tensor.lerp_(now, 1 - self.training.averaging) if tensor.is_floating_point() else tensor.copy_(now)
-        return StepReport(self.steps, loss.detach(), norm.detach(), rate)
+        loss = loss.detach()
+        if self.world > 1:
+            distributed.all_reduce(loss)
+            loss = loss / self.world
+        return StepReport(self.steps, loss, norm.detach(), rate)
+
+    def distribute(self) -> None:
+        """Train as one of the processes of torch's default process group, which hold the same weights. Their number
+        has to divide the batch: raises `ValueError` otherwise."""
+        self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
+        if self.training.batch % self.world:
+            raise ValueError(f"a batch of {self.training.batch} is no multiple of {self.world} processes")
+        if self.world > 1:
+            self._forward = DistributedDataParallel(self._forward)
+
+    def _accumulate(self, last: bool) -> AbstractContextManager[object]:
+        """Around the forward and backward pass of a part of a batch: gradients are averaged with the last one."""
+        return nullcontext() if last or self.world == 1 else self._forward.no_sync()
+
+    def fingerprint(self) -> str:
+        """sha256 of the weights as they are now (not their averages). Cost: once an update, 0.7 ms a MB."""
+        if self._named is None or self._named[0] != self.steps:
+            found = sha256()
+            for name, tensor in sorted(self.module.state_dict().items()):
+                found.update(name.encode())
+                found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            self._named = self.steps, found.hexdigest()
+        return self._named[1]
 
     def outputs(self, candidates: SuperBatch) -> Outputs:
         """What the model says of candidates now, for a selector. Changes nothing."""
@@ -159,7 +208,12 @@ class Learner:
                 moments.setdefault(int(index), {})[moment] = tensor.clone()
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        self.steps = int(state["steps"])
+        self.steps, self._named = int(state["steps"]), None
+
+    def become(self, tensors: Mapping[str, Tensor], steps: int, fingerprint: str) -> None:
+        """Take over the published weights of the same model after `steps` updates, to score with: no moments."""
+        self.module.load_state_dict(dict(tensors))
+        self.steps, self._named = steps, (steps, fingerprint)
 
     def tensors(self, *, averaged: bool = True) -> dict[str, Tensor]:
         """Copies of the weights, under open_clip's names: the averaged ones where the settings say so."""

@@ -85,29 +85,39 @@ def preprocess_for(model: str) -> Preprocess:
     return Preprocess(size=size, mean=mean, std=std, mode="squash" if mode == "squash" else "shortest")
 
 
-def build_model(model: str) -> nn.Module:
-    """`model` with random weights, in float32 on the current default device; never downloads anything."""
+def build_model(model: str, size: int = 0) -> nn.Module:
+    """`model` with random weights, in float32 on the current default device; never downloads anything.
+
+    `size`: side of the pictures, where it is not to be the model's own.
+    """
     import open_clip
     import torch
 
     config = model_config(model)
     if model in MODELS:
+        if size:
+            config["vision_cfg"]["image_size"] = size
         return open_clip.CLIP(**config)  # type: ignore[no-any-return]
     from curation.models.tokenizer import hub_errors
 
     with hub_errors(model, "its text tower's configuration"):
-        return open_clip.create_model(model, device=torch.get_default_device(), pretrained_text=False)  # type: ignore[no-any-return]
+        return open_clip.create_model(  # type: ignore[no-any-return]
+            model, device=torch.get_default_device(), pretrained_text=False, force_image_size=size or None
+        )
 
 
 @cache
-def cost(model: str) -> Cost:
-    """Parameters and FLOPs of `model`, counted by torch at full context length (trimming pays less)."""
+def cost(model: str, size: int = 0) -> Cost:
+    """Parameters and FLOPs of `model`, counted by torch at full context length (trimming pays less).
+
+    `size`: side of the pictures in pixels; 0: the model's own.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        module = build_model(model).eval()
-        size = image_size(model)
+        module = build_model(model, size).eval()
+        size = size or image_size(model)
         image = torch.zeros(1, 3, size, size)
         text = torch.zeros(1, model_config(model)["text_cfg"].get("context_length", 77), dtype=torch.long)
     flops = []

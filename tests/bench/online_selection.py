@@ -23,13 +23,16 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]  # the root, or tests/curation shadows it
+sys.path[:0] = [
+    str(Path(__file__).parents[1]),
+    str(Path(__file__).parents[2]),
+]  # the root, or tests/curation shadows it
 
-from bench.online.arms import ARMS, CORE, HEADLINE
-from bench.online.runs import result
-from bench.record import append, facts
+from bench.online.arms import ARMS, CORE, HEADLINE  # noqa: E402
+from bench.online.runs import result  # noqa: E402
+from bench.record import append, facts  # noqa: E402
 
-from curation.flops import Payoff, Point, payoff
+from curation.flops import Payoff, Point, payoff  # noqa: E402
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage" / "bench-online"
 STUDENT = {

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.flops import ComputeLedger, Payoff, Point, Prices, closed_formula, payoff
-from curation.online import OnlineStep, Roles
+from curation.online import Choice, Roles
 
 BOTH = frozenset({"online", "reference"})
 
 
-def step(candidates: int, chosen: int, *, scored: bool = True) -> OnlineStep:
+def step(candidates: int, chosen: int, *, scored: bool = True) -> Choice:
     scores = torch.zeros(candidates) if scored else None
-    return OnlineStep(0, torch.arange(candidates), scores, torch.arange(chosen), None, None)
+    return Choice(0, torch.arange(candidates), scores, torch.arange(chosen))
 
 
 def roles(**more: Any) -> Roles[Any]:

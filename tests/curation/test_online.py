@@ -36,6 +36,9 @@ class Counting:
         self.asked.append(len(candidates.rows))
         return Losses(candidates.batch.targets[:, 0].float())
 
+    def fingerprint(self) -> str:
+        return f"after {self.steps}"
+
 
 def pool(count: int = 40, seed: int = 0) -> Pool:
     names = [str(i) for i in range(count)]
@@ -50,7 +53,7 @@ def run(roles: Roles[Any], selection: Selection, steps: int, **options: Any) -> 
 def test_uniform_runs_no_model_and_is_ordinary_training() -> None:
     learner, source = Counting(), pool()
     steps = run(Roles(learner=learner), Selection(), 7)
-    assert learner.asked == [] and all(step.scores is None for step in steps)
+    assert learner.asked == [] and all(step.choice.scores is None for step in steps)
     assert learner.trained == [source.draw(4).rows.tolist() for _ in range(7)]
 
 
@@ -60,9 +63,11 @@ def test_the_top_by_learnability_trains_both_models() -> None:
     steps = run(Roles(learner=learner, online=online, reference=reference),
                 Selection(selector=Learnability(pick="top"), filtering_ratio=0.5), 5)  # fmt: skip
     for step, trained in zip(steps, learner.trained, strict=True):
-        assert len(step.candidates) == 8
-        assert sorted(trained) == sorted(step.candidates.tolist())[:4]
-        assert step.scores is not None and step.scores.tolist() == [-2.0 * row for row in step.candidates.tolist()]
+        assert len(step.choice.candidates) == 8
+        assert sorted(trained) == sorted(step.choice.candidates.tolist())[:4]
+        assert step.choice.scores is not None and step.choice.scores.tolist() == [
+            -2.0 * row for row in step.choice.candidates.tolist()
+        ]
     assert online.trained == learner.trained and online.asked == [8] * 5 and learner.asked == []
 
 
@@ -85,7 +90,7 @@ def test_ratio_and_stop_follow_their_schedules() -> None:
     reference = Counting()
     selection = Selection(selector=EasyReference(), filtering_ratio=Ramp(start=0.8, end=0.5, until=0.4), stop=0.8)
     steps = run(Roles(learner=Counting(), reference=reference), selection, 10)
-    assert [len(step.candidates) for step in steps] == [20, 15, 11, 9, 8, 8, 8, 8, 4, 4]
+    assert [len(step.choice.candidates) for step in steps] == [20, 15, 11, 9, 8, 8, 8, 8, 4, 4]
     assert len(reference.asked) == 8
 
 
@@ -123,7 +128,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(selector: Any) -> None:
     rest = run(resumed, selection, 6, pool=after)
     assert [step.number for step in rest] == [3, 4, 5]
     for ours, theirs in zip(rest, expected[3:], strict=True):
-        assert torch.equal(ours.candidates, theirs.candidates) and torch.equal(ours.chosen, theirs.chosen)
+        assert torch.equal(ours.choice.candidates, theirs.choice.candidates) and torch.equal(
+            ours.choice.chosen, theirs.choice.chosen
+        )
     for name in ("learner", "online"):
         one, other = getattr(whole, name).state(), getattr(resumed, name).state()
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

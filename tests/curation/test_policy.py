@@ -12,7 +12,7 @@ import torch
 from curation import policy as policies
 from curation.errors import UserError
 from curation.examples import Examples
-from curation.online import OnlineStep, Roles, Scored, Selection, online_selection
+from curation.online import Choice, Roles, Scored, Selection, online_selection
 from curation.policy import Policy, PolicyWriter, replay
 from curation.pool import Pool
 from curation.selectors.blend import EasyReference
@@ -40,20 +40,20 @@ def pool(order: list[int] | None = None) -> Pool:
 
 
 @pytest.fixture
-def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Noting, list[OnlineStep]]:
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Noting, list[Choice]]:
     monkeypatch.setattr(policies, "STEPS_A_FILE", 3)
     store, learner, source = open_store(str(tmp_path / "policy")), Noting(), pool()
     writer, steps = PolicyWriter(store, source.examples.uids), []
     roles = Roles(learner=learner, reference=Scored(torch.rand(N)))  # type: ignore[arg-type]
     selection = Selection(selector=EasyReference(), stop=0.8)
     for step in online_selection(roles, source, selection, steps=STEPS, batch=4):
-        writer.add(step, {"reference": "abc"}, lag=2)
-        steps.append(step)
+        steps.append(step.choice._replace(models={"reference": "abc"}, lag=2))
+        writer.add(steps[-1])
     writer.close()
     return store, learner, steps
 
 
-def test_what_was_recorded_is_what_happened(recorded: tuple[Store, Noting, list[OnlineStep]]) -> None:
+def test_what_was_recorded_is_what_happened(recorded: tuple[Store, Noting, list[Choice]]) -> None:
     store, learner, steps = recorded
     assert len([item for item in store.list() if item.key.startswith("steps-")]) == 3
     read = list(Policy(store).steps())
@@ -77,7 +77,7 @@ def _count(trained: list[list[int]]) -> dict[int, int]:
 
 @pytest.mark.parametrize("resumed_at", [0, 4])
 def test_a_replay_trains_on_the_same_batches_whatever_the_order_of_the_pool(
-    recorded: tuple[Store, Noting, list[OnlineStep]], resumed_at: int
+    recorded: tuple[Store, Noting, list[Choice]], resumed_at: int
 ) -> None:
     store, learner, _ = recorded
     again, order = Noting(resumed_at), torch.randperm(N, generator=torch.Generator().manual_seed(1)).tolist()
@@ -85,7 +85,7 @@ def test_a_replay_trains_on_the_same_batches_whatever_the_order_of_the_pool(
     assert again.trained == learner.trained[resumed_at:]
 
 
-def test_steps_that_a_resumed_run_made_again_count_once(recorded: tuple[Store, Noting, list[OnlineStep]]) -> None:
+def test_steps_that_a_resumed_run_made_again_count_once(recorded: tuple[Store, Noting, list[Choice]]) -> None:
     store, _, steps = recorded
     writer = PolicyWriter(store, pool().examples.uids)
     writer.add(steps[5]._replace(candidates=steps[0].candidates))
@@ -97,7 +97,7 @@ def test_steps_that_a_resumed_run_made_again_count_once(recorded: tuple[Store, N
 
 
 def test_a_pool_that_lacks_a_sample_and_a_folder_that_is_none(
-    recorded: tuple[Store, Noting, list[OnlineStep]], tmp_path: Path
+    recorded: tuple[Store, Noting, list[Choice]], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="is not in this pool"):
         list(replay(Noting(), pool([0, 1, 2]), Policy(recorded[0])))
@@ -112,6 +112,6 @@ def test_bytes_a_candidate(tmp_path: Path) -> None:
     for number in range(1000):
         rows, scores = torch.randint(20_000, (256,), generator=generator), torch.rand(256, generator=generator)
         chosen = torch.randperm(256, generator=generator)[:128].sort().values
-        writer.add(OnlineStep(number, rows, scores, chosen, None, None))
+        writer.add(Choice(number, rows, scores, chosen))
     writer.close()
     assert store.size("steps-00000000.parquet") < 8.5 * 256_000

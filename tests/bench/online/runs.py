@@ -101,8 +101,8 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     tagged = np.array([_tag(workload, uid) for uid in pool.examples.uids])
     shares: list[float] = []
     for step in online_selection(roles, pool, selection, steps=arm.steps, batch=BATCH, seed=seed):
-        ledger.add(step, roles, needs)
-        shares.append(float(tagged[step.candidates[step.chosen].numpy()].mean()))
+        ledger.add(step.choice, roles, needs)
+        shares.append(float(tagged[step.choice.rows.numpy()].mean()))
         if (step.number + 1) % EVERY == 0:
             point = {"updates": step.number + 1, "totals": ledger.totals(), **quality(learner, examples)}
             point["tagged"] = float(np.mean(shares))

@@ -13,8 +13,10 @@ import torch
 from builders import write_corpus, write_weights
 
 from curation.errors import UserError
-from curation.learn_recipe import LearnRecipe, parse_learn_recipe
-from curation.learning import Run, learn, listed, read
+from curation.learning import learn
+from curation.learning.data import listed, read
+from curation.learning.recipe import LearnRecipe, parse_learn_recipe
+from curation.learning.run import Run
 from curation.policy import Policy
 from curation.store import open_store
 
@@ -64,7 +66,7 @@ def go(recipe: LearnRecipe) -> dict[str, Any]:
 
 
 def start(recipe: LearnRecipe) -> Run:
-    return Run(recipe, read(recipe, *listed(recipe), quiet), torch.device("cpu"))
+    return Run(recipe, read(recipe, listed(recipe), quiet), torch.device("cpu"))
 
 
 def test_what_a_run_leaves(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:

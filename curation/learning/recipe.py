@@ -77,6 +77,24 @@ class _SelectionSection(Section):
     selector: str | dict[str, Any] = "uniform"
     filtering_ratio: float | _RampSection = 0.5
     stop: float = Field(default=1.0, ge=0, le=1)
+    lag: int = Field(default=0, ge=0)
+    publish_every: int = Field(default=1, ge=1)
+
+
+class LearnCompute(Section):
+    """How a cluster is used: learners train together, actors choose ahead of them. No sub-batch depends on it.
+
+    More than one learner changes the order of additions, and with it the last digits of the weights.
+    """
+
+    learners: int = Field(default=1, ge=1)
+    learner_cpus: float = Field(default=1, gt=0)  # each; its threads, at least one
+    learner_gpus: float = Field(default=0, ge=0)
+    actors: int = Field(default=1, ge=1)  # at most; as many as there is room for
+    actor_cpus: float = Field(default=1, gt=0)
+    actor_gpus: float = Field(default=0, ge=0)
+    buffer: int | None = Field(default=None, ge=1)  # sub-batches ahead of the learner; default: lag + actors
+    max_failures: int = Field(default=20, ge=0)  # of learners, then the run ends; it can be taken up again
 
 
 class _StoreSection(Section):
@@ -101,6 +119,7 @@ class _Document(Section):
     checkpoint_every: int = Field(default=200, ge=1)
     device: str = "auto"
     threads: int = Field(default=0, ge=0)
+    compute: LearnCompute | None = None
     store: _StoreSection = Field(default_factory=_StoreSection)
 
 
@@ -124,6 +143,7 @@ class LearnRecipe:
     checkpoint_every: int
     device: str
     threads: int
+    compute: LearnCompute | None  # None: one process
     options: StoreOptions
     document: Mapping[str, Any]
 
@@ -152,7 +172,7 @@ class LearnRecipe:
 
 
 _BESIDES = frozenset(
-    {"data", "output", "compare", "by", "evaluate_every", "checkpoint_every", "device", "threads", "store"}
+    {"data", "output", "compare", "by", "evaluate_every", "checkpoint_every", "device", "threads", "compute", "store"}
 )
 
 
@@ -172,10 +192,16 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
     _, selector = build_entry(entry, SELECTORS, where, at, "selector")
     _check_roles(document, selector, where)
     try:
-        selection = Selection(selector=selector, filtering_ratio=_schedule(section.filtering_ratio), stop=section.stop)
+        selection = Selection(
+            selector=selector, filtering_ratio=_schedule(section.filtering_ratio), stop=section.stop, lag=section.lag,
+            publish_every=section.publish_every,
+        )  # fmt: skip
         selection.candidates(learner.batch, 0.0)
     except ValueError as error:
-        raise RecipeError(f"{where(('selection', 'filtering_ratio'))}: {error}") from None
+        raise RecipeError(f"{where(('selection',))}: {error}") from None
+    if document.compute is not None and learner.batch % document.compute.learners:
+        text = f"{where(('compute', 'learners'))}: a batch of {learner.batch} is no multiple of"
+        raise RecipeError(f"{text} {document.compute.learners} learners", fix="another number of learners")
     return LearnRecipe(
         data=(document.data,) if isinstance(document.data, str) else tuple(document.data),
         output=document.output,
@@ -193,6 +219,7 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
         checkpoint_every=document.checkpoint_every,
         device=document.device,
         threads=document.threads,
+        compute=document.compute,
         options=StoreOptions(**document.store.model_dump()),
         document=value,
     )

@@ -1,0 +1,155 @@
+"""The feed as a Ray actor: a bounded buffer of sub-batches, and the published weights of the models that choose.
+
+All bookkeeping is `curation.feed`'s; here callers wait for their turn. A sub-batch travels as rows of the pool, which
+every process reads from the object store of its node: a few kB a step, whatever the size of the samples. Weights travel
+as references: 4 bytes a parameter and a version, to each node that asks.
+
+If this actor dies, Ray starts an empty one; the learners notice at their next step, and begin again from a checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from curation.errors import TutelageError
+from curation.feed import Feed, Plan, Ticket
+from curation.online import Choice
+from curation.pool import Place
+
+
+class Weights(NamedTuple):
+    """One version of the models that choose: by role a reference to its tensors (in a list, which Ray does not resolve
+    on the way) and its fingerprint."""
+
+    tensors: Mapping[str, list[Any]]
+    fingerprints: Mapping[str, str]
+
+
+class Order(NamedTuple):
+    """A ticket with the weights to choose with; None where they don't learn."""
+
+    ticket: Ticket
+    weights: Weights | None
+
+
+Spent = Mapping[str, tuple[int, float]]  # role -> samples scored, device-seconds
+
+
+class Taken(NamedTuple):
+    """A choice as a learner gets it: what it has cost, and how many were ready when it was asked for."""
+
+    choice: Choice
+    spent: Spent
+    occupancy: int
+
+
+class State(NamedTuple):
+    """What the driver shows."""
+
+    position: int
+    note: str
+    repeated: int
+    error: TutelageError | None
+    summary: dict[str, Any] | None
+
+
+class FeedActor:
+    """See the module. An asyncio actor: every method runs on one event loop."""
+
+    def __init__(self) -> None:
+        self._feed: Feed | None = None
+        self._changed = asyncio.Condition()
+        self._weights: dict[int, Weights] = {}
+        self._spent: dict[int, Spent] = {}
+        self._note, self._position = "", 0
+        self._error: TutelageError | None = None
+        self._summary: dict[str, Any] | None = None
+
+    async def begin(self, plan: Plan, number: int, place: Place, pending: Sequence[Choice]) -> str:
+        """A group of learners begins, or begins again."""
+        feed = self._feed = self._feed or Feed(plan)
+        self._weights, self._spent = {}, {}
+        generation = feed.begin(number, place, pending)
+        await self._notify()
+        return generation
+
+    async def ticket(self, holder: str) -> Order | None:
+        """The next step to choose, as soon as there is one; None when the run is over."""
+        while not self._over():
+            ticket = self._feed.ticket(holder) if self._feed is not None else None
+            if ticket is not None:
+                assert self._feed is not None
+                return Order(ticket, self._weights[ticket.version] if self._feed.plan.moving else None)
+            await self._wait()
+        return None
+
+    async def put(self, generation: str, choice: Choice, spent: Spent) -> None:
+        """A choice, from whoever had the ticket."""
+        if self._feed is not None and self._feed.put(generation, choice):
+            self._spent[choice.number] = spent
+            await self._notify()
+
+    async def lost(self, holder: str, generation: str | None = None) -> None:
+        """`holder` has died; or, with a generation, can't get its weights, whose owner must have."""
+        if self._feed is not None:
+            if generation is not None:
+                self._feed.fail(generation)
+            self._feed.lost(holder)
+            await self._notify()
+
+    async def take(self, generation: str, number: int) -> Taken:
+        """What step `number` is trained on, as soon as it is chosen."""
+        occupancy = self._living().occupancy
+        while (found := self._living().take(generation, number)) is None:
+            await self._wait()
+        return Taken(found, self._spent.get(number, {}), occupancy)
+
+    async def trained(self, generation: str, version: int, weights: Weights | None, note: str) -> None:
+        """All learners have made the step before `version`; `weights` if this version is one to choose with."""
+        feed = self._living()
+        if weights is not None:
+            self._weights[version] = weights
+        feed.trained(generation, version)
+        self._spent.pop(version - 1, None)
+        self._weights = {known: value for known, value in self._weights.items() if known >= feed.oldest()}
+        self._note = note
+        await self._notify()
+
+    async def ahead(self, generation: str, number: int) -> tuple[Place, list[Choice]]:
+        """What a checkpoint after `number` updates holds of the feed, as soon as it is complete."""
+        while (found := self._living().ahead(generation, number)) is None:
+            await self._wait()
+        return found
+
+    async def tell(self, position: int, note: str) -> None:
+        """Progress of learners that need no feed."""
+        self._position, self._note = position, note
+
+    async def end(self, summary: dict[str, Any] | None, error: TutelageError | None = None) -> None:
+        """The run is over: it is whole, or can't go on."""
+        self._summary, self._error = summary, error
+        await self._notify()
+
+    async def state(self) -> State:
+        position = self._position if self._feed is None else self._feed.position
+        repeated = 0 if self._feed is None else self._feed.repeated
+        return State(position, self._note, repeated, self._error, self._summary)
+
+    def _living(self) -> Feed:
+        if self._feed is None:
+            raise ValueError("the feed was started anew: its learners are of an old generation")
+        return self._feed
+
+    def _over(self) -> bool:
+        done = self._feed is not None and self._feed.done
+        return done or self._error is not None or self._summary is not None
+
+    async def _wait(self) -> None:
+        async with self._changed:
+            await self._changed.wait()
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,347 @@
+"""Online selection on a cluster: learners under Ray Train, actors that choose ahead of them, the feed in between.
+
+    learners (DDP, `compute.learners`) --weights--> feed --tickets--> choosing actors --choices--> feed --> learners
+
+Equal to `curation.online` for the same lag: bit for bit with one learner, to rounding with more. What dies:
+- a choosing actor: its ticket is handed out again and another actor is started; actors join while there is room;
+- a learner: Ray Train starts the group anew, from the latest checkpoint, on the same sub-batches;
+- the feed: Ray starts an empty one, and the learners as above;
+- the driver: the same command goes on from the latest checkpoint.
+
+Every process holds the samples of its node's object store (zero copies), and of the models those that it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+
+from actors.cluster import ClusterError, cluster, cpus, gpus, unwrap
+from actors.feed import FeedActor, Order, Spent, State, Taken, Weights
+from curation.errors import IncompleteError, TutelageError
+from curation.feed import Plan
+from curation.learners.learner import Learner
+from curation.learning.data import Data, Progress, listed, read
+from curation.learning.participants import Participants
+from curation.learning.recipe import LearnCompute, LearnRecipe
+from curation.learning.results import finished
+from curation.learning.run import Run
+from curation.online import OnlineStep, choose, moving, train_on
+
+LOOK_SECONDS = 0.5  # between two looks of the driver at its actors and at the feed
+DEATHS = 20  # of choosing actors before they made a choice; then the run ends, since something kills them all
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process of a run is given."""
+
+    recipe: LearnRecipe
+    data: list[Any]  # one reference; in a list, so that it travels as a reference
+    feed: Any
+
+    @property
+    def compute(self) -> LearnCompute:
+        assert self.recipe.compute is not None
+        return self.recipe.compute
+
+    def samples(self) -> Data:
+        """The samples, in the object store of this node."""
+        found: Data = ray.get(self.data[0])
+        return found
+
+
+def learn(
+    recipe: LearnRecipe, progress: Progress, note: Callable[[str], None], address: str | None = None
+) -> dict[str, Any]:
+    """The whole run, or what is left of it, on a cluster; returns its summary, with `reused` if it was there."""
+    listing = listed(recipe)
+    done = finished(recipe, listing)
+    if done is not None:
+        return {**done, "reused": True}
+    with cluster(address):
+        feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote()
+        job = Job(recipe, [ray.put(read(recipe, listing, progress))], feed)
+        _check_room(job.compute)
+        with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
+            state = _oversee(job, advance, note)
+    assert state.summary is not None
+    return {**state.summary, "reused": False}
+
+
+def _check_room(compute: LearnCompute) -> None:
+    wanted = compute.learners * compute.learner_cpus + compute.actor_cpus
+    if wanted > cpus() and not os.environ.get("RAY_ADDRESS"):
+        text = f"compute wants {wanted:g} CPUs for its learners and one actor; this machine has {cpus()}"
+        raise ClusterError(text, fix="fewer learners, or smaller learner_cpus and actor_cpus (they may be fractions)")
+
+
+def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], None]) -> State:
+    """Keep the actors alive until the learners are done; show where they are."""
+    learners = _Learners(job)
+    actors = _Actors(job)
+    shown = 0
+    try:
+        learners.start()
+        while learners.is_alive():
+            actors.tend(LOOK_SECONDS)
+            state = _state(job)
+            note(state.note)
+            advance(state.position - shown)  # backwards where learners begin again from a checkpoint
+            shown = state.position
+        state = _state(job)
+        advance(state.position - shown)
+    finally:
+        actors.kill()
+    if state.error is not None:
+        raise state.error
+    if learners.error is not None:
+        raise learners.error
+    return state
+
+
+def _state(job: Job) -> State:
+    try:
+        state: State = ray.get(job.feed.state.remote())
+    except ray.exceptions.RayActorError:
+        return State(0, "", 0, None, None)  # it is being started again
+    return state
+
+
+class _Learners(threading.Thread):
+    """Ray Train's driver. A thread of its own: in the main one it would take over the handling of interrupts."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(daemon=True, name="learners")
+        self.job = job
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
+        os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a recipe's paths are relative to where its command was given
+        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+        from ray.train.torch import TorchTrainer
+
+        compute = self.job.compute
+        resources = {"CPU": compute.learner_cpus, **({"GPU": compute.learner_gpus} if compute.learner_gpus else {})}
+        with tempfile.TemporaryDirectory(prefix="tutelage-train-") as folder:
+            trainer = TorchTrainer(
+                train_loop, train_loop_config={"job": self.job},
+                scaling_config=ScalingConfig(
+                    num_workers=compute.learners, use_gpu=compute.learner_gpus > 0, resources_per_worker=resources
+                ),
+                # Ray Train keeps no checkpoints of ours, so what it stores is of no use afterwards.
+                run_config=RunConfig(
+                    name="learn", storage_path=folder, failure_config=FailureConfig(max_failures=compute.max_failures)
+                ),
+            )  # fmt: skip
+            try:
+                trainer.fit()
+            except TrainingFailedError as error:
+                line = str(error).strip().splitlines()[-1]
+                self.error = IncompleteError(
+                    f"learners died {compute.max_failures + 1} times, the last one of: {line}",
+                    fix="run the same command again to go on from the last checkpoint",
+                )
+            except ray.exceptions.RayError as error:
+                self.error = unwrap(error)
+
+
+class _Actors:
+    """The choosing actors: started where there is room, and again when they die."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.running: dict[Any, tuple[str, Any]] = {}  # its only call -> name, actor
+        self.started = self.deaths = 0
+
+    def tend(self, seconds: float) -> None:
+        """Start what is missing, then wait for a death, at most so long."""
+        fed = self.job.recipe.replay is None and bool(self.job.recipe.selection.selector.roles())
+        while fed and len(self.running) < self._room():
+            compute, name = self.job.compute, f"actor {self.started}"
+            actor = ray.remote(ChoosingActor).options(
+                num_cpus=compute.actor_cpus, num_gpus=compute.actor_gpus or None, max_restarts=0
+            ).remote(self.job, name)  # fmt: skip
+            self.running[actor.run.remote()] = (name, actor)
+            self.started += 1
+        if not self.running:
+            time.sleep(seconds)
+            return
+        done, _ = ray.wait(list(self.running), timeout=seconds)
+        for ref in done:
+            name, _ = self.running.pop(ref)
+            try:
+                ray.get(ref)
+            except ray.exceptions.RayActorError:
+                self._died(name)
+            except ray.exceptions.RayTaskError as error:
+                self._failed(unwrap(error))
+
+    def _died(self, name: str) -> None:
+        self.deaths += 1
+        if self.deaths > DEATHS + _state(self.job).position:
+            fix = "smaller super-batches, or more memory for each actor (fewer compute.actors)"
+            self._failed(IncompleteError("every choosing actor dies before it has chosen", fix=fix))
+            return
+        self.job.feed.lost.remote(name)
+
+    def _failed(self, error: BaseException) -> None:
+        if not isinstance(error, TutelageError):
+            raise error
+        ray.get(self.job.feed.end.remote(None, error))
+
+    def _room(self) -> int:
+        compute = self.job.compute
+        room = (cpus() - compute.learners * compute.learner_cpus) / compute.actor_cpus
+        if compute.actor_gpus:
+            room = min(room, (gpus() - compute.learners * compute.learner_gpus) / compute.actor_gpus)
+        return max(1, min(int(room + 1e-9), compute.actors))
+
+    def kill(self) -> None:
+        for _, actor in self.running.values():
+            ray.kill(actor)
+
+
+class ChoosingActor:
+    """Scores super-batches with the latest models that are due, and chooses sub-batches, until the run is over."""
+
+    def __init__(self, job: Job, name: str) -> None:
+        self.job, self.name = job, name
+
+    def run(self) -> int:
+        """Returns how many choices were made here."""
+        compute, recipe = self.job.compute, self.job.recipe
+        torch.set_num_threads(recipe.threads or max(1, int(compute.actor_cpus)))
+        gpu = compute.actor_gpus > 0 and torch.cuda.is_available()
+        who = Participants(recipe, self.job.samples(), torch.device("cuda" if gpu else "cpu"), learns=False)
+        roles, settings, made, version = who.roles(), recipe.learner, 0, -1
+        while (order := self._order()) is not None:
+            ticket = order.ticket
+            if order.weights is not None and ticket.version != version:
+                if not _load(who, order.weights, ticket.version):
+                    ray.get(self.job.feed.lost.remote(self.name, ticket.generation))
+                    continue
+                version = ticket.version
+            before = _spent(who)
+            candidates = who.pool.at(ticket.place, ticket.size)
+            choice = choose(roles, recipe.selection, candidates, ticket.number, steps=settings.steps,
+                            batch=settings.batch, seed=settings.seed)  # fmt: skip
+            after = _spent(who)
+            spent = {role: (n - before[role][0], s - before[role][1]) for role, (n, s) in after.items()}
+            ray.get(self.job.feed.put.remote(ticket.generation, choice, spent))
+            made += 1
+        return made
+
+    def _order(self) -> Order | None:
+        found: Order | None = ray.get(self.job.feed.ticket.remote(self.name))
+        return found
+
+
+def _load(who: Participants, weights: Weights, version: int) -> bool:
+    """Take over published weights; False where they are gone, with the learner that published them."""
+    models = _choosers(who)
+    for role, (reference,) in weights.tensors.items():
+        try:
+            tensors = ray.get(reference)
+        except ray.exceptions.ObjectLostError:
+            return False
+        models[role].become(tensors, version, weights.fingerprints[role])
+    return True
+
+
+def _spent(who: Participants) -> Spent:
+    return {role: (timed.samples, timed.seconds) for role, timed in who.timed.items()}
+
+
+def _choosers(who: Participants) -> Mapping[str, Learner]:
+    """The models that choose and learn, by role, without their clocks."""
+    found: dict[str, Learner] = {}
+    for role in moving(who.roles(), who.recipe.selection):
+        model = who.online if role == "online" else who.reference
+        assert isinstance(model, Learner)
+        found[role] = model
+    return found
+
+
+def train_loop(config: Mapping[str, Any]) -> None:
+    """One learner of a group, under Ray Train."""
+    from ray.train import get_context
+    from ray.train.torch import get_device
+
+    job: Job = config["job"]
+    leads = get_context().get_world_rank() == 0
+    if ray.get(job.feed.state.remote()).error is not None:
+        return  # started again after an error that would only come again
+    torch.set_num_threads(job.recipe.threads or max(1, int(job.compute.learner_cpus)))
+    began = time.monotonic()
+    try:
+        run = Run(job.recipe, job.samples(), get_device())
+        for model in run.participants.learning().values():
+            model.distribute()
+        for timed in run.participants.timed.values():
+            timed.devices = get_context().get_world_size()
+        fed = job.recipe.replay is None and bool(job.recipe.selection.selector.roles())
+        for step, more in _fed(job, run, leads) if fed else _alone(job, run, leads):
+            if leads:
+                run.record(step, **more)
+        if leads:
+            ray.get(job.feed.end.remote(run.finish(began)))
+    except TutelageError as error:
+        ray.get(job.feed.end.remote(None, error))
+        raise
+
+
+def _alone(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str, float]]]:
+    """Nothing is scored, so every learner knows the batches by itself."""
+    for step in run.steps():
+        yield step, {}
+        if leads:
+            job.feed.tell.remote(step.number + 1, run.live())
+
+
+def _fed(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str, float]]]:
+    """The steps that are left, on what the feed holds ready."""
+    from ray.train.collective import broadcast_from_rank_zero
+
+    recipe, feed, pool = job.recipe, job.feed, run.pool
+    roles, choosers = run.participants.roles(), _choosers(run.participants)
+    settings = recipe.learner
+    plan = Plan(
+        selection=recipe.selection, steps=settings.steps, batch=settings.batch, pool=len(pool), moving=bool(choosers),
+        buffer=job.compute.buffer or recipe.selection.lag + max(job.compute.actors, 1),
+    )  # fmt: skip
+    generation = None
+    if leads:
+        generation = ray.get(feed.begin.remote(plan, run.learner.steps, pool.place, list(run.pending)))
+        run.ahead = lambda: ray.get(feed.ahead.remote(generation, run.learner.steps))
+        ray.get(feed.trained.remote(generation, run.learner.steps, _publish(choosers), run.live()))
+    generation = broadcast_from_rank_zero(generation)
+    while run.learner.steps < settings.steps:
+        asked = time.monotonic()
+        taken: Taken = ray.get(feed.take.remote(generation, run.learner.steps))
+        waited = time.monotonic() - asked
+        for role, (samples, seconds) in taken.spent.items():
+            run.participants.timed[role].add(samples, seconds)
+        step = train_on(roles, pool, taken.choice, settings.batch)
+        done = run.learner.steps
+        if leads:
+            due = choosers and done % recipe.selection.publish_every == 0 and done < settings.steps
+            ray.get(feed.trained.remote(generation, done, _publish(choosers) if due else None, run.live()))
+        yield step, {"buffer": taken.occupancy, "waited_seconds": waited}
+
+
+def _publish(choosers: Mapping[str, Learner]) -> Weights | None:
+    """The models that choose as they are now, in the object store."""
+    if not choosers:
+        return None
+    tensors = {role: [ray.put(model.tensors(averaged=False))] for role, model in choosers.items()}
+    return Weights(tensors, {role: model.fingerprint() for role, model in choosers.items()})

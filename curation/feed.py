@@ -1,0 +1,186 @@
+"""The feed between those who choose sub-batches and those who train on them: whose turn it is, and what is ready.
+
+Pure bookkeeping, in one process; `actors.feed` puts it where all can reach it. Its invariant (property-tested), whoever
+dies, comes late or answers twice: steps are trained on in order, each once; the super-batches of all steps follow one
+another through the pool, so no candidate of an epoch is offered twice or left out; and no step is chosen by models of
+another age than `Selection.version` says. So what is trained on does not depend on who is fast.
+
+A restart of the learners is a new generation (`begin`): what the old one had in hand is forgotten, and what comes of it
+late is refused. Cost: O(1) a step, and the choices of at most `buffer` steps in memory, 20 bytes a candidate.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import uuid4
+
+from curation.online import Choice, Selection
+from curation.pool import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the feed must know of a run. `moving`: whether the models that choose learn, and so have versions."""
+
+    selection: Selection
+    steps: int
+    batch: int
+    pool: int  # samples
+    moving: bool
+    buffer: int  # steps that may be chosen, or being chosen, ahead of the learner
+
+    def __post_init__(self) -> None:
+        if self.moving and self.buffer <= self.selection.lag:
+            text = f"a buffer of {self.buffer} steps is too small for a lag of {self.selection.lag}"
+            raise ValueError(f"{text}: it takes lag + 1")
+
+    def candidates(self, number: int) -> int:
+        """B of step `number`."""
+        return min(self.pool, self.selection.candidates(self.batch, number / self.steps))
+
+    def version(self, number: int) -> int:
+        """Updates of the models that choose step `number`; 0 where they don't learn."""
+        return self.selection.version(number) if self.moving else 0
+
+
+class Ticket(NamedTuple):
+    """Leave to choose one step: its candidates begin at `place` of the pool; its models are those of `version`."""
+
+    generation: str
+    number: int
+    place: Place
+    size: int  # B
+    version: int
+
+
+class Feed:
+    """The state of one run's feed."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.generation = ""  # none has begun
+        self.position = 0  # the step that is trained on next
+        self.repeated = 0  # tickets that were handed out again, as who held them died
+        self._next = 0  # the step whose ticket is handed out next
+        self._place = Place()  # of that step
+        self._published = -1
+        self._failed = False
+        self._ready: dict[int, Choice] = {}
+        self._places: dict[int, Place] = {}  # of the steps from `position` on that had a ticket
+        self._tickets: dict[int, Ticket] = {}  # handed out, or to be handed out again
+        self._holders: dict[int, str] = {}
+        self._lost: list[int] = []  # a heap
+
+    def begin(self, number: int, place: Place, pending: Sequence[Choice] = ()) -> str:
+        """The learners are about to make step `number`; `pending`: what is chosen from there on; the candidates of the
+        step behind these begin at `place`. Returns the generation's name."""
+        assert [choice.number for choice in pending] == list(range(number, number + len(pending)))
+        self.generation = uuid4().hex
+        self.position, self._next, self._place = number, number + len(pending), place
+        self._published, self._failed = -1, False
+        self._ready = {choice.number: choice for choice in pending}
+        self._places, self._tickets, self._holders, self._lost = {}, {}, {}, []
+        return self.generation
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step has been trained on."""
+        return bool(self.generation) and self.position >= self.plan.steps
+
+    @property
+    def occupancy(self) -> int:
+        """Choices that are ready."""
+        return len(self._ready)
+
+    def ticket(self, holder: str) -> Ticket | None:
+        """The next step to choose, for `holder`, who has one at a time; None while there is nothing to choose."""
+        self.lost(holder)
+        if not self.generation or self._failed:
+            return None
+        if self._lost:
+            number = heapq.heappop(self._lost)
+            self.repeated += 1
+        else:
+            number = self._next
+            if number >= min(self.plan.steps, self.position + self.plan.buffer):
+                return None
+            if self.plan.version(number) > self._published:
+                return None
+            count = self.plan.candidates(number)
+            place = self._place.of(count, self.plan.pool)
+            self._tickets[number] = Ticket(self.generation, number, place, count, self.plan.version(number))
+            self._places[number] = place
+            self._next, self._place = number + 1, place.after(count)
+        self._holders[number] = holder
+        return self._tickets[number]
+
+    def put(self, generation: str, choice: Choice) -> bool:
+        """A choice, from whoever made it. False if it isn't wanted (any more): another was first, or it is too late."""
+        number = choice.number
+        if generation != self.generation or number not in self._tickets:
+            return False
+        del self._tickets[number]
+        self._holders.pop(number, None)
+        if number in self._lost:
+            self._lost.remove(number)
+            heapq.heapify(self._lost)
+        self._ready[number] = choice
+        return True
+
+    def lost(self, holder: str) -> None:
+        """`holder` has died, or gives up: its step is handed out again."""
+        for number in [number for number, name in self._holders.items() if name == holder]:
+            del self._holders[number]
+            heapq.heappush(self._lost, number)
+
+    def fail(self, generation: str) -> None:
+        """The models of this generation can't be had any more: nothing is handed out until the next one begins."""
+        self._failed = self._failed or generation == self.generation
+
+    def take(self, generation: str, number: int) -> Choice | None:
+        """The choice of step `number`, for every learner alike; None while it isn't ready, or others are a step behind.
+
+        Raises `ValueError` for a learner of an old generation, or one that is at another step.
+        """
+        behind = number == self.position + 1
+        self._check(generation, number, self.position + behind)
+        return None if behind else self._ready.get(number)
+
+    def trained(self, generation: str, version: int) -> None:
+        """All learners have made the step before `version`, whose models are there for whoever chooses."""
+        begun = self._published < 0 and version == self.position
+        self._check(generation, version, self.position if begun else self.position + 1)
+        self._ready.pop(version - 1, None)
+        self._places.pop(version - 1, None)
+        self.position = version
+        if version % self.plan.selection.publish_every == 0 or begun:
+            self._published = version
+
+    def oldest(self) -> int:
+        """The oldest version that somebody may still choose with."""
+        return self.plan.version(self.position)
+
+    def ahead(self, generation: str, number: int) -> tuple[Place, list[Choice]] | None:
+        """What a checkpoint after `number` updates holds: the choices made by older models, and the place behind them.
+
+        None while one of these is not ready. Models that don't learn make the same choices again: none is held.
+        """
+        self._check(generation, number, self.position)
+        end = number
+        while end < self.plan.steps and (self._held(end, number) or (end < self._next and end not in self._places)):
+            end += 1
+        if any(step not in self._ready for step in range(number, end)):
+            return None
+        return self._places.get(end, self._place), [self._ready[step] for step in range(number, end)]
+
+    def _held(self, step: int, version: int) -> bool:
+        return self.plan.moving and self.plan.version(step) < version
+
+    def _check(self, generation: str, number: int, expected: int) -> None:
+        if generation != self.generation:
+            raise ValueError("these learners are of an old generation")
+        if number != expected:
+            raise ValueError(f"a learner is at step {number}, and the feed at {expected}")

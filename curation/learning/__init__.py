@@ -1,0 +1,44 @@
+"""Runs of online selection: from a recipe to weights, metrics, a data policy and the ledger of compute.
+
+recipe.py        what is to be done
+data.py          candidates and held-out samples, read
+participants.py  learner, online model, reference, candidates
+run.py           a run and its record; `learn` is the whole of it in one process
+prices.py        FLOPs by role        metrics.py  lines of metrics        results.py  figures, summaries, curves
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from curation.learning.data import Progress
+    from curation.learning.recipe import LearnRecipe
+
+
+def learn(recipe: LearnRecipe, device: torch.device, progress: Progress, note: Callable[[str], None]) -> dict[str, Any]:
+    """The whole run in this process, or what is left of it; returns its summary, with `reused` if it was there.
+
+    `note` is told the ledger of compute, live.
+    """
+    from curation.learning.data import listed, read
+    from curation.learning.results import finished
+    from curation.learning.run import Run
+
+    began = time.monotonic()
+    listing = listed(recipe)
+    done = finished(recipe, listing)
+    if done is not None:
+        return {**done, "reused": True}
+    run = Run(recipe, read(recipe, listing, progress), device)
+    with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
+        advance(run.learner.steps)
+        for step in run.steps():
+            run.record(step)
+            note(run.live())
+            advance(1)
+    return {**run.finish(began), "reused": False}

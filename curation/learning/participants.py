@@ -1,0 +1,170 @@
+"""Who takes part in a run: candidates, learner, online model, reference, as its recipe says.
+
+Made anew in every process that learns or chooses; one that only chooses leaves out a learner that nobody asks.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from curation.errors import UserError
+from curation.examples import Examples, Tokenize
+from curation.learners.classification import ClassLearner, classes_of, labelled
+from curation.learners.contrastive import ClipLearner
+from curation.learners.learner import Learner, Training
+from curation.learning.data import Data, column_losses, trusted
+from curation.learning.recipe import Classification, LearnRecipe, OnlineModel, ReferenceModel
+from curation.models import model_config
+from curation.models.dual import load_tensors
+from curation.models.tokenizer import tokenizer_for
+from curation.models.weights import fetch_weights, read_metadata, read_tensors
+from curation.online import Model, Roles, Scored
+from curation.pool import Pool, SuperBatch
+
+
+class Timed:
+    """A model whose samples and seconds are counted: samples/s of each role, and the ledger's device-seconds."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.devices = 1  # that work on it at once
+        self.samples, self.seconds = 0, 0.0
+        self.before = 0.0  # seconds of the run's earlier parts
+
+    @property
+    def steps(self) -> int:
+        return int(self.model.steps)
+
+    def step(self, batch: Any) -> Any:
+        return self._count(len(batch.pixels), self.model.step, batch)
+
+    def outputs(self, candidates: SuperBatch) -> Any:
+        return self._count(len(candidates.rows), self.model.outputs, candidates)
+
+    def fingerprint(self) -> str:
+        return str(self.model.fingerprint())
+
+    def add(self, samples: int, seconds: float) -> None:
+        """What was done elsewhere."""
+        self.samples += samples
+        self.seconds += seconds
+
+    def _count(self, samples: int, call: Callable[[Any], Any], argument: Any) -> Any:
+        began = time.monotonic()
+        found = call(argument)
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)  # else a role's seconds would be those of whoever waits
+        self.add(samples, self.devices * (time.monotonic() - began))
+        return found
+
+
+class Participants:
+    """The models of a run and what they are shown. `learns`: whether this process trains the learner."""
+
+    def __init__(self, recipe: LearnRecipe, data: Data, device: torch.device, *, learns: bool = True) -> None:
+        self.recipe, self.device = recipe, device
+        self.classes: list[str] = []
+        examples, targets = data.pool, self._tokenizer()
+        if isinstance(recipe.learner, Classification):
+            self.classes = classes_of(examples.labels, recipe.learner.least)
+            examples, targets = labelled(examples, self.classes)
+        self.pool = Pool(examples, targets, recipe.learner.seed)
+        self.urls = data.urls
+        wanted = frozenset() if recipe.replay else recipe.selection.selector.roles()
+        alone = "online" in wanted and isinstance(recipe.online, OnlineModel)
+        self.learner = self._make(recipe.learner.model, recipe.training) if learns or not alone else None
+        self.online: Learner | None = None
+        if "online" in wanted:
+            own = isinstance(recipe.online, OnlineModel)
+            self.online = self._make(recipe.online.model, recipe.online_training()) if own else self.learner  # type: ignore[union-attr]
+        self.reference: Model | None = None
+        self.reference_pool: Pool | None = None
+        if "reference" in wanted and recipe.reference is not None:
+            self.reference = self._reference(recipe.reference)
+        self.timed = {name: Timed(model) for name, model in self._models().items()}
+
+    def roles(self) -> Roles[Any]:
+        """Who takes part, timed. Where nobody learns here, the learner is missing."""
+        online: Any = None
+        if self.online is not None:
+            online = self.timed["learner" if self.online is self.learner else "online"]
+        learner: Any = self.timed.get("learner")
+        return Roles(
+            learner=learner, online=online, reference=self.timed.get("reference", self.reference),
+            reference_pool=self.reference_pool,
+        )  # fmt: skip
+
+    def learning(self) -> dict[str, Learner]:
+        """The models that are trained, by role: what a checkpoint holds."""
+        models = self._models()
+        if self.reference_pool is None:
+            models.pop("reference", None)
+        return models
+
+    def scoring(self) -> frozenset[str]:
+        """The roles whose forward passes are paid: not a reference that is read from the score tables."""
+        roles = self.recipe.selection.selector.roles()
+        return frozenset(role for role in roles if role == "online" or not isinstance(self.reference, Scored))
+
+    def _models(self) -> dict[str, Learner]:
+        found: dict[str, Learner] = {} if self.learner is None else {"learner": self.learner}
+        if self.online is not None and self.online is not self.learner:
+            found["online"] = self.online
+        if isinstance(self.reference, Learner):
+            found["reference"] = self.reference
+        return found
+
+    def _make(self, model: str, training: Training) -> Learner:
+        """A learner of the recipe's kind."""
+        if self.classes:
+            return ClassLearner(model, self.classes, training, self.device)
+        if _vocabulary(model) != _vocabulary(self.recipe.learner.model):
+            text = f"{model} and the learner {self.recipe.learner.model} have different vocabularies"
+            raise UserError(text, fix="models of one run share a tokenizer")
+        return ClipLearner(model, training, self.device)
+
+    def _reference(self, found: ReferenceModel) -> Model:
+        recipe = self.recipe
+        if found.column is not None:
+            uids = self.pool.examples.uids
+            return Scored(column_losses(recipe, found.column, self.urls, uids), found.column)
+        learner = recipe.learner
+        model = self._make(found.model, Training(
+            steps=learner.steps, batch=learner.batch, lr=learner.lr, seed=learner.seed + 2, loss=learner.loss,
+            scoring_size=found.scoring_size, precision=learner.precision,
+        ))  # fmt: skip
+        if found.train is not None:
+            self.reference_pool = Pool(*self._trusted(found.train), learner.seed + 2)
+            return model
+        weights = recipe.reference_weights()
+        assert weights is not None, "the recipe has checked it"
+        path = fetch_weights(weights, recipe.options)
+        if self.classes and json.loads(read_metadata(path).get("classes", "[]")) != self.classes:
+            text = f"{weights.url} knows other classes than this data has"
+            raise UserError(text, fix="train the reference with the same labels, or let `reference.train` do it")
+        load_tensors(model.module, read_tensors(path, weights.url), model.model, weights.url)
+        return model
+
+    def _trusted(self, url: str) -> tuple[Examples, Tokenize | Tensor]:
+        examples = trusted(self.recipe, url)
+        return labelled(examples, self.classes) if self.classes else (examples, self._tokenizer())
+
+    def _tokenizer(self) -> Tokenize | Tensor:
+        return tokenizer_for(self.recipe.learner.model)
+
+
+def shown(participants: Participants, data: Data) -> Mapping[str, list[str]]:
+    """The fields by which the metrics tell candidates apart, row by row of the pool (a classifier's has fewer rows)."""
+    rows = {uid: row for row, uid in enumerate(data.pool.uids)}
+    kept = [rows[uid] for uid in participants.pool.examples.uids]
+    return {name: [values[row] for row in kept] for name, values in data.fields.items()}
+
+
+def _vocabulary(model: str) -> int:
+    return int(model_config(model)["text_cfg"].get("vocab_size", 49408))

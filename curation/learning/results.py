@@ -1,0 +1,59 @@
+"""What comes of runs: figures of a learner, summaries and curves of finished runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from curation.errors import NotFoundError, UserError
+from curation.evaluation import evaluate
+from curation.examples import Examples
+from curation.flops import Point
+from curation.learners.classification import ClassLearner, accuracy
+from curation.learners.contrastive import ClipLearner
+from curation.learners.learner import Learner
+from curation.learning.data import Listing
+from curation.learning.recipe import LearnRecipe
+from curation.store import open_store
+
+
+def evaluation(learner: Learner, held_out: Examples) -> dict[str, Any]:
+    """Figures of a learner; `quality` is the one that runs are compared by: recall@5, both ways, or accuracy."""
+    if isinstance(learner, ClassLearner):
+        found = accuracy(learner, held_out)
+        return {"quality": found.rate, "accuracy": asdict(found)}
+    assert isinstance(learner, ClipLearner)
+    results = evaluate(learner.encoder(), held_out)
+    if "retrieval" not in results:
+        raise UserError(
+            "there are too few held-out samples to evaluate on", fix="a larger holdout:, or evaluation: URL"
+        )
+    ways = [results["retrieval"][f"{way}_recall@5"]["rate"] for way in ("i2t", "t2i")]
+    return {"quality": sum(ways) / 2, **results}
+
+
+def finished(recipe: LearnRecipe, listing: Listing) -> dict[str, Any] | None:
+    """The summary of this very run, if it is there."""
+    try:
+        found: dict[str, Any] = json.loads(open_store(recipe.output, recipe.options).get("summary.json"))
+    except (NotFoundError, ValueError):
+        return None
+    same = found.get("identity") == recipe.identity and found.get("data_sha256") == listing.sha256
+    compared = (found.get("against") or {}).get("run") == recipe.compare
+    return found if same and compared else None
+
+
+def summary_of(url: str, recipe: LearnRecipe) -> dict[str, Any]:
+    """The summary of another run. Raises `UserError` where there is none."""
+    try:
+        found: dict[str, Any] = json.loads(open_store(url, recipe.options).get("summary.json"))
+        return found
+    except NotFoundError:
+        raise UserError(f"{url} holds no finished run to compare with", fix="run that one first") from None
+
+
+def curve_of(summary: Mapping[str, Any]) -> list[Point]:
+    """The learning curve of a run from its summary."""
+    return [Point(row["updates"], row["quality"], row["totals"]) for row in summary["curve"]]

@@ -1,0 +1,230 @@
+"""A run of online selection and its record: metrics, policy, ledger, evaluations, checkpoints, summary.
+
+`Run` is the same however steps are made: `steps` makes them in this process; `actors.learning` on a cluster.
+
+Files of a run, under its output:
+    metrics.jsonl               a line every few steps, and one an evaluation
+    policy/                     what was chosen (`curation.policy`)
+    checkpoints/                to go on from (`curation.checkpoint`)
+    <model>.safetensors         the learner's weights (averaged ones where it has them)
+    summary.json                last: its presence says that the run is whole
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from curation import checkpoint
+from curation.checkpoint import Checkpoint
+from curation.errors import UserError
+from curation.flops import ComputeLedger, Point, payoff
+from curation.learners.learner import Learner
+from curation.learning.data import Data
+from curation.learning.metrics import Window, training_row
+from curation.learning.participants import Participants, shown
+from curation.learning.prices import prices
+from curation.learning.recipe import LearnRecipe
+from curation.learning.results import curve_of, evaluation, summary_of
+from curation.models.weights import tensors_to_bytes
+from curation.online import Choice, OnlineStep, online_selection
+from curation.policy import Policy, PolicyWriter, replay
+from curation.pool import Place
+from curation.store import open_store
+
+LOG_EVERY = 10  # steps between two lines of metrics
+
+Ahead = Callable[[], tuple[Place, Sequence[Choice]]]
+
+
+class Run:
+    """Everything that takes part in one run, and its record. Make it, then give `record` every step.
+
+    Making it goes on from the latest checkpoint of its output, if there is one.
+    """
+
+    def __init__(self, recipe: LearnRecipe, data: Data, device: torch.device) -> None:
+        self.recipe, self.data, self.device = recipe, data, device
+        self.store = open_store(recipe.output, recipe.options)
+        self.participants = Participants(recipe, data, device)
+        assert self.participants.learner is not None
+        self.learner: Learner = self.participants.learner
+        self.pool = self.participants.pool
+        self.fields = shown(self.participants, data)
+        self.ledger = ComputeLedger(prices(self.participants))
+        self.scoring = self.participants.scoring()
+        self.metrics: list[dict[str, Any]] = []
+        self.pending: deque[Choice] = deque()  # chosen, and not trained on yet
+        self.ahead: Ahead = lambda: (self.pool.place, self.pending)  # what a checkpoint holds of these
+        self._window = Window()
+        found = checkpoint.latest(self.store, {"identity": recipe.identity})
+        if found is not None:
+            self._resume(found)
+        self.policy = PolicyWriter(
+            open_store(f"{recipe.output.rstrip('/')}/policy", recipe.options), self.pool.examples.uids
+        )
+
+    def steps(self) -> Iterator[OnlineStep]:
+        """The steps that are left, made in this process."""
+        recipe, roles, settings = self.recipe, self.participants.roles(), self.recipe.learner
+        if recipe.replay is None:
+            yield from online_selection(
+                roles, self.pool, recipe.selection, steps=settings.steps, batch=settings.batch, seed=settings.seed,
+                pending=self.pending,
+            )  # fmt: skip
+            return
+        policy = Policy(open_store(f"{recipe.replay.rstrip('/')}/policy", recipe.options))
+        for step in replay(roles.learner, self.pool, policy):
+            if step.number >= settings.steps:
+                return
+            yield step
+
+    def record(self, step: OnlineStep, **more: float) -> None:
+        """Everything that is kept of a step, after it was made. `more`: other numbers of it, for the metrics."""
+        recipe, done = self.recipe, step.number + 1
+        self.ledger.add(step.choice, self.participants.roles(), self.scoring)
+        self.policy.add(step.choice)
+        self._window.add(step.choice, self.fields, more)
+        last = done == recipe.learner.steps
+        if done % LOG_EVERY == 0 or done == 1 or last:
+            self._log(step)
+        if done % recipe.evaluate_every == 0 or last:
+            self.evaluate(done)
+        if done % recipe.checkpoint_every == 0 or last:
+            self.save()
+
+    def evaluate(self, done: int) -> None:
+        """A point of the learning curve."""
+        found = evaluation(self.learner, self.data.held_out)
+        self.metrics.append({"step": done, "quality": found["quality"], "flops": self.ledger.totals(), **found})
+
+    @property
+    def curve(self) -> list[Point]:
+        """The learning curve so far."""
+        return [Point(row["step"], row["quality"], row["flops"]) for row in self.metrics if "quality" in row]
+
+    def live(self) -> str:
+        """The ledger of compute in a few words, for the progress line."""
+        totals, curve = self.ledger.totals(), self.curve
+        share = totals["full"] / max(1.0, self.ledger.parts()["learning"])
+        text = f"{totals['full'] / 1e12:.2f} TFLOP ({share:.2f} x learning)"
+        return f"{text}, quality {curve[-1].quality:.3f}" if curve else text
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds on devices by role, of the whole run."""
+        return {name: round(timed.before + timed.seconds, 2) for name, timed in self.participants.timed.items()}
+
+    def save(self) -> None:
+        """A checkpoint, with all that was recorded up to it."""
+        self.policy.close()
+        self.store.put("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.metrics).encode())
+        counts = {name: value for name, value in asdict(self.ledger).items() if name != "prices"}
+        place, pending = self.ahead()
+        reference_pool = self.participants.reference_pool
+        facts = {
+            "identity": self.recipe.identity,
+            "data": list(self.data.urls),
+            "data_sha256": self.data.sha256,
+            "place": list(place),
+            "pending": [{"number": one.number, "lag": one.lag, "models": dict(one.models)} for one in pending],
+            "reference_place": None if reference_pool is None else list(reference_pool.place),
+            "ledger": counts,
+            "seconds": self.seconds(),
+        }
+        checkpoint.save(self.store, self.participants.learning(), facts, tensors=_tensors(pending))
+
+    def finish(self, began: float) -> dict[str, Any]:
+        """Weights and summary; returns the summary."""
+        metadata = {"format": "pt", "model": self.recipe.learner.model}
+        if self.participants.classes:
+            metadata["classes"] = json.dumps(self.participants.classes)
+        data = tensors_to_bytes(self.learner.tensors(), metadata)
+        key = f"{self.recipe.learner.model}.safetensors"
+        self.store.put(key, data)
+        summary = {
+            "identity": self.recipe.identity,
+            "data": list(self.data.urls),
+            "data_sha256": self.data.sha256,
+            "recipe": self.recipe.document,
+            "weights": self.store.location(key),
+            "key": key,
+            "sha256": sha256(data).hexdigest(),
+            "steps": self.learner.steps,
+            "samples": {"pool": len(self.pool), "held_out": len(self.data.held_out)},
+            "skipped": dict(self.data.skipped),
+            "quality": self.curve[-1].quality,
+            "evaluation": next(row for row in reversed(self.metrics) if "quality" in row),
+            "curve": [point._asdict() for point in self.curve],
+            "flops": {"parts": self.ledger.parts(), "totals": self.ledger.totals()},
+            "device": str(self.device),
+            "device_seconds": self.seconds(),
+            "seconds": round(time.monotonic() - began, 1),
+            "against": self._against(),
+        }
+        self.store.put("summary.json", json.dumps(summary, indent=2).encode())
+        return summary
+
+    def _against(self) -> dict[str, Any] | None:
+        """What was saved against the named uniform run."""
+        if self.recipe.compare is None:
+            return None
+        other = summary_of(self.recipe.compare, self.recipe)
+        found = payoff(self.curve, curve_of(other))
+        return {"run": self.recipe.compare, **asdict(found), "compute_positive": found.compute_positive}
+
+    def _resume(self, found: Checkpoint) -> None:
+        """Go on from a checkpoint. With other data than it was made with, a new epoch of these begins."""
+        found.restore(self.participants.learning())
+        facts = found.facts
+        place = Place(*facts["place"])
+        same = facts["data_sha256"] == self.data.sha256
+        self.pool.place = place if same else Place(place.epoch + 1, 0)
+        if same:
+            self.pending.extend(_choices(found))
+        if self.participants.reference_pool is not None:
+            self.participants.reference_pool.place = Place(*facts["reference_place"])
+        self.ledger = ComputeLedger(self.ledger.prices, **facts["ledger"])
+        for name, timed in self.participants.timed.items():
+            timed.before = facts["seconds"].get(name, 0.0)
+        rows = [json.loads(line) for line in self.store.get("metrics.jsonl").decode().splitlines()]
+        self.metrics = [row for row in rows if row["step"] <= found.updates]
+        if not same:
+            self.metrics.append(
+                {"step": found.updates, "event": "other data", "data": list(self.data.urls),
+                 "data_sha256": self.data.sha256}
+            )  # fmt: skip
+
+    def _log(self, step: OnlineStep) -> None:
+        row = training_row(step, self.participants.timed)
+        if not row["loss"] < float("inf"):
+            fix = f"a lower learner lr than {self.recipe.learner.lr}"
+            raise UserError(f"the loss is {row['loss']} at step {row['step']}", fix=fix)
+        self.metrics.append({**row, "flops": self.ledger.totals(), **self._window.row()})
+        self._window = Window()
+
+
+def _tensors(pending: Sequence[Choice]) -> Mapping[str, Tensor]:
+    """The choices of a checkpoint that are no facts: rows and scores."""
+    found: dict[str, Tensor] = {}
+    for one in pending:
+        parts = {"candidates": one.candidates, "scores": one.scores, "chosen": one.chosen}
+        found |= {f"pending.{one.number}.{name}": part for name, part in parts.items() if part is not None}
+    return found
+
+
+def _choices(found: Checkpoint) -> Iterator[Choice]:
+    for fact in found.facts["pending"]:
+        number = fact["number"]
+        candidates, scores, chosen = (
+            found.tensors.get(f"pending.{number}.{name}") for name in ("candidates", "scores", "chosen")
+        )
+        assert candidates is not None and chosen is not None
+        yield Choice(number, candidates, scores, chosen, fact["lag"], fact["models"])

@@ -1,0 +1,173 @@
+"""The feed's invariant, whoever dies, is slow or answers twice: every step once, in order, no candidate left out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from curation.feed import Feed, Plan, Ticket
+from curation.online import Choice, Selection
+from curation.pool import Place
+from curation.selectors.blend import EasyReference
+from curation.selectors.draw import Ramp
+
+POOL, BATCH, STEPS, ACTORS = 23, 2, 12, 3
+
+
+def choice_of(ticket: Ticket) -> Choice:
+    """Its candidates are their places, so that what was offered can be told."""
+    first = ticket.place.epoch * 1000 + ticket.place.drawn
+    return Choice(ticket.number, torch.arange(first, first + ticket.size), None, torch.arange(BATCH), ticket.version)
+
+
+class Running(RuleBasedStateMachine):
+    """Actors and learners that do what they like, as far as the feed lets them."""
+
+    @initialize(lag=st.integers(0, 4), every=st.integers(1, 3), spare=st.integers(1, 3), moving=st.booleans())
+    def start(self, lag: int, every: int, spare: int, moving: bool) -> None:
+        self.selection = Selection(
+            selector=EasyReference(), filtering_ratio=Ramp(start=0.8, end=0.5), lag=max(lag, every - 1),
+            publish_every=every,
+        )  # fmt: skip
+        self.plan = Plan(selection=self.selection, steps=STEPS, batch=BATCH, pool=POOL, moving=moving,
+                         buffer=self.selection.lag + spare)  # fmt: skip
+        self.feed = Feed(self.plan)
+        self.tickets: dict[int, Ticket] = {}
+        self.late: list[Ticket] = []  # of actors that died, or of an old generation
+        self.history: list[Choice] = []  # what was trained on, of steps that still count
+        self.saved: tuple[int, Place, list[Choice]] = (0, Place(), [])
+        self.generation = self.feed.begin(*self.saved)
+        self.feed.trained(self.generation, 0)
+
+    @rule(actor=st.integers(0, ACTORS - 1))
+    def ask(self, actor: int) -> None:
+        held = self.tickets.pop(actor, None)
+        if held is not None:
+            self.late.append(held)
+        ticket = self.feed.ticket(str(actor))
+        if ticket is not None:
+            assert ticket.version == self.plan.version(ticket.number) <= self.feed.position
+            assert self.feed.oldest() <= ticket.version or not self.plan.moving
+            assert ticket.number < self.feed.position + self.plan.buffer
+            assert ticket not in self.tickets.values()
+            self.tickets[actor] = ticket
+
+    @rule(actor=st.integers(0, ACTORS - 1))
+    def answer(self, actor: int) -> None:
+        ticket = self.tickets.pop(actor, None)
+        if ticket is not None:
+            wanted = self.feed.put(ticket.generation, choice_of(ticket))
+            assert not wanted or ticket.generation == self.generation
+            assert wanted or ticket in self.late or ticket.generation != self.generation
+            self.late.append(ticket)
+
+    @rule(actor=st.integers(0, ACTORS - 1))
+    def die(self, actor: int) -> None:
+        self.feed.lost(str(actor))
+        if actor in self.tickets:
+            self.late.append(self.tickets.pop(actor))
+
+    @rule(data=st.data())
+    def answer_late_or_twice(self, data: st.DataObject) -> None:
+        if self.late:
+            ticket = data.draw(st.sampled_from(self.late))
+            before = self.feed.occupancy
+            if self.feed.put(ticket.generation, choice_of(ticket)):
+                assert self.feed.occupancy == before + 1 and ticket.generation == self.generation
+
+    @precondition(lambda self: not self.feed.done)
+    @rule()
+    def learn(self) -> None:
+        number = self.feed.position
+        found = self.feed.take(self.generation, number)
+        if found is not None:
+            assert found is self.feed.take(self.generation, number)  # the other learner
+            self.history.append(found)
+            self.feed.trained(self.generation, number + 1)
+
+    @rule()
+    def save(self) -> None:
+        number = self.feed.position
+        found = self.feed.ahead(self.generation, number)
+        if found is not None:
+            self.saved = (number, *found)
+
+    @rule()
+    def die_and_resume(self) -> None:
+        old = self.generation
+        self.generation = self.feed.begin(*self.saved)
+        del self.history[self.saved[0] :]
+        self.feed.trained(self.generation, self.saved[0])
+        with pytest.raises(ValueError, match="old generation"):
+            self.feed.take(old, self.saved[0])
+
+    @invariant()
+    def every_step_once_and_every_candidate(self) -> None:
+        if not hasattr(self, "plan"):
+            return
+        assert [choice.number for choice in self.history] == list(range(self.feed.position))
+        place = Place()
+        for choice in self.history:
+            count = self.plan.candidates(choice.number)
+            place = place.of(count, POOL)
+            first = place.epoch * 1000 + place.drawn
+            assert choice.candidates.tolist() == list(range(first, first + count))
+            place = place.after(count)
+
+    def teardown(self) -> None:
+        """Whatever has happened, one actor that lives brings the run to its end."""
+        if not hasattr(self, "plan"):
+            return
+        for actor in range(ACTORS):
+            self.die(actor)
+        while not self.feed.done:
+            ticket = self.feed.ticket("last")
+            if ticket is not None:
+                assert self.feed.put(ticket.generation, choice_of(ticket))
+            position = self.feed.position
+            self.learn()
+            assert ticket is not None or self.feed.position > position, "the feed is stuck"
+        self.every_step_once_and_every_candidate()
+
+
+TestFeed = Running.TestCase
+TestFeed.settings = settings(max_examples=60, stateful_step_count=60, deadline=None,
+                             suppress_health_check=list(HealthCheck))  # fmt: skip
+
+
+def test_versions_keep_within_the_lag() -> None:
+    for lag in range(6):
+        for every in range(1, lag + 2):
+            selection = Selection(lag=lag, publish_every=every)
+            ages = [number - selection.version(number) for number in range(40)]
+            assert max(ages) <= lag and min(ages[lag:]) == lag - every + 1
+            assert all(selection.version(number) % every == 0 for number in range(40))
+    with pytest.raises(ValueError, match="at least publish_every - 1"):
+        Selection(lag=1, publish_every=3)
+
+
+def test_a_buffer_smaller_than_the_lag_would_wait_for_itself() -> None:
+    with pytest.raises(ValueError, match="takes lag"):
+        Plan(selection=Selection(lag=3), steps=5, batch=2, pool=9, moving=True, buffer=3)
+
+
+def test_models_that_are_gone_are_not_chosen_with() -> None:
+    feed = Feed(Plan(selection=Selection(selector=EasyReference()), steps=5, batch=2, pool=9, moving=True, buffer=1))
+    generation = feed.begin(0, Place())
+    assert feed.ticket("a") is None  # nothing is published yet
+    feed.trained(generation, 0)
+    feed.fail("of long ago")
+    ticket = feed.ticket("a")
+    assert ticket is not None
+    feed.fail(generation)
+    feed.lost("a")
+    assert feed.ticket("a") is None
+    with pytest.raises(ValueError, match="at step 3"):
+        feed.take(generation, 3)
+    assert feed.take(generation, 1) is None  # the others are a step behind
+    feed.trained(feed.begin(0, Place()), 0)
+    again = feed.ticket("a")
+    assert again is not None and again.number == ticket.number and again.generation != generation
