@@ -10,10 +10,11 @@ If this actor dies, Ray starts an empty one; the learners notice at their next s
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from curation.errors import TutelageError
+from curation.errors import IncompleteError, TutelageError
 from curation.feed import Feed, Plan, Ticket
 from curation.online import Choice
 from curation.pool import Place
@@ -64,8 +65,24 @@ class FeedActor:
         self._weights: dict[int, Weights] = {}
         self._spent: dict[int, Spent] = {}
         self._note, self._position = "", 0
+        self._starts: Counter[int] = Counter()  # of the learners, by the step they began at
+        self._failure = "no word"  # the learners' last one
         self._error: TutelageError | None = None
         self._summary: dict[str, Any] | None = None
+
+    async def starting(self, step: int, failures: int) -> TutelageError | None:
+        """A group of learners starts at `step`; an error if it has failed there more than `failures` times."""
+        self._starts[step] += 1
+        if self._error is None and self._starts[step] > failures + 1:
+            text = (
+                f"the learners have failed {failures + 1} times after {step:,} updates; the last time: {self._failure}"
+            )
+            await self.end(None, IncompleteError(text, fix="run again to go on; compute.max_failures allows more"))
+        return self._error
+
+    async def failed(self, what: str) -> None:
+        """A learner's last word."""
+        self._failure = what
 
     async def begin(self, plan: Plan, number: int, place: Place, pending: Sequence[Choice]) -> str:
         """A group of learners begins, or begins again."""

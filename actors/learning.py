@@ -53,6 +53,11 @@ class Job:
         assert self.recipe.compute is not None
         return self.recipe.compute
 
+    @property
+    def fed(self) -> bool:
+        """Whether somebody has to choose; else every learner knows its batches by itself."""
+        return self.recipe.replay is None and bool(self.recipe.selection.selector.roles())
+
     def samples(self) -> Data:
         """The samples, in the object store of this node."""
         found: Data = ray.get(self.data[0])
@@ -138,20 +143,15 @@ class _Learners(threading.Thread):
                 scaling_config=ScalingConfig(
                     num_workers=compute.learners, use_gpu=compute.learner_gpus > 0, resources_per_worker=resources
                 ),
-                # Ray Train keeps no checkpoints of ours, so what it stores is of no use afterwards.
+                # Checkpoints are ours, so what Ray Train stores is of no use afterwards; and whether learners that fail
+                # again and again are started once more is decided by what they have done since (`FeedActor.starting`).
                 run_config=RunConfig(
-                    name="learn", storage_path=folder, failure_config=FailureConfig(max_failures=compute.max_failures)
+                    name="learn", storage_path=folder, failure_config=FailureConfig(max_failures=-1)
                 ),
             )  # fmt: skip
             try:
                 trainer.fit()
-            except TrainingFailedError as error:
-                line = str(error).strip().splitlines()[-1]
-                self.error = IncompleteError(
-                    f"learners died {compute.max_failures + 1} times, the last one of: {line}",
-                    fix="run the same command again to go on from the last checkpoint",
-                )
-            except ray.exceptions.RayError as error:
+            except (TrainingFailedError, ray.exceptions.RayError) as error:
                 self.error = unwrap(error)
 
 
@@ -165,8 +165,7 @@ class _Actors:
 
     def tend(self, seconds: float) -> None:
         """Start what is missing, then wait for a death, at most so long."""
-        fed = self.job.recipe.replay is None and bool(self.job.recipe.selection.selector.roles())
-        while fed and len(self.running) < self._room():
+        while self.job.fed and len(self.running) < self._room():
             compute, name = self.job.compute, f"actor {self.started}"
             actor = ray.remote(ChoosingActor).options(
                 num_cpus=compute.actor_cpus, num_gpus=compute.actor_gpus or None, max_restarts=0
@@ -275,29 +274,33 @@ def _choosers(who: Participants) -> Mapping[str, Learner]:
 def train_loop(config: Mapping[str, Any]) -> None:
     """One learner of a group, under Ray Train."""
     from ray.train import get_context
+    from ray.train.collective import broadcast_from_rank_zero
     from ray.train.torch import get_device
 
     job: Job = config["job"]
     leads = get_context().get_world_rank() == 0
-    if ray.get(job.feed.state.remote()).error is not None:
-        return  # started again after an error that would only come again
     torch.set_num_threads(job.recipe.threads or max(1, int(job.compute.learner_cpus)))
     began = time.monotonic()
     try:
         run = Run(job.recipe, job.samples(), get_device())
+        given_up = leads and ray.get(job.feed.starting.remote(run.learner.steps, job.compute.max_failures))
+        if broadcast_from_rank_zero(given_up):
+            return
         for model in run.participants.learning().values():
             model.distribute()
         for timed in run.participants.timed.values():
             timed.devices = get_context().get_world_size()
-        fed = job.recipe.replay is None and bool(job.recipe.selection.selector.roles())
-        for step, more in _fed(job, run, leads) if fed else _alone(job, run, leads):
+        for step, more in _fed(job, run, leads) if job.fed else _alone(job, run, leads):
             if leads:
                 run.record(step, **more)
         if leads:
             ray.get(job.feed.end.remote(run.finish(began)))
     except TutelageError as error:
-        ray.get(job.feed.end.remote(None, error))
+        ray.get(job.feed.end.remote(None, error))  # it would only come again
         raise
+    except Exception as error:
+        job.feed.failed.remote(f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}")
+        raise  # Ray Train starts the learners again
 
 
 def _alone(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str, float]]]:

@@ -25,6 +25,7 @@ from curation.models.dual import load_tensors
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import fetch_weights, read_metadata, read_tensors
 from curation.online import Model, Roles, Scored
+from curation.outputs import PairwiseLoss
 from curation.pool import Pool, SuperBatch
 
 
@@ -134,22 +135,28 @@ class Participants:
         if found.column is not None:
             uids = self.pool.examples.uids
             return Scored(column_losses(recipe, found.column, self.urls, uids), found.column)
-        learner = recipe.learner
-        model = self._make(found.model, Training(
-            steps=learner.steps, batch=learner.batch, lr=learner.lr, seed=learner.seed + 2, loss=learner.loss,
-            scoring_size=found.scoring_size, precision=learner.precision,
-        ))  # fmt: skip
         if found.train is not None:
-            self.reference_pool = Pool(*self._trusted(found.train), learner.seed + 2)
-            return model
+            self.reference_pool = Pool(*self._trusted(found.train), recipe.learner.seed + 2)
+            return self._make(found.model, self._reference_training(found, recipe.learner.loss))
         weights = recipe.reference_weights()
         assert weights is not None, "the recipe has checked it"
         path = fetch_weights(weights, recipe.options)
         if self.classes and json.loads(read_metadata(path).get("classes", "[]")) != self.classes:
             text = f"{weights.url} knows other classes than this data has"
             raise UserError(text, fix="train the reference with the same labels, or let `reference.train` do it")
-        load_tensors(model.module, read_tensors(path, weights.url), model.model, weights.url)
+        tensors = read_tensors(path, weights.url)
+        # Whatever the learner's loss is: a reference was trained with its own.
+        loss: PairwiseLoss = "sigmoid" if "logit_bias" in tensors else "softmax"
+        model = self._make(found.model, self._reference_training(found, loss))
+        load_tensors(model.module, tensors, model.model, weights.url)
         return model
+
+    def _reference_training(self, found: ReferenceModel, loss: PairwiseLoss) -> Training:
+        learner = self.recipe.learner
+        return Training(
+            steps=learner.steps, batch=learner.batch, lr=learner.lr, seed=learner.seed + 2, loss=loss,
+            scoring_size=found.scoring_size, precision=learner.precision,
+        )  # fmt: skip
 
     def _trusted(self, url: str) -> tuple[Examples, Tokenize | Tensor]:
         examples = trusted(self.recipe, url)

@@ -24,10 +24,10 @@ def prices(participants: Participants) -> Prices:
         beforehand = trained_flops(recipe.reference.weights, recipe)
     frozen = reference is None or isinstance(reference, Scored)
     return Prices(
-        learner=_training(recipe.learner.model, learner, text),
-        online=_training(online.model, online.training, text) if online is not None else 0.0,
+        learner=training_flops(recipe.learner.model, learner, text=text),
+        online=training_flops(online.model, online.training, text=text) if online is not None else 0.0,
         online_scoring=_scoring(online, text) if online is not None else None,
-        reference=0.0 if frozen else _training(reference.model, reference.training, text),  # type: ignore[union-attr]
+        reference=0.0 if frozen else training_flops(reference.model, reference.training, text=text),  # type: ignore[union-attr]
         reference_scoring=None if frozen else _scoring(reference, text),  # type: ignore[arg-type]
         reference_training=beforehand,
     )
@@ -54,7 +54,7 @@ def trained_flops(weights: str, recipe: LearnRecipe) -> float:
     return 0.0
 
 
-def _training(model: str, training: Training, text: bool) -> float:
+def training_flops(model: str, training: Training, *, text: bool) -> float:
     """Forward FLOPs a sample in training, of which a share may be at the reduced size."""
     share = training.reduced if training.scoring_size else 0.0
     small = forward_flops(model, text=text, size=training.scoring_size)

@@ -94,7 +94,7 @@ class LearnCompute(Section):
     actor_cpus: float = Field(default=1, gt=0)
     actor_gpus: float = Field(default=0, ge=0)
     buffer: int | None = Field(default=None, ge=1)  # sub-batches ahead of the learner; default: lag + actors
-    max_failures: int = Field(default=20, ge=0)  # of learners, then the run ends; it can be taken up again
+    max_failures: int = Field(default=5, ge=0)  # of learners after one checkpoint; with one more the run ends
 
 
 class _StoreSection(Section):

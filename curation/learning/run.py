@@ -94,11 +94,16 @@ class Run:
         self.policy.add(step.choice)
         self._window.add(step.choice, self.fields, more)
         last = done == recipe.learner.steps
-        if done % LOG_EVERY == 0 or done == 1 or last:
+        logs, evaluates, saves = (
+            done % every == 0 or last for every in (LOG_EVERY, recipe.evaluate_every, recipe.checkpoint_every)
+        )
+        if logs or evaluates or saves or done == 1:  # not always: a loss that is looked at makes a GPU wait
+            self._check(step)
+        if logs or done == 1:
             self._log(step)
-        if done % recipe.evaluate_every == 0 or last:
+        if evaluates:
             self.evaluate(done)
-        if done % recipe.checkpoint_every == 0 or last:
+        if saves:
             self.save()
 
     def evaluate(self, done: int) -> None:
@@ -202,11 +207,14 @@ class Run:
                  "data_sha256": self.data.sha256}
             )  # fmt: skip
 
+    def _check(self, step: OnlineStep) -> None:
+        loss = float(step.report.loss)
+        if not loss < float("inf"):
+            fix = f"a lower learner lr than {self.recipe.learner.lr}"
+            raise UserError(f"the loss is {loss} at step {step.number + 1}", fix=fix)
+
     def _log(self, step: OnlineStep) -> None:
         row = training_row(step, self.participants.timed)
-        if not row["loss"] < float("inf"):
-            fix = f"a lower learner lr than {self.recipe.learner.lr}"
-            raise UserError(f"the loss is {row['loss']} at step {row['step']}", fix=fix)
         self.metrics.append({**row, "flops": self.ledger.totals(), **self._window.row()})
         self._window = Window()
 

@@ -20,16 +20,16 @@ from curation.flops import ComputeLedger, Prices
 from curation.learners.classification import ClassLearner, accuracy, classes_of, labelled
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
-from curation.models import cost
+from curation.learning.prices import forward_flops, training_flops
 from curation.models.tokenizer import tokenizer_for
-from curation.online import Roles, Selection, online_selection
+from curation.online import Roles, Scored, Selection, online_selection
 from curation.pool import Pool
 from curation.selectors import SELECTORS
 from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp
 
-EDITION = 1  # of this file's loop; part of every run's identity
-BATCH, LR, EVERY = 128, 2e-3, 40
+EDITION = 2  # of this file's loop; part of every run's identity
+BATCH, LR, EVERY = 128, 2e-3, 40  # EVERY: updates between two evaluations
 LEARNER, PROXY = "proxy-ti", "proxy-mu"
 REFERENCE_STEPS = 800
 
@@ -45,6 +45,8 @@ class Arm:
     online: str = PROXY  # or "learner": RHO
     reference: str = PROXY
     reference_steps: int = REFERENCE_STEPS
+    cached: bool = False  # the reference scores the pool once, as score tables do; else every super-batch anew
+    scoring_size: int = 0  # of the online model's pictures when it scores (Flexi-JEST); half of its batch learns at it
     pool: str = "pool"  # or "pool+trusted", or "static": the reference's top half, once
     steps: int = 800
     schedule: str = "cosine"
@@ -91,19 +93,28 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     if "online" in needs:
         online = learner
         if arm.online != "learner":
-            online = make(workload, load, arm.online, replace(training, seed=seed + 1000, averaging=0.0))
-    pool = pool_of(workload, load, _candidates(workload, load, arm, reference), seed)
-    ledger = ComputeLedger(prices(workload, arm, reference is not None, online is not None))
-    if arm.pool == "static":
+            own = replace(
+                training, seed=seed + 1000, averaging=0.0, scoring_size=arm.scoring_size,
+                reduced=0.5 if arm.scoring_size else 0.0,
+            )  # fmt: skip
+            online = make(workload, load, arm.online, own)
+    losses = losses_of(workload, load, reference) if reference and (arm.cached or arm.pool == "static") else None
+    pool = pool_of(workload, load, _candidates(load, arm, losses), seed)
+    ledger = ComputeLedger(prices(workload, arm, reference is not None, online))
+    scored = needs
+    if losses is not None:
         ledger.scored["reference"] += len(load.pool)
-    roles = Roles(learner=learner, online=online, reference=reference)
+        scored = needs - {"reference"}
+    roles = Roles(
+        learner=learner, online=online, reference=Scored(losses) if arm.cached and losses is not None else reference
+    )  # fmt: skip
     curve = []
     tagged = np.array([_tag(workload, uid) for uid in pool.examples.uids])
     shares: list[float] = []
     for step in online_selection(roles, pool, selection, steps=arm.steps, batch=BATCH, seed=seed):
-        ledger.add(step.choice, roles, needs)
+        ledger.add(step.choice, roles, scored)
         shares.append(float(tagged[step.choice.rows.numpy()].mean()))
-        if (step.number + 1) % EVERY == 0:
+        if (step.number + 1) % EVERY == 0 or step.number + 1 == arm.steps:
             point = {"updates": step.number + 1, "totals": ledger.totals(), **quality(learner, examples)}
             point["tagged"] = float(np.mean(shares))
             point["seconds"] = time.monotonic() - began
@@ -151,19 +162,17 @@ def _tag(workload: str, uid: str) -> bool:
     return place in data.POOL_EMOJI if workload == "pairs" else not set(name.split("-")) & data.MODIFIERS
 
 
-def prices(workload: str, arm: Arm, reference: bool, online: bool) -> Prices:
+def prices(workload: str, arm: Arm, reference: bool, online: Learner | None) -> Prices:
     """FLOPs of a forward pass by role; of pairs both towers, captions at the context's full length."""
-
-    def flops(model: str) -> float:
-        found = cost(model)
-        return float(found.image_flops + (found.text_flops if workload == "pairs" else 0))
-
-    trained = 3 * flops(arm.reference) * BATCH * arm.reference_steps if reference else 0.0
-    scoring = flops(LEARNER) if arm.online == "learner" else flops(arm.online)
+    text = workload == "pairs"
+    own = forward_flops(arm.reference, text=text)
     return Prices(
-        learner=flops(LEARNER), online=scoring if online else 0.0, reference=flops(arm.reference),
-        reference_training=trained,
-    )  # fmt: skip
+        learner=forward_flops(LEARNER, text=text),
+        online=training_flops(online.model, online.training, text=text) if online else 0.0,
+        online_scoring=forward_flops(online.model, text=text, size=online.training.scoring_size) if online else None,
+        reference=own,
+        reference_training=3 * own * BATCH * arm.reference_steps if reference else 0.0,
+    )
 
 
 def quality(learner: Learner, examples: Examples) -> dict[str, float]:
@@ -182,16 +191,20 @@ def quality(learner: Learner, examples: Examples) -> dict[str, float]:
     return {"quality": recall[5], "recall@1": recall[1], "recall@5": recall[5], "zero_shot": correct}
 
 
-def _candidates(workload: str, load: data.Workload, arm: Arm, reference: Learner | None) -> Examples:
+def losses_of(workload: str, load: data.Workload, reference: Learner) -> torch.Tensor:
+    """What the reference says of every sample of the pool, float32 `[N]`."""
+    pool = pool_of(workload, load, load.pool, 0)
+    parts = torch.arange(len(pool)).split(256)
+    return torch.cat([reference.outputs(pool.rows(part)).losses() for part in parts])
+
+
+def _candidates(load: data.Workload, arm: Arm, losses: torch.Tensor | None) -> Examples:
     if arm.pool == "pool+trusted":
         return Examples.joined([load.pool, load.trusted])
     if arm.pool == "static":
-        assert reference is not None
-        pool = pool_of(workload, load, load.pool, 0)
-        rows = torch.arange(len(pool))
-        losses = torch.cat([reference.outputs(pool.rows(part)).losses() for part in rows.split(256)])
-        kept = losses.argsort()[: len(pool) // 2].sort().values
-        return pool.examples.take(kept.tolist())
+        assert losses is not None
+        kept = losses.argsort()[: len(losses) // 2].sort().values
+        return load.pool.take(kept.tolist())
     return load.pool
 
 

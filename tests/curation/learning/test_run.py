@@ -148,7 +148,8 @@ def test_against_a_uniform_run(recipe: Callable[..., LearnRecipe], tmp_path: Pat
 
 @pytest.mark.parametrize(
     "override",
-    ["online=learner", "selection.selector=joint", "selection.selector=easy_reference", "reference={train: TRUSTED}",
+    ["online=learner", "learner.contrastive.loss=sigmoid", "selection.selector=joint",
+     "selection.selector=easy_reference", "reference={train: TRUSTED}",
      "learner={classification: {steps: 12, batch: 8, label: name}}"],
 )  # fmt: skip
 def test_roles_and_kinds(recipe: Callable[..., LearnRecipe], corpus: Path, override: str) -> None:

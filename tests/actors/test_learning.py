@@ -1,0 +1,178 @@
+"""The distributed form against the definition: the same bits, whatever lags, dies or joins."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from builders import write_corpus, write_weights
+
+from actors import learning
+from curation.errors import UserError
+from curation.learning import learn as learn_here
+from curation.learning.recipe import LearnRecipe, parse_learn_recipe
+from curation.models.weights import read_tensors
+from curation.policy import Policy, PolicyStep
+from curation.store import open_store
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+STEPS = 14
+
+Make = Callable[..., LearnRecipe]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """Four CPUs in name, so that learners and actors find room on any machine."""
+    torch.set_num_threads(1)
+    ray.init(num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    home = tmp_path_factory.mktemp("learning")
+    corpus = write_corpus(home / "pool", shards=2, n=60, flaws=False)
+    sha = write_weights(home / "w.safetensors")
+    text = f"""
+data: {corpus}
+output: {home}/out
+learner: {{contrastive: {{model: proxy-mu, steps: {STEPS}, batch: 8, averaging: 0.9}}}}
+online: {{model: proxy-mu}}
+reference: {{model: proxy-mu, weights: {home}/w.safetensors, sha256: {sha}}}
+selection: {{selector: {{learnability: {{gain: 10}}}}, filtering_ratio: {{start: 0.7, end: 0.5}}}}
+holdout: 0.3
+evaluate_every: 7
+checkpoint_every: 4
+threads: 1
+device: cpu
+"""
+    return lambda *overrides: parse_learn_recipe(text, overrides=overrides)
+
+
+def quiet(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda n: None)
+
+
+def here(recipe: LearnRecipe) -> dict[str, Any]:
+    return learn_here(recipe, torch.device("cpu"), quiet, lambda text: None)
+
+
+def there(recipe: LearnRecipe) -> dict[str, Any]:
+    return learning.learn(recipe, quiet, lambda text: None)
+
+
+def policy(found: dict[str, Any]) -> list[PolicyStep]:
+    return list(Policy(open_store(found["weights"].rpartition("/")[0] + "/policy")).steps())
+
+
+def same_choices(ours: dict[str, Any], theirs: dict[str, Any], *, scores: bool = True) -> None:
+    for one, other in zip(policy(ours), policy(theirs), strict=True):
+        assert one.candidates.tolist() == other.candidates.tolist() and one.chosen.tolist() == other.chosen.tolist()
+        assert one.lag == other.lag and (one.models == other.models or not scores)
+        if scores and one.scores is not None and other.scores is not None:
+            assert one.scores.tolist() == other.scores.tolist()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make: Make, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One process, a lag of 3, weights published every second update: what the shaken run has to equal."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    return here(make(f"output={out}", "selection.lag=3", "selection.publish_every=2"))
+
+
+def test_lag_0_is_the_loop_in_one_process_bit_for_bit(make: Make, tmp_path: Path) -> None:
+    ours = there(make("compute={learners: 1}", f"output={tmp_path}/there"))
+    theirs = here(make(f"output={tmp_path}/here"))
+    assert ours["sha256"] == theirs["sha256"] and ours["flops"] == theirs["flops"] and ours["curve"] == theirs["curve"]
+    same_choices(ours, theirs)
+    hashes = [step.models["online"] for step in policy(ours)]
+    assert len(set(hashes)) == STEPS and all(len(sha) == 64 for sha in hashes)
+    assert there(make("compute={learners: 1}", f"output={tmp_path}/there"))["reused"]
+
+
+def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path) -> None:
+    for loss in ("softmax", "sigmoid"):
+        parts = "learner.contrastive.micro_batch=3" if loss == "softmax" else "learner.contrastive.micro_batch=0"
+        options = (f"learner.contrastive.loss={loss}", "learner.contrastive.steps=6", "learner.contrastive.lr=1.0e-3")
+        ours = there(make(*options, parts, "compute={learners: 2}", f"output={tmp_path}/{loss}-there"))
+        theirs = here(make(*options, f"output={tmp_path}/{loss}-here"))
+        same_choices(ours, theirs, scores=False)
+        one, other = (read_tensors(found["weights"].removeprefix("file://")) for found in (ours, theirs))
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=2e-5)
+
+
+def test_whoever_is_killed_the_weights_are_the_same(make: Make, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    recipe = make("selection.lag=3", "selection.publish_every=2", "compute={learners: 1, actors: 2}",
+                  f"output={tmp_path}")  # fmt: skip
+    killed: list[str] = []
+    over = threading.Event()
+
+    def shake() -> None:
+        """kill -9 of a learner once it has a checkpoint, of actors and of the feed at random."""
+        random.seed(0)
+        for name in ("ChoosingActor", "RayTrainWorker", "ChoosingActor", "FeedActor"):
+            while not over.is_set() and not (name == "ChoosingActor" or (tmp_path / "checkpoints").exists()):
+                time.sleep(0.01)
+            time.sleep(random.random() / 2)
+            while not over.is_set() and not kill(name):
+                time.sleep(0.01)
+            killed.append(name)
+
+    thread = threading.Thread(target=shake)
+    thread.start()
+    try:
+        ours = there(recipe)
+    finally:
+        over.set()
+        thread.join()
+    assert killed[:2] == ["ChoosingActor", "RayTrainWorker"], "nothing was disturbed"
+    assert ours["sha256"] == undisturbed["sha256"] and ours["curve"] == undisturbed["curve"]
+    same_choices(ours, undisturbed)
+    assert max(step.lag for step in policy(ours)) == 3
+
+
+def kill(name: str) -> bool:
+    """kill -9 of one process of this cluster that runs the actor `name`; whether there was one."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cmdline").read_bytes().startswith(f"ray::{name}".encode()) and _ours(int(folder.name)):
+                os.kill(int(folder.name), signal.SIGKILL)
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return False
+
+
+def _ours(pid: int) -> bool:
+    """Whether a process descends from this one: another Ray may run on this machine."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
+def test_what_needs_no_scoring_needs_no_feed(make: Make, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+    run = undisturbed["weights"].rpartition("/")[0].removeprefix("file://")
+    ours = there(make(f"replay={run}", "compute={learners: 1}", f"output={tmp_path}/replay"))
+    assert ours["sha256"] == undisturbed["sha256"]
+    assert ours["flops"]["totals"]["full"] == undisturbed["flops"]["parts"]["learning"]
+
+
+def test_an_error_of_the_user_ends_the_run_at_once(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the loss is"):
+        there(make("learner.contrastive.lr=1.0e+30", "learner.contrastive.max_norm=1.0e+30", "compute={learners: 1}",
+                   f"output={tmp_path}/inf"))  # fmt: skip
