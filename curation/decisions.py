@@ -5,7 +5,8 @@ is bounded by `memory_limit` whatever the corpus' size. Nothing here moves image
 if" is as cheap as deciding.
 
 Order of precedence: quarantined (unreadable, or a score that isn't finite); on the drop list; the first filter that
-drops; except that a usable sample on the keep list is kept whatever the filters say.
+drops; a list of weights that doesn't hold the sample; except that a usable sample on the keep list is kept whatever
+filters and weights say. A kept sample weighs what the list of weights says, or 1.
 """
 
 from __future__ import annotations
@@ -99,9 +100,13 @@ class Decisions:
         self.db.unregister("incoming")
 
     def decide(
-        self, filters: Sequence[NamedFilter], keep: pa.Array | None = None, drop: pa.Array | None = None
+        self,
+        filters: Sequence[NamedFilter],
+        keep: pa.Array | None = None,
+        drop: pa.Array | None = None,
+        weights: pa.Table | None = None,
     ) -> None:
-        """Run the filters in order, with the lists of uids that override them."""
+        """Run the filters in order, with the lists of uids that override them; `weights`: uid, weight (float32)."""
         repeated = self.db.execute("SELECT uid FROM pool GROUP BY uid HAVING count(*) > 1 LIMIT 1").fetchall()
         if repeated:
             raise ConservationError(f"uid {repeated[0][0]} occurs twice in the corpus: a shard is listed twice")
@@ -124,9 +129,20 @@ class Decisions:
             )
             self.db.execute("INSERT INTO dropped SELECT * FROM leaving")
             self.db.execute("DROP TABLE leaving")
+        self._weigh(weights)
         self.db.execute(
             "INSERT INTO rescued SELECT id FROM pool SEMI JOIN keep_list USING (uid) SEMI JOIN dropped USING (id)"
         )
+
+    def _weigh(self, weights: pa.Table | None) -> None:
+        """Samples that a list of weights leaves out are dropped; the others get their weight."""
+        self.db.execute("CREATE TABLE weighed (id BIGINT, weight FLOAT)")
+        if weights is None:
+            return
+        self.db.register("incoming", weights)
+        self.db.execute("INSERT INTO weighed SELECT id, weight FROM pool JOIN incoming USING (uid)")
+        self.db.unregister("incoming")
+        self.db.execute("INSERT INTO dropped SELECT id, 'weights' FROM alive ANTI JOIN weighed USING (id)")
 
     def _list(self, name: str, uids: pa.Array | None) -> None:
         table = pa.table({"uid": pa.array([], pa.string()) if uids is None else uids})
@@ -137,8 +153,10 @@ class Decisions:
     _FINAL = """
         SELECT unit, row, CASE WHEN bad IS NOT NULL THEN 'quarantined' WHEN d.id IS NOT NULL AND r.id IS NULL
                THEN 'filtered' ELSE 'kept' END AS decision,
-               CASE WHEN bad IS NOT NULL THEN bad WHEN r.id IS NULL THEN d.reason END AS reason
-        FROM pool LEFT JOIN dropped d USING (id) LEFT JOIN rescued r USING (id)"""
+               CASE WHEN bad IS NOT NULL THEN bad WHEN r.id IS NULL THEN d.reason END AS reason,
+               CASE WHEN bad IS NOT NULL OR (d.id IS NOT NULL AND r.id IS NULL) THEN 0
+               ELSE coalesce(w.weight, 1) END::FLOAT AS weight
+        FROM pool LEFT JOIN dropped d USING (id) LEFT JOIN rescued r USING (id) LEFT JOIN weighed w USING (id)"""
 
     def kept_per_unit(self) -> Iterator[tuple[int, int, int]]:
         """(ordinal, kept, rows) of every unit that has rows, in order."""
@@ -150,7 +168,7 @@ class Decisions:
             yield from rows
 
     def of_units(self, first: int, last: int) -> pa.Table:
-        """Decisions of units first..last (inclusive): unit, row, decision, reason; sorted."""
+        """Decisions of units first..last (inclusive): unit, row, decision, reason, weight; sorted."""
         query = f"{self._FINAL} WHERE unit BETWEEN {first} AND {last} ORDER BY unit, row"
         return self.db.sql(query).to_arrow_table()
 

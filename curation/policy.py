@@ -132,6 +132,26 @@ def replay(learner: Any, pool: Pool, policy: Policy) -> Iterator[OnlineStep]:
         yield OnlineStep(Choice(step.number, rows, None, torch.arange(len(rows))), report, None)
 
 
+def describe(policy: Policy) -> dict[str, Any]:
+    """What a policy holds, and its size; `times`: how many samples were trained on once, twice, ... Streams steps."""
+    steps = scored = candidates = chosen = lag = 0
+    times: Counter[int] = Counter()
+    models: Counter[str] = Counter()
+    for step in policy.steps():
+        steps += 1
+        scored += step.scores is not None
+        candidates, chosen, lag = candidates + len(step.candidates), chosen + len(step.chosen), max(lag, step.lag)
+        times.update(step.candidates[step.chosen].tolist())
+        models.update(step.models.keys())
+    size = sum(policy.store.size(item.key) for item in policy.store.list(etags=False))
+    counts = Counter(times.values())
+    return {
+        "steps": steps, "scored": scored, "candidates": candidates, "chosen": chosen, "pool": len(policy.uids),
+        "lag": lag, "models": sorted(models), "bytes": size, "bytes_per_candidate": round(size / max(1, candidates), 2),
+        "times": {0: len(policy.uids) - len(times), **dict(sorted(counts.items()))},
+    }  # fmt: skip
+
+
 def _candidates(store: Store) -> list[str] | None:
     """The uids that policies of this folder speak of; None where there are none."""
     try:

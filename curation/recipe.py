@@ -69,6 +69,7 @@ class _Document(Section):
     filters: list[dict[str, Any]] = Field(default_factory=list)
     keep: str | None = None
     drop: str | None = None
+    weights: str | None = None
     shards: Shards = Field(default_factory=Shards)
     limits: Limits = Field(default_factory=Limits)
     store: StoreSection = Field(default_factory=StoreSection)
@@ -86,6 +87,7 @@ class Recipe:
     filters: Sequence[NamedFilter]
     keep: str | None
     drop: str | None
+    weights: str | None
     shards: Shards
     limits: DecodeLimits
     options: StoreOptions
@@ -151,6 +153,7 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
         filters=filters,
         keep=document.keep,
         drop=document.drop,
+        weights=document.weights,
         shards=document.shards,
         limits=DecodeLimits(**document.limits.model_dump()),
         options=StoreOptions(**document.store.model_dump()),

@@ -39,7 +39,7 @@ GROUP_UNITS = 256
 
 @dataclass(frozen=True)
 class UnitDecisions:
-    """One input unit with its decisions: `rows` has decision and reason, in order; `reason` is the unit's own."""
+    """One input unit with its decisions: `rows`: decision, reason and weight, in order; `reason`: the unit's own."""
 
     shard: ShardRef
     rows: pa.Table
@@ -61,6 +61,9 @@ class Group:
         for unit in self.units:
             decided.update(digest([unit.shard, unit.reason, unit.rows.column("decision").to_pylist()]).encode())
             decided.update(digest(unit.rows.column("reason").to_pylist()).encode())
+            weights = unit.rows.column("weight").to_pylist()
+            if not set(weights) <= {0.0, 1.0}:  # 1 for what is kept, as ever, follows from the decision
+                decided.update(digest(weights).encode())
         columns = [[column.name, column.fingerprint] for column in self.columns]
         return digest(["write", WRITER_VERSION, self.samples_per_shard, columns, decided.hexdigest()])
 
@@ -159,6 +162,7 @@ class _Input:
         self.scores = [scores.read(scored, unit.shard, column, ["value"]).column("value") for column in columns[1:]]
         self.decision = unit.rows.column("decision").to_pylist()
         self.reason = unit.rows.column("reason").to_pylist()
+        self.weight = unit.rows.column("weight")
         if len(self.decision) != self.index.num_rows:
             raise AssertionError(f"{len(self.decision)} decisions for {self.index.num_rows} samples")
         self.kept = [row for row, decision in enumerate(self.decision) if decision == KEPT]
@@ -182,7 +186,7 @@ class _Input:
             "key": self.index.column("key"),
             "decision": pa.array(self.decision, pa.string()),
             "reason": pa.array(self.reason, pa.string()),
-            "weight": pa.array([1.0 if d == KEPT else 0.0 for d in self.decision], pa.float32()),
+            "weight": self.weight,
             "source_key": pa.array([self.unit.shard.key] * n, pa.string()),
             "source_etag": pa.array([self.unit.shard.etag] * n, pa.string()),
             "source_offset": self.index.column("offset"),

@@ -37,6 +37,15 @@ def read_recipe(path: str | Path) -> str:
         raise RecipeError(f"{path} can't be read: {error}") from None
 
 
+def is_of_learning(text: str) -> bool:
+    """Whether a recipe is one of `curate learn`: those have a learner. False for what can't be read as YAML."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return isinstance(value, dict) and "learner" in value
+
+
 def parse_document(
     text: str, cls: type[Document], name: str, overrides: Sequence[str] = (), needs: str = ""
 ) -> tuple[Document, dict[str, Any], Where]:

@@ -12,6 +12,7 @@ from jobs.corpus import corpus
 from jobs.gc import gc
 from jobs.inspect import diff, quarantine, show, status
 from jobs.learn import learn
+from jobs.policy import policy
 from jobs.proxy import proxy
 from jobs.run import plan, run
 from jobs.submit import submit
@@ -41,7 +42,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for command in (corpus, proxy, plan, run, status, show, verify, diff, gc, quarantine, submit, learn):
+for command in (corpus, proxy, plan, run, status, show, verify, diff, gc, quarantine, submit, learn, policy):
     cli.add_command(command)
 
 

@@ -61,7 +61,7 @@ class Pipeline:
     out: Ledger
     scored: Ledger
     columns: Sequence[scores.Column]  # the index, then one a scorer
-    lists: Mapping[str, UidList]  # keep, drop
+    lists: Mapping[str, UidList]  # keep, drop, weights
     work: Work = field(default_factory=Work)
 
     @property
@@ -146,7 +146,8 @@ class Pipeline:
             decided = Decided(engine, plan, columns)
             engine.load(decided.collect(decisions.load_units(self.scored, plan.shards(), columns, index), tick))
             uids = {name: item.uids for name, item in self.lists.items()}
-            engine.decide(self.recipe.filters, uids.get("keep"), uids.get("drop"))
+            weights = self.lists["weights"].weighed() if "weights" in self.lists else None
+            engine.decide(self.recipe.filters, uids.get("keep"), uids.get("drop"), weights)
             yield decided
 
     def scalar_columns(self, plan: Plan) -> list[scores.Column]:
@@ -279,10 +280,15 @@ class Decided:
 
 @dataclass(frozen=True)
 class UidList:
-    """A keep or drop list: its uids, and its text for the snapshot."""
+    """A keep or drop list, or one of weights: its uids, and its text for the snapshot."""
 
     uids: pa.Array
     text: bytes
+    weights: pa.Array | None = None
+
+    def weighed(self) -> pa.Table:
+        """uid and weight (float32)."""
+        return pa.table({"uid": self.uids, "weight": self.weights})
 
     @property
     def sha256(self) -> str:
@@ -297,7 +303,8 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
             _check_weights(scorer.weights, scorer.sha256, recipe.options)
     out, scored = (Ledger(open_store(url, recipe.options)) for url in (recipe.output, recipe.scores))
     corpus = open_corpus(recipe.corpus, recipe.options)
-    lists = {n: read_uids(url, recipe.options) for n, url in (("keep", recipe.keep), ("drop", recipe.drop)) if url}
+    named = (("keep", recipe.keep), ("drop", recipe.drop), ("weights", recipe.weights))
+    lists = {name: read_list(name, url, recipe.options) for name, url in named if url}
     if not dry:
         out.store.probe()
         scored.store.probe()
@@ -322,16 +329,43 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
     where = out.open_plan(document["plan"]).document["corpus"]
     corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)
     columns = [scores.Column(name, document["fingerprints"][name]) for name in (scores.INDEX, *recipe.scorers)]
-    lists = {name: parse_uids(made.store.get(item["key"]), name) for name, item in document["lists"].items()}
+    lists = {name: parse_list(name, made.store.get(item["key"]), name) for name, item in document["lists"].items()}
     with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(open_store(document["scores_url"], options))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists)
 
 
-def read_uids(url: str, options: StoreOptions) -> UidList:
-    """The keep or drop list at a URL."""
+def read_list(name: str, url: str, options: StoreOptions) -> UidList:
+    """The list of a recipe's field `name` at a URL."""
     store, key = open_object(url, options)
-    return parse_uids(store.get(key), url)
+    return parse_list(name, store.get(key), url)
+
+
+def parse_list(name: str, text: bytes, url: str) -> UidList:
+    """The list of a recipe's field `name`: uids, and with `weights` a number behind each."""
+    return parse_weights(text, url) if name == "weights" else parse_uids(text, url)
+
+
+def parse_weights(text: bytes, url: str) -> UidList:
+    """A list of uids with weights, `uid<TAB>weight` a line; empty lines and those that begin with # are skipped."""
+    lines = text.decode(errors="replace").splitlines()
+    weights: list[float] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        _, _, weight = line.partition("\t")
+        try:
+            weights.append(float(weight))
+        except ValueError:
+            weights.append(0.0)
+        if not 0 < weights[-1] < float("inf"):
+            fix = "a line is a uid, a tab and a number above 0; leave a sample out to drop it"
+            raise RecipeError(f"{url}:{number}: {weight[:40]!r} is not a weight", fix=fix)
+    found = parse_uids("\n".join(line.partition("\t")[0] for line in lines).encode(), url)
+    repeated = len(found.uids) - len(found.uids.unique())
+    if repeated:
+        raise RecipeError(f"{url}: {repeated} uids occur twice", fix="one line a uid")
+    return UidList(found.uids, text, pa.array(weights, pa.float32()))
 
 
 def parse_uids(text: bytes, url: str) -> UidList:
@@ -355,4 +389,4 @@ def _units(shards: Iterator[ShardRef]) -> pa.Table:
 def _rows_of(rows: pa.Table, ordinal: int) -> pa.Table:
     import pyarrow.compute as pc
 
-    return rows.filter(pc.equal(rows.column("unit"), ordinal)).select(["decision", "reason"])
+    return rows.filter(pc.equal(rows.column("unit"), ordinal)).select(["decision", "reason", "weight"])

@@ -1,4 +1,4 @@
-"""`curate submit`: run a recipe as a Ray job on a cluster and follow its log."""
+"""`curate submit`: run a recipe, of curation or of learning, as a Ray job on a cluster and follow its log."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ AGENT_SECONDS = 60
 
 
 @click.command(epilog="\b\nExamples:\n  curate submit recipe.yaml --address http://head:8265\n"
+               "  curate submit learn.yaml --set compute.learners=8 --address http://head:8265\n"
                "  curate submit recipe.yaml --with-code --env AWS_PROFILE=curator")  # fmt: skip
 @recipe_argument
 @set_option
@@ -33,23 +34,37 @@ AGENT_SECONDS = 60
 def submit(
     recipe: str, overrides: tuple[str, ...], address: str, with_code: bool, variables: tuple[str, ...], no_wait: bool
 ) -> None:
-    """Submit `curate run RECIPE` through the Ray Jobs API. Exits as the job does.
+    """Submit `curate run RECIPE` (or `curate learn RECIPE`, for a recipe with a learner) through the Ray Jobs API.
 
-    Interrupting this command leaves the job running; submitting the same recipe again goes on where it stopped.
+    Exits as the job does. Interrupting this command leaves the job running; submitting the same recipe again goes on
+    where it stopped.
     """
-    from curation.recipe import load_recipe
-
-    load_recipe(recipe, overrides)  # a mistake in the recipe shows here, not in the cluster's log
+    command = _command(recipe, overrides)
     settings = "".join(f" --set {shlex.quote(override)}" for override in overrides)
     with tempfile.TemporaryDirectory(prefix="tutelage-") as folder, _one_line(address):
         environment = _environment(Path(folder), Path(recipe), with_code, variables)
         client = _client(address)
-        job = _submit(client, f"python -m jobs.cli run recipe.yaml{settings}", environment)
+        job = _submit(client, f"python -m jobs.cli {command} recipe.yaml{settings}", environment)
     click.echo(f"job {job} on {address}", err=True)
     if no_wait:
         click.echo(job)
         return
     raise SystemExit(_follow(client, job))
+
+
+def _command(recipe: str, overrides: tuple[str, ...]) -> str:
+    """`run` or `learn`, by what the recipe is of. A mistake in it shows here, not in the cluster's log."""
+    from curation.yaml_document import is_of_learning, read_recipe
+
+    if is_of_learning(read_recipe(recipe)):
+        from curation.learning.recipe import load_learn_recipe
+
+        load_learn_recipe(recipe, overrides)
+        return "learn"
+    from curation.recipe import load_recipe
+
+    load_recipe(recipe, overrides)
+    return "run"
 
 
 def _client(address: str) -> Any:

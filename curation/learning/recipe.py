@@ -191,14 +191,7 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
     entry = {section.selector: {}} if isinstance(section.selector, str) else section.selector
     _, selector = build_entry(entry, SELECTORS, where, at, "selector")
     _check_roles(document, selector, where)
-    try:
-        selection = Selection(
-            selector=selector, filtering_ratio=_schedule(section.filtering_ratio), stop=section.stop, lag=section.lag,
-            publish_every=section.publish_every,
-        )  # fmt: skip
-        selection.candidates(learner.batch, 0.0)
-    except ValueError as error:
-        raise RecipeError(f"{where(('selection',))}: {error}") from None
+    selection = _selection(section, selector, learner.batch, where)
     if document.compute is not None and learner.batch % document.compute.learners:
         text = f"{where(('compute', 'learners'))}: a batch of {learner.batch} is no multiple of"
         raise RecipeError(f"{text} {document.compute.learners} learners", fix="another number of learners")
@@ -223,6 +216,20 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
         options=StoreOptions(**document.store.model_dump()),
         document=value,
     )
+
+
+def _selection(section: _SelectionSection, selector: Selector, batch: int, where: Where) -> Selection:
+    key = "lag"
+    try:
+        selection = Selection(
+            selector=selector, filtering_ratio=_schedule(section.filtering_ratio), stop=section.stop, lag=section.lag,
+            publish_every=section.publish_every,
+        )  # fmt: skip
+        key = "filtering_ratio"
+        selection.candidates(batch, 0.0)
+    except ValueError as error:
+        raise RecipeError(f"{where(('selection', key))}: {error}") from None
+    return selection
 
 
 def _check_roles(document: _Document, selector: Selector, where: Where) -> None:

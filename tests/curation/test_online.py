@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from curation.examples import Examples
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Training
 from curation.models.tokenizer import tokenizer_for
-from curation.online import OnlineStep, Roles, Scored, Selection, online_selection
+from curation.online import Choice, OnlineStep, Roles, Scored, Selection, online_selection
 from curation.outputs import Losses
 from curation.pool import Pool, SuperBatch
 from curation.selectors.blend import EasyReference, Learnability
@@ -92,6 +93,30 @@ def test_ratio_and_stop_follow_their_schedules() -> None:
     steps = run(Roles(learner=Counting(), reference=reference), selection, 10)
     assert [len(step.choice.candidates) for step in steps] == [20, 15, 11, 9, 8, 8, 8, 8, 4, 4]
     assert len(reference.asked) == 8
+
+
+def test_with_a_lag_older_models_choose_and_a_stopped_run_goes_on() -> None:
+    selection = Selection(selector=Learnability(), lag=3, publish_every=2)
+
+    def who() -> Roles[Any]:
+        return Roles(learner=Counting(), online=Counting(), reference=Scored(torch.arange(40) * 3.0))
+
+    steps = run(who(), selection, 12)
+    for step in steps:
+        version = selection.version(step.number)
+        assert step.choice.models["online"] == f"after {version}" and step.choice.lag == step.number - version <= 3
+    assert [step.choice.lag for step in steps] == [0, 1, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3]
+    for stop in range(1, 12):
+        roles, candidates, pending = who(), pool(), deque[Choice]()
+        options = {"steps": 12, "batch": 4, "pending": pending}
+        for step in online_selection(roles, candidates, selection, **options):  # type: ignore[arg-type]
+            if step.number + 1 == stop:
+                break
+        rest = list(online_selection(roles, candidates, selection, **options))  # type: ignore[arg-type]
+        assert [step.number for step in rest] == list(range(stop, 12))
+        for ours, theirs in zip(rest, steps[stop:], strict=True):
+            assert ours.choice.rows.tolist() == theirs.choice.rows.tolist()
+            assert ours.choice.models == theirs.choice.models
 
 
 def test_what_can_not_be() -> None:

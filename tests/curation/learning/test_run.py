@@ -89,18 +89,18 @@ def test_what_a_run_leaves(recipe: Callable[..., LearnRecipe], tmp_path: Path) -
     assert go(recipe("learner.contrastive.lr=1.0e-3", f"output={tmp_path}/other"))["sha256"] != found["sha256"]
 
 
-@pytest.mark.parametrize("stop", [1, 5, 7, 11])
+@pytest.mark.parametrize(("stop", "lag"), [(1, 0), (5, 3), (7, 0), (11, 3)])
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(
-    recipe: Callable[..., LearnRecipe], tmp_path: Path, stop: int
+    recipe: Callable[..., LearnRecipe], tmp_path: Path, stop: int, lag: int
 ) -> None:
-    averaged = "learner.contrastive.averaging=0.9"
-    straight = go(recipe(averaged, f"output={tmp_path}/straight"))
-    run = start(recipe(averaged))
+    averaged = ("learner.contrastive.averaging=0.9", f"selection.lag={lag}")
+    straight = go(recipe(*averaged, f"output={tmp_path}/straight"))
+    run = start(recipe(*averaged))
     for number, step in enumerate(run.steps(), 1):
         run.record(step)
         if number == stop:
             break  # as if killed: nothing after the last checkpoint is known
-    found = go(recipe(averaged))
+    found = go(recipe(*averaged))
     assert found["sha256"] == straight["sha256"]
     assert found["flops"] == straight["flops"] and found["curve"] == straight["curve"]
     policies = [list(Policy(open_store(f"{tmp_path}/{name}/policy")).steps()) for name in ("straight", "out")]

@@ -1,0 +1,67 @@
+"""`curate policy`: what a run of online selection chose, and weights for a snapshot made from it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from curation.policy import Policy
+
+
+@click.group()
+def policy() -> None:
+    """Data policies: what runs of `curate learn` chose. Replay one with `replay: RUN` in a recipe."""
+
+
+@policy.command("show", epilog="\b\nExamples:\n  curate policy show demo/learned/learnability")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def policy_show(run: str, as_json: bool) -> None:
+    """Tell what a run's data policy holds: steps, candidates, what was chosen how often, and its size."""
+    from curation.policy import describe
+
+    found = describe(_policy(run))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo(f"steps       {found['steps']:,}, {found['scored']:,} of them scored, lag at most {found['lag']}")
+    click.echo(f"candidates  {found['candidates']:,} offered, {found['chosen']:,} chosen, of {found['pool']:,} samples")
+    click.echo(f"size        {found['bytes']:,} bytes: {found['bytes_per_candidate']:.1f} a candidate")
+    click.echo(f"models      {', '.join(found['models']) or 'none'}")
+    times = ", ".join(f"{count} times: {samples:,}" for count, samples in found["times"].items())
+    click.echo(f"trained on  {times}")
+
+
+@policy.command("weights", epilog="\b\nExamples:\n"
+                "  curate policy weights demo/learned/learnability --least 2 --out demo/chosen.tsv\n"
+                "  curate run demo/recipe.yaml --set weights=demo/chosen.tsv --set output=demo/chosen")  # fmt: skip
+@click.argument("run")
+@click.option(
+    "--least", default=1, show_default=True, type=click.IntRange(1), help="Leave out what was chosen fewer times."
+)
+@click.option("--out", required=True, metavar="URL", help="The list: a uid, a tab and a number a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def policy_weights(run: str, least: int, out: str, as_json: bool) -> None:
+    """Write a list of weights: how often each sample was trained on.
+
+    With `weights: URL`, the recipe of the snapshot that the run read makes a snapshot of those samples alone, with the
+    weights in its manifest.
+    """
+    from curation.store import open_object
+
+    counts = _policy(run).counts()
+    lines = [f"{uid}\t{count}\n" for uid, count in sorted(counts.items()) if count >= least]
+    store, key = open_object(out)
+    store.put(key, "".join(lines).encode())
+    found = {"weights": store.location(key), "samples": len(lines), "least": least}
+    click.echo(json.dumps(found) if as_json else f"{len(lines):,} samples with their weights: {out}")
+
+
+def _policy(run: str) -> Policy:
+    from curation.policy import Policy
+    from curation.store import open_store
+
+    return Policy(open_store(f"{run.rstrip('/')}/policy"))

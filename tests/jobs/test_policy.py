@@ -1,0 +1,73 @@
+"""A data policy as a snapshot: samples that a run chose often, with how often as their weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from builders import write_corpus, write_recipe, write_weights
+from click.testing import CliRunner
+
+import curation as cu
+from curation.errors import RecipeError
+from curation.recipe import load_recipe
+from jobs.cli import cli
+from jobs.pipeline import parse_weights, pipeline
+from jobs.run import run_steps
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+
+
+def curate(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_policy_becomes_a_snapshot(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus", 2, 60, flaws=False)
+    sha = write_weights(tmp_path / "w.safetensors")
+    made = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/corpus", f"{tmp_path}/out", f"{tmp_path}/w.safetensors", sha)
+    with pipeline(load_recipe(made)) as work:
+        run_steps(work, None)
+    (tmp_path / "learn.yaml").write_text(f"""
+data: {tmp_path}/out
+output: {tmp_path}/learned
+learner: {{contrastive: {{model: proxy-mu, steps: 10, batch: 8}}}}
+reference: {{column: clip_score}}
+selection: {{selector: {{easy_reference: {{gain: 100}}}}}}
+holdout: 0.3
+device: cpu
+""")
+    learned = json.loads(curate("learn", f"{tmp_path}/learn.yaml", "--json"))
+    assert learned["data"] == [f"{tmp_path}/out@1"]
+    shown = json.loads(curate("policy", "show", f"{tmp_path}/learned", "--json"))
+    assert shown["steps"] == 10 and shown["chosen"] == 80 and shown["bytes_per_candidate"] > 2
+    assert sum(int(times) * n for times, n in shown["times"].items()) == 80
+    assert "trained on" in curate("policy", "show", f"{tmp_path}/learned")
+    curate("policy", "weights", f"{tmp_path}/learned", "--least", "2", "--out", f"{tmp_path}/chosen.tsv")
+    counts = dict(line.split("\t") for line in (tmp_path / "chosen.tsv").read_text().splitlines())
+    overrides = [f"weights={tmp_path}/chosen.tsv", f"output={tmp_path}/chosen", f"scores={tmp_path}/out/scores"]
+    with pipeline(load_recipe(made, overrides)) as work:
+        document = run_steps(work, None)
+        assert work.work.model_batches == 0  # the scores are there already
+    snapshot = cu.open(f"{tmp_path}/chosen")
+    rows = snapshot.manifest.query("select uid, weight from manifest where decision = 'kept'").to_pylist()
+    assert {row["uid"]: row["weight"] for row in rows} == {uid: float(count) for uid, count in counts.items()}
+    assert document["samples"]["filtered"]["weights"] == cu.open(f"{tmp_path}/out").document["samples"]["kept"] - len(
+        rows
+    )
+    assert json.loads(curate("verify", f"{tmp_path}/chosen", "--json"))["ok"]
+    (tmp_path / "chosen.tsv").unlink()  # the snapshot has a copy of its own
+    assert json.loads(curate("verify", f"{tmp_path}/chosen", "--json"))["ok"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a" * 32 + "\tmany", "list:1: 'many' is not a weight"), ("a" * 32 + "\t-1", "not a weight"),
+     ("a" * 32 + "\t1\n" + "a" * 32 + "\t2", "1 uids occur twice"), ("# none\n\nb\t1", "list:3: 'b' is not a uid")],
+)  # fmt: skip
+def test_lists_of_weights_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_weights(text.encode(), "list")
