@@ -2,11 +2,12 @@
 
 Every run (workload, arm, seed) is kept in the cache folder under all that decides it: stop it, take it up again, add
 arms. Runs go side by side, one torch thread each. Figures are of pairs of runs with the same seed, with 95 % intervals
-of Student's t over seeds.
+of Student's t over seeds; a run that never arrives is counted as one, and its arm has no mean of savings.
 
-    python tests/bench/online_selection.py --core             4 arms, 3 seeds: within an hour on 2 cores
+    python tests/bench/online_selection.py --core             4 arms, 3 seeds: within an hour on 2 idle cores
     python tests/bench/online_selection.py                    all arms; 5 seeds for the headline, 3 for the rest
     python tests/bench/online_selection.py --held-out dev --seeds 1 --arms uniform,learnability   tuning
+    python tests/bench/online_selection.py --cached           a report of the runs that are there; makes none
 """
 
 from __future__ import annotations
@@ -23,48 +24,64 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path[:0] = [
-    str(Path(__file__).parents[1]),
-    str(Path(__file__).parents[2]),
-]  # the root, or tests/curation shadows it
+sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, or tests/curation would shadow ours
 
-from bench.online.arms import ARMS, CORE, HEADLINE  # noqa: E402
-from bench.online.runs import result  # noqa: E402
+from bench.online.arms import ARMS, CORE, HEADLINE, ONLY  # noqa: E402
+from bench.online.runs import STEPS, cached, result  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
 from curation.flops import Payoff, Point, payoff  # noqa: E402
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage" / "bench-online"
-STUDENT = {
-    1: 12.71,
-    2: 4.30,
-    3: 3.18,
-    4: 2.78,
-    5: 2.57,
-    6: 2.45,
-    7: 2.36,
-    8: 2.31,
-    9: 2.26,
-}  # 97.5 % by degrees of freedom
+STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # 97.5 %, by freedom
 DEV_SEED, TEST_SEED = 100, 0  # seeds for tuning begin elsewhere than those that are reported
+OTHERS = ("recall@1", "zero_shot")  # figures beside `quality`, where a workload has them
+
+Curve = list[dict[str, Any]]
+Found = dict[tuple[str, str], dict[int, Curve]]  # (workload, arm) -> seed -> curve
 
 
-def main() -> None:
-    arguments = _arguments()
-    first = DEV_SEED if arguments.held_out == "dev" else TEST_SEED
-    names = arguments.arms.split(",") if arguments.arms else list(CORE if arguments.core else ARMS)
+def main(arguments: Sequence[str] | None = None) -> str:
+    """Make the runs that are missing, and report; returns the report."""
+    options = _options(arguments)
     began = time.monotonic()
+    workloads = options.workloads.split(",")
+    names = options.arms.split(",") if options.arms else list(CORE if options.core else ARMS)
+    found = collect(_wanted(options, workloads, names), options)
+    text = report(found, workloads, names)
+    print(text)
+    for workload in workloads:
+        draw(found, workload, options.folder / f"curves-{workload}-{options.held_out}.png")
+    if options.held_out == "test" and not options.no_record:
+        append(facts(time.monotonic() - began), text.splitlines())
+    return text
+
+
+def _wanted(options: argparse.Namespace, workloads: Sequence[str], names: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Workload, arm, seed of every run; all arms with the first seed before any with the second."""
+    first = DEV_SEED if options.held_out == "dev" else TEST_SEED
     wanted = [
         (workload, name, first + seed)
-        for workload in arguments.workloads.split(",")
+        for workload in workloads
         for name in names
-        for seed in range(arguments.seeds or (5 if name in HEADLINE and not arguments.core else 3))
+        if workload in ONLY.get(name, workloads)
+        for seed in range(options.seeds or (5 if name in HEADLINE and not options.core else 3))
     ]
-    wanted.sort(key=lambda row: row[2])  # all arms with the first seed before any with the second
-    found: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
-    with ProcessPoolExecutor(arguments.jobs) as pool:
+    return sorted(wanted, key=lambda row: row[2])
+
+
+def collect(wanted: Sequence[tuple[str, str, int]], options: argparse.Namespace) -> Found:
+    """The curves, of runs that are kept or are made now, side by side."""
+    found: Found = {}
+    if options.cached:
+        for workload, name, seed in wanted:
+            run = cached(workload, ARMS[name], seed, options.held_out, options.folder)
+            if run is not None:
+                found.setdefault((workload, name), {})[seed] = run["curve"]
+        return found
+    with ProcessPoolExecutor(options.jobs) as pool:
         futures = {
-            pool.submit(result, workload, ARMS[name], seed, arguments.held_out, FOLDER): (workload, name, seed)
+            pool.submit(result, workload, ARMS[name], seed, options.held_out, options.folder): (workload, name, seed)
             for workload, name, seed in wanted
         }
         for number, future in enumerate(as_completed(futures), 1):
@@ -72,34 +89,34 @@ def main() -> None:
             curve = future.result()["curve"]
             found.setdefault((workload, name), {})[seed] = curve
             print(f"{number} of {len(wanted)}: {workload} {name} seed {seed}: {curve[-1]['quality']:.3f}", flush=True)
-    text = report(found, arguments.workloads.split(","), names)
-    print(text)
-    if arguments.held_out == "test" and not arguments.no_record:
-        append(facts(time.monotonic() - began), text.splitlines())
+    return found
 
 
-def report(
-    found: dict[tuple[str, str], dict[int, list[dict[str, Any]]]], workloads: Sequence[str], names: Sequence[str]
-) -> str:
-    """A table a workload: what each arm saves against the uniform run of the same seed."""
+def report(found: Found, workloads: Sequence[str], names: Sequence[str]) -> str:
+    """Two tables a workload: what each arm saves against uniform with the same seed; what was chosen over time."""
     lines = []
     for workload in workloads:
-        uniform = found[workload, "uniform"]
+        uniform = found.get((workload, "uniform"), {})
+        arms = [name for name in names if found.get((workload, name)) and uniform]
         lines += [
             "",
-            f"{workload}: against uniform with the same seed (mean and 95 % interval)",
+            f"{workload}: against uniform with the same seed, {STEPS} updates (mean and 95 % interval)",
             "",
-            "| arm | seeds | final quality | at uniform's FLOPs | arrive | updates saved | compute saved, scoring only "
-            "| + online updates | + reference (full) |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| arm | seeds | final quality | minus uniform's, at its FLOPs | arrive | updates saved "
+            "| compute saved: scoring | + online updates | + reference (full) | others at the end |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
-        for name in names:
+        for name in arms:
             runs = found[workload, name]
             pairs = [(points(curve), points(uniform[seed])) for seed, curve in sorted(runs.items()) if seed in uniform]
             payoffs = [payoff(ours, theirs) for ours, theirs in pairs]
             final = interval([ours[-1].quality for ours, _ in pairs])
             equal = interval([at_flops(ours, theirs[-1].totals["full"]) - theirs[-1].quality for ours, theirs in pairs])
-            lines.append(f"| {name} | {len(pairs)} | {final} | {equal} | {_savings(payoffs)} |")
+            lines.append(f"| {name} | {len(pairs)} | {final} | {equal} | {_savings(payoffs)} | {_others(runs)} |")
+        tag = "emoji" if workload == "pairs" else "names without a modifier"
+        lines += ["", f"{workload}: share of {tag} among the chosen, by share of the run", ""]
+        lines += ["| arm | first tenth | at a half | last tenth |", "|---|---|---|---|"]
+        lines += [f"| {name} | {' | '.join(_over_time(found[workload, name]))} |" for name in arms]
     return "\n".join(lines)
 
 
@@ -107,13 +124,24 @@ def _savings(payoffs: Sequence[Payoff]) -> str:
     arrived = [one for one in payoffs if one.compute_saved is not None]
     text = f"{len(arrived)} of {len(payoffs)}"
     if len(arrived) < len(payoffs):
-        return f"{text} | never arrives in {len(payoffs) - len(arrived)} | | |"
+        return f"{text} | never, in {len(payoffs) - len(arrived)} | | |"
     columns = [[one.updates_saved for one in arrived]]
     columns += [[one.compute_saved[name] for one in arrived] for name in ("scoring", "online", "full")]  # type: ignore[index]
     return " | ".join([text, *(interval([100 * value for value in column], "%") for column in columns)])  # type: ignore[operator]
 
 
-def points(curve: Sequence[dict[str, Any]]) -> list[Point]:
+def _others(runs: dict[int, Curve]) -> str:
+    ends = [curve[-1] for curve in runs.values()]
+    return ", ".join(f"{name} {interval([end[name] for end in ends])}" for name in OTHERS if name in ends[0])
+
+
+def _over_time(runs: dict[int, Curve]) -> list[str]:
+    shares = [[point["tagged"] for point in curve] for curve in runs.values()]
+    places = (lambda n: max(1, n // 10) - 1, lambda n: n // 2, lambda n: n - 1)
+    return [f"{statistics.fmean(row[place(len(row))] for row in shares):.0%}" for place in places]
+
+
+def points(curve: Curve) -> list[Point]:
     """A run's learning curve."""
     return [Point(row["updates"], row["quality"], row["totals"]) for row in curve]
 
@@ -133,7 +161,25 @@ def interval(values: Sequence[float], unit: str = "") -> str:
     return f"{mean:.{digits}f}{unit} ± {half:.{digits}f}"
 
 
-def _arguments() -> argparse.Namespace:
+def draw(found: Found, workload: str, path: Path) -> None:
+    """Mean learning curves of a workload's arms over the seeds that all points have."""
+    from jobs.curves import draw as draw_runs
+
+    means = {}
+    for (of, name), runs in found.items():
+        if of == workload:
+            rows = zip(*(points(curve) for curve in runs.values()), strict=True)
+            means[name] = [_mean(row) for row in rows]
+    if means:
+        path.write_bytes(draw_runs(means))
+
+
+def _mean(points: Sequence[Point]) -> Point:
+    totals = {name: statistics.fmean(point.totals[name] for point in points) for name in points[0].totals}
+    return Point(points[0].updates, statistics.fmean(point.quality for point in points), totals)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core", action="store_true", help="four arms, three seeds")
     parser.add_argument("--arms", help=f"of: {', '.join(ARMS)}")
@@ -141,8 +187,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--held-out", default="test", choices=("dev", "test"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--cached", action="store_true", help="report what is there; make no runs")
     parser.add_argument("--no-record", action="store_true", help="do not append to RESULTS.md")
-    return parser.parse_args()
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="where data and runs are kept (default: %(default)s)"
+    )
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""The bench of online selection in small: every step of it on a workload of a few made-up pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bench import online_selection
+from bench.online import data, runs
+
+from curation.examples import Examples
+
+WORDS = ("sun", "moon", "star", "tree", "house", "boat", "fish", "bird")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight concepts, told apart by where a patch is bright; a tenth of the pool is labelled wrongly."""
+    torch.set_num_threads(1)
+    generator = np.random.default_rng(0)
+
+    def examples(count: int, wrong: float, source: str) -> Examples:
+        kinds = generator.integers(0, len(WORDS), count)
+        pixels = generator.integers(0, 60, (count, 64, 64, 3), np.uint8)
+        for row, kind in enumerate(kinds):
+            x, y = 16 * (kind % 4), 32 * (kind // 4)
+            pixels[row, y : y + 16, x : x + 16] += 180
+        named = np.where(generator.random(count) < wrong, generator.integers(0, len(WORDS), count), kinds)
+        names = [WORDS[kind] for kind in named]
+        return Examples(pixels, [f"a {name}" for name in names], [f"{source}:{row}" for row in range(count)], names)
+
+    workload = data.Workload(
+        examples(160, 0.1, "twemoji"), examples(60, 0, "trusted"), examples(40, 0, "dev"), examples(40, 0, "test")
+    )
+    monkeypatch.setattr(data, "load", lambda name, folder: workload)
+    monkeypatch.setattr(runs, "LEARNER", "proxy-mu")
+    monkeypatch.setattr(runs, "REFERENCE_STEPS", 4)
+    monkeypatch.setattr(runs, "STEPS", 8)
+    monkeypatch.setattr(runs, "SHORT", {"pairs": 4, "classes": 4})
+    monkeypatch.setattr(runs, "EVERY", 4)
+    monkeypatch.setattr(runs, "BATCH", 16)
+
+
+def test_arms_are_run_once_and_reported(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Here:
+        """A pool of processes that is this one, so that the small workload is seen."""
+
+        def __init__(self, jobs: int) -> None: ...
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *error: object) -> None: ...
+        def submit(self, function, *arguments):  # type: ignore[no-untyped-def]
+            from concurrent.futures import Future
+
+            future = Future()  # type: ignore[var-annotated]
+            future.set_result(function(*arguments))
+            return future
+
+    monkeypatch.setattr(online_selection, "ProcessPoolExecutor", Here)
+    names = ("uniform", "blend ramp short", "joint", "random sub-batch")
+    options = ["--arms", ",".join(names), "--seeds", "2", "--folder", str(tmp_path), "--no-record"]
+    text = online_selection.main(options)
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 2 * (4 + 3)  # classes have no joint selection
+    rows = [line for line in text.splitlines() if line.startswith("| blend ramp short | 2 |")]
+    assert len(rows) == 2 and all("±" in row for row in rows)
+    uniform = next(line for line in text.splitlines() if line.startswith("| uniform | 2"))
+    assert "| 0.000 ± 0.000 | 2 of 2 | 0% ± 0 | 0% ± 0 | 0% ± 0 | 0% ± 0 |" in uniform
+    assert (tmp_path / "curves-pairs-test.png").read_bytes().startswith(b"\x89PNG")
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("a run was made again")
+
+    monkeypatch.setattr(runs, "run", never)
+    assert online_selection.main(options) == text
+    assert online_selection.main([*options, "--cached"]) == text
