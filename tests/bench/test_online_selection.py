@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(data, "load", lambda name, folder: workload)
     monkeypatch.setattr(runs, "LEARNER", "proxy-mu")
-    monkeypatch.setattr(runs, "REFERENCE_STEPS", 4)
+    arms = {name: replace(arm, reference_steps=4) for name, arm in online_selection.ARMS.items()}
+    monkeypatch.setattr(online_selection, "ARMS", arms)
     monkeypatch.setattr(runs, "STEPS", 8)
     monkeypatch.setattr(runs, "SHORT", {"pairs": 4, "classes": 4})
     monkeypatch.setattr(runs, "EVERY", 4)
