@@ -99,7 +99,7 @@ def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], Non
         while learners.is_alive():
             actors.tend(LOOK_SECONDS)
             state = _state(job)
-            note(state.note)
+            note(state.note or "learners are starting")
             advance(state.position - shown)  # backwards where learners begin again from a checkpoint
             shown = state.position
         state = _state(job)

@@ -1,6 +1,6 @@
 """What a run of online selection reads: candidates, held-out samples, and a reference's scores of them.
 
-Memory: the samples, 12 kB each at 64 px; at most `curation.examples.BUDGET`.
+Memory: the samples, 12 kB each at 64 px and 150 kB at 224 px; at most the recipe's `memory`, once a node.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from curation.corpus import open_corpus
 from curation.errors import EmptyCorpusError, UserError
-from curation.examples import BUDGET, Examples, gather
+from curation.examples import Examples, gather
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, open_shards, split_label
@@ -80,19 +81,19 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
     parts: list[Examples] = []
     fields: dict[str, list[str]] = {name: [] for name in (*recipe.by, *(["data"] if len(listing.urls) > 1 else []))}
     skipped: Counter[str] = Counter()
-    budget = BUDGET
+    budget = recipe.memory
     for url, some in zip(listing.urls, listing.shards, strict=True):
         stream = stream_of(some, recipe, part)
         with progress(f"Reading {url}", None) as advance:
             found = gather(stream, budget=budget, advance=advance)
         if found is None:
-            text = f"{', '.join(listing.urls)} does not fit into {BUDGET >> 30} GiB of memory at {stream.size} px"
-            raise UserError(text, fix="select from fewer shards, or a smaller snapshot")
+            text = f"{', '.join(listing.urls)} does not fit into {recipe.memory:,} bytes of memory at {stream.size} px"
+            raise UserError(text, fix="a larger `memory:`, fewer shards, or a smaller snapshot")
         budget -= found.pixels.nbytes
         skipped += stream.skipped
         values = [split_label(label) for label in found.labels]
         for place, name in enumerate(recipe.by):
-            fields[name] += [value[1 + place] for value in values]
+            fields[name] += _field(recipe, url, name, found.uids, [value[1 + place] for value in values])
         if "data" in fields:
             fields["data"] += [url] * len(found)
         parts.append(relabelled(found, [value[0] for value in values]))
@@ -119,17 +120,34 @@ def column_losses(recipe: LearnRecipe, column: str, urls: tuple[str, ...], uids:
         if snapshot is None:
             text = f"{url} is no snapshot, so it has no score {column}"
             raise UserError(text, fix="curate it first, or give the reference as `weights:`")
-        names = snapshot.reader().schema.names
-        if column not in names:
+        if column not in (names := snapshot.reader().schema.names):
             text = f"the manifest of {url} has no column {column}"
             raise UserError(text, fix=f"it has: {', '.join(names)}")
-        for batch in snapshot.reader(["uid", column]):
-            keys, values = (item.to_pylist() for item in batch.columns)
-            found.update((_hex(key), value) for key, value in zip(keys, values, strict=True) if value is not None)
+        found.update(_column(snapshot, column))
     missing = [uid for uid in uids if uid not in found]
     if missing:
         raise UserError(f"sample {missing[0]} has no score {column}", fix="score the snapshot with that scorer")
     return torch.tensor([-found[uid] for uid in uids], dtype=torch.float32)
+
+
+def _column(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """The values of a manifest's column that are not null, by uid."""
+    found: dict[str, Any] = {}
+    for batch in snapshot.reader(["uid", name]):
+        uids, values = (item.to_pylist() for item in batch.columns)
+        found.update((uid, value) for uid, value in zip(uids, values, strict=True) if value is not None)
+    return found
+
+
+def _field(recipe: LearnRecipe, url: str, name: str, uids: list[str], values: list[str]) -> list[str]:
+    """A field by which the metrics tell candidates apart: of their json (`values`), or else of their manifest."""
+    if any(values):
+        return values
+    snapshot = snapshot_of(url, recipe.options)
+    if snapshot is None or name not in snapshot.reader().schema.names:
+        return values
+    known = _column(snapshot, name)
+    return [str(known.get(uid, "")) for uid in uids]
 
 
 def stream_of(shards: list[Shard], recipe: LearnRecipe, part: Part) -> SampleStream:
@@ -161,7 +179,3 @@ def _held_out(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Exam
     if found is None or len(found) < 2:
         raise UserError("there are too few held-out samples to evaluate on", fix="a larger holdout:")
     return relabelled(found, [split_label(label)[0] for label in found.labels])
-
-
-def _hex(uid: bytes | str) -> str:
-    return uid if isinstance(uid, str) else uid.hex()

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 
 from curation.errors import RecipeError
+from curation.examples import BUDGET
 from curation.learners.learner import Training
 from curation.ledger import digest
 from curation.models.weights import Weights
@@ -117,6 +118,7 @@ class _Document(Section):
     by: list[str] = Field(default_factory=list)
     evaluate_every: int = Field(default=50, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
+    memory: ByteSize = Field(default=ByteSize(BUDGET))
     device: str = "auto"
     threads: int = Field(default=0, ge=0)
     compute: LearnCompute | None = None
@@ -141,6 +143,7 @@ class LearnRecipe:
     by: tuple[str, ...]  # fields of the samples' json by which the metrics tell what was chosen
     evaluate_every: int
     checkpoint_every: int
+    memory: int  # bytes, at most, of samples
     device: str
     threads: int
     compute: LearnCompute | None  # None: one process
@@ -172,7 +175,19 @@ class LearnRecipe:
 
 
 _BESIDES = frozenset(
-    {"data", "output", "compare", "by", "evaluate_every", "checkpoint_every", "device", "threads", "compute", "store"}
+    {
+        "data",
+        "output",
+        "compare",
+        "by",
+        "evaluate_every",
+        "checkpoint_every",
+        "memory",
+        "device",
+        "threads",
+        "compute",
+        "store",
+    }
 )
 
 
@@ -210,6 +225,7 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
         by=tuple(document.by),
         evaluate_every=document.evaluate_every,
         checkpoint_every=document.checkpoint_every,
+        memory=int(document.memory),
         device=document.device,
         threads=document.threads,
         compute=document.compute,

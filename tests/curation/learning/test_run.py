@@ -129,6 +129,14 @@ def test_other_data_at_a_restart(recipe: Callable[..., LearnRecipe], tmp_path: P
     assert [row["step"] for row in rows if row.get("event") == "other data"] == [5]
     policy = Policy(open_store(f"{tmp_path}/out/policy"))
     assert sum(policy.counts().values()) == STEPS * BATCH
+    with pytest.raises(UserError, match="finished on other data"):
+        go(recipe())
+
+
+def test_more_than_fits_is_told_before_it_is_read(recipe: Callable[..., LearnRecipe]) -> None:
+    assert recipe("memory=3GiB").memory == 3 << 30
+    with pytest.raises(UserError, match="does not fit into 100,000 bytes of memory at 64 px"):
+        go(recipe("memory=100kB"))
 
 
 def test_another_run_does_not_go_on_from_these_checkpoints(recipe: Callable[..., LearnRecipe]) -> None:
