@@ -16,8 +16,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 REPO = Path(__file__).parent.parent.parent
 
 
-def learn(home: Path, out: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "jobs.cli", "learn", str(home / "learn.yaml"), "--set", f"output={home / out}"]
+def learn(home: Path, out: str, *settings: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "jobs.cli", "learn", str(home / "learn.yaml")]
+    command += [word for setting in (f"output={home / out}", *settings) for word in ("--set", setting)]
     log = (home / f"{out}.log").open("ab")
     return subprocess.Popen(command, cwd=REPO, stdout=log, stderr=log)
 
@@ -27,7 +28,8 @@ def summary(home: Path, out: str) -> dict[str, object]:
     return found
 
 
-def test_a_killed_learner_ends_with_the_same_weights(tmp_path: Path) -> None:
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
     corpus = write_corpus(tmp_path / "corpus", shards=2, n=60, flaws=False)
     sha = write_weights(tmp_path / "w.safetensors")
     (tmp_path / "learn.yaml").write_text(f"""
@@ -43,11 +45,15 @@ checkpoint_every: 3
 threads: 1
 device: cpu
 """)
-    assert learn(tmp_path, "calm").wait() == 0, (tmp_path / "calm.log").read_text()[-2000:]
-    checkpoints = tmp_path / "shaken" / "checkpoints"
+    return tmp_path
+
+
+def test_a_killed_learner_ends_with_the_same_weights(home: Path) -> None:
+    assert learn(home, "calm").wait() == 0, (home / "calm.log").read_text()[-2000:]
+    checkpoints = home / "shaken" / "checkpoints"
     for _ in range(2):
         before = len(list(checkpoints.glob("*"))) and max(path.name for path in checkpoints.glob("0*"))
-        process = learn(tmp_path, "shaken")
+        process = learn(home, "shaken")
         while process.poll() is None:
             now = list(checkpoints.glob("0*")) if checkpoints.exists() else []
             if now and max(path.name for path in now) != before:
@@ -57,7 +63,24 @@ device: cpu
         time.sleep(random.random() * 0.3)
         process.kill()
         process.wait()
-    assert not (tmp_path / "shaken" / "summary.json").exists()
-    assert learn(tmp_path, "shaken").wait() == 0, (tmp_path / "shaken.log").read_text()[-2000:]
-    calm, shaken = summary(tmp_path, "calm"), summary(tmp_path, "shaken")
+    assert not (home / "shaken" / "summary.json").exists()
+    assert learn(home, "shaken").wait() == 0, (home / "shaken.log").read_text()[-2000:]
+    calm, shaken = summary(home, "calm"), summary(home, "shaken")
+    assert shaken["sha256"] == calm["sha256"] and shaken["curve"] == calm["curve"] and shaken["flops"] == calm["flops"]
+
+
+@pytest.mark.ray
+def test_a_killed_driver_of_a_cluster_ends_with_the_same_weights(home: Path) -> None:
+    """The first half on a cluster, whose driver dies; the second half in one process: what they have in common is the
+    recipe, and with it every sub-batch."""
+    lag = ("selection.lag=2",)
+    assert learn(home, "calm", *lag).wait() == 0, (home / "calm.log").read_text()[-2000:]
+    process = learn(home, "shaken", *lag, "compute={learners: 1, learner_cpus: 0.5, actor_cpus: 0.5}")
+    while process.poll() is None and not (home / "shaken" / "checkpoints" / "index.json").exists():
+        time.sleep(0.05)
+    assert process.poll() is None, (home / "shaken.log").read_text()[-2000:]
+    process.kill()
+    process.wait()
+    assert learn(home, "shaken", *lag).wait() == 0, (home / "shaken.log").read_text()[-2000:]
+    calm, shaken = summary(home, "calm"), summary(home, "shaken")
     assert shaken["sha256"] == calm["sha256"] and shaken["curve"] == calm["curve"] and shaken["flops"] == calm["flops"]
