@@ -56,7 +56,7 @@ class Job:
     @property
     def fed(self) -> bool:
         """Whether somebody has to choose; else every learner knows its batches by itself."""
-        return self.recipe.replay is None and bool(self.recipe.selection.selector.roles())
+        return bool(self.recipe.selection.selector.roles())
 
     def samples(self) -> Data:
         """The samples, in the object store of this node."""

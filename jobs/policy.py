@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def policy() -> None:
-    """Data policies: what runs of `curate learn` chose. Replay one with `replay: RUN` in a recipe."""
+    """Data policies: what runs of `curate learn` chose. Train on one with `selector: {replay: {run: URL}}`."""
 
 
 @policy.command("show", epilog="\b\nExamples:\n  curate policy show demo/learned/learnability")
@@ -37,7 +37,8 @@ def policy_show(run: str, as_json: bool) -> None:
 
 @policy.command("weights", epilog="\b\nExamples:\n"
                 "  curate policy weights demo/learned/learnability --least 2 --out demo/chosen.tsv\n"
-                "  curate run demo/recipe.yaml --set weights=demo/chosen.tsv --set output=demo/chosen")  # fmt: skip
+                "  curate run demo/recipe.yaml --set weights=demo/chosen.tsv --set scores=demo/curated/scores "
+                "--set output=demo/chosen")  # fmt: skip
 @click.argument("run")
 @click.option(
     "--least", default=1, show_default=True, type=click.IntRange(1), help="Leave out what was chosen fewer times."

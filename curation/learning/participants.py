@@ -77,7 +77,7 @@ class Participants:
             examples, targets = labelled(examples, self.classes)
         self.pool = Pool(examples, targets, recipe.learner.seed)
         self.urls = data.urls
-        wanted = frozenset() if recipe.replay else recipe.selection.selector.roles()
+        wanted = recipe.selection.selector.roles()
         alone = "online" in wanted and isinstance(recipe.online, OnlineModel)
         self.learner = self._make(recipe.learner.model, recipe.training) if learns or not alone else None
         self.online: Learner | None = None

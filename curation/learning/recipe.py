@@ -20,6 +20,7 @@ from curation.models.weights import Weights
 from curation.online import Selection
 from curation.selectors import SELECTORS, Selector
 from curation.selectors.draw import Ramp, Schedule
+from curation.selectors.replay import Replay
 from curation.store import StoreOptions
 from curation.yaml_document import Section, Where, build_entry, parse_document, read_recipe
 
@@ -111,7 +112,6 @@ class _Document(Section):
     online: OnlineModel | Literal["learner"] | None = None
     reference: ReferenceModel | None = None
     selection: _SelectionSection = Field(default_factory=_SelectionSection)
-    replay: str | None = None
     compare: str | None = None
     evaluation: str | None = None
     holdout: float = Field(default=0.05, ge=0, le=0.5)
@@ -136,7 +136,6 @@ class LearnRecipe:
     online: OnlineModel | Literal["learner"] | None
     reference: ReferenceModel | None
     selection: Selection
-    replay: str | None  # URL of a run whose sub-batches are trained on, instead of a selection
     compare: str | None  # URL of a uniform run, against which the report says what was saved
     evaluation: str | None
     holdout: float
@@ -160,6 +159,12 @@ class LearnRecipe:
     def training(self) -> Training:
         """The learner's settings without its kind's own."""
         return _training(self.learner)
+
+    @property
+    def replay(self) -> str | None:
+        """URL of the run whose sub-batches are trained on, where that is the selector."""
+        selector = self.selection.selector
+        return selector.run if isinstance(selector, Replay) else None
 
     def online_training(self) -> Training:
         """The online model's: as the learner's, but for what its section says. Another seed, as it is another model."""
@@ -218,7 +223,6 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
         online=document.online,
         reference=document.reference,
         selection=selection,
-        replay=document.replay,
         compare=document.compare,
         evaluation=document.evaluation,
         holdout=document.holdout,

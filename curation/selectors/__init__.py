@@ -16,6 +16,7 @@ from torch import Tensor
 from curation.outputs import Outputs
 from curation.selectors.blend import Blend, EasyReference, HardLearner, Learnability
 from curation.selectors.joint import Joint
+from curation.selectors.replay import Replay
 from curation.selectors.uniform import Shuffled, Uniform
 
 Role = Literal["online", "reference"]
@@ -45,6 +46,7 @@ SELECTORS: dict[str, type[Selector]] = {
     "hard_learner": HardLearner,
     "joint": Joint,
     "learnability": Learnability,
+    "replay": Replay,
     "shuffled": Shuffled,
     "uniform": Uniform,
 }

@@ -167,7 +167,9 @@ def _ours(pid: int) -> bool:
 
 def test_what_needs_no_scoring_needs_no_feed(make: Make, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     run = undisturbed["weights"].rpartition("/")[0].removeprefix("file://")
-    ours = there(make(f"replay={run}", "compute={learners: 1}", f"output={tmp_path}/replay"))
+    ours = there(
+        make("selection.selector={replay: {run: " + run + "}}", "compute={learners: 1}", f"output={tmp_path}/replay")
+    )
     assert ours["sha256"] == undisturbed["sha256"]
     assert ours["flops"]["totals"]["full"] == undisturbed["flops"]["parts"]["learning"]
 

@@ -111,7 +111,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(
 
 def test_a_replay_trains_on_the_same_without_scoring(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     first = go(recipe())
-    again = go(recipe(f"replay={tmp_path}/out", f"output={tmp_path}/again"))
+    again = go(recipe(f"selection.selector={{replay: {{run: {tmp_path}/out}}}}", f"output={tmp_path}/again"))
     assert again["sha256"] == first["sha256"]
     assert again["flops"]["totals"]["full"] == first["flops"]["parts"]["learning"]
 
