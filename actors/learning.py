@@ -72,9 +72,12 @@ def learn(
     done = finished(recipe, listing)
     if done is not None:
         return {**done, "reused": True}
+    data = read(recipe, listing, progress)
     with cluster(address):
+        samples = ray.put(data)
+        del data  # from here on the object store has it
         feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote()
-        job = Job(recipe, [ray.put(read(recipe, listing, progress))], feed)
+        job = Job(recipe, [samples], feed)
         _check_room(job.compute)
         with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
             state = _oversee(job, advance, note)

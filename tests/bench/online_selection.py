@@ -8,6 +8,7 @@ of Student's t over seeds; a run that never arrives is counted as one, and its a
     python tests/bench/online_selection.py                    all arms; 5 seeds for the headline, 3 for the rest
     python tests/bench/online_selection.py --held-out dev --seeds 1 --arms uniform,learnability   tuning
     python tests/bench/online_selection.py --cached           a report of the runs that are there; makes none
+    python tests/bench/online_selection.py --recorded         go on from the runs behind RESULTS.md
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, or tests/curation would shadow ours
 
+from bench.online import record  # noqa: E402
 from bench.online.arms import ARMS, CORE, HEADLINE, ONLY  # noqa: E402
 from bench.online.runs import STEPS, cached, result  # noqa: E402
 from bench.record import append, facts  # noqa: E402
@@ -45,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> str:
     """Make the runs that are missing, and report; returns the report."""
     options = _options(arguments)
     began = time.monotonic()
+    if options.recorded:
+        record.restore(options.folder)
     workloads = options.workloads.split(",")
     names = options.arms.split(",") if options.arms else list(CORE if options.core else ARMS)
     found = collect(_wanted(options, workloads, names), options)
@@ -53,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     for workload in workloads:
         draw(found, workload, options.folder / f"curves-{workload}-{options.held_out}.png")
     if options.held_out == "test" and not options.no_record:
+        record.save(options.folder, ARMS)
         append(facts(time.monotonic() - began), text.splitlines())
     return text
 
@@ -188,6 +193,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--held-out", default="test", choices=("dev", "test"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--cached", action="store_true", help="report what is there; make no runs")
+    parser.add_argument("--recorded", action="store_true", help="begin with the runs behind RESULTS.md")
     parser.add_argument("--no-record", action="store_true", help="do not append to RESULTS.md")
     parser.add_argument(
         "--folder", type=Path, default=FOLDER, help="where data and runs are kept (default: %(default)s)"

@@ -77,6 +77,26 @@ def test_a_job_runs_and_its_log_is_followed(recipe: Path, dashboard: str) -> Non
     assert "nothing to do" in again.stdout
 
 
+def test_a_run_of_learning_is_submitted_like_one_of_curation(recipe: Path, dashboard: str) -> None:
+    home = recipe.parent
+    sha = write_weights(home / "w.safetensors")
+    (home / "learn.yaml").write_text(f"""
+data: {write_corpus(home / "pairs", 2, 60, flaws=False)}
+output: {home}/learned
+learner: {{contrastive: {{model: proxy-mu, steps: 6, batch: 8}}}}
+online: {{model: proxy-mu}}
+reference: {{weights: {home}/w.safetensors, sha256: {sha}}}
+selection: {{selector: learnability, lag: 1}}
+holdout: 0.3
+compute: {{learners: 1, learner_cpus: 0.5, actors: 1, actor_cpus: 0.5}}
+""")
+    done = submit(home / "learn.yaml", dashboard, "--with-code")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "6 steps" in done.stdout and (home / "learned" / "summary.json").exists()
+    wrong = submit(home / "learn.yaml", dashboard, "--set", "selection.lags=1")
+    assert wrong.returncode == 2 and "did you mean" in wrong.stderr and "job" not in wrong.stderr
+
+
 def test_a_job_that_fails_says_why_and_exits_as_it_did(recipe: Path, dashboard: str) -> None:
     done = submit(recipe, dashboard, "--set", f"corpus={recipe.parent}/nowhere")
     assert done.returncode == 3

@@ -1,7 +1,7 @@
 """The arms of `make bench-online`. All have the same b, learning rate and learner; all but the short ones its steps.
 
-A short arm has half of uniform's updates (`runs.SHORT`), and a learning rate that decays over these: the headlines of
-the paper as a budget. `cached`: the reference scores the pool once, as score tables do. Tuned on `dev`, seeds 100 and 101.
+A short arm has half of uniform's updates (`runs.SHORT`), and a learning rate that decays over these: the paper's
+headlines as a budget. `cached`: the reference scores the pool once, as score tables do. Tuned on `dev`, seeds 100, 101.
 """
 
 from __future__ import annotations
