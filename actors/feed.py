@@ -10,11 +10,10 @@ If this actor dies, Ray starts an empty one; the learners notice at their next s
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from curation.errors import IncompleteError, TutelageError
+from curation.errors import TutelageError
 from curation.feed import Feed, Plan, Ticket
 from curation.online import Choice
 from curation.pool import Place
@@ -65,24 +64,9 @@ class FeedActor:
         self._weights: dict[int, Weights] = {}
         self._spent: dict[int, Spent] = {}
         self._note, self._position = "", 0
-        self._starts: Counter[int] = Counter()  # of the learners, by the step they began at
-        self._failure = "no word"  # the learners' last one
+        self._gone: set[str] = set()  # actors that died, perhaps while they waited for a ticket
         self._error: TutelageError | None = None
         self._summary: dict[str, Any] | None = None
-
-    async def starting(self, step: int, failures: int) -> TutelageError | None:
-        """A group of learners starts at `step`; an error if it has failed there more than `failures` times."""
-        self._starts[step] += 1
-        if self._error is None and self._starts[step] > failures + 1:
-            text = (
-                f"the learners have failed {failures + 1} times after {step:,} updates; the last time: {self._failure}"
-            )
-            await self.end(None, IncompleteError(text, fix="run again to go on; compute.max_failures allows more"))
-        return self._error
-
-    async def failed(self, what: str) -> None:
-        """A learner's last word."""
-        self._failure = what
 
     async def begin(self, plan: Plan, number: int, place: Place, pending: Sequence[Choice]) -> str:
         """A group of learners begins, or begins again."""
@@ -93,8 +77,8 @@ class FeedActor:
         return generation
 
     async def ticket(self, holder: str) -> Order | None:
-        """The next step to choose, as soon as there is one; None when the run is over."""
-        while not self._over():
+        """The next step to choose, as soon as there is one; None when the run is over, or the holder is."""
+        while not self._over() and holder not in self._gone:
             ticket = self._feed.ticket(holder) if self._feed is not None else None
             if ticket is not None:
                 assert self._feed is not None
@@ -108,13 +92,19 @@ class FeedActor:
             self._spent[choice.number] = spent
             await self._notify()
 
-    async def lost(self, holder: str, generation: str | None = None) -> None:
-        """`holder` has died; or, with a generation, can't get its weights, whose owner must have."""
+    async def died(self, holder: str) -> None:
+        """An actor has died; its name is never given again. Its step is, and what it still waits for is nobody's."""
+        self._gone.add(holder)
         if self._feed is not None:
-            if generation is not None:
-                self._feed.fail(generation)
             self._feed.lost(holder)
-            await self._notify()
+        await self._notify()
+
+    async def give_up(self, holder: str, generation: str) -> None:
+        """An actor can't get the weights that it needs: whoever published them is gone, or can't be reached."""
+        if self._feed is not None:
+            self._feed.fail(generation)
+            self._feed.lost(holder)
+        await self._notify()
 
     async def take(self, generation: str, number: int) -> Taken:
         """What step `number` is trained on, as soon as it is chosen."""
@@ -155,6 +145,8 @@ class FeedActor:
         return State(position, self._note, repeated, self._error, self._summary)
 
     def _living(self) -> Feed:
+        if self._error is not None:
+            raise self._error
         if self._feed is None:
             raise ValueError("the feed was started anew: its learners are of an old generation")
         return self._feed

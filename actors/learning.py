@@ -26,6 +26,7 @@ import torch
 
 from actors.cluster import ClusterError, cluster, cpus, gpus, unwrap
 from actors.feed import FeedActor, Order, Spent, State, Taken, Weights
+from curation.checkpoint import latest_facts
 from curation.errors import IncompleteError, TutelageError
 from curation.feed import Plan
 from curation.learners.learner import Learner
@@ -34,7 +35,8 @@ from curation.learning.participants import Participants
 from curation.learning.recipe import LearnCompute, LearnRecipe
 from curation.learning.results import finished
 from curation.learning.run import Run
-from curation.online import OnlineStep, choose, moving, train_on
+from curation.online import OnlineStep, Step, choose, moving, train_on
+from curation.store import open_store
 
 LOOK_SECONDS = 0.5  # between two looks of the driver at its actors and at the feed
 DEATHS = 20  # of choosing actors before they made a choice; then the run ends, since something kills them all
@@ -105,10 +107,13 @@ def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], Non
             note(state.note or "learners are starting")
             advance(state.position - shown)  # backwards where learners begin again from a checkpoint
             shown = state.position
+            if state.error is not None:
+                break
         state = _state(job)
         advance(state.position - shown)
     finally:
         actors.kill()
+        learners.over.set()
     if state.error is not None:
         raise state.error
     if learners.error is not None:
@@ -131,31 +136,48 @@ class _Learners(threading.Thread):
         super().__init__(daemon=True, name="learners")
         self.job = job
         self.error: BaseException | None = None
+        self.over = threading.Event()
 
     def run(self) -> None:
+        """Train; begin again as long as learners that fail `max_failures` times get on between two checkpoints."""
+        from ray.train import TrainingFailedError
+
+        begun = -1
+        while not self.over.is_set():
+            try:
+                with tempfile.TemporaryDirectory(prefix="tutelage-train-") as folder:
+                    self._trainer(folder).fit()
+                return
+            except (TrainingFailedError, ray.exceptions.RayError) as error:
+                facts = latest_facts(open_store(self.job.recipe.output, self.job.recipe.options)) or {"ledger": {}}
+                updates = facts["ledger"].get("updates", 0)
+                if updates > begun:
+                    begun = updates
+                    continue
+                words = " ".join(str(unwrap(error)).split())[-200:]
+                text = f"the learners have failed {self.job.compute.max_failures + 1} times after {updates:,} updates"
+                fix = "run again to go on from there; compute.max_failures allows more"
+                self.error = IncompleteError(f"{text}; the last time: {words}", fix=fix)
+                return
+
+    def _trainer(self, folder: str) -> Any:
         os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
         os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a recipe's paths are relative to where its command was given
-        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
         compute = self.job.compute
         resources = {"CPU": compute.learner_cpus, **({"GPU": compute.learner_gpus} if compute.learner_gpus else {})}
-        with tempfile.TemporaryDirectory(prefix="tutelage-train-") as folder:
-            trainer = TorchTrainer(
-                train_loop, train_loop_config={"job": self.job},
-                scaling_config=ScalingConfig(
-                    num_workers=compute.learners, use_gpu=compute.learner_gpus > 0, resources_per_worker=resources
-                ),
-                # Checkpoints are ours, so what Ray Train stores is of no use afterwards; and whether learners that fail
-                # again and again are started once more is decided by what they have done since (`FeedActor.starting`).
-                run_config=RunConfig(
-                    name="learn", storage_path=folder, failure_config=FailureConfig(max_failures=-1)
-                ),
-            )  # fmt: skip
-            try:
-                trainer.fit()
-            except (TrainingFailedError, ray.exceptions.RayError) as error:
-                self.error = unwrap(error)
+        return TorchTrainer(
+            train_loop, train_loop_config={"job": self.job},
+            scaling_config=ScalingConfig(
+                num_workers=compute.learners, use_gpu=compute.learner_gpus > 0, resources_per_worker=resources
+            ),
+            # Checkpoints are ours: what Ray Train stores is of no use afterwards.
+            run_config=RunConfig(
+                name="learn", storage_path=folder, failure_config=FailureConfig(max_failures=compute.max_failures)
+            ),
+        )  # fmt: skip
 
 
 class _Actors:
@@ -168,7 +190,8 @@ class _Actors:
 
     def tend(self, seconds: float) -> None:
         """Start what is missing, then wait for a death, at most so long."""
-        while self.job.fed and len(self.running) < self._room():
+        over = _state(self.job)
+        while self.job.fed and over.error is None and over.summary is None and len(self.running) < self._room():
             compute, name = self.job.compute, f"actor {self.started}"
             actor = ray.remote(ChoosingActor).options(
                 num_cpus=compute.actor_cpus, num_gpus=compute.actor_gpus or None, max_restarts=0
@@ -194,7 +217,7 @@ class _Actors:
             fix = "smaller super-batches, or more memory for each actor (fewer compute.actors)"
             self._failed(IncompleteError("every choosing actor dies before it has chosen", fix=fix))
             return
-        self.job.feed.lost.remote(name)
+        self.job.feed.died.remote(name)
 
     def _failed(self, error: BaseException) -> None:
         if not isinstance(error, TutelageError):
@@ -230,13 +253,13 @@ class ChoosingActor:
             ticket = order.ticket
             if order.weights is not None and ticket.version != version:
                 if not _load(who, order.weights, ticket.version):
-                    ray.get(self.job.feed.lost.remote(self.name, ticket.generation))
+                    ray.get(self.job.feed.give_up.remote(self.name, ticket.generation))
                     continue
                 version = ticket.version
             before = _spent(who)
             candidates = who.pool.at(ticket.place, ticket.size)
-            choice = choose(roles, recipe.selection, candidates, ticket.number, steps=settings.steps,
-                            batch=settings.batch, seed=settings.seed)  # fmt: skip
+            at = Step(ticket.number, settings.steps, settings.batch, settings.seed)
+            choice = choose(roles, recipe.selection, candidates, at, version=ticket.version)
             after = _spent(who)
             spent = {role: (n - before[role][0], s - before[role][1]) for role, (n, s) in after.items()}
             ray.get(self.job.feed.put.remote(ticket.generation, choice, spent))
@@ -277,18 +300,13 @@ def _choosers(who: Participants) -> Mapping[str, Learner]:
 def train_loop(config: Mapping[str, Any]) -> None:
     """One learner of a group, under Ray Train."""
     from ray.train import get_context
-    from ray.train.collective import broadcast_from_rank_zero
     from ray.train.torch import get_device
 
     job: Job = config["job"]
     leads = get_context().get_world_rank() == 0
     torch.set_num_threads(job.recipe.threads or max(1, int(job.compute.learner_cpus)))
-    began = time.monotonic()
     try:
         run = Run(job.recipe, job.samples(), get_device())
-        given_up = leads and ray.get(job.feed.starting.remote(run.learner.steps, job.compute.max_failures))
-        if broadcast_from_rank_zero(given_up):
-            return
         for model in run.participants.learning().values():
             model.distribute()
         for timed in run.participants.timed.values():
@@ -297,13 +315,9 @@ def train_loop(config: Mapping[str, Any]) -> None:
             if leads:
                 run.record(step, **more)
         if leads:
-            ray.get(job.feed.end.remote(run.finish(began)))
+            ray.get(job.feed.end.remote(run.finish()))
     except TutelageError as error:
-        ray.get(job.feed.end.remote(None, error))  # it would only come again
-        raise
-    except Exception as error:
-        job.feed.failed.remote(f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}")
-        raise  # Ray Train starts the learners again
+        ray.get(job.feed.end.remote(None, error))  # it would only come again, so the learners are not started again
 
 
 def _alone(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str, float]]]:
@@ -337,10 +351,11 @@ def _fed(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str
         waited = time.monotonic() - asked
         for role, (samples, seconds) in taken.spent.items():
             run.participants.timed[role].add(samples, seconds)
-        step = train_on(roles, pool, taken.choice, settings.batch)
+        at = Step(run.learner.steps, settings.steps, settings.batch, settings.seed)
+        step = train_on(roles, pool, recipe.selection, taken.choice, at)
         done = run.learner.steps
         if leads:
-            due = choosers and done % recipe.selection.publish_every == 0 and done < settings.steps
+            due = done % recipe.selection.publish_every == 0 and recipe.selection.scores(done, settings.steps)
             ray.get(feed.trained.remote(generation, done, _publish(choosers) if due else None, run.live()))
         yield step, {"buffer": taken.occupancy, "waited_seconds": waited}
 

@@ -79,22 +79,36 @@ def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
 
     Raises `UserError` when its facts differ from those of `identity`: it belongs to another run.
     """
-    keys = _keys(store)
-    if not keys:
+    found = _latest(store)
+    if found is None:
         return None
     from safetensors.torch import load
 
+    key, data, facts = found
+    for name, value in identity.items():
+        if facts.get(name) != value:
+            text = f"{store.location(key)} is of another run: its {name} is {facts.get(name)}, not {value}"
+            raise UserError(text, fix="name another folder for this run, or delete the checkpoints")
+    return Checkpoint(int(key.removeprefix("checkpoints/").removesuffix(".safetensors")), facts, load(data))
+
+
+def latest_facts(store: Store) -> dict[str, Any] | None:
+    """The facts of the checkpoint with the most updates, of whatever run; None where there is none."""
+    found = _latest(store)
+    return None if found is None else found[2]
+
+
+def _latest(store: Store) -> tuple[str, bytes, dict[str, Any]] | None:
+    """Key, bytes and facts of the latest checkpoint."""
+    keys = _keys(store)
+    if not keys:
+        return None
     data = store.get(keys[-1])
     length = int.from_bytes(data[:8], "little")
     metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     if metadata.get("format") != FORMAT:
         raise UserError(f"{store.location(keys[-1])} is not a checkpoint", fix="name another folder for the run")
-    facts = json.loads(metadata["facts"])
-    for name, value in identity.items():
-        if facts.get(name) != value:
-            text = f"{store.location(keys[-1])} is of another run: its {name} is {facts.get(name)}, not {value}"
-            raise UserError(text, fix="name another folder for this run, or delete the checkpoints")
-    return Checkpoint(int(keys[-1].removeprefix("checkpoints/").removesuffix(".safetensors")), facts, load(data))
+    return keys[-1], data, json.loads(metadata["facts"])
 
 
 def _keys(store: Store) -> list[str]:

@@ -67,6 +67,7 @@ class Feed:
         self._next = 0  # the step whose ticket is handed out next
         self._place = Place()  # of that step
         self._published = -1
+        self._first = 0  # the oldest version that this generation has
         self._failed = False
         self._ready: dict[int, Choice] = {}
         self._places: dict[int, Place] = {}  # of the steps from `position` on that had a ticket
@@ -80,7 +81,7 @@ class Feed:
         assert [choice.number for choice in pending] == list(range(number, number + len(pending)))
         self.generation = uuid4().hex
         self.position, self._next, self._place = number, number + len(pending), place
-        self._published, self._failed = -1, False
+        self._published, self._first, self._failed = -1, number, False
         self._ready = {choice.number: choice for choice in pending}
         self._places, self._tickets, self._holders, self._lost = {}, {}, {}, []
         return self.generation
@@ -107,11 +108,11 @@ class Feed:
             number = self._next
             if number >= min(self.plan.steps, self.position + self.plan.buffer):
                 return None
-            if self.plan.version(number) > self._published:
+            if self._version(number) > self._published:
                 return None
             count = self.plan.candidates(number)
             place = self._place.of(count, self.plan.pool)
-            self._tickets[number] = Ticket(self.generation, number, place, count, self.plan.version(number))
+            self._tickets[number] = Ticket(self.generation, number, place, count, self._version(number))
             self._places[number] = place
             self._next, self._place = number + 1, place.after(count)
         self._holders[number] = holder
@@ -145,6 +146,8 @@ class Feed:
 
         Raises `ValueError` for a learner of an old generation, or one that is at another step.
         """
+        if generation == self.generation and self._failed:
+            raise ValueError("the models that choose are gone: begin again")
         behind = number == self.position + 1
         self._check(generation, number, self.position + behind)
         return None if behind else self._ready.get(number)
@@ -161,7 +164,7 @@ class Feed:
 
     def oldest(self) -> int:
         """The oldest version that somebody may still choose with."""
-        return self.plan.version(self.position)
+        return self._version(self.position)
 
     def ahead(self, generation: str, number: int) -> tuple[Place, list[Choice]] | None:
         """What a checkpoint after `number` updates holds: the choices made by older models, and the place behind them.
@@ -177,7 +180,11 @@ class Feed:
         return self._places.get(end, self._place), [self._ready[step] for step in range(number, end)]
 
     def _held(self, step: int, version: int) -> bool:
-        return self.plan.moving and self.plan.version(step) < version
+        return self.plan.moving and self._version(step) < version
+
+    def _version(self, number: int) -> int:
+        """As planned; but a run that has begun anew, with other data, has no older models than those it began with."""
+        return max(self.plan.version(number), self._first) if self.plan.moving else 0
 
     def _check(self, generation: str, number: int, expected: int) -> None:
         if generation != self.generation:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from curation.online import Choice, Roles
+from curation.online import OnlineStep, Roles
 
 BACKWARD = 2  # forward passes that a backward pass costs: gradients of activations, and of weights
 
@@ -36,6 +36,7 @@ class Prices:
     online: float = 0.0
     reference: float = 0.0
     reference_training: float = 0.0
+    learner_passes: float = 3.0  # forward passes an update costs the learner: 4 where it encodes twice (GradCache)
     online_scoring: float | None = None
     reference_scoring: float | None = None
 
@@ -57,28 +58,28 @@ class ComputeLedger:
     reference_trained: int = 0  # beside the learner; beforehand is in the prices
     scored: dict[str, int] = field(default_factory=lambda: {"online": 0, "reference": 0})
 
-    def add(self, choice: Choice, roles: Roles[Any], scoring: frozenset[str]) -> None:
-        """Charge one step, when it is made.
+    def add(self, step: OnlineStep, roles: Roles[Any], scoring: frozenset[str]) -> None:
+        """Charge one step.
 
         `scoring`: the roles whose models were run on its candidates (the selector's roles, without a reference that is
         read from the score tables).
         """
-        size = len(choice.chosen)
+        choice, size = step.choice, len(step.choice.chosen)
         self.updates += 1
         self.trained += size
         if choice.scores is not None:
             for role in scoring:
                 self.scored[role] += len(choice.candidates)
-        if roles.online is not None and roles.online is not roles.learner:
+        if step.proxies and roles.online is not None and roles.online is not roles.learner:
             self.online_trained += size
-        if roles.reference_pool is not None:
+        if step.proxies and roles.reference_pool is not None:
             self.reference_trained += size
 
     def parts(self) -> dict[str, float]:
         """FLOPs of learning, scoring, the online model's updates and the reference's training, each by itself."""
         prices, update = self.prices, 1 + BACKWARD
         return {
-            "learning": update * prices.learner * self.trained,
+            "learning": prices.learner_passes * prices.learner * self.trained,
             "scoring": sum(prices.scoring(role) * samples for role, samples in self.scored.items()),
             "online": update * prices.online * self.online_trained,
             "reference": prices.reference_training + update * prices.reference * self.reference_trained,

@@ -78,6 +78,10 @@ class Selection:
     publish_every: int = 1
 
     def __post_init__(self) -> None:
+        for progress in (0.0, 1.0):  # the ends of a straight line: what is between is between
+            ratio = at(self.filtering_ratio, progress)
+            if not 0 <= ratio < 1:
+                raise ValueError(f"the filtering ratio is {ratio}: it is at least 0 and less than 1")
         if self.publish_every < 1 or self.lag < self.publish_every - 1:
             text = f"lag {self.lag} with publish_every {self.publish_every}"
             raise ValueError(f"{text}: a lag is at least publish_every - 1, which is at least 0")
@@ -86,10 +90,11 @@ class Selection:
         """B, for a sub-batch of `size` at this point of the run."""
         if not self.selector.roles() or progress >= self.stop:
             return size
-        ratio = at(self.filtering_ratio, progress)
-        if not 0 <= ratio < 1:
-            raise ValueError(f"the filtering ratio is {ratio}: it is at least 0 and less than 1")
-        return round(size / (1 - ratio))
+        return round(size / (1 - at(self.filtering_ratio, progress)))
+
+    def scores(self, number: int, steps: int) -> bool:
+        """Whether step `number` of a run of `steps`, or any later one, is chosen by models."""
+        return bool(self.selector.roles()) and number / steps < self.stop
 
     def version(self, number: int) -> int:
         """How many updates the models have had that choose the sub-batch of step `number`.
@@ -116,6 +121,15 @@ class Roles(Generic[Report]):
         return model
 
 
+class Step(NamedTuple):
+    """Which step of a run: its number, of how many, on how many samples, and the run's seed."""
+
+    number: int
+    steps: int
+    batch: int
+    seed: int
+
+
 class Choice(NamedTuple):
     """What one step is trained on. `scores` is None where nothing was scored; `chosen` are rows of the super-batch."""
 
@@ -138,6 +152,7 @@ class OnlineStep(NamedTuple):
     choice: Choice
     report: Any
     online_report: Any
+    proxies: bool = True  # whether the small models that learn have learned too
 
     @property
     def number(self) -> int:
@@ -163,35 +178,36 @@ def online_selection(
     while (done := roles.learner.steps) < steps:
         while (number := done + len(pending)) < steps and selection.version(number) <= done:
             candidates = pool.draw(selection.candidates(batch, number / steps))
-            pending.append(choose(roles, selection, candidates, number, steps=steps, batch=batch, seed=seed))
-        yield train_on(roles, pool, pending.popleft(), batch)
+            at = Step(number, steps, batch, seed)
+            pending.append(choose(roles, selection, candidates, at, version=done))
+        yield train_on(roles, pool, selection, pending.popleft(), Step(done, steps, batch, seed))
 
 
-def choose(
-    roles: Roles[Any], selection: Selection, candidates: SuperBatch, number: int, *, steps: int, batch: int, seed: int
-) -> Choice:
-    """The sub-batch of step `number`, by the models as they are now."""
-    rows, progress, wanted = candidates.rows, number / steps, selection.selector.roles()
-    if len(rows) <= batch or not wanted:
-        return Choice(number, rows, None, torch.arange(len(rows)))
+def choose(roles: Roles[Any], selection: Selection, candidates: SuperBatch, at: Step, *, version: int) -> Choice:
+    """The sub-batch of a step, by the models as they are now: after `version` updates."""
+    rows, progress, wanted = candidates.rows, at.number / at.steps, selection.selector.roles()
+    if len(rows) <= at.batch or not wanted:
+        return Choice(at.number, rows, None, torch.arange(len(rows)))
     outputs = {role: roles.of(role).outputs(candidates) for role in sorted(wanted)}
     scores = selection.selector.scores(outputs, progress)
-    chosen = selection.selector.select(outputs, batch, progress, generator_of(seed, "select", number))
-    lag = number - selection.version(number) if moving(roles, selection) else 0
+    chosen = selection.selector.select(outputs, at.batch, progress, generator_of(at.seed, "select", at.number))
+    lag = at.number - version if moving(roles, selection) else 0
     return Choice(
-        number, rows, scores.float().cpu(), chosen, lag, {role: roles.of(role).fingerprint() for role in wanted}
+        at.number, rows, scores.float().cpu(), chosen, lag, {role: roles.of(role).fingerprint() for role in wanted}
     )
 
 
-def train_on(roles: Roles[Any], pool: Pool, choice: Choice, batch: int) -> OnlineStep:
-    """One update of everybody who learns."""
+def train_on(roles: Roles[Any], pool: Pool, selection: Selection, choice: Choice, at: Step) -> OnlineStep:
+    """One update of the learner, and of the small models as long as somebody will be chosen by them."""
     sub_batch = pool.rows(choice.rows).batch
     report = roles.learner.step(sub_batch)
     online_report = None
+    if not selection.scores(at.number, at.steps):
+        return OnlineStep(choice, report, None, proxies=False)
     if roles.online is not None and roles.online is not roles.learner:
         online_report = roles.online.step(sub_batch)
     if roles.reference_pool is not None:
-        roles.reference.step(roles.reference_pool.draw(batch).batch)  # type: ignore[union-attr]
+        roles.reference.step(roles.reference_pool.draw(at.batch).batch)  # type: ignore[union-attr]
     return OnlineStep(choice, report, online_report)
 
 

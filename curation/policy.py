@@ -53,10 +53,15 @@ class PolicyStep(NamedTuple):
 class PolicyWriter:
     """Records steps as they happen; at most `STEPS_A_FILE` of them are in memory. Close it to write the rest."""
 
-    def __init__(self, store: Store, uids: Sequence[str]) -> None:
+    def __init__(self, store: Store, uids: Sequence[str], *, begin: int = 0) -> None:
+        """`begin`: the step that is recorded next; what is there of later ones is of a run that has not got on."""
         self.store = store
         self._rows: list[dict[str, Any]] = []
-        known = _candidates(store) or []  # of a run that goes on, perhaps with other data: their places stay
+        found = _candidates(store)
+        for key, first in [] if found is None else _files(store):
+            if first >= begin:
+                store.delete(key)
+        known = found or []  # of a run that goes on, perhaps with other data: their places stay
         places = {uid: place for place, uid in enumerate(known)}
         self._places = np.array([places.setdefault(uid, len(places)) for uid in uids], np.int64)
         if len(places) > len(known):
@@ -97,12 +102,19 @@ class Policy:
 
     def steps(self) -> Iterator[PolicyStep]:
         """Every step once, in order; of one that was recorded twice, what the later file says."""
-        keys = sorted(item.key for item in self.store.list(etags=False) if item.key.startswith("steps-"))
-        firsts = [int(key.removeprefix("steps-").removesuffix(".parquet")) for key in keys]
-        for key, following in zip(keys, [*firsts[1:], None], strict=True):
+        files = _files(self.store)
+        for (key, _), following in zip(files, [*(first for _, first in files[1:]), None], strict=True):
             for row in from_parquet(self.store.get(key)).to_pylist():
                 if following is None or row["step"] < following:
                     yield _step(row)
+
+    def extent(self) -> tuple[int, int]:
+        """How many steps there are, and how many samples the first one was trained on. Reads one file or two."""
+        files = _files(self.store)
+        if not files:
+            return 0, 0
+        first, last = (from_parquet(self.store.get(key), ["step", "chosen"]) for key, _ in (files[0], files[-1]))
+        return last.column("step")[-1].as_py() + 1, len(first.column("chosen")[0])
 
     def counts(self) -> Counter[str]:
         """How often each sample was trained on, by uid: the weights of a snapshot made from this policy."""
@@ -129,7 +141,7 @@ def replay(learner: Any, pool: Pool, policy: Policy) -> Iterator[OnlineStep]:
             )
         rows = torch.tensor([places[uid] for uid in uids])
         report = learner.step(pool.rows(rows).batch)
-        yield OnlineStep(Choice(step.number, rows, None, torch.arange(len(rows))), report, None)
+        yield OnlineStep(Choice(step.number, rows, None, torch.arange(len(rows))), report, None, proxies=False)
 
 
 def describe(policy: Policy) -> dict[str, Any]:
@@ -150,6 +162,12 @@ def describe(policy: Policy) -> dict[str, Any]:
         "lag": lag, "models": sorted(models), "bytes": size, "bytes_per_candidate": round(size / max(1, candidates), 2),
         "times": {0: len(policy.uids) - len(times), **dict(sorted(counts.items()))},
     }  # fmt: skip
+
+
+def _files(store: Store) -> list[tuple[str, int]]:
+    """The files of steps, in order, with the first step of each."""
+    keys = sorted(item.key for item in store.list(etags=False) if item.key.startswith("steps-"))
+    return [(key, int(key.removeprefix("steps-").removesuffix(".parquet"))) for key in keys]
 
 
 def _candidates(store: Store) -> list[str] | None:

@@ -19,8 +19,8 @@ from torch.nn.functional import cross_entropy
 
 from curation.errors import EmptyCorpusError, UserError
 from curation.evaluation import Rate, wilson
-from curation.examples import Batch, Examples
-from curation.learners.learner import Learner, Training
+from curation.examples import Examples
+from curation.learners.learner import Learner, Shown, Training
 from curation.models.architecture import build_model, model_config
 from curation.outputs import Losses
 from curation.pool import SuperBatch
@@ -67,24 +67,24 @@ class ClassLearner(Learner):
             logits: Tensor = self.module(self._normalise(self.on_device(pixels))).float()
         return logits
 
-    def _encode(self, pixels: Tensor, targets: Tensor) -> Tensor:
+    def _encode(self, pixels: Tensor, targets: Tensor, small: Tensor) -> Tensor:
         with self.autocast():
-            logits = self.look(pixels, self.module)
+            logits = self.look(pixels, small, self.module)
         return cross_entropy(logits.float(), targets)
 
-    def _backward(self, batch: Batch) -> Tensor:
-        loss: Tensor = self._forward(*(self.on_device(part) for part in batch))
+    def _backward(self, shown: Shown) -> Tensor:
+        loss: Tensor = self._forward(self.on_device(shown.pixels), self.on_device(shown.targets), shown.small)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    def _backward_in_parts(self, batch: Batch, size: int) -> Tensor:
+    def _backward_in_parts(self, shown: Shown, size: int) -> Tensor:
         total = torch.zeros((), device=self.device)
         done = 0
-        for pixels, classes in zip(*(torch.split(part, size) for part in batch), strict=True):
+        for pixels, classes, small in zip(*(torch.split(part, size) for part in shown), strict=True):
             done += len(pixels)
-            with self._accumulate(last=done == len(batch.pixels)):
-                share = len(pixels) / len(batch.pixels)
-                loss: Tensor = share * self._forward(self.on_device(pixels), self.on_device(classes))
+            with self._accumulate(last=done == len(shown.pixels)):
+                share = len(pixels) / len(shown.pixels)
+                loss: Tensor = share * self._forward(self.on_device(pixels), self.on_device(classes), small)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total

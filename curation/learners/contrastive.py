@@ -27,7 +27,7 @@ from torch.distributed.nn.functional import all_gather
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from curation.examples import Batch
-from curation.learners.learner import Learner, Training
+from curation.learners.learner import Learner, Shown, Training
 from curation.models.architecture import build_model, model_config
 from curation.models.dual import DualEncoder, encode_image, encode_text, load_tensors, trim
 from curation.outputs import Pairs
@@ -50,12 +50,15 @@ class ClipLearner(Learner):
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unit vectors of images and captions, float32 `[N, D]` each, with gradients."""
-        image, text, *_ = self._encoded(batch)
+        image, text, *_ = self._encoded(self._shown(batch))
         return image, text
 
-    def _encoded(self, batch: Batch) -> tuple[Tensor, ...]:
-        found: tuple[Tensor, ...] = self._forward(self.on_device(batch.pixels), self._ids(batch.targets))
+    def _encoded(self, shown: Shown) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = self._forward(*self._inputs(shown))
         return found
+
+    def _inputs(self, shown: Shown) -> tuple[Tensor, Tensor, Tensor]:
+        return self.on_device(shown.pixels), self._ids(shown.targets), shown.small
 
     @torch.no_grad()
     def outputs(self, candidates: SuperBatch) -> Pairs:
@@ -86,24 +89,24 @@ class ClipLearner(Learner):
     def _image_tower(self, pixels: Tensor) -> Tensor:
         return encode_image(self.module, pixels)
 
-    def _encode(self, pixels: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    def _encode(self, pixels: Tensor, targets: Tensor, small: Tensor) -> tuple[Tensor, ...]:
         """Unit vectors, the temperature, and the bias of a sigmoid loss: all that the loss depends on."""
         with self.autocast():
-            image = self.look(pixels, self._image_tower)
+            image = self.look(pixels, small, self._image_tower)
             text = encode_text(self.module, targets)
         vectors = normalize(image.float(), dim=-1), normalize(text.float(), dim=-1)
         bias: tuple[Tensor, ...] = (self.module.logit_bias,) if self.training.loss == "sigmoid" else ()  # type: ignore[assignment]
         return (*vectors, self._temperature(), *bias)
 
-    def _backward(self, batch: Batch) -> Tensor:
-        loss = self._loss(*self._encoded(batch))
+    def _backward(self, shown: Shown) -> Tensor:
+        loss = self._loss(*self._encoded(shown))
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    def _backward_in_parts(self, batch: Batch, size: int) -> Tensor:
-        parts = [Batch(*columns) for columns in zip(*(torch.split(column, size) for column in batch), strict=True)]
+    def _backward_in_parts(self, shown: Shown, size: int) -> Tensor:
+        parts = [Shown(*columns) for columns in zip(*(torch.split(column, size) for column in shown), strict=True)]
         with torch.no_grad():
-            encoded = [self._encode(self.on_device(part.pixels), self._ids(part.targets)) for part in parts]
+            encoded = [self._encode(*self._inputs(part)) for part in parts]
         vectors = [torch.cat(columns) for columns in zip(*(found[:2] for found in encoded), strict=True)]
         ends = [tensor.detach().clone().requires_grad_() for tensor in (*vectors, *encoded[0][2:])]
         loss = self._loss(*ends)

@@ -22,6 +22,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import interpolate
 from torch.nn.parallel import DistributedDataParallel
 
+from curation.errors import UserError
 from curation.examples import Batch
 from curation.models.architecture import preprocess_for
 from curation.models.dual import PixelNormaliser
@@ -51,6 +52,22 @@ class Training:
     scoring_size: int = 0  # side of the pictures when it scores; 0: as in training
     reduced: float = 0.0  # share of each batch that it trains on at `scoring_size`, so that it can score there
 
+    def __post_init__(self) -> None:
+        for name, good, what in (
+            ("steps", self.steps >= 1, "at least 1"),
+            ("batch", self.batch >= 1, "at least 1"),
+            ("lr", 0 < self.lr < math.inf, "above 0"),
+            ("warmup", 0 <= self.warmup <= 1, "a share from 0 to 1"),
+            ("averaging", 0 <= self.averaging < 1, "at least 0 and less than 1"),
+            ("micro_batch", self.micro_batch >= 0, "at least 0"),
+            ("scoring_size", self.scoring_size >= 0, "at least 0"),
+            ("reduced", 0 <= self.reduced <= 1, "a share from 0 to 1"),
+        ):
+            if not good:
+                raise ValueError(f"{name} is {getattr(self, name)}: it is {what}")
+        if self.reduced and not self.scoring_size:
+            raise ValueError(f"reduced is {self.reduced}, and there is no scoring_size to reduce pictures to")
+
     def rate(self, step: int) -> float:
         """Learning rate of `step` (from 0): linear warm-up, then half a cosine down to zero, or no change."""
         warmup = max(1, round(self.warmup * self.steps))
@@ -70,6 +87,14 @@ class StepReport(NamedTuple):
     lr: float
 
 
+class Shown(NamedTuple):
+    """A batch, or a part of one, as it is trained on; `small`, bool `[N]`: which pictures at the scoring size."""
+
+    pixels: Tensor
+    targets: Tensor
+    small: Tensor
+
+
 class Forward(nn.Module):
     """A learner's module with its forward pass: what torch compiles, and what DistributedDataParallel wraps."""
 
@@ -87,9 +112,13 @@ class Learner:
 
     def __init__(self, model: str, module: nn.Module, training: Training, device: torch.device | str = "cpu") -> None:
         self.model, self.training, self.device = model, training, torch.device(device)
+        if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
+            text = f"model {model} normalises by batch: what it says of a sample would depend on the others"
+            raise UserError(text, fix="a vision transformer; `curate proxy ls --all` lists every name")
         self.module: nn.Module = module.to(self.device).train()
         self.steps = 0
-        self._average = self.tensors(averaged=False) if training.averaging else {}
+        state = self.module.state_dict() if training.averaging else {}
+        self._average = {name: tensor.detach().clone() for name, tensor in state.items()}
         self._view = preprocess_for(model)
         self._normaliser = PixelNormaliser(self._view).to(self.device)
         forward = Forward(self.module, self._encode)
@@ -104,32 +133,45 @@ class Learner:
     def step(self, batch: Batch) -> StepReport:
         """One update on one batch; in a process group, all processes are given the same one."""
         rate = self.training.rate(self.steps)
+        if len(batch.pixels) % self.world:
+            text = f"a batch of {len(batch.pixels)} samples can't be shared by {self.world} learners"
+            raise UserError(text, fix="a pool of at least one batch, and another number of learners")
+        shown = self._shown(batch)
         if self.world > 1:
-            batch = Batch(*(part.tensor_split(self.world)[self.rank] for part in batch))
+            shown = Shown(*(part.tensor_split(self.world)[self.rank] for part in shown))
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=False)  # a sparse vocabulary: keep one buffer rather than make it anew
         part = self.training.micro_batch
-        parts = 0 < part < len(batch.pixels)
-        loss = self._backward_in_parts(batch, part) if parts else self._backward(batch)
+        parts = 0 < part < len(shown.pixels)
+        loss = self._backward_in_parts(shown, part) if parts else self._backward(shown)
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.training.max_norm)
         self._optimiser.step()
         self.steps += 1
-        for name, tensor in self._average.items():
-            now = self.module.state_dict()[name].detach().cpu()
-            tensor.lerp_(now, 1 - self.training.averaging) if tensor.is_floating_point() else tensor.copy_(now)
+        self._keep_average()
         loss = loss.detach()
         if self.world > 1:
             distributed.all_reduce(loss)
             loss = loss / self.world
         return StepReport(self.steps, loss, norm.detach(), rate)
 
+    @torch.no_grad()
+    def _keep_average(self) -> None:
+        now = self.module.state_dict() if self._average else {}
+        for name, tensor in self._average.items():
+            new = now[name]
+            tensor.lerp_(new, 1 - self.training.averaging) if tensor.is_floating_point() else tensor.copy_(new)
+
+    def _shown(self, batch: Batch) -> Shown:
+        """Which samples are looked at in the scoring size, spread evenly: so that any part has its share of them."""
+        share = self.training.reduced if self.training.scoring_size else 0.0
+        places = torch.arange(len(batch.pixels) + 1) * share
+        return Shown(*batch, places[1:].floor() > places[:-1].floor())
+
     def distribute(self) -> None:
         """Train as one of the processes of torch's default process group, which hold the same weights. Their number
-        has to divide the batch: raises `ValueError` otherwise."""
+        has to divide every batch."""
         self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
-        if self.training.batch % self.world:
-            raise ValueError(f"a batch of {self.training.batch} is no multiple of {self.world} processes")
         if self.world > 1:
             self._forward = DistributedDataParallel(self._forward)
 
@@ -151,13 +193,13 @@ class Learner:
         """What the model says of candidates now, for a selector. Changes nothing."""
         raise NotImplementedError
 
-    def _encode(self, pixels: Tensor, targets: Tensor) -> Any:
+    def _encode(self, pixels: Tensor, targets: Tensor, small: Tensor) -> Any:
         raise NotImplementedError
 
-    def _backward(self, batch: Batch) -> Tensor:
+    def _backward(self, shown: Shown) -> Tensor:
         raise NotImplementedError
 
-    def _backward_in_parts(self, batch: Batch, size: int) -> Tensor:
+    def _backward_in_parts(self, shown: Shown, size: int) -> Tensor:
         raise NotImplementedError
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -174,13 +216,16 @@ class Learner:
             return found
         return interpolate(found, (self._view.size, self._view.size), mode="bilinear", antialias=True)
 
-    def look(self, pixels: Tensor, tower: Callable[[Tensor], Tensor]) -> Tensor:
-        """The image tower's features in training: the first `reduced` share of the batch at the scoring size."""
-        size, few = self.training.scoring_size, round(self.training.reduced * len(pixels))
-        if not size or not few:
+    def look(self, pixels: Tensor, small: Tensor, tower: Callable[[Tensor], Tensor]) -> Tensor:
+        """The image tower's features in training: of the samples that are `small` at the scoring size."""
+        if not self.training.reduced or not small.any():
             return tower(self._normalise(pixels))
-        small = at_size(self.module, tower, self._normalise(pixels[:few]), size)
-        return torch.cat([small, tower(self._normalise(pixels[few:]))]) if few < len(pixels) else small
+        reduced = at_size(self.module, tower, self._normalise(pixels[small]), self.training.scoring_size)
+        if small.all():
+            return reduced
+        whole = tower(self._normalise(pixels[~small]))
+        places = torch.cat([small.nonzero(), (~small).nonzero()]).squeeze(1)
+        return torch.cat([reduced, whole])[places.argsort().to(whole.device)]
 
     def glance(self, pixels: Tensor, tower: Callable[[Tensor], Tensor]) -> Tensor:
         """The image tower's features for scoring: all of them at the scoring size."""
@@ -190,7 +235,7 @@ class Learner:
     def state(self) -> dict[str, Tensor]:
         """Copies of all that decides the next steps: weights and their averages, moments, the number of updates."""
         found = {f"model.{name}": tensor for name, tensor in self.tensors(averaged=False).items()}
-        found |= {f"average.{name}": tensor.clone() for name, tensor in self._average.items()}
+        found |= {f"average.{name}": tensor.cpu().clone() for name, tensor in self._average.items()}
         for index, moments in self._optimiser.state_dict()["state"].items():
             found |= {f"optimiser.{index}.{name}": value.detach().cpu().clone() for name, value in moments.items()}
         return {**found, "steps": torch.tensor(self.steps)}
@@ -200,7 +245,7 @@ class Learner:
         self.module.load_state_dict(
             {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
         )
-        self._average = {name: state[f"average.{name}"].clone() for name in self._average}
+        self._average = {name: state[f"average.{name}"].to(self.device).clone() for name in self._average}
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.items():
             if name.startswith("optimiser."):
@@ -218,7 +263,7 @@ class Learner:
     def tensors(self, *, averaged: bool = True) -> dict[str, Tensor]:
         """Copies of the weights, under open_clip's names: the averaged ones where the settings say so."""
         if averaged and self.training.averaging:
-            return {name: tensor.clone() for name, tensor in self._average.items()}
+            return {name: tensor.cpu().clone() for name, tensor in self._average.items()}
         return {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
 
 

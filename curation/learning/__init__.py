@@ -9,7 +9,6 @@ prices.py        FLOPs by role        metrics.py  lines of metrics        result
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,6 @@ def learn(recipe: LearnRecipe, device: torch.device, progress: Progress, note: C
     from curation.learning.results import finished
     from curation.learning.run import Run
 
-    began = time.monotonic()
     listing = listed(recipe)
     done = finished(recipe, listing)
     if done is not None:
@@ -41,4 +39,4 @@ def learn(recipe: LearnRecipe, device: torch.device, progress: Progress, note: C
             run.record(step)
             note(run.live())
             advance(1)
-    return {**run.finish(began), "reused": False}
+    return {**run.finish(), "reused": False}

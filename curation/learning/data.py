@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curation import checkpoint
 from curation.corpus import open_corpus
 from curation.errors import EmptyCorpusError, UserError
 from curation.examples import Examples, gather
+from curation.learners.classification import classes_of
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, open_shards, split_label
@@ -35,29 +37,35 @@ class Listing:
 
     urls: tuple[str, ...]  # of a snapshot with its number
     shards: tuple[list[Shard], ...]  # of each URL
+    trusted: list[Shard] | None = None  # for a reference that learns beside the learner
 
     @property
     def sha256(self) -> str:
         """By content, so that a copied corpus has the same."""
-        return digest([[list(shard.ref) for shard in some] for some in self.shards])
+        parts = self.shards if self.trusted is None else (*self.shards, self.trusted)
+        return digest([[list(shard.ref) for shard in some] for some in parts])
 
 
 @dataclass(frozen=True)
 class Data:
-    """Candidates, held-out samples, and by which fields the metrics tell candidates apart."""
+    """All that a run reads, once. A classifier's samples are those whose label is one of `classes`."""
 
-    pool: Examples
+    pool: Examples  # the candidates
     held_out: Examples
-    fields: Mapping[str, list[str]]  # of every candidate
+    fields: Mapping[str, list[str]]  # of every candidate: by which the metrics tell them apart
     urls: tuple[str, ...]
     sha256: str  # of the listing
     skipped: Mapping[str, int]
+    classes: list[str]  # of a classifier; of another learner none
+    trusted: Examples | None  # for a reference that learns beside the learner
 
 
 def listed(recipe: LearnRecipe) -> Listing:
     """The shards of each of the recipe's data."""
     urls = tuple(pinned(url, recipe.options) for url in recipe.data)
-    return Listing(urls, tuple(open_shards(url, recipe.options) for url in urls))
+    train = recipe.reference.train if recipe.reference is not None else None
+    trusted = None if train is None else open_shards(pinned(train, recipe.options), recipe.options)
+    return Listing(urls, tuple(open_shards(url, recipe.options) for url in urls), trusted)
 
 
 def pinned(url: str, options: StoreOptions) -> str:
@@ -76,7 +84,29 @@ def snapshot_of(url: str, options: StoreOptions) -> Snapshot | None:
 
 
 def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
-    """Candidates and held-out samples into memory."""
+    """Everything into memory. A run that goes on keeps the classes that it began with."""
+    pool, fields, skipped = _candidates(recipe, listing, progress)
+    budget = recipe.memory - pool.pixels.nbytes
+    trusted = None if listing.trusted is None else _trusted(recipe, listing.trusted, budget, progress)
+    classes = _classes(recipe, pool)
+    if classes:
+        known = set(classes)
+        rows = [row for row, label in enumerate(pool.labels) if label in known]
+        if len(rows) < len(pool):
+            skipped["no_class"] += len(pool) - len(rows)
+            pool, fields = pool.take(rows), {name: [values[row] for row in rows] for name, values in fields.items()}
+    if len(pool) < max(2, recipe.learner.batch):
+        reasons = ", ".join(f"{reason} {n}" for reason, n in skipped.items()) or "none"
+        text = f"{', '.join(listing.urls)} has {len(pool)} samples to train on (skipped: {reasons})"
+        raise EmptyCorpusError(f"{text}, and a batch takes {recipe.learner.batch}", fix="a smaller batch, or more data")
+    held_out = _held_out(recipe, listing, progress)
+    return Data(pool, held_out, fields, listing.urls, listing.sha256, dict(skipped), classes, trusted)
+
+
+def _candidates(
+    recipe: LearnRecipe, listing: Listing, progress: Progress
+) -> tuple[Examples, dict[str, list[str]], Counter[str]]:
+    """The pool, the fields of its samples, and what was skipped by reason."""
     part: Part = "train" if recipe.holdout else "all"
     parts: list[Examples] = []
     fields: dict[str, list[str]] = {name: [] for name in (*recipe.by, *(["data"] if len(listing.urls) > 1 else []))}
@@ -97,24 +127,38 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
         if "data" in fields:
             fields["data"] += [url] * len(found)
         parts.append(relabelled(found, [value[0] for value in values]))
-    pool = Examples.joined(parts)
-    if len(pool) < 2:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in skipped.items()) or "none"
-        raise EmptyCorpusError(f"{', '.join(listing.urls)} has {len(pool)} samples to train on (skipped: {reasons})")
-    return Data(pool, _held_out(recipe, listing, progress), fields, listing.urls, listing.sha256, dict(skipped))
+    return Examples.joined(parts), fields, skipped
 
 
-def trusted(recipe: LearnRecipe, url: str) -> Examples:
-    """The data on which a reference is trained beside the learner."""
-    found = gather(stream_of(open_shards(url, recipe.options), recipe, "all"))
-    if found is None or not len(found):
-        raise UserError(f"{url} has no samples for the reference, or too many", fix="name other data")
+def _classes(recipe: LearnRecipe, pool: Examples) -> list[str]:
+    """The classes of a classifier, in the order of its logits: as it began, whatever today's labels are."""
+    if not isinstance(recipe.learner, Classification):
+        return []
+    begun = checkpoint.latest_facts(open_store(recipe.output, recipe.options))
+    if begun is not None and begun.get("identity") == recipe.identity:
+        return list(begun["classes"])
+    return classes_of(pool.labels, recipe.learner.least)
+
+
+def _trusted(recipe: LearnRecipe, shards: list[Shard], budget: int, progress: Progress) -> Examples:
+    with progress("Reading the reference's data", None) as advance:
+        found = gather(stream_of(shards, recipe, "all"), budget=budget, advance=advance)
+    url = recipe.reference.train if recipe.reference is not None else None
+    if found is None:
+        raise UserError(f"{url} does not fit into memory beside the candidates", fix="a larger `memory:`")
+    if len(found) < recipe.learner.batch:
+        text = f"{url} has {len(found)} samples for the reference, and a batch takes {recipe.learner.batch}"
+        raise EmptyCorpusError(text, fix="name more data, or a smaller learner batch")
     return relabelled(found, [split_label(label)[0] for label in found.labels])
 
 
-def column_losses(recipe: LearnRecipe, column: str, urls: tuple[str, ...], uids: list[str]) -> Tensor:
-    """float32 `[N]`: minus the score that the snapshots' manifests hold of each sample. Costs no forward pass."""
+def column_losses(recipe: LearnRecipe, column: str, urls: tuple[str, ...], uids: list[str]) -> tuple[Tensor, str]:
+    """Minus the score that the snapshots' manifests hold of each sample, float32 `[N]`, and the score's fingerprint.
+
+    Costs no forward pass here.
+    """
     found: dict[str, float] = {}
+    fingerprints: set[str] = set()
     for url in urls:
         snapshot = snapshot_of(url, recipe.options)
         if snapshot is None:
@@ -124,10 +168,13 @@ def column_losses(recipe: LearnRecipe, column: str, urls: tuple[str, ...], uids:
             text = f"the manifest of {url} has no column {column}"
             raise UserError(text, fix=f"it has: {', '.join(names)}")
         found.update(_column(snapshot, column))
+        fingerprints.add(str(snapshot.document["fingerprints"].get(column, column)))
     missing = [uid for uid in uids if uid not in found]
     if missing:
         raise UserError(f"sample {missing[0]} has no score {column}", fix="score the snapshot with that scorer")
-    return torch.tensor([-found[uid] for uid in uids], dtype=torch.float32)
+    if len(fingerprints) > 1:
+        raise UserError(f"{column} is another score in each of {', '.join(urls)}", fix="score them with one model")
+    return torch.tensor([-found[uid] for uid in uids], dtype=torch.float32), fingerprints.pop()
 
 
 def _column(snapshot: Snapshot, name: str) -> dict[str, Any]:

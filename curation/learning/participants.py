@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,11 +16,11 @@ from torch import Tensor
 
 from curation.errors import UserError
 from curation.examples import Examples, Tokenize
-from curation.learners.classification import ClassLearner, classes_of, labelled
+from curation.learners.classification import ClassLearner, labelled
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
-from curation.learning.data import Data, column_losses, trusted
-from curation.learning.recipe import Classification, LearnRecipe, OnlineModel, ReferenceModel
+from curation.learning.data import Data, column_losses
+from curation.learning.recipe import LearnRecipe, OnlineModel, ReferenceModel
 from curation.models import model_config
 from curation.models.dual import load_tensors
 from curation.models.tokenizer import tokenizer_for
@@ -70,24 +71,22 @@ class Participants:
 
     def __init__(self, recipe: LearnRecipe, data: Data, device: torch.device, *, learns: bool = True) -> None:
         self.recipe, self.device = recipe, device
-        self.classes: list[str] = []
-        examples, targets = data.pool, self._tokenizer()
-        if isinstance(recipe.learner, Classification):
-            self.classes = classes_of(examples.labels, recipe.learner.least)
-            examples, targets = labelled(examples, self.classes)
-        self.pool = Pool(examples, targets, recipe.learner.seed)
+        self.classes = data.classes
+        self.pool = Pool(data.pool, self._targets(data.pool), recipe.learner.seed)
         self.urls = data.urls
         wanted = recipe.selection.selector.roles()
-        alone = "online" in wanted and isinstance(recipe.online, OnlineModel)
-        self.learner = self._make(recipe.learner.model, recipe.training) if learns or not alone else None
-        self.online: Learner | None = None
-        if "online" in wanted:
-            own = isinstance(recipe.online, OnlineModel)
-            self.online = self._make(recipe.online.model, recipe.online_training()) if own else self.learner  # type: ignore[union-attr]
+        asked = "online" in wanted and recipe.online == "learner"
+        self.learner = self._make(recipe.learner.model, recipe.training) if learns or asked else None
+        self.online = self.learner if asked else None
+        if "online" in wanted and isinstance(recipe.online, OnlineModel):
+            self.online = self._make(recipe.online.model, recipe.online_training())
         self.reference: Model | None = None
         self.reference_pool: Pool | None = None
         if "reference" in wanted and recipe.reference is not None:
             self.reference = self._reference(recipe.reference)
+            if data.trusted is not None:
+                trusted = self._known(data.trusted)
+                self.reference_pool = Pool(trusted, self._targets(trusted), recipe.learner.seed + 2)
         self.timed = {name: Timed(model) for name, model in self._models().items()}
 
     def roles(self) -> Roles[Any]:
@@ -133,10 +132,8 @@ class Participants:
     def _reference(self, found: ReferenceModel) -> Model:
         recipe = self.recipe
         if found.column is not None:
-            uids = self.pool.examples.uids
-            return Scored(column_losses(recipe, found.column, self.urls, uids), found.column)
+            return Scored(*column_losses(recipe, found.column, self.urls, self.pool.examples.uids))
         if found.train is not None:
-            self.reference_pool = Pool(*self._trusted(found.train), recipe.learner.seed + 2)
             return self._make(found.model, self._reference_training(found, recipe.learner.loss))
         weights = recipe.reference_weights()
         assert weights is not None, "the recipe has checked it"
@@ -152,25 +149,22 @@ class Participants:
         return model
 
     def _reference_training(self, found: ReferenceModel, loss: PairwiseLoss) -> Training:
-        learner = self.recipe.learner
-        return Training(
-            steps=learner.steps, batch=learner.batch, lr=learner.lr, seed=learner.seed + 2, loss=loss,
-            scoring_size=found.scoring_size, precision=learner.precision,
-        )  # fmt: skip
+        """As the learner's, but for its seed, its loss, and the size in which it scores."""
+        own = {"averaging": 0.0, "micro_batch": 0, "compile": False, "reduced": 0.0, "scoring_size": found.scoring_size}
+        if found.train is not None and found.scoring_size:
+            own["reduced"] = 0.5  # what it is asked at, it has to have seen
+        return replace(self.recipe.training, seed=self.recipe.learner.seed + 2, loss=loss, **own)  # type: ignore[arg-type]
 
-    def _trusted(self, url: str) -> tuple[Examples, Tokenize | Tensor]:
-        examples = trusted(self.recipe, url)
-        return labelled(examples, self.classes) if self.classes else (examples, self._tokenizer())
+    def _known(self, examples: Examples) -> Examples:
+        """The samples that the learner has a use for: of a classifier, those of its classes."""
+        return labelled(examples, self.classes)[0] if self.classes else examples
 
-    def _tokenizer(self) -> Tokenize | Tensor:
-        return tokenizer_for(self.recipe.learner.model)
-
-
-def shown(participants: Participants, data: Data) -> Mapping[str, list[str]]:
-    """The fields by which the metrics tell candidates apart, row by row of the pool (a classifier's has fewer rows)."""
-    rows = {uid: row for row, uid in enumerate(data.pool.uids)}
-    kept = [rows[uid] for uid in participants.pool.examples.uids]
-    return {name: [values[row] for row in kept] for name, values in data.fields.items()}
+    def _targets(self, examples: Examples) -> Tokenize | Tensor:
+        """What belongs to each picture: a tokenizer for the captions, or the classes."""
+        if not self.classes:
+            return tokenizer_for(self.recipe.learner.model)
+        places = {name: place for place, name in enumerate(self.classes)}
+        return torch.tensor([places[label] for label in examples.labels])
 
 
 def _vocabulary(model: str) -> int:

@@ -16,10 +16,12 @@ from curation.errors import RecipeError
 from curation.examples import BUDGET
 from curation.learners.learner import Training
 from curation.ledger import digest
+from curation.models.architecture import model_config
 from curation.models.weights import Weights
 from curation.online import Selection
 from curation.selectors import SELECTORS, Selector
 from curation.selectors.draw import Ramp, Schedule
+from curation.selectors.joint import Joint
 from curation.selectors.replay import Replay
 from curation.store import StoreOptions
 from curation.yaml_document import Section, Where, build_entry, parse_document, read_recipe
@@ -211,7 +213,12 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
     entry = {section.selector: {}} if isinstance(section.selector, str) else section.selector
     _, selector = build_entry(entry, SELECTORS, where, at, "selector")
     _check_roles(document, selector, where)
-    selection = _selection(section, selector, learner.batch, where)
+    selection = _selection(section, selector, where)
+    _check_sizes(document, learner, where)
+    buffer = document.compute.buffer if document.compute is not None else None
+    if buffer is not None and buffer <= selection.lag:
+        text = f"{where(('compute', 'buffer'))}: a buffer of {buffer} is too small for a lag of {selection.lag}"
+        raise RecipeError(text, fix="at least lag + 1, or leave it out")
     if document.compute is not None and learner.batch % document.compute.learners:
         text = f"{where(('compute', 'learners'))}: a batch of {learner.batch} is no multiple of"
         raise RecipeError(f"{text} {document.compute.learners} learners", fix="another number of learners")
@@ -238,18 +245,15 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
     )
 
 
-def _selection(section: _SelectionSection, selector: Selector, batch: int, where: Where) -> Selection:
-    key = "lag"
+def _selection(section: _SelectionSection, selector: Selector, where: Where) -> Selection:
     try:
-        selection = Selection(
+        return Selection(
             selector=selector, filtering_ratio=_schedule(section.filtering_ratio), stop=section.stop, lag=section.lag,
             publish_every=section.publish_every,
         )  # fmt: skip
-        key = "filtering_ratio"
-        selection.candidates(batch, 0.0)
     except ValueError as error:
+        key = "filtering_ratio" if "ratio" in str(error) else "lag"
         raise RecipeError(f"{where(('selection', key))}: {error}") from None
-    return selection
 
 
 def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
@@ -263,6 +267,10 @@ def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
         text = f"{where(('selection',))}: the selector {name} looks at a reference, and there is none"
         raise RecipeError(text, fix="add `reference: {model: ..., weights: URL, sha256: ...}`")
     reference = document.reference
+    if isinstance(selector, Joint) and ("classification" in document.learner or (reference and reference.column)):
+        what = "a classifier has no pairs" if "classification" in document.learner else "a column has none"
+        text = f"{where(('selection', 'selector'))}: joint selection looks at pairs of image and caption, and {what}"
+        raise RecipeError(text, fix="`learnability`, or a reference with `weights:`")
     if reference is None:
         return
     at = where(("reference",))
@@ -272,6 +280,20 @@ def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
         raise RecipeError(text, fix="`weights: URL` with `sha256:`, `column: clip_score`, or `train: URL`")
     if reference.weights and not reference.sha256:
         raise RecipeError(f"{at}: sha256 of reference is missing", fix="`curate proxy train` prints it")
+
+
+def _check_sizes(document: _Document, learner: Contrastive | Classification, where: Where) -> None:
+    """A size to score at is one that the patches of the model divide."""
+    sizes: list[tuple[tuple[str, ...], str, int]] = [(("learner",), learner.model, learner.scoring_size)]
+    if isinstance(document.online, OnlineModel):
+        sizes.append((("online", "scoring_size"), document.online.model, document.online.scoring_size or 0))
+    if document.reference is not None:
+        sizes.append((("reference", "scoring_size"), document.reference.model, document.reference.scoring_size))
+    for at, model, size in sizes:
+        patch = model_config(model)["vision_cfg"].get("patch_size")
+        if size and (not patch or size % patch):
+            text = f"{where(at)}: a scoring_size of {size} is no multiple of the {patch} pixels of {model}'s patches"
+            raise RecipeError(text, fix=f"{max(1, round(size / (patch or 16))) * (patch or 16)}")
 
 
 def _schedule(section: float | _RampSection) -> Schedule:

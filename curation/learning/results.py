@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
+
+import yaml
 
 from curation.errors import NotFoundError, UserError
 from curation.evaluation import evaluate
@@ -14,8 +17,8 @@ from curation.flops import Point
 from curation.learners.classification import ClassLearner, accuracy
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner
-from curation.learning.data import Listing
-from curation.learning.recipe import LearnRecipe
+from curation.learning.data import Data, Listing
+from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.store import open_store
 
 
@@ -52,6 +55,16 @@ def summary_of(url: str, recipe: LearnRecipe) -> dict[str, Any]:
         return found
     except NotFoundError:
         raise UserError(f"{url} holds no finished run to compare with", fix="run that one first") from None
+
+
+def differences(recipe: LearnRecipe, data: Data, other: Mapping[str, Any]) -> list[str]:
+    """In what another run is no uniform run of the same learner: names of settings, `selection` first."""
+    theirs = parse_learn_recipe(yaml.safe_dump(dict(other["recipe"])), "the recipe of the run that is compared with")
+    found = ["selection"] if theirs.selection.selector.roles() or theirs.replay else []
+    found += ["data"] if data.sha256 != other["data_sha256"] and tuple(data.urls) != tuple(other["data"]) else []
+    ours, mine = dataclasses.asdict(recipe.learner), dataclasses.asdict(theirs.learner)
+    found += [name for name, value in ours.items() if mine.get(name) != value]
+    return found + [name for name in ("evaluation", "holdout") if getattr(recipe, name) != getattr(theirs, name)]
 
 
 def curve_of(summary: Mapping[str, Any]) -> list[Point]:

@@ -30,10 +30,10 @@ from curation.flops import ComputeLedger, Point, payoff
 from curation.learners.learner import Learner
 from curation.learning.data import Data
 from curation.learning.metrics import Window, training_row
-from curation.learning.participants import Participants, shown
-from curation.learning.prices import prices
+from curation.learning.participants import Participants
+from curation.learning.prices import prices, uncounted
 from curation.learning.recipe import LearnRecipe
-from curation.learning.results import curve_of, evaluation, summary_of
+from curation.learning.results import curve_of, differences, evaluation, summary_of
 from curation.models.weights import tensors_to_bytes
 from curation.online import Choice, OnlineStep, online_selection
 from curation.policy import Policy, PolicyWriter, replay
@@ -58,19 +58,18 @@ class Run:
         assert self.participants.learner is not None
         self.learner: Learner = self.participants.learner
         self.pool = self.participants.pool
-        self.fields = shown(self.participants, data)
         self.ledger = ComputeLedger(prices(self.participants))
         self.scoring = self.participants.scoring()
         self.metrics: list[dict[str, Any]] = []
         self.pending: deque[Choice] = deque()  # chosen, and not trained on yet
         self.ahead: Ahead = lambda: (self.pool.place, self.pending)  # what a checkpoint holds of these
         self._window = Window()
+        self._began, self._before = time.monotonic(), 0.0  # seconds of the run's earlier parts
         found = checkpoint.latest(self.store, {"identity": recipe.identity})
         if found is not None:
             self._resume(found)
-        self.policy = PolicyWriter(
-            open_store(f"{recipe.output.rstrip('/')}/policy", recipe.options), self.pool.examples.uids
-        )
+        folder = open_store(f"{recipe.output.rstrip('/')}/policy", recipe.options)
+        self.policy = PolicyWriter(folder, self.pool.examples.uids, begin=self.learner.steps)
 
     def steps(self) -> Iterator[OnlineStep]:
         """The steps that are left, made in this process."""
@@ -82,6 +81,7 @@ class Run:
             )  # fmt: skip
             return
         policy = Policy(open_store(f"{recipe.replay.rstrip('/')}/policy", recipe.options))
+        _check_replay(policy, recipe)
         for step in replay(roles.learner, self.pool, policy):
             if step.number >= settings.steps:
                 return
@@ -90,9 +90,9 @@ class Run:
     def record(self, step: OnlineStep, **more: float) -> None:
         """Everything that is kept of a step, after it was made. `more`: other numbers of it, for the metrics."""
         recipe, done = self.recipe, step.number + 1
-        self.ledger.add(step.choice, self.participants.roles(), self.scoring)
+        self.ledger.add(step, self.participants.roles(), self.scoring)
         self.policy.add(step.choice)
-        self._window.add(step.choice, self.fields, more)
+        self._window.add(step.choice, self.data.fields, more)
         last = done == recipe.learner.steps
         logs, evaluates, saves = (
             done % every == 0 or last for every in (LOG_EVERY, recipe.evaluate_every, recipe.checkpoint_every)
@@ -127,6 +127,10 @@ class Run:
         """Seconds on devices by role, of the whole run."""
         return {name: round(timed.before + timed.seconds, 2) for name, timed in self.participants.timed.items()}
 
+    def elapsed(self) -> float:
+        """Seconds by the clock, of the whole run; what was done twice, because a process died between, counts once."""
+        return round(self._before + time.monotonic() - self._began, 1)
+
     def save(self) -> None:
         """A checkpoint, with all that was recorded up to it."""
         self.policy.close()
@@ -138,15 +142,17 @@ class Run:
             "identity": self.recipe.identity,
             "data": list(self.data.urls),
             "data_sha256": self.data.sha256,
+            "classes": self.data.classes,
             "place": list(place),
             "pending": [{"number": one.number, "lag": one.lag, "models": dict(one.models)} for one in pending],
             "reference_place": None if reference_pool is None else list(reference_pool.place),
             "ledger": counts,
             "seconds": self.seconds(),
+            "elapsed": self.elapsed(),
         }
         checkpoint.save(self.store, self.participants.learning(), facts, tensors=_tensors(pending))
 
-    def finish(self, began: float) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """Weights and summary; returns the summary."""
         metadata = {"format": "pt", "model": self.recipe.learner.model}
         if self.participants.classes:
@@ -171,7 +177,8 @@ class Run:
             "flops": {"parts": self.ledger.parts(), "totals": self.ledger.totals()},
             "device": str(self.device),
             "device_seconds": self.seconds(),
-            "seconds": round(time.monotonic() - began, 1),
+            "seconds": self.elapsed(),
+            "uncounted": uncounted(self.participants),
             "against": self._against(),
         }
         self.store.put("summary.json", json.dumps(summary, indent=2).encode())
@@ -183,7 +190,15 @@ class Run:
             return None
         other = summary_of(self.recipe.compare, self.recipe)
         found = payoff(self.curve, curve_of(other))
-        return {"run": self.recipe.compare, **asdict(found), "compute_positive": found.compute_positive}
+        positive = None if uncounted(self.participants) and found.compute_positive else found.compute_positive
+        return {
+            "run": self.recipe.compare,
+            "differs": differences(self.recipe, self.data, other),
+            **asdict(found),
+            "compute_positive": positive,
+            "seconds": {"this": self.elapsed(), "compared": other["seconds"]},
+            "device_seconds": {"this": sum(self.seconds().values()), "compared": sum(other["device_seconds"].values())},
+        }
 
     def _resume(self, found: Checkpoint) -> None:
         """Go on from a checkpoint. With other data than it was made with, a new epoch of these begins."""
@@ -200,6 +215,7 @@ class Run:
         if self.participants.reference_pool is not None:
             self.participants.reference_pool.place = Place(*facts["reference_place"])
         self.ledger = ComputeLedger(self.ledger.prices, **facts["ledger"])
+        self._before = facts["elapsed"]
         for name, timed in self.participants.timed.items():
             timed.before = facts["seconds"].get(name, 0.0)
         rows = [json.loads(line) for line in self.store.get("metrics.jsonl").decode().splitlines()]
@@ -211,15 +227,24 @@ class Run:
             )  # fmt: skip
 
     def _check(self, step: OnlineStep) -> None:
-        loss = float(step.report.loss)
-        if not loss < float("inf"):
-            fix = f"a lower learner lr than {self.recipe.learner.lr}"
-            raise UserError(f"the loss is {loss} at step {step.number + 1}", fix=fix)
+        for whose, report in (("", step.report), ("online model's ", step.online_report)):
+            if report is not None and not (loss := float(report.loss)) < float("inf"):
+                fix = f"a lower learning rate than {report.lr:g}"
+                raise UserError(f"the {whose}loss is {loss} at step {step.number + 1}", fix=fix)
 
     def _log(self, step: OnlineStep) -> None:
         row = training_row(step, self.participants.timed)
         self.metrics.append({**row, "flops": self.ledger.totals(), **self._window.row()})
         self._window = Window()
+
+
+def _check_replay(policy: Policy, recipe: LearnRecipe) -> None:
+    """Raises `UserError` for a policy that ends before the recipe does, or has sub-batches of another size."""
+    steps, batch = policy.extent()
+    wanted = recipe.learner
+    if steps < wanted.steps or batch != wanted.batch:
+        text = f"{recipe.replay} chose {steps:,} times {batch} samples, not {wanted.steps:,} times {wanted.batch}"
+        raise UserError(text, fix=f"learner steps: {steps} and batch: {batch}, or another run")
 
 
 def _tensors(pending: Sequence[Choice]) -> Mapping[str, Tensor]:

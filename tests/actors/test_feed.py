@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 import torch
 
 from actors.feed import FeedActor, Weights
+from curation.errors import UserError
 from curation.feed import Plan
 from curation.online import Choice, Selection
 from curation.pool import Place
@@ -39,17 +41,53 @@ def test_callers_wait_for_their_turn() -> None:
     asyncio.run(scenario())
 
 
-def test_learners_that_do_not_get_on_are_given_up() -> None:
+def test_a_dead_actor_that_waited_gets_nothing() -> None:
     async def scenario() -> None:
         feed = FeedActor()
-        for _ in range(3):
-            assert await feed.starting(8, 2) is None
-            await feed.failed("MemoryError: ")
-        for _ in range(3):
-            assert await feed.starting(16, 2) is None  # it has got on meanwhile
-        error = await feed.starting(16, 2)
-        assert error is not None and "3 times after 16 updates; the last time: MemoryError" in str(error) and error.fix
-        assert (await feed.state()).error is error
-        assert await feed.ticket("a") is None
+        waiting = asyncio.create_task(feed.ticket("dead"))
+        await asyncio.sleep(0)
+        await feed.died("dead")
+        plan = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, pool=9, moving=False, buffer=1)
+        generation = await feed.begin(plan, 0, Place(), [])
+        await feed.trained(generation, 0, None, "")
+        assert await asyncio.wait_for(waiting, 5) is None
+        order = await asyncio.wait_for(feed.ticket("alive"), 5)
+        assert order is not None and order.ticket.number == 0
+
+    asyncio.run(scenario())
+
+
+def test_everybody_who_waits_is_told_when_the_run_can_not_go_on() -> None:
+    async def scenario() -> None:
+        feed = FeedActor()
+        plan = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, pool=9, moving=True, buffer=1)
+        generation = await feed.begin(plan, 0, Place(), [])
+        learner, actor = asyncio.create_task(feed.take(generation, 0)), asyncio.create_task(feed.ticket("a"))
+        await asyncio.sleep(0)
+        await feed.end(None, UserError("no"))
+        assert await asyncio.wait_for(actor, 5) is None
+        with pytest.raises(UserError, match="no"):
+            await asyncio.wait_for(learner, 5)
+        assert (await feed.state()).error is not None
+
+    asyncio.run(scenario())
+
+
+def test_learners_whose_weights_are_gone_begin_again() -> None:
+    async def scenario() -> None:
+        feed = FeedActor()
+        plan = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, pool=9, moving=True, buffer=1)
+        generation = await feed.begin(plan, 0, Place(), [])
+        await feed.trained(generation, 0, Weights({}, {}), "")
+        learner = asyncio.create_task(feed.take(generation, 0))
+        order = await feed.ticket("a")
+        assert order is not None
+        await feed.give_up("a", generation)
+        with pytest.raises(ValueError, match="begin again"):
+            await asyncio.wait_for(learner, 5)
+        again = await feed.begin(plan, 0, Place(), [])
+        await feed.trained(again, 0, Weights({}, {}), "")
+        order = await feed.ticket("a")
+        assert order is not None and order.ticket.generation == again
 
     asyncio.run(scenario())

@@ -178,3 +178,11 @@ def test_an_error_of_the_user_ends_the_run_at_once(make: Make, tmp_path: Path) -
     with pytest.raises(UserError, match="the loss is"):
         there(make("learner.contrastive.lr=1.0e+30", "learner.contrastive.max_norm=1.0e+30", "compute={learners: 1}",
                    f"output={tmp_path}/inf"))  # fmt: skip
+
+
+def test_so_does_one_that_shows_while_the_learners_are_made(make: Make, tmp_path: Path) -> None:
+    there(make("compute={learners: 1}", "learner.contrastive.steps=4", f"output={tmp_path}"))
+    (tmp_path / "summary.json").unlink()
+    with pytest.raises(UserError, match="is of another run"):
+        there(make("compute={learners: 1}", "learner.contrastive.steps=4", "learner.contrastive.lr=1.0e-4",
+                   f"output={tmp_path}"))  # fmt: skip

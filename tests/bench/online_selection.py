@@ -1,4 +1,4 @@
-"""`make bench-online`: what online selection saves, on two workloads of real icons. Tuned on `dev`, reported on `test`.
+"""`make bench-online`: what online selection saves, on two workloads of real icons. Tuned on `tuning`, reported on `test`.
 
 Every run (workload, arm, seed) is kept in the cache folder under all that decides it: stop it, take it up again, add
 arms. Runs go side by side, one torch thread each. Figures are of pairs of runs with the same seed, with 95 % intervals
@@ -6,7 +6,7 @@ of Student's t over seeds; a run that never arrives is counted as one, and its a
 
     python tests/bench/online_selection.py --core             4 arms, 3 seeds: within an hour on 2 idle cores
     python tests/bench/online_selection.py                    all arms; 5 seeds for the headline, 3 for the rest
-    python tests/bench/online_selection.py --held-out dev --seeds 1 --arms uniform,learnability   tuning
+    python tests/bench/online_selection.py --held-out tuning --seeds 1 --arms uniform,learnability   tuning
     python tests/bench/online_selection.py --cached           a report of the runs that are there; makes none
     python tests/bench/online_selection.py --recorded         go on from the runs behind RESULTS.md
 """
@@ -36,7 +36,7 @@ from curation.flops import Payoff, Point, payoff  # noqa: E402
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage" / "bench-online"
 STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # 97.5 %, by freedom
-DEV_SEED, TEST_SEED = 100, 0  # seeds for tuning begin elsewhere than those that are reported
+TUNING_SEED, TEST_SEED = 100, 0  # seeds for tuning begin elsewhere than those that are reported
 OTHERS = ("recall@1", "zero_shot")  # figures beside `quality`, where a workload has them
 
 Curve = list[dict[str, Any]]
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
 def _wanted(options: argparse.Namespace, workloads: Sequence[str], names: Sequence[str]) -> list[tuple[str, str, int]]:
     """Workload, arm, seed of every run; all arms with the first seed before any with the second."""
-    first = DEV_SEED if options.held_out == "dev" else TEST_SEED
+    first = TUNING_SEED if options.held_out == "tuning" else TEST_SEED
     wanted = [
         (workload, name, first + seed)
         for workload in workloads
@@ -190,7 +190,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--arms", help=f"of: {', '.join(ARMS)}")
     parser.add_argument("--workloads", default="pairs,classes")
     parser.add_argument("--seeds", type=int)
-    parser.add_argument("--held-out", default="test", choices=("dev", "test"))
+    parser.add_argument("--held-out", default="test", choices=("tuning", "test"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--cached", action="store_true", help="report what is there; make no runs")
     parser.add_argument("--recorded", action="store_true", help="begin with the runs behind RESULTS.md")

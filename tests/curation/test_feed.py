@@ -39,6 +39,7 @@ class Running(RuleBasedStateMachine):
         self.late: list[Ticket] = []  # of actors that died, or of an old generation
         self.history: list[Choice] = []  # what was trained on, of steps that still count
         self.saved: tuple[int, Place, list[Choice]] = (0, Place(), [])
+        self.first = 0  # version of this generation
         self.generation = self.feed.begin(*self.saved)
         self.feed.trained(self.generation, 0)
 
@@ -49,7 +50,9 @@ class Running(RuleBasedStateMachine):
             self.late.append(held)
         ticket = self.feed.ticket(str(actor))
         if ticket is not None:
-            assert ticket.version == self.plan.version(ticket.number) <= self.feed.position
+            planned = self.plan.version(ticket.number)
+            assert planned <= ticket.version <= self.feed.position
+            assert ticket.version in (planned, self.first) or not self.plan.moving
             assert self.feed.oldest() <= ticket.version or not self.plan.moving
             assert ticket.number < self.feed.position + self.plan.buffer
             assert ticket not in self.tickets.values()
@@ -99,6 +102,7 @@ class Running(RuleBasedStateMachine):
     def die_and_resume(self) -> None:
         old = self.generation
         self.generation = self.feed.begin(*self.saved)
+        self.first = self.saved[0]
         del self.history[self.saved[0] :]
         self.feed.trained(self.generation, self.saved[0])
         with pytest.raises(ValueError, match="old generation"):
@@ -162,12 +166,24 @@ def test_models_that_are_gone_are_not_chosen_with() -> None:
     feed.fail("of long ago")
     ticket = feed.ticket("a")
     assert ticket is not None
-    feed.fail(generation)
-    feed.lost("a")
-    assert feed.ticket("a") is None
     with pytest.raises(ValueError, match="at step 3"):
         feed.take(generation, 3)
     assert feed.take(generation, 1) is None  # the others are a step behind
+    feed.fail(generation)
+    feed.lost("a")
+    assert feed.ticket("a") is None
+    with pytest.raises(ValueError, match="begin again"):
+        feed.take(generation, 0)
     feed.trained(feed.begin(0, Place()), 0)
     again = feed.ticket("a")
     assert again is not None and again.number == ticket.number and again.generation != generation
+
+
+def test_with_other_data_there_are_no_older_models_than_those_it_began_with() -> None:
+    selection = Selection(selector=EasyReference(), lag=3)
+    feed = Feed(Plan(selection=selection, steps=20, batch=2, pool=9, moving=True, buffer=4))
+    generation = feed.begin(8, Place(1, 0))  # what was pending belonged to the other data
+    feed.trained(generation, 8)
+    tickets = [feed.ticket(name) for name in "abcd"]
+    assert [(ticket.number, ticket.version) for ticket in tickets if ticket] == [(8, 8), (9, 8), (10, 8), (11, 8)]
+    assert feed.oldest() == 8

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.flops import ComputeLedger, Payoff, Point, Prices, closed_formula, payoff
-from curation.online import Choice, Roles
+from curation.online import Choice, OnlineStep, Roles
 
 BOTH = frozenset({"online", "reference"})
 
 
-def step(candidates: int, chosen: int, *, scored: bool = True) -> Choice:
+def step(candidates: int, chosen: int, *, scored: bool = True) -> OnlineStep:
     scores = torch.zeros(candidates) if scored else None
-    return Choice(0, torch.arange(candidates), scores, torch.arange(chosen))
+    return OnlineStep(Choice(0, torch.arange(candidates), scores, torch.arange(chosen)), None, None)
 
 
 def roles(**more: Any) -> Roles[Any]:

@@ -87,13 +87,16 @@ def test_a_replay_trains_on_the_same_batches_whatever_the_order_of_the_pool(
 
 def test_steps_that_a_resumed_run_made_again_count_once(recorded: tuple[Store, Noting, list[Choice]]) -> None:
     store, _, steps = recorded
-    writer = PolicyWriter(store, pool().examples.uids)
+    writer = PolicyWriter(store, pool().examples.uids, begin=5)
     writer.add(steps[5]._replace(candidates=steps[0].candidates))
     writer.add(steps[6])
     writer.close()
     read = list(Policy(store).steps())
     assert [step.number for step in read] == list(range(STEPS))
     assert read[5].candidates.tolist() == steps[0].candidates.tolist()
+    assert Policy(store).extent() == (STEPS, 4)
+    PolicyWriter(store, pool().examples.uids)  # a run that begins anew, in the folder of one that has not got on
+    assert Policy(store).extent() == (0, 0)
 
 
 def test_a_pool_that_lacks_a_sample_and_a_folder_that_is_none(

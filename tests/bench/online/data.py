@@ -4,7 +4,7 @@ Nothing is made up: names are the sets' own, duplicates are redrawings of one th
 what is wrong is wrong by nature. Sets under NC terms are left out. Pool, trusted and held-out sets share no set.
 
 - pairs (ActiveCLIP): a pool of emoji of several vendors and other icons, captioned with their names. Trusted: two
-  vendors. Held out: one vendor for tuning (`dev`), another for the report (`test`).
+  vendors. Held out: one vendor for the report (`test`); for tuning, one of the trusted, another in its place.
 - classes (ClassAct): concepts that at least 25 sets draw. In the pool a name is cut down to a concept without mercy
   (`user-plus` is taken for `user`), which is where its label noise comes from; trusted and held-out sets, whole sets
   each, only have names that are exactly a concept.
@@ -35,8 +35,8 @@ SIZE = 64
 POOL_EMOJI = (
     "twemoji", "fluent-emoji-flat", "fluent-emoji-high-contrast", "emojione", "emojione-monotone", "emojione-v1",
 )  # fmt: skip
-TRUSTED_EMOJI = ("openmoji", "fxemoji")
-DEV_EMOJI, TEST_EMOJI = "noto-v1", "noto"
+TRUSTED_EMOJI = {"test": ("openmoji", "fxemoji"), "tuning": ("noto-v1", "fxemoji")}
+HELD_OUT_EMOJI = {"test": "noto", "tuning": "openmoji"}
 OTHER_ICONS = 30_000
 HELD_OUT = 1_000  # pairs
 SETS_A_CONCEPT = 25
@@ -59,18 +59,17 @@ class Icon(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """Four sets of examples: label and caption are the same words in `pairs`; labels are classes in `classes`."""
+    """Three sets of examples: label and caption are the same words in `pairs`; labels are classes in `classes`."""
 
     pool: Examples
     trusted: Examples
-    dev: Examples
-    test: Examples
+    held_out: Examples
 
 
-def load(name: str, cache_folder: Path) -> Workload:
-    """A workload, rendered once and kept in `cache_folder`."""
+def load(name: str, held_out: str, cache_folder: Path) -> Workload:
+    """A workload that is judged on `held_out` (test or tuning), rendered once and kept in `cache_folder`."""
     parts = []
-    for part in Workload._fields:
+    for part in ("pool", f"trusted-{held_out}", held_out):
         file = cache_folder / f"{name}-{EDITION}-{part}.npz"
         if not file.exists():
             _render_all(name, cache_folder)
@@ -130,19 +129,18 @@ def _pairs(icons: list[Icon]) -> dict[str, list[tuple[Icon, str]]]:
     by_set: dict[str, list[Icon]] = defaultdict(list)
     for icon in icons:
         by_set[icon.set].append(icon)
-    emoji = {*POOL_EMOJI, *TRUSTED_EMOJI, DEV_EMOJI, TEST_EMOJI, "streamline-emojis"}
+    emoji = {*POOL_EMOJI, *sum(TRUSTED_EMOJI.values(), ()), *HELD_OUT_EMOJI.values(), "streamline-emojis"}
     others = sorted((icon for icon in icons if icon.set not in emoji), key=_hash)[:OTHER_ICONS]
 
     def of(sets: tuple[str, ...]) -> list[tuple[Icon, str]]:
         return [(icon, _words(icon.name)) for name in sets for icon in by_set[name]]
 
     pool = [*of(POOL_EMOJI), *((icon, _words(icon.name)) for icon in others)]
-    return {
-        "pool": pool,
-        "trusted": of(TRUSTED_EMOJI),
-        "dev": sorted(of((DEV_EMOJI,)), key=lambda row: _hash(row[0]))[:HELD_OUT],
-        "test": sorted(of((TEST_EMOJI,)), key=lambda row: _hash(row[0]))[:HELD_OUT],
-    }
+    parts = {"pool": pool}
+    for part, vendor in HELD_OUT_EMOJI.items():
+        parts[f"trusted-{part}"] = of(TRUSTED_EMOJI[part])
+        parts[part] = sorted(of((vendor,)), key=lambda row: _hash(row[0]))[:HELD_OUT]
+    return parts
 
 
 def _classes(icons: list[Icon]) -> dict[str, list[tuple[Icon, str]]]:
@@ -150,14 +148,16 @@ def _classes(icons: list[Icon]) -> dict[str, list[tuple[Icon, str]]]:
     for icon in icons:
         sets[exact(icon.name)].add(icon.set)
     concepts = {name for name, found in sets.items() if name and len(found) >= SETS_A_CONCEPT}
-    parts: dict[str, list[tuple[Icon, str]]] = {name: [] for name in Workload._fields}
+    parts: dict[str, list[tuple[Icon, str]]] = {name: [] for name in ("pool", "trusted", "tuning", "test")}
     for icon in icons:
         part = _part(icon.set)
         label = exact(icon.name) if part != "pool" else noisy(icon.name, concepts)
         if label in concepts:
             parts[part].append((icon, label))
     known = {label for _, label in parts["pool"]}
-    return {name: [row for row in rows if row[1] in known] for name, rows in parts.items()}
+    found = {name: [row for row in rows if row[1] in known] for name, rows in parts.items()}
+    trusted = found.pop("trusted")
+    return {**found, "trusted-test": trusted, "trusted-tuning": trusted}
 
 
 def exact(name: str) -> str:
@@ -177,7 +177,7 @@ def noisy(name: str, concepts: set[str]) -> str:
 def _part(name: str) -> str:
     """Whole sets: 70 % to the pool, 10 % each to the others."""
     place = int.from_bytes(sha256(f"tutelage classes {name}".encode()).digest()[:4], "big") / 2**32
-    return "pool" if place < 0.7 else "trusted" if place < 0.8 else "dev" if place < 0.9 else "test"
+    return "pool" if place < 0.7 else "trusted" if place < 0.8 else "tuning" if place < 0.9 else "test"
 
 
 def _words(name: str) -> str:

@@ -85,8 +85,7 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     torch.set_num_threads(1)
     began = time.monotonic()
     steps = SHORT[workload] if arm.short else STEPS
-    load = data.load(workload, folder)
-    examples: Examples = getattr(load, held_out)
+    load = data.load(workload, held_out, folder)
     training = Training(
         steps=steps,
         batch=BATCH,
@@ -99,7 +98,9 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     selector = SELECTORS[arm.selector](**{name: _field(name, value) for name, value in arm.fields})
     selection = Selection(selector=selector, filtering_ratio=_schedule(arm.filtering_ratio), stop=arm.stop)
     needs = selector.roles()
-    reference = reference_of(workload, arm, seed, folder) if "reference" in needs or arm.pool == "static" else None
+    reference = (
+        reference_of(workload, arm, seed, held_out, folder) if "reference" in needs or arm.pool == "static" else None
+    )
     online = None
     if "online" in needs:
         online = learner
@@ -123,10 +124,10 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     tagged = np.array([_tag(workload, uid) for uid in pool.examples.uids])
     shares: list[float] = []
     for step in online_selection(roles, pool, selection, steps=steps, batch=BATCH, seed=seed):
-        ledger.add(step.choice, roles, scored)
+        ledger.add(step, roles, scored)
         shares.append(float(tagged[step.choice.rows.numpy()].mean()))
         if (step.number + 1) % EVERY == 0 or step.number + 1 == steps:
-            point = {"updates": step.number + 1, "totals": ledger.totals(), **quality(learner, examples)}
+            point = {"updates": step.number + 1, "totals": ledger.totals(), **quality(learner, load.held_out)}
             point["tagged"] = float(np.mean(shares))
             point["seconds"] = time.monotonic() - began
             shares.clear()
@@ -148,12 +149,12 @@ def pool_of(workload: str, load: data.Workload, examples: Examples, seed: int) -
     return Pool(examples, tokenizer_for(LEARNER), seed)
 
 
-def reference_of(workload: str, arm: Arm, seed: int, folder: Path) -> Learner:
+def reference_of(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> Learner:
     """The reference, trained once on the trusted set with this seed."""
-    load = data.load(workload, folder)
+    load = data.load(workload, held_out, folder)
     training = Training(steps=arm.reference_steps, batch=BATCH, lr=LR, seed=seed + 2000)
     learner = make(workload, load, arm.reference, training)
-    name = f"{data.EDITION}-{workload}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"
+    name = f"{data.EDITION}-{workload}-{held_out}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"
     file = folder / "references" / name
     if not file.exists():
         pool = pool_of(workload, load, load.trusted, seed + 2000)

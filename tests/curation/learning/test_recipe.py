@@ -47,6 +47,17 @@ def test_a_classifier_says_where_its_labels_are() -> None:
 
 
 MISTAKES = [
+    ("filtering_ratio: 0.8", "filtering_ratio: {start: 0.5, end: 1.0}", "recipe:9: the filtering ratio is 1.0", ""),
+    ("steps: 60, lr", "steps: 0, lr", "steps is 0: it is at least 1", ""),
+    ("steps: 60, lr", "averaging: 1.5, lr", "averaging is 1.5", ""),
+    ("steps: 60, lr", "reduced: 0.5, lr", "there is no scoring_size", ""),
+    ("lr: 2.0e-3}", "lr: 2.0e-3, scoring_size: 30}", "recipe:5: a scoring_size of 30 is no multiple of the 16", "32"),
+    (
+        "output: out",
+        "output: out\ncompute: {buffer: 1}\nstore: {}",
+        "a buffer of 1 is too small for a lag of 2",
+        "lag + 1",
+    ),
     ("filtering_ratio: 0.8", "publish_every: 3\n  lag: 1", "recipe:10: lag 1 with publish_every 3", ""),
     ("output: out", "output: out\ncompute: {learners: 3}", "recipe:3: a batch of 128 is no multiple of 3", "learners"),
     ("learnability:", "learnibility:", "recipe:8: unknown selector learnibility", "learnability"),
@@ -66,10 +77,18 @@ MISTAKES = [
 def test_a_mistake_is_one_line(old: str, new: str, says: str, fix: str) -> None:
     assert old in RECIPE
     with pytest.raises(TutelageError) as caught:
-        parse_learn_recipe(RECIPE.replace(old, new))
+        parse_learn_recipe(RECIPE.replace(old, new), overrides=["selection.lag=2"] if "buffer" in new else [])
     assert says in str(caught.value) and fix in (caught.value.fix or "")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(TutelageError, match="no recipe at"):
         load_learn_recipe(tmp_path / "none.yaml")
+
+
+def test_joint_selection_wants_pairs() -> None:
+    column = "reference={column: clip_score}"
+    for override in (column, "learner={classification: {}}"):
+        with pytest.raises(TutelageError, match="looks at pairs of image and caption"):
+            parse_learn_recipe(RECIPE, overrides=["selection.selector=joint", override])
+    assert parse_learn_recipe(RECIPE, overrides=[column]).reference is not None

@@ -133,6 +133,36 @@ def test_other_data_at_a_restart(recipe: Callable[..., LearnRecipe], tmp_path: P
         go(recipe())
 
 
+def test_a_classifier_keeps_its_classes_when_the_data_changes(
+    recipe: Callable[..., LearnRecipe], tmp_path: Path
+) -> None:
+    kind = ("learner={classification: {steps: 12, batch: 8, label: name}}", "selection={}")
+    run = start(recipe(*kind))
+    for number, step in enumerate(run.steps(), 1):
+        run.record(step)
+        if number == 5:
+            break
+    newer = write_corpus(tmp_path / "newer", shards=4, n=6, flaws=False)  # six of the seven names
+    fresh = start(recipe(*kind, f"data={newer}", f"output={tmp_path}/fresh")).participants.classes
+    resumed = start(recipe(*kind, f"data={newer}"))
+    assert resumed.participants.classes == run.participants.classes != fresh
+    assert go(recipe(*kind, f"data={newer}"))["steps"] == STEPS
+
+
+def test_a_replay_of_less_than_is_wanted_is_refused(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    go(recipe("learner.contrastive.steps=4"))
+    replay = f"selection.selector={{replay: {{run: {tmp_path}/out}}}}"
+    with pytest.raises(UserError, match="chose 4 times 8 samples, not 12 times 8"):
+        go(recipe(replay, f"output={tmp_path}/again"))
+
+
+def test_a_late_stop_saves_the_updates_of_the_small_models(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    parts = go(recipe("selection.stop=0.5"))["flops"]["parts"]
+    assert parts["online"] == pytest.approx(parts["learning"] / 2)
+    twice = go(recipe("learner.contrastive.micro_batch=4", f"output={tmp_path}/parts"))["flops"]["parts"]
+    assert twice["learning"] == pytest.approx(parts["learning"] * 4 / 3)  # GradCache encodes everything twice
+
+
 def test_more_than_fits_is_told_before_it_is_read(recipe: Callable[..., LearnRecipe]) -> None:
     assert recipe("memory=3GiB").memory == 3 << 30
     with pytest.raises(UserError, match="does not fit into 100,000 bytes of memory at 64 px"):
@@ -151,7 +181,10 @@ def test_against_a_uniform_run(recipe: Callable[..., LearnRecipe], tmp_path: Pat
     uniform = go(recipe("selection={}", f"output={tmp_path}/uniform"))
     assert uniform["flops"]["totals"]["full"] == uniform["flops"]["parts"]["learning"]
     found = go(recipe(f"compare={tmp_path}/uniform"))["against"]
-    assert found["target"] == uniform["quality"] and isinstance(found["compute_positive"], bool)
+    assert found["target"] == uniform["quality"] and found["compute_positive"] in (None, False)  # no card: unknown
+    assert found["differs"] == [] and found["device_seconds"]["compared"] > 0
+    other = go(recipe(f"compare={tmp_path}/uniform", "learner.contrastive.lr=1.0e-3", f"output={tmp_path}/other"))
+    assert other["against"]["differs"] == ["lr"] and other["uncounted"][0].startswith("the training of")
 
 
 @pytest.mark.parametrize(
