@@ -117,6 +117,7 @@ def paid(against: dict[str, Any]) -> str:
     """Whether selection paid, in a sentence."""
     if against["updates"] is None:
         return f"it never arrives at uniform's {against['target']:.3f}: it did not pay here"
+    assert against["compute_positive"] is not None, "the demo's reference has a card"
     updates, compute = against["updates_saved"], against["compute_saved"]["full"]
     fewer, less = "fewer" if updates >= 0 else "more", "less" if compute >= 0 else "more"
     return (

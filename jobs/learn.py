@@ -114,14 +114,29 @@ def report(found: dict[str, Any], model: str) -> str:
     lines.append(f"compute  {totals['full'] / 1e12:.2f} TFLOP ({told})")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in found["device_seconds"].items())
     lines.append(f"device   {found['device']}: {seconds}")
-    against = found["against"]
-    if against is not None and against["updates"] is None:
-        lines.append(f"never arrives at quality {against['target']:.3f} of {against['run']}; compute_positive: false")
-    elif against is not None:
+    lines += _paid(found)
+    return "\n".join([*lines, f"weights  {found['weights']}", f"sha256   {found['sha256']}"])
+
+
+def _paid(found: dict[str, Any]) -> list[str]:
+    """Whether selection was cheaper than the run that it is compared with."""
+    against, unknown = found["against"], "; ".join(found["uncounted"])
+    if against is None:
+        return [f"uncounted  {unknown}"] if unknown else []
+    positive = against["compute_positive"]
+    verdict = f"unknown ({unknown})" if positive is None else str(positive).lower()
+    if against["updates"] is None:
+        lines = [f"never arrives at quality {against['target']:.3f} of {against['run']}; compute_positive: {verdict}"]
+    else:
         saved = ", ".join(f"{name} {value:+.0%}" for name, value in against["compute_saved"].items())
-        lines.append(
+        lines = [
             f"arrives at quality {against['target']:.3f} of {against['run']} after {against['updates']:,} updates: "
             f"{against['updates_saved']:+.0%} updates saved; compute saved by accounting: {saved}; "
-            f"compute_positive: {str(against['compute_positive']).lower()}"
-        )
-    return "\n".join([*lines, f"weights  {found['weights']}", f"sha256   {found['sha256']}"])
+            f"compute_positive: {verdict}"
+        ]
+    clocks = (f"{name} {against[key]['this']:.0f} s against {against[key]['compared']:.0f} s"
+              for name, key in (("by the clock", "seconds"), ("on devices", "device_seconds")))  # fmt: skip
+    lines.append(f"the whole runs: {', '.join(clocks)}")
+    if against["differs"]:
+        lines.append(f"that run is no uniform run of this learner: {', '.join(against['differs'])} differ")
+    return lines

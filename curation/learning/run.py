@@ -26,7 +26,7 @@ from torch import Tensor
 from curation import checkpoint
 from curation.checkpoint import Checkpoint
 from curation.errors import UserError
-from curation.flops import ComputeLedger, Point, payoff
+from curation.flops import ComputeLedger, Payoff, Point, payoff
 from curation.learners.learner import Learner
 from curation.learning.data import Data
 from curation.learning.metrics import Window, training_row
@@ -63,6 +63,7 @@ class Run:
         self.metrics: list[dict[str, Any]] = []
         self.pending: deque[Choice] = deque()  # chosen, and not trained on yet
         self.ahead: Ahead = lambda: (self.pool.place, self.pending)  # what a checkpoint holds of these
+        self._compared = summary_of(recipe.compare, recipe) if recipe.compare else None
         self._window = Window()
         self._began, self._before = time.monotonic(), 0.0  # seconds of the run's earlier parts
         found = checkpoint.latest(self.store, {"identity": recipe.identity})
@@ -121,7 +122,13 @@ class Run:
         totals, curve = self.ledger.totals(), self.curve
         share = totals["full"] / max(1.0, self.ledger.parts()["learning"])
         text = f"{totals['full'] / 1e12:.2f} TFLOP ({share:.2f} x learning)"
-        return f"{text}, quality {curve[-1].quality:.3f}" if curve else text
+        if curve:
+            text += f", quality {curve[-1].quality:.3f}"
+        if curve and self._compared is not None:
+            found = payoff(curve, curve_of(self._compared))
+            arrived = "not yet" if found.updates is None else f"after {found.updates:,} steps"
+            text += f" ({found.target:.3f}: {arrived}, compute_positive: {_told(self._positive(found))})"
+        return text
 
     def seconds(self) -> dict[str, float]:
         """Seconds on devices by role, of the whole run."""
@@ -186,19 +193,22 @@ class Run:
 
     def _against(self) -> dict[str, Any] | None:
         """What was saved against the named uniform run."""
-        if self.recipe.compare is None:
+        other = self._compared
+        if other is None:
             return None
-        other = summary_of(self.recipe.compare, self.recipe)
         found = payoff(self.curve, curve_of(other))
-        positive = None if uncounted(self.participants) and found.compute_positive else found.compute_positive
         return {
             "run": self.recipe.compare,
             "differs": differences(self.recipe, self.data, other),
             **asdict(found),
-            "compute_positive": positive,
+            "compute_positive": self._positive(found),
             "seconds": {"this": self.elapsed(), "compared": other["seconds"]},
             "device_seconds": {"this": sum(self.seconds().values()), "compared": sum(other["device_seconds"].values())},
         }
+
+    def _positive(self, found: Payoff) -> bool | None:
+        """Whether the run was cheaper; None where something that may change the answer is not known."""
+        return None if found.compute_positive and uncounted(self.participants) else found.compute_positive
 
     def _resume(self, found: Checkpoint) -> None:
         """Go on from a checkpoint. With other data than it was made with, a new epoch of these begins."""
@@ -236,6 +246,10 @@ class Run:
         row = training_row(step, self.participants.timed)
         self.metrics.append({**row, "flops": self.ledger.totals(), **self._window.row()})
         self._window = Window()
+
+
+def _told(positive: bool | None) -> str:
+    return "unknown" if positive is None else str(positive).lower()
 
 
 def _check_replay(policy: Policy, recipe: LearnRecipe) -> None:

@@ -1,4 +1,4 @@
-"""`make bench-online`: what online selection saves, on two workloads of real icons. Tuned on `tuning`, reported on `test`.
+"""`make bench-online`: what online selection saves, on two workloads of real icons. Tuned on one set, told of another.
 
 Every run (workload, arm, seed) is kept in the cache folder under all that decides it: stop it, take it up again, add
 arms. Runs go side by side, one torch thread each. Figures are of pairs of runs with the same seed, with 95 % intervals

@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 from builders import write_corpus
 from click.testing import CliRunner
 
-from jobs.learn import learn
+from jobs.learn import learn, report
 
 SMALL = ["--steps", "12", "--batch", "8", "--threads", "1", "--device", "cpu", "--holdout", "0.3"]
 
@@ -28,6 +30,33 @@ def test_learn(tmp_path: Path) -> None:
     assert lines[0].keys() == {"step", "loss", "lr", "gradient_norm", "samples_per_second"}
     plain = CliRunner().invoke(learn, arguments[:-1], catch_exceptions=False)
     assert "nothing done" in plain.stdout and "metrics" in plain.stdout
+
+
+SUMMARY = {
+    "steps": 40, "seconds": 9.0, "quality": 0.5, "reused": False, "device": "cpu", "device_seconds": {"learner": 8.0},
+    "flops": {"parts": {"learning": 2e12, "scoring": 1e12}, "totals": {"full": 3e12}},
+    "weights": "out/x.safetensors", "sha256": "0" * 64, "uncounted": [],
+    "against": {
+        "run": "out/uniform", "target": 0.4, "updates": 20, "updates_saved": 0.5, "differs": [],
+        "compute_saved": {"scoring": 0.3, "online": 0.2, "full": 0.1}, "compute_positive": True,
+        "seconds": {"this": 9.0, "compared": 8.0}, "device_seconds": {"this": 8.0, "compared": 7.0},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("uncounted", "against", "told"),
+    [
+        ([], {}, "compute_positive: true\nthe whole runs: by the clock 9 s against 8 s, on devices 8 s against 7 s"),
+        (["the training of a.safetensors"], {"compute_positive": None}, "unknown (the training of a.safetensors)"),
+        ([], {"updates": None, "compute_positive": False}, "never arrives at quality 0.400 of out/uniform"),
+        ([], {"differs": ["lr", "data"]}, "no uniform run of this learner: lr, data differ"),
+        (["the training of a.safetensors"], None, "uncounted  the training of a.safetensors"),
+    ],
+)
+def test_report_says_whether_it_paid(uncounted: list[str], against: dict[str, Any] | None, told: str) -> None:
+    changed = None if against is None else {**SUMMARY["against"], **against}  # type: ignore[dict-item]
+    assert told in report({**SUMMARY, "uncounted": uncounted, "against": changed}, "proxy-mu")
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -4,7 +4,8 @@ Nothing is made up: names are the sets' own, duplicates are redrawings of one th
 what is wrong is wrong by nature. Sets under NC terms are left out. Pool, trusted and held-out sets share no set.
 
 - pairs (ActiveCLIP): a pool of emoji of several vendors and other icons, captioned with their names. Trusted: two
-  vendors. Held out: one vendor for the report (`test`); for tuning, one of the trusted, another in its place.
+  vendors. Held out: one vendor for the report (`test`). For tuning another one is, and a third takes its place in the
+  pool.
 - classes (ClassAct): concepts that at least 25 sets draw. In the pool a name is cut down to a concept without mercy
   (`user-plus` is taken for `user`), which is where its label noise comes from; trusted and held-out sets, whole sets
   each, only have names that are exactly a concept.
@@ -32,11 +33,11 @@ PACKAGE = "@iconify/json@2.2.535"
 EDITION = 1  # of this file's choices; part of every run's identity
 SIZE = 64
 
-POOL_EMOJI = (
-    "twemoji", "fluent-emoji-flat", "fluent-emoji-high-contrast", "emojione", "emojione-monotone", "emojione-v1",
-)  # fmt: skip
-TRUSTED_EMOJI = {"test": ("openmoji", "fxemoji"), "tuning": ("noto-v1", "fxemoji")}
-HELD_OUT_EMOJI = {"test": "noto", "tuning": "openmoji"}
+_BOTH = ("fluent-emoji-flat", "fluent-emoji-high-contrast", "emojione", "emojione-monotone", "emojione-v1")
+POOL_EMOJI = {"test": ("twemoji", *_BOTH), "tuning": ("noto-v1", *_BOTH)}
+HELD_OUT_EMOJI = {"test": "noto", "tuning": "twemoji"}
+TRUSTED_EMOJI = ("openmoji", "fxemoji")
+EMOJI = frozenset((*sum(POOL_EMOJI.values(), ()), *HELD_OUT_EMOJI.values(), *TRUSTED_EMOJI))
 OTHER_ICONS = 30_000
 HELD_OUT = 1_000  # pairs
 SETS_A_CONCEPT = 25
@@ -69,7 +70,7 @@ class Workload(NamedTuple):
 def load(name: str, held_out: str, cache_folder: Path) -> Workload:
     """A workload that is judged on `held_out` (test or tuning), rendered once and kept in `cache_folder`."""
     parts = []
-    for part in ("pool", f"trusted-{held_out}", held_out):
+    for part in (f"pool-{held_out}" if name == "pairs" else "pool", "trusted", held_out):
         file = cache_folder / f"{name}-{EDITION}-{part}.npz"
         if not file.exists():
             _render_all(name, cache_folder)
@@ -129,16 +130,14 @@ def _pairs(icons: list[Icon]) -> dict[str, list[tuple[Icon, str]]]:
     by_set: dict[str, list[Icon]] = defaultdict(list)
     for icon in icons:
         by_set[icon.set].append(icon)
-    emoji = {*POOL_EMOJI, *sum(TRUSTED_EMOJI.values(), ()), *HELD_OUT_EMOJI.values(), "streamline-emojis"}
-    others = sorted((icon for icon in icons if icon.set not in emoji), key=_hash)[:OTHER_ICONS]
+    others = sorted((icon for icon in icons if icon.set not in {*EMOJI, "streamline-emojis"}), key=_hash)[:OTHER_ICONS]
 
     def of(sets: tuple[str, ...]) -> list[tuple[Icon, str]]:
         return [(icon, _words(icon.name)) for name in sets for icon in by_set[name]]
 
-    pool = [*of(POOL_EMOJI), *((icon, _words(icon.name)) for icon in others)]
-    parts = {"pool": pool}
+    parts = {"trusted": of(TRUSTED_EMOJI)}
     for part, vendor in HELD_OUT_EMOJI.items():
-        parts[f"trusted-{part}"] = of(TRUSTED_EMOJI[part])
+        parts[f"pool-{part}"] = [*of(POOL_EMOJI[part]), *((icon, _words(icon.name)) for icon in others)]
         parts[part] = sorted(of((vendor,)), key=lambda row: _hash(row[0]))[:HELD_OUT]
     return parts
 
@@ -155,9 +154,7 @@ def _classes(icons: list[Icon]) -> dict[str, list[tuple[Icon, str]]]:
         if label in concepts:
             parts[part].append((icon, label))
     known = {label for _, label in parts["pool"]}
-    found = {name: [row for row in rows if row[1] in known] for name, rows in parts.items()}
-    trusted = found.pop("trusted")
-    return {**found, "trusted-test": trusted, "trusted-tuning": trusted}
+    return {name: [row for row in rows if row[1] in known] for name, rows in parts.items()}
 
 
 def exact(name: str) -> str:

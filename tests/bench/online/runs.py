@@ -151,10 +151,10 @@ def pool_of(workload: str, load: data.Workload, examples: Examples, seed: int) -
 
 def reference_of(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> Learner:
     """The reference, trained once on the trusted set with this seed."""
-    load = data.load(workload, held_out, folder)
+    load = data.load(workload, held_out, folder)  # both have the same trusted set
     training = Training(steps=arm.reference_steps, batch=BATCH, lr=LR, seed=seed + 2000)
     learner = make(workload, load, arm.reference, training)
-    name = f"{data.EDITION}-{workload}-{held_out}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"
+    name = f"{data.EDITION}-{workload}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"
     file = folder / "references" / name
     if not file.exists():
         pool = pool_of(workload, load, load.trusted, seed + 2000)
@@ -171,7 +171,7 @@ def reference_of(workload: str, arm: Arm, seed: int, held_out: str, folder: Path
 def _tag(workload: str, uid: str) -> bool:
     """Of which the share among the chosen is told: emoji (pairs), or names without a modifier (classes)."""
     place, _, name = uid.partition(":")
-    return place in data.POOL_EMOJI if workload == "pairs" else not set(name.split("-")) & data.MODIFIERS
+    return place in data.EMOJI if workload == "pairs" else not set(name.split("-")) & data.MODIFIERS
 
 
 def prices(workload: str, arm: Arm, reference: bool, online: Learner | None) -> Prices:

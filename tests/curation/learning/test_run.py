@@ -181,6 +181,8 @@ def test_against_a_uniform_run(recipe: Callable[..., LearnRecipe], tmp_path: Pat
     uniform = go(recipe("selection={}", f"output={tmp_path}/uniform"))
     assert uniform["flops"]["totals"]["full"] == uniform["flops"]["parts"]["learning"]
     found = go(recipe(f"compare={tmp_path}/uniform"))["against"]
+    live = start(recipe(f"compare={tmp_path}/uniform")).live()  # of the finished run: it goes on from its end
+    assert f"({uniform['quality']:.3f}: " in live and "compute_positive: " in live
     assert found["target"] == uniform["quality"] and found["compute_positive"] in (None, False)  # no card: unknown
     assert found["differs"] == [] and found["device_seconds"]["compared"] > 0
     other = go(recipe(f"compare={tmp_path}/uniform", "learner.contrastive.lr=1.0e-3", f"output={tmp_path}/other"))
