@@ -105,7 +105,7 @@ def report(found: Found, workloads: Sequence[str], names: Sequence[str]) -> str:
         arms = [name for name in names if found.get((workload, name)) and uniform]
         lines += [
             "",
-            f"{workload}: against uniform with the same seed, {STEPS} updates (mean and 95 % interval)",
+            f"{workload}: against uniform with the same seed, {STEPS[workload]:,} updates (mean and 95 % interval)",
             "",
             "| arm | seeds | final quality | minus uniform's, at its FLOPs | arrive | updates saved "
             "| compute saved: scoring | + online updates | + reference (full) | others at the end |",
