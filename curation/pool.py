@@ -6,6 +6,7 @@ an epoch depends on the seed and the epoch's number alone. Cost: 8 bytes a sampl
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import NamedTuple
@@ -52,7 +53,9 @@ class Pool:
         if not len(examples):
             raise EmptyCorpusError("there are no samples to draw candidates from", fix="check the corpus or snapshot")
         self.examples, self.seed, self.place = examples, seed, Place()
-        self._pixels = torch.from_numpy(examples.pixels)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # an object store's; never is
+            self._pixels = torch.from_numpy(examples.pixels)
         self._targets = targets if isinstance(targets, Tensor) else targets(examples.captions)
         self._order: tuple[int, Tensor] | None = None  # of an epoch
 

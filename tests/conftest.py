@@ -62,6 +62,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         "XDG_CACHE_HOME": str(folder / "cache"),
         "AWS_CONFIG_FILE": str(folder / "aws-config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(folder / "aws-credentials"),
+        "RAY_worker_niceness": "0",  # Ray's 15 leaves its workers no CPU while other tests run
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
     }
     with services.environment(values):

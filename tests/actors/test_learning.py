@@ -114,6 +114,23 @@ def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path) -> None:
             torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("online=learner", "learner.contrastive.steps=6"),
+        ("reference={train: POOL}", "learner.contrastive.steps=6", "selection.lag=2"),
+        ("learner={classification: {model: proxy-mu, steps: 6, batch: 8, label: name}}", "reference={train: POOL}"),
+    ],
+    ids=["the learner scores for itself", "a reference trained beside it", "classes"],
+)
+def test_other_roles_and_kinds(make: Make, tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    told = [text.replace("POOL", make().data[0]) for text in overrides]
+    ours = there(make(*told, "compute={learners: 1}", f"output={tmp_path}/there"))
+    theirs = here(make(*told, f"output={tmp_path}/here"))
+    assert ours["sha256"] == theirs["sha256"] and ours["flops"] == theirs["flops"] and ours["curve"] == theirs["curve"]
+    same_choices(ours, theirs)
+
+
 def test_whoever_is_killed_the_weights_are_the_same(make: Make, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     recipe = make("selection.lag=3", "selection.publish_every=2", "compute={learners: 1, actors: 2}",
                   f"output={tmp_path}")  # fmt: skip
