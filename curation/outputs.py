@@ -44,6 +44,15 @@ class Pairs:
         """-z_img . z_txt, which needs no other candidate. Source: 2312.05328, section 3 (the loss of actors)."""
         return -(self.image * self.text).sum(-1)
 
+    def softmax_losses(self) -> Tensor:
+        """float32 `[B]`: the contrastive loss of each pair among all B, the mean of both directions.
+
+        It takes off what a picture or a caption has in common with all others, as negCLIPLoss does (2405.19547,
+        section 3.1; there over whole batches of a pass).
+        """
+        logits = self.logits()
+        return (logits.logsumexp(1) + logits.logsumexp(0)) / 2 - logits.diagonal()
+
     def logits(self) -> Tensor:
         """float32 `[B, B]`: row i is image i against every caption."""
         return self.temperature * (self.image @ self.text.T) + self.bias
@@ -63,8 +72,6 @@ PairwiseLoss = Literal["sigmoid", "softmax"]
 
 def sub_batch_loss(outputs: Pairs, rows: Tensor, loss: PairwiseLoss) -> Tensor:
     """The *sum* over the pairs at `rows` of the loss that a learner would have on that sub-batch alone."""
-    logits = outputs.logits()[rows][:, rows]
     if loss == "sigmoid":
         return outputs.sigmoid_losses()[rows][:, rows].sum()
-    matched = logits.diagonal()
-    return ((logits.logsumexp(1) + logits.logsumexp(0)) / 2 - matched).sum()
+    return Pairs(outputs.image[rows], outputs.text[rows], outputs.temperature, outputs.bias).softmax_losses().sum()

@@ -6,8 +6,11 @@ When to use: always first; a super-batch costs one forward pass of each small mo
   noise it is hard to beat, and it never notices that something has been learned.
 - hard-learner (1, 0): what the online model does not know yet, noise above all. A control more than a method.
 
-The sub-batch is drawn without replacement with probability softmax(gain * s), or is plainly the top (RHO-LOSS). The
-differences of cosine losses are small: with a gain of 1 the softmax is almost uniform, 3 to 30 are common.
+The sub-batch is drawn without replacement with probability softmax(gain * s), or is plainly the top (RHO-LOSS).
+
+Of pairs, a loss is pointwise, -z_img . z_txt, or (`loss: softmax`) the contrastive loss among all candidates. Pointwise
+ones differ by little: with a gain of 1 the softmax of them is almost uniform, 3 to 30 are common. Contrastive ones are
+larger by the temperature, and want a gain about 1; they cost 2 B^2 D FLOPs and 4 B^2 bytes a super-batch and model.
 Source: 2312.05328, section 3 and equation 1; RHO-LOSS: 2206.07137, algorithm 1.
 """
 
@@ -20,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from curation.outputs import Outputs
+from curation.outputs import Outputs, Pairs
 from curation.selectors.draw import Schedule, at, draw, top
 
 
@@ -32,6 +35,7 @@ class Blend:
     pick: Literal["draw", "top"] = "draw"
     online: Schedule = 1.0
     reference: Schedule = 1.0
+    loss: Literal["pointwise", "softmax"] = "pointwise"  # of pairs; a class and a column have one alone
 
     def roles(self) -> frozenset[Any]:
         """A role whose weight is 0 for the whole run is not run at all."""
@@ -41,10 +45,13 @@ class Blend:
         total: Tensor | None = None
         for role, sign in (("online", 1), ("reference", -1)):
             if role in self.roles():
-                part = sign * at(getattr(self, role), progress) * outputs[role].losses().float()
+                part = sign * at(getattr(self, role), progress) * self._losses(outputs[role]).float()
                 total = part if total is None else total + part.to(total.device)
         assert total is not None, "a blend without roles"
         return total
+
+    def _losses(self, outputs: Outputs) -> Tensor:
+        return outputs.softmax_losses() if self.loss == "softmax" and isinstance(outputs, Pairs) else outputs.losses()
 
     def select(self, outputs: Mapping[Any, Outputs], size: int, progress: float, generator: torch.Generator) -> Tensor:
         return self.choose(self.scores(outputs, progress), size, progress, generator)

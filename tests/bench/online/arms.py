@@ -12,20 +12,23 @@ from dataclasses import replace
 from bench.online.runs import Arm
 
 GAIN, STEEP = (("gain", 10.0),), (("gain", 20.0),)
-RAMP = (0.98, 0.5, 1.0)  # of the filtering ratio: narrow while everything is new, wider later
+RAMP = (0.95, 0.5, 1.0)  # of the filtering ratio: narrow while everything is new, wider later
 CHEAPER_RAMP = (0.9, 0.5, 1.0)  # where an online model looks at all candidates
 STEADY = {"schedule": "constant", "averaging": 0.98}
 
-EASY = Arm(selector="easy_reference", fields=STEEP, filtering_ratio=RAMP, reference_steps=600, cached=True)
+EASY = Arm(selector="easy_reference", fields=STEEP, filtering_ratio=RAMP, cached=True)
+CONTRASTIVE = replace(EASY, fields=(("gain", 1.0),), contrastive=True)
 BLEND = replace(EASY, selector="blend", fields=(*STEEP, ("online", 0.3)), filtering_ratio=CHEAPER_RAMP)
 LEARNABILITY = Arm(selector="learnability", fields=GAIN, cached=True)
-LEARNABILITY_RAMP = replace(LEARNABILITY, fields=STEEP, filtering_ratio=CHEAPER_RAMP, reference_steps=600)
-JOINT = Arm(selector="joint", reference_steps=600)  # wants the reference's vectors of every super-batch
+LEARNABILITY_RAMP = replace(LEARNABILITY, fields=STEEP, filtering_ratio=CHEAPER_RAMP)
+JOINT = Arm(selector="joint")  # wants the reference's vectors of every super-batch
 
 ARMS = {
     "uniform": Arm(),
     "easy reference ramp": EASY,
     "easy reference ramp short": replace(EASY, short=True),
+    "contrastive reference ramp": CONTRASTIVE,
+    "contrastive reference ramp short": replace(CONTRASTIVE, short=True),
     "blend ramp": BLEND,
     "blend ramp short": replace(BLEND, short=True),
     "learnability": LEARNABILITY,
@@ -40,7 +43,7 @@ ARMS = {
     "uniform short": Arm(short=True),
     "uniform + trusted": Arm(pool="pool+trusted"),
     "static filter": Arm(pool="static"),
-    "static filter short": Arm(pool="static", reference_steps=600, short=True),
+    "static filter short": Arm(pool="static", short=True),
     # negative controls
     "shuffled short": replace(EASY, selector="shuffled", fields=(("of", STEEP),), short=True),
     "random sub-batch short": replace(LEARNABILITY, fields=(("gain", 0.0),), short=True),
@@ -59,6 +62,7 @@ ARMS = {
     "blend proxy-ti short": replace(BLEND, online="proxy-ti", reference="proxy-ti", short=True),
     "blend half size short": replace(BLEND, scoring_size=32, short=True),
 }
-CORE = ("uniform", "easy reference ramp short", "learnability ramp short", "joint short")
-HEADLINE = ("uniform", "easy reference ramp short")
-ONLY = {"joint": ("pairs",), "joint short": ("pairs",)}  # a classifier has no pairs
+BEST = ("contrastive reference ramp short", "easy reference ramp short")  # of pairs, of classes
+CORE = ("uniform", *BEST, "learnability ramp short", "joint short")
+HEADLINE = ("uniform", *BEST)
+ONLY = {name: ("pairs",) for name in ARMS if name.startswith(("joint", "contrastive"))}  # a classifier has no pairs

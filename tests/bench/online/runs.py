@@ -21,6 +21,7 @@ from curation.learners.classification import ClassLearner, accuracy, classes_of,
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
 from curation.learning.prices import forward_flops, training_flops
+from curation.models.architecture import model_config
 from curation.models.tokenizer import tokenizer_for
 from curation.online import Roles, Scored, Selection, online_selection
 from curation.pool import Pool
@@ -32,6 +33,7 @@ EDITION = 2  # of this file's loop; part of every run's identity
 BATCH, LR, EVERY = 128, 2e-3, 40  # EVERY: updates between two evaluations
 LEARNER, PROXY = "proxy-ti", "proxy-mu"
 REFERENCE_STEPS = 800
+AMONG = 4096  # samples of the pool that a contrastive score table compares each one with
 STEPS = {"pairs": 1500, "classes": 800}
 SHORT = {"pairs": 735, "classes": 432}  # 51 % and 46 % fewer: the paper's headlines
 
@@ -47,6 +49,7 @@ class Arm:
     online: str = PROXY  # or "learner": RHO
     reference: str = PROXY
     reference_steps: int = REFERENCE_STEPS
+    contrastive: bool = False  # these scores: contrastive losses (negCLIPLoss) for -z_img . z_txt
     cached: bool = False  # the reference scores the pool once, as score tables do; else every super-batch anew
     scoring_size: int = 0  # of the online model's pictures when it scores (Flexi-JEST); half of its batch learns at it
     pool: str = "pool"  # or "pool+trusted", or "static": the reference's top half, once
@@ -58,7 +61,8 @@ class Arm:
 
 def identity(workload: str, arm: Arm, seed: int, held_out: str) -> str:
     steps = [STEPS[workload], SHORT[workload] if arm.short else 0, EVERY]
-    about = [data.EDITION, EDITION, BATCH, steps, LEARNER, workload, asdict(arm), seed, held_out]
+    told = {name: value for name, value in asdict(arm).items() if value != getattr(Arm(), name)}
+    about = [data.EDITION, EDITION, BATCH, steps, LEARNER, workload, told, seed, held_out]
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -110,9 +114,10 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
                 reduced=0.5 if arm.scoring_size else 0.0,
             )  # fmt: skip
             online = make(workload, load, arm.online, own)
-    losses = losses_of(workload, load, reference) if reference and (arm.cached or arm.pool == "static") else None
+    read = reference is not None and (arm.cached or arm.pool == "static")
+    losses = losses_of(workload, load, reference, arm.contrastive) if read else None
     pool = pool_of(workload, load, _candidates(load, arm, losses), seed)
-    ledger = ComputeLedger(prices(workload, arm, reference is not None, online))
+    ledger = ComputeLedger(prices(workload, arm, reference is not None, online, len(load.pool)))
     scored = needs
     if losses is not None:
         ledger.scored["reference"] += len(load.pool)
@@ -174,16 +179,17 @@ def _tag(workload: str, uid: str) -> bool:
     return place in data.EMOJI if workload == "pairs" else not set(name.split("-")) & data.MODIFIERS
 
 
-def prices(workload: str, arm: Arm, reference: bool, online: Learner | None) -> Prices:
+def prices(workload: str, arm: Arm, reference: bool, online: Learner | None, pool: int) -> Prices:
     """FLOPs of a forward pass by role; of pairs both towers, captions at the context's full length."""
     text = workload == "pairs"
     own = forward_flops(arm.reference, text=text)
+    matrices = 4 * pool * AMONG * int(model_config(arm.reference)["embed_dim"]) if arm.contrastive else 0
     return Prices(
         learner=forward_flops(LEARNER, text=text),
         online=training_flops(online.model, online.training, text=text) if online else 0.0,
         online_scoring=forward_flops(online.model, text=text, size=online.training.scoring_size) if online else None,
         reference=own,
-        reference_training=3 * own * BATCH * arm.reference_steps if reference else 0.0,
+        reference_training=3 * own * BATCH * arm.reference_steps + matrices if reference else 0.0,
     )
 
 
@@ -203,11 +209,17 @@ def quality(learner: Learner, examples: Examples) -> dict[str, float]:
     return {"quality": recall[5], "recall@1": recall[1], "recall@5": recall[5], "zero_shot": correct}
 
 
-def losses_of(workload: str, load: data.Workload, reference: Learner) -> torch.Tensor:
+def losses_of(workload: str, load: data.Workload, reference: Learner, contrastive: bool) -> torch.Tensor:
     """What the reference says of every sample of the pool, float32 `[N]`."""
     pool = pool_of(workload, load, load.pool, 0)
-    parts = torch.arange(len(pool)).split(256)
-    return torch.cat([reference.outputs(pool.rows(part)).losses() for part in parts])
+    outputs = [reference.outputs(pool.rows(part)) for part in torch.arange(len(pool)).split(256)]
+    if not contrastive:
+        return torch.cat([part.losses() for part in outputs])
+    image, text = (torch.cat([getattr(part, way) for part in outputs]) for way in ("image", "text"))
+    scale = outputs[0].temperature
+    among = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:AMONG]
+    rows, columns = (scale * one @ other[among].T for one, other in ((image, text), (text, image)))
+    return (rows.logsumexp(1) + columns.logsumexp(1)) / 2 - scale * (image * text).sum(1)
 
 
 def _candidates(load: data.Workload, arm: Arm, losses: torch.Tensor | None) -> Examples:

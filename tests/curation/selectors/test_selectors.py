@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from typing import Any
 
@@ -81,6 +82,20 @@ def test_scores_are_those_of_the_paper() -> None:
     close(HardLearner(), online)
     half_way = Blend(online=Ramp(start=0, end=1), reference=2)
     close(half_way, [0.5 * o - 2 * r for o, r in zip(online, reference, strict=True)])
+
+
+def test_contrastive_scores_are_the_losses_among_all_candidates() -> None:
+    ours, theirs = pairs(6, 0), pairs(6, 1)
+    found = EasyReference(loss="softmax").scores({"reference": ours}, 0)
+    logits = (ours.temperature * ours.image @ ours.text.T + ours.bias).tolist()
+    for row in range(6):
+        across = math.log(sum(math.exp(value) for value in logits[row]))
+        down = math.log(sum(math.exp(other[row]) for other in logits))
+        assert float(found[row]) == pytest.approx(logits[row][row] - (across + down) / 2, abs=1e-5)
+    both = Learnability(loss="softmax").scores({"online": theirs, "reference": ours}, 0)
+    torch.testing.assert_close(both, theirs.softmax_losses() + found)
+    column = Losses(torch.arange(6.0))  # has no other losses than its own
+    assert EasyReference(loss="softmax").scores({"reference": column}, 0).tolist() == (-column.values).tolist()
 
 
 def test_only_the_models_that_count_are_asked() -> None:
