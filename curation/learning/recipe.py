@@ -20,6 +20,7 @@ from curation.models.architecture import model_config
 from curation.models.weights import Weights
 from curation.online import Selection
 from curation.selectors import SELECTORS, Selector
+from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp, Schedule
 from curation.selectors.joint import Joint
 from curation.selectors.replay import Replay
@@ -267,10 +268,12 @@ def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
         text = f"{where(('selection',))}: the selector {name} looks at a reference, and there is none"
         raise RecipeError(text, fix="add `reference: {model: ..., weights: URL, sha256: ...}`")
     reference = document.reference
-    if isinstance(selector, Joint) and ("classification" in document.learner or (reference and reference.column)):
+    in_pairs = isinstance(selector, Joint) or (isinstance(selector, Blend) and selector.loss == "softmax")
+    if in_pairs and ("classification" in document.learner or (reference and reference.column)):
         what = "a classifier has no pairs" if "classification" in document.learner else "a column has none"
-        text = f"{where(('selection', 'selector'))}: joint selection looks at pairs of image and caption, and {what}"
-        raise RecipeError(text, fix="`learnability`, or a reference with `weights:`")
+        how = "joint selection" if isinstance(selector, Joint) else f"{name} with `loss: softmax`"
+        text = f"{where(('selection', 'selector'))}: {how} looks at pairs of image and caption, and {what}"
+        raise RecipeError(text, fix="`learnability: {loss: pointwise}`, or a reference with `weights:`")
     if reference is None:
         return
     at = where(("reference",))

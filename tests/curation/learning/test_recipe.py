@@ -86,9 +86,10 @@ def test_a_missing_file(tmp_path: Path) -> None:
         load_learn_recipe(tmp_path / "none.yaml")
 
 
-def test_joint_selection_wants_pairs() -> None:
+@pytest.mark.parametrize("selector", ["joint", "{easy_reference: {loss: softmax}}"])
+def test_losses_of_pairs_want_pairs(selector: str) -> None:
     column = "reference={column: clip_score}"
     for override in (column, "learner={classification: {}}"):
         with pytest.raises(TutelageError, match="looks at pairs of image and caption"):
-            parse_learn_recipe(RECIPE, overrides=["selection.selector=joint", override])
+            parse_learn_recipe(RECIPE, overrides=[f"selection.selector={selector}", override])
     assert parse_learn_recipe(RECIPE, overrides=[column]).reference is not None
