@@ -17,6 +17,7 @@ import click
 from jobs.run import recipe_argument, set_option
 
 PACKAGES = ("curation", "actors", "jobs")
+LOOK_SECONDS = 1.0  # between two looks at a job whose log is silent
 AGENT_SECONDS = 60
 
 
@@ -130,15 +131,28 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _follow(client: Any, job: str) -> int:
-    """Print the job's log as it grows; the exit code by how it ended."""
+    """Print the job's log as it grows; the exit code by how it ended.
+
+    The stream of a busy cluster may break before the job is over. A new one begins with the log's first line.
+    """
     import asyncio
 
-    async def tail() -> None:
-        async for text in client.tail_job_logs(job):
-            click.echo(text, nl=False)
+    told = 0  # characters of the log that were printed
 
-    asyncio.run(tail())
-    status = client.get_job_status(job)
+    async def tail() -> None:
+        nonlocal told
+        received = 0
+        async for text in client.tail_job_logs(job):
+            click.echo(text[max(0, told - received) :], nl=False)
+            received += len(text)
+            told = max(told, received)
+
+    while True:
+        asyncio.run(tail())
+        status = client.get_job_status(job)
+        if status.is_terminal():
+            break
+        time.sleep(LOOK_SECONDS)
     info = client.get_job_info(job)
     click.echo(f"job {job}: {status.value.lower()}", err=True)
     if status.value == "SUCCEEDED":

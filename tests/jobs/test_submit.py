@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from builders import write_corpus, write_recipe, write_weights
+from ray.job_submission import JobStatus
 from services import free_ports
 
 import curation as cu
+import jobs.submit
 
 REPO = Path(__file__).parent.parent.parent
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "only-for-this-test-0123456789abcdef"}
@@ -101,6 +105,30 @@ def test_a_job_that_fails_says_why_and_exits_as_it_did(recipe: Path, dashboard: 
     done = submit(recipe, dashboard, "--set", f"corpus={recipe.parent}/nowhere")
     assert done.returncode == 3
     assert "[missing_bucket]" in done.stdout
+
+
+def test_a_log_that_breaks_off_is_taken_up_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Client:
+        """Its first stream ends in the middle of the log, while the job goes on."""
+
+        streams: ClassVar = [["one\n", "tw"], ["one\n", "two\n"], ["one\ntwo\n", "three\n"]]
+        states: ClassVar = [JobStatus.RUNNING, JobStatus.RUNNING, JobStatus.FAILED]
+
+        async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+            for text in self.streams.pop(0):
+                yield text
+
+        def get_job_status(self, job: str) -> JobStatus:
+            return self.states.pop(0)
+
+        def get_job_info(self, job: str) -> SimpleNamespace:
+            return SimpleNamespace(driver_exit_code=3)
+
+    monkeypatch.setattr(jobs.submit, "LOOK_SECONDS", 0)
+    assert jobs.submit._follow(Client(), "job") == 3
+    assert capsys.readouterr().out == "one\ntwo\nthree\n"
 
 
 def test_no_token_is_refused(recipe: Path, dashboard: str) -> None:
