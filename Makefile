@@ -35,7 +35,7 @@ lint: $(READY)  ## ruff, mypy --strict, import-linter
 bench: $(READY)  ## throughput beside its limits and beside webdataset + open_clip; appends to tests/bench/RESULTS.md
 	@$(BIN)/python tests/bench/scoring.py
 
-bench-online: $(READY)  ## what online selection saves (wants npm); ARGS=--core: an hour, all of it: several
+bench-online: $(READY)  ## what online selection saves (wants npm); ARGS=--core: the main arms; all of it: hours
 	@$(BIN)/python tests/bench/online_selection.py $(ARGS)
 
 soak: $(READY)  ## the kill tests again and again: SOAK_ROUNDS times (default 10)

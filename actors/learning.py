@@ -102,13 +102,13 @@ def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], Non
     try:
         learners.start()
         while learners.is_alive():
-            actors.tend(LOOK_SECONDS)
             state = _state(job)
             note(state.note or "learners are starting")
             advance(state.position - shown)  # backwards where learners begin again from a checkpoint
             shown = state.position
             if state.error is not None:
                 break
+            actors.tend(state, LOOK_SECONDS)
         state = _state(job)
         advance(state.position - shown)
     finally:
@@ -188,10 +188,9 @@ class _Actors:
         self.running: dict[Any, tuple[str, Any]] = {}  # its only call -> name, actor
         self.started = self.deaths = 0
 
-    def tend(self, seconds: float) -> None:
+    def tend(self, state: State, seconds: float) -> None:
         """Start what is missing, then wait for a death, at most so long."""
-        over = _state(self.job)
-        while self.job.fed and over.error is None and over.summary is None and len(self.running) < self._room():
+        while self.job.fed and state.summary is None and len(self.running) < self._room():
             compute, name = self.job.compute, f"actor {self.started}"
             actor = ray.remote(ChoosingActor).options(
                 num_cpus=compute.actor_cpus, num_gpus=compute.actor_gpus or None, max_restarts=0

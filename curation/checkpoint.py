@@ -79,12 +79,14 @@ def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
 
     Raises `UserError` when its facts differ from those of `identity`: it belongs to another run.
     """
-    found = _latest(store)
-    if found is None:
+    keys = _keys(store)
+    if not keys:
         return None
     from safetensors.torch import load
 
-    key, data, facts = found
+    key = keys[-1]
+    data = store.get(key)
+    facts = _facts(store.location(key), data[8 : 8 + _length(data)])
     for name, value in identity.items():
         if facts.get(name) != value:
             text = f"{store.location(key)} is of another run: its {name} is {facts.get(name)}, not {value}"
@@ -93,22 +95,28 @@ def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
 
 
 def latest_facts(store: Store) -> dict[str, Any] | None:
-    """The facts of the checkpoint with the most updates, of whatever run; None where there is none."""
-    found = _latest(store)
-    return None if found is None else found[2]
+    """The facts of the checkpoint with the most updates, of whatever run; None where there is none.
 
-
-def _latest(store: Store) -> tuple[str, bytes, dict[str, Any]] | None:
-    """Key, bytes and facts of the latest checkpoint."""
+    Reads the file's header alone, however large the models are.
+    """
     keys = _keys(store)
     if not keys:
         return None
-    data = store.get(keys[-1])
-    length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    header = store.get_range(keys[-1], 8, _length(store.get_range(keys[-1], 0, 8)))
+    return _facts(store.location(keys[-1]), header)
+
+
+def _length(data: bytes) -> int:
+    """Bytes of the header that begins at byte 8 of a safetensors file."""
+    return int.from_bytes(data[:8], "little")
+
+
+def _facts(where: str, header: bytes) -> dict[str, Any]:
+    metadata = json.loads(header).get("__metadata__", {})
     if metadata.get("format") != FORMAT:
-        raise UserError(f"{store.location(keys[-1])} is not a checkpoint", fix="name another folder for the run")
-    return keys[-1], data, json.loads(metadata["facts"])
+        raise UserError(f"{where} is not a checkpoint", fix="name another folder for the run")
+    facts: dict[str, Any] = json.loads(metadata["facts"])
+    return facts
 
 
 def _keys(store: Store) -> list[str]:

@@ -74,8 +74,7 @@ def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from jobs.progress import Note, progress
     from jobs.training import pick_device, use_threads
 
-    if recipe.compare:
-        summary_of(recipe.compare, recipe)  # a missing run should not cost a training
+    compared = summary_of(recipe.compare, recipe) if recipe.compare else None  # a missing run costs no training
     note = Note()
 
     def shown(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
@@ -89,8 +88,8 @@ def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
         found = learn_on_a_cluster(recipe, shown, note.say)
     runs = {"this run": curve_of(found)}
-    if recipe.compare:
-        runs[f"compared: {recipe.compare}"] = curve_of(summary_of(recipe.compare, recipe))
+    if compared is not None:
+        runs[f"compared: {recipe.compare}"] = curve_of(compared)
     picture = curves(runs, recipe)
     if as_json:
         click.echo(json.dumps({**found, "picture": picture}, indent=2))
@@ -120,19 +119,21 @@ def report(found: dict[str, Any], model: str) -> str:
 
 def _paid(found: dict[str, Any]) -> list[str]:
     """Whether selection was cheaper than the run that it is compared with."""
+    from curation.learning.results import verdict
+
     against, unknown = found["against"], "; ".join(found["uncounted"])
     if against is None:
         return [f"uncounted  {unknown}"] if unknown else []
     positive = against["compute_positive"]
-    verdict = f"unknown ({unknown})" if positive is None else str(positive).lower()
+    paid = verdict(positive) + (f" ({unknown})" if positive is None else "")
     if against["updates"] is None:
-        lines = [f"never arrives at quality {against['target']:.3f} of {against['run']}; compute_positive: {verdict}"]
+        lines = [f"never arrives at quality {against['target']:.3f} of {against['run']}; compute_positive: {paid}"]
     else:
         saved = ", ".join(f"{name} {value:+.0%}" for name, value in against["compute_saved"].items())
         lines = [
             f"arrives at quality {against['target']:.3f} of {against['run']} after {against['updates']:,} updates: "
             f"{against['updates_saved']:+.0%} updates saved; compute saved by accounting: {saved}; "
-            f"compute_positive: {verdict}"
+            f"compute_positive: {paid}"
         ]
     clocks = (f"{name} {against[key]['this']:.0f} s against {against[key]['compared']:.0f} s"
               for name, key in (("by the clock", "seconds"), ("on devices", "device_seconds")))  # fmt: skip

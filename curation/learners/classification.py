@@ -104,11 +104,23 @@ def classes_of(labels: Sequence[str], least: int = 2) -> list[str]:
 
 def labelled(examples: Examples, classes: Sequence[str]) -> tuple[Examples, Tensor]:
     """The samples whose label is one of the classes, and its place among them, int64 `[N]`."""
-    place = {name: number for number, name in enumerate(classes)}
-    rows = [row for row, label in enumerate(examples.labels) if label in place]
+    rows = known_rows(examples, classes)
     if not rows:
         raise UserError("no sample has a label that the classifier knows", fix="train on data with the same labels")
-    return examples.take(rows), torch.tensor([place[examples.labels[row]] for row in rows])
+    known = examples.take(rows)
+    return known, targets_of(known, classes)
+
+
+def known_rows(examples: Examples, classes: Sequence[str]) -> list[int]:
+    """The rows whose label is one of the classes."""
+    known = set(classes)
+    return [row for row, label in enumerate(examples.labels) if label in known]
+
+
+def targets_of(examples: Examples, classes: Sequence[str]) -> Tensor:
+    """The place of each label among the classes, int64 `[N]`; every label is one of them."""
+    place = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([place[label] for label in examples.labels])
 
 
 def accuracy(learner: ClassLearner, examples: Examples, batch: int = 256) -> Rate:

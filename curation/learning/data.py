@@ -18,7 +18,7 @@ from curation import checkpoint
 from curation.corpus import open_corpus
 from curation.errors import EmptyCorpusError, UserError
 from curation.examples import Examples, gather
-from curation.learners.classification import classes_of
+from curation.learners.classification import classes_of, known_rows, labelled
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, open_shards, split_label
@@ -90,11 +90,11 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
     trusted = None if listing.trusted is None else _trusted(recipe, listing.trusted, budget, progress)
     classes = _classes(recipe, pool)
     if classes:
-        known = set(classes)
-        rows = [row for row, label in enumerate(pool.labels) if label in known]
+        rows = known_rows(pool, classes)
         if len(rows) < len(pool):
             skipped["no_class"] += len(pool) - len(rows)
             pool, fields = pool.take(rows), {name: [values[row] for row in rows] for name, values in fields.items()}
+        trusted = None if trusted is None else labelled(trusted, classes)[0]
     if len(pool) < max(2, recipe.learner.batch):
         reasons = ", ".join(f"{reason} {n}" for reason, n in skipped.items()) or "none"
         text = f"{', '.join(listing.urls)} has {len(pool)} samples to train on (skipped: {reasons})"

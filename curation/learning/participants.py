@@ -16,7 +16,7 @@ from torch import Tensor
 
 from curation.errors import UserError
 from curation.examples import Examples, Tokenize
-from curation.learners.classification import ClassLearner, labelled
+from curation.learners.classification import ClassLearner, targets_of
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
 from curation.learning.data import Data, column_losses
@@ -85,8 +85,7 @@ class Participants:
         if "reference" in wanted and recipe.reference is not None:
             self.reference = self._reference(recipe.reference)
             if data.trusted is not None:
-                trusted = self._known(data.trusted)
-                self.reference_pool = Pool(trusted, self._targets(trusted), recipe.learner.seed + 2)
+                self.reference_pool = Pool(data.trusted, self._targets(data.trusted), recipe.learner.seed + 2)
         self.timed = {name: Timed(model) for name, model in self._models().items()}
 
     def roles(self) -> Roles[Any]:
@@ -155,16 +154,9 @@ class Participants:
             own["reduced"] = 0.5  # what it is asked at, it has to have seen
         return replace(self.recipe.training, seed=self.recipe.learner.seed + 2, loss=loss, **own)  # type: ignore[arg-type]
 
-    def _known(self, examples: Examples) -> Examples:
-        """The samples that the learner has a use for: of a classifier, those of its classes."""
-        return labelled(examples, self.classes)[0] if self.classes else examples
-
     def _targets(self, examples: Examples) -> Tokenize | Tensor:
         """What belongs to each picture: a tokenizer for the captions, or the classes."""
-        if not self.classes:
-            return tokenizer_for(self.recipe.learner.model)
-        places = {name: place for place, name in enumerate(self.classes)}
-        return torch.tensor([places[label] for label in examples.labels])
+        return targets_of(examples, self.classes) if self.classes else tokenizer_for(self.recipe.learner.model)
 
 
 def _vocabulary(model: str) -> int:

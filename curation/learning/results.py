@@ -62,9 +62,14 @@ def differences(recipe: LearnRecipe, data: Data, other: Mapping[str, Any]) -> li
     theirs = parse_learn_recipe(yaml.safe_dump(dict(other["recipe"])), "the recipe of the run that is compared with")
     found = ["selection"] if theirs.selection.selector.roles() or theirs.replay else []
     found += ["data"] if data.sha256 != other["data_sha256"] and tuple(data.urls) != tuple(other["data"]) else []
-    ours, mine = dataclasses.asdict(recipe.learner), dataclasses.asdict(theirs.learner)
-    found += [name for name, value in ours.items() if mine.get(name) != value]
+    wanted, had = dataclasses.asdict(recipe.learner), dataclasses.asdict(theirs.learner)
+    found += [name for name, value in wanted.items() if had.get(name) != value]
     return found + [name for name in ("evaluation", "holdout") if getattr(recipe, name) != getattr(theirs, name)]
+
+
+def verdict(positive: bool | None) -> str:
+    """`compute_positive` in a word; None where something is not counted that may change the answer."""
+    return "unknown" if positive is None else str(positive).lower()
 
 
 def curve_of(summary: Mapping[str, Any]) -> list[Point]:

@@ -33,7 +33,7 @@ from curation.learning.metrics import Window, training_row
 from curation.learning.participants import Participants
 from curation.learning.prices import prices, uncounted
 from curation.learning.recipe import LearnRecipe
-from curation.learning.results import curve_of, differences, evaluation, summary_of
+from curation.learning.results import curve_of, differences, evaluation, summary_of, verdict
 from curation.models.weights import tensors_to_bytes
 from curation.online import Choice, OnlineStep, online_selection
 from curation.policy import Policy, PolicyWriter, replay
@@ -64,11 +64,13 @@ class Run:
         self.pending: deque[Choice] = deque()  # chosen, and not trained on yet
         self.ahead: Ahead = lambda: (self.pool.place, self.pending)  # what a checkpoint holds of these
         self._compared = summary_of(recipe.compare, recipe) if recipe.compare else None
+        self._uncounted = uncounted(self.participants)
         self._window = Window()
         self._began, self._before = time.monotonic(), 0.0  # seconds of the run's earlier parts
         found = checkpoint.latest(self.store, {"identity": recipe.identity})
         if found is not None:
             self._resume(found)
+        self._standing = self._stand()
         folder = open_store(f"{recipe.output.rstrip('/')}/policy", recipe.options)
         self.policy = PolicyWriter(folder, self.pool.examples.uids, begin=self.learner.steps)
 
@@ -111,6 +113,7 @@ class Run:
         """A point of the learning curve."""
         found = evaluation(self.learner, self.data.held_out)
         self.metrics.append({"step": done, "quality": found["quality"], "flops": self.ledger.totals(), **found})
+        self._standing = self._stand()
 
     @property
     def curve(self) -> list[Point]:
@@ -119,16 +122,9 @@ class Run:
 
     def live(self) -> str:
         """The ledger of compute in a few words, for the progress line."""
-        totals, curve = self.ledger.totals(), self.curve
-        share = totals["full"] / max(1.0, self.ledger.parts()["learning"])
-        text = f"{totals['full'] / 1e12:.2f} TFLOP ({share:.2f} x learning)"
-        if curve:
-            text += f", quality {curve[-1].quality:.3f}"
-        if curve and self._compared is not None:
-            found = payoff(curve, curve_of(self._compared))
-            arrived = "not yet" if found.updates is None else f"after {found.updates:,} steps"
-            text += f" ({found.target:.3f}: {arrived}, compute_positive: {_told(self._positive(found))})"
-        return text
+        full = self.ledger.totals()["full"]
+        share = full / max(1.0, self.ledger.parts()["learning"])
+        return f"{full / 1e12:.2f} TFLOP ({share:.2f} x learning){self._standing}"
 
     def seconds(self) -> dict[str, float]:
         """Seconds on devices by role, of the whole run."""
@@ -185,7 +181,7 @@ class Run:
             "device": str(self.device),
             "device_seconds": self.seconds(),
             "seconds": self.elapsed(),
-            "uncounted": uncounted(self.participants),
+            "uncounted": self._uncounted,
             "against": self._against(),
         }
         self.store.put("summary.json", json.dumps(summary, indent=2).encode())
@@ -208,7 +204,19 @@ class Run:
 
     def _positive(self, found: Payoff) -> bool | None:
         """Whether the run was cheaper; None where something that may change the answer is not known."""
-        return None if found.compute_positive and uncounted(self.participants) else found.compute_positive
+        return None if found.compute_positive and self._uncounted else found.compute_positive
+
+    def _stand(self) -> str:
+        """How good the learner is and whether that has paid, in a few words: news at an evaluation alone."""
+        curve = self.curve
+        if not curve:
+            return ""
+        text = f", quality {curve[-1].quality:.3f}"
+        if self._compared is None:
+            return text
+        found = payoff(curve, curve_of(self._compared))
+        arrived = "not yet" if found.updates is None else f"after {found.updates:,} steps"
+        return f"{text} ({found.target:.3f}: {arrived}, compute_positive: {verdict(self._positive(found))})"
 
     def _resume(self, found: Checkpoint) -> None:
         """Go on from a checkpoint. With other data than it was made with, a new epoch of these begins."""
@@ -246,10 +254,6 @@ class Run:
         row = training_row(step, self.participants.timed)
         self.metrics.append({**row, "flops": self.ledger.totals(), **self._window.row()})
         self._window = Window()
-
-
-def _told(positive: bool | None) -> str:
-    return "unknown" if positive is None else str(positive).lower()
 
 
 def _check_replay(policy: Policy, recipe: LearnRecipe) -> None:

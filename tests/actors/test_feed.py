@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,11 +15,12 @@ from curation.online import Choice, Selection
 from curation.pool import Place
 from curation.selectors.blend import Learnability
 
+PLAN = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, pool=9, moving=True, buffer=1)
+
 
 def test_callers_wait_for_their_turn() -> None:
     async def scenario() -> None:
         feed, told = FeedActor(), []
-        plan = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, pool=9, moving=True, buffer=1)
 
         async def choose() -> None:
             while (order := await feed.ticket("a")) is not None:
@@ -29,7 +31,7 @@ def test_callers_wait_for_their_turn() -> None:
 
         actor = asyncio.create_task(choose())
         await asyncio.sleep(0)
-        generation = await feed.begin(plan, 0, Place(), [])
+        generation = await feed.begin(PLAN, 0, Place(), [])
         for number in range(2):
             await feed.trained(generation, number, Weights({}, {"online": f"after {number}"}), "")
             assert (await feed.take(generation, number)).choice.number == number
@@ -47,8 +49,7 @@ def test_a_dead_actor_that_waited_gets_nothing() -> None:
         waiting = asyncio.create_task(feed.ticket("dead"))
         await asyncio.sleep(0)
         await feed.died("dead")
-        plan = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, pool=9, moving=False, buffer=1)
-        generation = await feed.begin(plan, 0, Place(), [])
+        generation = await feed.begin(replace(PLAN, moving=False), 0, Place(), [])
         await feed.trained(generation, 0, None, "")
         assert await asyncio.wait_for(waiting, 5) is None
         order = await asyncio.wait_for(feed.ticket("alive"), 5)
@@ -60,8 +61,7 @@ def test_a_dead_actor_that_waited_gets_nothing() -> None:
 def test_everybody_who_waits_is_told_when_the_run_can_not_go_on() -> None:
     async def scenario() -> None:
         feed = FeedActor()
-        plan = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, pool=9, moving=True, buffer=1)
-        generation = await feed.begin(plan, 0, Place(), [])
+        generation = await feed.begin(PLAN, 0, Place(), [])
         learner, actor = asyncio.create_task(feed.take(generation, 0)), asyncio.create_task(feed.ticket("a"))
         await asyncio.sleep(0)
         await feed.end(None, UserError("no"))
@@ -76,8 +76,7 @@ def test_everybody_who_waits_is_told_when_the_run_can_not_go_on() -> None:
 def test_learners_whose_weights_are_gone_begin_again() -> None:
     async def scenario() -> None:
         feed = FeedActor()
-        plan = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, pool=9, moving=True, buffer=1)
-        generation = await feed.begin(plan, 0, Place(), [])
+        generation = await feed.begin(PLAN, 0, Place(), [])
         await feed.trained(generation, 0, Weights({}, {}), "")
         learner = asyncio.create_task(feed.take(generation, 0))
         order = await feed.ticket("a")
@@ -85,7 +84,7 @@ def test_learners_whose_weights_are_gone_begin_again() -> None:
         await feed.give_up("a", generation)
         with pytest.raises(ValueError, match="begin again"):
             await asyncio.wait_for(learner, 5)
-        again = await feed.begin(plan, 0, Place(), [])
+        again = await feed.begin(PLAN, 0, Place(), [])
         await feed.trained(again, 0, Weights({}, {}), "")
         order = await feed.ticket("a")
         assert order is not None and order.ticket.generation == again

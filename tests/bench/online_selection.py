@@ -4,7 +4,7 @@ Every run (workload, arm, seed) is kept in the cache folder under all that decid
 arms. Runs go side by side, one torch thread each. Figures are of pairs of runs with the same seed, with 95 % intervals
 of Student's t over seeds; a run that never arrives is counted as one, and its arm has no mean of savings.
 
-    python tests/bench/online_selection.py --core             4 arms, 3 seeds: within an hour on 2 idle cores
+    python tests/bench/online_selection.py --core             the main arms, 3 seeds; meant to end within an hour
     python tests/bench/online_selection.py                    all arms; 5 seeds for the headline, 3 for the rest
     python tests/bench/online_selection.py --held-out tuning --seeds 1 --arms uniform,learnability   tuning
     python tests/bench/online_selection.py --cached           a report of the runs that are there; makes none
@@ -186,7 +186,7 @@ def _mean(points: Sequence[Point]) -> Point:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--core", action="store_true", help="four arms, three seeds")
+    parser.add_argument("--core", action="store_true", help="the main arms, three seeds")
     parser.add_argument("--arms", help=f"of: {', '.join(ARMS)}")
     parser.add_argument("--workloads", default="pairs,classes")
     parser.add_argument("--seeds", type=int)

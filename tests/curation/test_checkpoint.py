@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from curation.checkpoint import latest, save
+from curation.checkpoint import latest, latest_facts, save
 from curation.errors import UserError
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Training
@@ -48,6 +48,16 @@ def test_a_learner_comes_back_to_the_bit(store: Store) -> None:
 
 def test_there_is_none_yet(store: Store) -> None:
     assert latest(store, {}) is None
+
+
+def test_facts_cost_a_header_whatever_the_models_weigh(store: Store) -> None:
+    assert latest_facts(store) is None
+    learner = Toy(5)
+    learner.weight = torch.zeros(1 << 20)
+    save(store, {"learner": learner}, {"place": [2, 64]})
+    before = store.stats.bytes_in
+    assert latest_facts(store) == {"place": [2, 64]}
+    assert store.stats.bytes_in - before < 10_000
 
 
 def test_the_latest_counts_and_old_ones_go(store: Store) -> None:

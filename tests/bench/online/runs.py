@@ -103,7 +103,7 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     selection = Selection(selector=selector, filtering_ratio=_schedule(arm.filtering_ratio), stop=arm.stop)
     needs = selector.roles()
     reference = (
-        reference_of(workload, arm, seed, held_out, folder) if "reference" in needs or arm.pool == "static" else None
+        reference_of(workload, load, arm, seed, folder) if "reference" in needs or arm.pool == "static" else None
     )
     online = None
     if "online" in needs:
@@ -154,9 +154,8 @@ def pool_of(workload: str, load: data.Workload, examples: Examples, seed: int) -
     return Pool(examples, tokenizer_for(LEARNER), seed)
 
 
-def reference_of(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> Learner:
+def reference_of(workload: str, load: data.Workload, arm: Arm, seed: int, folder: Path) -> Learner:
     """The reference, trained once on the trusted set with this seed."""
-    load = data.load(workload, held_out, folder)  # both have the same trusted set
     training = Training(steps=arm.reference_steps, batch=BATCH, lr=LR, seed=seed + 2000)
     learner = make(workload, load, arm.reference, training)
     name = f"{data.EDITION}-{workload}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"

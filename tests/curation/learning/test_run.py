@@ -13,12 +13,13 @@ import torch
 from builders import write_corpus, write_weights
 
 from curation.errors import UserError
+from curation.flops import Payoff
 from curation.learning import learn
 from curation.learning.data import listed, read
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.learning.run import Run
 from curation.policy import Policy
-from curation.store import open_store
+from curation.store import Store, open_store
 
 STEPS, BATCH = 12, 8
 
@@ -187,6 +188,18 @@ def test_against_a_uniform_run(recipe: Callable[..., LearnRecipe], tmp_path: Pat
     assert found["differs"] == [] and found["device_seconds"]["compared"] > 0
     other = go(recipe(f"compare={tmp_path}/uniform", "learner.contrastive.lr=1.0e-3", f"output={tmp_path}/other"))
     assert other["against"]["differs"] == ["lr"] and other["uncounted"][0].startswith("the training of")
+
+
+def test_the_live_line_reads_nothing_for_it_is_written_at_every_step(
+    recipe: Callable[..., LearnRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(recipe("selection={}", f"output={tmp_path}/uniform"))
+    go(recipe(f"compare={tmp_path}/uniform"))
+    saved = dict.fromkeys(("scoring", "online", "full"), 0.5)
+    monkeypatch.setattr("curation.learning.run.payoff", lambda *curves: Payoff(0.1, 6, 0.5, saved))
+    run = start(recipe(f"compare={tmp_path}/uniform"))  # its reference has no card
+    monkeypatch.setattr(Store, "_read", None)
+    assert run.live().endswith("(0.100: after 6 steps, compute_positive: unknown)")
 
 
 @pytest.mark.parametrize(
