@@ -20,11 +20,11 @@ $(READY): pyproject.toml deploy/constraints.txt
 demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
 	@$(BIN)/python -m jobs.demo
 
-test: $(READY) lint  ## all tests: unit tests on both cores, then those that start Ray
-	@echo "tests without Ray, on two processes"
+test: $(READY) lint  ## all tests on two processes: unit tests, then those that start Ray
+	@echo "tests without Ray"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray"
 	@echo "tests with Ray and S3"
-	@$(BIN)/python -m pytest -m ray
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m ray
 
 lint: $(READY)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

@@ -247,13 +247,12 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
 
 
 def _selection(section: _SelectionSection, selector: Selector, where: Where) -> Selection:
+    key = "filtering_ratio"
     try:
-        return Selection(
-            selector=selector, filtering_ratio=_schedule(section.filtering_ratio), stop=section.stop, lag=section.lag,
-            publish_every=section.publish_every,
-        )  # fmt: skip
+        found = Selection(selector=selector, filtering_ratio=_schedule(section.filtering_ratio), stop=section.stop)
+        key = "lag"
+        return dataclasses.replace(found, lag=section.lag, publish_every=section.publish_every)
     except ValueError as error:
-        key = "filtering_ratio" if "ratio" in str(error) else "lag"
         raise RecipeError(f"{where(('selection', key))}: {error}") from None
 
 

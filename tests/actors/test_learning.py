@@ -35,7 +35,8 @@ Make = Callable[..., LearnRecipe]
 def cluster() -> Iterator[None]:
     """Four CPUs in name, so that learners and actors find room on any machine."""
     torch.set_num_threads(1)
-    ray.init(num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    ray.shutdown()  # of the tests that this process ran before
+    ray.init("local", num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -50,9 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> str:
     if options.recorded:
         record.restore(options.folder)
     workloads = options.workloads.split(",")
-    names = options.arms.split(",") if options.arms else list(CORE if options.core else ARMS)
-    found = collect(_wanted(options, workloads, names), options)
-    text = report(found, workloads, names)
+    found = collect(_wanted(options, workloads), options)
+    text = report(found, workloads)
     print(text)
     for workload in workloads:
         draw(found, workload, options.folder / f"curves-{workload}-{options.held_out}.png")
@@ -62,16 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> str:
     return text
 
 
-def _wanted(options: argparse.Namespace, workloads: Sequence[str], names: Sequence[str]) -> list[tuple[str, str, int]]:
+def _wanted(options: argparse.Namespace, workloads: Sequence[str]) -> list[tuple[str, str, int]]:
     """Workload, arm, seed of every run; all arms with the first seed before any with the second."""
     first = TUNING_SEED if options.held_out == "tuning" else TEST_SEED
-    wanted = [
-        (workload, name, first + seed)
-        for workload in workloads
-        for name in names
-        if workload in ONLY.get(name, workloads)
-        for seed in range(options.seeds or (5 if name in HEADLINE and not options.core else 3))
-    ]
+    wanted = []
+    for workload in workloads:
+        names = options.arms.split(",") if options.arms else CORE[workload] if options.core else tuple(ARMS)
+        for name in names:
+            if workload in ONLY.get(name, workloads):
+                seeds = options.seeds or (5 if name in HEADLINE[workload] and not options.core else 3)
+                wanted += [(workload, name, first + seed) for seed in range(seeds)]
     return sorted(wanted, key=lambda row: row[2])
 
 
@@ -97,12 +96,12 @@ def collect(wanted: Sequence[tuple[str, str, int]], options: argparse.Namespace)
     return found
 
 
-def report(found: Found, workloads: Sequence[str], names: Sequence[str]) -> str:
+def report(found: Found, workloads: Sequence[str]) -> str:
     """Two tables a workload: what each arm saves against uniform with the same seed; what was chosen over time."""
     lines = []
     for workload in workloads:
         uniform = found.get((workload, "uniform"), {})
-        arms = [name for name in names if found.get((workload, name)) and uniform]
+        arms = [name for name in ARMS if found.get((workload, name)) and uniform]
         lines += [
             "",
             f"{workload}: against uniform with the same seed, {STEPS[workload]:,} updates (mean and 95 % interval)",

@@ -62,7 +62,7 @@ class Arm:
 def identity(workload: str, arm: Arm, seed: int, held_out: str) -> str:
     steps = [STEPS[workload], SHORT[workload] if arm.short else 0, EVERY]
     told = {name: value for name, value in asdict(arm).items() if value != getattr(Arm(), name)}
-    about = [data.EDITION, EDITION, BATCH, steps, LEARNER, workload, told, seed, held_out]
+    about = [data.EDITION[workload], EDITION, BATCH, steps, LEARNER, workload, told, seed, held_out]
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -158,7 +158,7 @@ def reference_of(workload: str, load: data.Workload, arm: Arm, seed: int, folder
     """The reference, trained once on the trusted set with this seed."""
     training = Training(steps=arm.reference_steps, batch=BATCH, lr=LR, seed=seed + 2000)
     learner = make(workload, load, arm.reference, training)
-    name = f"{data.EDITION}-{workload}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"
+    name = f"{data.EDITION[workload]}-{workload}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"
     file = folder / "references" / name
     if not file.exists():
         pool = pool_of(workload, load, load.trusted, seed + 2000)
