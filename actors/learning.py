@@ -148,6 +148,9 @@ class _Learners(threading.Thread):
                 with tempfile.TemporaryDirectory(prefix="tutelage-train-") as folder:
                     self._trainer(folder).fit()
                 return
+            except SystemExit:  # Ray's, to a thread that waits while Ray is shut down
+                if not self.over.is_set():
+                    raise
             except (TrainingFailedError, ray.exceptions.RayError) as error:
                 facts = latest_facts(open_store(self.job.recipe.output, self.job.recipe.options)) or {"ledger": {}}
                 updates = facts["ledger"].get("updates", 0)

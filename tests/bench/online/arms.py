@@ -22,6 +22,9 @@ CONTRASTIVE = replace(EASY, fields=(("gain", 1.0),), filtering_ratio=NARROWER_RA
 BLEND = replace(EASY, selector="blend", fields=(*STEEP, ("online", 0.3)), filtering_ratio=CHEAPER_RAMP)
 LEARNABILITY = Arm(selector="learnability", fields=GAIN, cached=True)
 LEARNABILITY_RAMP = replace(LEARNABILITY, fields=STEEP, filtering_ratio=CHEAPER_RAMP)
+CONTRASTIVE_LEARNABILITY = replace(
+    CONTRASTIVE, selector="learnability", fields=(("gain", 1.0), ("loss", "softmax")), filtering_ratio=(0.9, 0.6, 1.0)
+)
 JOINT = Arm(selector="joint")  # wants the reference's vectors of every super-batch
 
 ARMS = {
@@ -35,6 +38,8 @@ ARMS = {
     "learnability": LEARNABILITY,
     "learnability ramp": LEARNABILITY_RAMP,
     "learnability ramp short": replace(LEARNABILITY_RAMP, short=True),
+    "contrastive learnability ramp": CONTRASTIVE_LEARNABILITY,
+    "contrastive learnability ramp short": replace(CONTRASTIVE_LEARNABILITY, short=True),
     "joint": JOINT,
     "joint short": replace(JOINT, short=True),
     "RHO": Arm(selector="learnability", fields=(("pick", "top"),), online="learner", cached=True),
@@ -66,7 +71,7 @@ ARMS = {
 ONLY = {name: ("pairs",) for name in ARMS if name.startswith(("joint", "contrastive"))}  # a classifier has no pairs
 BEST = {"pairs": "contrastive reference ramp short", "classes": "easy reference ramp short"}
 CORE = {
-    "pairs": ("uniform", BEST["pairs"], "learnability ramp short", "joint short"),
+    "pairs": ("uniform", BEST["pairs"], "contrastive learnability ramp short", "joint short"),
     "classes": ("uniform", BEST["classes"], "learnability ramp short"),
 }
 HEADLINE = {workload: ("uniform", "uniform + trusted", best) for workload, best in BEST.items()}
