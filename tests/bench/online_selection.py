@@ -28,8 +28,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, or tests/curation would shadow ours
 
 from bench.online import record  # noqa: E402
-from bench.online.arms import ARMS, CORE, HEADLINE, ONLY  # noqa: E402
-from bench.online.runs import STEPS, cached, result  # noqa: E402
+from bench.online.arms import ARMS, CORE, HEADLINE  # noqa: E402
+from bench.online.runs import SHORT, STEPS, cached, result  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
 from curation.flops import Payoff, Point, payoff  # noqa: E402
@@ -66,10 +66,10 @@ def _wanted(options: argparse.Namespace, workloads: Sequence[str]) -> list[tuple
     first = TUNING_SEED if options.held_out == "tuning" else TEST_SEED
     wanted = []
     for workload in workloads:
-        names = options.arms.split(",") if options.arms else CORE[workload] if options.core else tuple(ARMS)
+        names = options.arms.split(",") if options.arms else CORE if options.core else ARMS[workload]
         for name in names:
-            if workload in ONLY.get(name, workloads):
-                seeds = options.seeds or (5 if name in HEADLINE[workload] and not options.core else 3)
+            if name in ARMS[workload]:  # a classifier has no joint selection
+                seeds = options.seeds or (5 if name in HEADLINE and not options.core else 3)
                 wanted += [(workload, name, first + seed) for seed in range(seeds)]
     return sorted(wanted, key=lambda row: row[2])
 
@@ -79,13 +79,17 @@ def collect(wanted: Sequence[tuple[str, str, int]], options: argparse.Namespace)
     found: Found = {}
     if options.cached:
         for workload, name, seed in wanted:
-            run = cached(workload, ARMS[name], seed, options.held_out, options.folder)
+            run = cached(workload, ARMS[workload][name], seed, options.held_out, options.folder)
             if run is not None:
                 found.setdefault((workload, name), {})[seed] = run["curve"]
         return found
     with ProcessPoolExecutor(options.jobs) as pool:
         futures = {
-            pool.submit(result, workload, ARMS[name], seed, options.held_out, options.folder): (workload, name, seed)
+            pool.submit(result, workload, ARMS[workload][name], seed, options.held_out, options.folder): (
+                workload,
+                name,
+                seed,
+            )
             for workload, name, seed in wanted
         }
         for number, future in enumerate(as_completed(futures), 1):
@@ -101,10 +105,11 @@ def report(found: Found, workloads: Sequence[str]) -> str:
     lines = []
     for workload in workloads:
         uniform = found.get((workload, "uniform"), {})
-        arms = [name for name in ARMS if found.get((workload, name)) and uniform]
+        arms = [name for name in ARMS[workload] if found.get((workload, name)) and uniform]
         lines += [
             "",
-            f"{workload}: against uniform with the same seed, {STEPS[workload]:,} updates (mean and 95 % interval)",
+            f"{workload}: against uniform with the same seed, {STEPS[workload]:,} updates, short {SHORT[workload]:,} "
+            f"(mean and 95 % interval); one thread each, these runs took {_hours(found, workload)} hours in all",
             "",
             "| arm | seeds | final quality | minus uniform's, at its FLOPs | arrive | updates saved "
             "| compute saved: scoring | + online updates | + reference (full) | others at the end |",
@@ -122,6 +127,11 @@ def report(found: Found, workloads: Sequence[str]) -> str:
         lines += ["| arm | first tenth | at a half | last tenth |", "|---|---|---|---|"]
         lines += [f"| {name} | {' | '.join(_over_time(found[workload, name]))} |" for name in arms]
     return "\n".join(lines)
+
+
+def _hours(found: Found, workload: str) -> str:
+    seconds = sum(curve[-1]["seconds"] for (of, _), runs in found.items() if of == workload for curve in runs.values())
+    return f"{seconds / 3600:.1f}"
 
 
 def _savings(payoffs: Sequence[Payoff]) -> str:
@@ -186,7 +196,7 @@ def _mean(points: Sequence[Point]) -> Point:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core", action="store_true", help="the main arms, three seeds")
-    parser.add_argument("--arms", help=f"of: {', '.join(ARMS)}")
+    parser.add_argument("--arms", help=f"of: {', '.join(ARMS['pairs'])}")
     parser.add_argument("--workloads", default="pairs,classes")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--held-out", default="test", choices=("tuning", "test"))

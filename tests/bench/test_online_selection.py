@@ -35,7 +35,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     workload = data.Workload(examples(160, 0.1, "twemoji"), examples(60, 0, "trusted"), examples(40, 0, "test"))
     monkeypatch.setattr(data, "load", lambda name, held_out, folder: workload)
     monkeypatch.setattr(runs, "LEARNER", "proxy-mu")
-    arms = {name: replace(arm, reference_steps=4) for name, arm in online_selection.ARMS.items()}
+    arms = {
+        workload: {name: replace(arm, reference_steps=4) for name, arm in named.items()}
+        for workload, named in online_selection.ARMS.items()
+    }
     monkeypatch.setattr(online_selection, "ARMS", arms)
     monkeypatch.setattr(runs, "STEPS", {"pairs": 8, "classes": 8})
     monkeypatch.setattr(runs, "SHORT", {"pairs": 4, "classes": 4})
@@ -62,11 +65,11 @@ def test_arms_are_run_once_and_reported(
             return future
 
     monkeypatch.setattr(online_selection, "ProcessPoolExecutor", Here)
-    names = ("uniform", "blend ramp short", "joint", "random sub-batch short")
+    names = ("uniform", "learnability short", "joint", "random sub-batch short")
     options = ["--arms", ",".join(names), "--seeds", "2", "--folder", str(tmp_path), "--no-record"]
     text = online_selection.main(options)
     assert len(list((tmp_path / "runs").glob("*.json"))) == 2 * (4 + 3)  # classes have no joint selection
-    rows = [line for line in text.splitlines() if line.startswith("| blend ramp short | 2 |")]
+    rows = [line for line in text.splitlines() if line.startswith("| learnability short | 2 |")]
     assert len(rows) == 2 and all("±" in row for row in rows)
     uniform = next(line for line in text.splitlines() if line.startswith("| uniform | 2"))
     assert "| 0.000 ± 0.000 | 2 of 2 | 0% ± 0 | 0% ± 0 | 0% ± 0 | 0% ± 0 |" in uniform

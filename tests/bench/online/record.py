@@ -10,18 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.online.arms import ONLY
-from bench.online.runs import SHORT, Arm, cached, identity
+from bench.online.runs import Arm, cached, identity
 
 FILE = Path(__file__).parent / "measured.jsonl"
 MOST_SEEDS = 10
 
 
-def save(folder: Path, arms: Mapping[str, Arm]) -> None:
+def save(folder: Path, arms: Mapping[str, Mapping[str, Arm]]) -> None:
     """Put the kept runs of the reported set into the record, beside those that it has of other arms."""
     found = {line["id"]: line for line in _lines()}
-    for name, arm in arms.items():
-        for workload in ONLY.get(name, tuple(SHORT)):
+    for workload, named in arms.items():
+        for name, arm in named.items():
             for seed in range(MOST_SEEDS):
                 run = cached(workload, arm, seed, "test", folder)
                 if run is not None:
