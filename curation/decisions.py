@@ -30,7 +30,7 @@ from curation.scores import Column
 from curation.units import INDEX_SCHEMA
 
 KEPT, FILTERED, QUARANTINED = "kept", "filtered", "quarantined"
-_SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float32(): "FLOAT"}
+SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float32(): "FLOAT"}
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,16 @@ def columns_needed(filters: Sequence[NamedFilter]) -> tuple[list[str], list[str]
 class Decisions:
     """One decision over one plan. Use as a context manager; the spool is deleted on exit."""
 
-    def __init__(self, spool: Path, index: Sequence[str], scores: Sequence[str], *, memory: str = "2GB") -> None:
-        self.index, self.scores = list(index), list(scores)
+    def __init__(
+        self, spool: Path, index: Sequence[str], scores: Mapping[str, pa.DataType], *, memory: str = "2GB"
+    ) -> None:
+        """`index` and `scores` are the columns that will be loaded; the latter with their types."""
+        self.index, self.scores = list(index), dict(scores)
         self.path = spool / "decisions.duckdb"
         self.db = duckdb.connect(str(self.path), config={"memory_limit": memory, "temp_directory": str(spool)})
         self.db.execute("SET preserve_insertion_order = false")
-        columns = [f"{_quote(n)} {_SQL_TYPES[INDEX_SCHEMA.field(n).type]}" for n in self.index]
-        columns += [f"{_quote(n)} FLOAT" for n in self.scores]
+        columns = [f"{_quote(n)} {SQL_TYPES[INDEX_SCHEMA.field(n).type]}" for n in self.index]
+        columns += [f"{_quote(n)} {SQL_TYPES[kind]}" for n, kind in self.scores.items()]
         fixed = ["id BIGINT", "unit INTEGER", "row INTEGER", "uid VARCHAR", "bad VARCHAR"]
         self.db.execute(f"CREATE TABLE pool ({', '.join(fixed + columns)})")
         self.db.execute("CREATE TABLE dropped (id BIGINT, reason VARCHAR)")
@@ -91,9 +94,9 @@ class Decisions:
         incoming = pa.concat_tables(tables)
         self.db.register("incoming", incoming)
         bad = "reason"
-        for name in self.scores:  # NaN and inf are quarantined, never compared
-            bad = f"coalesce({bad}, CASE WHEN {_quote(name)} IS NULL OR NOT isfinite({_quote(name)}) "
-            bad += "THEN 'score_not_finite' END)"
+        for name, kind in self.scores.items():  # NaN and inf are quarantined, never compared
+            finite = f" OR NOT isfinite({_quote(name)})" if pa.types.is_floating(kind) else ""
+            bad = f"coalesce({bad}, CASE WHEN {_quote(name)} IS NULL{finite} THEN 'score_not_finite' END)"
         columns = ", ".join(_quote(n) for n in [*self.index, *self.scores])
         extra = f", {columns}" if columns else ""
         self.db.execute(f"INSERT INTO pool SELECT id, unit, row, uid, {bad}{extra} FROM incoming")
@@ -197,7 +200,7 @@ def load_units(
 ) -> Iterator[tuple[str | None, pa.Table]]:
     """For every shard in order: the unit's own reason (or None), and row, uid, reason, `index` and the scores.
 
-    `columns` is the index column, then the scalar score columns. Raises `LedgerError` for a unit not scored yet.
+    `columns` is the index column, then score columns that are no vectors. Raises `LedgerError` for a unit not scored yet.
     """
     names = list(dict.fromkeys(["row", "uid", "reason", *index]))
 
@@ -206,7 +209,8 @@ def load_units(
         table = scores.load(scored, record, names)
         for column in columns[1:]:
             values = scores.read(scored, shard, column, ["value"]).column("value")
-            table = table.append_column(column.name, values)
+            for name, part in scores.parts(column.name, values).items():
+                table = table.append_column(name, part)
         return record["reason"], table
 
     return map_ordered(one, shards)

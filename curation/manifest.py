@@ -7,7 +7,7 @@ sample, or what the recipe's list of weights says, and 0 otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +36,9 @@ BASE_FIELDS = [
 ]
 
 
-def schema(scores: Sequence[str]) -> pa.Schema:
-    """The manifest's columns; one float32 column a scalar score, under its name in the recipe."""
-    return pa.schema([*BASE_FIELDS, *((name, pa.float32()) for name in scores)])
+def schema(scores: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The manifest's columns: after those that every sample has, the scores that are no vectors, by name."""
+    return pa.schema([*BASE_FIELDS, *scores.items()])
 
 
 def diff(left: Snapshot, right: Snapshot) -> dict[str, Any]:

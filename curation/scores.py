@@ -2,7 +2,8 @@
 
 The first table of a unit is its *index*: the facts that need no model (see `units.INDEX_SCHEMA`). Every scorer adds a
 table of two columns, `uid` and `value`, row for row in the index's order: float32, or a list of float16 for an
-embedding. Values of quarantined samples are null.
+embedding, or what a scorer says that it is (a 64-bit hash, a word, a struct of several such). Values of quarantined
+samples are null.
 
 Scores live in a ledger of their own (`<scores>/units`, `<scores>/data`), so nothing is ever scored twice, by any run.
 Cost: one data PUT and one record a table; 4 bytes a score, 2 a dimension of an embedding, about 150 an index row.
@@ -100,18 +101,30 @@ def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> 
     return from_parquet(data, names)
 
 
-def is_scalar(ledger: Ledger, shard: ShardRef, column: Column) -> bool:
-    """Whether a column is one number a sample (an embedding is not)."""
-    return bool(pa.types.is_floating(read(ledger, shard, column, ["value"]).schema.field("value").type))
+def fields(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.DataType]:
+    """Names and types of the numbers and words that a column gives: one, or one a part of a struct; none of a vector."""
+    values = read(ledger, shard, column, ["value"]).column("value")
+    return {name: part.type for name, part in parts(column.name, values).items()}
 
 
-def value_array(values: np.ndarray[Any, Any], valid: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:
-    """[N] floats -> float32; [N, D] -> fixed-size lists of float16. Rows that are not valid become null."""
+def parts(name: str, values: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
+    """The columns `name` and values come to: `name.part` of a struct, nothing of a vector, else `name` itself."""
+    if pa.types.is_struct(values.type):
+        return {f"{name}.{part.name}": pc.struct_field(values, part.name) for part in values.type}
+    return {} if pa.types.is_nested(values.type) else {name: values}
+
+
+def value_array(values: np.ndarray[Any, Any] | pa.Array, valid: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:
+    """[N] floats -> float32; [N, D] -> fixed-size lists of float16; Arrow as it is. Rows not valid become null."""
     mask = pa.array(~valid)
-    if values.ndim == 1:
-        return pc.if_else(mask, pa.scalar(None, pa.float32()), pa.array(values.astype(np.float32)))
-    flat = pa.array(values.astype(np.float16).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
+    if isinstance(values, pa.StructArray):
+        columns = [pc.if_else(mask, pa.scalar(None, part.type), part) for part in values.flatten()]
+        return pa.StructArray.from_arrays(columns, fields=list(values.type))
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        flat = pa.array(values.astype(np.float16).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
+    array = pa.array(values.astype(np.float32)) if isinstance(values, np.ndarray) else values
+    return pc.if_else(mask, pa.scalar(None, array.type), array)
 
 
 @dataclass(frozen=True)

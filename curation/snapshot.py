@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from curation import manifest
 from curation.data import IMAGE_EXTENSIONS, Sample, ShardRef, Source
+from curation.decisions import SQL_TYPES
 from curation.errors import LedgerError, NotFoundError, UserError
 from curation.ledger import Ledger
 from curation.parquet import from_parquet
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from curation.loader import SampleStream
     from curation.webdataset_io import SnapshotDataset
 
+_TYPES = {str(kind): kind for kind in SQL_TYPES}  # of a manifest's scores, as a snapshot's document writes them
 SHARDS_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -170,7 +172,8 @@ class Snapshot:
         return table.cast(SHARDS_SCHEMA if name == "shards" else PARTS_SCHEMA)
 
     def _manifest_schema(self) -> pa.Schema:
-        return manifest.schema(self.document["scores"])
+        kinds = self.document.get("score_types", {})
+        return manifest.schema({name: _TYPES[kinds.get(name, "float")] for name in self.document["scores"]})
 
 
 class Manifest:

@@ -52,7 +52,7 @@ class Group:
 
     units: Sequence[UnitDecisions]
     samples_per_shard: int
-    columns: Sequence[scores.Column]  # index first, then the scalar scores
+    columns: Sequence[scores.Column]  # index first, then the scores that are no vectors
 
     @property
     def id(self) -> str:
@@ -112,8 +112,7 @@ class GroupWriter:
         shards = [
             self._shard(unit, kept[start:stop]) for start, stop in _even_split(len(kept), group.samples_per_shard)
         ]
-        names = [column.name for column in group.columns[1:]]
-        table = pa.concat_tables([item.manifest(names) for item in inputs])
+        table = pa.concat_tables([item.manifest() for item in inputs])
         part = self.out.put_data(unit, to_parquet(table), "parquet")
         tallies = [item.tally() for item in inputs]
         return {
@@ -159,7 +158,9 @@ class _Input:
     def __init__(self, scored: Ledger, unit: UnitDecisions, columns: Sequence[scores.Column]) -> None:
         self.unit = unit
         self.index = scores.read(scored, unit.shard, columns[0])
-        self.scores = [scores.read(scored, unit.shard, column, ["value"]).column("value") for column in columns[1:]]
+        self.scores: dict[str, pa.ChunkedArray] = {}
+        for column in columns[1:]:
+            self.scores |= scores.parts(column.name, scores.read(scored, unit.shard, column, ["value"]).column("value"))
         self.decision = unit.rows.column("decision").to_pylist()
         self.reason = unit.rows.column("reason").to_pylist()
         self.weight = unit.rows.column("weight")
@@ -179,7 +180,7 @@ class _Input:
         where = {"key": shard.key, "size": shard.size, "etag": shard.etag, "reason": self.unit.reason}
         return {**where, **tally(triples)}
 
-    def manifest(self, names: Sequence[str]) -> pa.Table:
+    def manifest(self) -> pa.Table:
         n = self.index.num_rows
         columns = {
             "uid": self.index.column("uid"),
@@ -196,9 +197,9 @@ class _Input:
             "content_hash": self.index.column("content_hash"),
             "output_shard": pa.array([self.shard.get(row) for row in range(n)], pa.string()),
             "output_offset": pa.array([self.position.get(row) for row in range(n)], pa.int64()),
-            **dict(zip(names, self.scores, strict=True)),
+            **self.scores,
         }
-        return pa.table(columns).cast(manifest.schema(names))
+        return pa.table(columns).cast(manifest.schema({name: values.type for name, values in self.scores.items()}))
 
 
 def _ranges(rows: Sequence[tuple[_Input, int]]) -> Iterator[tuple[_Input, int, int, list[int]]]:

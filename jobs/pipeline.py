@@ -139,10 +139,9 @@ class Pipeline:
     @contextmanager
     def decide(self, plan: Plan, tick: Tick) -> Iterator[Decided]:
         """Load the score tables of the plan and run the filters over them."""
-        columns = self.scalar_columns(plan)
+        columns, kinds = self.columns_without_vectors(plan)
         index, _ = decisions.columns_needed(self.recipe.filters)
-        names = [column.name for column in columns[1:]]
-        with decisions.Decisions(self.spool, index, names, memory=self.recipe.compute.memory) as engine:
+        with decisions.Decisions(self.spool, index, kinds, memory=self.recipe.compute.memory) as engine:
             decided = Decided(engine, plan, columns)
             engine.load(decided.collect(decisions.load_units(self.scored, plan.shards(), columns, index), tick))
             uids = {name: item.uids for name, item in self.lists.items()}
@@ -150,11 +149,13 @@ class Pipeline:
             engine.decide(self.recipe.filters, uids.get("keep"), uids.get("drop"), weights)
             yield decided
 
-    def scalar_columns(self, plan: Plan) -> list[scores.Column]:
-        """The index and those scorers that give a number, not an embedding; the first shard's tables tell."""
+    def columns_without_vectors(self, plan: Plan) -> tuple[list[scores.Column], dict[str, pa.DataType]]:
+        """The index and those scorers that give numbers or words, and their names and types; the first shard tells."""
         index, *columns = self.columns
         first = next(plan.shards())
-        return [index, *(c for c in columns if scores.is_scalar(self.scored, first, c))]
+        found = {column: scores.fields(self.scored, first, column) for column in columns}
+        kinds = {name: kind for fields in found.values() for name, kind in fields.items()}
+        return [index, *(column for column, fields in found.items() if fields)], kinds
 
     def write(self, decided: Decided, tick: Tick) -> Written:
         """Commit every group of the decision."""
@@ -191,7 +192,8 @@ class Pipeline:
             "scores_url": self.scored.store.url,
             "fingerprints": self.fingerprints,
             "weights": {name: scorer.sha256 for name, scorer in scorers.items() if hasattr(scorer, "sha256")},
-            "scores": [column.name for column in decided.columns[1:]],
+            "scores": list(decided.engine.scores),
+            "score_types": {name: str(kind) for name, kind in decided.engine.scores.items()},
             "units": {"total": written.units, "quarantined": written.quarantined},
             "samples": written.samples,
             "shards": self._named("shards", to_parquet(shards), "parquet"),

@@ -73,7 +73,7 @@ def test_missing_read_and_damage(tmp_path: Path) -> None:
     record = scores.commit_score(ledger, shard, column, pa.array(["a", "b", "c"]), values)
     assert scores.missing(ledger, shard, [column, other]) == ["t"]
     assert scores.read(ledger, shard, column).column("value").to_pylist() == [0.5, 0.25, None]
-    assert scores.is_scalar(ledger, shard, column)
+    assert scores.fields(ledger, shard, column) == {"s": pa.float32()}
     with pytest.raises(LedgerError):
         scores.read(ledger, shard, other)
     ledger.store.put(record["data"]["key"], b"short")
@@ -87,4 +87,19 @@ def test_embeddings_are_half_precision_lists(tmp_path: Path) -> None:
     values = scores.value_array(np.eye(3, 4, dtype=np.float32), np.array([True, False, True]))
     scores.commit_score(ledger, shard, column, pa.array(["a", "b", "c"]), values)
     assert scores.read(ledger, shard, column).column("value").to_pylist() == [[1, 0, 0, 0], None, [0, 0, 1, 0]]
-    assert not scores.is_scalar(ledger, shard, column)
+    assert scores.fields(ledger, shard, column) == {}
+
+
+def test_words_hashes_and_structs_are_columns_of_their_own(tmp_path: Path) -> None:
+    ledger = Ledger(open_store(str(tmp_path)))
+    shard, valid = ShardRef("a.tar", 1, "e"), np.array([True, False])
+    given = {"h": pa.array([2**63 - 1, 3]), "w": pa.array(["de", "en"])}
+    given["s"] = pa.StructArray.from_arrays([pa.array([0.5, 1], pa.float32()), given["h"]], names=["a", "b"])
+    found = {}
+    for name, values in given.items():
+        column = scores.Column(name, f"f{name}")
+        scores.commit_score(ledger, shard, column, pa.array(["x", "y"]), scores.value_array(values, valid))
+        found |= scores.parts(name, scores.read(ledger, shard, column).column("value"))
+        assert scores.fields(ledger, shard, column).keys() <= found.keys()
+    lists = {name: values.to_pylist() for name, values in found.items()}
+    assert lists == {"h": [2**63 - 1, None], "w": ["de", None], "s.a": [0.5, None], "s.b": [2**63 - 1, None]}

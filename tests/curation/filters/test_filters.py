@@ -43,7 +43,7 @@ def dropped(tmp: Path, rows: list[Row], *filters: Filter, **lists: pa.Array) -> 
     named = [NamedFilter(kind(item), item) for item in filters]
     index, scores = columns_needed(named)
     wanted = ["row", "uid", "reason", *index, *scores]
-    with Decisions(tmp, index, scores) as engine:
+    with Decisions(tmp, index, dict.fromkeys(scores, pa.float32())) as engine:
         engine.load([(0, table(rows).select(wanted))])
         engine.decide(named, **lists)
         result = engine.of_units(0, 0).to_pylist()
