@@ -61,8 +61,8 @@ class Scoring:
     @property
     def views(self) -> list[Preprocess]:
         """The distinct ways in which the scorers want images prepared."""
-        wanted = (scorer.view() for scorer in self.scorers.values())
-        return list({view_column(view): view for view in wanted if view is not None}.values())
+        wanted = (view for scorer in self.scorers.values() for view in scorer.views())
+        return list({view_column(view): view for view in wanted}.values())
 
     @property
     def all_columns(self) -> list[scores.Column]:
@@ -222,7 +222,7 @@ class ScorerActor:
         nothing = failure_table(ShardRef("", 0, ""), "", self.reader.views)
         batch = make_batch(nothing, self.reader.views, self.job.compute.batch_size)
         for model in self.models.values():
-            model(batch).cpu()
+            result_of(model, batch)
 
     @cached_property
     def models(self) -> Mapping[str, Score]:
@@ -261,9 +261,15 @@ class ScorerActor:
         batch, valid = make_batch(table, self.reader.views, size), usable(table)
         out = table.select(STREAM_SCHEMA.names)
         for name, model in self.models.items():
-            values = model(batch)[: table.num_rows].float().cpu().numpy()
+            values = result_of(model, batch)[: table.num_rows]
             out = out.append_column(f"score:{name}", scores.value_array(values, valid))
         return out
+
+
+def result_of(model: Score, batch: Batch) -> Any:
+    """What a model says of a batch: Arrow as it is, a tensor as numpy."""
+    values = model(batch)
+    return values if isinstance(values, pa.Array) else values.float().cpu().numpy()
 
 
 def guarded(tables: Iterator[pa.Table], reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:
@@ -330,6 +336,9 @@ def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int) -> Batch
     """A table of at most `size` rows as a batch of exactly `size`: black images and empty captions fill it up."""
     captions = [caption or "" for caption in table.column("caption").to_pylist()]
     captions += [""] * (size - len(captions))
+    columns = (pc.fill_null(table.column(name), 0).to_numpy() for name in ("width", "height"))
+    sizes = np.zeros((size, 2), np.int32)
+    sizes[: table.num_rows] = np.stack(list(columns), axis=1)
     padded = {}
     for view in views:
         images = pixels(table, view)
@@ -337,7 +346,7 @@ def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int) -> Batch
             blank = np.zeros((size - len(images), *images.shape[1:]), np.uint8)
             images = np.concatenate([images, blank])
         padded[view_column(view)] = images
-    return Batch(captions, padded)
+    return Batch(captions, padded, sizes)
 
 
 def usable(table: pa.Table) -> np.ndarray[Any, Any]:

@@ -30,7 +30,7 @@ from curation.scores import Column
 from curation.units import INDEX_SCHEMA
 
 KEPT, FILTERED, QUARANTINED = "kept", "filtered", "quarantined"
-SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float32(): "FLOAT"}
+_SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float32(): "FLOAT"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Decisions:
         self.path = spool / "decisions.duckdb"
         self.db = duckdb.connect(str(self.path), config={"memory_limit": memory, "temp_directory": str(spool)})
         self.db.execute("SET preserve_insertion_order = false")
-        columns = [f"{_quote(n)} {SQL_TYPES[INDEX_SCHEMA.field(n).type]}" for n in self.index]
-        columns += [f"{_quote(n)} {SQL_TYPES[kind]}" for n, kind in self.scores.items()]
+        columns = [f"{_quote(n)} {_SQL_TYPES[INDEX_SCHEMA.field(n).type]}" for n in self.index]
+        columns += [f"{_quote(n)} {_SQL_TYPES[kind]}" for n, kind in self.scores.items()]
         fixed = ["id BIGINT", "unit INTEGER", "row INTEGER", "uid VARCHAR", "bad VARCHAR"]
         self.db.execute(f"CREATE TABLE pool ({', '.join(fixed + columns)})")
         self.db.execute("CREATE TABLE dropped (id BIGINT, reason VARCHAR)")
@@ -200,7 +200,8 @@ def load_units(
 ) -> Iterator[tuple[str | None, pa.Table]]:
     """For every shard in order: the unit's own reason (or None), and row, uid, reason, `index` and the scores.
 
-    `columns` is the index column, then score columns that are no vectors. Raises `LedgerError` for a unit not scored yet.
+    `columns` is the index column, then score columns that are no vectors. Raises `LedgerError` for a unit that has not
+    been scored.
     """
     names = list(dict.fromkeys(["row", "uid", "reason", *index]))
 

@@ -35,6 +35,8 @@ BASE_FIELDS = [
     ("output_offset", pa.int64()),
 ]
 
+TYPES = {str(kind): kind for kind in (pa.float32(), pa.int32(), pa.int64(), pa.string())}  # that a score may have
+
 
 def schema(scores: Mapping[str, pa.DataType]) -> pa.Schema:
     """The manifest's columns: after those that every sample has, the scores that are no vectors, by name."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pydantic import Field
 
 from curation.decisions import NamedFilter, columns_needed
@@ -124,6 +125,12 @@ def parse_recipe(text: str, name: str = "recipe", overrides: Sequence[str] = ())
     return _recipe(document, value, where)
 
 
+def columns_of(name: str, scorer: Scorer) -> list[str]:
+    """The columns that a scorer called `name` gives to filters and manifest: one, or one a part."""
+    kind = scorer.values()
+    return [f"{name}.{part.name}" for part in kind] if pa.types.is_struct(kind) else [name]
+
+
 def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
     scorers: dict[str, Scorer] = {}
     for i, entry in enumerate(document.scorers):
@@ -136,10 +143,11 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
     for i, entry in enumerate(document.filters):
         name, item = build_entry(entry, FILTERS, where, ("filters", i), "filter")
         filters.append(NamedFilter(name, item))
+        made = [column for scorer_name, scorer in scorers.items() for column in columns_of(scorer_name, scorer)]
         for column in columns_needed([filters[-1]])[1]:
-            if column not in scorers:
-                near = nearest(column, scorers)
-                have = f"scorers here: {', '.join(scorers) or 'none'}"
+            if column not in made:
+                near = nearest(column, made)
+                have = f"scores here: {', '.join(made) or 'none'}"
                 raise UnknownNameError(
                     f"{where(('filters', i))}: filter {name} reads the score {column}, which no scorer makes",
                     fix=f"did you mean {near}?" if near else have,

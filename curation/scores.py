@@ -102,7 +102,7 @@ def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> 
 
 
 def fields(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.DataType]:
-    """Names and types of the numbers and words that a column gives: one, or one a part of a struct; none of a vector."""
+    """Names and types of the numbers and words of a column: one, or one a part of a struct; none of a vector."""
     values = read(ledger, shard, column, ["value"]).column("value")
     return {name: part.type for name, part in parts(column.name, values).items()}
 

@@ -19,7 +19,6 @@ import pyarrow as pa
 
 from curation import manifest
 from curation.data import IMAGE_EXTENSIONS, Sample, ShardRef, Source
-from curation.decisions import SQL_TYPES
 from curation.errors import LedgerError, NotFoundError, UserError
 from curation.ledger import Ledger
 from curation.parquet import from_parquet
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from curation.loader import SampleStream
     from curation.webdataset_io import SnapshotDataset
 
-_TYPES = {str(kind): kind for kind in SQL_TYPES}  # of a manifest's scores, as a snapshot's document writes them
 SHARDS_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -173,7 +171,7 @@ class Snapshot:
 
     def _manifest_schema(self) -> pa.Schema:
         kinds = self.document.get("score_types", {})
-        return manifest.schema({name: _TYPES[kinds.get(name, "float")] for name in self.document["scores"]})
+        return manifest.schema({name: manifest.TYPES[kinds.get(name, "float")] for name in self.document["scores"]})
 
 
 class Manifest:

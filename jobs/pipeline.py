@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation import decisions, scores, snapshot, writing
 from curation.corpus import Corpus, open_corpus
@@ -29,7 +30,14 @@ from curation.parquet import to_parquet
 from curation.recipe import Recipe, parse_recipe
 from curation.store import StoreOptions, open_object, open_store
 
-UNITS_SCHEMA = pa.schema([("shard_key", pa.string()), ("shard_size", pa.int64()), ("shard_etag", pa.string())])
+UNITS_SCHEMA = pa.schema(
+    [
+        ("shard_key", pa.string()),
+        ("shard_size", pa.int64()),
+        ("shard_etag", pa.string()),
+        ("lacks", pa.list_(pa.dictionary(pa.int8(), pa.string()))),  # columns that nobody has committed
+    ]
+)
 MAX_PASSES = 5  # scoring passes that get something done before the run gives up on the rest
 Tick = Callable[[int], None]
 
@@ -97,10 +105,10 @@ class Pipeline:
         return self._lacking(plan.shards())
 
     def _lacking(self, shards: Iterable[ShardRef]) -> pa.Table:
-        def lacks(shard: ShardRef) -> ShardRef | None:
-            return shard if scores.missing(self.scored, shard, self.columns) else None
+        def lacks(shard: ShardRef) -> tuple[ShardRef, list[str]]:
+            return shard, scores.missing(self.scored, shard, self.columns)
 
-        return _units(shard for shard in map_ordered(lacks, shards) if shard)
+        return _units((*shard, names) for shard, names in map_ordered(lacks, shards) if names)
 
     def score(self, units: pa.Table, tick: Tick) -> None:
         """Score `units` until nothing is missing. Raises `IncompleteError` when a pass gets nothing done."""
@@ -109,7 +117,8 @@ class Pipeline:
         failures: Sequence[tuple[str, str]] = ()
         for _ in range(MAX_PASSES):
             failures, done = [], 0
-            for progress in score(self._scoring(), units):
+            lacking = pc.unique(pc.list_flatten(units.column("lacks").combine_chunks())).to_pylist()
+            for progress in score(self._scoring(lacking), units):
                 tick(progress.samples)
                 done += progress.units
                 self.work.samples_scored += progress.samples
@@ -127,12 +136,14 @@ class Pipeline:
                 fix="run the same command again: what is done is kept",
             )
 
-    def _scoring(self) -> Any:
+    def _scoring(self, lacking: Sequence[str]) -> Any:
+        """What the actors have to know. Models whose columns are all there already are not loaded."""
         from actors.scoring import Scoring
 
         (index, *columns), recipe = self.columns, self.recipe
-        store = self.corpus.store()
-        return Scoring(store, self.scored, index, columns, recipe.scorers, recipe.limits, recipe.compute)
+        scorers = {name: scorer for name, scorer in recipe.scorers.items() if name in lacking}
+        wanted = [column for column in columns if column.name in scorers]
+        return Scoring(self.corpus.store(), self.scored, index, wanted, scorers, recipe.limits, recipe.compute)
 
     # --- decide and write -------------------------------------------------------------------------------------
 
@@ -191,7 +202,7 @@ class Pipeline:
             "recipe_sha256": self.recipe.sha256,
             "scores_url": self.scored.store.url,
             "fingerprints": self.fingerprints,
-            "weights": {name: scorer.sha256 for name, scorer in scorers.items() if hasattr(scorer, "sha256")},
+            "weights": {name: files[0].sha256 for name, scorer in scorers.items() if (files := scorer.files())},
             "scores": list(decided.engine.scores),
             "score_types": {name: str(kind) for name, kind in decided.engine.scores.items()},
             "units": {"total": written.units, "quarantined": written.quarantined},
@@ -300,9 +311,8 @@ class UidList:
 @contextmanager
 def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     """Open a recipe's stores. Refuses, before any work: unsafe stores, missing or wrong weights, bad lists."""
-    for scorer in recipe.scorers.values():
-        if hasattr(scorer, "weights"):
-            _check_weights(scorer.weights, scorer.sha256, recipe.options)
+    for file in dict.fromkeys(file for scorer in recipe.scorers.values() for file in scorer.files()):
+        _check_weights(file, recipe.options)
     out, scored = (Ledger(open_store(url, recipe.options)) for url in (recipe.output, recipe.scores))
     corpus = open_corpus(recipe.corpus, recipe.options)
     named = (("keep", recipe.keep), ("drop", recipe.drop), ("weights", recipe.weights))
@@ -314,12 +324,13 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
         yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists)
 
 
-def _check_weights(url: str, sha256: str, options: StoreOptions) -> None:
+def _check_weights(weights: Weights, options: StoreOptions) -> None:
     """Weights are there and hash to what the recipe says; a copy in the cache is no excuse for a URL that is wrong."""
-    store, key = open_object(url, options)
+    store, key = open_object(weights.url, options)
     if not store.exists(key):
-        raise WeightsError(f"weights {url} do not exist", fix="check the URL; `curate proxy train` makes a proxy")
-    fetch_weights(Weights(url, sha256), options)
+        text = f"weights {weights.url} do not exist"
+        raise WeightsError(text, fix="check the URL; `curate proxy train` makes a proxy")
+    fetch_weights(weights, options)
 
 
 @contextmanager
@@ -379,16 +390,14 @@ def parse_uids(text: bytes, url: str) -> UidList:
     return UidList(pa.array([line for line in lines if line and not line.startswith("#")], pa.string()), text)
 
 
-def _units(shards: Iterator[ShardRef]) -> pa.Table:
-    """Shards as Arrow, a page of Python objects at a time."""
+def _units(units: Iterator[tuple[Any, ...]]) -> pa.Table:
+    """Units as Arrow, a page of Python objects at a time."""
     tables = []
-    while page := list(islice(shards, 10_000)):
+    while page := list(islice(units, 10_000)):
         columns = (pa.array(c, t) for c, t in zip(zip(*page, strict=True), UNITS_SCHEMA.types, strict=True))
         tables.append(pa.Table.from_arrays(list(columns), schema=UNITS_SCHEMA))
     return pa.concat_tables(tables) if tables else UNITS_SCHEMA.empty_table()
 
 
 def _rows_of(rows: pa.Table, ordinal: int) -> pa.Table:
-    import pyarrow.compute as pc
-
     return rows.filter(pc.equal(rows.column("unit"), ordinal)).select(["decision", "reason", "weight"])

@@ -80,6 +80,39 @@ def proxy_convert(source: str, target: str) -> None:
     click.echo(f"{convert(Path(source), Path(target))}  {target}")
 
 
+VECTORS_EXAMPLES = """\b
+Examples:
+  curate proxy vectors --data demo/corpus --model proxy-ti --weights demo/proxy/w.safetensors --sha256 9f2c --out pool
+  curate proxy vectors --data s3://imagenet/train --samples 100000 ... --out s3://models/imagenet
+"""
+
+
+@proxy.command("vectors", epilog=VECTORS_EXAMPLES)
+@click.option("--data", required=True, metavar="URL", help="A directory or pattern of shards, or a snapshot (URL@N).")
+@click.option("--model", required=True, help="`curate proxy ls` lists them.")
+@click.option("--weights", required=True, metavar="URL", help="Its safetensors.")
+@click.option("--sha256", required=True, help="What the weights hash to.")
+@click.option(
+    "--samples",
+    default=4096,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Pairs, drawn over all shards by a hash of their uids; all, where there are fewer.",
+)
+@click.option("--out", required=True, metavar="URL", help="Directory for the file, which is named by its content.")
+@json_option
+def proxy_vectors(as_json: bool, **arguments: Any) -> None:
+    """Encode some pairs of a corpus: what `negclip_loss` and `norm_sim` compare a sample with.
+
+    Writes a safetensors file of two tensors, `image` and `text`, and prints its sha256 for a recipe.
+    """
+    from jobs.vectors import write
+
+    found = write(**arguments)
+    text = f"{found['vectors']:,} pairs of {arguments['data']}\n  url: {found['url']}\n  sha256: {found['sha256']}"
+    click.echo(json.dumps(found, indent=2) if as_json else text)
+
+
 @proxy.command("ls", epilog="\b\nExamples:\n  curate proxy ls\n  curate proxy ls --all")
 @click.option("--all", "everything", is_flag=True, help="The names of open_clip's architectures too.")
 @json_option

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from builders import write_corpus
+from builders import write_corpus, write_weights
 from click.testing import CliRunner, Result
 
-from curation.errors import EmptyCorpusError, UnknownNameError, UserError
+from curation.errors import EmptyCorpusError, UnknownNameError, UserError, WeightsError
 from curation.models import Weights
 from curation.models.dual import load_dual_encoder
+from curation.models.vectors import read_vectors
 from curation.models.weights import read_metadata, sha256_of
 from jobs.proxy import proxy
 
@@ -93,6 +94,30 @@ def test_convert(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "a.pt")
     result = invoke("convert", str(tmp_path / "a.pt"), str(tmp_path / "a.safetensors"))
     assert result.stdout.split()[0] == sha256_of(tmp_path / "a.safetensors")
+
+
+def test_vectors(corpus: Path, tmp_path: Path) -> None:
+    sha = write_weights(tmp_path / "w.safetensors")
+    options = ["--model", "proxy-mu", "--weights", f"{tmp_path}/w.safetensors", "--sha256", sha, "--json"]
+
+    def vectors(*more: str) -> dict[str, Any]:
+        result = invoke("vectors", "--data", str(corpus), "--out", f"{tmp_path}/out", *options, *more)
+        assert result.exit_code == 0, result.output
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    few = vectors("--samples", "10")
+    assert few["vectors"] == 10 and vectors("--samples", "10") == few
+    everything = vectors()
+    assert 20 < everything["vectors"] < 4096
+    file = Weights(everything["url"], everything["sha256"])
+    found = read_vectors(file, sha, torch.device("cpu"))
+    assert found.image.shape == found.text.shape == (everything["vectors"], 64)
+    assert torch.allclose(found.image.norm(dim=-1), torch.ones(everything["vectors"]), atol=1e-3)
+    with pytest.raises(WeightsError, match="was made with the weights"):
+        read_vectors(file, "0" * 64, torch.device("cpu"))
+    with pytest.raises(WeightsError, match="is no set of vectors"):
+        read_vectors(Weights(f"{tmp_path}/w.safetensors", sha), sha, torch.device("cpu"))
 
 
 def test_ls() -> None:

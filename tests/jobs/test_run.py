@@ -17,6 +17,7 @@ from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weigh
 import curation as cu
 from curation.errors import IncompleteError
 from curation.manifest import diff
+from curation.models.weights import sha256_of
 from curation.recipe import load_recipe
 from curation.tar import read_samples
 from jobs.pipeline import Pipeline, Work, pipeline
@@ -162,8 +163,8 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
     class Deadly:
         """Takes its process along, as a sample that makes a library crash would."""
 
-        def view(self) -> None:
-            return None
+        def views(self) -> tuple[()]:
+            return ()
 
         def load(self, device: Any, options: Any) -> Any:
             return lambda batch: torch.zeros(len(batch.captions)) if set(batch.captions) == {harmless} else os._exit(1)
@@ -171,7 +172,9 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
     whole = Pipeline._scoring
     monkeypatch.setattr(scoring, "RETRIES", 0)
     monkeypatch.setattr(scoring, "DEATHS", 2)
-    monkeypatch.setattr(Pipeline, "_scoring", lambda self: replace(whole(self), scorers={"clip_score": Deadly()}))
+    monkeypatch.setattr(
+        Pipeline, "_scoring", lambda self, lacking: replace(whole(self, lacking), scorers={"clip_score": Deadly()})
+    )
     write_corpus(tmp_path / "corpus", 3, 5, flaws=False)
     sha = write_weights(tmp_path / "w.safetensors")
     recipe = write_recipe(
@@ -181,3 +184,27 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
         units = work.missing(work.plan())
         with pytest.raises(IncompleteError, match=line):
             work.score(units, lambda samples: None)
+
+
+def test_scores_of_every_kind_reach_filters_and_manifest(home: Path, first: tuple[dict[str, Any], Work]) -> None:
+    """Numbers, hashes, words, structs of several; a vector is for who asks for it. Nothing is scored a second time."""
+    weights = {"model": "proxy-mu", "weights": f"{home}/w.safetensors", "sha256": sha256_of(home / "w.safetensors")}
+    scorers = [{"clip_score": weights}, {"embedding": weights}, {"caption_stats": {}}, {"phash": {}}, {"language": {}},
+               {"image_stats": {"size": 64}}]  # fmt: skip
+    filters = [{"threshold": {"score": "caption_stats.words", "min": 2}}]
+    parts = [f"scorers={json.dumps(scorers)}", f"filters={json.dumps(filters)}", f"output={home}/kinds"]
+    document, work = curate(home, *parts, f"scores={home}/out/scores")
+    assert work.score_puts == 4 * (SHARDS + 2), "scores that were there were made again"
+    table = cu.open(f"{home}/kinds").manifest.to_arrow()
+    kinds = {"clip_score": "float", "phash": "int64", "caption_stats.words": "int32", "image_stats.entropy": "float",
+             "language.code": "string"}  # fmt: skip
+    assert {name: str(table.schema.field(name).type) for name in kinds} == kinds
+    assert not any(name.startswith("embedding") for name in table.column_names)
+    for row in table.to_pylist():
+        assert (row["caption_stats.words"] is None) == (row["phash"] is None)
+        assert row["phash"] is not None or row["decision"] == "quarantined"
+        if row["decision"] == "kept":
+            assert row["caption_stats.words"] >= 2
+    assert document["samples"]["filtered"] == {"threshold.caption_stats.words": SHARDS * 6}
+    again, work = curate(home, *parts, f"scores={home}/out/scores")
+    assert again["snapshot"] == document["snapshot"] and work.to_json()["data_puts"] == 0

@@ -5,7 +5,7 @@ what is wrong is wrong by nature. Sets under NC terms are left out. Pool, truste
 
 - pairs (ActiveCLIP): a pool of emoji of several vendors and other icons, captioned with their names. Trusted: two
   vendors whose names are words (fxemoji, which glues them together, is in the pool). Held out: one vendor for the
-  report (`test`). For tuning another one is, and a third takes its place in the pool.
+  report (`test`). For tuning it changes places with the largest vendor of the pool.
 - classes (ClassAct): concepts that at least 25 sets draw. In the pool a name is cut down to a concept without mercy
   (`user-plus` is taken for `user`), which is where its label noise comes from; trusted and held-out sets, whole sets
   each, only have names that are exactly a concept.
@@ -34,7 +34,7 @@ EDITION = {"pairs": 2, "classes": 1}  # of this file's choices; part of every ru
 SIZE = 64
 
 _BOTH = ("fluent-emoji-flat", "fluent-emoji-high-contrast", "emojione-monotone", "emojione-v1", "fxemoji")
-POOL_EMOJI = {"test": ("twemoji", *_BOTH), "tuning": ("noto-v1", *_BOTH)}
+POOL_EMOJI = {"test": ("twemoji", *_BOTH), "tuning": ("noto", *_BOTH)}
 HELD_OUT_EMOJI = {"test": "noto", "tuning": "twemoji"}
 TRUSTED_EMOJI = ("openmoji", "emojione")
 EMOJI = frozenset((*sum(POOL_EMOJI.values(), ()), *HELD_OUT_EMOJI.values(), *TRUSTED_EMOJI))

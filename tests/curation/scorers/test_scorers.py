@@ -3,89 +3,116 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
-from builders import write_weights
+from scorers_given import CPU, Fields, batch, make
 
+from curation import scores
 from curation.images import DecodeLimits
 from curation.scorers import SCORERS, Batch, Scorer, fingerprint
 from curation.units import index_fingerprint, view_column
 
 INDEX = index_fingerprint(DecodeLimits())
-CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def fields(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    return {"model": "proxy-mu", "weights": str(path), "sha256": write_weights(path)}
-
-
-def batch(scorer: Scorer, rows: list[int]) -> Batch:
-    view = scorer.view()
-    views = {}
-    if view is not None:
-        pictures = [np.random.default_rng(i).integers(0, 255, (view.size, view.size, 3), dtype=np.uint8) for i in rows]
-        views[view_column(view)] = np.stack(pictures) if pictures else np.zeros((0, view.size, view.size, 3), np.uint8)
-    return Batch([f"thing number {i} " + "word " * (i % 20) for i in rows], views)
+def listed(values: Any) -> list[Any]:
+    return values.to_pylist() if isinstance(values, pa.Array) else values.tolist()
 
 
 @pytest.mark.parametrize("name", sorted(SCORERS))
-def test_scores_do_not_depend_on_the_batch(name: str, fields: dict[str, Any]) -> None:
+def test_scores_do_not_depend_on_the_batch(name: str, given: Fields) -> None:
     torch.set_num_threads(1)
-    scorer = SCORERS[name](**fields)
+    scorer = make(name, given[name])
     assert isinstance(scorer, Scorer) and dataclasses.is_dataclass(scorer) and type(scorer).__doc__
     score = scorer.load(CPU)
-    whole = score(batch(scorer, list(range(50))))
-    assert whole.dtype == torch.float32 and whole.shape[0] == 50 and torch.isfinite(whole).all()
-    assert torch.equal(whole, score(batch(scorer, list(range(50)))))
-    backwards = score(batch(scorer, list(range(49, -1, -1))))
-    assert torch.equal(whole, backwards.flip(0))
+    whole = score(batch(list(range(50)), scorer))
+    values = listed(whole)
+    assert len(values) == 50 and values == listed(score(batch(list(range(50)), scorer)))
+    assert values[::-1] == listed(score(batch(list(range(49, -1, -1)), scorer)))
     for start, stop in ((0, 1), (7, 20), (20, 50)):
-        assert torch.equal(whole[start:stop], score(batch(scorer, list(range(start, stop)))))
-    assert score(batch(scorer, [])).shape[0] == 0
+        assert values[start:stop] == listed(score(batch(list(range(start, stop)), scorer)))
+    assert listed(score(batch([], scorer))) == []
+    table = scores.value_array(whole if isinstance(whole, pa.Array) else whole.numpy(), np.arange(50) > 0)
+    wanted = scorer.values()
+    assert table.type == (pa.list_(pa.float16(), 64) if pa.types.is_list(wanted) else wanted)
+    if pa.types.is_floating(wanted):
+        assert torch.isfinite(whole).all()
+    parts = scores.parts(name, pa.chunked_array([table]))
+    assert all(part[0].as_py() is None and part.null_count == 1 for part in parts.values())
 
 
 @pytest.mark.parametrize("name", sorted(SCORERS))
-def test_fingerprints(name: str, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    make = SCORERS[name]
-    base = fingerprint(make(**fields), INDEX)
-    assert fingerprint(make(**{**fields, "weights": "s3://elsewhere/w.safetensors"}), INDEX) == base
-    assert fingerprint(make(**{**fields, "sha256": "0" * 64}), INDEX) != base
-    assert fingerprint(make(**{**fields, "model": "proxy-ti"}), INDEX) != base
-    assert fingerprint(make(**{**fields, "precision": "bf16"}), INDEX) != base
-    assert fingerprint(make(**fields), index_fingerprint(DecodeLimits(max_pixels=5))) != base
-    others = [fingerprint(SCORERS[other](**fields), INDEX) for other in SCORERS if other != name]
+def test_nothing_to_see_is_no_accident(name: str, given: Fields) -> None:
+    """What a quarantined sample looks like: a black picture of no size and no caption."""
+    scorer = make(name, given[name])
+    views = {view_column(view): np.zeros((3, view.size, view.size, 3), np.uint8) for view in scorer.views()}
+    found = listed(scorer.load(CPU)(Batch(["", "", " "], views, np.zeros((3, 2), np.int32))))
+    assert len(found) == 3 and "nan" not in str(found)
+
+
+@pytest.mark.parametrize("name", sorted(SCORERS))
+def test_fingerprints(name: str, given: Fields) -> None:
+    """Where a file lies decides nothing; every other field does, and so does how units are read."""
+    fields = given[name]
+    base = fingerprint(make(name, fields), INDEX)
+    assert fingerprint(make(name, moved(fields)), INDEX) == base
+    assert fingerprint(make(name, fields), index_fingerprint(DecodeLimits(max_pixels=5))) != base
+    others = {fingerprint(make(other, given[other]), INDEX) for other in SCORERS if other != name}
     assert base not in others
+    changes = {
+        "sha256": "0" * 64, "model": "proxy-ti", "precision": "bf16", "of": "text", "size": 64, "p": "inf",
+        "against_sha256": "1" * 64, "target_sha256": "1" * 64, "activation": "gelu",
+    }  # fmt: skip
+    left = {field.name for field in dataclasses.fields(SCORERS[name])} - {"weights", "against", "target"}
+    for key, value in changes.items():
+        if key in left:
+            left.remove(key)
+            assert fingerprint(make(name, {**fields, key: value}), INDEX) != base, key
+        for nested in ("head", "reference"):
+            if key in fields.get(nested, {}):
+                left.discard(nested)
+                changed = {**fields, nested: {**fields[nested], key: value}}
+                assert fingerprint(make(name, changed), INDEX) != base, (nested, key)
+    assert not left, "fields that no case changes"
 
 
-def test_one_forward_pass_is_shared(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def moved(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with every file somewhere else."""
+    urls = {name: "s3://elsewhere/f.safetensors" for name in ("weights", "against", "target") if name in fields}
+    nested = {name: moved(value) for name, value in fields.items() if isinstance(value, dict)}
+    return {**fields, **urls, **nested}
+
+
+def test_one_forward_pass_is_shared(given: Fields, monkeypatch: pytest.MonkeyPatch) -> None:
     from curation.models.dual import DualEncoder
 
     calls = []
     original = DualEncoder.image
     monkeypatch.setattr(DualEncoder, "image", lambda self, pixels: calls.append(1) or original(self, pixels))
-    scorers = [SCORERS[name](**fields) for name in ("clip_score", "embedding")]
+    names = ("clip_score", "embedding", "negclip_loss", "norm_sim", "head")
+    scorers = [make(name, given[name]) for name in names]
     loaded = [scorer.load(CPU) for scorer in scorers]
-    shared = batch(scorers[0], list(range(4)))
-    similarity, vectors = (score(shared) for score in loaded)
+    shared = batch(list(range(4)), scorers[0])
+    similarity, vectors, *_ = (score(shared) for score in loaded)
     assert len(calls) == 1
     assert similarity.shape == (4,) and vectors.shape[0] == 4
     assert torch.allclose(vectors.norm(dim=-1), torch.ones(4), atol=1e-5)
 
 
-def test_scores_equal_a_plain_forward_pass(fields: dict[str, Any], tmp_path: Path) -> None:
+def test_scores_equal_a_plain_forward_pass(given: Fields) -> None:
     """Against open_clip's own module, preprocessed by hand."""
     from curation.models.dual import load_dual_encoder
     from curation.models.tokenizer import tokenizer_for
     from curation.models.weights import Weights
 
-    scorer = SCORERS["clip_score"](**fields)
-    sample = batch(scorer, list(range(6)))
+    fields = given["clip_score"]
+    scorer = make("clip_score", fields)
+    sample = batch(list(range(6)), scorer)
     found = scorer.load(CPU)(sample)
     encoder = load_dual_encoder(fields["model"], Weights(fields["weights"], fields["sha256"]))
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.preprocess.mean, encoder.preprocess.std))

@@ -1,0 +1,64 @@
+"""What all scorers that look through a dual encoder name: its architecture, its weights, its precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from curation.models import Weights, preprocess_for
+from curation.models.identity import encoder_identity
+from curation.scorers.scorer import Batch, Plain
+
+if TYPE_CHECKING:
+    import torch
+
+    from curation.images import Preprocess
+    from curation.models.dual import DualEncoder
+    from curation.store import StoreOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder(Plain):
+    """A dual encoder. Scorers that name the same one share its forward passes."""
+
+    model: str
+    weights: str
+    sha256: str
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def encoder(self) -> Mapping[str, Any]:
+        """What decides its vectors."""
+        return encoder_identity(self.model, self.sha256, self.precision)
+
+    def views(self) -> Sequence[Preprocess]:
+        return (preprocess_for(self.model),)
+
+    def files(self) -> Sequence[Weights]:
+        return (Weights(self.weights, self.sha256),)
+
+    def open(self, device: torch.device, options: StoreOptions | None = None) -> Passes:
+        """The encoder on `device`, one a process."""
+        from curation.models.shared import shared_dual_encoder
+
+        weights = Weights(self.weights, self.sha256)
+        return Passes(shared_dual_encoder(self.model, weights, device, self.precision, options))
+
+
+@dataclass(frozen=True)
+class Passes:
+    """An open encoder's passes over a batch, unit vectors float32 [N, D], each made once."""
+
+    encoder: DualEncoder
+
+    def image(self, batch: Batch) -> torch.Tensor:
+        pixels = batch.pixels(self.encoder.preprocess)
+        return batch.once((self.encoder, "image"), lambda: self.encoder.image(pixels))
+
+    def text(self, batch: Batch) -> torch.Tensor:
+        return batch.once((self.encoder, "text"), lambda: self.encoder.text(batch.captions))
+
+    def similarity(self, batch: Batch) -> torch.Tensor:
+        """Cosine of each image and its own caption, [N]."""
+        own: torch.Tensor = (self.image(batch) * self.text(batch)).sum(-1)
+        return own

@@ -1,0 +1,94 @@
+"""A small network over an image's embedding: aesthetics, or whatever else one was trained for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from curation.models import Weights
+from curation.scorers.encoder import Encoder
+
+if TYPE_CHECKING:
+    import torch
+
+    from curation.scorers.scorer import Batch, Score
+    from curation.store import StoreOptions
+
+    Layer = tuple[torch.Tensor, torch.Tensor | None]  # weight [out, in], bias [out]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """A safetensors file of linear layers, `<anything>.weight` [out, in] and `.bias`, used in the order of their names'
+    numbers; `activation` between two of them."""
+
+    weights: str
+    sha256: str
+    activation: Literal["none", "relu", "gelu"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Encoder):
+    """The one output of a linear layer, or of several, over the image's unit embedding.
+
+    One image pass, shared with every scorer that names the same encoder; the head costs next to nothing.
+    """
+
+    head: Layers
+
+    def identity(self) -> Mapping[str, Any]:
+        about = {"weights": self.head.sha256, "activation": self.head.activation}
+        return {"kind": "head", "code": 1, "head": about, **self.encoder()}
+
+    def files(self) -> Sequence[Weights]:
+        return (*super().files(), Weights(self.head.weights, self.head.sha256))
+
+    def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
+        from torch.nn import functional
+
+        passes = self.open(device, options)
+        layers = _read(Weights(self.head.weights, self.head.sha256), passes.encoder.dim, device, options)
+        activations: dict[str, Any] = {"none": lambda x: x, "relu": functional.relu, "gelu": functional.gelu}
+        between = activations[self.head.activation]
+
+        def score(batch: Batch) -> torch.Tensor:
+            hidden = passes.image(batch).double()  # float32 would round differently in batches of another size
+            for number, (weight, bias) in enumerate(layers):
+                hidden = functional.linear(between(hidden) if number else hidden, weight, bias)
+            return hidden.squeeze(1).float()
+
+        return score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aesthetic(Head):
+    """A head that was trained on how people rate pictures, such as LAION's: five linear layers over ViT-L-14.
+
+    `curate proxy convert` makes its published file one of safetensors. Source: LAION-5B (2210.08402), section 3.
+    """
+
+    def identity(self) -> Mapping[str, Any]:
+        return {**super().identity(), "kind": "aesthetic"}
+
+
+def _read(file: Weights, width: int, device: torch.device, options: StoreOptions | None) -> list[Layer]:
+    """The layers in order. Raises `WeightsError` unless they lead from `width` numbers to one."""
+    from curation.errors import WeightsError
+    from curation.models.weights import fetch_weights, read_tensors
+
+    tensors = {name: tensor.double().to(device) for name, tensor in read_tensors(fetch_weights(file, options)).items()}
+    names = sorted((name for name in tensors if name.endswith("weight")), key=_numbers)
+    layers = [(tensors[name], tensors.get(name.removesuffix("weight") + "bias")) for name in names]
+    widths = [width, *(weight.shape[0] for weight, _ in layers)]
+    fits = [weight.ndim == 2 and weight.shape[1] == width for (weight, _), width in zip(layers, widths, strict=False)]
+    if not layers or not all(fits) or widths[-1] != 1:
+        shapes = ", ".join(f"{name} {list(tensors[name].shape)}" for name in names) or "none"
+        text = f"{file.url} has no linear layers from {width} numbers to one; its weights: {shapes}"
+        raise WeightsError(text, fix="name the encoder that the head was trained on")
+    return layers
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", name)]

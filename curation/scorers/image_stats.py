@@ -1,0 +1,73 @@
+"""Plain facts of a picture: how much is in it, whether it is blank, its shape, its sharpness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from curation.images import Preprocess
+from curation.scorers.scorer import Plain
+
+if TYPE_CHECKING:
+    import torch
+
+    from curation.scorers.scorer import Batch, Score
+    from curation.store import StoreOptions
+
+_TYPE = pa.struct([(name, pa.float32()) for name in ("entropy", "blank", "aspect", "sharpness")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageStats(Plain):
+    """Of the picture's brightness (0 to 255) at `size` pixels on its shorter side:
+
+    - `entropy` of its histogram, bits from 0 (one grey) to 8;
+    - `blank`: the share of pixels that have the commonest value, 1 for a picture of one colour;
+    - `aspect`: longer side / shorter side, of the original;
+    - `sharpness`: the variance of its Laplacian, low where it is blurred (Pech-Pacheco et al. 2000). It depends on
+      `size`, so compare it with itself.
+
+    Cost at 224 pixels: 0.2 ms a picture beside its decoding, which a scorer that wants the same view shares.
+    """
+
+    size: int = 224
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 1024:
+            raise ValueError(f"size is {self.size} pixels: from 8 to 1024")
+
+    @property
+    def _view(self) -> Preprocess:
+        return Preprocess(size=self.size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"kind": "image_stats", "code": 1, "preprocess": asdict(self._view)}
+
+    def views(self) -> Sequence[Preprocess]:
+        return (self._view,)
+
+    def values(self) -> pa.DataType:
+        return _TYPE
+
+    def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
+        def score(batch: Batch) -> pa.StructArray:
+            rows = [_of_one(pixels) for pixels in batch.pixels(self._view)]
+            entropy, blank, sharpness = np.array(rows, np.float32).reshape(-1, 3).T
+            short, long = np.sort(batch.sizes, axis=1).astype(np.float32).reshape(-1, 2).T
+            columns = (entropy, blank, long / np.maximum(short, 1), sharpness)
+            return pa.StructArray.from_arrays([pa.array(column) for column in columns], fields=list(_TYPE))
+
+        return score
+
+
+def _of_one(pixels: np.ndarray[Any, Any]) -> tuple[float, float, float]:
+    """Entropy, blank, sharpness of uint8 [S, S, 3]."""
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    shares = np.bincount(grey.reshape(-1), minlength=256) / grey.size
+    some = shares[shares > 0]
+    return float(-(some * np.log2(some)).sum()), float(shares.max()), float(cv2.Laplacian(grey, cv2.CV_64F).var())

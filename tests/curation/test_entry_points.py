@@ -1,0 +1,77 @@
+"""Scorers of other packages: an installed distribution that names a class, and what may be wrong with one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from curation.entry_points import with_installed
+from curation.errors import UserError
+
+MODULE = """
+from dataclasses import dataclass
+import torch
+from curation.scorers.scorer import Plain
+
+@dataclass(frozen=True, kw_only=True)
+class Exclamations(Plain):
+    '''How loud a caption is.'''
+    times: float = 1.0
+
+    def identity(self):
+        return {"kind": "exclamations", "code": 1, "times": self.times}
+
+    def load(self, device, options=None):
+        return lambda batch: torch.tensor([self.times * caption.count("!") for caption in batch.captions])
+
+@dataclass
+class Loose: ...
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package as pip leaves it behind; returns its list of entry points."""
+    (tmp_path / "loud.py").write_text(MODULE)
+    info = tmp_path / "loud-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return info / "entry_points.txt"
+
+
+def test_a_scorer_of_another_package_is_one_of_the_table(installed: Path) -> None:
+    """In a process of its own, since the table is made when the room is imported."""
+    installed.write_text("[tutelage.scorers]\nexclamations = loud:Exclamations\n")
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]\n"
+        "from curation.recipe import parse_recipe\n"
+        "from curation.scorers import Batch\n"
+        "recipe = parse_recipe('corpus: c\\noutput: o\\nscorers:\\n- exclamations: {times: 2}\\n"
+        "filters:\\n- threshold: {score: exclamations, max: 3}\\n')\n"
+        "print(recipe.scorers['exclamations'].load(None)(Batch(['wow!', '!!'], {})).tolist())\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(installed.parents[1]), str(root)], capture_output=True, text=True
+    )
+    assert done.stdout == "[2.0, 4.0]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("taken = loud:Exclamations", "there is a taken already"),
+        ("gone = loud:Missing", "can't be imported"),
+        ("gone = nowhere:Missing", "can't be imported"),
+        ("loose = loud:Loose", "no frozen dataclass"),
+    ],
+)
+def test_what_is_wrong_with_one_is_said(installed: Path, line: str, words: str) -> None:
+    installed.write_text(f"[tutelage.tests]\n{line}\n")
+    with pytest.raises(UserError, match=words) as error:
+        with_installed("tutelage.tests", {"taken": int})
+    assert "loud" in str(error.value) and error.value.fix

@@ -1,0 +1,67 @@
+"""What the tests of scorers share: fields of every scorer of the table, with real files, and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from builders import write_weights
+from torch.nn.functional import normalize
+
+from curation.models.vectors import vectors_file
+from curation.models.weights import tensors_to_bytes
+from curation.scorers import SCORERS, Batch, Scorer
+from curation.units import view_column
+from curation.yaml_document import Where, build_entry
+
+CPU = torch.device("cpu")
+
+Fields = dict[str, dict[str, Any]]
+
+
+def all_fields(home: Path) -> Fields:
+    """Fields of every scorer of the table, with real files."""
+    encoder = {"model": "proxy-mu", "weights": f"{home}/w.safetensors"}
+    encoder["sha256"] = write_weights(home / "w.safetensors")
+    other = {**encoder, "weights": f"{home}/o.safetensors", "sha256": write_weights(home / "o.safetensors", seed=1)}
+    some = normalize(torch.randn(70, 64, generator=torch.Generator().manual_seed(0)), dim=-1)
+    vectors = write(home / "v.safetensors", vectors_file(some, some.flip(0), encoder["sha256"]))
+    layers = {"0.weight": torch.randn(5, 64), "0.bias": torch.randn(5), "2.weight": torch.randn(1, 5)}
+    head = write(home / "h.safetensors", tensors_to_bytes(layers, {}))
+    return {
+        "aesthetic": {**encoder, "head": head},
+        "caption_stats": {},
+        "clip_score": encoder,
+        "embedding": encoder,
+        "head": {**encoder, "head": {**head, "activation": "relu"}},
+        "image_stats": {"size": 48},
+        "language": {},
+        "learnability": {**encoder, "reference": other},
+        "negclip_loss": {**encoder, "against": vectors["weights"], "against_sha256": vectors["sha256"]},
+        "norm_sim": {**encoder, "target": vectors["weights"], "target_sha256": vectors["sha256"]},
+        "phash": {},
+    }
+
+
+def write(path: Path, data: bytes) -> dict[str, str]:
+    path.write_bytes(data)
+    return {"weights": str(path), "sha256": sha256(data).hexdigest()}
+
+
+def make(name: str, fields: Mapping[str, Any]) -> Scorer:
+    """A scorer as a recipe makes it."""
+    scorer: Scorer = build_entry({name: dict(fields)}, SCORERS, Where("recipe", {}), (), "scorer")[1]
+    return scorer
+
+
+def batch(rows: list[int], *scorers: Scorer) -> Batch:
+    views = {}
+    for view in (view for scorer in scorers for view in scorer.views()):
+        pictures = [np.random.default_rng(i).integers(0, 255, (view.size, view.size, 3), dtype=np.uint8) for i in rows]
+        views[view_column(view)] = np.stack(pictures) if pictures else np.zeros((0, view.size, view.size, 3), np.uint8)
+    sizes = np.array([(60 + i, 120) for i in rows], np.int32).reshape(-1, 2)
+    return Batch([f"thing number {i} " + "word " * (i % 20) for i in rows], views, sizes)
