@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench bench-online soak clean
+.PHONY: help demo test lint bench bench-online soak docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench-online: $(READY)  ## what online selection saves (wants npm); ARGS=--core:
 
 soak: $(READY)  ## the kill tests again and again: SOAK_ROUNDS times (default 10)
 	@for i in $$(seq $${SOAK_ROUNDS:-10}); do echo "round $$i"; $(BIN)/python -m pytest tests/faults || exit 1; done
+
+docs: $(READY)  ## bring the rooms' pages up to date with their tables
+	@$(BIN)/python -m jobs.rooms
 
 clean:  ## remove what `make demo` made
 	rm -rf demo

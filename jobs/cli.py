@@ -14,6 +14,7 @@ from jobs.inspect import diff, quarantine, show, status
 from jobs.learn import learn
 from jobs.policy import policy
 from jobs.proxy import proxy
+from jobs.rooms import rooms
 from jobs.run import plan, run
 from jobs.submit import submit
 from jobs.verify import verify
@@ -42,7 +43,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for command in (corpus, proxy, plan, run, status, show, verify, diff, gc, quarantine, submit, learn, policy):
+for command in (corpus, proxy, plan, run, status, show, verify, diff, gc, quarantine, submit, learn, policy, rooms):
     cli.add_command(command)
 
 

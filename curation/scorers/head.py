@@ -31,7 +31,7 @@ class Layers:
 
 @dataclass(frozen=True, kw_only=True)
 class Head(Encoder):
-    """The one output of a linear layer, or of several, over the image's unit embedding.
+    """The one number that a linear layer, or several, make of the image's unit embedding.
 
     One image pass, shared with every scorer that names the same encoder; the head costs next to nothing.
     """

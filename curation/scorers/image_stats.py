@@ -24,7 +24,9 @@ _TYPE = pa.struct([(name, pa.float32()) for name in ("entropy", "blank", "aspect
 
 @dataclass(frozen=True, kw_only=True)
 class ImageStats(Plain):
-    """Of the picture's brightness (0 to 255) at `size` pixels on its shorter side:
+    """How much is in the picture, whether it is blank, its shape, its sharpness.
+
+    Of its brightness (0 to 255) at `size` pixels on the shorter side:
 
     - `entropy` of its histogram, bits from 0 (one grey) to 8;
     - `blank`: the share of pixels that have the commonest value, 1 for a picture of one colour;

@@ -22,7 +22,9 @@ UNKNOWN = "und"  # ISO 639-3, of an empty caption
 
 @dataclass(frozen=True, kw_only=True)
 class Language(Plain):
-    """`code`: ISO 639-1 where there is one ("en", "ja", "ceb"); `probability`: how sure the model is, 0 to 1.
+    """The language of the caption, and how sure that is.
+
+    `code`: ISO 639-1 where there is one ("en", "ja", "ceb"); `probability`: how sure the model is, 0 to 1.
 
     The small model of fastText's language identification, that comes with the package (176 languages, 0.9 MB). It is
     trained on sentences: of captions of a word or two it is a guess, which the probability tells.

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Learnability(Encoder):
-    """l(x | these weights) - l(x | reference), with the pointwise loss l = - z_img . z_txt.
+    """What a reference knows of the sample and these weights do not yet.
 
+    l(x | these weights) - l(x | reference), with the pointwise loss l = - z_img . z_txt.
     The online selection of `curate learn`, once, with two models that stand still: a model of today's data and one of
     data worth imitating. Four passes a sample, less those that other scorers share. Range [-2, 2]; the higher, the more
     there is to learn.

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NegClipLoss(Encoder):
-    """cos(x, y) - t/2 (log sum_j exp(cos(x, y_j)/t) + log sum_j exp(cos(x_j, y)/t)), t the model's temperature.
+    """CLIP score less what image and caption would score with anything.
+
+    cos(x, y) - t/2 (log sum_j exp(cos(x, y_j)/t) + log sum_j exp(cos(x_j, y)/t)), t the model's temperature.
 
     The published score draws the x_j, y_j from random batches of the pool. Here they are a fixed set of vectors and the
     pair itself, so that the value does not depend on the order of work: `against`, as `curate proxy vectors` makes it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,25 +12,8 @@ import pytest
 from curation.entry_points import with_installed
 from curation.errors import UserError
 
-MODULE = """
-from dataclasses import dataclass
-import torch
-from curation.scorers.scorer import Plain
-
-@dataclass(frozen=True, kw_only=True)
-class Exclamations(Plain):
-    '''How loud a caption is.'''
-    times: float = 1.0
-
-    def identity(self):
-        return {"kind": "exclamations", "code": 1, "times": self.times}
-
-    def load(self, device, options=None):
-        return lambda batch: torch.tensor([self.times * caption.count("!") for caption in batch.captions])
-
-@dataclass
-class Loose: ...
-"""
+README = (Path(__file__).parents[2] / "curation/scorers/README.md").read_text()
+MODULE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0] + "\n\n@dataclass\nclass Loose: ...\n"
 
 
 @pytest.fixture

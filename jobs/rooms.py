@@ -1,0 +1,105 @@
+"""`curate rooms`: what can stand in a recipe, from the tables themselves; the docs pages are made by the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import click
+
+ROOMS = {
+    "scorers": "columns that a run makes of every sample",
+    "filters": "what leaves, and why",
+    "selectors": "what a learner trains on, of each super-batch",
+}
+
+
+@click.command(epilog="\b\nExamples:\n  curate rooms\n  curate rooms scorers\n  curate rooms filters top_fraction")
+@click.argument("room", required=False, type=click.Choice(sorted(ROOMS)))
+@click.argument("name", required=False)
+def rooms(room: str | None, name: str | None) -> None:
+    """List the scorers, filters and selectors that a recipe can name, or explain one of them."""
+    if room is None:
+        for title, about in ROOMS.items():
+            click.echo(f"{title}: {about}\n  {', '.join(sorted(table(title)))}")
+        return
+    entries = table(room)
+    if name is None:
+        width = max(map(len, entries))
+        for key, cls in sorted(entries.items()):
+            click.echo(f"{key:<{width}}  {first_line(cls)}")
+        return
+    if name not in entries:
+        from curation.errors import UnknownNameError
+        from curation.yaml_document import nearest
+
+        near = nearest(name, entries)
+        fix = f"did you mean {near}?" if near else f"there are: {', '.join(sorted(entries))}"
+        raise UnknownNameError(f"there is no {name} among the {room}", fix=fix)
+    click.echo(entry(name, entries[name]))
+
+
+def table(room: str) -> Mapping[str, type[Any]]:
+    """The entries of a room by name."""
+    from importlib import import_module
+
+    found: Mapping[str, type[Any]] = getattr(import_module(f"curation.{room}"), room.upper())
+    return found
+
+
+def page(room: str) -> str:
+    """All entries of a room as Markdown: the generated part of its README."""
+    return "\n\n".join(entry(name, cls) for name, cls in sorted(table(room).items())) + "\n"
+
+
+def write_pages(root: Path) -> list[Path]:
+    """Bring the generated part of every room's README up to date; returns those that were not."""
+    changed = []
+    for room in ROOMS:
+        path = root / "curation" / room / "README.md"
+        text = path.read_text()
+        head, _, _ = text.partition("\n## All of them\n")
+        intro = f"\nWhat follows is made from the table: `make docs`; `curate rooms {room} NAME` prints the same.\n\n"
+        wanted = head.rstrip("\n") + "\n\n## All of them\n" + intro + page(room)
+        if wanted != text:
+            path.write_text(wanted)
+            changed.append(path)
+    return changed
+
+
+def entry(name: str, cls: type[Any]) -> str:
+    """One entry as Markdown: what it says of itself, then its fields."""
+    fields = dataclasses.fields(cls)
+    lines = [f"### {name}", "", inspect.cleandoc(cls.__doc__ or "")]
+    if fields:
+        lines += ["", "| field | kind | default |", "|---|---|---|"]
+        kinds = get_type_hints(cls)
+        lines += [f"| `{item.name}` | {_kind(kinds[item.name])} | {_default(item)} |" for item in fields]
+    return "\n".join(lines)
+
+
+def first_line(cls: type[Any]) -> str:
+    """What an entry says first."""
+    return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
+
+
+def _kind(kind: Any) -> str:
+    if dataclasses.is_dataclass(kind):
+        return "{" + ", ".join(f"`{item.name}`" for item in dataclasses.fields(kind)) + "}"
+    if get_origin(kind) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(kind))
+    if get_args(kind):
+        return " or ".join("nothing" if part is type(None) else _kind(part) for part in get_args(kind))
+    return str(getattr(kind, "__name__", kind))
+
+
+def _default(item: dataclasses.Field[Any]) -> str:
+    return "required" if item.default is dataclasses.MISSING else f"`{item.default}`"
+
+
+if __name__ == "__main__":
+    for changed_page in write_pages(Path(__file__).parents[1]):
+        print(f"written: {changed_page}")
