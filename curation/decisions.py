@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -39,6 +40,15 @@ class NamedFilter:
 
     name: str
     filter: Filter
+
+
+def described(item: Filter) -> list[Any]:
+    """What decides a filter's drops, as JSON: its type and fields; of one made of others, theirs."""
+    fields = {
+        name: [described(part) for part in value] if isinstance(value, tuple) and name == "of" else value
+        for name, value in vars(item).items()
+    }
+    return [type(item).__name__, fields]
 
 
 def columns_needed(filters: Sequence[NamedFilter]) -> tuple[list[str], list[str]]:

@@ -86,7 +86,7 @@ class Pipeline:
 
     def decision_id(self, plan: Plan) -> str:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""
-        filters = [[item.name, type(item.filter).__name__, vars(item.filter)] for item in self.recipe.filters]
+        filters = [[item.name, *decisions.described(item.filter)] for item in self.recipe.filters]
         lists = {name: item.sha256 for name, item in self.lists.items()}
         return digest([plan.id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION])
 

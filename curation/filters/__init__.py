@@ -2,7 +2,8 @@
 
 A filter is a frozen dataclass whose fields are its configuration in the recipe, and a pure function from columns to
 drops: one SQL query over the view `alive` (the samples that no earlier filter dropped). DuckDB runs it out of core, so
-nothing here ever holds a row a Python object. To add a filter: write a file beside these and name it in `FILTERS`.
+nothing here ever holds a row a Python object. To add a filter: write a file beside these and name it in `FILTERS`; or,
+in a package of your own, name its class as an entry point of the group `tutelage.filters`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from curation.entry_points import with_installed
+from curation.filters.algebra import AllOf, AnyOf, NotOf
+from curation.filters.boilerplate import Boilerplate
+from curation.filters.budget import Budget
 from curation.filters.caption import Caption
 from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
+from curation.filters.one_of import OneOf
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 
@@ -35,10 +41,19 @@ class Filter(Protocol):
 
 
 #: name in the recipe -> dataclass. The recipe's schema, the help and the contract test come from this table.
-FILTERS: dict[str, type[Filter]] = {
-    "caption": Caption,
-    "exact_duplicates": ExactDuplicates,
-    "image_size": ImageSize,
-    "threshold": Threshold,
-    "top_fraction": TopFraction,
-}
+FILTERS: dict[str, type[Filter]] = with_installed(
+    "tutelage.filters",
+    {
+        "all": AllOf,
+        "any": AnyOf,
+        "boilerplate": Boilerplate,
+        "budget": Budget,
+        "caption": Caption,
+        "exact_duplicates": ExactDuplicates,
+        "image_size": ImageSize,
+        "not": NotOf,
+        "one_of": OneOf,
+        "threshold": Threshold,
+        "top_fraction": TopFraction,
+    },
+)

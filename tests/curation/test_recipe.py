@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from curation.decisions import described
 from curation.errors import RecipeError, UserError
+from curation.filters.caption import Caption
+from curation.ledger import digest
 from curation.recipe import parse_recipe
 
 SHA = "ab" * 32
@@ -87,3 +90,41 @@ def test_overrides() -> None:
 def test_no_code_in_a_recipe() -> None:
     with pytest.raises(RecipeError):
         parse_recipe("corpus: !!python/object/apply:os.system ['true']\noutput: /o\n")
+
+
+NESTED = """
+corpus: c
+output: o
+scorers:
+- caption_stats: {}
+filters:
+- any:
+    of:
+    - threshold: {score: caption_stats.words, min: 3}
+    - not: {of: [{caption: {min_words: 2}}]}
+"""
+
+
+def test_filters_of_filters() -> None:
+    (item,) = parse_recipe(NESTED).filters
+    assert item.filter.columns() == ("caption_stats.words", "caption")
+    words = {"score": "caption_stats.words", "min": 3.0, "max": None}
+    inner = ["NotOf", {"of": [["Caption", vars(Caption(min_words=2))]]}]
+    assert described(item.filter) == ["AnyOf", {"of": [["Threshold", words], inner]}]
+    assert digest(described(item.filter))
+
+
+@pytest.mark.parametrize(
+    ("was", "is_", "words"),
+    [
+        ("min_words", "min_word", "unknown key min_word of caption"),
+        ("stats.words", "stats.word", "reads the score caption_stats.word, which no scorer makes"),
+        ("[{caption: {min_words: 2}}]", "[]", "of is empty"),
+        ("[{caption: {min_words: 2}}]", "7", "of is a list of filters"),
+        ("caption: {", "captain: {", "unknown filter captain"),
+    ],
+)
+def test_mistakes_in_filters_of_filters_are_one_line(was: str, is_: str, words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        parse_recipe(NESTED.replace(was, is_))
+    assert "\n" not in str(error.value) and "recipe" in str(error.value)

@@ -17,9 +17,13 @@ from hypothesis import strategies as st
 
 from curation.decisions import Decisions, NamedFilter, columns_needed
 from curation.filters import FILTERS, Filter
+from curation.filters.algebra import AllOf, AnyOf, NotOf
+from curation.filters.boilerplate import Boilerplate
+from curation.filters.budget import Budget
 from curation.filters.caption import Caption
 from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
+from curation.filters.one_of import OneOf
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 
@@ -28,6 +32,7 @@ Row = dict[str, Any]
 
 def table(rows: list[Row]) -> pa.Table:
     names = {"caption": pa.string(), "width": pa.int32(), "height": pa.int32(), "content_hash": pa.string()}
+    names |= {"length": pa.int64(), "format": pa.string()}
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in names.items()}
     fixed = {
         "row": pa.array(range(len(rows)), pa.int32()),
@@ -65,6 +70,8 @@ def random_rows(n: int, seed: int) -> list[Row]:
             "width": int(rng.integers(1, 300)),
             "height": int(rng.integers(1, 300)),
             "content_hash": f"{rng.integers(0, max(1, n // 3))}",
+            "length": int(rng.integers(512, 9000)),
+            "format": str(rng.choice(["png", "jpeg", "webp"])),
             "score": float(np.float32(rng.integers(0, 8) / 8)),  # many ties
             "reason": "image_corrupt" if rng.random() < 0.1 else None,
         }
@@ -135,6 +142,38 @@ def brute_threshold(item: Threshold, rows: list[Row]) -> set[int]:
     return {i for i, row in enumerate(rows) if not low <= np.float32(row["score"]) <= high}
 
 
+def brute_boilerplate(item: Boilerplate, rows: list[Row]) -> set[int]:
+    told = {i: " ".join(row["caption"].lower().split()) for i, row in enumerate(rows) if row["reason"] is None}
+    often = Counter(told.values())
+    return {i for i, words in told.items() if words and often[words] > item.most}
+
+
+def brute_budget(item: Budget, rows: list[Row]) -> set[int]:
+    alive = [i for i, row in enumerate(rows) if row["reason"] is None]
+    alive.sort(key=lambda i: (-rows[i]["score"] if item.score else 0, rows[i]["uid"]))
+    out, spent = set(), 0
+    for i in alive:
+        spent += rows[i]["length"] if item.bytes is not None else 1
+        if spent > (item.bytes or item.samples or 0):
+            out.add(i)
+    return out
+
+
+def brute_one_of(item: OneOf, rows: list[Row]) -> set[int]:
+    return {i for i, row in enumerate(rows) if (row["format"] in item.values) != item.keep}
+
+
+def brute_of(item: Any, rows: list[Row]) -> set[int]:
+    brutes = {Threshold: brute_threshold, TopFraction: brute_top, ImageSize: brute_size}
+    dropped = [brutes[type(part)](part, rows) for part in item.of]
+    everything = {i for i, row in enumerate(rows) if row["reason"] is None}
+    if isinstance(item, AnyOf):
+        return set.intersection(*dropped)
+    return set.union(*dropped) if isinstance(item, AllOf) else everything - set.union(*dropped)
+
+
+PARTS = (TopFraction(score="score", fraction=0.4), ImageSize(min_side=100), Threshold(score="score", min=0.2))
+
 CASES: list[tuple[Filter, Callable[..., set[int]]]] = [
     (Caption(min_words=2), brute_caption),
     (Caption(min_words=1, max_words=3, min_chars=3, max_chars=12, max_repetition=0.4), brute_caption),
@@ -149,6 +188,17 @@ CASES: list[tuple[Filter, Callable[..., set[int]]]] = [
     (ImageSize(min_side=10, max_aspect=1.5), brute_size),
     (Threshold(score="score", min=0.3), brute_threshold),
     (Threshold(score="score", min=0.25, max=0.75), brute_threshold),
+    (Boilerplate(most=3), brute_boilerplate),
+    (Boilerplate(most=1), brute_boilerplate),
+    (Budget(samples=40), brute_budget),
+    (Budget(samples=40, score="score"), brute_budget),
+    (Budget(bytes=100_000, score="score"), brute_budget),
+    (OneOf(column="format", values=("png", "jpeg")), brute_one_of),
+    (OneOf(column="format", values=("png", "it's"), keep=False), brute_one_of),
+    (AllOf(of=PARTS), brute_of),
+    (AnyOf(of=PARTS), brute_of),
+    (AnyOf(of=PARTS[:1]), brute_of),
+    (NotOf(of=PARTS[:2]), brute_of),
 ]
 
 
@@ -229,6 +279,12 @@ def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float],
         lambda: Threshold(score="s"),
         lambda: ImageSize(max_aspect=0.5),
         lambda: Caption(max_repetition=2),
+        lambda: Boilerplate(most=0),
+        lambda: Budget(),
+        lambda: Budget(samples=1, bytes=1),
+        lambda: Budget(samples=0),
+        lambda: OneOf(column="format", values=()),
+        lambda: AllOf(of=()),
     ],
 )
 def test_senseless_settings_are_refused(bad: Callable[[], Filter]) -> None:

@@ -1,0 +1,75 @@
+"""Filters made of filters: all of them, any of them, the contrary of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator
+
+if TYPE_CHECKING:
+    pass
+
+
+def _entries(value: Any) -> Any:
+    """`[{name: {fields}}, ...]` as a recipe has it, as filters."""
+    from curation.filters import FILTERS
+    from curation.yaml_document import Where, build_entry
+
+    entries = [value] if isinstance(value, dict) else value
+    if not isinstance(entries, list | tuple):
+        raise ValueError("of is a list of filters, each `name: {fields}`")
+    where = Where("of", {})
+    return tuple(
+        build_entry(entry, FILTERS, where, (), "filter")[1] if isinstance(entry, dict) else entry for entry in entries
+    )
+
+
+Filters = Annotated[tuple[Any, ...], BeforeValidator(_entries)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfFilters:
+    of: Filters
+
+    def __post_init__(self) -> None:
+        if not self.of:
+            raise ValueError("of is empty: name at least one filter")
+
+    def columns(self) -> Sequence[str]:
+        return tuple(dict.fromkeys(column for item in self.of for column in item.columns()))
+
+    def _each(self) -> str:
+        """Every drop of every part: id, detail, and the part's number."""
+        parts = (f"SELECT id, detail, {n} AS n FROM ({item.drops()})" for n, item in enumerate(self.of))
+        return " UNION ALL ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllOf(_OfFilters):
+    """Keep what every one of the filters in `of` keeps.
+
+    Unlike a list of them in the recipe, each sees the same samples: so `top_fraction` beside another filter means the
+    top of all, not of what the other left.
+    """
+
+    def drops(self) -> str:
+        return f"SELECT id, arg_min(detail, n) AS detail FROM ({self._each()}) GROUP BY id"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyOf(_OfFilters):
+    """Keep what at least one of the filters in `of` keeps: a union, where a list of filters is an intersection."""
+
+    def drops(self) -> str:
+        wanted = len(self.of)
+        return f"SELECT id, '' AS detail FROM ({self._each()}) GROUP BY id HAVING count(DISTINCT n) = {wanted}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotOf(_OfFilters):
+    """Keep what any of the filters in `of` would drop: to look at it, or to keep two recipes apart."""
+
+    def drops(self) -> str:
+        return f"SELECT id, '' AS detail FROM alive ANTI JOIN ({self._each()}) AS gone USING (id)"

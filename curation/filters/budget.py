@@ -1,0 +1,38 @@
+"""As many samples, or as many bytes, as one can afford: the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Keep exactly `samples` of the samples that reach this filter (all, where there are fewer), or at most `bytes`.
+
+    The highest `score` first, ties by uid (smaller first); without a score, in the order of uids, which are hashes: a
+    sample drawn at random, the same one everywhere. Bytes are those of a sample's members in its shard, with tar
+    headers; the first sample that does not fit ends it. Cost: one sort of score and length, out of core.
+    """
+
+    samples: int | None = None
+    bytes: int | None = None
+    score: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.samples is None) == (self.bytes is None):
+            raise ValueError("give samples or bytes, one of them")
+        if (self.samples or self.bytes or 0) < 1:
+            raise ValueError("a budget is at least 1")
+
+    def columns(self) -> Sequence[str]:
+        return (*(("length",) if self.bytes is not None else ()), *((self.score,) if self.score else ()))
+
+    def drops(self) -> str:
+        order = f'"{self.score}" DESC, uid' if self.score else "uid"
+        spent, most = ("sum(length)", self.bytes) if self.bytes is not None else ("count(*)", self.samples)
+        detail = "bytes" if self.bytes is not None else "samples"
+        return f"""
+            SELECT id, '{detail}' AS detail FROM (
+                SELECT id, {spent} OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS spent FROM alive
+            ) WHERE spent > {most}"""

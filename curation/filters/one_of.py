@@ -1,0 +1,30 @@
+"""Samples of which a word is, or is not, on a list: languages, formats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOf:
+    """Keep the samples whose `column` is one of `values`; with `keep: false`, the others.
+
+    `column` is a score that is a word (`language.code`) or the index's `format`.
+    """
+
+    column: str
+    values: tuple[str, ...]
+    keep: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("values is empty: name at least one")
+
+    def columns(self) -> Sequence[str]:
+        return (self.column,)
+
+    def drops(self) -> str:
+        listed = ", ".join("'" + value.replace("'", "''") + "'" for value in self.values)
+        no = "NOT" if self.keep else ""
+        return f"""SELECT id, '{self.column}' AS detail FROM alive WHERE "{self.column}"::VARCHAR {no} IN ({listed})"""
