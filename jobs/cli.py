@@ -16,6 +16,7 @@ from jobs.policy import policy
 from jobs.proxy import proxy
 from jobs.rooms import rooms
 from jobs.run import plan, run
+from jobs.scores import scores
 from jobs.submit import submit
 from jobs.verify import verify
 
@@ -43,7 +44,8 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for command in (corpus, proxy, plan, run, status, show, verify, diff, gc, quarantine, submit, learn, policy, rooms):
+COMMANDS = (corpus, proxy, plan, run, status, show, verify, diff, gc, quarantine, scores, submit, learn, policy, rooms)
+for command in COMMANDS:
     cli.add_command(command)
 
 

@@ -1,0 +1,131 @@
+"""What a store of scores holds, apart from any run: inventory, export, and taking out what no recipe wants any more.
+
+Score tables are shared: whoever names the same shard and the same fingerprint finds them. So nobody owns them, and what
+may go is said by what must stay. Cost: one small GET a record (32 at a time, about 3,000/s from S3), nothing of samples
+in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation import scores
+from curation.data import ShardRef
+from curation.errors import NotFoundError
+from curation.ledger import Ledger, Record
+from curation.parallel import map_ordered
+from curation.scores import Column
+
+Tick = Callable[[int], None]
+PART_ROWS = 1_000_000  # of an exported file
+
+
+@dataclass
+class Held:
+    """All tables of one fingerprint: what they are called, and what they come to."""
+
+    fingerprint: str
+    names: set[str] = field(default_factory=set)  # recipes may call one column differently
+    units: int = 0
+    samples: int = 0
+    bytes: int = 0
+
+    def add(self, record: Record) -> None:
+        self.names.add(record["column"])
+        self.units += 1
+        self.samples += record["seen"]
+        self.bytes += record["data"]["bytes"]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "names": sorted(self.names)}
+
+
+def inventory(scored: Ledger, tick: Tick = lambda units: None) -> list[Held]:
+    """What there is, by fingerprint; the largest first."""
+    found: dict[str, Held] = {}
+    for record in _records(scored):
+        if record is not None:
+            found.setdefault(record["fingerprint"], Held(record["fingerprint"])).add(record)
+        tick(1)
+    return sorted(found.values(), key=lambda held: (-held.bytes, held.fingerprint))
+
+
+def take_out(scored: Ledger, keep: Iterable[str], *, delete: bool, tick: Tick = lambda units: None) -> list[Held]:
+    """Delete the tables of all fingerprints that are not in `keep` (or only say which); returns what went.
+
+    Records go before the data that they name: a reader finds both or is told that the sample has not been scored. A run
+    that has found such a table already fails, and scores anew when it is repeated.
+    """
+    wanted = set(keep)
+    found: dict[str, Held] = {}
+    for key, record in _keyed(scored):
+        if record is not None and record["fingerprint"] not in wanted:
+            found.setdefault(record["fingerprint"], Held(record["fingerprint"])).add(record)
+            if delete:
+                scored.store.delete(key)
+                scored.store.delete(record["data"]["key"])
+        tick(1)
+    return sorted(found.values(), key=lambda held: (-held.bytes, held.fingerprint))
+
+
+def export(
+    scored: Ledger, shards: Iterable[ShardRef], columns: Sequence[Column], folder: Path, tick: Tick = lambda rows: None
+) -> Iterator[Path]:
+    """Samples with their scores as Parquet files in `folder`, about a million rows each; yields each when it is whole.
+
+    `columns` is the index, then scores. A row has the shard's key and etag, all of the index (uid, key, caption, size,
+    content hash, reason) and every score under its name, vectors too. Whoever moves a file away keeps the disk free.
+    """
+    part, rows, writer, path = 0, 0, None, folder / "part-00000.parquet"
+    for table in map_ordered(lambda shard: _unit(scored, shard, columns), shards, threads=4):
+        if writer is None:
+            path = folder / f"part-{part:05d}.parquet"
+            writer = pq.ParquetWriter(path, table.schema, compression="zstd")
+        writer.write_table(table)
+        rows += table.num_rows
+        tick(table.num_rows)
+        if rows >= PART_ROWS:
+            writer.close()
+            yield path
+            part, rows, writer = part + 1, 0, None
+    if writer is not None:
+        writer.close()
+        yield path
+
+
+def _unit(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> pa.Table:
+    """One unit's index and scores, side by side."""
+    index, *rest = columns
+    table = scores.read(scored, shard, index)
+    for at, (name, value) in enumerate((("shard_key", shard.key), ("shard_etag", shard.etag))):
+        table = table.add_column(at, name, pa.array([value] * table.num_rows, pa.string()))
+    for column in rest:
+        values = scores.read(scored, shard, column, ["value"]).column("value")
+        parts = scores.parts(column.name, values) or {column.name: values}
+        for name, part in parts.items():
+            table = table.append_column(name, part)
+    return table
+
+
+def _records(scored: Ledger) -> Iterator[Record | None]:
+    return (record for _, record in _keyed(scored))
+
+
+def _keyed(scored: Ledger) -> Iterator[tuple[str, Record | None]]:
+    """Every record of a score table with its key; None for what is no such record, or has gone meanwhile."""
+
+    def read(key: str) -> tuple[str, Record | None]:
+        try:
+            record: Record = json.loads(scored.store.get(key))
+        except NotFoundError:
+            return key, None
+        return key, record if record.get("kind") == "score" else None
+
+    return map_ordered(read, (item.key for item in scored.store.list("units", etags=False)))

@@ -1,0 +1,150 @@
+"""`curate scores`: the store of scores that runs and users share: what it holds, out of it, less of it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.run import json_option, recipe_argument, set_option
+
+store_argument = click.argument("store", metavar="SCORES")
+
+
+@click.group()
+def scores() -> None:
+    """Score tables, shared by every run that names the same shards and the same fingerprints."""
+
+
+@scores.command("ls", epilog="\b\nExample:\n  curate scores ls s3://curated/scores")
+@store_argument
+@json_option
+def scores_ls(store: str, as_json: bool) -> None:
+    """List what a store of scores holds, by fingerprint."""
+    from curation.score_store import inventory
+    from jobs.progress import progress
+
+    with progress("Reading records", None, "tables") as tick:
+        found = inventory(_ledger(store), tick)
+    if as_json:
+        click.echo(json.dumps([held.to_json() for held in found], indent=2))
+        return
+    _echo(found)
+    click.echo(f"{len(found):,} columns, {sum(held.bytes for held in found):,} bytes", err=True)
+
+
+@scores.command("show", epilog="\b\nExample:\n  curate scores show recipe.yaml")
+@recipe_argument
+@set_option
+@json_option
+def scores_show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Say which columns of a recipe are there already, and of how many of its shards."""
+    from collections import Counter
+
+    from curation.recipe import load_recipe
+    from jobs.pipeline import pipeline
+
+    with pipeline(load_recipe(recipe, overrides), dry=True) as work:
+        plan = work.plan(write=False)
+        lacks: Counter[str] = Counter()
+        for names in work.missing(plan).column("lacks").to_pylist():
+            lacks.update(names)
+        rows = [
+            {"column": column.name, "fingerprint": column.fingerprint, "shards": plan.units - lacks[column.name]}
+            for column in work.columns
+        ]
+        url = work.scored.store.url
+    if as_json:
+        click.echo(json.dumps({"scores": url, "planned": plan.units, "columns": rows}, indent=2))
+        return
+    for row in rows:
+        click.echo(f"{row['fingerprint'][:12]}  {row['shards']:>10,} of {plan.units:,} shards  {row['column']}")
+
+
+@scores.command(
+    "export", epilog="\b\nExample:\n  curate scores export recipe.yaml --out s3://exchange/s --only clip_score"
+)
+@recipe_argument
+@set_option
+@click.option("--out", required=True, metavar="URL", help="Folder for the Parquet files.")
+@click.option("--only", multiple=True, metavar="COLUMN", help="Only this score column; may be given again.")
+@json_option
+def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple[str, ...], as_json: bool) -> None:
+    """Write all samples of a recipe's corpus with their scores as Parquet, a million rows a file."""
+    from curation.errors import UnknownNameError
+    from curation.recipe import load_recipe
+    from curation.score_store import export
+    from curation.store import open_store
+    from jobs.pipeline import pipeline
+    from jobs.progress import progress
+
+    target = open_store(out)
+    files: list[str] = []
+    with pipeline(load_recipe(recipe, overrides), dry=True) as work, tempfile.TemporaryDirectory() as folder:
+        index, *columns = work.columns
+        for name in only:
+            if name not in {column.name for column in columns}:
+                have = ", ".join(column.name for column in columns)
+                raise UnknownNameError(f"the recipe makes no column {name}", fix=f"there are: {have}")
+        chosen = [index, *(column for column in columns if not only or column.name in only)]
+        with progress("Exporting", None) as tick:
+            for path in export(work.scored, work.plan(write=False).shards(), chosen, Path(folder), tick):
+                target.put_file(path.name, path)
+                path.unlink()
+                files.append(target.location(path.name))
+    click.echo(json.dumps({"files": files}, indent=2) if as_json else "\n".join(files))
+
+
+@scores.command("gc", epilog="\b\nExamples:\n  curate scores gc s3://curated/scores --keep a.yaml --keep b.yaml\n"
+                             "  curate scores gc s3://curated/scores --keep a.yaml --delete")  # fmt: skip
+@store_argument
+@click.option("--keep", multiple=True, metavar="RECIPE", help="Its columns stay; may be given again.")
+@click.option("--keep-snapshots", multiple=True, metavar="OUT", help="The columns of all snapshots there stay.")
+@click.option("--delete", is_flag=True, help="Do it. Without, only say what would go.")
+@json_option
+def scores_gc(store: str, keep: tuple[str, ...], keep_snapshots: tuple[str, ...], delete: bool, as_json: bool) -> None:
+    """Take out the columns that no recipe and no snapshot named here uses. They can be scored again, at their price."""
+    from curation.errors import UserError
+    from curation.recipe import load_recipe
+    from curation.score_store import take_out
+    from jobs.progress import progress
+
+    if not keep and not keep_snapshots:
+        raise UserError(
+            "nothing is said to stay", fix="name --keep RECIPE or --keep-snapshots OUT, each may be repeated"
+        )
+    wanted = {fingerprint for path in keep for fingerprint in load_recipe(path).fingerprints.values()}
+    wanted |= {fingerprint for url in keep_snapshots for fingerprint in _of_snapshots(url)}
+    with progress("Reading records", None, "tables") as tick:
+        found = take_out(_ledger(store), wanted, delete=delete, tick=tick)
+    if as_json:
+        click.echo(json.dumps({"deleted": delete, "columns": [held.to_json() for held in found]}, indent=2))
+        return
+    _echo(found)
+    total = sum(held.bytes for held in found)
+    click.echo(f"{'deleted' if delete else 'would delete'} {len(found):,} columns, {total:,} bytes")
+
+
+def _of_snapshots(url: str) -> set[str]:
+    import curation as cu
+
+    latest = cu.open(url)
+    documents = (cu.open(f"{url}@{number}").document for number in range(1, latest.number + 1))
+    return {fingerprint for document in documents for fingerprint in document["fingerprints"].values()}
+
+
+def _ledger(url: str) -> Any:
+    from curation.ledger import Ledger
+    from curation.store import open_store
+
+    return Ledger(open_store(url))
+
+
+def _echo(found: Any) -> None:
+    for held in found:
+        names = ", ".join(sorted(held.names))
+        click.echo(f"{held.fingerprint[:12]}  {held.units:>9,} shards {held.samples:>13,} samples "
+                   f"{held.bytes:>15,} bytes  {names}")  # fmt: skip
