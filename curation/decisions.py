@@ -74,7 +74,7 @@ class Decisions:
         self.db.execute(f"CREATE TABLE pool ({', '.join(fixed + columns)})")
         self.db.execute("CREATE TABLE dropped (id BIGINT, reason VARCHAR)")
         self.db.execute("CREATE TABLE rescued (id BIGINT)")
-        self.rows = 0
+        self.rows = self.checked = 0
 
     def __enter__(self) -> Decisions:
         return self
@@ -112,6 +112,13 @@ class Decisions:
         self.db.execute(f"INSERT INTO pool SELECT id, unit, row, uid, {bad}{extra} FROM incoming")
         self.db.unregister("incoming")
 
+    def clear(self) -> None:
+        """Forget what was decided; what was loaded stays."""
+        self.db.execute("DELETE FROM dropped; DELETE FROM rescued")
+        self.db.execute("DROP VIEW IF EXISTS alive")
+        for name in ("keep_list", "drop_list", "weighed"):
+            self.db.execute(f"DROP TABLE IF EXISTS {name}")
+
     def decide(
         self,
         filters: Sequence[NamedFilter],
@@ -120,9 +127,7 @@ class Decisions:
         weights: pa.Table | None = None,
     ) -> None:
         """Run the filters in order, with the lists of uids that override them; `weights`: uid, weight (float32)."""
-        repeated = self.db.execute("SELECT uid FROM pool GROUP BY uid HAVING count(*) > 1 LIMIT 1").fetchall()
-        if repeated:
-            raise ConservationError(f"uid {repeated[0][0]} occurs twice in the corpus: a shard is listed twice")
+        self._check_uids()
         self._list("keep_list", keep)
         self._list("drop_list", drop)
         both = self.db.execute("SELECT uid FROM keep_list SEMI JOIN drop_list USING (uid) LIMIT 1").fetchall()
@@ -146,6 +151,15 @@ class Decisions:
         self.db.execute(
             "INSERT INTO rescued SELECT id FROM pool SEMI JOIN keep_list USING (uid) SEMI JOIN dropped USING (id)"
         )
+
+    def _check_uids(self) -> None:
+        """Raises `ConservationError` when a uid is there twice. Once for what is loaded."""
+        if self.checked == self.rows:
+            return
+        repeated = self.db.execute("SELECT uid FROM pool GROUP BY uid HAVING count(*) > 1 LIMIT 1").fetchall()
+        if repeated:
+            raise ConservationError(f"uid {repeated[0][0]} occurs twice in the corpus: a shard is listed twice")
+        self.checked = self.rows
 
     def _weigh(self, weights: pa.Table | None) -> None:
         """Samples that a list of weights leaves out are dropped; the others get their weight."""

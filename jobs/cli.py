@@ -19,6 +19,7 @@ from jobs.run import plan, run
 from jobs.scores import scores
 from jobs.submit import submit
 from jobs.verify import verify
+from jobs.what_if import what_if
 
 EPILOG = """\b
 Examples:
@@ -44,8 +45,8 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-COMMANDS = (corpus, proxy, plan, run, status, show, verify, diff, gc, quarantine, scores, submit, learn, policy, rooms)
-for command in COMMANDS:
+READING = (plan, status, show, diff, quarantine, what_if, scores, rooms)
+for command in (corpus, proxy, run, verify, gc, submit, learn, policy, *READING):
     cli.add_command(command)
 
 

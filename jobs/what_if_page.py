@@ -1,0 +1,84 @@
+"""The page of `curate what-if --html`: one file, without scripts, fonts or anything from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from curation.what_if import Answer
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}
+th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd;vertical-align:middle}
+td.n{text-align:right;font-variant-numeric:tabular-nums} code{background:#f3f3f3;padding:0 .2rem}
+.bar{display:inline-block;height:.8rem;background:#3b6ea5;vertical-align:middle}.all{background:#bbb}
+.drop{color:#a33}
+"""
+
+
+def page(recipe: str, answers: Sequence[Answer], unscored: int) -> str:
+    """The whole page."""
+    parts = [f"<h1>What if: <code>{escape(recipe)}</code></h1>"]
+    if unscored:
+        parts.append(f"<p>{unscored:,} shards have not been scored and are left out.</p>")
+    parts.append(_yields(answers))
+    for answer in answers:
+        parts += [f"<h2><code>{escape(answer.setting)}</code></h2>", _steps(answer), _shifts(answer), _near(answer)]
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>what if</title><style>{STYLE}</style>\n'
+        f"<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _yields(answers: Sequence[Answer]) -> str:
+    rows = []
+    for answer in answers:
+        kept, seen = answer.samples["kept"], max(1, answer.samples["seen"])
+        cells = ["", "", ""]
+        if found := answer.overlap:
+            cells = [f"{found['entering']:,}", f"{found['leaving']:,}", f"{found['jaccard']:.1%}"]
+        rows.append([f"<code>{escape(answer.setting)}</code>", f"{kept:,}", _bar(kept / seen), *cells])
+    return _table(["setting", "kept", "yield", "entering", "leaving", "overlap"], rows)
+
+
+def _steps(answer: Answer) -> str:
+    rows = [[escape(step.filter), f"{step.reached:,}", f"{step.kept:,}", _bar(step.rate)] for step in answer.steps]
+    return _table(["filter", "reached by", "kept", "keep rate"], rows)
+
+
+def _shifts(answer: Answer) -> str:
+    parts = []
+    for name, groups in answer.shifts.items():
+        rows = [[escape(str(group["group"])), _bar(group["of_all"], "all"), _bar(group["of_kept"])] for group in groups]
+        parts.append(_table([escape(name), "of all", "of the kept"], rows))
+    return "\n".join(parts)
+
+
+def _near(answer: Answer) -> str:
+    parts = []
+    for name, rows in answer.near.items():
+        cells = [
+            [
+                f"{row['score']:.4f}",
+                "kept" if row["kept"] else '<span class="drop">dropped</span>',
+                escape((row["caption"] or "")[:200]),
+                f"<code>{escape(row['uid'])}</code>",
+            ]
+            for row in rows
+        ]
+        parts.append(_table([f"near the limit of {escape(name)}", "", "caption", "uid"], cells))
+    return "\n".join(parts)
+
+
+def _bar(share: float, kind: str = "") -> str:
+    return f'<span class="bar {kind}" style="width:{12 * share:.2f}rem"></span> {share:.1%}'
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>\n{body}</table>"
