@@ -24,7 +24,7 @@ import pyarrow as pa
 from curation import scores
 from curation.data import ShardRef
 from curation.errors import ConservationError, RecipeError
-from curation.filters import Filter
+from curation.filters import Filter, Prepares
 from curation.ledger import Ledger
 from curation.parallel import map_ordered
 from curation.scores import Column
@@ -140,6 +140,8 @@ class Decisions:
         )
         self.db.execute("CREATE VIEW alive AS SELECT * FROM pool ANTI JOIN dropped USING (id) WHERE bad IS NULL")
         for item in filters:
+            if isinstance(item.filter, Prepares):
+                item.filter.prepare(self.db)
             self.db.execute(
                 "CREATE TEMP TABLE leaving AS SELECT id, CASE WHEN detail = '' THEN $name ELSE $name || '.' || detail "
                 f"END AS reason FROM ({item.filter.drops()})",

@@ -9,7 +9,7 @@ in a package of your own, name its class as an entry point of the group `tutelag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from curation.entry_points import with_installed
 from curation.filters.algebra import AllOf, AnyOf, NotOf
@@ -18,9 +18,13 @@ from curation.filters.budget import Budget
 from curation.filters.caption import Caption
 from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
+from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @runtime_checkable
@@ -40,6 +44,15 @@ class Filter(Protocol):
         ...
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """A filter that needs more than a query: it makes the temporary tables that its query reads."""
+
+    def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Called once, when `alive` is what it will be for `drops`."""
+        ...
+
+
 #: name in the recipe -> dataclass. The recipe's schema, the help and the contract test come from this table.
 FILTERS: dict[str, type[Filter]] = with_installed(
     "tutelage.filters",
@@ -51,6 +64,7 @@ FILTERS: dict[str, type[Filter]] = with_installed(
         "caption": Caption,
         "exact_duplicates": ExactDuplicates,
         "image_size": ImageSize,
+        "near_duplicates": NearDuplicates,
         "not": NotOf,
         "one_of": OneOf,
         "threshold": Threshold,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator
 
 if TYPE_CHECKING:
-    pass
+    import duckdb
 
 
 def _entries(value: Any) -> Any:
@@ -39,6 +39,11 @@ class _OfFilters:
 
     def columns(self) -> Sequence[str]:
         return tuple(dict.fromkeys(column for item in self.of for column in item.columns()))
+
+    def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
+        for item in self.of:
+            if hasattr(item, "prepare"):
+                item.prepare(db)
 
     def _each(self) -> str:
         """Every drop of every part: id, detail, and the part's number."""

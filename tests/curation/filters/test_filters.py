@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -23,6 +24,7 @@ from curation.filters.budget import Budget
 from curation.filters.caption import Caption
 from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
+from curation.filters.near_duplicates import NearDuplicates, components, masks
 from curation.filters.one_of import OneOf
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
@@ -39,6 +41,7 @@ def table(rows: list[Row]) -> pa.Table:
         "uid": pa.array([row["uid"] for row in rows], pa.string()),
         "reason": pa.array([row.get("reason") for row in rows], pa.string()),
         "score": pa.array([row["score"] for row in rows], pa.float32()),
+        "phash": pa.array([row["phash"] for row in rows], pa.int64()),
     }
     return pa.table({**fixed, **columns})
 
@@ -48,7 +51,7 @@ def dropped(tmp: Path, rows: list[Row], *filters: Filter, **lists: pa.Array) -> 
     named = [NamedFilter(kind(item), item) for item in filters]
     index, scores = columns_needed(named)
     wanted = ["row", "uid", "reason", *index, *scores]
-    with Decisions(tmp, index, dict.fromkeys(scores, pa.float32())) as engine:
+    with Decisions(tmp, index, {name: pa.int64() if name == "phash" else pa.float32() for name in scores}) as engine:
         engine.load([(0, table(rows).select(wanted))])
         engine.decide(named, **lists)
         result = engine.of_units(0, 0).to_pylist()
@@ -63,6 +66,13 @@ def kind(item: Filter) -> str:
 def random_rows(n: int, seed: int) -> list[Row]:
     rng = np.random.default_rng(seed)
     words = ["red", "apple", "sale", "", "a", "日本", "  ", "café"]
+    hashes = rng.integers(-(2**63), 2**63 - 1, max(1, n // 4))
+
+    def flips(rng: np.random.Generator) -> np.int64:
+        """A few bits of 64, the sign among them."""
+        bits = rng.integers(0, 64, rng.integers(0, 6))
+        return np.bitwise_xor.reduce(np.left_shift(np.int64(1), bits), initial=np.int64(0))
+
     return [
         {
             "uid": f"{rng.integers(0, 2**62):032x}",
@@ -71,6 +81,7 @@ def random_rows(n: int, seed: int) -> list[Row]:
             "height": int(rng.integers(1, 300)),
             "content_hash": f"{rng.integers(0, max(1, n // 3))}",
             "length": int(rng.integers(512, 9000)),
+            "phash": int(hashes[rng.integers(0, len(hashes))] ^ flips(rng)),
             "format": str(rng.choice(["png", "jpeg", "webp"])),
             "score": float(np.float32(rng.integers(0, 8) / 8)),  # many ties
             "reason": "image_corrupt" if rng.random() < 0.1 else None,
@@ -172,6 +183,25 @@ def brute_of(item: Any, rows: list[Row]) -> set[int]:
     return set.union(*dropped) if isinstance(item, AllOf) else everything - set.union(*dropped)
 
 
+def brute_near(item: NearDuplicates, rows: list[Row]) -> set[int]:
+    alive = [i for i, row in enumerate(rows) if row["reason"] is None]
+    group = {i: i for i in alive}
+    for i in alive:
+        for j in alive:
+            if bin((rows[i]["phash"] ^ rows[j]["phash"]) % 2**64).count("1") <= item.distance and group[i] != group[j]:
+                old, new = group[j], group[i]
+                group = {k: new if g == old else g for k, g in group.items()}
+    if item.prefer:
+        alive.sort(key=lambda i: (-rows[i]["score"], rows[i]["uid"]))
+    seen: set[int] = set()
+    out = set()
+    for i in alive:
+        if group[i] in seen:
+            out.add(i)
+        seen.add(group[i])
+    return out
+
+
 PARTS = (TopFraction(score="score", fraction=0.4), ImageSize(min_side=100), Threshold(score="score", min=0.2))
 
 CASES: list[tuple[Filter, Callable[..., set[int]]]] = [
@@ -193,6 +223,9 @@ CASES: list[tuple[Filter, Callable[..., set[int]]]] = [
     (Budget(samples=40), brute_budget),
     (Budget(samples=40, score="score"), brute_budget),
     (Budget(bytes=100_000, score="score"), brute_budget),
+    (NearDuplicates(), brute_near),
+    (NearDuplicates(distance=0), brute_near),
+    (NearDuplicates(distance=7, prefer="score"), brute_near),
     (OneOf(column="format", values=("png", "jpeg")), brute_one_of),
     (OneOf(column="format", values=("png", "it's"), keep=False), brute_one_of),
     (AllOf(of=PARTS), brute_of),
@@ -280,6 +313,7 @@ def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float],
         lambda: ImageSize(max_aspect=0.5),
         lambda: Caption(max_repetition=2),
         lambda: Boilerplate(most=0),
+        lambda: NearDuplicates(distance=13),
         lambda: Budget(),
         lambda: Budget(samples=1, bytes=1),
         lambda: Budget(samples=0),
@@ -290,3 +324,20 @@ def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float],
 def test_senseless_settings_are_refused(bad: Callable[[], Filter]) -> None:
     with pytest.raises(ValueError):
         bad()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 12), st.integers(0, 2**64 - 1), st.data(), st.sampled_from([10, 10**5, 10**7, 10**9]))
+def test_hashes_within_the_distance_agree_in_one_of_the_masks(distance: int, one: int, data: Any, hashes: int) -> None:
+    other = one
+    for bit in data.draw(st.lists(st.integers(0, 63), max_size=distance, unique=True)):
+        other ^= 1 << bit
+    assert any((one ^ other) & (mask % 2**64) == 0 for mask in masks(distance, hashes))
+
+
+def test_a_long_chain_is_one_component_in_a_few_passes() -> None:
+    chain = "(i * 7919) % 3001 AS a, ((i + 1) * 7919) % 3001 AS b"
+    with duckdb.connect() as db:
+        db.execute(f"CREATE TABLE edges AS SELECT {chain} FROM range(3000) t(i)")
+        components(db, "edges", "found")
+        assert db.execute("SELECT count(*), count(DISTINCT root), min(root) FROM found").fetchone() == (3001, 1, 0)
