@@ -235,8 +235,7 @@ def load_units(
         record = scores.record_of(scored, shard, columns[0])
         table = scores.load(scored, record, names)
         for column in columns[1:]:
-            values = scores.read(scored, shard, column, ["value"]).column("value")
-            for name, part in scores.parts(column.name, values).items():
+            for name, part in scores.read_parts(scored, shard, column).items():
                 table = table.append_column(name, part)
         return record["reason"], table
 

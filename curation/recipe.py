@@ -139,11 +139,11 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
             at = where(("scorers", i))
             raise RecipeError(f"{at}: two columns are called {name}", fix="give one of them a `name:` of its own")
         scorers[name] = scorer
+    made = [column for name, scorer in scorers.items() for column in columns_of(name, scorer)]
     filters = []
     for i, entry in enumerate(document.filters):
         name, item = build_entry(entry, FILTERS, where, ("filters", i), "filter")
         filters.append(NamedFilter(name, item))
-        made = [column for scorer_name, scorer in scorers.items() for column in columns_of(scorer_name, scorer)]
         for column in columns_needed([filters[-1]])[1]:
             if column not in made:
                 near = nearest(column, made)

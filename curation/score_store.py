@@ -49,12 +49,7 @@ class Held:
 
 def inventory(scored: Ledger, tick: Tick = lambda units: None) -> list[Held]:
     """What there is, by fingerprint; the largest first."""
-    found: dict[str, Held] = {}
-    for record in _records(scored):
-        if record is not None:
-            found.setdefault(record["fingerprint"], Held(record["fingerprint"])).add(record)
-        tick(1)
-    return sorted(found.values(), key=lambda held: (-held.bytes, held.fingerprint))
+    return take_out(scored, (), delete=False, tick=tick)
 
 
 def take_out(scored: Ledger, keep: Iterable[str], *, delete: bool, tick: Tick = lambda units: None) -> list[Held]:
@@ -112,10 +107,6 @@ def _unit(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> pa.Tabl
         for name, part in parts.items():
             table = table.append_column(name, part)
     return table
-
-
-def _records(scored: Ledger) -> Iterator[Record | None]:
-    return (record for _, record in _keyed(scored))
 
 
 def _keyed(scored: Ledger) -> Iterator[tuple[str, Record | None]]:

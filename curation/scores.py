@@ -103,8 +103,12 @@ def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> 
 
 def fields(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.DataType]:
     """Names and types of the numbers and words of a column: one, or one a part of a struct; none of a vector."""
-    values = read(ledger, shard, column, ["value"]).column("value")
-    return {name: part.type for name, part in parts(column.name, values).items()}
+    return {name: part.type for name, part in read_parts(ledger, shard, column).items()}
+
+
+def read_parts(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.ChunkedArray]:
+    """The committed values of a unit and column, as `parts` names them."""
+    return parts(column.name, read(ledger, shard, column, ["value"]).column("value"))
 
 
 def parts(name: str, values: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:

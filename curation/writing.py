@@ -160,7 +160,7 @@ class _Input:
         self.index = scores.read(scored, unit.shard, columns[0])
         self.scores: dict[str, pa.ChunkedArray] = {}
         for column in columns[1:]:
-            self.scores |= scores.parts(column.name, scores.read(scored, unit.shard, column, ["value"]).column("value"))
+            self.scores |= scores.read_parts(scored, unit.shard, column)
         self.decision = unit.rows.column("decision").to_pylist()
         self.reason = unit.rows.column("reason").to_pylist()
         self.weight = unit.rows.column("weight")
