@@ -49,6 +49,7 @@ class Arm:
     online: str = PROXY  # or "learner": RHO
     reference: str = PROXY
     reference_steps: int = REFERENCE_STEPS
+    references: int = 1  # trained alike with seeds of their own; their losses are averaged
     contrastive: bool = False  # these scores: contrastive losses (negCLIPLoss) for -z_img . z_txt
     cached: bool = False  # the reference scores the pool once, as score tables do; else every super-batch anew
     scoring_size: int = 0  # of the online model's pictures when it scores (Flexi-JEST); half of its batch learns at it
@@ -102,9 +103,12 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     selector = SELECTORS[arm.selector](**{name: _field(name, value) for name, value in arm.fields})
     selection = Selection(selector=selector, filtering_ratio=_schedule(arm.filtering_ratio), stop=arm.stop)
     needs = selector.roles()
-    reference = (
-        reference_of(workload, load, arm, seed, folder) if "reference" in needs or arm.pool == "static" else None
+    references = (
+        [reference_of(workload, load, arm, seed + 100_000 * i, folder) for i in range(arm.references)]
+        if "reference" in needs or arm.pool == "static"
+        else []
     )
+    reference = references[0] if references else None
     online = None
     if "online" in needs:
         online = learner
@@ -114,10 +118,11 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
                 reduced=0.5 if arm.scoring_size else 0.0,
             )  # fmt: skip
             online = make(workload, load, arm.online, own)
-    read = reference is not None and (arm.cached or arm.pool == "static")
-    losses = losses_of(workload, load, reference, arm.contrastive) if read else None
+    losses = None
+    if references and (arm.cached or arm.pool == "static"):
+        losses = torch.stack([losses_of(workload, load, one, arm.contrastive) for one in references]).mean(0)
     pool = pool_of(workload, load, _candidates(load, arm, losses), seed)
-    ledger = ComputeLedger(prices(workload, arm, reference is not None, online, len(load.pool)))
+    ledger = ComputeLedger(prices(workload, arm, bool(references), online, len(load.pool)))
     scored = needs
     if losses is not None:
         ledger.scored["reference"] += len(load.pool)
@@ -187,8 +192,8 @@ def prices(workload: str, arm: Arm, reference: bool, online: Learner | None, poo
         learner=forward_flops(LEARNER, text=text),
         online=training_flops(online.model, online.training, text=text) if online else 0.0,
         online_scoring=forward_flops(online.model, text=text, size=online.training.scoring_size) if online else None,
-        reference=own,
-        reference_training=3 * own * BATCH * arm.reference_steps + matrices if reference else 0.0,
+        reference=arm.references * own,
+        reference_training=arm.references * (3 * own * BATCH * arm.reference_steps + matrices) if reference else 0.0,
     )
 
 
