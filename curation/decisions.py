@@ -61,15 +61,22 @@ class Decisions:
     """One decision over one plan. Use as a context manager; the spool is deleted on exit."""
 
     def __init__(
-        self, spool: Path, index: Sequence[str], scores: Mapping[str, pa.DataType], *, memory: str = "2GB"
+        self,
+        spool: Path,
+        index: Sequence[str],
+        scores: Mapping[str, pa.DataType],
+        vectors: Sequence[str] = (),
+        *,
+        memory: str = "2GB",
     ) -> None:
-        """`index` and `scores` are the columns that will be loaded; the latter with their types."""
-        self.index, self.scores = list(index), dict(scores)
+        """`index`, `scores` and `vectors` are the columns that will be loaded; scores with their types."""
+        self.index, self.scores, self.vectors = list(index), dict(scores), list(vectors)
         self.path = spool / "decisions.duckdb"
         self.db = duckdb.connect(str(self.path), config={"memory_limit": memory, "temp_directory": str(spool)})
         self.db.execute("SET preserve_insertion_order = false")
         columns = [f"{_quote(n)} {_SQL_TYPES[INDEX_SCHEMA.field(n).type]}" for n in self.index]
         columns += [f"{_quote(n)} {_SQL_TYPES[kind]}" for n, kind in self.scores.items()]
+        columns += [f"{_quote(n)} BLOB" for n in self.vectors]
         fixed = ["id BIGINT", "unit INTEGER", "row INTEGER", "uid VARCHAR", "bad VARCHAR"]
         self.db.execute(f"CREATE TABLE pool ({', '.join(fixed + columns)})")
         self.db.execute("CREATE TABLE dropped (id BIGINT, reason VARCHAR)")
@@ -104,10 +111,11 @@ class Decisions:
         incoming = pa.concat_tables(tables)
         self.db.register("incoming", incoming)
         bad = "reason"
-        for name, kind in self.scores.items():  # NaN and inf are quarantined, never compared
+        kinds = self.scores | dict.fromkeys(self.vectors, pa.binary())
+        for name, kind in kinds.items():  # NaN and inf are quarantined, never compared
             finite = f" OR NOT isfinite({_quote(name)})" if pa.types.is_floating(kind) else ""
             bad = f"coalesce({bad}, CASE WHEN {_quote(name)} IS NULL{finite} THEN 'score_not_finite' END)"
-        columns = ", ".join(_quote(n) for n in [*self.index, *self.scores])
+        columns = ", ".join(_quote(n) for n in [*self.index, *self.scores, *self.vectors])
         extra = f", {columns}" if columns else ""
         self.db.execute(f"INSERT INTO pool SELECT id, unit, row, uid, {bad}{extra} FROM incoming")
         self.db.unregister("incoming")
@@ -222,9 +230,13 @@ def tally(rows: Iterable[tuple[str, str | None, int]]) -> dict[str, object]:
 
 
 def load_units(
-    scored: Ledger, shards: Iterable[ShardRef], columns: Sequence[Column], index: Sequence[str]
+    scored: Ledger,
+    shards: Iterable[ShardRef],
+    columns: Sequence[Column],
+    index: Sequence[str],
+    vectors: Sequence[Column] = (),
 ) -> Iterator[tuple[str | None, pa.Table]]:
-    """For every shard in order: the unit's own reason (or None), and row, uid, reason, `index` and the scores.
+    """For every shard in order: the unit's own reason (or None), and row, uid, reason, `index`, scores and vectors.
 
     `columns` is the index column, then score columns that are no vectors. Raises `LedgerError` for a unit that has not
     been scored.
@@ -237,6 +249,9 @@ def load_units(
         for column in columns[1:]:
             for name, part in scores.read_parts(scored, shard, column).items():
                 table = table.append_column(name, part)
+        for column in vectors:
+            values = scores.read(scored, shard, column, ["value"]).column("value")
+            table = table.append_column(column.name, scores.vector_bytes(values))
         return record["reason"], table
 
     return map_ordered(one, shards)

@@ -118,6 +118,17 @@ def parts(name: str, values: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
     return {} if pa.types.is_nested(values.type) else {name: values}
 
 
+def vector_bytes(values: pa.ChunkedArray) -> pa.Array:
+    """A column of float16 vectors of one width as blobs of their bytes, without a copy; null where one isn't finite."""
+    array = values.combine_chunks()
+    width = array.type.list_size
+    halves = array.values.slice(array.offset * width, len(array) * width).to_numpy(zero_copy_only=False)
+    halves = np.ascontiguousarray(halves, np.float16).reshape(len(array), width)
+    bad = ~np.isfinite(halves).all(1) | array.is_null().to_numpy(zero_copy_only=False)
+    mask = pa.array(~bad).buffers()[1]  # bits of a boolean are what a validity bitmap is
+    return pa.Array.from_buffers(pa.binary(2 * width), len(array), [mask, pa.py_buffer(halves)])
+
+
 def value_array(values: np.ndarray[Any, Any] | pa.Array, valid: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:
     """[N] floats -> float32; [N, D] -> fixed-size lists of float16; Arrow as it is. Rows not valid become null."""
     mask = pa.array(~valid)

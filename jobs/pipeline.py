@@ -151,10 +151,13 @@ class Pipeline:
     def decide(self, plan: Plan, tick: Tick) -> Iterator[Decided]:
         """Load the score tables of the plan and run the filters over them."""
         columns, kinds = self.columns_without_vectors(plan)
-        index, _ = decisions.columns_needed(self.recipe.filters)
-        with decisions.Decisions(self.spool, index, kinds, memory=self.recipe.compute.memory) as engine:
+        index, wanted = decisions.columns_needed(self.recipe.filters)
+        vectors = self.vectors(wanted, kinds)
+        names = [column.name for column in vectors]
+        with decisions.Decisions(self.spool, index, kinds, names, memory=self.recipe.compute.memory) as engine:
             decided = Decided(engine, plan, columns)
-            engine.load(decided.collect(decisions.load_units(self.scored, plan.shards(), columns, index), tick))
+            units = decisions.load_units(self.scored, plan.shards(), columns, index, vectors)
+            engine.load(decided.collect(units, tick))
             uids = {name: item.uids for name, item in self.lists.items()}
             weights = self.lists["weights"].weighed() if "weights" in self.lists else None
             engine.decide(self.recipe.filters, uids.get("keep"), uids.get("drop"), weights)
@@ -167,6 +170,11 @@ class Pipeline:
         found = {column: scores.fields(self.scored, first, column) for column in columns}
         kinds = {name: kind for fields in found.values() for name, kind in fields.items()}
         return [index, *(column for column, fields in found.items() if fields)], kinds
+
+    def vectors(self, wanted: Iterable[str], kinds: Mapping[str, pa.DataType]) -> list[scores.Column]:
+        """Of the score columns that filters want, those that are vectors: all that is not among `kinds`."""
+        names = set(wanted) - kinds.keys()
+        return [column for column in self.columns[1:] if column.name in names]
 
     def write(self, decided: Decided, tick: Tick) -> Written:
         """Commit every group of the decision."""

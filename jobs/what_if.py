@@ -111,9 +111,11 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
             kinds |= fields
     latest = work.out.latest()
     kept = cu.open(f"{work.recipe.output}@{latest}").reader(["uid", "decision"]) if latest else None
-    with decisions.Decisions(work.spool, index, kinds, memory=work.recipe.compute.memory) as engine:
+    vectors = work.vectors(wanted, kinds)
+    names = [column.name for column in vectors]
+    with decisions.Decisions(work.spool, index, kinds, names, memory=work.recipe.compute.memory) as engine:
         with progress("Reading scores", None) as tick:
-            units = decisions.load_units(work.scored, scored(), columns, index)
+            units = decisions.load_units(work.scored, scored(), columns, index, vectors)
             engine.load(_ticking(units, tick))
         asked = WhatIf(engine, kept)
         lists = {name: item.uids for name, item in work.lists.items() if name in ("keep", "drop")}

@@ -20,6 +20,7 @@ from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
 from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
+from curation.filters.semantic_duplicates import SemanticDuplicates
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 
@@ -32,7 +33,10 @@ class Filter(Protocol):
     """What the decision engine needs of a filter."""
 
     def columns(self) -> Sequence[str]:
-        """The columns it reads: names of the index (see `units.INDEX_SCHEMA`) or of the recipe's scores."""
+        """The columns it reads: names of the index (see `units.INDEX_SCHEMA`) or of the recipe's scores.
+
+        A vector is a blob of halves; only filters' vectors are loaded, 2 bytes a dimension of local disk.
+        """
         ...
 
     def drops(self) -> str:
@@ -67,6 +71,7 @@ FILTERS: dict[str, type[Filter]] = with_installed(
         "near_duplicates": NearDuplicates,
         "not": NotOf,
         "one_of": OneOf,
+        "semantic_duplicates": SemanticDuplicates,
         "threshold": Threshold,
         "top_fraction": TopFraction,
     },

@@ -55,22 +55,23 @@ def arms(easy: Arm, learnability: Arm, gains: tuple[float, float], ramp: tuple[f
 EASY_PAIRS = Arm(
     selector="easy_reference",
     fields=(("gain", 1.0),),
-    filtering_ratio=(0.95, 0.5, 1.0),
+    filtering_ratio=(0.98, 0.8, 1.0),  # of this pool 6 % are emoji
     contrastive=True,
     cached=True,
     reference_steps=400,  # with 800 it knows its own 6,378 pairs by heart, and ranks others worse (tuning set)
 )
 LEARNABILITY_PAIRS = replace(
-    EASY_PAIRS, selector="learnability", fields=(("gain", 1.0), ("loss", "softmax")), filtering_ratio=(0.9, 0.5, 1.0)
+    EASY_PAIRS, selector="learnability", fields=(("gain", 1.0), ("loss", "softmax")), filtering_ratio=(0.9, 0.8, 1.0)
 )
 EASY_CLASSES = Arm(selector="easy_reference", fields=(("gain", 20.0),), filtering_ratio=(0.95, 0.5, 1.0), cached=True)
 LEARNABILITY_CLASSES = replace(EASY_CLASSES, selector="learnability", filtering_ratio=(0.9, 0.5, 1.0))
 
 ARMS: dict[str, dict[str, Arm]] = {
     "pairs": {
-        **arms(EASY_PAIRS, LEARNABILITY_PAIRS, (0.3, 3.0), (0.98, 0.7, 1.0)),
+        **arms(EASY_PAIRS, LEARNABILITY_PAIRS, (0.3, 3.0), (0.95, 0.5, 1.0)),
         "joint": Arm(selector="joint", reference_steps=400),  # wants the reference's vectors of every super-batch
         "joint short": Arm(selector="joint", reference_steps=400, short=True),
+        "two references short": replace(EASY_PAIRS, references=2, short=True),
         "pointwise losses short": replace(EASY_PAIRS, fields=(("gain", 20.0),), contrastive=False, short=True),
     },
     "classes": arms(EASY_CLASSES, LEARNABILITY_CLASSES, (5.0, 80.0), (0.98, 0.7, 1.0)),

@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +27,10 @@ from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
 from curation.filters.near_duplicates import NearDuplicates, components, masks
 from curation.filters.one_of import OneOf
+from curation.filters.semantic_duplicates import SemanticDuplicates, leave
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
+from curation.scores import vector_bytes
 
 Row = dict[str, Any]
 
@@ -42,8 +45,15 @@ def table(rows: list[Row]) -> pa.Table:
         "reason": pa.array([row.get("reason") for row in rows], pa.string()),
         "score": pa.array([row["score"] for row in rows], pa.float32()),
         "phash": pa.array([row["phash"] for row in rows], pa.int64()),
+        "embedding": vector_bytes(pa.chunked_array([vectors(rows)])),
     }
     return pa.table({**fixed, **columns})
+
+
+def vectors(rows: list[Row]) -> pa.Array:
+    """float16 [N, 8], as score tables have them."""
+    flat = np.array([row["embedding"] for row in rows], np.float16).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), 8)
 
 
 def dropped(tmp: Path, rows: list[Row], *filters: Filter, **lists: pa.Array) -> dict[int, str | None]:
@@ -51,7 +61,8 @@ def dropped(tmp: Path, rows: list[Row], *filters: Filter, **lists: pa.Array) -> 
     named = [NamedFilter(kind(item), item) for item in filters]
     index, scores = columns_needed(named)
     wanted = ["row", "uid", "reason", *index, *scores]
-    with Decisions(tmp, index, {name: pa.int64() if name == "phash" else pa.float32() for name in scores}) as engine:
+    kinds = {name: pa.int64() if name == "phash" else pa.float32() for name in scores if name != "embedding"}
+    with Decisions(tmp, index, kinds, [name for name in scores if name not in kinds]) as engine:
         engine.load([(0, table(rows).select(wanted))])
         engine.decide(named, **lists)
         result = engine.of_units(0, 0).to_pylist()
@@ -67,6 +78,7 @@ def random_rows(n: int, seed: int) -> list[Row]:
     rng = np.random.default_rng(seed)
     words = ["red", "apple", "sale", "", "a", "日本", "  ", "café"]
     hashes = rng.integers(-(2**63), 2**63 - 1, max(1, n // 4))
+    seeds = rng.normal(size=(max(1, n // 4), 8))
 
     def flips(rng: np.random.Generator) -> np.int64:
         """A few bits of 64, the sign among them."""
@@ -84,10 +96,15 @@ def random_rows(n: int, seed: int) -> list[Row]:
             "phash": int(hashes[rng.integers(0, len(hashes))] ^ flips(rng)),
             "format": str(rng.choice(["png", "jpeg", "webp"])),
             "score": float(np.float32(rng.integers(0, 8) / 8)),  # many ties
+            "embedding": unit(seeds[rng.integers(0, len(seeds))] + rng.choice([0.0, 0.2]) * rng.normal(size=8)),
             "reason": "image_corrupt" if rng.random() < 0.1 else None,
         }
         for _ in range(n)
     ]
+
+
+def unit(vector: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return (vector / np.linalg.norm(vector)).astype(np.float16)
 
 
 def words_of(caption: str) -> list[str]:
@@ -202,6 +219,20 @@ def brute_near(item: NearDuplicates, rows: list[Row]) -> set[int]:
     return out
 
 
+def brute_semantic(item: SemanticDuplicates, rows: list[Row]) -> set[int]:
+    """With one cluster. In order, all leave that are similar to one that stays."""
+    alive = [i for i, row in enumerate(rows) if row["reason"] is None]
+    if item.prefer:
+        alive.sort(key=lambda i: (-rows[i]["score"], rows[i]["uid"]))
+    wide = {i: rows[i]["embedding"].astype(np.float32) for i in alive}
+    of = {i: vector / np.linalg.norm(vector) for i, vector in wide.items()}
+    stay: list[int] = []
+    for i in alive:
+        if not any(of[i] @ of[j] >= item.threshold for j in stay):
+            stay.append(i)
+    return set(alive) - set(stay)
+
+
 PARTS = (TopFraction(score="score", fraction=0.4), ImageSize(min_side=100), Threshold(score="score", min=0.2))
 
 CASES: list[tuple[Filter, Callable[..., set[int]]]] = [
@@ -226,6 +257,8 @@ CASES: list[tuple[Filter, Callable[..., set[int]]]] = [
     (NearDuplicates(), brute_near),
     (NearDuplicates(distance=0), brute_near),
     (NearDuplicates(distance=7, prefer="score"), brute_near),
+    (SemanticDuplicates(clusters=1, threshold=0.9), brute_semantic),
+    (SemanticDuplicates(clusters=1, threshold=0.8, prefer="score"), brute_semantic),
     (OneOf(column="format", values=("png", "jpeg")), brute_one_of),
     (OneOf(column="format", values=("png", "it's"), keep=False), brute_one_of),
     (AllOf(of=PARTS), brute_of),
@@ -314,6 +347,9 @@ def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float],
         lambda: Caption(max_repetition=2),
         lambda: Boilerplate(most=0),
         lambda: NearDuplicates(distance=13),
+        lambda: SemanticDuplicates(threshold=0),
+        lambda: SemanticDuplicates(clusters=0),
+        lambda: SemanticDuplicates(keep="hard", prefer="score"),
         lambda: Budget(),
         lambda: Budget(samples=1, bytes=1),
         lambda: Budget(samples=0),
@@ -341,3 +377,45 @@ def test_a_long_chain_is_one_component_in_a_few_passes() -> None:
         db.execute(f"CREATE TABLE edges AS SELECT {chain} FROM range(3000) t(i)")
         components(db, "edges", "found")
         assert db.execute("SELECT count(*), count(DISTINCT root), min(root) FROM found").fetchone() == (3001, 1, 0)
+
+
+@pytest.mark.parametrize("keep", ["first", "hard", "easy"])
+def test_copies_are_in_one_cluster_however_many_there_are(keep: Any, tmp_path: Path) -> None:
+    """Of 60 groups of equal vectors one of each stays; more stay only of groups of vectors that are merely near."""
+    rows = [{**row, "reason": None} for row in random_rows(60, 6)]
+    rng = np.random.default_rng(0)
+    copies = [{**rows[i], "uid": f"{rng.integers(0, 2**62):032x}"} for i in rng.integers(0, 60, 400)]
+    found = dropped(tmp_path, rows + copies, SemanticDuplicates(clusters=9, threshold=0.999, keep=keep))
+    stay = [row for i, row in enumerate(rows + copies) if i not in found]
+    assert len(stay) == len({row["embedding"].tobytes() for row in rows})
+    again = dropped(tmp_path, rows + copies, SemanticDuplicates(clusters=9, threshold=0.999, keep=keep))
+    assert again == found
+
+
+def test_of_the_samples_near_a_centre_hard_keeps_the_far_and_easy_the_near_one(tmp_path: Path) -> None:
+    one, spread = np.eye(8)[0], 0.05 * np.eye(8)[1]
+    rows = [{**row, "reason": None} for row in random_rows(9, 7)]
+    for i, row in enumerate(rows):
+        row["embedding"] = unit(one + (i - 4) * spread)
+    stay = {
+        keep: set(range(9)) - set(dropped(tmp_path, rows, SemanticDuplicates(clusters=1, threshold=0.9, keep=keep)))
+        for keep in ("hard", "easy")
+    }
+    assert stay["easy"] == {4}
+    assert stay["hard"] <= {0, 8} and stay["hard"]
+
+
+def test_a_chain_leaves_every_second_of_its_links() -> None:
+    """0 drops 1, which is gone when 2 is looked at; the published code would drop 2 as well."""
+    angles = torch.arange(7) * 0.1
+    vectors = torch.stack([angles.cos(), angles.sin()], 1)
+    assert leave(vectors, float(np.cos(0.15))).tolist() == [False, True, False, True, False, True, False]
+    many = torch.cat([vectors] * 400)  # more than are compared at once
+    assert (~leave(many, float(np.cos(0.15)))).sum() == 4
+
+
+def test_vectors_that_are_no_numbers_are_quarantined(tmp_path: Path) -> None:
+    rows = [{**row, "reason": None} for row in random_rows(20, 8)]
+    rows[3]["embedding"] = np.full(8, np.nan, np.float16)
+    found = dropped(tmp_path, rows, SemanticDuplicates(clusters=2, threshold=1.0))
+    assert {i for i, reason in found.items() if reason == "score_not_finite"} == {3}
