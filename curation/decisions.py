@@ -24,7 +24,7 @@ import pyarrow as pa
 from curation import scores
 from curation.data import ShardRef
 from curation.errors import ConservationError, RecipeError
-from curation.filters import Filter, Prepares
+from curation.filters import Compares, Filter, Prepares, flat
 from curation.ledger import Ledger
 from curation.parallel import map_ordered
 from curation.scores import Column
@@ -81,6 +81,8 @@ class Decisions:
         self.db.execute(f"CREATE TABLE pool ({', '.join(fixed + columns)})")
         self.db.execute("CREATE TABLE dropped (id BIGINT, reason VARCHAR)")
         self.db.execute("CREATE TABLE rescued (id BIGINT)")
+        matched = "filter VARCHAR, against VARCHAR, id BIGINT, how VARCHAR, other VARCHAR, value DOUBLE"
+        self.db.execute(f"CREATE TABLE matched ({matched})")
         self.rows = self.checked = 0
 
     def __enter__(self) -> Decisions:
@@ -120,9 +122,29 @@ class Decisions:
         self.db.execute(f"INSERT INTO pool SELECT id, unit, row, uid, {bad}{extra} FROM incoming")
         self.db.unregister("incoming")
 
+    def load_others(
+        self, name: str, columns: Sequence[str], snapshots: Sequence[tuple[pa.RecordBatchReader, Iterable[pa.Table]]]
+    ) -> None:
+        """Fill the table `name` with what other snapshots keep: snapshot (its place), uid, content_hash, columns.
+
+        Each comes as its manifest (uid, decision) and its samples' tables (uid, content_hash, columns).
+        """
+        kinds = {column: "BLOB" if column in self.vectors else _SQL_TYPES[self.scores[column]] for column in columns}
+        told = "".join(f", {_quote(column)} {kind}" for column, kind in kinds.items())
+        self.db.execute(f"CREATE OR REPLACE TABLE {name} (snapshot INTEGER, uid VARCHAR, content_hash VARCHAR{told})")
+        for place, (manifest, tables) in enumerate(snapshots):
+            self.db.register("manifest", manifest)
+            self.db.execute("CREATE TEMP TABLE others_kept AS SELECT uid FROM manifest WHERE decision = 'kept'")
+            self.db.unregister("manifest")
+            for table in tables:
+                self.db.register("incoming", table)
+                self.db.execute(f"INSERT INTO {name} SELECT {place}, * FROM incoming SEMI JOIN others_kept USING (uid)")
+                self.db.unregister("incoming")
+            self.db.execute("DROP TABLE others_kept")
+
     def clear(self) -> None:
         """Forget what was decided; what was loaded stays."""
-        self.db.execute("DELETE FROM dropped; DELETE FROM rescued")
+        self.db.execute("DELETE FROM dropped; DELETE FROM rescued; DELETE FROM matched")
         self.db.execute("DROP VIEW IF EXISTS alive")
         for name in ("keep_list", "drop_list", "weighed"):
             self.db.execute(f"DROP TABLE IF EXISTS {name}")
@@ -148,18 +170,34 @@ class Decisions:
         )
         self.db.execute("CREATE VIEW alive AS SELECT * FROM pool ANTI JOIN dropped USING (id) WHERE bad IS NULL")
         for item in filters:
-            if isinstance(item.filter, Prepares):
-                item.filter.prepare(self.db)
-            self.db.execute(
-                "CREATE TEMP TABLE leaving AS SELECT id, CASE WHEN detail = '' THEN $name ELSE $name || '.' || detail "
-                f"END AS reason FROM ({item.filter.drops()})",
-                {"name": item.name},
-            )
+            try:
+                self._run(item)
+            except duckdb.BinderException as error:  # a column of another kind than it takes
+                line = str(error).splitlines()[0]
+                fix = f"curate rooms filters {item.name} says which it takes"
+                raise RecipeError(f"filter {item.name} can't read its columns: {line}", fix=fix) from None
             self.db.execute("INSERT INTO dropped SELECT * FROM leaving")
+            for part in flat([item.filter]):
+                if isinstance(part, Compares):
+                    self.db.execute(
+                        "INSERT INTO matched SELECT $name, $against[snapshot + 1], * EXCLUDE (snapshot) FROM "
+                        f"({part.matches()}) SEMI JOIN leaving USING (id)",
+                        {"name": item.name, "against": list(part.against)},
+                    )
             self.db.execute("DROP TABLE leaving")
         self._weigh(weights)
         self.db.execute(
             "INSERT INTO rescued SELECT id FROM pool SEMI JOIN keep_list USING (uid) SEMI JOIN dropped USING (id)"
+        )
+
+    def _run(self, item: NamedFilter) -> None:
+        """Leave what a filter drops in the table `leaving`: id, reason."""
+        if isinstance(item.filter, Prepares):
+            item.filter.prepare(self.db)
+        self.db.execute(
+            "CREATE TEMP TABLE leaving AS SELECT id, CASE WHEN detail = '' THEN $name ELSE $name || '.' || detail "
+            f"END AS reason FROM ({item.filter.drops()})",
+            {"name": item.name},
         )
 
     def _check_uids(self) -> None:
@@ -207,6 +245,13 @@ class Decisions:
     def of_units(self, first: int, last: int) -> pa.Table:
         """Decisions of units first..last (inclusive): unit, row, decision, reason, weight; sorted."""
         query = f"{self._FINAL} WHERE unit BETWEEN {first} AND {last} ORDER BY unit, row"
+        return self.db.sql(query).to_arrow_table()
+
+    def matches(self) -> pa.Table:
+        """What filters that compare have found: uid, filter, how, value, against, other (a uid there); by uid."""
+        query = (
+            "SELECT uid, filter, how, value, against, other FROM matched JOIN pool USING (id) ORDER BY uid, filter, how"
+        )
         return self.db.sql(query).to_arrow_table()
 
     def totals(self) -> Mapping[str, object]:

@@ -119,14 +119,16 @@ def parts(name: str, values: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
 
 
 def vector_bytes(values: pa.ChunkedArray) -> pa.Array:
-    """A column of float16 vectors of one width as blobs of their bytes, without a copy; null where one isn't finite."""
+    """A column of float16 vectors of one width as blobs of their bytes; null where one is, or isn't finite."""
     array = values.combine_chunks()
-    width = array.type.list_size
-    halves = array.values.slice(array.offset * width, len(array) * width).to_numpy(zero_copy_only=False)
-    halves = np.ascontiguousarray(halves, np.float16).reshape(len(array), width)
-    bad = ~np.isfinite(halves).all(1) | array.is_null().to_numpy(zero_copy_only=False)
-    mask = pa.array(~bad).buffers()[1]  # bits of a boolean are what a validity bitmap is
-    return pa.Array.from_buffers(pa.binary(2 * width), len(array), [mask, pa.py_buffer(halves)])
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    flat = array.flatten().to_numpy(zero_copy_only=False)  # without those of nulls
+    width = max(1, len(flat) // max(1, int(valid.sum())))
+    halves = np.zeros((len(array), width), np.float16)
+    halves[valid] = flat.reshape(-1, width)
+    good = pa.array(valid & np.isfinite(halves).all(1))
+    bitmap = good.buffers()[1]  # bits of a boolean are what a validity bitmap is
+    return pa.Array.from_buffers(pa.binary(2 * width), len(array), [bitmap, pa.py_buffer(halves)])
 
 
 def value_array(values: np.ndarray[Any, Any] | pa.Array, valid: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:

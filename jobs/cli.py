@@ -12,6 +12,7 @@ from jobs.corpus import corpus
 from jobs.gc import gc
 from jobs.inspect import diff, quarantine, show, status
 from jobs.learn import learn
+from jobs.matches import matches
 from jobs.policy import policy
 from jobs.proxy import proxy
 from jobs.rooms import rooms
@@ -45,7 +46,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-READING = (plan, status, show, diff, quarantine, what_if, scores, rooms)
+READING = (plan, status, show, diff, matches, quarantine, what_if, scores, rooms)
 for command in (corpus, proxy, run, verify, gc, submit, learn, policy, *READING):
     cli.add_command(command)
 

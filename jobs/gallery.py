@@ -32,7 +32,7 @@ def gallery(snapshot: Snapshot, path: Path, columns: int = COLUMNS) -> None:
         for axis in line:
             axis.axis("off")
         for axis, sample in zip(line, samples, strict=False):
-            _cell(axis, *_content(snapshot, sample), sample)
+            _cell(axis, *content(snapshot, sample), sample)
         line[0].text(-0.1, 1.22, title, transform=line[0].transAxes, fontsize=10, fontweight="bold")
     figure.subplots_adjust(left=0.02, right=0.99, top=0.96, bottom=0.05, hspace=0.85, wspace=0.15)
     figure.savefig(path, dpi=110)
@@ -52,8 +52,8 @@ def _rows(snapshot: Snapshot, n: int) -> Iterator[tuple[str, list[dict[str, Any]
         yield title, snapshot.manifest.query(query).to_pylist()
 
 
-def _content(snapshot: Snapshot, row: dict[str, Any]) -> tuple[Any, str]:
-    """(RGB picture or None, caption) from the sample's raw bytes."""
+def content(snapshot: Snapshot, row: dict[str, Any]) -> tuple[Any, str]:
+    """(RGB picture or None, caption) of a manifest's row, from the sample's raw bytes."""
     store = open_store(_root(snapshot), snapshot.store.options)
     data = store.get_range(row["source_key"], row["source_offset"], row["source_length"], row["source_etag"])
     sample: TarSample = next(iter(read_samples([data + bytes(1024)], len(data) + 1024)))

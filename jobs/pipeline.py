@@ -25,6 +25,7 @@ from curation.data import ShardRef
 from curation.errors import IncompleteError, RecipeError, WeightsError
 from curation.ledger import Ledger, Plan, Record, digest
 from curation.models.weights import Weights, fetch_weights
+from curation.others import Others, open_others
 from curation.parallel import map_ordered
 from curation.parquet import to_parquet
 from curation.recipe import Recipe, parse_recipe
@@ -70,6 +71,7 @@ class Pipeline:
     scored: Ledger
     columns: Sequence[scores.Column]  # the index, then one a scorer
     lists: Mapping[str, UidList]  # keep, drop, weights
+    others: Others  # the snapshots that filters compare with
     work: Work = field(default_factory=Work)
 
     @property
@@ -88,7 +90,8 @@ class Pipeline:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""
         filters = [[item.name, *decisions.described(item.filter)] for item in self.recipe.filters]
         lists = {name: item.sha256 for name, item in self.lists.items()}
-        return digest([plan.id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION])
+        others = [self.others.identity] if self.others.snapshots else []
+        return digest([plan.id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION, *others])
 
     def current(self, plan: Plan) -> Record | None:
         """The latest snapshot's document if it is already what this plan and recipe would make."""
@@ -158,6 +161,7 @@ class Pipeline:
             decided = Decided(engine, plan, columns)
             units = decisions.load_units(self.scored, plan.shards(), columns, index, vectors)
             engine.load(decided.collect(units, tick))
+            self.others.load(engine, [item.filter for item in self.recipe.filters], self.columns)
             uids = {name: item.uids for name, item in self.lists.items()}
             weights = self.lists["weights"].weighed() if "weights" in self.lists else None
             engine.decide(self.recipe.filters, uids.get("keep"), uids.get("drop"), weights)
@@ -219,7 +223,15 @@ class Pipeline:
             "manifest": self._named("manifest", to_parquet(parts), "parquet"),
             "urls": self._named("urls", urls.encode(), "txt"),
             "lists": {name: self._named(name, item.text, "txt") for name, item in self.lists.items()},
+            **self._compared(decided),
         }
+
+    def _compared(self, decided: Decided) -> dict[str, Any]:
+        """Which snapshots were compared with, and a Parquet of what matched what."""
+        if not self.others.snapshots:
+            return {}
+        matches = self._named("matches", to_parquet(decided.engine.matches()), "parquet")
+        return {"against": self.others.pins, "matches": matches}
 
     def _named(self, name: str, data: bytes, suffix: str) -> dict[str, Any]:
         self.work.data_puts += 1
@@ -325,11 +337,12 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     corpus = open_corpus(recipe.corpus, recipe.options)
     named = (("keep", recipe.keep), ("drop", recipe.drop), ("weights", recipe.weights))
     lists = {name: read_list(name, url, recipe.options) for name, url in named if url}
+    others = open_others([item.filter for item in recipe.filters], recipe.options)
     if not dry:
         out.store.probe()
         scored.store.probe()
     with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
-        yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists)
+        yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists, others)
 
 
 def _check_weights(weights: Weights, options: StoreOptions) -> None:
@@ -351,9 +364,10 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
     corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)
     columns = [scores.Column(name, document["fingerprints"][name]) for name in (scores.INDEX, *recipe.scorers)]
     lists = {name: parse_list(name, made.store.get(item["key"]), name) for name, item in document["lists"].items()}
+    others = open_others([item.filter for item in recipe.filters], options, document.get("against"))
     with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(open_store(document["scores_url"], options))
-        yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists)
+        yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others)
 
 
 def read_list(name: str, url: str, options: StoreOptions) -> UidList:

@@ -88,6 +88,7 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
     import curation as cu
     from curation import decisions, scores
     from curation.errors import IncompleteError
+    from curation.others import open_others
     from curation.what_if import WhatIf
     from jobs.progress import progress
 
@@ -117,6 +118,8 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
         with progress("Reading scores", None) as tick:
             units = decisions.load_units(work.scored, scored(), columns, index, vectors)
             engine.load(_ticking(units, tick))
+        named = [item.filter for item in filters]
+        open_others(named, work.recipe.options).load(engine, named, work.columns)
         asked = WhatIf(engine, kept)
         lists = {name: item.uids for name, item in work.lists.items() if name in ("keep", "drop")}
         weights = {"weights": work.lists["weights"].weighed()} if "weights" in work.lists else {}

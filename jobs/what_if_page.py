@@ -27,10 +27,14 @@ def page(recipe: str, answers: Sequence[Answer], unscored: int) -> str:
     parts.append(_yields(answers))
     for answer in answers:
         parts += [f"<h2><code>{escape(answer.setting)}</code></h2>", _steps(answer), _shifts(answer), _near(answer)]
-    body = "\n".join(parts)
+    return document("what if", "\n".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """A page of its own, in our style."""
     return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>what if</title><style>{STYLE}</style>\n'
-        f"<body>\n{body}\n</body></html>\n"
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style>\n<body>\n{body}\n</body></html>\n"
     )
 
 

@@ -8,7 +8,7 @@ in a package of your own, name its class as an entry point of the group `tutelag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from curation.entry_points import with_installed
@@ -16,6 +16,7 @@ from curation.filters.algebra import AllOf, AnyOf, NotOf
 from curation.filters.boilerplate import Boilerplate
 from curation.filters.budget import Budget
 from curation.filters.caption import Caption
+from curation.filters.decontaminate import Decontaminate
 from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
 from curation.filters.near_duplicates import NearDuplicates
@@ -57,6 +58,32 @@ class Prepares(Protocol):
         ...
 
 
+@runtime_checkable
+class Compares(Protocol):
+    """A filter that compares with what other snapshots keep. The engine fills its table before `prepare`."""
+
+    against: tuple[str, ...]  # URLs of snapshots: `URL`, the latest, or `URL@N`
+
+    def compared(self) -> Sequence[str]:
+        """Columns, among those it reads, that the others must have with the same fingerprints."""
+        ...
+
+    def others(self) -> str:
+        """The name of the table: snapshot (a place in `against`), uid, content_hash, and `compared`."""
+        ...
+
+    def matches(self) -> str:
+        """SQL of `id, how, snapshot, other, value`: which sample of the others each one that leaves is like."""
+        ...
+
+
+def flat(filters: Iterable[Filter]) -> Iterator[Filter]:
+    """Filters and, of those that are made of others, their parts."""
+    for item in filters:
+        yield item
+        yield from flat(getattr(item, "of", ()) if isinstance(item, AllOf | AnyOf | NotOf) else ())
+
+
 #: name in the recipe -> dataclass. The recipe's schema, the help and the contract test come from this table.
 FILTERS: dict[str, type[Filter]] = with_installed(
     "tutelage.filters",
@@ -66,6 +93,7 @@ FILTERS: dict[str, type[Filter]] = with_installed(
         "boilerplate": Boilerplate,
         "budget": Budget,
         "caption": Caption,
+        "decontaminate": Decontaminate,
         "exact_duplicates": ExactDuplicates,
         "image_size": ImageSize,
         "near_duplicates": NearDuplicates,

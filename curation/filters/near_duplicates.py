@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import duckdb
 
 BITS = 64
+MOST_DISTANCE = 12  # beyond it, most pictures are linked by some other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,10 @@ class NearDuplicates:
     prefer: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.distance <= 12:
-            raise ValueError("distance is from 0 to 12 of 64 bits: beyond it, most pictures are linked by some other")
+        if not 0 <= self.distance <= MOST_DISTANCE:
+            raise ValueError(
+                f"distance is from 0 to {MOST_DISTANCE} of 64 bits: beyond it, most pictures are linked by some other"
+            )
 
     def columns(self) -> Sequence[str]:
         return (self.hash, *((self.prefer,) if self.prefer else ()))

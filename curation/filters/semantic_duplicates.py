@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from curation.filters.vectors import insert, matrix, stream
+
 if TYPE_CHECKING:
     import duckdb
     from torch import Tensor
@@ -21,7 +23,6 @@ MOST_CLUSTERS = 1 << 16
 SAMPLE = 32  # vectors a centre, of which the centres are found
 SAMPLE_BYTES = 1 << 29
 BLOCK = 1024  # samples compared at once
-ROWS = 1 << 16  # read at once
 LAST = 1 << 128  # uids are 128 bits
 
 
@@ -68,7 +69,7 @@ class SemanticDuplicates:
         self._place(db, placed, count)
         for clusters in _some(_by_cluster(self._ordered(db, placed))):
             leaving = [ids[leave(vectors, self.threshold)] for ids, vectors in clusters]
-            _insert(db, self._table, pa.table({"id": np.concatenate(leaving)}))
+            insert(db, self._table, pa.table({"id": np.concatenate(leaving)}))
         db.execute(f"DROP TABLE {placed}")
 
     def drops(self) -> str:
@@ -82,9 +83,9 @@ class SemanticDuplicates:
         """The cluster of every sample, and its similarity to the centre, into a table."""
         clusters = self.clusters or max(1, min(MOST_CLUSTERS, round(count / CLUSTER)))
         tree = _Tree(self._sample(db, clusters, count), clusters, self.seed)
-        for batch in _stream(db, f'SELECT id, "{self.embedding}" FROM alive'):
-            cluster, similarity = tree.place(_matrix(batch.column(1)))
-            _insert(db, into, pa.table({"id": batch.column(0), "cluster": cluster, "similarity": similarity}))
+        for batch in stream(db, f'SELECT id, "{self.embedding}" FROM alive'):
+            cluster, similarity = tree.place(matrix(batch.column(1)))
+            insert(db, into, pa.table({"id": batch.column(0), "cluster": cluster, "similarity": similarity}))
 
     def _sample(self, db: duckdb.DuckDBPyConnection, clusters: int, count: int) -> Tensor:
         """Vectors of the samples with the smallest uids, which are hashes: the same ones everywhere."""
@@ -92,7 +93,7 @@ class SemanticDuplicates:
         wanted = min(SAMPLE * clusters, SAMPLE_BYTES // (4 * width))
         below = min(LAST - 1, LAST * max(wanted, 100) // count)  # never none by bad luck
         query = f"SELECT \"{self.embedding}\" FROM alive WHERE uid <= '{below:032x}' ORDER BY uid"
-        return _matrix(db.sql(query).to_arrow_table().column(0).combine_chunks())
+        return matrix(db.sql(query).to_arrow_table().column(0).combine_chunks())
 
     def _width(self, db: duckdb.DuckDBPyConnection) -> int:
         ((size,),) = db.execute(f'SELECT octet_length("{self.embedding}") FROM alive LIMIT 1').fetchall()
@@ -104,7 +105,7 @@ class SemanticDuplicates:
         if self.prefer:
             order = f'"{self.prefer}" DESC, uid'
         query = f'SELECT id, cluster, "{self.embedding}" FROM alive JOIN {placed} USING (id) ORDER BY cluster, {order}'
-        return _stream(db, query)
+        return stream(db, query)
 
 
 class _Tree:
@@ -173,31 +174,10 @@ def _by_cluster(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[Array, Tens
     for _, found in groupby(pieces(), key=lambda piece: piece[0]):
         table = pa.Table.from_batches([batch for _, batch in found])
         if table.num_rows > 1:
-            yield table.column(0).to_numpy(), _matrix(table.column(2).combine_chunks())
+            yield table.column(0).to_numpy(), matrix(table.column(2).combine_chunks())
 
 
 def _some(clusters: Iterator[tuple[Array, Tensor]]) -> Iterator[list[tuple[Array, Tensor]]]:
     """Clusters by the hundred: one insert for all of them."""
     while some := list(islice(clusters, 100)):
         yield some
-
-
-def _matrix(blobs: pa.Array) -> Tensor:
-    """float32 [N, D] of unit length, from N blobs of D halves."""
-    import torch
-    from torch.nn.functional import normalize
-
-    joined = b"".join(blobs.to_pylist())
-    halves = torch.frombuffer(bytearray(joined), dtype=torch.float16)
-    return normalize(halves.view(len(blobs), -1).float(), dim=-1)
-
-
-def _stream(db: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:
-    """A query's rows in batches, through a connection of their own: the first one goes on to insert."""
-    return iter(db.cursor().sql(query).to_arrow_reader(ROWS))
-
-
-def _insert(db: duckdb.DuckDBPyConnection, into: str, table: pa.Table) -> None:
-    db.register("incoming", table)
-    db.execute(f"INSERT INTO {into} SELECT * FROM incoming")
-    db.unregister("incoming")

@@ -103,3 +103,14 @@ def test_words_hashes_and_structs_are_columns_of_their_own(tmp_path: Path) -> No
         assert scores.fields(ledger, shard, column).keys() <= found.keys()
     lists = {name: values.to_pylist() for name, values in found.items()}
     assert lists == {"h": [2**63 - 1, None], "w": ["de", None], "s.a": [0.5, None], "s.b": [2**63 - 1, None]}
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float16()), pa.list_(pa.float16(), 3)], ids=str)
+def test_vectors_as_bytes(kind: pa.DataType) -> None:
+    """As tables have them after a trip through Parquet, or before; also a slice of a column."""
+    rows = [[1, 2, 3], None, [4, 5, 6], [7, float("nan"), 9]]
+    rows = [row and [np.float16(x) for x in row] for row in rows]
+    found = scores.vector_bytes(pa.chunked_array([pa.array([rows[0], *rows], kind).slice(1)])).to_pylist()
+    assert found == [np.array(rows[0], np.float16).tobytes(), None, np.array(rows[2], np.float16).tobytes(), None]
+    assert scores.vector_bytes(pa.chunked_array([pa.array([None, None], kind)])).to_pylist() == [None, None]
+    assert len(scores.vector_bytes(pa.chunked_array([pa.array([], kind)]))) == 0

@@ -16,13 +16,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rows_given import Row, random_rows, table, unit
 
 from curation.decisions import Decisions, NamedFilter, columns_needed
+from curation.errors import RecipeError
 from curation.filters import FILTERS, Filter
 from curation.filters.algebra import AllOf, AnyOf, NotOf
 from curation.filters.boilerplate import Boilerplate
 from curation.filters.budget import Budget
 from curation.filters.caption import Caption
+from curation.filters.decontaminate import Decontaminate
 from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
 from curation.filters.near_duplicates import NearDuplicates, components, masks
@@ -30,30 +33,6 @@ from curation.filters.one_of import OneOf
 from curation.filters.semantic_duplicates import SemanticDuplicates, leave
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
-from curation.scores import vector_bytes
-
-Row = dict[str, Any]
-
-
-def table(rows: list[Row]) -> pa.Table:
-    names = {"caption": pa.string(), "width": pa.int32(), "height": pa.int32(), "content_hash": pa.string()}
-    names |= {"length": pa.int64(), "format": pa.string()}
-    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in names.items()}
-    fixed = {
-        "row": pa.array(range(len(rows)), pa.int32()),
-        "uid": pa.array([row["uid"] for row in rows], pa.string()),
-        "reason": pa.array([row.get("reason") for row in rows], pa.string()),
-        "score": pa.array([row["score"] for row in rows], pa.float32()),
-        "phash": pa.array([row["phash"] for row in rows], pa.int64()),
-        "embedding": vector_bytes(pa.chunked_array([vectors(rows)])),
-    }
-    return pa.table({**fixed, **columns})
-
-
-def vectors(rows: list[Row]) -> pa.Array:
-    """float16 [N, 8], as score tables have them."""
-    flat = np.array([row["embedding"] for row in rows], np.float16).reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), 8)
 
 
 def dropped(tmp: Path, rows: list[Row], *filters: Filter, **lists: pa.Array) -> dict[int, str | None]:
@@ -72,39 +51,6 @@ def dropped(tmp: Path, rows: list[Row], *filters: Filter, **lists: pa.Array) -> 
 
 def kind(item: Filter) -> str:
     return next(name for name, cls in FILTERS.items() if type(item) is cls)
-
-
-def random_rows(n: int, seed: int) -> list[Row]:
-    rng = np.random.default_rng(seed)
-    words = ["red", "apple", "sale", "", "a", "日本", "  ", "café"]
-    hashes = rng.integers(-(2**63), 2**63 - 1, max(1, n // 4))
-    seeds = rng.normal(size=(max(1, n // 4), 8))
-
-    def flips(rng: np.random.Generator) -> np.int64:
-        """A few bits of 64, the sign among them."""
-        bits = rng.integers(0, 64, rng.integers(0, 6))
-        return np.bitwise_xor.reduce(np.left_shift(np.int64(1), bits), initial=np.int64(0))
-
-    return [
-        {
-            "uid": f"{rng.integers(0, 2**62):032x}",
-            "caption": " ".join(rng.choice(words, rng.integers(0, 6))),
-            "width": int(rng.integers(1, 300)),
-            "height": int(rng.integers(1, 300)),
-            "content_hash": f"{rng.integers(0, max(1, n // 3))}",
-            "length": int(rng.integers(512, 9000)),
-            "phash": int(hashes[rng.integers(0, len(hashes))] ^ flips(rng)),
-            "format": str(rng.choice(["png", "jpeg", "webp"])),
-            "score": float(np.float32(rng.integers(0, 8) / 8)),  # many ties
-            "embedding": unit(seeds[rng.integers(0, len(seeds))] + rng.choice([0.0, 0.2]) * rng.normal(size=8)),
-            "reason": "image_corrupt" if rng.random() < 0.1 else None,
-        }
-        for _ in range(n)
-    ]
-
-
-def unit(vector: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return (vector / np.linalg.norm(vector)).astype(np.float16)
 
 
 def words_of(caption: str) -> list[str]:
@@ -288,7 +234,8 @@ def test_contract(name: str) -> None:
     assert dataclasses.is_dataclass(cls)
     assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
     assert cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}(")
-    item = next(item for item, _ in CASES if type(item) is cls)
+    compares = [Decontaminate(against=("a",))]  # whose tests are beside these
+    item = next(item for item in [*(item for item, _ in CASES), *compares] if type(item) is cls)
     assert isinstance(item, Filter)
     assert item.drops() == item.drops()
 
@@ -347,6 +294,8 @@ def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float],
         lambda: Caption(max_repetition=2),
         lambda: Boilerplate(most=0),
         lambda: NearDuplicates(distance=13),
+        lambda: Decontaminate(against=()),
+        lambda: Decontaminate(against=("a",), distance=13),
         lambda: SemanticDuplicates(threshold=0),
         lambda: SemanticDuplicates(clusters=0),
         lambda: SemanticDuplicates(keep="hard", prefer="score"),
@@ -419,3 +368,8 @@ def test_vectors_that_are_no_numbers_are_quarantined(tmp_path: Path) -> None:
     rows[3]["embedding"] = np.full(8, np.nan, np.float16)
     found = dropped(tmp_path, rows, SemanticDuplicates(clusters=2, threshold=1.0))
     assert {i for i, reason in found.items() if reason == "score_not_finite"} == {3}
+
+
+def test_a_column_of_another_kind_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="filter near_duplicates can't read its columns"):
+        dropped(tmp_path, random_rows(5, 9), NearDuplicates(hash="score"))

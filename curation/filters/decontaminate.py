@@ -1,0 +1,139 @@
+"""Samples that occur in other snapshots: in evaluation sets, or in what was curated before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BeforeValidator
+
+from curation.filters.near_duplicates import MOST_DISTANCE, masks
+from curation.filters.vectors import insert, matrix, stream
+
+if TYPE_CHECKING:
+    import duckdb
+
+COLUMNS = 1 << 14  # vectors of the others that a block is compared with at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decontaminate:
+    """Drop the samples that a snapshot in `against` keeps too: an evaluation set, or all that was curated before.
+
+    Three ways to be the same, each a reason of its own (the first that holds): `exact`, equal image bytes;
+    `perceptual`, hashes of a scorer `phash` (named by `hash`) that differ in at most `distance` bits; `embedding`,
+    a cosine of at least `threshold` between embeddings (named by `embedding`). The last two are looked for where they
+    are named. An evaluation set becomes a snapshot by `curate run` with the same scorers; `s3://eval/val@3` pins one,
+    without `@3` it is the latest when the run begins, and is written down in what the run makes. A sample is never its
+    own duplicate. `curate matches` shows what matched what.
+    Cost: hash joins for exact; for perceptual those of near_duplicates; for embeddings N M D multiply-adds, with the M
+    others in memory at 2 bytes a dimension: for evaluation sets, not for snapshots as large as the corpus.
+    Source: deduplication against evaluation sets as in DataComp (2304.14108), appendix F.
+    """
+
+    against: Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+    hash: str | None = None
+    distance: int = 4
+    embedding: str | None = None
+    threshold: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not self.against:
+            raise ValueError("against is empty: name at least one snapshot")
+        if not 0 <= self.distance <= MOST_DISTANCE:
+            raise ValueError(f"distance is from 0 to {MOST_DISTANCE} of 64 bits")
+        if not 0 < self.threshold <= 1:
+            raise ValueError("threshold is a cosine above 0 and up to 1")
+
+    def columns(self) -> Sequence[str]:
+        return ("content_hash", *self.compared())
+
+    def compared(self) -> Sequence[str]:
+        """The score columns that the others must have too, made in the same way."""
+        return tuple(name for name in (self.hash, self.embedding) if name)
+
+    def others(self) -> str:
+        """The table that the engine fills: snapshot (a place in `against`), uid, content_hash, and `compared`."""
+        return f"others_{sha256(repr(astuple(self)).encode()).hexdigest()[:16]}"
+
+    def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Make the table of matches: `id, how, snapshot, other, value`; of each way, a sample's best one."""
+        table = self._table
+        db.execute(f"""
+            CREATE OR REPLACE TEMP TABLE {table} AS
+            SELECT id, 'exact' AS how, min_by(snapshot, o.uid) AS snapshot, min(o.uid) AS other, 1::DOUBLE AS value
+            FROM alive JOIN {self.others()} o USING (content_hash) WHERE o.uid <> alive.uid GROUP BY id""")
+        if self.hash:
+            self._perceptual(db)
+        if self.embedding:
+            self._similar(db)
+
+    def matches(self) -> str:
+        """SQL of `id, how, snapshot, other, value`: bits that differ, or a cosine."""
+        return f"SELECT id, how, snapshot, other, value FROM {self._table}"
+
+    def drops(self) -> str:
+        order = "CASE how WHEN 'exact' THEN 0 WHEN 'perceptual' THEN 1 ELSE 2 END"
+        return f"SELECT id, arg_min(how, {order}) AS detail FROM {self._table} GROUP BY id"
+
+    @property
+    def _table(self) -> str:
+        return f"{self.others()}_matches"
+
+    def _perceptual(self, db: duckdb.DuckDBPyConnection) -> None:
+        make, ours, theirs = "CREATE OR REPLACE TEMP TABLE", f"{self._table}_a", f"{self._table}_b"
+        db.execute(f'{make} {ours} AS SELECT DISTINCT "{self.hash}" AS h FROM alive')
+        db.execute(f'{make} {theirs} AS SELECT DISTINCT "{self.hash}" AS h FROM {self.others()}')
+        ((count,),) = db.execute(
+            f"SELECT greatest((SELECT count(*) FROM {ours}), (SELECT count(*) FROM {theirs}))"
+        ).fetchall()
+        near = " UNION ".join(
+            f"SELECT a.h AS a, b.h AS b FROM {ours} a JOIN {theirs} b ON a.h & {mask} = b.h & {mask} "
+            f"WHERE bit_count(xor(a.h, b.h)) <= {self.distance}"
+            for mask in masks(self.distance, count)
+        )
+        db.execute(f"""
+            INSERT INTO {self._table}
+            SELECT id, 'perceptual', arg_min(snapshot, (bits, o.uid)), arg_min(o.uid, (bits, o.uid)), min(bits)
+            FROM (SELECT a, b, bit_count(xor(a, b)) AS bits FROM ({near}))
+            JOIN alive ON a = alive."{self.hash}" JOIN {self.others()} o ON b = o."{self.hash}"
+            WHERE o.uid <> alive.uid GROUP BY id""")
+        db.execute(f"DROP TABLE {ours}; DROP TABLE {theirs}")
+
+    def _similar(self, db: duckdb.DuckDBPyConnection) -> None:
+        query = (  # a sample that two snapshots keep is one
+            f'SELECT min(snapshot), uid, any_value("{self.embedding}") FROM {self.others()} GROUP BY uid ORDER BY uid'
+        )
+        others = db.sql(query).to_arrow_table()
+        if not others.num_rows:
+            return
+        parts = [matrix(part.column(2)).half() for part in others.to_batches(max_chunksize=COLUMNS)]
+        uids, snapshots = others.column(1).combine_chunks(), others.column(0).combine_chunks()
+        for batch in stream(db, f'SELECT id, uid, "{self.embedding}" FROM alive'):
+            vectors = matrix(batch.column(2))
+            best, at = np.full(len(vectors), -2.0, np.float32), np.zeros(len(vectors), np.int64)
+            itself = _places(batch.column(1), uids)
+            for number, part in enumerate(parts):
+                cosines = vectors @ part.float().T
+                first = number * COLUMNS
+                own = np.flatnonzero((itself >= first) & (itself < first + len(part)))
+                cosines[own, itself[own] - first] = -2.0
+                found = cosines.max(1)
+                better = found.values.numpy() > best
+                best[better], at[better] = found.values.numpy()[better], found.indices.numpy()[better] + first
+            rows = np.flatnonzero(best >= self.threshold)
+            place = pa.array(at[rows])
+            columns = [batch.column(0).take(pa.array(rows)), pa.array(["embedding"] * len(rows), pa.string())]
+            columns += [snapshots.take(place), uids.take(place), pa.array(best[rows].astype(np.float64))]
+            insert(db, self._table, pa.table(columns, names=["id", "how", "snapshot", "other", "value"]))
+
+
+def _places(uids: pa.Array, among: pa.Array) -> np.ndarray[Any, Any]:
+    """Where each uid stands in `among`, or -1."""
+    found = pc.fill_null(pc.index_in(uids, among), -1)
+    return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)

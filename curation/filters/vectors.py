@@ -1,0 +1,37 @@
+"""Vectors of the decision engine, which has them as blobs of halves, in and out of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import duckdb
+    from torch import Tensor
+
+ROWS = 1 << 16  # read at once
+
+
+def matrix(blobs: pa.Array) -> Tensor:
+    """float32 [N, D] of unit length, from N blobs of D halves."""
+    import torch
+    from torch.nn.functional import normalize
+
+    if not len(blobs):
+        return torch.zeros(0, 0)
+    halves = torch.frombuffer(bytearray(b"".join(blobs.to_pylist())), dtype=torch.float16)
+    return normalize(halves.view(len(blobs), -1).float(), dim=-1)
+
+
+def stream(db: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:
+    """A query's rows in batches, through a connection of their own: the first one goes on to insert."""
+    return iter(db.cursor().sql(query).to_arrow_reader(ROWS))
+
+
+def insert(db: duckdb.DuckDBPyConnection, into: str, table: pa.Table) -> None:
+    """Append rows to a table, whose columns are in the same order."""
+    db.register("incoming", table)
+    db.execute(f"INSERT INTO {into} SELECT * FROM incoming")
+    db.unregister("incoming")

@@ -1,0 +1,83 @@
+"""Samples of other snapshots, for filters that compare with them: evaluation sets, what was curated before.
+
+Their hashes and vectors are read from their own score tables; nothing is scored. A column is the same one when it has
+the same fingerprint, whatever the two recipes call it. Cost: the other snapshot's index and the columns compared, once
+a run: about 60 bytes a sample of local disk and 2 a dimension of a vector.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from curation import decisions, snapshot
+from curation.errors import RecipeError
+from curation.filters import Compares, Filter, flat
+from curation.ledger import Ledger
+from curation.scores import INDEX, Column
+from curation.store import StoreOptions, open_store
+
+
+@dataclass(frozen=True)
+class Others:
+    """The snapshots that a recipe's filters compare with, by the URL that the recipe has."""
+
+    snapshots: Mapping[str, snapshot.Snapshot]
+
+    @property
+    def pins(self) -> dict[str, int]:
+        """URL as in the recipe -> number of the snapshot."""
+        return {url: made.number for url, made in self.snapshots.items()}
+
+    @property
+    def identity(self) -> list[list[str]]:
+        """What decides their content."""
+        return [[url, made.document["decision_id"]] for url, made in sorted(self.snapshots.items())]
+
+    def load(self, engine: decisions.Decisions, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
+        """Fill the tables of those filters that compare. `columns` are the recipe's. Raises `RecipeError`."""
+        by_name = {column.name: column for column in columns}
+        for item in flat(filters):
+            if isinstance(item, Compares):
+                wanted = [by_name[name] for name in item.compared()]
+                made = [self.snapshots[url] for url in item.against]
+                engine.load_others(item.others(), item.compared(), [_rows(one, wanted, engine.vectors) for one in made])
+
+
+def open_others(
+    filters: Sequence[Filter], options: StoreOptions | None, pins: Mapping[str, int] | None = None
+) -> Others:
+    """The snapshots that filters name, as they are now or as `pins` says they were."""
+    urls = {url for item in flat(filters) if isinstance(item, Compares) for url in item.against}
+    pins = pins or {}
+    return Others({url: _open(url, pins.get(url), options) for url in sorted(urls)})
+
+
+def _open(url: str, number: int | None, options: StoreOptions | None) -> snapshot.Snapshot:
+    """A snapshot as a recipe names it; one that is named without a number, as the number says."""
+    if number is None or re.search(r"@\d+\Z", url):
+        return snapshot.open(url, options=options)
+    return snapshot.open_snapshot(url.removesuffix("@latest"), number, options)
+
+
+def _rows(
+    made: snapshot.Snapshot, columns: Sequence[Column], vectors: Sequence[str]
+) -> tuple[pa.RecordBatchReader, Iterator[pa.Table]]:
+    """(uid and decision of its manifest; uid, content_hash and the columns of all its samples, unit by unit)."""
+    document = made.document
+    have = set(document["fingerprints"].values())
+    for column in columns:
+        if column.fingerprint not in have:
+            where = f"{made.store.url}@{made.number}"
+            fix = "curate run it with the same scorer, then name that snapshot"
+            raise RecipeError(f"{where} has no column made as {column.name} is in this recipe", fix=fix)
+    scored = Ledger(open_store(document["scores_url"], made.store.options))
+    shards = Ledger(made.store).open_plan(document["plan"]).shards()
+    plain = [Column(INDEX, document["fingerprints"][INDEX]), *(one for one in columns if one.name not in vectors)]
+    wide = [one for one in columns if one.name in vectors]
+    units = (table for _, table in decisions.load_units(scored, shards, plain, ["content_hash"], wide))
+    names = ["uid", "content_hash", *(column.name for column in columns)]
+    return made.reader(["uid", "decision"]), (table.select(names) for table in units)

@@ -1,0 +1,67 @@
+"""`curate matches`: what a snapshot's filters found in other snapshots, as a list or as pairs of pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.inspect import dataset_argument
+from jobs.run import json_option
+
+if TYPE_CHECKING:
+    from curation.snapshot import Snapshot
+
+
+@click.command(
+    epilog="\b\nExamples:\n  curate matches s3://curated/objects\n"
+    "  curate matches s3://curated/objects --how embedding --limit 200 --html matches.html"
+)
+@dataset_argument
+@click.option("--how", type=click.Choice(["exact", "perceptual", "embedding"]), help="Only matches of this way.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most this many.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Write a page with the pictures of each pair.")
+@json_option
+def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json: bool) -> None:
+    """Show what matched what: the samples that `decontaminate` dropped, and their like in other snapshots.
+
+    The nearest to the limit come first, which is where a threshold is judged. The page reads the pairs' bytes from
+    where they live; otherwise nothing is read but the list.
+    """
+    import curation as cu
+
+    snapshot = cu.open(dataset)
+    rows, total = found(snapshot, how, limit)
+    if html:
+        from jobs.matches_page import page
+
+        Path(html).write_text(page(snapshot, rows, total))
+    if as_json:
+        click.echo(json.dumps({"total": total, "matches": rows}, indent=2))
+        return
+    for row in rows:
+        said = f"{row['filter']}.{row['how']:<10}  {row['value']:>7.4g}"
+        click.echo(f"{row['uid']}  {said}  {row['other']}  {row['against']}")
+    click.echo(f"{len(rows):,} of {total:,} matches", err=True)
+
+
+def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[str, Any]], int]:
+    """Up to `limit` matches, the least alike first, and how many there are. Raises `UserError` for no list."""
+    import duckdb
+
+    from curation.errors import UserError
+    from curation.parquet import from_parquet
+
+    item = snapshot.document.get("matches")
+    if item is None:
+        fix = "a recipe's filter decontaminate does"
+        raise UserError(f"{snapshot.store.url}@{snapshot.number} was compared with no other snapshot", fix=fix)
+    with duckdb.connect() as db:
+        db.register("matches", from_parquet(snapshot.store.get(item["key"])))
+        where = "WHERE $how IS NULL OR how = $how"
+        ((total,),) = db.execute(f"SELECT count(*) FROM matches {where}", {"how": how}).fetchall()
+        order = "CASE how WHEN 'perceptual' THEN -value WHEN 'embedding' THEN value ELSE 2 END, uid"
+        query = f"SELECT * FROM matches {where} ORDER BY how DESC, {order} LIMIT {limit}"
+        return db.sql(query, params={"how": how}).to_arrow_table().to_pylist(), total

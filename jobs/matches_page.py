@@ -1,0 +1,60 @@
+"""The page of `curate matches --html`: pairs of pictures in one file, without scripts or anything from elsewhere."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import cv2
+import numpy as np
+
+import curation as cu
+from curation.snapshot import Snapshot
+from jobs.gallery import content
+from jobs.what_if_page import document
+
+SIDE = 160  # pixels of a picture's longer side, at most
+
+
+def page(snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], total: int) -> str:
+    """The whole page. Reads the bytes of the pairs' samples, and the manifests to find them."""
+    ours = _facts(snapshot, [row["uid"] for row in rows])
+    theirs = {}
+    for url in sorted({row["against"] for row in rows}):
+        other = cu.open(_pinned(url, snapshot.document["against"][url]), options=snapshot.store.options)
+        theirs[url] = (other, _facts(other, [row["other"] for row in rows if row["against"] == url]))
+    cells = []
+    for row in rows:
+        other, facts = theirs[row["against"]]
+        said = f"{escape(row['filter'])}.{escape(row['how'])}<br>{row['value']:.4g}"
+        left, right = _sample(snapshot, ours[row["uid"]]), _sample(other, facts[row["other"]])
+        cells.append(f"<tr><td>{left}</td><td>{said}</td><td>{right}<br>{escape(row['against'])}</td></tr>")
+    head = "<tr><th>dropped</th><th>as</th><th>like</th></tr>"
+    title = f"{snapshot.store.url}@{snapshot.number}: {len(rows):,} of {total:,} matches"
+    body = f"<h1>{escape(title)}</h1>\n<table>{head}\n" + "\n".join(cells) + "</table>"
+    return document("matches", body)
+
+
+def _pinned(url: str, number: int) -> str:
+    return url if url.endswith(f"@{number}") else f"{url.removesuffix('@latest')}@{number}"
+
+
+def _facts(snapshot: Snapshot, uids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    wanted = ", ".join(f"'{uid}'" for uid in dict.fromkeys(uids)) or "''"
+    rows = snapshot.manifest.query(f"SELECT * FROM manifest WHERE uid IN ({wanted})").to_pylist()
+    return {row["uid"]: row for row in rows}
+
+
+def _sample(snapshot: Snapshot, row: dict[str, Any]) -> str:
+    pixels, caption = content(snapshot, row)
+    picture = "" if pixels is None else f'<img alt="" src="data:image/jpeg;base64,{_jpeg(pixels)}"><br>'
+    return f"{picture}{escape(caption[:200])}<br><code>{escape(row['uid'])}</code>"
+
+
+def _jpeg(pixels: np.ndarray[Any, Any]) -> str:
+    scale = min(1.0, SIDE / max(pixels.shape[:2]))
+    width, height = (max(1, round(side * scale)) for side in pixels.shape[1::-1])
+    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return b64encode(cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes()).decode()

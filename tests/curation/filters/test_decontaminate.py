@@ -1,0 +1,106 @@
+"""What occurs in other snapshots, against plain loops over both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from rows_given import Row, random_rows, table
+
+from curation.decisions import Decisions, NamedFilter
+from curation.filters import AnyOf
+from curation.filters.decontaminate import Decontaminate
+
+
+def asked(tmp: Path, item: Decontaminate, rows: list[Row], others: list[list[Row]], outer: Any = None) -> Any:
+    """(row -> reason, matches) of `rows` against snapshots that keep all of `others` but their quarantined."""
+    with Decisions(tmp, ["content_hash"], {"phash": pa.int64()}, ["embedding"]) as engine:
+        engine.load([(0, table(rows).select(["row", "uid", "reason", "content_hash", "phash", "embedding"]))])
+        made = []
+        for one in others:
+            manifest = pa.table(
+                {
+                    "uid": [row["uid"] for row in one],
+                    "decision": ["quarantined" if row["reason"] else "kept" for row in one],
+                }
+            )
+            made.append((manifest.to_reader(), [table(one).select(["uid", "content_hash", *item.compared()])]))
+        engine.load_others(item.others(), item.compared(), made)
+        engine.decide([NamedFilter("decontaminate", outer or item)])
+        decided = engine.of_units(0, 0).to_pylist()
+        return {r["row"]: r["reason"] for r in decided if r["decision"] == "filtered"}, engine.matches().to_pylist()
+
+
+def same(item: Decontaminate, row: Row, other: Row) -> str | None:
+    if row["content_hash"] == other["content_hash"]:
+        return "exact"
+    if item.hash and bin((row["phash"] ^ other["phash"]) % 2**64).count("1") <= item.distance:
+        return "perceptual"
+    a, b = (one["embedding"].astype(np.float32) for one in (row, other))
+    if item.embedding and a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= item.threshold:
+        return "embedding"
+    return None
+
+
+ITEMS = [
+    Decontaminate(against=("a", "b")),
+    Decontaminate(against=("a", "b"), hash="phash", distance=3),
+    Decontaminate(against=("a", "b"), hash="phash", distance=0),
+    Decontaminate(against=("a", "b"), embedding="embedding", threshold=0.97),
+    Decontaminate(against=("a", "b"), hash="phash", embedding="embedding", threshold=0.9),
+]
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=repr)
+def test_equals_plain_loops(item: Decontaminate, tmp_path: Path) -> None:
+    pool = random_rows(300, 1)
+    for n, row in enumerate(pool):  # hashes of bytes of their own; those of `random_rows` repeat everywhere
+        row["content_hash"] = f"p{n}"
+    others = [random_rows(40, 1), random_rows(30, 2)]
+    for side in others:
+        for n, row in enumerate(side):
+            row["content_hash"] = f"p{7 * n}" if n % 5 == 0 else f"o{n}"
+    found, matches = asked(tmp_path, item, pool, others)
+    kept = [row for side in others for row in side if not row["reason"]]
+    first = ("exact", "perceptual", "embedding")
+    expected = {}
+    for n, row in enumerate(pool):
+        ways = {same(item, row, other) for other in kept if other["uid"] != row["uid"]} - {None}
+        if ways and not row["reason"]:
+            expected[n] = f"decontaminate.{min(ways, key=first.index)}"
+    assert found == expected
+    assert len(expected) > 5
+    by_uid = {row["uid"]: row for row in kept}
+    for match in matches:
+        row = next(row for row in pool if row["uid"] == match["uid"])
+        other = by_uid[match["other"]]
+        assert match["against"] == ("a" if other in others[0] else "b")
+        if match["how"] == "perceptual":
+            bits = [bin((row["phash"] ^ one["phash"]) % 2**64).count("1") for one in kept if one["uid"] != row["uid"]]
+            assert match["value"] == min(bits)
+    assert {match["uid"] for match in matches} == {pool[n]["uid"] for n in expected}
+
+
+def test_a_sample_is_not_its_own_duplicate(tmp_path: Path) -> None:
+    rows = [{**row, "reason": None, "content_hash": f"{n}"} for n, row in enumerate(random_rows(50, 3))]
+    item = Decontaminate(against=("before",), embedding="embedding", threshold=0.9999, hash="phash", distance=0)
+    found, _ = asked(tmp_path, item, rows[:1], [rows[:1]])
+    assert found == {}
+    copy = {**rows[0], "uid": f"{5:032x}"}
+    assert asked(tmp_path, item, [copy], [rows[:1]])[0] == {0: "decontaminate.exact"}
+
+
+def test_as_a_part_of_another_filter_its_matches_are_told_too(tmp_path: Path) -> None:
+    rows = [{**row, "reason": None, "content_hash": f"{n}"} for n, row in enumerate(random_rows(20, 4))]
+    copies = [{**row, "uid": f"{n:032x}"} for n, row in enumerate(rows[:3])]
+    item = Decontaminate(against=("eval",))
+    found, matches = asked(tmp_path, item, rows, [copies], outer=AnyOf(of=(item,)))
+    assert set(found) == {0, 1, 2} and len(matches) == 3
+
+
+def test_nothing_to_compare_with_drops_nothing(tmp_path: Path) -> None:
+    for item in ITEMS:
+        assert asked(tmp_path, item, random_rows(30, 5), [[], []]) == ({}, [])
