@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench bench-online soak docs clean
+.PHONY: help demo test lint bench bench-filters bench-online soak docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ lint: $(READY)  ## ruff, mypy --strict, import-linter
 
 bench: $(READY)  ## throughput beside its limits and beside webdataset + open_clip; appends to tests/bench/RESULTS.md
 	@$(BIN)/python tests/bench/scoring.py
+
+bench-filters: $(READY)  ## how filters grow from 1 to 10 million rows: time and memory; ARGS=--only NAME
+	@$(BIN)/python tests/bench/filters.py $(ARGS)
 
 bench-online: $(READY)  ## what online selection saves (wants npm); ARGS=--core: the main arms; all of it: hours
 	@$(BIN)/python tests/bench/online_selection.py $(ARGS)

@@ -6,7 +6,8 @@ if" is as cheap as deciding.
 
 Order of precedence: quarantined (unreadable, or a score that isn't finite); on the drop list; the first filter that
 drops; a list of weights that doesn't hold the sample; except that a usable sample on the keep list is kept whatever
-filters and weights say. A kept sample weighs what the list of weights says, or 1.
+filters and weights say. A kept sample weighs what the list of weights says, or 1, times what the filters that weigh
+say of it (`filters.Weighs`; 1 for what the keep list keeps anyhow).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import pyarrow as pa
 from curation import scores
 from curation.data import ShardRef
 from curation.errors import ConservationError, RecipeError
-from curation.filters import Compares, Filter, Prepares, flat
+from curation.filters import Compares, Filter, Prepares, Weighs, flat
 from curation.ledger import Ledger
 from curation.parallel import map_ordered
 from curation.scores import Column
@@ -168,30 +169,22 @@ class Decisions:
         self.db.execute(
             "INSERT INTO dropped SELECT id, 'drop_list' FROM pool SEMI JOIN drop_list USING (uid) WHERE bad IS NULL"
         )
+        self.db.execute("CREATE TABLE weighed (id BIGINT, weight DOUBLE)")
         self.db.execute("CREATE VIEW alive AS SELECT * FROM pool ANTI JOIN dropped USING (id) WHERE bad IS NULL")
         for item in filters:
             try:
-                self._run(item)
+                self._filter(item)
             except duckdb.BinderException as error:  # a column of another kind than it takes
                 line = str(error).splitlines()[0]
                 fix = f"curate rooms filters {item.name} says which it takes"
                 raise RecipeError(f"filter {item.name} can't read its columns: {line}", fix=fix) from None
-            self.db.execute("INSERT INTO dropped SELECT * FROM leaving")
-            for part in flat([item.filter]):
-                if isinstance(part, Compares):
-                    self.db.execute(
-                        "INSERT INTO matched SELECT $name, $against[snapshot + 1], * EXCLUDE (snapshot) FROM "
-                        f"({part.matches()}) SEMI JOIN leaving USING (id)",
-                        {"name": item.name, "against": list(part.against)},
-                    )
-            self.db.execute("DROP TABLE leaving")
         self._weigh(weights)
         self.db.execute(
             "INSERT INTO rescued SELECT id FROM pool SEMI JOIN keep_list USING (uid) SEMI JOIN dropped USING (id)"
         )
 
-    def _run(self, item: NamedFilter) -> None:
-        """Leave what a filter drops in the table `leaving`: id, reason."""
+    def _filter(self, item: NamedFilter) -> None:
+        """Drop what a filter drops, and weigh what it keeps, if it says so."""
         if isinstance(item.filter, Prepares):
             item.filter.prepare(self.db)
         self.db.execute(
@@ -199,6 +192,18 @@ class Decisions:
             f"END AS reason FROM ({item.filter.drops()})",
             {"name": item.name},
         )
+        if isinstance(item.filter, Weighs) and (weighs := item.filter.weighs()):
+            sure = "SELECT id FROM pool SEMI JOIN keep_list USING (uid)"
+            self._multiply(f"SELECT * FROM ({weighs}) ANTI JOIN leaving USING (id) ANTI JOIN ({sure}) USING (id)")
+        self.db.execute("INSERT INTO dropped SELECT * FROM leaving")
+        for part in flat([item.filter]):
+            if isinstance(part, Compares):
+                self.db.execute(
+                    "INSERT INTO matched SELECT $name, $against[snapshot + 1], * EXCLUDE (snapshot) FROM "
+                    f"({part.matches()}) SEMI JOIN leaving USING (id)",
+                    {"name": item.name, "against": list(part.against)},
+                )
+        self.db.execute("DROP TABLE leaving")
 
     def _check_uids(self) -> None:
         """Raises `ConservationError` when a uid is there twice. Once for what is loaded."""
@@ -210,14 +215,23 @@ class Decisions:
         self.checked = self.rows
 
     def _weigh(self, weights: pa.Table | None) -> None:
-        """Samples that a list of weights leaves out are dropped; the others get their weight."""
-        self.db.execute("CREATE TABLE weighed (id BIGINT, weight FLOAT)")
+        """Samples that a list of weights leaves out are dropped; the others' weights are multiplied by it."""
         if weights is None:
             return
         self.db.register("incoming", weights)
-        self.db.execute("INSERT INTO weighed SELECT id, weight FROM pool JOIN incoming USING (uid)")
+        self.db.execute("CREATE TEMP TABLE listed AS SELECT id, weight FROM pool JOIN incoming USING (uid)")
         self.db.unregister("incoming")
-        self.db.execute("INSERT INTO dropped SELECT id, 'weights' FROM alive ANTI JOIN weighed USING (id)")
+        self.db.execute("INSERT INTO dropped SELECT id, 'weights' FROM alive ANTI JOIN listed USING (id)")
+        self._multiply("SELECT id, weight FROM listed")
+        self.db.execute("DROP TABLE listed")
+
+    def _multiply(self, weights: str) -> None:
+        """Multiply the weights by those that a query says: `id, weight`, each id once; what it leaves out stays."""
+        self.db.execute(f"""
+            CREATE TABLE product AS
+            SELECT id, coalesce(w.weight, 1) * coalesce(f.weight, 1) AS weight
+            FROM weighed w FULL JOIN ({weights}) f USING (id)""")
+        self.db.execute("DROP TABLE weighed; ALTER TABLE product RENAME TO weighed")
 
     def _list(self, name: str, uids: pa.Array | None) -> None:
         table = pa.table({"uid": pa.array([], pa.string()) if uids is None else uids})

@@ -7,7 +7,7 @@ mistake is one line that names the file's line and the nearest valid key.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from pydantic import Field
 
 from curation.decisions import NamedFilter, columns_needed
 from curation.errors import RecipeError, UnknownNameError
-from curation.filters import FILTERS
+from curation.filters import FILTERS, Reads
 from curation.images import DecodeLimits
 from curation.ledger import digest
+from curation.models import Weights
 from curation.scorers import SCORERS, Scorer, fingerprint
 from curation.scores import INDEX, Column
 from curation.store import StoreOptions
@@ -108,6 +109,11 @@ class Recipe:
         """The index, then one score column a scorer."""
         index = self.index
         return [index, *(Column(n, fingerprint(s, index.fingerprint)) for n, s in self.scorers.items())]
+
+    def files(self) -> Iterator[Weights]:
+        """What scorers and filters read besides the corpus: weights, vectors, lists of words; some perhaps twice."""
+        items = (*self.scorers.values(), *(named.filter for named in self.filters))
+        return (file for item in items if isinstance(item, Reads) for file in item.files())
 
     @property
     def fingerprints(self) -> dict[str, str]:

@@ -331,8 +331,8 @@ class UidList:
 @contextmanager
 def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     """Open a recipe's stores. Refuses, before any work: unsafe stores, missing or wrong weights, bad lists."""
-    for file in dict.fromkeys(file for scorer in recipe.scorers.values() for file in scorer.files()):
-        _check_weights(file, recipe.options)
+    for file in dict.fromkeys(recipe.files()):
+        _check_file(file, recipe.options)
     out, scored = (Ledger(open_store(url, recipe.options)) for url in (recipe.output, recipe.scores))
     corpus = open_corpus(recipe.corpus, recipe.options)
     named = (("keep", recipe.keep), ("drop", recipe.drop), ("weights", recipe.weights))
@@ -345,13 +345,12 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
         yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists, others)
 
 
-def _check_weights(weights: Weights, options: StoreOptions) -> None:
-    """Weights are there and hash to what the recipe says; a copy in the cache is no excuse for a URL that is wrong."""
-    store, key = open_object(weights.url, options)
+def _check_file(file: Weights, options: StoreOptions) -> None:
+    """It is there and hashes to what the recipe says; a copy in the cache is no excuse for a URL that is wrong."""
+    store, key = open_object(file.url, options)
     if not store.exists(key):
-        text = f"weights {weights.url} do not exist"
-        raise WeightsError(text, fix="check the URL; `curate proxy train` makes a proxy")
-    fetch_weights(weights, options)
+        raise WeightsError(f"{file.url} does not exist", fix="check the URL; `curate proxy train` makes weights")
+    fetch_weights(file, options)
 
 
 @contextmanager

@@ -87,11 +87,26 @@ Examples:
 """
 
 
+_ENCODING_OPTIONS = (
+    click.option(
+        "--data", required=True, metavar="URL", help="A directory or pattern of shards, or a snapshot (URL@N)."
+    ),
+    click.option("--model", required=True, help="`curate proxy ls` lists them."),
+    click.option("--weights", required=True, metavar="URL", help="Its safetensors."),
+    click.option("--sha256", required=True, help="What the weights hash to."),
+    click.option("--out", required=True, metavar="URL", help="Directory for the file, which is named by its content."),
+)
+
+
+def encoding_options(command: Any) -> Any:
+    """The options of the commands that look at a corpus through a proxy: `vectors` and `clusters`."""
+    for option in reversed(_ENCODING_OPTIONS):
+        command = option(command)
+    return command
+
+
 @proxy.command("vectors", epilog=VECTORS_EXAMPLES)
-@click.option("--data", required=True, metavar="URL", help="A directory or pattern of shards, or a snapshot (URL@N).")
-@click.option("--model", required=True, help="`curate proxy ls` lists them.")
-@click.option("--weights", required=True, metavar="URL", help="Its safetensors.")
-@click.option("--sha256", required=True, help="What the weights hash to.")
+@encoding_options
 @click.option(
     "--samples",
     default=4096,
@@ -99,18 +114,45 @@ Examples:
     type=click.IntRange(1),
     help="Pairs, drawn over all shards by a hash of their uids; all, where there are fewer.",
 )
-@click.option("--out", required=True, metavar="URL", help="Directory for the file, which is named by its content.")
 @json_option
 def proxy_vectors(as_json: bool, **arguments: Any) -> None:
-    """Encode some pairs of a corpus: what `negclip_loss` and `norm_sim` compare a sample with.
+    """Encode some pairs of a corpus: what `negclip_loss`, `norm_sim` and `cluster` compare a sample with.
 
     Writes a safetensors file of two tensors, `image` and `text`, and prints its sha256 for a recipe.
     """
-    from jobs.vectors import write
+    from jobs.vectors import write_vectors
 
-    found = write(**arguments)
+    found = write_vectors(**arguments)
     text = f"{found['vectors']:,} pairs of {arguments['data']}\n  url: {found['url']}\n  sha256: {found['sha256']}"
     click.echo(json.dumps(found, indent=2) if as_json else text)
+
+
+CLUSTERS_EXAMPLES = """\b
+Examples:
+  curate proxy clusters --data demo/corpus --model proxy-ti --weights demo/proxy/w.safetensors --sha256 9f2c \\
+    --clusters 100 --out centres
+  curate proxy clusters --data s3://pool/laion --clusters 10000 --samples 1000000 ... --out s3://models/centres
+"""
+
+
+@proxy.command("clusters", epilog=CLUSTERS_EXAMPLES)
+@encoding_options
+@click.option("--clusters", required=True, type=click.IntRange(1), help="Centres to find.")
+@click.option("--samples", type=click.IntRange(1), help="Of the corpus, to find them among. Default: 64 a centre.")
+@click.option("--of", default="image", show_default=True, type=click.Choice(["image", "text"]), help="What to cluster.")
+@click.option("--seed", default=0, show_default=True, help="Of where the centres begin.")
+@json_option
+def proxy_clusters(as_json: bool, **arguments: Any) -> None:
+    """Find the neighbourhoods of a corpus: centres, to the nearest of which the scorer `cluster` assigns each sample.
+
+    Spherical k-means over a sample of the corpus. Writes a safetensors file and prints its sha256 for a recipe.
+    """
+    from jobs.vectors import write_clusters
+
+    found = write_clusters(**arguments)
+    fields = f"centres: {found['url']}, centres_sha256: {found['sha256']}, of: {found['of']}"
+    text = f"{found['clusters']:,} centres of {found['vectors']:,} {found['of']} vectors; for the scorer cluster:"
+    click.echo(json.dumps(found, indent=2) if as_json else f"{text}\n  {fields}")
 
 
 @proxy.command("ls", epilog="\b\nExamples:\n  curate proxy ls\n  curate proxy ls --all")

@@ -1,9 +1,9 @@
-"""`curate proxy vectors`: pairs of a corpus through a dual encoder, as a file that scores are measured against."""
+"""`curate proxy vectors` and `clusters`: a sample of a corpus through a dual encoder, to measure scores against."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,35 +11,68 @@ import numpy as np
 import torch
 
 from curation.errors import EmptyCorpusError
+from curation.kmeans import find_centres
 from curation.loader import Example, SampleStream, Shard, open_shards
 from curation.models.dual import DualEncoder, load_dual_encoder
-from curation.models.vectors import vectors_file
+from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import Weights
 from curation.store import open_store
 from jobs.progress import progress
 
 MOST_SHARDS = 64  # that are read: a sample of 4,096 pairs need not open a million shards
 BATCH = 256
+A_CENTRE = 64  # vectors that are enough to place one
 
 
-def write(*, data: str, model: str, weights: str, sha256: str, samples: int, out: str) -> dict[str, Any]:
+def write_vectors(*, data: str, model: str, weights: str, sha256: str, samples: int, out: str) -> dict[str, Any]:
     """Encode up to `samples` pairs of `data` and put the file at `out`; returns its URL, sha256 and size."""
+    image, text = encode(data, load_dual_encoder(model, Weights(weights, sha256)), samples, ("image", "text"))
+    found = _put(out, "vectors", vectors_file(image, text, sha256))
+    return {**found, "vectors": len(image), "width": image.shape[1]}
+
+
+def write_clusters(
+    *,
+    data: str,
+    model: str,
+    weights: str,
+    sha256: str,
+    clusters: int,
+    samples: int | None,
+    of: str,
+    seed: int,
+    out: str,
+) -> dict[str, Any]:
+    """Find `clusters` centres among `samples` images (or captions) of `data`, and put their file at `out`."""
     encoder = load_dual_encoder(model, Weights(weights, sha256))
+    (vectors,) = encode(data, encoder, samples or A_CENTRE * clusters, (of,))
+    centres = find_centres(vectors.cpu(), clusters, seed=seed)
+    found = _put(out, "centres", centres_file(centres, of, sha256))
+    return {**found, "clusters": len(centres), "vectors": len(vectors), "of": of}
+
+
+def encode(data: str, encoder: DualEncoder, samples: int, sides: Sequence[str]) -> list[torch.Tensor]:
+    """Vectors of up to `samples` pairs of `data`, [N, D] for each of `sides` (image, text)."""
     shards = drawn(open_shards(data), MOST_SHARDS)
-    parts: list[tuple[torch.Tensor, torch.Tensor]] = []
+    parts: dict[str, list[torch.Tensor]] = {side: [] for side in sides}
     with progress("Encoding", samples) as advance:
         for examples in _batches(pairs(shards, samples, encoder)):
-            pixels = np.stack([example.pixels for example in examples])
-            parts.append((encoder.image(pixels), encoder.text([example.caption for example in examples])))
+            if "image" in parts:
+                parts["image"].append(encoder.image(np.stack([example.pixels for example in examples])))
+            if "text" in parts:
+                parts["text"].append(encoder.text([example.caption for example in examples]))
             advance(len(examples))
-    if not parts:
+    if not all(parts.values()):
         raise EmptyCorpusError(f"{data} has no sample that can be used")
-    image, text = (torch.cat(side) for side in zip(*parts, strict=True))
-    body = vectors_file(image, text, sha256)
-    name = _hash(body)
-    store, key = open_store(out), f"vectors-{name[:16]}.safetensors"
+    return [torch.cat(parts[side]) for side in sides]
+
+
+def _put(out: str, name: str, body: bytes) -> dict[str, Any]:
+    """Put a file that is named by its content; its URL and sha256."""
+    sha = _hash(body)
+    store, key = open_store(out), f"{name}-{sha[:16]}.safetensors"
     store.put(key, body)
-    return {"url": store.location(key), "sha256": name, "vectors": len(image), "width": image.shape[1]}
+    return {"url": store.location(key), "sha256": sha}
 
 
 def drawn(shards: list[Shard], most: int) -> list[Shard]:

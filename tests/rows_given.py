@@ -22,6 +22,7 @@ def table(rows: list[Row]) -> pa.Table:
         "reason": pa.array([row.get("reason") for row in rows], pa.string()),
         "score": pa.array([row["score"] for row in rows], pa.float32()),
         "phash": pa.array([row["phash"] for row in rows], pa.int64()),
+        "cluster": pa.array([row["cluster"] for row in rows], pa.int32()),
         "embedding": vector_bytes(pa.chunked_array([vectors(rows)])),
     }
     return pa.table({**fixed, **columns})
@@ -53,6 +54,7 @@ def random_rows(n: int, seed: int) -> list[Row]:
             "content_hash": f"{rng.integers(0, max(1, n // 3))}",
             "length": int(rng.integers(512, 9000)),
             "phash": int(hashes[rng.integers(0, len(hashes))] ^ flips(rng)),
+            "cluster": int(rng.geometric(0.3)),
             "format": str(rng.choice(["png", "jpeg", "webp"])),
             "score": float(np.float32(rng.integers(0, 8) / 8)),  # many ties
             "embedding": unit(seeds[rng.integers(0, len(seeds))] + rng.choice([0.0, 0.2]) * rng.normal(size=8)),

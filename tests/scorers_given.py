@@ -12,7 +12,7 @@ import torch
 from builders import write_weights
 from torch.nn.functional import normalize
 
-from curation.models.vectors import vectors_file
+from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import tensors_to_bytes
 from curation.scorers import SCORERS, Batch, Scorer
 from curation.units import view_column
@@ -30,19 +30,22 @@ def all_fields(home: Path) -> Fields:
     other = {**encoder, "weights": f"{home}/o.safetensors", "sha256": write_weights(home / "o.safetensors", seed=1)}
     some = normalize(torch.randn(70, 64, generator=torch.Generator().manual_seed(0)), dim=-1)
     vectors = write(home / "v.safetensors", vectors_file(some, some.flip(0), encoder["sha256"]))
+    centres = write(home / "c.safetensors", centres_file(some[:9], "image", encoder["sha256"]))
+    target = {"target": vectors["weights"], "target_sha256": vectors["sha256"]}
     layers = {"0.weight": torch.randn(5, 64), "0.bias": torch.randn(5), "2.weight": torch.randn(1, 5)}
     head = write(home / "h.safetensors", tensors_to_bytes(layers, {}))
     return {
         "aesthetic": {**encoder, "head": head},
         "caption_stats": {},
         "clip_score": encoder,
+        "cluster": {**encoder, "centres": centres["weights"], "centres_sha256": centres["sha256"], **target},
         "embedding": encoder,
         "head": {**encoder, "head": {**head, "activation": "relu"}},
         "image_stats": {"size": 48},
         "language": {},
         "learnability": {**encoder, "reference": other},
         "negclip_loss": {**encoder, "against": vectors["weights"], "against_sha256": vectors["sha256"]},
-        "norm_sim": {**encoder, "target": vectors["weights"], "target_sha256": vectors["sha256"]},
+        "norm_sim": {**encoder, **target},
         "phash": {},
     }
 

@@ -16,17 +16,23 @@ from curation.filters.algebra import AllOf, AnyOf, NotOf
 from curation.filters.boilerplate import Boilerplate
 from curation.filters.budget import Budget
 from curation.filters.caption import Caption
+from curation.filters.cluster_balance import ClusterBalance
 from curation.filters.decontaminate import Decontaminate
 from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
+from curation.filters.mentions import Mentions
+from curation.filters.metaclip_balance import MetaclipBalance
 from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
 from curation.filters.semantic_duplicates import SemanticDuplicates
+from curation.filters.soft_cap import SoftCap
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 
 if TYPE_CHECKING:
     import duckdb
+
+    from curation.models import Weights
 
 
 @runtime_checkable
@@ -77,6 +83,28 @@ class Compares(Protocol):
         ...
 
 
+@runtime_checkable
+class Reads(Protocol):
+    """A filter that reads files, such as lists of words."""
+
+    def files(self) -> Sequence[Weights]:
+        """The files, each with its sha256. They are looked for before anything runs."""
+        ...
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """A filter that gives what it keeps a weight, to make up for what it drops."""
+
+    def weighs(self) -> str | None:
+        """SQL that selects `id, weight` of rows of `alive`, each id once, or nothing where the settings say so.
+
+        Other rows weigh 1, and so do samples on the keep list, which nothing drops; the weights of several filters and
+        of a list of weights are multiplied.
+        """
+        ...
+
+
 def flat(filters: Iterable[Filter]) -> Iterator[Filter]:
     """Filters and, of those that are made of others, their parts."""
     for item in filters:
@@ -93,13 +121,17 @@ FILTERS: dict[str, type[Filter]] = with_installed(
         "boilerplate": Boilerplate,
         "budget": Budget,
         "caption": Caption,
+        "cluster_balance": ClusterBalance,
         "decontaminate": Decontaminate,
         "exact_duplicates": ExactDuplicates,
         "image_size": ImageSize,
+        "mentions": Mentions,
+        "metaclip_balance": MetaclipBalance,
         "near_duplicates": NearDuplicates,
         "not": NotOf,
         "one_of": OneOf,
         "semantic_duplicates": SemanticDuplicates,
+        "soft_cap": SoftCap,
         "threshold": Threshold,
         "top_fraction": TopFraction,
     },

@@ -11,6 +11,8 @@ from pydantic import BeforeValidator
 if TYPE_CHECKING:
     import duckdb
 
+    from curation.models import Weights
+
 
 def _entries(value: Any) -> Any:
     """`[{name: {fields}}, ...]` as a recipe has it, as filters."""
@@ -36,6 +38,9 @@ class _OfFilters:
     def __post_init__(self) -> None:
         if not self.of:
             raise ValueError("of is empty: name at least one filter")
+        for item in self.of:
+            if hasattr(item, "weighs") and item.weighs():
+                raise ValueError(f"{type(item).__name__} gives weights: name it by itself, or with `weights: false`")
 
     def columns(self) -> Sequence[str]:
         return tuple(dict.fromkeys(column for item in self.of for column in item.columns()))
@@ -44,6 +49,9 @@ class _OfFilters:
         for item in self.of:
             if hasattr(item, "prepare"):
                 item.prepare(db)
+
+    def files(self) -> Sequence[Weights]:
+        return tuple(file for item in self.of if hasattr(item, "files") for file in item.files())
 
     def _each(self) -> str:
         """Every drop of every part: id, detail, and the part's number."""

@@ -1,12 +1,13 @@
 """Sets of vectors that scores are measured against: the images and captions of a corpus, through one dual encoder.
 
-A safetensors file of two tensors, `image` and `text`, each float16 [R, D] of unit length, row by row a pair. Its header
-names the sha256 of the weights that made it, since vectors of two encoders can't be compared.
+A safetensors file of two tensors, `image` and `text`, each float16 [R, D] of unit length, row by row a pair; or of one,
+`centres`, float32 [K, D] of unit length, whose header says of what they are. Both headers name the sha256 of the
+weights that made them, since vectors of two encoders can't be compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from curation.store import StoreOptions
 
 MADE_BY = "tutelage_encoder"  # key of the header: sha256 of the encoder's weights
+CENTRES_OF = "tutelage_centres_of"  # key of the header of centres: image or text
 COLUMNS = 1 << 16  # vectors compared at once: [N, COLUMNS] floats
+BATCH = 1024  # rows at a time of who compares a whole set: [BATCH, COLUMNS] floats are 256 MB
 
 
 class Vectors(NamedTuple):
@@ -40,16 +43,52 @@ def read_vectors(
     file: Weights, encoder_sha256: str, device: torch.device, options: StoreOptions | None = None
 ) -> Vectors:
     """The vectors of a file. Raises `WeightsError` when other weights than `encoder_sha256` made them."""
+    tensors, _ = _read(file, encoder_sha256, ("image", "text"), "curate proxy vectors", options)
+    return Vectors(*(tensors[name].to(device).float() for name in ("image", "text")))
+
+
+def centres_file(centres: Tensor, of: str, encoder_sha256: str) -> bytes:
+    """The file of cluster centres of images or of captions (`of`): a pure function of them."""
+    return tensors_to_bytes({"centres": centres.float()}, {MADE_BY: encoder_sha256, CENTRES_OF: of})
+
+
+def read_centres(
+    file: Weights, encoder_sha256: str, of: str, device: torch.device, options: StoreOptions | None = None
+) -> Tensor:
+    """The centres of a file, float32 [K, D]. Raises `WeightsError` when they are of something else or other weights."""
+    command = "curate proxy clusters"
+    tensors, header = _read(file, encoder_sha256, ("centres",), command, options)
+    if header[CENTRES_OF] != of:
+        text = f"{file.url} has centres of {header[CENTRES_OF]} vectors, the scorer clusters {of} vectors"
+        raise WeightsError(text, fix=f"of: {header[CENTRES_OF]}, or other centres: {command} --of {of}")
+    return tensors["centres"].to(device)
+
+
+def _read(
+    file: Weights, encoder_sha256: str, names: Sequence[str], command: str, options: StoreOptions | None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the header of a file that `command` makes."""
     path = fetch_weights(file, options)
-    made_by = read_metadata(path).get(MADE_BY)
-    fix = "make them again: curate proxy vectors"
-    if made_by is None:
-        raise WeightsError(f"{file.url} is no set of vectors", fix=fix)
+    header, fix = read_metadata(path), f"make them again: {command}"
+    made_by = header.get(MADE_BY)
+    tensors = read_tensors(path, file.url) if made_by is not None else {}
+    if made_by is None or set(tensors) != set(names):
+        raise WeightsError(f"{file.url} is no set of {'centres' if 'centres' in names else 'vectors'}", fix=fix)
     if made_by != encoder_sha256:
         text = f"{file.url} was made with the weights {made_by[:12]}..., the scorer has {encoder_sha256[:12]}..."
         raise WeightsError(text, fix=fix)
-    tensors = read_tensors(path, file.url)
-    return Vectors(*(tensors[name].to(device).float() for name in ("image", "text")))
+    return tensors, header
+
+
+def nearest(vectors: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """The centre nearest to each vector (int64 [N], the first of equals) and its cosine (float32 [N])."""
+    best = torch.full((len(vectors),), -torch.inf, device=vectors.device)
+    at = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
+    for number, part in enumerate(similarities(vectors, centres)):
+        found = part.max(1)
+        at = torch.where(found.values > best, found.indices + number * COLUMNS, at)
+        best = torch.maximum(best, found.values)
+    return at, best
 
 
 def similarities(vectors: Tensor, others: Tensor) -> Iterator[Tensor]:

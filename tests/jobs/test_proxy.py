@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from curation.errors import EmptyCorpusError, UnknownNameError, UserError, WeightsError
 from curation.models import Weights
 from curation.models.dual import load_dual_encoder
-from curation.models.vectors import read_vectors
+from curation.models.vectors import read_centres, read_vectors
 from curation.models.weights import read_metadata, sha256_of
 from jobs.proxy import proxy
 
@@ -118,6 +118,39 @@ def test_vectors(corpus: Path, tmp_path: Path) -> None:
         read_vectors(file, "0" * 64, torch.device("cpu"))
     with pytest.raises(WeightsError, match="is no set of vectors"):
         read_vectors(Weights(f"{tmp_path}/w.safetensors", sha), sha, torch.device("cpu"))
+
+
+def test_clusters(corpus: Path, tmp_path: Path) -> None:
+    sha = write_weights(tmp_path / "w.safetensors")
+    options = [
+        "--model",
+        "proxy-mu",
+        "--weights",
+        f"{tmp_path}/w.safetensors",
+        "--sha256",
+        sha,
+        "--out",
+        f"{tmp_path}/o",
+    ]
+
+    def clusters(*more: str) -> dict[str, Any]:
+        result = invoke("clusters", "--data", str(corpus), *options, *more, "--json")
+        assert result.exit_code == 0, result.output
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    few = clusters("--clusters", "5", "--samples", "20")
+    assert (few["clusters"], few["vectors"]) == (5, 20) and clusters("--clusters", "5", "--samples", "20") == few
+    assert clusters("--clusters", "5", "--samples", "20", "--seed", "1")["sha256"] != few["sha256"]
+    text = clusters("--clusters", "1000", "--of", "text")
+    assert 20 < text["clusters"] == text["vectors"] < 1000, "never more centres than samples"
+    for found, of in ((few, "image"), (text, "text")):
+        centres = read_centres(Weights(found["url"], found["sha256"]), sha, of, torch.device("cpu"))
+        assert torch.allclose(centres.norm(dim=-1), torch.ones(found["clusters"]), atol=1e-5)
+    with pytest.raises(WeightsError, match="is no set of vectors"):
+        read_vectors(Weights(few["url"], few["sha256"]), sha, torch.device("cpu"))
+    lines = invoke("clusters", "--data", str(corpus), *options, "--clusters", "5", "--samples", "20").output
+    assert f"centres_sha256: {few['sha256']}" in lines
 
 
 def test_ls() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from brute_balancing import brute_cluster, brute_mentions, brute_metaclip, brute_soft_cap
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rows_given import Row, random_rows, table, unit
@@ -25,12 +26,16 @@ from curation.filters.algebra import AllOf, AnyOf, NotOf
 from curation.filters.boilerplate import Boilerplate
 from curation.filters.budget import Budget
 from curation.filters.caption import Caption
+from curation.filters.cluster_balance import ClusterBalance
 from curation.filters.decontaminate import Decontaminate
 from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
+from curation.filters.mentions import Mentions
+from curation.filters.metaclip_balance import MetaclipBalance
 from curation.filters.near_duplicates import NearDuplicates, components, masks
 from curation.filters.one_of import OneOf
 from curation.filters.semantic_duplicates import SemanticDuplicates, leave
+from curation.filters.soft_cap import SoftCap
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 
@@ -40,7 +45,8 @@ def dropped(tmp: Path, rows: list[Row], *filters: Filter, **lists: pa.Array) -> 
     named = [NamedFilter(kind(item), item) for item in filters]
     index, scores = columns_needed(named)
     wanted = ["row", "uid", "reason", *index, *scores]
-    kinds = {name: pa.int64() if name == "phash" else pa.float32() for name in scores if name != "embedding"}
+    known = {"phash": pa.int64(), "cluster": pa.int32()}
+    kinds = {name: known.get(name, pa.float32()) for name in scores if name != "embedding"}
     with Decisions(tmp, index, kinds, [name for name in scores if name not in kinds]) as engine:
         engine.load([(0, table(rows).select(wanted))])
         engine.decide(named, **lists)
@@ -179,6 +185,7 @@ def brute_semantic(item: SemanticDuplicates, rows: list[Row]) -> set[int]:
     return set(alive) - set(stay)
 
 
+WORDS = ("red", "apple", "red apple", "apple red apple", "café", "Red", "sale sale", "日本", "apple  red", "absent")
 PARTS = (TopFraction(score="score", fraction=0.4), ImageSize(min_side=100), Threshold(score="score", min=0.2))
 
 CASES: list[tuple[Filter, Callable[..., set[int]]]] = [
@@ -205,6 +212,16 @@ CASES: list[tuple[Filter, Callable[..., set[int]]]] = [
     (NearDuplicates(distance=7, prefer="score"), brute_near),
     (SemanticDuplicates(clusters=1, threshold=0.9), brute_semantic),
     (SemanticDuplicates(clusters=1, threshold=0.8, prefer="score"), brute_semantic),
+    (ClusterBalance(column="cluster", most=20), brute_cluster),
+    (ClusterBalance(column="cluster", most=3, prefer="score"), brute_cluster),
+    (ClusterBalance(column="format", most=9, seed=5), brute_cluster),
+    (SoftCap(column="cluster", cap=10), brute_soft_cap),
+    (SoftCap(column="format", cap=2, alpha=0, weights=False, seed=1), brute_soft_cap),
+    (Mentions(entries=WORDS[2:]), brute_mentions),
+    (Mentions(entries=WORDS, ignore_case=False), brute_mentions),
+    (MetaclipBalance(entries=WORDS, t=20), brute_metaclip),
+    (MetaclipBalance(entries=WORDS, t=1, ignore_case=True, seed=3), brute_metaclip),
+    (MetaclipBalance(entries=("absent",), t=1), brute_metaclip),
     (OneOf(column="format", values=("png", "jpeg")), brute_one_of),
     (OneOf(column="format", values=("png", "it's"), keep=False), brute_one_of),
     (AllOf(of=PARTS), brute_of),
@@ -304,6 +321,14 @@ def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float],
         lambda: Budget(samples=0),
         lambda: OneOf(column="format", values=()),
         lambda: AllOf(of=()),
+        lambda: AnyOf(of=(SoftCap(column="cluster", cap=1),)),
+        lambda: ClusterBalance(column="cluster", most=0),
+        lambda: SoftCap(column="cluster", cap=0),
+        lambda: SoftCap(column="cluster", cap=1, alpha=1),
+        lambda: Mentions(),
+        lambda: Mentions(entries=("a",), url="list.txt", sha256="0" * 64),
+        lambda: Mentions(url="list.txt"),
+        lambda: MetaclipBalance(entries=("a",), t=0),
     ],
 )
 def test_senseless_settings_are_refused(bad: Callable[[], Filter]) -> None:

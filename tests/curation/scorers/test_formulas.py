@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from scorers_given import CPU, Fields, batch, make
 
-from curation.models.vectors import read_vectors
+from curation.errors import RecipeError, WeightsError
+from curation.models.vectors import read_centres, read_vectors
 from curation.models.weights import Weights
 from curation.scorers.phash import phash
 
@@ -53,6 +54,34 @@ def test_norm_sim(given: Fields, p: Any) -> None:
         cosines = [float(image[row] @ other) for other in target.numpy()]
         wanted = max(cosines) if p == "inf" else math.sqrt(sum(abs(c) ** 2 for c in cosines))
         assert float(found[row]) == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("columns", [4, 1 << 16])
+def test_cluster(columns: int, given: Fields, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest of all centres, also when they are compared in several parts."""
+    monkeypatch.setattr("curation.models.vectors.COLUMNS", columns)
+    found, image, _ = seen(given, "cluster")
+    fields = given["cluster"]
+    centres = read_centres(Weights(fields["centres"], fields["centres_sha256"]), fields["sha256"], "image", CPU).numpy()
+    target = read_vectors(Weights(fields["target"], fields["target_sha256"]), fields["sha256"], CPU).image.numpy()
+    near = {max(range(len(centres)), key=lambda k: float(centres[k] @ vector)) for vector in target}
+    for row, value in zip(ROWS, found.to_pylist(), strict=True):
+        cosines = [float(image[row] @ centre) for centre in centres]
+        assert value["similarity"] == pytest.approx(max(cosines), abs=1e-5)
+        assert cosines[value["cluster"]] == pytest.approx(max(cosines), abs=1e-6)
+        assert value["near_target"] == (value["cluster"] in near)
+
+
+def test_cluster_without_a_target_and_of_captions(given: Fields) -> None:
+    fields = {key: value for key, value in given["cluster"].items() if not key.startswith("target")}
+    assert [field.name for field in make("cluster", fields).values()] == ["cluster", "similarity"]
+    with pytest.raises(WeightsError, match="has centres of image vectors, the scorer clusters text"):
+        make("cluster", {**fields, "of": "text"}).load(CPU)
+    vectors = {"centres": given["norm_sim"]["target"], "centres_sha256": given["norm_sim"]["target_sha256"]}
+    with pytest.raises(WeightsError, match="is no set of centres"):
+        make("cluster", {**fields, **vectors}).load(CPU)
+    with pytest.raises(RecipeError, match="go together"):
+        make("cluster", {**fields, "target": "s3://somewhere/else"})
 
 
 def test_learnability(given: Fields) -> None:

@@ -17,6 +17,7 @@ from curation.images import DecodeLimits
 from curation.scorers import SCORERS, Batch, Scorer, fingerprint
 from curation.units import index_fingerprint, view_column
 
+ELSEWHERE = ("against", "target", "centres")  # fields that say where a file lies
 INDEX = index_fingerprint(DecodeLimits())
 
 
@@ -66,9 +67,9 @@ def test_fingerprints(name: str, given: Fields) -> None:
     assert base not in others
     changes = {
         "sha256": "0" * 64, "model": "proxy-ti", "precision": "bf16", "of": "text", "size": 64, "p": "inf",
-        "against_sha256": "1" * 64, "target_sha256": "1" * 64, "activation": "gelu",
+        "against_sha256": "1" * 64, "target_sha256": "1" * 64, "centres_sha256": "1" * 64, "activation": "gelu",
     }  # fmt: skip
-    left = {field.name for field in dataclasses.fields(SCORERS[name])} - {"weights", "against", "target"}
+    left = {field.name for field in dataclasses.fields(SCORERS[name])} - {"weights", *ELSEWHERE}
     for key, value in changes.items():
         if key in left:
             left.remove(key)
@@ -83,7 +84,7 @@ def test_fingerprints(name: str, given: Fields) -> None:
 
 def moved(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The same with every file somewhere else."""
-    urls = {name: "s3://elsewhere/f.safetensors" for name in ("weights", "against", "target") if name in fields}
+    urls = {name: "s3://elsewhere/f.safetensors" for name in ("weights", *ELSEWHERE) if name in fields}
     nested = {name: moved(value) for name, value in fields.items() if isinstance(value, dict)}
     return {**fields, **urls, **nested}
 
@@ -94,7 +95,7 @@ def test_one_forward_pass_is_shared(given: Fields, monkeypatch: pytest.MonkeyPat
     calls = []
     original = DualEncoder.image
     monkeypatch.setattr(DualEncoder, "image", lambda self, pixels: calls.append(1) or original(self, pixels))
-    names = ("clip_score", "embedding", "negclip_loss", "norm_sim", "head")
+    names = ("clip_score", "embedding", "negclip_loss", "norm_sim", "head", "cluster")
     scorers = [make(name, given[name]) for name in names]
     loaded = [scorer.load(CPU) for scorer in scorers]
     shared = batch(list(range(4)), scorers[0])

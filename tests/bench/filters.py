@@ -1,0 +1,163 @@
+"""`make bench-filters`: how the time and the memory of every filter grow with the rows it decides about.
+
+    python tests/bench/filters.py [--rows 1000000,10000000] [--only NAME,NAME]
+
+Each measurement is a process of its own: a decision engine with its default memory of 2 GB is given the columns that
+the filter reads, made by SQL (words of captions and clusters as skewed as in real corpora, a tenth of copies); then the
+filter decides. Seconds are of the filter alone, memory is the process' peak. The bars: ten times the rows take at most
+12 times as long, and memory stays below 4 GB. Appends to RESULTS.md. About 15 minutes on two idle cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(HERE.parent), str(ROOT)]
+
+from bench.record import append, facts  # noqa: E402
+
+GROWTH, MEMORY = 12.0, 4.0  # the bars: times as long for ten times the rows; GB
+
+
+def _chance(salt: int) -> str:
+    """SQL of a number in [0, 1) of the row's number."""
+    return f"(hash(i * 64 + {salt}) % 1000003 / 1000003)"
+
+
+def _word(number: str) -> str:
+    """SQL of a word of 200,000, some much more frequent than others, decided by `number`."""
+    return f"'w' || (200000 * pow(hash({number}) % 1000003 / 1000003, 3))::INTEGER"
+
+
+def _run(number: str, words: str) -> str:
+    """SQL of so many words with spaces between."""
+    return f"array_to_string([{_word(f'({number}) * 64 + k')} for k in range(({words})::BIGINT)], ' ')"
+
+
+SOURCE = "i - i % 10 // 9"  # every tenth row is a copy of the one before
+COLUMNS = {
+    "caption": _run(SOURCE, f"4 + hash({SOURCE}) % 13"),
+    "content_hash": f"md5(({SOURCE})::VARCHAR)",
+    "width": "(64 + hash(i) % 900)::INTEGER",
+    "height": "(64 + hash(-i) % 900)::INTEGER",
+    "length": "(512 * (3 + hash(i) % 400))::BIGINT",
+    "score": f"{_chance(50)}::FLOAT",
+    "cluster": f"(10000 * pow({_chance(51)}, 4))::INTEGER",
+    "phash": f"(hash({SOURCE}) >> 1)::BIGINT",
+}
+# 500,000 words, pairs and longer runs, as MetaCLIP's metadata is; and 5,000 rare words.
+PHRASES = f"""SELECT 'w' || i AS text FROM range(150000) t(i) UNION SELECT {_run("i", "2")} FROM range(220000) t(i)
+    UNION SELECT {_run("-i", "3 + i % 6")} FROM range(150000) t(i) ORDER BY 1"""
+NAMES = "SELECT 'w' || i AS text FROM range(100000, 105000) t(i)"
+
+
+def filters(phrases: dict[str, str], names: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """name -> fields; `phrases` and `names`: files of them."""
+    return {
+        "boilerplate": {"most": 1},
+        "budget": {"samples": 500_000, "score": "score"},
+        "caption": {"min_words": 5, "max_repetition": 0.5},
+        "cluster_balance": {"column": "cluster", "most": 100, "prefer": "score"},
+        "exact_duplicates": {},
+        "image_size": {"min_side": 200, "max_aspect": 3},
+        "mentions": names,
+        "metaclip_balance": {**phrases, "t": 200},
+        "near_duplicates": {},
+        "soft_cap": {"column": "cluster", "cap": 100},
+        "threshold": {"score": "score", "min": 0.3},
+        "top_fraction": {"score": "score", "fraction": 0.3},
+    }
+
+
+def decide(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
+    """One measurement: seconds, and what stayed."""
+    import pyarrow as pa
+
+    from curation.decisions import Decisions, NamedFilter, columns_needed
+    from curation.filters import FILTERS
+
+    item = NamedFilter(name, FILTERS[name](**fields))
+    index, scores = columns_needed([item])
+    kinds = {"cluster": pa.int32(), "phash": pa.int64(), "score": pa.float32()}
+    with tempfile.TemporaryDirectory() as spool:
+        with Decisions(Path(spool), index, {name: kinds[name] for name in scores}) as engine:
+            columns = "".join(f", {COLUMNS[name]}" for name in [*index, *scores])
+            made = f"SELECT i, i // 10000, i % 10000, md5(i::VARCHAR), NULL{columns} FROM range({rows}) t(i)"
+            engine.db.execute(f"INSERT INTO pool {made}")
+            engine.rows = rows
+            engine.decide([])  # the check of uids, once for what is loaded
+            engine.clear()
+            began = time.monotonic()
+            engine.decide([item])
+            seconds = time.monotonic() - began
+            kept = engine.totals()["kept"]
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # Linux: KB
+    return {"seconds": seconds, "kept": kept, "gb": rss}  # type: ignore[dict-item]
+
+
+def write_list(path: Path, query: str) -> dict[str, str]:
+    """The texts that a query selects, one a line; `url` and `sha256` of the file."""
+    import duckdb
+
+    with duckdb.connect() as db:
+        data = "\n".join(text for (text,) in db.execute(query).fetchall()).encode()
+    path.write_bytes(data)
+    return {"url": str(path), "sha256": sha256(data).hexdigest()}
+
+
+def measure(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
+    command = [sys.executable, str(Path(__file__)), "--child", json.dumps([name, fields, rows])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{name}, {rows:,} rows, failed:\n{done.stderr[-3000:]}")
+    said: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(f"  {name:<18} {rows:>12,} rows {said['seconds']:8.1f} s {said['gb']:5.2f} GB", file=sys.stderr)
+    return said
+
+
+def report(found: dict[str, list[dict[str, float]]], rows: Sequence[int]) -> list[str]:
+    """A line of Markdown a filter: seconds and memory at each size, and how they grew against the bars."""
+    heads = [f"{n:,} rows: {what}" for n in rows for what in ("s", "GB", "kept")]
+    lines = ["| " + " | ".join(["filter", *heads, "growth", "bars"]) + " |", "| --- |" + " ---: |" * (len(heads) + 2)]
+    for name, said in found.items():
+        cells = [text for s in said for text in (f"{s['seconds']:.1f}", f"{s['gb']:.2f}", f"{s['kept']:,}")]
+        growth = said[-1]["seconds"] / max(said[0]["seconds"], 1e-9)
+        met = growth <= GROWTH * rows[-1] / rows[0] / 10 and max(s["gb"] for s in said) < MEMORY
+        lines.append("| " + " | ".join([name, *cells, f"{growth:.1f}x", "met" if met else "MISSED"]) + " |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", default="1000000,10000000")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(decide(*json.loads(arguments.child))))
+        return
+    rows = [int(part) for part in arguments.rows.split(",")]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as home:
+        lists = [write_list(Path(home) / f"{n}.txt", query) for n, query in enumerate((PHRASES, NAMES))]
+        table = filters(*lists)
+        chosen = arguments.only.split(",") if arguments.only else list(table)
+        found = {name: [measure(name, table[name], n) for n in rows] for name in chosen}
+    about = "seconds of the filter alone; peak memory of its process, with DuckDB's limit at the default 2 GB"
+    append([*facts(time.monotonic() - began), about], report(found, rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Balancing filters by their definitions, in plain Python: what `test_filters` and `test_balancing` compare with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from hashlib import md5
+from math import prod
+from typing import Any
+
+from curation.filters.cluster_balance import ClusterBalance
+from curation.filters.mentions import Mentions
+from curation.filters.metaclip_balance import MetaclipBalance
+from curation.filters.phrases import Phrases
+from curation.filters.soft_cap import SoftCap
+
+Row = dict[str, Any]
+
+
+def luck(seed: int, of: str, uid: str) -> float:
+    """The number of `draw`: the upper 53 bits of md5, whose halves DuckDB reads little-endian."""
+    return (int.from_bytes(md5(f"{seed} {of} {uid}".encode()).digest()[:8], "little") >> 11) / 2**53
+
+
+def alive(rows: list[Row]) -> list[int]:
+    return [i for i, row in enumerate(rows) if row["reason"] is None]
+
+
+def spacing(text: str) -> str:
+    """As in MetaCLIP's substr_matching.py."""
+    text = f" {text} "
+    for mark in ",.;:?!`":
+        text = text.replace(mark, f" {mark} ")
+    for white in "\t\n\r":
+        text = text.replace(white, " ")
+    return text
+
+
+def matched(item: Phrases, caption: str) -> list[str]:
+    """The entries that a caption mentions: MetaCLIP's sub-string matching."""
+    cased = str.lower if item.ignore_case else str
+    text = spacing(cased(caption))
+    return [entry for entry in sorted({cased(entry) for entry in item.entries}) if f" {entry} " in text]
+
+
+def brute_mentions(item: Mentions, rows: list[Row]) -> set[int]:
+    return {i for i in alive(rows) if not matched(item, rows[i]["caption"])}
+
+
+def chances(item: MetaclipBalance, rows: list[Row]) -> dict[int, float]:
+    """The probability with which algorithm 1 keeps each row."""
+    found = {i: matched(item, rows[i]["caption"]) for i in alive(rows)}
+    count = Counter(entry for entries in found.values() for entry in entries)
+    return {i: 1 - prod(1 - min(1, item.t / count[entry]) for entry in entries) for i, entries in found.items()}
+
+
+def brute_metaclip(item: MetaclipBalance, rows: list[Row]) -> set[int]:
+    return {
+        i for i, share in chances(item, rows).items() if luck(item.seed, "metaclip_balance", rows[i]["uid"]) >= share
+    }
+
+
+def brute_cluster(item: ClusterBalance, rows: list[Row]) -> set[int]:
+    def order(i: int) -> tuple[float, str]:
+        if item.prefer:
+            return -rows[i][item.prefer], rows[i]["uid"]
+        return luck(item.seed, f"cluster_balance {item.column}", rows[i]["uid"]), rows[i]["uid"]
+
+    kept: Counter[Any] = Counter()
+    out = set()
+    for i in sorted(alive(rows), key=order):
+        kept[rows[i][item.column]] += 1
+        if kept[rows[i][item.column]] > item.most:
+            out.add(i)
+    return out
+
+
+def shares(item: SoftCap, rows: list[Row]) -> dict[int, float]:
+    """The probability with which each row stays."""
+    sizes = Counter(rows[i][item.column] for i in alive(rows))
+    targets = {group: item.cap * (n / item.cap) ** item.alpha for group, n in sizes.items()}
+    return {i: min(1, targets[group] / sizes[group]) for i, group in ((i, rows[i][item.column]) for i in alive(rows))}
+
+
+def brute_soft_cap(item: SoftCap, rows: list[Row]) -> set[int]:
+    return {
+        i
+        for i, share in shares(item, rows).items()
+        if luck(item.seed, f"soft_cap {item.column}", rows[i]["uid"]) >= share
+    }
