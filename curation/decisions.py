@@ -22,13 +22,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from curation import scores
-from curation.data import ShardRef
 from curation.errors import ConservationError, RecipeError
 from curation.filters import Compares, Filter, Prepares, Weighs, flat
-from curation.ledger import Ledger
-from curation.parallel import map_ordered
-from curation.scores import Column
 from curation.units import INDEX_SCHEMA
 
 KEPT, FILTERED, QUARANTINED = "kept", "filtered", "quarantined"
@@ -286,34 +281,6 @@ def tally(rows: Iterable[tuple[str, str | None, int]]) -> dict[str, object]:
     seen = kept + sum(filtered.values()) + sum(quarantined.values())
     ordered = (dict(sorted(counts.items())) for counts in (filtered, quarantined))
     return {"seen": seen, "kept": kept, **dict(zip((FILTERED, QUARANTINED), ordered, strict=True))}
-
-
-def load_units(
-    scored: Ledger,
-    shards: Iterable[ShardRef],
-    columns: Sequence[Column],
-    index: Sequence[str],
-    vectors: Sequence[Column] = (),
-) -> Iterator[tuple[str | None, pa.Table]]:
-    """For every shard in order: the unit's own reason (or None), and row, uid, reason, `index`, scores and vectors.
-
-    `columns` is the index column, then score columns that are no vectors. Raises `LedgerError` for a unit that has not
-    been scored.
-    """
-    names = list(dict.fromkeys(["row", "uid", "reason", *index]))
-
-    def one(shard: ShardRef) -> tuple[str | None, pa.Table]:
-        record = scores.record_of(scored, shard, columns[0])
-        table = scores.load(scored, record, names)
-        for column in columns[1:]:
-            for name, part in scores.read_parts(scored, shard, column).items():
-                table = table.append_column(name, part)
-        for column in vectors:
-            values = scores.read(scored, shard, column, ["value"]).column("value")
-            table = table.append_column(column.name, scores.vector_bytes(values))
-        return record["reason"], table
-
-    return map_ordered(one, shards)
 
 
 def _quote(name: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from curation import decisions, snapshot
+from curation import decisions, scores, snapshot
 from curation.errors import RecipeError
 from curation.filters import Compares, Filter, flat
 from curation.ledger import Ledger
@@ -78,6 +78,6 @@ def _rows(
     shards = Ledger(made.store).open_plan(document["plan"]).shards()
     plain = [Column(INDEX, document["fingerprints"][INDEX]), *(one for one in columns if one.name not in vectors)]
     wide = [one for one in columns if one.name in vectors]
-    units = (table for _, table in decisions.load_units(scored, shards, plain, ["content_hash"], wide))
+    units = (table for _, table in scores.load_units(scored, shards, plain, ["content_hash"], wide))
     names = ["uid", "content_hash", *(column.name for column in columns)]
     return made.reader(["uid", "decision"]), (table.select(names) for table in units)

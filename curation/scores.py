@@ -12,7 +12,7 @@ Cost: one data PUT and one record a table; 4 bytes a score, 2 a dimension of an 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from curation.data import ShardRef
 from curation.errors import LedgerError
 from curation.ledger import Ledger, Record, unit_id
+from curation.parallel import map_ordered
 from curation.parquet import from_parquet, to_parquet
 from curation.units import INDEX_SCHEMA
 
@@ -116,6 +117,34 @@ def parts(name: str, values: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
     if pa.types.is_struct(values.type):
         return {f"{name}.{part.name}": pc.struct_field(values, part.name) for part in values.type}
     return {} if pa.types.is_nested(values.type) else {name: values}
+
+
+def load_units(
+    scored: Ledger,
+    shards: Iterable[ShardRef],
+    columns: Sequence[Column],
+    index: Sequence[str],
+    vectors: Sequence[Column] = (),
+) -> Iterator[tuple[str | None, pa.Table]]:
+    """For every shard in order: the unit's own reason (or None), and row, uid, reason, `index`, scores and vectors.
+
+    `columns` is the index column, then score columns that are no vectors. Raises `LedgerError` for a unit that has not
+    been scored.
+    """
+    names = list(dict.fromkeys(["row", "uid", "reason", *index]))
+
+    def one(shard: ShardRef) -> tuple[str | None, pa.Table]:
+        record = record_of(scored, shard, columns[0])
+        table = load(scored, record, names)
+        for column in columns[1:]:
+            for name, part in read_parts(scored, shard, column).items():
+                table = table.append_column(name, part)
+        for column in vectors:
+            values = read(scored, shard, column, ["value"]).column("value")
+            table = table.append_column(column.name, vector_bytes(values))
+        return record["reason"], table
+
+    return map_ordered(one, shards)
 
 
 def vector_bytes(values: pa.ChunkedArray) -> pa.Array:

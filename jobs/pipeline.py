@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,17 @@ import pyarrow.compute as pc
 from curation import decisions, scores, snapshot, writing
 from curation.corpus import Corpus, open_corpus
 from curation.data import ShardRef
-from curation.errors import IncompleteError, RecipeError, WeightsError
+from curation.errors import IncompleteError, WeightsError
 from curation.ledger import Ledger, Plan, Record, digest
+from curation.lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights
 from curation.others import Others, open_others
 from curation.parallel import map_ordered
 from curation.parquet import to_parquet
 from curation.recipe import Recipe, parse_recipe
 from curation.store import StoreOptions, open_object, open_store
+from jobs.decided import Decided, Written
+from jobs.progress import Tick
 
 UNITS_SCHEMA = pa.schema(
     [
@@ -40,7 +42,6 @@ UNITS_SCHEMA = pa.schema(
     ]
 )
 MAX_PASSES = 5  # scoring passes that get something done before the run gives up on the rest
-Tick = Callable[[int], None]
 
 
 @dataclass
@@ -159,7 +160,7 @@ class Pipeline:
         names = [column.name for column in vectors]
         with decisions.Decisions(self.spool, index, kinds, names, memory=self.recipe.compute.memory) as engine:
             decided = Decided(engine, plan, columns)
-            units = decisions.load_units(self.scored, plan.shards(), columns, index, vectors)
+            units = scores.load_units(self.scored, plan.shards(), columns, index, vectors)
             engine.load(decided.collect(units, tick))
             self.others.load(engine, [item.filter for item in self.recipe.filters], self.columns)
             uids = {name: item.uids for name, item in self.lists.items()}
@@ -238,96 +239,6 @@ class Pipeline:
         return self.out.put_data(name, data, suffix).to_json()
 
 
-@dataclass
-class Written:
-    """What the groups' records add up to. Rows are kept as Arrow: about 200 bytes an output shard."""
-
-    units: int = 0
-    quarantined: int = 0
-    samples: dict[str, Any] = field(default_factory=lambda: writing.add_up([]))
-    _shards: list[pa.Table] = field(default_factory=list)
-    _parts: list[pa.Table] = field(default_factory=list)
-
-    def add(self, record: Record) -> None:
-        self.units += len(record["inputs"])
-        self.quarantined += sum(item["reason"] is not None for item in record["inputs"])
-        self.samples = writing.add_up([self.samples, record])
-        place = {"unit": record["unit"], "order": record["inputs"][0]["key"]}
-        rows = [{**shard, **place, "n": n} for n, shard in enumerate(record["shards"])]
-        self._shards.append(pa.Table.from_pylist(rows, _ordered(snapshot.SHARDS_SCHEMA)))
-        self._parts.append(pa.Table.from_pylist([{**record["manifest"], **place}], _ordered(snapshot.PARTS_SCHEMA)))
-
-    def tables(self) -> tuple[pa.Table, pa.Table]:
-        """Output shards and manifest parts, in source order, whatever order they were finished in."""
-        return _sorted(self._shards, snapshot.SHARDS_SCHEMA), _sorted(self._parts, snapshot.PARTS_SCHEMA)
-
-
-def _ordered(schema: pa.Schema) -> pa.Schema:
-    return schema.append(pa.field("order", pa.string())).append(pa.field("n", pa.int32()))
-
-
-def _sorted(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
-    table = pa.concat_tables(tables)
-    return table.sort_by([("order", "ascending"), ("n", "ascending")]).select(schema.names).combine_chunks()
-
-
-@dataclass
-class Decided:
-    """Decisions over a plan, handed out group by group."""
-
-    engine: decisions.Decisions
-    plan: Plan
-    columns: Sequence[scores.Column]
-    reasons: dict[int, str] = field(default_factory=dict)  # ordinal -> reason, of broken units only
-
-    def collect(self, units: Iterator[tuple[str | None, pa.Table]], tick: Tick) -> Iterator[tuple[int, pa.Table]]:
-        """Number the units, remember which are broken, report progress."""
-        for ordinal, (reason, table) in enumerate(units):
-            if reason is not None:
-                self.reasons[ordinal] = reason
-            tick(table.num_rows)
-            yield ordinal, table
-
-    def groups(self, samples: int) -> Iterator[writing.Group]:
-        """The write units in order, each with its rows; only one group's rows are in the driver at a time."""
-        shards = self.plan.shards()
-        for first, last in writing.group_units(self._kept(), samples):
-            rows = self.engine.of_units(first, last)
-            units = [
-                writing.UnitDecisions(shard, _rows_of(rows, ordinal), self.reasons.get(ordinal))
-                for ordinal, shard in zip(range(first, last + 1), islice(shards, last - first + 1), strict=True)
-            ]
-            yield writing.Group(units, samples, self.columns)
-
-    def _kept(self) -> Iterator[tuple[ShardRef, int, int]]:
-        """(shard, kept, rows) of every unit, also of those without rows."""
-        counts = self.engine.kept_per_unit()
-        ordinal, kept, rows = next(counts, (-1, 0, 0))
-        for n, shard in enumerate(self.plan.shards()):
-            if n == ordinal:
-                yield shard, kept, rows
-                ordinal, kept, rows = next(counts, (-1, 0, 0))
-            else:
-                yield shard, 0, 0
-
-
-@dataclass(frozen=True)
-class UidList:
-    """A keep or drop list, or one of weights: its uids, and its text for the snapshot."""
-
-    uids: pa.Array
-    text: bytes
-    weights: pa.Array | None = None
-
-    def weighed(self) -> pa.Table:
-        """uid and weight (float32)."""
-        return pa.table({"uid": self.uids, "weight": self.weights})
-
-    @property
-    def sha256(self) -> str:
-        return sha256(self.text).hexdigest()
-
-
 @contextmanager
 def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     """Open a recipe's stores. Refuses, before any work: unsafe stores, missing or wrong weights, bad lists."""
@@ -369,48 +280,6 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
         yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others)
 
 
-def read_list(name: str, url: str, options: StoreOptions) -> UidList:
-    """The list of a recipe's field `name` at a URL."""
-    store, key = open_object(url, options)
-    return parse_list(name, store.get(key), url)
-
-
-def parse_list(name: str, text: bytes, url: str) -> UidList:
-    """The list of a recipe's field `name`: uids, and with `weights` a number behind each."""
-    return parse_weights(text, url) if name == "weights" else parse_uids(text, url)
-
-
-def parse_weights(text: bytes, url: str) -> UidList:
-    """A list of uids with weights, `uid<TAB>weight` a line; empty lines and those that begin with # are skipped."""
-    lines = text.decode(errors="replace").splitlines()
-    weights: list[float] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        _, _, weight = line.partition("\t")
-        try:
-            weights.append(float(weight))
-        except ValueError:
-            weights.append(0.0)
-        if not 0 < weights[-1] < float("inf"):
-            fix = "a line is a uid, a tab and a number above 0; leave a sample out to drop it"
-            raise RecipeError(f"{url}:{number}: {weight[:40]!r} is not a weight", fix=fix)
-    found = parse_uids("\n".join(line.partition("\t")[0] for line in lines).encode(), url)
-    repeated = len(found.uids) - len(found.uids.unique())
-    if repeated:
-        raise RecipeError(f"{url}: {repeated} uids occur twice", fix="one line a uid")
-    return UidList(found.uids, text, pa.array(weights, pa.float32()))
-
-
-def parse_uids(text: bytes, url: str) -> UidList:
-    """A list of uids, one a line; empty lines and lines that begin with # are skipped."""
-    lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
-    for number, line in enumerate(lines, 1):
-        if line and not line.startswith("#") and (len(line) != 32 or not set(line) <= set("0123456789abcdef")):
-            raise RecipeError(f"{url}:{number}: {line[:40]!r} is not a uid", fix="a uid is 32 hexadecimal characters")
-    return UidList(pa.array([line for line in lines if line and not line.startswith("#")], pa.string()), text)
-
-
 def _units(units: Iterator[tuple[Any, ...]]) -> pa.Table:
     """Units as Arrow, a page of Python objects at a time."""
     tables = []
@@ -418,7 +287,3 @@ def _units(units: Iterator[tuple[Any, ...]]) -> pa.Table:
         columns = (pa.array(c, t) for c, t in zip(zip(*page, strict=True), UNITS_SCHEMA.types, strict=True))
         tables.append(pa.Table.from_arrays(list(columns), schema=UNITS_SCHEMA))
     return pa.concat_tables(tables) if tables else UNITS_SCHEMA.empty_table()
-
-
-def _rows_of(rows: pa.Table, ordinal: int) -> pa.Table:
-    return rows.filter(pc.equal(rows.column("unit"), ordinal)).select(["decision", "reason", "weight"])

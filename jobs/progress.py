@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+Tick = Callable[[int], None]  # so many more are done
+
 PLAIN_SECONDS = 5.0  # between two plain lines
 PLAIN_SHARE = 0.1  # or after this share of the total, if the last line is a second old
 
@@ -27,14 +29,14 @@ class Note:
 
 def progress(
     label: str, total: int | None, unit: str = "samples", note: Note | None = None
-) -> AbstractContextManager[Callable[[int], None]]:
+) -> AbstractContextManager[Tick]:
     """`with progress("Scoring", 30_000) as advance: advance(256)`; total None: how many is not known beforehand."""
     note = note or Note()
     return _bar(label, total, unit, note) if sys.stderr.isatty() else _lines(label, total, unit, note)
 
 
 @contextmanager
-def _bar(label: str, total: int | None, unit: str, note: Note) -> Iterator[Callable[[int], None]]:
+def _bar(label: str, total: int | None, unit: str, note: Note) -> Iterator[Tick]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -55,7 +57,7 @@ def _bar(label: str, total: int | None, unit: str, note: Note) -> Iterator[Calla
 
 
 @contextmanager
-def _lines(label: str, total: int | None, unit: str, note: Note) -> Iterator[Callable[[int], None]]:
+def _lines(label: str, total: int | None, unit: str, note: Note) -> Iterator[Tick]:
     began = said = time.monotonic()
     done = said_done = 0
     lock = threading.Lock()

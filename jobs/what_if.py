@@ -116,7 +116,7 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
     names = [column.name for column in vectors]
     with decisions.Decisions(work.spool, index, kinds, names, memory=work.recipe.compute.memory) as engine:
         with progress("Reading scores", None) as tick:
-            units = decisions.load_units(work.scored, scored(), columns, index, vectors)
+            units = scores.load_units(work.scored, scored(), columns, index, vectors)
             engine.load(_ticking(units, tick))
         named = [item.filter for item in filters]
         open_others(named, work.recipe.options).load(engine, named, work.columns)

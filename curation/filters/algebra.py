@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator
+
+from curation.filters.filter import Filter, Prepares, Reads, Weighs
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,7 +41,7 @@ class _OfFilters:
         if not self.of:
             raise ValueError("of is empty: name at least one filter")
         for item in self.of:
-            if hasattr(item, "weighs") and item.weighs():
+            if isinstance(item, Weighs) and item.weighs():
                 raise ValueError(f"{type(item).__name__} gives weights: name it by itself, or with `weights: false`")
 
     def columns(self) -> Sequence[str]:
@@ -47,11 +49,11 @@ class _OfFilters:
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         for item in self.of:
-            if hasattr(item, "prepare"):
+            if isinstance(item, Prepares):
                 item.prepare(db)
 
     def files(self) -> Sequence[Weights]:
-        return tuple(file for item in self.of if hasattr(item, "files") for file in item.files())
+        return tuple(file for item in self.of if isinstance(item, Reads) for file in item.files())
 
     def _each(self) -> str:
         """Every drop of every part: id, detail, and the part's number."""
@@ -86,3 +88,11 @@ class NotOf(_OfFilters):
 
     def drops(self) -> str:
         return f"SELECT id, '' AS detail FROM alive ANTI JOIN ({self._each()}) AS gone USING (id)"
+
+
+def flat(filters: Iterable[Filter]) -> Iterator[Filter]:
+    """Filters and, of those that are made of others, their parts."""
+    for item in filters:
+        yield item
+        if isinstance(item, _OfFilters):
+            yield from flat(item.of)

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation.errors import RecipeError
+from curation.lists import parse_weights
 from curation.recipe import load_recipe
 from jobs.cli import cli
-from jobs.pipeline import parse_weights, pipeline
+from jobs.pipeline import pipeline
 from jobs.run import run_steps
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]

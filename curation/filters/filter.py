@@ -1,0 +1,81 @@
+"""What a filter is: the query that names the samples that leave, and what some filters have to say besides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from curation.models.weights import Weights
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """What the decision engine needs of a filter."""
+
+    def columns(self) -> Sequence[str]:
+        """The columns it reads: names of the index (see `units.INDEX_SCHEMA`) or of the recipe's scores.
+
+        A vector is a blob of halves; only filters' vectors are loaded, 2 bytes a dimension of local disk.
+        """
+        ...
+
+    def drops(self) -> str:
+        """SQL that selects `id, detail` of the rows to drop from `alive(id, uid, <columns>)`.
+
+        `id` counts the samples in source order. The reason in the manifest is `<filter's name>.<detail>`, or the
+        name alone where detail is empty.
+        """
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A filter that needs more than a query: it makes the temporary tables that its query reads."""
+
+    def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Called once, when `alive` is what it will be for `drops`."""
+        ...
+
+
+@runtime_checkable
+class Compares(Protocol):
+    """A filter that compares with what other snapshots keep. The engine fills its table before `prepare`."""
+
+    against: tuple[str, ...]  # URLs of snapshots: `URL`, the latest, or `URL@N`
+
+    def compared(self) -> Sequence[str]:
+        """Columns, among those it reads, that the others must have with the same fingerprints."""
+        ...
+
+    def others(self) -> str:
+        """The name of the table: snapshot (a place in `against`), uid, content_hash, and `compared`."""
+        ...
+
+    def matches(self) -> str:
+        """SQL of `id, how, snapshot, other, value`: which sample of the others each one that leaves is like."""
+        ...
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A filter that reads files, such as lists of words."""
+
+    def files(self) -> Sequence[Weights]:
+        """The files, each with its sha256. They are looked for before anything runs."""
+        ...
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """A filter that gives what it keeps a weight, to make up for what it drops."""
+
+    def weighs(self) -> str | None:
+        """SQL that selects `id, weight` of rows of `alive`, each id once, or nothing where the settings say so.
+
+        Other rows weigh 1, and so do samples on the keep list, which nothing drops; the weights of several filters and
+        of a list of weights are multiplied.
+        """
+        ...

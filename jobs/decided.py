@@ -1,0 +1,93 @@
+"""What a decision is handed on as: write units in order, and what their records add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import decisions, scores, snapshot, writing
+from curation.data import ShardRef
+from curation.ledger import Plan, Record
+from jobs.progress import Tick
+
+
+@dataclass
+class Written:
+    """What the groups' records add up to. Rows are kept as Arrow: about 200 bytes an output shard."""
+
+    units: int = 0
+    quarantined: int = 0
+    samples: dict[str, Any] = field(default_factory=lambda: writing.add_up([]))
+    _shards: list[pa.Table] = field(default_factory=list)
+    _parts: list[pa.Table] = field(default_factory=list)
+
+    def add(self, record: Record) -> None:
+        self.units += len(record["inputs"])
+        self.quarantined += sum(item["reason"] is not None for item in record["inputs"])
+        self.samples = writing.add_up([self.samples, record])
+        place = {"unit": record["unit"], "order": record["inputs"][0]["key"]}
+        rows = [{**shard, **place, "n": n} for n, shard in enumerate(record["shards"])]
+        self._shards.append(pa.Table.from_pylist(rows, _ordered(snapshot.SHARDS_SCHEMA)))
+        self._parts.append(pa.Table.from_pylist([{**record["manifest"], **place}], _ordered(snapshot.PARTS_SCHEMA)))
+
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """Output shards and manifest parts, in source order, whatever order they were finished in."""
+        return _sorted(self._shards, snapshot.SHARDS_SCHEMA), _sorted(self._parts, snapshot.PARTS_SCHEMA)
+
+
+def _ordered(schema: pa.Schema) -> pa.Schema:
+    return schema.append(pa.field("order", pa.string())).append(pa.field("n", pa.int32()))
+
+
+def _sorted(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    table = pa.concat_tables(tables)
+    return table.sort_by([("order", "ascending"), ("n", "ascending")]).select(schema.names).combine_chunks()
+
+
+@dataclass
+class Decided:
+    """Decisions over a plan, handed out group by group."""
+
+    engine: decisions.Decisions
+    plan: Plan
+    columns: Sequence[scores.Column]
+    reasons: dict[int, str] = field(default_factory=dict)  # ordinal -> reason, of broken units only
+
+    def collect(self, units: Iterator[tuple[str | None, pa.Table]], tick: Tick) -> Iterator[tuple[int, pa.Table]]:
+        """Number the units, remember which are broken, report progress."""
+        for ordinal, (reason, table) in enumerate(units):
+            if reason is not None:
+                self.reasons[ordinal] = reason
+            tick(table.num_rows)
+            yield ordinal, table
+
+    def groups(self, samples: int) -> Iterator[writing.Group]:
+        """The write units in order, each with its rows; only one group's rows are in the driver at a time."""
+        shards = self.plan.shards()
+        for first, last in writing.group_units(self._kept(), samples):
+            rows = self.engine.of_units(first, last)
+            units = [
+                writing.UnitDecisions(shard, _rows_of(rows, ordinal), self.reasons.get(ordinal))
+                for ordinal, shard in zip(range(first, last + 1), islice(shards, last - first + 1), strict=True)
+            ]
+            yield writing.Group(units, samples, self.columns)
+
+    def _kept(self) -> Iterator[tuple[ShardRef, int, int]]:
+        """(shard, kept, rows) of every unit, also of those without rows."""
+        counts = self.engine.kept_per_unit()
+        ordinal, kept, rows = next(counts, (-1, 0, 0))
+        for n, shard in enumerate(self.plan.shards()):
+            if n == ordinal:
+                yield shard, kept, rows
+                ordinal, kept, rows = next(counts, (-1, 0, 0))
+            else:
+                yield shard, 0, 0
+
+
+def _rows_of(rows: pa.Table, ordinal: int) -> pa.Table:
+    return rows.filter(pc.equal(rows.column("unit"), ordinal)).select(["decision", "reason", "weight"])
