@@ -18,6 +18,7 @@ from jobs.proxy import proxy
 from jobs.rooms import rooms
 from jobs.run import plan, run
 from jobs.scores import scores
+from jobs.shipped import recipes
 from jobs.submit import submit
 from jobs.verify import verify
 from jobs.what_if import what_if
@@ -46,7 +47,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-READING = (plan, status, show, diff, matches, quarantine, what_if, scores, rooms)
+READING = (plan, status, show, diff, matches, quarantine, what_if, scores, rooms, recipes)
 for command in (corpus, proxy, run, verify, gc, submit, learn, policy, *READING):
     cli.add_command(command)
 
