@@ -199,13 +199,16 @@ class Manifest:
                 break
         return rows
 
-    def query(self, sql: str) -> pa.Table:
-        """Run SQL over a view called `manifest`; DuckDB streams the parts and spills when it must."""
+    def query(self, sql: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Run SQL over a view called `manifest`; DuckDB streams the parts and spills when it must.
+
+        `columns`: the only ones that it needs, where all of them would be much to read.
+        """
         import duckdb
 
         with duckdb.connect() as db:
             try:
-                db.register("manifest", self._snapshot.reader())
+                db.register("manifest", self._snapshot.reader(columns))
                 return db.sql(sql).to_arrow_table()
             except duckdb.Error as error:
                 line = str(error).splitlines()[0]
