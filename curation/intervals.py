@@ -36,8 +36,11 @@ class Difference(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What it shows: `better`, `worse` or `no difference shown`."""
-        if self.half is None or abs(self.mean) <= self.half:
+        """What it shows: `better`, `worse` or `no difference shown`.
+
+        Differences that are all equal come of a coarse measure (few held-out samples), and show nothing either.
+        """
+        if not self.half or abs(self.mean) <= self.half:
             return "no difference shown"
         return "better" if self.mean > 0 else "worse"
 

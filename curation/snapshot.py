@@ -156,13 +156,15 @@ class Snapshot:
 
     def show(self) -> dict[str, Any]:
         """What `curate show --json` prints."""
+        from curation.evaluations import attached
+
         keys = ("snapshot", "parent", "recipe_sha256", "fingerprints", "units", "samples")
         rows = self.shards.to_pylist()
         shards = [
             {"url": _plain(self.store.location(r["key"])), **{k: r[k] for k in ("sha256", "samples", "bytes")}}
             for r in rows
         ]
-        return {**{key: self.document[key] for key in keys}, "shards": shards}
+        return {**{key: self.document[key] for key in keys}, "shards": shards, "evaluations": attached(self)}
 
     def _index(self, name: str) -> pa.Table:
         item = self.document[name]

@@ -34,6 +34,7 @@ def test_pairs_are_narrower_than_their_spread() -> None:
     assert found.paired and found.mean == pytest.approx(0.03) and found.half == pytest.approx(0.024842, abs=1e-6)
     assert found.word == "better" and difference(theirs, ours).word == "worse"
     assert difference(ours, ours).word == "no difference shown"
+    assert difference({0: 0.5, 1: 0.25}, {0: 0.25, 1: 0.0}).word == "no difference shown", "no spread at all"
 
 
 def test_seeds_that_are_no_pairs_are_two_samples() -> None:

@@ -42,7 +42,7 @@ def write_recipe(home: Path) -> None:
 
 
 def test_commands_and_python(tmp_path: Path) -> None:
-    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "python", "bash"]
+    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "bash", "python", "bash"]
     for kind, text in BLOCKS:
         if kind == "python":
             script = tmp_path / "consumer.py"
