@@ -82,10 +82,11 @@ def evaluate(
             carry_out(todo, workers, address, tick)
     documents = [found[one.identity] or conclude(one, protocol) for one in plans]
     if as_json:
-        click.echo(json.dumps({"trained": len(todo), "evaluations": documents}, indent=2))
+        click.echo(json.dumps({"judged": len(todo), "evaluations": documents}, indent=2))
         return
     click.echo("\n".join(line for document in documents for line in report(document)))
-    click.echo(f"trained {len(todo):,} models" if todo else "nothing to train: all of these models were there")
+    done = f"judged {len(todo):,} models, after training those that were not there"
+    click.echo(done if todo else "nothing to train: all of these models were there, and judged")
 
 
 def _protocol(first: str, *, against: str, holdout: float, runs: str | None, seeds: int, device: str, threads: int,

@@ -42,6 +42,18 @@ def home(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "home"))
 
 
+@pytest.fixture(scope="module")
+def first(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Where @1 is evaluated, and what that printed. To look at; `evaluated` is to work on."""
+    home = Path(shutil.copytree(made, tmp_path_factory.mktemp("first") / "home"))
+    return home, invoke(home, f"{home}/out@1")
+
+
+@pytest.fixture
+def evaluated(first: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(first[0], tmp_path / "evaluated"))
+
+
 def invoke(home: Path, *arguments: str, against: str = "test") -> dict[str, Any]:
     command = [*arguments, "--against", f"{home}/{against}", *SMALL, "--json"]
     result = CliRunner().invoke(evaluate, command, catch_exceptions=False)
@@ -65,9 +77,9 @@ def count_runs(monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> l
     return seen
 
 
-def test_an_evaluation_compares_with_the_pool_and_a_random_part(home: Path) -> None:
-    found = invoke(home, f"{home}/out@1")
-    assert found["trained"] == 6
+def test_an_evaluation_compares_with_the_pool_and_a_random_part(first: tuple[Path, dict[str, Any]]) -> None:
+    home, found = first
+    assert found["judged"] == 6
     (document,) = found["evaluations"]
     arms = document["arms"]
     assert list(arms) == ["curated", "raw", "random"]
@@ -88,19 +100,22 @@ def open_kept(home: Path, number: int) -> int:
     return int(json.loads((home / f"out/snapshots/{number:06d}.json").read_text())["samples"]["kept"])
 
 
-def test_nothing_is_trained_twice(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = invoke(home, f"{home}/out@1")
-    seen = count_runs(monkeypatch)
-    assert invoke(home, f"{home}/out@1") == {**first, "trained": 0} and not seen
-    again = invoke(home, f"{home}/out@2", f"{home}/out@1")  # the pool's models are there
-    assert len(seen) == again["trained"] == 4 and not any("raw" in data for data in seen)
-    assert again["evaluations"][1] == first["evaluations"][0]
-    invoke(home, f"{home}/out@1", against="other")  # other held-out samples: judged anew, not trained
-    cards = list((home / "out/runs").glob("*/card.json"))
-    assert len(cards) == 10 and all(len(list(card.parent.glob("evaluations/*.json"))) in (1, 2) for card in cards)
-    assert "nothing to train" in CliRunner().invoke(
-        evaluate, [f"{home}/out@1", "--against", f"{home}/test", *SMALL], catch_exceptions=False
-    ).stdout  # fmt: skip
+def test_nothing_is_trained_twice(
+    first: tuple[Path, dict[str, Any]], evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seen = f"{evaluated}/out", count_runs(monkeypatch)
+    assert invoke(evaluated, f"{out}@1") == {**first[1], "judged": 0} and not seen
+    again = invoke(evaluated, f"{out}@2", f"{out}@1", "--no-random")  # the pool's models are there
+    assert len(seen) == again["judged"] == 2 and not any("raw" in data for data in seen)
+    command = [f"{out}@1", "--against", f"{evaluated}/test", *SMALL]
+    assert "nothing to train" in CliRunner().invoke(evaluate, command, catch_exceptions=False).stdout
+
+
+def test_other_held_out_samples_cost_no_training(evaluated: Path) -> None:
+    cards = {path: path.stat().st_mtime_ns for path in (evaluated / "out/runs").glob("*/card.json")}
+    found = invoke(evaluated, f"{evaluated}/out@1", "--no-raw", "--no-random", against="other")
+    assert found["judged"] == 2 and found["evaluations"][0]["held_out"]["samples"] == 120
+    assert cards == {path: path.stat().st_mtime_ns for path in (evaluated / "out/runs").glob("*/card.json")}
 
 
 def test_interrupted_it_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +130,9 @@ def test_interrupted_it_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [data.split()[-1] for data in before] == ["0", "0", "0"], "every arm with the first seed first"
 
 
-def test_show_and_diff_tell_of_it_and_gc_leaves_it(home: Path) -> None:
-    invoke(home, f"{home}/out@1", f"{home}/out@2")
+def test_show_and_diff_tell_of_it_and_gc_leaves_it(evaluated: Path) -> None:
+    home = evaluated
+    invoke(home, f"{home}/out@2")
     files = sorted(path for name in ("runs", "evaluations") for path in (home / "out" / name).rglob("*"))
     assert sweep(Ledger(open_store(f"{home}/out")), older_than=0, delete=True) == []
     assert sorted(path for name in ("runs", "evaluations") for path in (home / "out" / name).rglob("*")) == files
@@ -182,6 +198,6 @@ def test_models_side_by_side_are_the_same_models(home: Path) -> None:
     alone = invoke(home, f"{home}/out@1", "--no-raw", "--runs", f"{home}/alone")
     shutil.rmtree(home / "out/evaluations")
     beside = invoke(home, f"{home}/out@1", "--no-raw", "--workers", "2")
-    assert beside["trained"] == 4
+    assert beside["judged"] == 4
     for arm, found in beside["evaluations"][0]["arms"].items():
         assert found["mean"] == alone["evaluations"][0]["arms"][arm]["mean"]
