@@ -11,6 +11,7 @@ import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe
 from click.testing import CliRunner
 
+import curation as cu
 from curation.errors import EmptyCorpusError, NoSnapshotError, UserError
 from curation.garbage import sweep
 from curation.ledger import Ledger
@@ -18,6 +19,7 @@ from curation.store import open_store
 from jobs import trials
 from jobs.evaluate import evaluate
 from jobs.inspect import diff, show
+from jobs.verify import problems_of
 
 SMALL = ["--model", "proxy-mu", "--steps", "2", "--batch", "8", "--seeds", "2", "--workers", "1", "--device", "cpu"]
 
@@ -194,10 +196,11 @@ def test_mistakes(arguments: list[str], against: str, error: type[Exception], wo
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
-def test_models_side_by_side_are_the_same_models(home: Path) -> None:
+def test_models_side_by_side_are_the_same_models_and_verify_does_not_mind(home: Path) -> None:
     alone = invoke(home, f"{home}/out@1", "--no-raw", "--runs", f"{home}/alone")
     shutil.rmtree(home / "out/evaluations")
     beside = invoke(home, f"{home}/out@1", "--no-raw", "--workers", "2")
     assert beside["judged"] == 4
     for arm, found in beside["evaluations"][0]["arms"].items():
         assert found["mean"] == alone["evaluations"][0]["arms"][arm]["mean"]
+    assert list(problems_of(cu.open(f"{home}/out@1"))) == []
