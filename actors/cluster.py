@@ -59,13 +59,15 @@ def gpus() -> float:
     return float(ray.cluster_resources().get("GPU", 0))
 
 
-def map_bounded(function: Callable[[T], R], items: Iterable[T], *, width: int, num_cpus: float = 1) -> Iterator[R]:
+def map_bounded(
+    function: Callable[[T], R], items: Iterable[T], *, width: int, num_cpus: float = 1, num_gpus: float = 0
+) -> Iterator[R]:
     """Run `function` on every item as Ray tasks, at most `width` at a time; results as they come.
 
     Items are drawn only when there is room, so neither they nor their results pile up in the driver. A task whose
     worker dies is tried again by Ray; an error that the function raises ends the run.
     """
-    task = ray.remote(num_cpus=num_cpus, max_retries=5)(_call)
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=5)(_call)
     shared = ray.put(function)
     running: set[Any] = set()
     for item in items:

@@ -22,6 +22,7 @@ from curation.examples import Examples
 from curation.loader import group_of
 from curation.models.dual import DualEncoder
 
+EVALUATION_VERSION = 1  # of what `evaluate` measures and how: part of what names a figure that is kept
 TEMPLATES = ("{}", "{} icon", "an icon of {}", "a picture of {}")
 
 
@@ -47,7 +48,9 @@ def evaluate(encoder: DualEncoder, examples: Examples, *, candidates: int = 1000
         some = examples.take(chosen)
         image, text = encode_images(encoder, some), encode_captions(encoder, some.captions)
         found["retrieval"] = {name: asdict(rate) for name, rate in retrieval(image, text).items()}
-    names = [name for name, count in most_common(examples.labels) if count > 1][:classes]
+    counts = most_common(examples.labels)
+    repeated = [name for name, count in counts if count > 1][:classes]
+    names = repeated or [name for name, _ in counts][:candidates]  # where no name repeats, each is a class
     if len(names) > 1:
         known = set(names)
         some = examples.take([row for row, label in enumerate(examples.labels) if label in known])

@@ -24,7 +24,7 @@ from curation.errors import UserError
 from curation.ledger import Ledger
 from curation.parallel import map_ordered
 
-FOLDERS = ("data", "units", "snapshots", "plans")  # of a ledger
+FOLDERS = ("data", "units", "snapshots", "plans", "evaluations", "runs")  # of a ledger, and of what judges it
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

@@ -27,6 +27,7 @@ from curation.data import ShardRef, uid
 from curation.errors import ChangedError, ImageError, TarError, UserError
 from curation.images import DecodeLimits, Mode, Pixels
 from curation.store import Store, StoreOptions, open_store
+from curation.subset import Subset
 from curation.tar import TarSample
 
 Part = Literal["all", "train", "held_out"]
@@ -69,8 +70,9 @@ class SampleStream(IterableDataset[Example]):
 
     `shuffle` is the size of the shuffle buffer; 0 reads shards and samples in their order. `part` holds out the share
     `holdout` of groups: samples with one value of the metadata's field `group` (see `group_of`), or each sample alone
-    where that is "". Samples that can't be used are skipped and counted in `skipped`, by reason,
-    also when DataLoader workers do the reading. `rank` and `world` default to torch.distributed's, if it runs.
+    where that is "". With `subset`, only its members (by where they lie in `shards`) are read. Samples that can't be
+    used are skipped and counted in `skipped`, by reason, also when DataLoader workers do the reading. `rank` and
+    `world` default to torch.distributed's, if it runs.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class SampleStream(IterableDataset[Example]):
         label: str | Sequence[str] = "name",
         group: str = "name",
         limits: DecodeLimits | None = None,
+        subset: Subset | None = None,
     ) -> None:
         if (rank is None) != (world is None):
             raise UserError("rank and world go together", fix="give both, or neither to ask torch.distributed")
@@ -96,7 +99,7 @@ class SampleStream(IterableDataset[Example]):
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.rank, self.world = rank, world
         self.part, self.holdout = part, holdout
-        self.group = group
+        self.group, self.subset = group, subset
         self.labels = (label,) if isinstance(label, str) else tuple(label)
         # Shared memory, because DataLoader's workers are processes and what they skip must be known here.
         self._skipped = torch.zeros(_COUNTED_WORKERS, len(REASONS), dtype=torch.int64)
@@ -210,6 +213,9 @@ class SampleStream(IterableDataset[Example]):
             raise ChangedError(f"{where} holds {seen} samples, not {shard.samples} as its snapshot says")
 
     def _draw(self, ref: ShardRef, sample: TarSample, count: Callable[[str, int], None]) -> _Drawn | None:
+        place = uid(ref.key, ref.etag, sample.start)
+        if self.subset is not None and not self.subset.holds(place):
+            return None
         if sample.reason is not None:
             count(sample.reason, 1)
             return None
@@ -221,7 +227,7 @@ class SampleStream(IterableDataset[Example]):
             return None
         curated = metadata.get("tutelage")
         name = str(curated["uid"]) if isinstance(curated, dict) and "uid" in curated else ""
-        name = name or uid(ref.key, ref.etag, sample.start)
+        name = name or place
         if self.part != "all":
             group = group_of(str(metadata.get(self.group) or ""), name)
             if is_held_out(group, self.holdout) != (self.part == "held_out"):

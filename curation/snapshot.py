@@ -156,13 +156,15 @@ class Snapshot:
 
     def show(self) -> dict[str, Any]:
         """What `curate show --json` prints."""
+        from curation.evaluations import attached
+
         keys = ("snapshot", "parent", "recipe_sha256", "fingerprints", "units", "samples")
         rows = self.shards.to_pylist()
         shards = [
             {"url": _plain(self.store.location(r["key"])), **{k: r[k] for k in ("sha256", "samples", "bytes")}}
             for r in rows
         ]
-        return {**{key: self.document[key] for key in keys}, "shards": shards}
+        return {**{key: self.document[key] for key in keys}, "shards": shards, "evaluations": attached(self)}
 
     def _index(self, name: str) -> pa.Table:
         item = self.document[name]
@@ -199,13 +201,16 @@ class Manifest:
                 break
         return rows
 
-    def query(self, sql: str) -> pa.Table:
-        """Run SQL over a view called `manifest`; DuckDB streams the parts and spills when it must."""
+    def query(self, sql: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Run SQL over a view called `manifest`; DuckDB streams the parts and spills when it must.
+
+        `columns`: the only ones that it needs, where all of them would be much to read.
+        """
         import duckdb
 
         with duckdb.connect() as db:
             try:
-                db.register("manifest", self._snapshot.reader())
+                db.register("manifest", self._snapshot.reader(columns))
                 return db.sql(sql).to_arrow_table()
             except duckdb.Error as error:
                 line = str(error).splitlines()[0]

@@ -9,6 +9,7 @@ import sys
 import click
 
 from jobs.corpus import corpus
+from jobs.evaluate import evaluate
 from jobs.gc import gc
 from jobs.inspect import diff, quarantine, show, status
 from jobs.learn import learn
@@ -48,7 +49,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 READING = (plan, status, show, diff, matches, quarantine, what_if, scores, rooms, recipes)
-for command in (corpus, proxy, run, verify, gc, submit, learn, policy, *READING):
+for command in (corpus, proxy, run, verify, gc, submit, learn, policy, evaluate, *READING):
     cli.add_command(command)
 
 

@@ -18,8 +18,9 @@ dataset_argument = click.argument("dataset", metavar="OUT[@N]")
 @json_option
 @click.option("--urls", is_flag=True, help="Print the shards' URLs only, one a line.")
 def show(dataset: str, as_json: bool, urls: bool) -> None:
-    """Show a snapshot: counts by reason, fingerprints, shards."""
+    """Show a snapshot: counts by reason, fingerprints, shards, and what evaluations found."""
     import curation as cu
+    from jobs.evaluate import report
 
     snapshot = cu.open(dataset)
     if urls:
@@ -40,6 +41,8 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
         click.echo(line)
     for name, fingerprint in document["fingerprints"].items():
         click.echo(f"  fingerprint  {fingerprint[:12]}  {name}")
+    for evaluation in document["evaluations"]:
+        click.echo("\n".join(report(evaluation)))
 
 
 @click.command(epilog="\b\nExample:\n  curate status recipe.yaml")
@@ -78,12 +81,14 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.argument("right", metavar="B")
 @json_option
 def diff(left: str, right: str, as_json: bool) -> None:
-    """Say what changed from snapshot A to snapshot B: samples, reasons, input shards, recipe."""
+    """Say what changed from snapshot A to snapshot B: samples, reasons, input shards, recipe, evaluations of both."""
     import curation as cu
-    from curation import manifest
+    from curation import evaluations, manifest
+    from jobs.evaluate import changes
 
     a, b = cu.open(left), cu.open(right)
-    result = manifest.diff(a, b)
+    compared = evaluations.compared(evaluations.attached(a), evaluations.attached(b))
+    result = {**manifest.diff(a, b), "evaluations": compared}
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
@@ -99,6 +104,8 @@ def diff(left: str, right: str, as_json: bool) -> None:
             click.echo(f"  ... and {len(shards[name]) - 20:,} more input shards {name}")
     for line in result["recipe"]:
         click.echo(f"  recipe  {line}")
+    for line in changes(compared, a.number, b.number):
+        click.echo(f"  {line}")
 
 
 @click.group()

@@ -26,7 +26,7 @@ from jobs.proxy import training_options
 @click.option("--out", metavar="URL", help="Directory for weights, metrics.jsonl and summary.json.")
 @click.option("--eval", "evaluation", metavar="URL", help="Evaluate on the held-out part of this corpus instead.")
 @click.option("--steps", default=500, show_default=True, type=click.IntRange(1), help="Updates.")
-@training_options
+@training_options()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 @click.pass_context
 def learn(context: click.Context, what: str, overrides: tuple[str, ...], as_json: bool, **arguments: Any) -> None:

@@ -10,28 +10,36 @@ import click
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
-_TRAINING_OPTIONS = (
-    click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs in a batch."),
-    click.option(
+_TRAINING_OPTIONS = {
+    "batch": click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs in a batch."),
+    "lr": click.option(
         "--lr", default=2e-3, show_default=True, type=click.FloatRange(0, min_open=True), help="Peak learning rate."
     ),
-    click.option("--seed", default=0, show_default=True, help="Of the weights and of the order of samples."),
-    click.option("--holdout", default=0.05, show_default=True, type=click.FloatRange(0, 0.5),
-                 help="Share of names (all samples of one name together) kept for evaluation."),
-    click.option("--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16"])),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
-    click.option(
+    "seed": click.option("--seed", default=0, show_default=True, help="Of the weights and of the order of samples."),
+    "holdout": click.option(
+        "--holdout", default=0.05, show_default=True, type=click.FloatRange(0, 0.5),
+        help="Share of names (all samples of one name together) kept for evaluation.",
+    ),
+    "precision": click.option(
+        "--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16"])
+    ),
+    "device": click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
+    "threads": click.option(
         "--threads", default=0, help="Of the CPU. Part of what decides the weights. Default: one a core, at most 8."
     ),
-    click.option("--force", is_flag=True, help="Train again even if the same run lies at --out."),
-)  # fmt: skip
+    "force": click.option("--force", is_flag=True, help="Train again even if the same run lies at --out."),
+}  # fmt: skip
 
 
-def training_options(command: Any) -> Any:
-    """The options that every training command has: `proxy train` and `learn`."""
-    for option in reversed(_TRAINING_OPTIONS):
-        command = option(command)
-    return command
+def training_options(*names: str) -> Any:
+    """These options of training, or all of them: `proxy train`, `learn` and `evaluate` share them."""
+
+    def decorate(command: Any) -> Any:
+        for name in reversed(names or tuple(_TRAINING_OPTIONS)):
+            command = _TRAINING_OPTIONS[name](command)
+        return command
+
+    return decorate
 
 
 @click.group()
@@ -51,7 +59,7 @@ Examples:
 @click.option("--model", default="proxy-ti", show_default=True, help="`curate proxy ls` lists them.")
 @click.option("--out", required=True, metavar="URL", help="Directory for the weights and their card.")
 @click.option("--steps", default=400, show_default=True, type=click.IntRange(1), help="Updates.")
-@training_options
+@training_options()
 @json_option
 def proxy_train(as_json: bool, **arguments: Any) -> None:
     """Train a proxy on pairs of images and captions, evaluate it, and write safetensors and a card.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,6 +20,7 @@ from curation import models
 from curation.errors import EmptyCorpusError, NotFoundError, UserError
 from curation.evaluation import evaluate
 from curation.examples import Batch, Examples, gather, stream_batches
+from curation.images import DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.ledger import digest
@@ -29,6 +30,7 @@ from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import tensors_to_bytes
 from curation.pool import Pool
 from curation.store import StoreOptions, open_store
+from curation.subset import Subset
 from jobs.progress import progress
 
 MAX_EVALUATED = 4000  # held-out samples that are looked at: +-1.5 points at recall 0.5
@@ -45,10 +47,19 @@ class Job:
     training: Training
     holdout: float = 0.05
     evaluation: str | None = None  # another URL to evaluate on; None: the held-out part of `data`
+    evaluated: bool = True  # False: not here; whoever asked does it
     device: str = "auto"
     threads: int = 0  # 0: one a core, at most 8
     force: bool = False
     options: StoreOptions | None = None
+
+
+class Samples(NamedTuple):
+    """What is trained on: shards, which of their samples (None: all), and what a picture may be."""
+
+    shards: list[Shard]
+    subset: Subset | None = None
+    limits: DecodeLimits = DecodeLimits()
 
 
 @dataclass
@@ -61,26 +72,29 @@ class Log:
         self.lines.append(json.dumps(values))
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Train, evaluate, write `<model>.safetensors`, `card.json`, `metrics.jsonl`, `<model>.json`; returns the card."""
+def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
+    """Train, evaluate, write `<model>.safetensors`, `card.json`, `metrics.jsonl`, `<model>.json`; returns the card.
+
+    `samples`: what to train on, where that is not all of `job.data`, which then only names it.
+    """
     models.model_config(job.model)  # an unknown name should not cost reading the data
-    threads = use_threads(job.threads)
+    use_threads(job.threads)
     device = pick_device(job.device)
-    shards = open_shards(job.data, job.options)
-    recipe = _recipe(job, shards, threads, device)
+    samples = samples or Samples(open_shards(job.data, job.options))
+    recipe = recipe_of(job, samples, device.type)
     store = open_store(job.out, job.options)
     done = None if job.force else _finished(job, digest(recipe))
     if done is not None:
         return {**done, "reused": True}
 
     began = time.monotonic()
-    stream = _stream(shards, job, "train" if job.holdout else "all")
+    stream = _stream(samples, job, "train" if job.holdout else "all")
     examples = _read("Reading", stream)
-    held_out, held_out_stream = _held_out(job, shards)
+    held_out, held_out_stream = _held_out(job, samples)
     log = Log()
     learner = ClipLearner(job.model, job.training, device)
     trained = time.monotonic()
-    _loop(job, learner, _batches(job, stream, examples), log)
+    _loop(job, learner, _batches(job, samples, stream, examples), log)
     seconds = time.monotonic() - trained
     results = evaluate(learner.encoder(), held_out) if len(held_out) else {}
     log.write(step=learner.steps, evaluation=results)
@@ -115,9 +129,14 @@ def run(job: Job) -> dict[str, Any]:
 
 def use_threads(wanted: int) -> int:
     """Set torch's threads: as many as wanted; 0: one a core, at most 8. Part of what decides weights on a CPU."""
-    threads = wanted or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    threads = threads_of(wanted)
     torch.set_num_threads(threads)
     return threads
+
+
+def threads_of(wanted: int) -> int:
+    """What `use_threads` sets."""
+    return wanted or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
 def pick_device(name: str) -> torch.device:
@@ -133,18 +152,23 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _recipe(job: Job, shards: list[Shard], threads: int, device: torch.device) -> dict[str, Any]:
-    """All that decides the weights. Shards by content, so that a copied corpus gives the same."""
-    return {
+def recipe_of(job: Job, samples: Samples, device: str) -> dict[str, Any]:
+    """All that decides the weights, on a type of device. Shards by content, so that a copied corpus gives the same."""
+    recipe = {
         "model": job.model,
         "config": models.model_config(job.model),
-        "data_sha256": digest([list(shard.ref) for shard in shards]),
+        "data_sha256": digest([list(shard.ref) for shard in samples.shards]),
         "training": asdict(job.training),
         "holdout": job.holdout,
         "evaluation": job.evaluation,
-        "device": device.type,
-        "threads": threads if device.type == "cpu" else 0,
+        "device": device,
+        "threads": threads_of(job.threads) if device == "cpu" else 0,
     }
+    if samples.subset is not None:
+        recipe["subset"] = samples.subset._asdict()
+    if samples.limits != DecodeLimits():
+        recipe["limits"] = asdict(samples.limits)
+    return recipe
 
 
 def _finished(job: Job, identity: str) -> dict[str, Any] | None:
@@ -159,11 +183,12 @@ def _finished(job: Job, identity: str) -> dict[str, Any] | None:
     return card
 
 
-def _stream(shards: list[Shard], job: Job, part: Part, shuffle: int = 0) -> SampleStream:
+def _stream(samples: Samples, job: Job, part: Part, shuffle: int = 0) -> SampleStream:
     view = models.preprocess_for(job.model)
     return SampleStream(
-        shards, size=view.size, mode=view.mode, shuffle=shuffle, seed=job.training.seed, part=part, holdout=job.holdout
-    )
+        samples.shards, size=view.size, mode=view.mode, shuffle=shuffle, seed=job.training.seed, part=part,
+        holdout=job.holdout, subset=samples.subset, limits=samples.limits,
+    )  # fmt: skip
 
 
 def _read(label: str, stream: SampleStream, limit: int | None = None) -> Examples | None:
@@ -171,19 +196,24 @@ def _read(label: str, stream: SampleStream, limit: int | None = None) -> Example
         return gather(stream, limit=limit, advance=advance)
 
 
-def _held_out(job: Job, shards: list[Shard]) -> tuple[Examples, SampleStream]:
+def _held_out(job: Job, samples: Samples) -> tuple[Examples, SampleStream]:
     if job.evaluation is not None:
-        shards = open_shards(job.evaluation, job.options)
-    stream = _stream(shards, job, "held_out" if job.holdout else "all")
-    if job.evaluation is None and not job.holdout:
+        samples = Samples(open_shards(job.evaluation, job.options))
+    stream = _stream(samples, job, "held_out" if job.holdout else "all")
+    if not job.evaluated or (job.evaluation is None and not job.holdout):
         return Examples.none(stream.size), stream
+    return read_held_out(stream), stream
+
+
+def read_held_out(stream: SampleStream) -> Examples:
+    """The held-out samples that are looked at, in memory."""
     held_out = _read("Reading the held-out part", stream, MAX_EVALUATED)
     if held_out is None:
         raise UserError("the held-out part does not fit into memory", fix="a smaller --holdout")
-    return held_out, stream
+    return held_out
 
 
-def _batches(job: Job, stream: SampleStream, examples: Examples | None) -> Iterator[Batch]:
+def _batches(job: Job, samples: Samples, stream: SampleStream, examples: Examples | None) -> Iterator[Batch]:
     """The place of a selector: whatever yields batches can stand here. This one is uniform sampling."""
     tokenize = tokenizer_for(job.model)
     if examples is not None:
@@ -191,7 +221,7 @@ def _batches(job: Job, stream: SampleStream, examples: Examples | None) -> Itera
             skipped = ", ".join(f"{reason} {n}" for reason, n in stream.skipped.items()) or "none"
             raise EmptyCorpusError(f"{job.data} has {len(examples)} samples to train on (skipped: {skipped})")
         return Pool(examples, tokenize, job.training.seed).batches(job.training.batch)
-    shuffled = _stream(stream.shards, job, stream.part, shuffle=10_000)
+    shuffled = _stream(samples, job, stream.part, shuffle=10_000)
     return stream_batches(shuffled, tokenize, job.training.batch, workers=max(0, (os.cpu_count() or 1) - 1))
 
 

@@ -103,3 +103,33 @@ def write_recipe(path: Path, corpus: str, output: str, weights: str, sha256: str
     }
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     return path
+
+
+def curate(recipe: Path, *overrides: str) -> Any:
+    """`curate run` in this process, without Ray, of a recipe without scorers; returns the snapshot."""
+    import curation as cu
+    from curation import scores, units
+    from curation.recipe import load_recipe
+    from curation.writing import GroupWriter
+    from jobs.pipeline import Written, pipeline
+
+    with pipeline(load_recipe(recipe, overrides)) as work:
+        planned = work.plan()
+        reader = units.UnitReader(work.corpus.store(), work.recipe.limits)
+        collector = scores.Collector()
+        for table in (table for shard in planned.shards() for table in reader.read(shard)):
+            for unit in collector.add(table):
+                scores.commit_index(work.scored, unit.shard, work.columns[0], unit.rows, unit.reason)
+        writer, written = GroupWriter(work.corpus.store(), work.scored, work.out), Written()
+        with work.decide(planned, lambda n: None) as decided:
+            for group in decided.groups(work.recipe.shards.samples):
+                written.add(writer.write(group))
+            number = work.commit(planned, decided, written)["snapshot"]
+        return cu.open(f"{work.recipe.output}@{number}")
+
+
+#: Filters that need no scorer: drops a tenth of the captions, and the exact duplicate of every shard.
+PLAIN: dict[str, Any] = {
+    "scorers": [],
+    "filters": [{"caption": {"min_words": 2}}, {"exact_duplicates": {}}],
+}

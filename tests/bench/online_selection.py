@@ -14,7 +14,6 @@ of Student's t over seeds; a run that never arrives is counted as one, and its a
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import statistics
 import sys
@@ -33,9 +32,9 @@ from bench.online.runs import SHORT, STEPS, cached, result  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
 from curation.flops import Payoff, Point, payoff  # noqa: E402
+from curation.intervals import estimate  # noqa: E402
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage" / "bench-online"
-STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # 97.5 %, by freedom
 TUNING_SEED, TEST_SEED = 100, 0  # seeds for tuning begin elsewhere than those that are reported
 OTHERS = ("recall@1", "zero_shot")  # figures beside `quality`, where a workload has them
 
@@ -168,11 +167,8 @@ def at_flops(curve: Sequence[Point], flops: float) -> float:
 
 def interval(values: Sequence[float], unit: str = "") -> str:
     """Mean and half a 95 % interval."""
-    mean, digits = statistics.fmean(values), 0 if unit else 3
-    if len(values) < 2:
-        return f"{mean:.{digits}f}{unit}"
-    half = STUDENT[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:.{digits}f}{unit} ± {half:.{digits}f}"
+    (mean, half), digits = estimate(values), 0 if unit else 3
+    return f"{mean:.{digits}f}{unit}" + ("" if half is None else f" ± {half:.{digits}f}")
 
 
 def draw(found: Found, workload: str, path: Path) -> None:

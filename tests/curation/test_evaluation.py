@@ -57,6 +57,13 @@ def test_candidates_are_one_of_a_group_and_of_a_caption() -> None:
     assert one_per_group(examples, 2) == [0, 2]
 
 
+def test_where_no_name_repeats_each_is_a_class() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3), dtype=np.uint8)
+    names = [f"thing {i}" for i in range(5)]
+    found = evaluate(load_dual_encoder("proxy-mu", None), Examples(pixels, names, names, names))["zero_shot"]
+    assert (found["classes"], found["total"], found["chance"]) == (5, 5, 0.2)
+
+
 @pytest.mark.parametrize("n", [0, 1, 12])
 def test_evaluate_is_json(n: int) -> None:
     torch.set_num_threads(1)

@@ -39,7 +39,7 @@ def test_help_is_fast_and_complete() -> None:
     seconds = time.monotonic() - began
     assert done.returncode == 0
     assert "Exit codes" in done.stdout
-    expected = "corpus proxy plan run status show verify diff gc quarantine submit learn policy"
+    expected = "corpus proxy plan run status show verify diff gc quarantine submit learn policy evaluate"
     for command in expected.split():
         assert f"  {command} " in done.stdout
     assert seconds < 2, "0.23 s on a machine at rest; the bound leaves room for a busy one"

@@ -42,7 +42,7 @@ def write_recipe(home: Path) -> None:
 
 
 def test_commands_and_python(tmp_path: Path) -> None:
-    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "python", "bash"]
+    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "bash", "python", "bash"]
     for kind, text in BLOCKS:
         if kind == "python":
             script = tmp_path / "consumer.py"
@@ -57,7 +57,7 @@ def test_commands_and_python(tmp_path: Path) -> None:
 
 def test_the_two_commands_exist() -> None:
     makefile = (REPO / "Makefile").read_text()
-    for target in ("demo", "test", "bench", "bench-filters", "bench-online", "soak"):
+    for target in ("demo", "test", "bench", "bench-filters", "bench-online", "bench-recipes", "soak"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 

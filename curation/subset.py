@@ -1,0 +1,75 @@
+"""What a snapshot is judged against: the samples of its source corpus, all of them or a random part of a given size.
+
+A random part is a seed and a bound: a sample belongs to it if the hash of its uid is not above the bound. So it needs
+no list of its members, is the same everywhere, and is read from the source shards where they lie. Its size is exact:
+the bound is a member's own hash, found in two passes over three columns of the manifest that keep 65,536 counts.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from curation.errors import UserError
+from curation.ledger import Ledger
+from curation.store import open_store
+
+if TYPE_CHECKING:
+    from curation.loader import Shard
+    from curation.snapshot import Snapshot
+
+# What a model could be trained on, whatever the filters say: all that can be read and decoded.
+_USABLE = "(decision <> 'quarantined' OR reason = 'score_not_finite')"
+_COLUMNS = ("uid", "decision", "reason")
+_HEAD = 4  # hexadecimal digits of the hashes that are counted
+
+
+class Subset(NamedTuple):
+    """The samples whose hash with this seed is not above `bound`, 64 hexadecimal digits."""
+
+    seed: int
+    bound: str
+
+    def holds(self, uid: str) -> bool:
+        """Whether the sample with this uid belongs to it."""
+        return sha256(f"{self.seed} {uid}".encode()).hexdigest() <= self.bound
+
+
+def source_shards(snapshot: Snapshot) -> list[Shard]:
+    """The shards that a snapshot was made from, as its plan pins them, without those that hold no usable sample.
+
+    A shard whose archive is broken is quarantined whole, so it is left out.
+    """
+    from curation.loader import Shard
+
+    plan = Ledger(snapshot.store).open_plan(snapshot.document["plan"])
+    store = open_store(plan.document["corpus"]["root"], snapshot.store.options)
+    rows = snapshot.manifest.query(
+        f"SELECT source_key, count(*) AS n FROM manifest GROUP BY source_key HAVING bool_or{_USABLE}",
+        ["source_key", "decision", "reason"],
+    )
+    counts = dict(zip(*(rows.column(name).to_pylist() for name in ("source_key", "n")), strict=True))
+    return [Shard(store, ref, counts[ref.key]) for ref in plan.shards() if ref.key in counts]
+
+
+def usable(snapshot: Snapshot) -> int:
+    """How many samples of a snapshot's source corpus a model could be trained on."""
+    query = f"SELECT count(*) AS n FROM manifest WHERE {_USABLE}"
+    return int(snapshot.manifest.query(query, ["decision", "reason"]).column("n")[0].as_py())
+
+
+def random_subset(snapshot: Snapshot, samples: int, seed: int) -> Subset:
+    """Exactly `samples` of the usable samples of a snapshot's source corpus. Raises `UserError` when it has fewer."""
+    hashes = f"(SELECT sha256('{int(seed)} ' || uid) AS hash FROM manifest WHERE {_USABLE})"
+    counts = f"SELECT left(hash, {_HEAD}) AS head, count(*) AS n FROM {hashes} GROUP BY head ORDER BY head"
+    before = 0
+    for row in snapshot.manifest.query(counts, _COLUMNS).to_pylist():
+        if before + row["n"] >= samples > 0:
+            break
+        before += row["n"]
+    else:
+        text = f"{samples:,} samples can't be drawn from the {before:,} of {snapshot.store.url}@{snapshot.number}"
+        raise UserError(text, fix="a snapshot that keeps some samples")
+    within = f"SELECT hash FROM {hashes} WHERE left(hash, {_HEAD}) = '{row['head']}'"
+    last = snapshot.manifest.query(f"{within} ORDER BY hash LIMIT 1 OFFSET {samples - before - 1}", _COLUMNS)
+    return Subset(seed, last.column("hash")[0].as_py())

@@ -1,0 +1,171 @@
+"""`curate evaluate`: did the data get better? And how `show` and `diff` tell of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.proxy import training_options
+from jobs.run import json_option
+
+if TYPE_CHECKING:
+    from jobs.evaluation import Protocol
+
+TITLES = {"recall@1": "recall@1", "recall@5": "recall@5", "zero_shot": "zero-shot"}
+Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
+
+
+@click.command(
+    epilog="\b\nExamples:\n  curate evaluate demo/curated --against demo/corpus --holdout 0.1\n"
+    "  curate evaluate s3://curated/a s3://curated/b@3 --against s3://pool/test --model proxy-s --device cuda --seeds 5"
+)
+@click.argument("snapshots", metavar="OUT[@N]...", nargs=-1, required=True)
+@click.option("--against", required=True, metavar="URL", help="Held-out samples: shards or a snapshot.")
+@click.option(
+    "--holdout",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 0.5),
+    help="Judge on this share of names only, and train no model on them: for held-out names of one corpus.",
+)
+@click.option("--model", default="proxy-ti", show_default=True, help="`curate proxy ls --all` lists them.")
+@click.option("--steps", default=400, show_default=True, type=click.IntRange(1), help="Updates of every model.")
+@training_options("batch", "lr", "precision")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Models of each kind.")
+@click.option("--raw/--no-raw", default=True, show_default=True, help="Also train on all of the source corpus.")
+@click.option(
+    "--random/--no-random",
+    default=True,
+    show_default=True,
+    help="Also train on random parts of it, of the snapshot's size.",
+)
+@click.option("--runs", metavar="URL", help="Where models are kept. Default: runs/ below the first snapshot's output.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Models trained at once; 1: in this process, without Ray. Default: what the cluster has room for.",
+)
+@click.option(
+    "--threads",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="CPU threads of a model; part of what decides its weights.",
+)
+@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else a cluster on this machine.")
+@json_option
+def evaluate(
+    snapshots: tuple[str, ...], raw: bool, random: bool, workers: int | None, address: str | None, as_json: bool,
+    **settings: Any,
+) -> None:  # fmt: skip
+    """Train the same small CLIP for the same compute on each snapshot, on its source corpus, and on random parts of the
+    corpus of the snapshot's size; compare them on held-out samples, and attach the result to the snapshot.
+
+    Models are kept by all that decides them, and none is trained twice: interrupted, the same command goes on.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # see jobs.proxy.training_job
+    from jobs.evaluation import carry_out, conclude, missing, plan
+    from jobs.progress import progress
+
+    protocol = _protocol(snapshots[0], **settings)
+    others = [arm for arm, wanted in (("raw", raw), ("random", random)) if wanted]
+    plans = [plan(url, protocol, others) for url in snapshots]
+    found = {one.identity: one.attached() for one in plans}
+    todo = missing([one for one in plans if found[one.identity] is None])
+    if todo:
+        with progress("Training and judging", len(todo), "models") as tick:
+            carry_out(todo, workers, address, tick)
+    documents = [found[one.identity] or conclude(one, protocol) for one in plans]
+    if as_json:
+        click.echo(json.dumps({"judged": len(todo), "evaluations": documents}, indent=2))
+        return
+    click.echo("\n".join(line for document in documents for line in report(document)))
+    done = f"judged {len(todo):,} models, after training those that were not there"
+    click.echo(done if todo else "nothing to train: all of these models were there, and judged")
+
+
+def _protocol(first: str, *, against: str, holdout: float, runs: str | None, seeds: int, device: str, threads: int,
+              model: str, **training: Any) -> Protocol:  # fmt: skip
+    import curation as cu
+    from curation.learners.learner import Training
+    from jobs.evaluation import Protocol
+    from jobs.training import pick_device
+    from jobs.trials import pin
+
+    snapshot = cu.open(first)  # raises for a URL that holds none, before anything is listed
+    return Protocol(
+        held_out=pin(against, holdout), model=model, training=Training(**training), seeds=seeds, threads=threads,
+        runs=runs or snapshot.store.location("runs"), device=pick_device("auto").type if device == "auto" else device,
+    )  # fmt: skip
+
+
+def report(document: Mapping[str, Any]) -> Iterator[str]:
+    """An evaluation for a person: a table of means, differences with their intervals, and what a model costs."""
+    from curation.evaluations import ARMS
+    from curation.intervals import Estimate
+
+    arms = {arm: document["arms"][arm] for arm in ARMS if arm in document["arms"]}
+    run = arms["curated"]["runs"][0]
+    yield f"evaluation of @{document['snapshot']} on {_held_out(document)}"
+    rows: list[Row] = []
+    for arm, found in arms.items():
+        means = {name: str(Estimate(**value)) for name, value in found["mean"].items()}
+        rows.append((arm, f"{found['samples']:,}", means))
+    rows += [(f"- {arm}", "", _words(document["minus"][arm])) for arm in arms if arm in document["minus"]]
+    yield from table(rows)
+    seeds = ", ".join(str(one["seed"]) for one in arms["curated"]["runs"])
+    seconds = sum(one["seconds"] for arm in arms.values() for one in arm["runs"])
+    cost = f"{run['samples_seen']:,} samples seen, {run['flops'] / 1e12:.2f} TFLOP"
+    yield f"  each model: {document['protocol']['model']}, {cost}; seeds {seeds}; {seconds:,.0f} s of training in all"
+    overlap = document["overlap"]
+    if overlap and overlap["pool"]:
+        yield (f"  WARNING: of the held-out pictures, {overlap['kept']:,} are among the kept samples and "
+               f"{overlap['pool']:,} in the pool, byte for byte: figures flatter")  # fmt: skip
+    if document["weights_unused"]:
+        yield "  the weights of the manifest are not used: every kept sample counts alike"
+
+
+def changes(found: Sequence[Mapping[str, Any]], before: int, after: int) -> Iterator[str]:
+    """Evaluations of two snapshots side by side, for `curate diff`."""
+    from curation.intervals import Estimate
+
+    for one in found:
+        yield f"evaluations on {_held_out(one)}"
+        means = [
+            (f"@{number}", "", {name: str(Estimate(**value)) for name, value in one[side].items()})
+            for number, side in ((before, "from"), (after, "to"))
+        ]
+        yield from table([*means, (f"@{after} - @{before}", "", _words(one["difference"]))])
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """Labels, samples and a column a metric, as wide as it takes."""
+    names = [name for name in TITLES if any(name in cells for _, _, cells in rows)]
+    widths = {name: max(len(TITLES[name]), *(len(cells.get(name, "")) for _, _, cells in rows)) for name in names}
+    label, samples = (max(len(row[place]) for row in rows) for place in (0, 1))
+    head = [("", "samples" if samples else "", TITLES)]
+    for title, count, cells in [*head, *rows]:
+        columns = "".join(f"   {cells.get(name, ''):<{widths[name]}}" for name in names)
+        yield f"  {title:<{label}} {count:>{max(samples, 7) if samples else 0}}{columns}".rstrip()
+
+
+def _words(found: Mapping[str, Any]) -> dict[str, str]:
+    """Differences with their words. An interval over seeds that are no pairs says so."""
+    from curation.intervals import Difference
+
+    cells = {}
+    for name, value in found.items():
+        one = Difference(value["mean"], value["half"], value["paired"])
+        cells[name] = f"{one} {one.word}{'' if one.paired else ' (unpaired)'}"
+    return cells
+
+
+def _held_out(document: Mapping[str, Any]) -> str:
+    held_out = document["held_out"]
+    share = f", {held_out['share']:.0%} of the names" if held_out["share"] else ""
+    return f"{held_out['url']}{share} ({held_out['samples']:,} samples; ± are 95 % intervals over seeds)"

@@ -1,0 +1,151 @@
+"""The proof that data got better: the same small CLIP, trained for the same compute on it and on what it came from.
+
+DataComp's protocol in small (2304.14108, section 3: model and compute are fixed, only the data differ). On a snapshot,
+on its pool (all usable samples of its source corpus) and on random parts of the pool of the snapshot's size, one model
+a seed: the same initial weights, the same number of updates of the same batch, the same held-out samples. A random part
+is drawn anew for every seed, so that the interval holds the luck of the draw. Weights in a manifest are not used.
+
+What came of it is attached to the snapshot (`curation.evaluations`); models are kept and shared (`jobs.trials`): two
+snapshots of one pool share the pool's, and what was stopped goes on with those that are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import curation as cu
+from curation import evaluations
+from curation.errors import UserError
+from curation.evaluations import CURATED, RANDOM, RAW, Document
+from curation.learners.learner import Training
+from curation.ledger import digest
+from curation.loader import open_shards
+from curation.models import model_config
+from curation.snapshot import Snapshot
+from curation.subset import usable
+from jobs.training import MAX_EVALUATED, Job
+from jobs.trials import HeldOut, Trial, attempt, held_out_examples, trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is the same for all models that are compared, and where they are kept."""
+
+    held_out: HeldOut
+    model: str
+    training: Training
+    seeds: int  # from the training's on
+    runs: str
+    device: str = "cpu"  # a type; it and the threads decide the last bits of the weights
+    threads: int = 1
+
+    def job(self, data: str, seed: int) -> Job:
+        """One training, of which nobody has said yet where it is kept."""
+        return Job(
+            data=data, model=self.model, out="", training=replace(self.training, seed=seed), evaluated=False,
+            holdout=self.held_out.share, device=self.device, threads=self.threads,
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """What makes figures comparable: other seeds are more of the same."""
+        settings = {name: value for name, value in asdict(self.training).items() if name != "seed"}
+        settings["betas"] = list(settings["betas"])
+        config = digest(model_config(self.model))
+        return {"model": self.model, "config": config, "training": settings, "held_out": self.held_out.id}
+
+
+class Plan(NamedTuple):
+    """All models of one snapshot's evaluation: of each arm how many samples it has, and a trial a seed."""
+
+    snapshot: Snapshot
+    arms: Mapping[str, tuple[int, Sequence[Trial]]]
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The first seed of every arm before the second of any."""
+        return [one for seed in zip(*(trials for _, trials in self.arms.values()), strict=True) for one in seed]
+
+    @property
+    def identity(self) -> str:
+        return digest([[one.arm, one.name, one.held_out.id] for one in self.trials])
+
+    def attached(self) -> Document | None:
+        """What came of it, if somebody has carried it out."""
+        return evaluations.find(self.snapshot.store, self.snapshot.number, self.identity)
+
+
+def plan(url: str, protocol: Protocol, others: Sequence[str]) -> Plan:
+    """The models that it takes to evaluate the snapshot at `url` beside `others` of the arms. Trains nothing."""
+    snapshot = cu.open(url)
+    name = f"{snapshot.store.url.removeprefix('file://')}@{snapshot.number}"
+    kept, batch = snapshot.document["samples"]["kept"], protocol.training.batch
+    if kept < batch:
+        text = f"{name} has {kept:,} samples to train on, and a batch takes {batch:,}"
+        raise UserError(text, fix="a smaller --batch")
+    pool = usable(snapshot)
+    sizes = {CURATED: kept, RAW: pool, RANDOM: kept}
+    seeds = range(protocol.training.seed, protocol.training.seed + protocol.seeds)
+
+    def trials(arm: str) -> list[Trial]:
+        size = kept if arm == RANDOM and kept < pool else None  # a part as large as the pool is the pool
+        jobs = [protocol.job(f"{name} ({arm})", seed) for seed in seeds]
+        return [trial(name, arm, size, job, protocol.held_out, protocol.runs) for job in jobs]
+
+    return Plan(snapshot, {arm: (sizes[arm], trials(arm)) for arm in sizes if arm == CURATED or arm in others})
+
+
+def missing(plans: Sequence[Plan]) -> list[Trial]:
+    """The models that nobody has trained and judged yet, each once."""
+    wanted = {(one.name, one.key): one for plan in plans for one in plan.trials}
+    return [one for one in wanted.values() if one.found() is None]
+
+
+def carry_out(trials: Sequence[Trial], workers: int | None, address: str | None, tick: Callable[[int], None]) -> None:
+    """Train and judge models: on one worker in this process, else side by side as Ray tasks."""
+    if trials:
+        held_out_examples(trials[0].held_out, trials[0].job.model)  # raises before anything is trained
+    if workers == 1 or len(trials) < 2:
+        for one in trials:
+            attempt(one)
+            tick(1)
+        return
+    from actors.cluster import cluster, cpus, gpus, map_bounded
+
+    cuda, threads = trials[0].job.device == "cuda", trials[0].job.threads
+    with cluster(address):
+        width = workers or max(1, int(gpus()) if cuda else cpus() // threads)
+        for _ in map_bounded(attempt, trials, width=width, num_cpus=threads, num_gpus=float(cuda)):
+            tick(1)
+
+
+def conclude(plan: Plan, protocol: Protocol) -> Document:
+    """Attach what came of a plan to its snapshot, once all its models are there; returns what is attached."""
+    arms: dict[str, Any] = {
+        arm: {"samples": samples, "runs": [attempt(one) for one in trials]}
+        for arm, (samples, trials) in plan.arms.items()
+    }
+    runs = {arm: evaluations.by_seed(found["runs"]) for arm, found in arms.items()}
+    for arm, found in arms.items():
+        found["mean"] = evaluations.means(runs[arm])
+    held_out, snapshot = protocol.held_out, plan.snapshot
+    samples = len(held_out_examples(held_out, protocol.model))
+    document = {
+        "snapshot": snapshot.number,
+        "identity": plan.identity,
+        "protocol": protocol.to_json(),
+        "held_out": {"url": held_out.url, "share": held_out.share, "samples": samples},
+        "arms": arms,
+        "minus": {arm: evaluations.differences(runs[CURATED], runs[arm]) for arm in arms if arm != CURATED},
+        "overlap": _overlap(snapshot, held_out),
+        "weights_unused": "weights" in snapshot.document["lists"],
+    }
+    return evaluations.attach(snapshot.store, snapshot.number, plan.identity, document)
+
+
+def _overlap(snapshot: Snapshot, held_out: HeldOut) -> dict[str, int] | None:
+    """Held-out pictures among the training data; None with a share of names, on which no model is trained."""
+    if held_out.share:
+        return None
+    return evaluations.overlap(snapshot, evaluations.contents(open_shards(held_out.url), MAX_EVALUATED))

@@ -1,0 +1,164 @@
+"""One model of an evaluation: what it is trained on, how, what it is judged on, and what came of it, kept for good.
+
+    <runs>/<run>/                                 weights and card of a training, named by all that decides them
+    <runs>/<run>/evaluations/<held-out>.json      how good it is on held-out samples, create-only
+
+So the same model is never trained twice, whoever asks, and other held-out samples cost no training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from safetensors.torch import load
+
+import curation as cu
+from curation.errors import NotFoundError, UserError, WeightsError
+from curation.evaluation import EVALUATION_VERSION, evaluate
+from curation.evaluations import CURATED, Document, figures
+from curation.examples import Examples
+from curation.images import DecodeLimits
+from curation.learning.data import pinned
+from curation.learning.prices import training_flops
+from curation.ledger import canonical, digest
+from curation.loader import SampleStream, open_shards
+from curation.models import preprocess_for
+from curation.models.architecture import build_model
+from curation.models.dual import DualEncoder, load_tensors
+from curation.recipe import Limits
+from curation.store import StoreOptions, open_store
+from curation.subset import Subset, random_subset, source_shards
+from jobs.training import MAX_EVALUATED, Job, Samples, pick_device, read_held_out, recipe_of, run, use_threads
+
+
+class HeldOut(NamedTuple):
+    """What models are judged on: the samples of `url`; with a `share`, those of that share of its names, on which then
+    no model is trained."""
+
+    url: str  # of a snapshot with its number
+    share: float
+    sha256: str  # of the listing
+
+    @property
+    def id(self) -> str:
+        return digest([self.sha256, self.share, MAX_EVALUATED, EVALUATION_VERSION])
+
+
+class Trial(NamedTuple):
+    """One model. Small, because it travels to a worker."""
+
+    snapshot: str  # URL@N
+    arm: str
+    subset: Subset | None
+    job: Job
+    held_out: HeldOut
+
+    @property
+    def name(self) -> str:
+        """All that decides the weights."""
+        return self.job.out.rpartition("/")[2]
+
+    @property
+    def key(self) -> str:
+        """Of its figures, below `job.out`."""
+        return f"evaluations/{self.held_out.id}.json"
+
+    def found(self) -> Document | None:
+        """Its figures, if they are there."""
+        try:
+            return json.loads(open_store(self.job.out).get(self.key))  # type: ignore[no-any-return]
+        except NotFoundError:
+            return None
+
+
+def trial(snapshot: str, arm: str, size: int | None, job: Job, held_out: HeldOut, runs: str) -> Trial:
+    """The model of an arm with the seed of `job`, to be kept below `runs`. Trains nothing.
+
+    `size`: of a random part of the pool, whose draw has the same seed; None: all samples of the arm.
+    """
+    subset = None if size is None else _random(snapshot, size, job.training.seed)
+    name = digest(recipe_of(job, _samples(snapshot, arm, subset), job.device))
+    return Trial(snapshot, arm, subset, replace(job, out=f"{runs.rstrip('/')}/{name}"), held_out)
+
+
+def attempt(trial: Trial) -> Document:
+    """Train a model and judge it, unless that was done before; returns its figures."""
+    found = trial.found()
+    if found is not None:
+        return found
+    job, training = trial.job, trial.job.training
+    card = run(job, _samples(trial.snapshot, trial.arm, trial.subset))
+    samples = card["samples"]["train"]
+    if card["steps"] < training.steps or samples < training.batch:
+        text = f"{job.data} has {samples:,} samples to train on, and a batch takes {training.batch:,}"
+        raise UserError(text, fix="a smaller --batch")
+    seen = training.steps * training.batch
+    document = {
+        "run": card["identity"],
+        "data": job.data,
+        "seed": training.seed,
+        **figures(evaluate(_encoder(card, job), held_out_examples(trial.held_out, job.model))),
+        "sha256": card["sha256"],
+        "device": job.device,
+        "seconds": card["seconds"]["training"],
+        "samples_seen": seen,
+        "flops": 3 * training_flops(job.model, training, text=True) * seen,
+        "skipped": card["skipped"],
+    }
+    store = open_store(job.out)
+    if store.create(trial.key, canonical(document)):
+        return document
+    return json.loads(store.get(trial.key))  # type: ignore[no-any-return]
+
+
+def pin(url: str, share: float) -> HeldOut:
+    """The held-out samples at `url`, as they are listed now."""
+    url = pinned(url, StoreOptions())
+    return HeldOut(url, share, digest([list(shard.ref) for shard in open_shards(url)]))
+
+
+@lru_cache(maxsize=1)
+def held_out_examples(held_out: HeldOut, model: str) -> Examples:
+    """The held-out samples as `model` sees them. Raises `UserError` where there are too few to be judged on."""
+    view = preprocess_for(model)
+    stream = SampleStream(
+        open_shards(held_out.url), size=view.size, mode=view.mode, shuffle=0,
+        part="held_out" if held_out.share else "all", holdout=held_out.share,
+    )  # fmt: skip
+    found = read_held_out(stream)
+    if len(found) < 2:
+        why = f", with {held_out.share:.0%} of the names held out" if held_out.share else ""
+        skipped = ", ".join(f"{reason} {n}" for reason, n in stream.skipped.items()) or "none"
+        text = f"{held_out.url} has {len(found)} samples to be judged on{why} (skipped: {skipped})"
+        raise UserError(text, fix="name held-out data with pictures and captions, or a larger --holdout")
+    return found
+
+
+@lru_cache(maxsize=8)
+def _samples(snapshot: str, arm: str, subset: Subset | None) -> Samples:
+    """What is trained on, under the limits of the snapshot's recipe."""
+    found = cu.open(snapshot)
+    limits = Limits.model_validate(found.document["recipe"].get("limits") or {})
+    shards = open_shards(snapshot) if arm == CURATED else source_shards(found)
+    return Samples(shards, subset, DecodeLimits(**limits.model_dump()))
+
+
+@lru_cache(maxsize=64)
+def _random(snapshot: str, samples: int, seed: int) -> Subset:
+    return random_subset(cu.open(snapshot), samples, seed)
+
+
+def _encoder(card: Mapping[str, Any], job: Job) -> DualEncoder:
+    """The model that was trained, from where it is kept: a copy in the cache of weights would be read once."""
+    data = open_store(job.out).get(card["key"])
+    if sha256(data).hexdigest() != card["sha256"]:
+        raise WeightsError(f"{card['weights']} is not what its card says", fix="delete that run, and evaluate again")
+    use_threads(job.threads)
+    module = build_model(job.model)
+    load_tensors(module, load(data), job.model, card["weights"])
+    return DualEncoder(job.model, module, pick_device(job.device), job.training.precision)

@@ -1,0 +1,270 @@
+"""`make bench-recipes`: which recipes make data better? Real icons with planted noise, every recipe, equal compute.
+
+Each recipe curates the same pool (`bench.planted`) from one scoring; the same small CLIP is then trained for the same
+compute on its snapshot, on the pool, and on random parts of the snapshot's size, and judged on a vendor of emoji that
+neither the pool nor the proxies have seen. Beside it: what the recipe found of what was planted.
+
+Everything is kept in the folder, by all that decides it: stop the bench, take it up again, add a line to `RECIPES`.
+
+    python tests/bench/recipes.py                        all recipes, 3 seeds: hours
+    python tests/bench/recipes.py --recipes "no filter; negCLIPLoss 30 %" --seeds 5
+    python tests/bench/recipes.py --pool 2000 --steps 20 --seeds 2 --no-record     a look at whether it runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ["OMP_NUM_THREADS"] = "1"
+sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, or tests/curation would shadow ours
+
+import pyarrow.parquet as pq  # noqa: E402
+import yaml  # noqa: E402
+from bench import planted  # noqa: E402
+from bench.online import data  # noqa: E402
+from bench.record import append, facts  # noqa: E402
+
+import curation as cu  # noqa: E402
+from curation.intervals import Difference, Estimate  # noqa: E402
+from curation.learners.learner import Training  # noqa: E402
+from curation.ledger import digest  # noqa: E402
+from curation.recipe import load_recipe  # noqa: E402
+from curation.snapshot import Snapshot  # noqa: E402
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage"
+POOL = 46_000  # the emoji of the pool's vendors (16,000), and other icons
+
+Filters = list[dict[str, Any]]
+
+
+def top(score: str, fraction: float) -> dict[str, Any]:
+    """The highest of a score."""
+    return {"top_fraction": {"score": score, "fraction": fraction}}
+
+
+BASIC = {"caption": {"min_words": 2, "min_chars": 5, "max_repetition": 0.5}}
+NEAR = {"near_duplicates": {"prefer": "clip_score"}}
+
+#: What is compared: a name, and the filters of a recipe, which may use the scores of `scorers`.
+RECIPES: dict[str, Filters] = {
+    "no filter": [],
+    "basic": [BASIC],
+    "exact duplicates": [{"exact_duplicates": {}}],
+    "near duplicates": [NEAR],
+    "clip score 30 %": [top("clip_score", 0.3)],
+    "clip score 60 %": [top("clip_score", 0.6)],
+    "negCLIPLoss 30 %": [top("negclip_loss", 0.3)],
+    "negCLIPLoss 60 %": [top("negclip_loss", 0.6)],
+    "NormSim 30 %": [top("norm_sim", 0.3)],
+    "learnability 30 %": [top("learnability", 0.3)],
+    "negCLIPLoss 60 %, NormSim 50 %": [top("negclip_loss", 0.6), top("norm_sim", 0.5)],
+    "near duplicates, negCLIPLoss 30 %": [NEAR, top("negclip_loss", 0.3)],
+}
+
+
+class Made(NamedTuple):
+    """What all recipes share, made once."""
+
+    pool: Path
+    held_out: Path
+    truth: Path
+    scorers: list[dict[str, Any]]
+
+
+def main(arguments: Sequence[str] | None = None) -> str:
+    """Make what is missing, and report; returns the report."""
+    options = _options(arguments)
+    began = time.monotonic()
+    from actors.cluster import cluster
+
+    with cluster():
+        made = prepare(options)
+        names = [name.strip() for name in options.recipes.split(";")] if options.recipes else list(RECIPES)
+        snapshots = {name: curated(RECIPES[name], made, options.folder) for name in names}
+        documents = judged(snapshots, made, options)
+    text = report(snapshots, documents, made)
+    print(text)
+    if not options.no_record:
+        append(facts(time.monotonic() - began), text.splitlines())
+    return text
+
+
+def prepare(options: argparse.Namespace) -> Made:
+    """The pool with its plants, held-out and trusted pairs as shards; proxies; the scorers that they make."""
+    counts = planted.Counts(*(min(count, options.pool // 8) for count in planted.Counts()[:3]))
+    edition = digest([data.EDITION["pairs"], planted.EDITION, options.pool, counts])[:12]
+    folder = options.folder / edition
+    made = Made(folder / "pool", folder / "held-out", folder / "truth.parquet", [])
+    if not made.truth.exists():
+        load = data.load("pairs", "test", options.cache)
+        planted.write_shards(planted.plain(load.held_out), made.held_out)
+        planted.write_shards(planted.plain(load.trusted), folder / "trusted")
+        pool = load.pool.take(list(range(min(options.pool, len(load.pool)))))
+        pq.write_table(planted.write_pool(pool, counts, made.pool), made.truth)  # last: its presence says that all is
+    made.scorers.extend(scorers(folder, options))
+    return made
+
+
+def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All columns that a recipe can use: of a proxy of the trusted pairs, one of the pool, and of the pictures."""
+    from jobs.vectors import write
+
+    trusted, pool = (_proxy(folder, name, options.proxy_steps) for name in ("trusted", "pool"))
+    vectors = {name: write(data=f"{folder}/{name}", samples=4096, out=f"{folder}/vectors", **trusted)
+               for name in ("trusted", "pool")}  # fmt: skip
+    against, target = vectors["pool"], vectors["trusted"]
+    return [
+        {"clip_score": trusted},
+        {"negclip_loss": {**trusted, "against": against["url"], "against_sha256": against["sha256"]}},
+        {"norm_sim": {**trusted, "target": target["url"], "target_sha256": target["sha256"]}},
+        {"learnability": {**pool, "reference": trusted}},
+        {"phash": {}},
+    ]
+
+
+def _proxy(folder: Path, name: str, steps: int) -> dict[str, Any]:
+    """A small model of these shards, as a scorer names it."""
+    from jobs.training import Job, run
+
+    job = Job(data=f"{folder}/{name}", model="proxy-mu", out=f"{folder}/proxy-{name}", training=Training(steps=steps),
+              holdout=0.0, device="cpu", threads=1)  # fmt: skip
+    card = run(job)
+    return {"model": card["model"], "weights": card["weights"], "sha256": card["sha256"]}
+
+
+def curated(filters: Filters, made: Made, folder: Path) -> Snapshot:
+    """The snapshot of a recipe; all recipes share one scoring."""
+    from jobs.pipeline import pipeline
+    from jobs.run import run_steps
+
+    root = made.pool.parent
+    recipe: dict[str, Any] = {"corpus": str(made.pool), "scores": f"{root}/scores", "scorers": made.scorers}
+    recipe["filters"] = filters
+    name = digest(recipe)[:16]
+    recipe["output"] = f"{root}/curated/{name}"
+    path = root / f"recipe-{name}.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    with pipeline(load_recipe(path)) as work:
+        run_steps(work, None)
+    return cu.open(recipe["output"])
+
+
+def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The evaluation of every snapshot."""
+    from jobs.evaluation import Protocol, carry_out, conclude, missing, plan
+    from jobs.progress import progress
+    from jobs.trials import pin
+
+    protocol = Protocol(
+        held_out=pin(str(made.held_out), 0.0), model=options.model, seeds=options.seeds,
+        training=Training(steps=options.steps, batch=options.batch), runs=str(made.pool.parent / "runs"),
+    )  # fmt: skip
+    plans = {
+        name: plan(f"{one.store.url}@{one.number}", protocol, ("raw", "random")) for name, one in snapshots.items()
+    }
+    todo = missing([one for one in plans.values() if one.attached() is None])
+    if todo:
+        with progress("Training and judging", len(todo), "models") as tick:
+            carry_out(todo, options.jobs, None, tick)
+    return {name: one.attached() or conclude(one, protocol) for name, one in plans.items()}
+
+
+def report(snapshots: Mapping[str, Snapshot], documents: Mapping[str, dict[str, Any]], made: Made) -> str:
+    """One table: what recipes are worth, and what they found of what was planted; then which of them show it."""
+    one = next(iter(documents.values()))
+    runs = one["arms"]["curated"]["runs"]
+    truth = pq.read_table(made.truth).to_pylist()
+    share = {name: _percent(sum(map(wrong, truth)), len(truth)) for name, wrong in WRONG.items()}
+    lines = [
+        f"{len(truth):,} samples; {len(runs)} seeds of {one['protocol']['model']}, {runs[0]['samples_seen']:,} samples "
+        f"seen and {runs[0]['flops'] / 1e12:.2f} TFLOP each; {one['held_out']['samples']:,} held-out pairs; means and "
+        "95 % intervals over seeds, differences paired by seed",
+        "",
+        "| recipe | kept | recall@1 | recall@5 | zero-shot | recall@5 - pool | recall@5 - random part "
+        + "".join(f"| found: {kind} " for kind in planted.KINDS)
+        + "".join(f"| dropped: {name} ({share[name]} of all) " for name in WRONG)
+        + "|",
+        "|---|" + "---:|" * (6 + len(planted.KINDS) + len(WRONG)),
+    ]
+    for name, document in documents.items():
+        means = document["arms"]["curated"]["mean"]
+        cells = [f"{document['arms']['curated']['samples']:,}"]
+        cells += [str(Estimate(**means[metric])) if metric in means else "" for metric in METRICS]
+        cells += [_difference(document, arm) for arm in ("raw", "random")]
+        lines.append(f"| {name} | {' | '.join([*cells, *found(snapshots[name], truth)])} |")
+    return "\n".join([*lines, "", *_verdicts(documents)])
+
+
+METRICS = ("recall@1", "recall@5", "zero_shot")
+Truth = Mapping[str, Any]
+#: Of what is dropped, what is right: for filters against copies, and for those against mismatches. What is alike or
+#: mismatched by nature is known to nobody (but the same pixels are) and counts as neither: these are lower bounds.
+WRONG = {
+    "copies": lambda row: row["same"],
+    "mismatched": lambda row: row["kind"] in ("swapped", "recaptioned"),
+}
+
+
+def found(snapshot: Snapshot, truth: Sequence[Truth]) -> list[str]:
+    """Recall, of each kind of plants: the share that was dropped (of a copy: it or its original); and precision, of
+    what was dropped: the share that shows the same picture as another sample, and the share that is mismatched."""
+    rows = snapshot.manifest.query("SELECT key FROM manifest WHERE decision <> 'kept'", ["key", "decision"])
+    dropped = set(rows.column("key").to_pylist())
+    cells = []
+    for kind in planted.KINDS:
+        plants = [row for row in truth if row["kind"] == kind]
+        copies = kind in ("exact", "altered")
+        hits = sum(row["key"] in dropped or (copies and row["original"] in dropped) for row in plants)
+        cells.append(_percent(hits, len(plants)))
+    gone = [row for row in truth if row["key"] in dropped]
+    return cells + [_percent(sum(map(wrong, gone)), len(gone)) for wrong in WRONG.values()]
+
+
+def _difference(document: Mapping[str, Any], arm: str) -> str:
+    value = document["minus"][arm]["recall@5"]
+    one = Difference(value["mean"], value["half"], value["paired"])
+    return f"{one} {one.word}"
+
+
+def _verdicts(documents: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Which recipes beat both the pool and random parts at recall@5, and which do not."""
+
+    def beats(document: Mapping[str, Any]) -> bool:
+        return all(document["minus"][arm]["recall@5"]["word"] == "better" for arm in ("raw", "random"))
+
+    better = [name for name, document in documents.items() if beats(document)]
+    others = [name for name in documents if name not in better]
+    return [
+        f"Better than the pool and than random parts of their size, at recall@5: {', '.join(better) or 'none'}.",
+        f"Not shown to be: {', '.join(others) or 'none'}.",
+    ]
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", help=f"of: {'; '.join(RECIPES)}")
+    parser.add_argument("--pool", type=int, default=POOL, help="samples, before anything is planted")
+    parser.add_argument("--model", default="proxy-ti")
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--proxy-steps", type=int, default=400, help="of the models that score")
+    parser.add_argument("--jobs", type=int, help="models trained at once (default: one a core)")
+    parser.add_argument("--no-record", action="store_true", help="do not append to RESULTS.md")
+    parser.add_argument("--cache", type=Path, default=CACHE / "bench-online", help="the icons (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default=CACHE / "bench-recipes", help="the rest (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""`curate evaluate`: what is trained, what is kept, what is attached, and how it is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import PLAIN, curate, write_corpus, write_recipe
+from click.testing import CliRunner
+
+import curation as cu
+from curation.errors import EmptyCorpusError, NoSnapshotError, UserError
+from curation.garbage import sweep
+from curation.ledger import Ledger
+from curation.store import open_store
+from jobs import trials
+from jobs.evaluate import evaluate
+from jobs.inspect import diff, show
+from jobs.verify import problems_of
+
+SMALL = ["--model", "proxy-mu", "--steps", "2", "--batch", "8", "--seeds", "2", "--workers", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evaluate")
+    write_corpus(root / "corpus", 2, 30)
+    write_corpus(root / "other", 5, 24, flaws=False)
+    (root / "test").mkdir()
+    for shard in (3, 4):
+        shutil.copy(root / "other" / f"{shard:05d}.tar", root / "test")
+    recipe = write_recipe(root / "r.yaml", f"{root}/corpus", f"{root}/out", "", "", **PLAIN)
+    curate(recipe)
+    curate(recipe, "filters.caption.min_words=1")
+    return root
+
+
+@pytest.fixture
+def home(made: Path, tmp_path: Path) -> Path:
+    """Two snapshots, @1 and the larger @2, of one corpus, and held-out shards; no evaluation yet."""
+    return Path(shutil.copytree(made, tmp_path / "home"))
+
+
+@pytest.fixture(scope="module")
+def first(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Where @1 is evaluated, and what that printed. To look at; `evaluated` is to work on."""
+    home = Path(shutil.copytree(made, tmp_path_factory.mktemp("first") / "home"))
+    return home, invoke(home, f"{home}/out@1")
+
+
+@pytest.fixture
+def evaluated(first: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(first[0], tmp_path / "evaluated"))
+
+
+def invoke(home: Path, *arguments: str, against: str = "test") -> dict[str, Any]:
+    command = [*arguments, "--against", f"{home}/{against}", *SMALL, "--json"]
+    result = CliRunner().invoke(evaluate, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def count_runs(monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[str]:
+    """The data of every training from now on; the one after `stop_at` is interrupted."""
+    seen: list[str] = []
+    real = trials.run
+
+    def run(job: Any, samples: Any) -> Any:
+        if len(seen) == stop_at:
+            raise KeyboardInterrupt
+        seen.append(f"{job.data} {job.training.seed}")
+        return real(job, samples)
+
+    monkeypatch.setattr(trials, "run", run)
+    return seen
+
+
+def test_an_evaluation_compares_with_the_pool_and_a_random_part(first: tuple[Path, dict[str, Any]]) -> None:
+    home, found = first
+    assert found["judged"] == 6
+    (document,) = found["evaluations"]
+    arms = document["arms"]
+    assert list(arms) == ["curated", "raw", "random"]
+    kept = open_kept(home, 1)
+    assert [arms[arm]["samples"] for arm in arms] == [kept, 50, kept]
+    for arm in arms.values():
+        assert [row["seed"] for row in arm["runs"]] == [0, 1]
+        values = [row["recall@5"] for row in arm["runs"]]
+        assert arm["mean"]["recall@5"]["mean"] == pytest.approx(sum(values) / 2)
+        assert len({row["sha256"] for row in arm["runs"]}) == 2
+    minus = document["minus"]["raw"]["recall@1"]
+    assert minus["paired"] and minus["word"] in ("better", "worse", "no difference shown")
+    assert document["overlap"] == {"kept": 0, "pool": 0} and not document["weights_unused"]
+    assert arms["raw"]["runs"][0]["samples_seen"] == 16 and arms["raw"]["runs"][0]["flops"] > 1e8
+
+
+def open_kept(home: Path, number: int) -> int:
+    return int(json.loads((home / f"out/snapshots/{number:06d}.json").read_text())["samples"]["kept"])
+
+
+def test_nothing_is_trained_twice(
+    first: tuple[Path, dict[str, Any]], evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seen = f"{evaluated}/out", count_runs(monkeypatch)
+    assert invoke(evaluated, f"{out}@1") == {**first[1], "judged": 0} and not seen
+    again = invoke(evaluated, f"{out}@2", f"{out}@1", "--no-random")  # the pool's models are there
+    assert len(seen) == again["judged"] == 2 and not any("raw" in data for data in seen)
+    command = [f"{out}@1", "--against", f"{evaluated}/test", *SMALL]
+    assert "nothing to train" in CliRunner().invoke(evaluate, command, catch_exceptions=False).stdout
+
+
+def test_other_held_out_samples_cost_no_training(evaluated: Path) -> None:
+    cards = {path: path.stat().st_mtime_ns for path in (evaluated / "out/runs").glob("*/card.json")}
+    found = invoke(evaluated, f"{evaluated}/out@1", "--no-raw", "--no-random", against="other")
+    assert found["judged"] == 2 and found["evaluations"][0]["held_out"]["samples"] == 120
+    assert cards == {path: path.stat().st_mtime_ns for path in (evaluated / "out/runs").glob("*/card.json")}
+
+
+def test_interrupted_it_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        before = count_runs(patch, stop_at=3)
+        command = [f"{home}/out@1", "--against", f"{home}/test", *SMALL]
+        assert CliRunner().invoke(evaluate, command).exit_code == 1
+    assert not (home / "out/evaluations").exists()
+    after = count_runs(monkeypatch)
+    invoke(home, f"{home}/out@1")
+    assert len(before) == len(after) == 3 and not set(before) & set(after)
+    assert [data.split()[-1] for data in before] == ["0", "0", "0"], "every arm with the first seed first"
+
+
+def test_show_and_diff_tell_of_it_and_gc_leaves_it(evaluated: Path) -> None:
+    home = evaluated
+    invoke(home, f"{home}/out@2")
+    files = sorted(path for name in ("runs", "evaluations") for path in (home / "out" / name).rglob("*"))
+    assert sweep(Ledger(open_store(f"{home}/out")), older_than=0, delete=True) == []
+    assert sorted(path for name in ("runs", "evaluations") for path in (home / "out" / name).rglob("*")) == files
+    text = CliRunner().invoke(show, [f"{home}/out@2"], catch_exceptions=False).stdout
+    assert f"evaluation of @2 on {home}/test (48 samples" in text and "- random" in text and "±" in text
+    assert "each model: proxy-mu, 16 samples seen" in text and "seeds 0, 1" in text
+    text = CliRunner().invoke(diff, [f"{home}/out@1", f"{home}/out@2"], catch_exceptions=False).stdout
+    assert "@2 - @1" in text and "recall@5" in text and "zero-shot" in text
+    result = CliRunner().invoke(diff, [f"{home}/out@1", f"{home}/out@2", "--json"], catch_exceptions=False)
+    (both,) = json.loads(result.stdout)["evaluations"]
+    difference = both["difference"]["recall@5"]
+    assert difference["paired"]
+    assert difference["mean"] == pytest.approx(both["to"]["recall@5"]["mean"] - both["from"]["recall@5"]["mean"])
+    assert len(json.loads(CliRunner().invoke(show, [f"{home}/out@1", "--json"]).stdout)["evaluations"]) == 1
+
+
+def test_held_out_names_of_the_corpus_itself(home: Path) -> None:
+    found = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", against="corpus")
+    (document,) = found["evaluations"]
+    assert list(document["arms"]) == ["curated", "random"] and document["overlap"] is None
+    assert 2 <= document["held_out"]["samples"] < 50
+
+
+def test_held_out_pictures_that_were_trained_on_are_told(home: Path) -> None:
+    (document,) = invoke(home, f"{home}/out@1", "--no-raw", "--no-random", against="corpus")["evaluations"]
+    kept = open_kept(home, 1)
+    assert document["overlap"]["kept"] == kept < document["overlap"]["pool"]
+    text = CliRunner().invoke(show, [f"{home}/out@1"], catch_exceptions=False).stdout
+    assert f"WARNING: of the held-out pictures, {kept} are among the kept samples" in text
+
+
+def test_a_snapshot_that_keeps_all_has_its_pool_for_a_random_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    curate(home / "r.yaml", "filters=[]", f"output={home}/all", f"corpus={home}/corpus")
+    seen = count_runs(monkeypatch)
+    (document,) = invoke(home, f"{home}/all")["evaluations"]
+    assert len(seen) == 4 and document["arms"]["random"]["mean"] == document["arms"]["raw"]["mean"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "against", "error", "words"),
+    [
+        (["out@7"], "test", NoSnapshotError, "@7"),
+        (["corpus"], "test", NoSnapshotError, "no snapshot"),
+        (["out"], "nothing", EmptyCorpusError, "no shard"),
+        (["out"], "broken", UserError, "0 samples to be judged on .skipped: tar_"),
+        (["out", "--batch", "64"], "test", UserError, "a batch takes 64"),
+    ],
+)
+def test_mistakes(arguments: list[str], against: str, error: type[Exception], words: str, home: Path) -> None:
+    (home / "nothing").mkdir()
+    (home / "broken").mkdir()
+    (home / "broken/00000.tar").write_bytes(b"<html>")
+    url, *more = arguments
+    with pytest.raises(error, match=words):
+        command = [f"{home}/{url}", "--against", f"{home}/{against}", *SMALL, *more]
+        CliRunner().invoke(evaluate, command, catch_exceptions=False)
+    assert not (home / "out/runs").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_models_side_by_side_are_the_same_models_and_verify_does_not_mind(home: Path) -> None:
+    alone = invoke(home, f"{home}/out@1", "--no-raw", "--runs", f"{home}/alone")
+    shutil.rmtree(home / "out/evaluations")
+    beside = invoke(home, f"{home}/out@1", "--no-raw", "--workers", "2")
+    assert beside["judged"] == 4
+    for arm, found in beside["evaluations"][0]["arms"].items():
+        assert found["mean"] == alone["evaluations"][0]["arms"][arm]["mean"]
+    assert list(problems_of(cu.open(f"{home}/out@1"))) == []
