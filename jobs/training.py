@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -17,18 +18,17 @@ from typing import Any
 import torch
 
 from curation import models
-from curation.errors import EmptyCorpusError, NotFoundError, UserError
+from curation.errors import NotFoundError, UserError
 from curation.evaluation import evaluate
-from curation.examples import Batch, Examples, gather, stream_batches
+from curation.examples import Batch
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.ledger import digest
-from curation.loader import Part, SampleStream, Shard, open_shards
+from curation.loader import Part, Shard, open_shards
 from curation.models.architecture import config_path
-from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import tensors_to_bytes
-from curation.pool import Pool
 from curation.store import StoreOptions, open_store
+from jobs.pairs import Pairs, read_pairs, side_by_side
 from jobs.progress import progress
 
 MAX_EVALUATED = 4000  # held-out samples that are looked at: +-1.5 points at recall 0.5
@@ -43,12 +43,18 @@ class Job:
     model: str
     out: str
     training: Training
+    pool: str | None = None  # half of each batch is drawn from here: the objective `dfn`
     holdout: float = 0.05
     evaluation: str | None = None  # another URL to evaluate on; None: the held-out part of `data`
     device: str = "auto"
     threads: int = 0  # 0: one a core, at most 8
     force: bool = False
     options: StoreOptions | None = None
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What it trains on, by name: `data`, and `pool` if there is one."""
+        return {"data": self.data} | ({"pool": self.pool} if self.pool else {})
 
 
 @dataclass
@@ -66,7 +72,7 @@ def run(job: Job) -> dict[str, Any]:
     models.model_config(job.model)  # an unknown name should not cost reading the data
     threads = use_threads(job.threads)
     device = pick_device(job.device)
-    shards = open_shards(job.data, job.options)
+    shards = {name: open_shards(url, job.options) for name, url in job.sources.items()}
     recipe = _recipe(job, shards, threads, device)
     store = open_store(job.out, job.options)
     done = None if job.force else _finished(job, digest(recipe))
@@ -74,15 +80,15 @@ def run(job: Job) -> dict[str, Any]:
         return {**done, "reused": True}
 
     began = time.monotonic()
-    stream = _stream(shards, job, "train" if job.holdout else "all")
-    examples = _read("Reading", stream)
-    held_out, held_out_stream = _held_out(job, shards)
+    part: Part = "train" if job.holdout else "all"
+    pairs = {name: _read(job, f"Reading the {name}", url, shards[name], part) for name, url in job.sources.items()}
+    held_out = _held_out(job, shards["data"])
     log = Log()
     learner = ClipLearner(job.model, job.training, device)
     trained = time.monotonic()
-    _loop(job, learner, _batches(job, stream, examples), log)
+    _loop(job, learner, _batches(job, pairs), log)
     seconds = time.monotonic() - trained
-    results = evaluate(learner.encoder(), held_out) if len(held_out) else {}
+    results = evaluate(learner.encoder(), held_out.examples) if held_out.examples else {}
     log.write(step=learner.steps, evaluation=results)
 
     metadata = {"format": "pt", "model": job.model, "training": json.dumps(recipe, sort_keys=True)}
@@ -100,9 +106,9 @@ def run(job: Job) -> dict[str, Any]:
         "sha256": sha256(data).hexdigest(),
         "bytes": len(data),
         "parameters": models.cost(job.model).parameters,
-        "data": job.data,
-        "samples": {"train": _seen(stream, examples), "held_out": len(held_out)},
-        "skipped": dict(stream.skipped + held_out_stream.skipped),
+        **job.sources,
+        "samples": {"train": pairs["data"].count, "held_out": held_out.count},
+        "skipped": dict(sum((some.stream.skipped for some in (*pairs.values(), held_out)), Counter[str]())),
         "recipe": recipe,
         "steps": learner.steps,
         "samples_per_second": round(learner.steps * job.training.batch / max(seconds, 1e-9)),
@@ -133,12 +139,12 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _recipe(job: Job, shards: list[Shard], threads: int, device: torch.device) -> dict[str, Any]:
+def _recipe(job: Job, shards: dict[str, list[Shard]], threads: int, device: torch.device) -> dict[str, Any]:
     """All that decides the weights. Shards by content, so that a copied corpus gives the same."""
     return {
         "model": job.model,
         "config": models.model_config(job.model),
-        "data_sha256": digest([list(shard.ref) for shard in shards]),
+        **{f"{name}_sha256": digest([list(shard.ref) for shard in some]) for name, some in shards.items()},
         "training": asdict(job.training),
         "holdout": job.holdout,
         "evaluation": job.evaluation,
@@ -159,40 +165,30 @@ def _finished(job: Job, identity: str) -> dict[str, Any] | None:
     return card
 
 
-def _stream(shards: list[Shard], job: Job, part: Part, shuffle: int = 0) -> SampleStream:
-    view = models.preprocess_for(job.model)
-    return SampleStream(
-        shards, size=view.size, mode=view.mode, shuffle=shuffle, seed=job.training.seed, part=part, holdout=job.holdout
-    )
+def _read(job: Job, label: str, url: str, shards: list[Shard], part: Part, limit: int | None = None) -> Pairs:
+    seed, holdout = job.training.seed, job.holdout
+    return read_pairs(label, url, shards, model=job.model, part=part, holdout=holdout, seed=seed, limit=limit)
 
 
-def _read(label: str, stream: SampleStream, limit: int | None = None) -> Examples | None:
-    with progress(label, None) as advance:
-        return gather(stream, limit=limit, advance=advance)
-
-
-def _held_out(job: Job, shards: list[Shard]) -> tuple[Examples, SampleStream]:
+def _held_out(job: Job, shards: list[Shard]) -> Pairs:
+    """What the result is judged by. Raises `UserError` when it does not fit into memory."""
     if job.evaluation is not None:
         shards = open_shards(job.evaluation, job.options)
-    stream = _stream(shards, job, "held_out" if job.holdout else "all")
-    if job.evaluation is None and not job.holdout:
-        return Examples.none(stream.size), stream
-    held_out = _read("Reading the held-out part", stream, MAX_EVALUATED)
-    if held_out is None:
+    elif not job.holdout:
+        shards = []
+    part: Part = "held_out" if job.holdout else "all"
+    found = _read(job, "Reading the held-out part", job.evaluation or job.data, shards, part, MAX_EVALUATED)
+    if found.examples is None:
         raise UserError("the held-out part does not fit into memory", fix="a smaller --holdout")
-    return held_out, stream
+    return found
 
 
-def _batches(job: Job, stream: SampleStream, examples: Examples | None) -> Iterator[Batch]:
-    """The place of a selector: whatever yields batches can stand here. This one is uniform sampling."""
-    tokenize = tokenizer_for(job.model)
-    if examples is not None:
-        if len(examples) < 2:
-            skipped = ", ".join(f"{reason} {n}" for reason, n in stream.skipped.items()) or "none"
-            raise EmptyCorpusError(f"{job.data} has {len(examples)} samples to train on (skipped: {skipped})")
-        return Pool(examples, tokenize, job.training.seed).batches(job.training.batch)
-    shuffled = _stream(stream.shards, job, stream.part, shuffle=10_000)
-    return stream_batches(shuffled, tokenize, job.training.batch, workers=max(0, (os.cpu_count() or 1) - 1))
+def _batches(job: Job, pairs: dict[str, Pairs]) -> Iterator[Batch]:
+    """The place of a selector: whatever yields batches can stand here. This one is uniform sampling, half of a pool."""
+    size = job.training.batch
+    if "pool" not in pairs:
+        return pairs["data"].batches(size)
+    return side_by_side(pairs["data"].batches(size - size // 2), pairs["pool"].batches(size // 2))
 
 
 def _loop(job: Job, learner: ClipLearner, batches: Iterator[Batch], log: Log) -> None:
@@ -213,10 +209,6 @@ def _loop(job: Job, learner: ClipLearner, batches: Iterator[Batch], log: Log) ->
 
     with progress(f"Training {job.model}", job.training.steps, "steps") as advance:
         train(learner, batches, on_step)
-
-
-def _seen(stream: SampleStream, examples: Examples | None) -> int | None:
-    return len(examples) if examples is not None else stream.samples
 
 
 def report(card: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ def all_fields(home: Path) -> Fields:
         "aesthetic": {**encoder, "head": head},
         "caption_stats": {},
         "clip_score": encoder,
+        "dfn": encoder,
         "embedding": encoder,
         "head": {**encoder, "head": {**head, "activation": "relu"}},
         "image_stats": {"size": 48},

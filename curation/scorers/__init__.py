@@ -11,6 +11,7 @@ from __future__ import annotations
 from curation.entry_points import with_installed
 from curation.scorers.caption_stats import CaptionStats
 from curation.scorers.clip_score import ClipScore
+from curation.scorers.dfn import Dfn
 from curation.scorers.embedding import Embedding
 from curation.scorers.head import Aesthetic, Head
 from curation.scorers.image_stats import ImageStats
@@ -30,6 +31,7 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
         "aesthetic": Aesthetic,
         "caption_stats": CaptionStats,
         "clip_score": ClipScore,
+        "dfn": Dfn,
         "embedding": Embedding,
         "head": Head,
         "image_stats": ImageStats,
