@@ -44,6 +44,7 @@ def all_fields(home: Path) -> Fields:
         "learnability": {**encoder, "reference": other},
         "negclip_loss": {**encoder, "against": vectors["weights"], "against_sha256": vectors["sha256"]},
         "norm_sim": {**encoder, "target": vectors["weights"], "target_sha256": vectors["sha256"]},
+        "nsfw": {},
         "phash": {},
     }
 

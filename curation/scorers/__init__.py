@@ -19,6 +19,7 @@ from curation.scorers.language import Language
 from curation.scorers.learnability import Learnability
 from curation.scorers.negclip_loss import NegClipLoss
 from curation.scorers.norm_sim import NormSim
+from curation.scorers.nsfw import Nsfw
 from curation.scorers.phash import PHash
 from curation.scorers.scorer import Batch, Plain, Score, Scorer
 
@@ -39,6 +40,7 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
         "learnability": Learnability,
         "negclip_loss": NegClipLoss,
         "norm_sim": NormSim,
+        "nsfw": Nsfw,
         "phash": PHash,
     },
 )
