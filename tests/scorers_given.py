@@ -46,6 +46,7 @@ def all_fields(home: Path) -> Fields:
         "norm_sim": {**encoder, "target": vectors["weights"], "target_sha256": vectors["sha256"]},
         "nsfw": {},
         "phash": {},
+        "text_masked_clip_score": {**encoder, "size": 96},
     }
 
 

@@ -22,6 +22,7 @@ from curation.scorers.norm_sim import NormSim
 from curation.scorers.nsfw import Nsfw
 from curation.scorers.phash import PHash
 from curation.scorers.scorer import Batch, Plain, Score, Scorer
+from curation.scorers.text_masked_clip_score import TextMaskedClipScore
 
 __all__ = ["SCORERS", "Batch", "Plain", "Score", "Scorer", "fingerprint"]
 
@@ -42,6 +43,7 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
         "norm_sim": NormSim,
         "nsfw": Nsfw,
         "phash": PHash,
+        "text_masked_clip_score": TextMaskedClipScore,
     },
 )
 

@@ -9,12 +9,13 @@ import torch
 
 from curation.errors import UserError, WeightsError
 from curation.models.packaged import Packaged
+from curation.models.text_regions import DETECTOR, READER
 from curation.scorers.nsfw import NETWORK
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("network", [NETWORK])
+@pytest.mark.parametrize("network", [NETWORK, DETECTOR, READER])
 def test_a_package_that_is_not_there(network: Packaged) -> None:
     missing = replace(network, package="no_such_package")
     with pytest.raises(UserError, match="wants the packages no_such_package") as caught:
