@@ -51,22 +51,37 @@ TRAIN_EXAMPLES = """\b
 Examples:
   curate proxy train --data demo/corpus --out demo/proxy
   curate proxy train --data s3://pool/trusted/{000..012}.tar --model proxy-s --out s3://models/proxy-s
+  curate proxy train --objective dfn --data s3://trusted --pool s3://pool --model proxy-s --out s3://models/dfn
 """
 
 
 @proxy.command("train", epilog=TRAIN_EXAMPLES)
 @click.option("--data", required=True, metavar="URL", help="A directory or pattern of shards, or a snapshot (URL@N).")
+@click.option(
+    "--objective",
+    default="clip",
+    show_default=True,
+    type=click.Choice(["clip", "dfn"]),
+    help="dfn: a network that filters --pool as --data, which is trusted, would have it.",
+)
+@click.option("--pool", metavar="URL", help="Of dfn: the shards that are to be filtered.")
 @click.option("--model", default="proxy-ti", show_default=True, help="`curate proxy ls` lists them.")
 @click.option("--out", required=True, metavar="URL", help="Directory for the weights and their card.")
 @click.option("--steps", default=400, show_default=True, type=click.IntRange(1), help="Updates.")
 @training_options()
 @json_option
-def proxy_train(as_json: bool, **arguments: Any) -> None:
+def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
     """Train a proxy on pairs of images and captions, evaluate it, and write safetensors and a card.
+
+    With --objective dfn each batch is half trusted pairs and half pairs of the pool, whatever the sizes of the two:
+    CLIP's loss over all of them, in which the few trusted pairs weigh as much as the whole pool. `curate rooms scorers
+    dfn` tells why.
 
     Repeated with the same data and settings it does nothing. The same data, settings, machine and number of threads
     give the same sha256.
     """
+    if (objective == "dfn") != bool(arguments["pool"]):
+        raise click.UsageError("--objective dfn and --pool go together: the pool is what the network is to filter")
     job = training_job(**arguments)
     from curation.store import open_store
     from jobs.training import report, run
@@ -198,7 +213,8 @@ def training_job(**arguments: Any) -> Any:
 
 def recipe_lines(card: dict[str, Any]) -> str:
     """What to paste into a recipe."""
-    return f"  - clip_score: {{model: {card['model']}, weights: {card['weights']}, sha256: {card['sha256']}}}"
+    scorer = "dfn" if "pool" in card else "clip_score"
+    return f"  - {scorer}: {{model: {card['model']}, weights: {card['weights']}, sha256: {card['sha256']}}}"
 
 
 def model_card(card: dict[str, Any]) -> str:
@@ -207,6 +223,11 @@ def model_card(card: dict[str, Any]) -> str:
 
     settings = "\n".join(f"- {name}: {value}" for name, value in card["recipe"]["training"].items())
     plain = {**card, "reused": False}
+    pool = (
+        f"- pool, half of each batch: {card['pool']} (its listing {card['recipe']['pool_sha256']})\n"
+        if "pool" in card
+        else ""
+    )
     return f"""# {card["model"]}
 
 A CLIP dual encoder for scoring image-text pairs, trained by `curate proxy train`. Not a general-purpose model.
@@ -228,7 +249,7 @@ model = open_clip.create_model("{card["model"]}", pretrained="{card["key"]}")
 
 ## Training
 - data: {card["data"]} ({card["samples"]["train"]} samples; sha256 of its listing {card["recipe"]["data_sha256"]})
-- held out: {card["recipe"]["holdout"]:.0%} of names, by hash ({card["samples"]["held_out"]} samples)
+{pool}- held out: {card["recipe"]["holdout"]:.0%} of names, by hash ({card["samples"]["held_out"]} samples)
 {settings}
 
 Licence: the training data's terms decide what may be done with these weights.

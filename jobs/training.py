@@ -9,28 +9,27 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from curation import models
-from curation.errors import EmptyCorpusError, NotFoundError, UserError
+from curation.errors import NotFoundError, UserError
 from curation.evaluation import evaluate
-from curation.examples import Batch, Examples, gather, stream_batches
+from curation.examples import Batch
 from curation.images import DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.ledger import digest
-from curation.loader import Part, SampleStream, Shard, open_shards
+from curation.loader import Part, open_shards
 from curation.models.architecture import config_path
-from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import tensors_to_bytes
-from curation.pool import Pool
 from curation.store import StoreOptions, open_store
-from curation.subset import Subset
+from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
 from jobs.progress import progress
 
 MAX_EVALUATED = 4000  # held-out samples that are looked at: +-1.5 points at recall 0.5
@@ -45,6 +44,7 @@ class Job:
     model: str
     out: str
     training: Training
+    pool: str | None = None  # half of each batch is drawn from here: the objective `dfn`
     holdout: float = 0.05
     evaluation: str | None = None  # another URL to evaluate on; None: the held-out part of `data`
     evaluated: bool = True  # False: not here; whoever asked does it
@@ -53,13 +53,10 @@ class Job:
     force: bool = False
     options: StoreOptions | None = None
 
-
-class Samples(NamedTuple):
-    """What is trained on: shards, which of their samples (None: all), and what a picture may be."""
-
-    shards: list[Shard]
-    subset: Subset | None = None
-    limits: DecodeLimits = DecodeLimits()
+    @property
+    def sources(self) -> dict[str, str]:
+        """What it trains on, by name: `data`, and `pool` if there is one."""
+        return {"data": self.data} | ({"pool": self.pool} if self.pool else {})
 
 
 @dataclass
@@ -80,23 +77,24 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
     models.model_config(job.model)  # an unknown name should not cost reading the data
     use_threads(job.threads)
     device = pick_device(job.device)
-    samples = samples or Samples(open_shards(job.data, job.options))
-    recipe = recipe_of(job, samples, device.type)
+    given = {} if samples is None else {"data": samples}
+    sources = {name: given.get(name) or Samples(open_shards(url, job.options)) for name, url in job.sources.items()}
+    recipe = recipe_of(job, sources, device.type)
     store = open_store(job.out, job.options)
     done = None if job.force else _finished(job, digest(recipe))
     if done is not None:
         return {**done, "reused": True}
 
     began = time.monotonic()
-    stream = _stream(samples, job, "train" if job.holdout else "all")
-    examples = _read("Reading", stream)
-    held_out, held_out_stream = _held_out(job, samples)
+    part: Part = "train" if job.holdout else "all"
+    pairs = {name: _read(job, f"Reading the {name}", url, sources[name], part) for name, url in job.sources.items()}
+    held_out = _held_out(job, sources["data"])
     log = Log()
     learner = ClipLearner(job.model, job.training, device)
     trained = time.monotonic()
-    _loop(job, learner, _batches(job, samples, stream, examples), log)
+    _loop(job, learner, _batches(job, pairs), log)
     seconds = time.monotonic() - trained
-    results = evaluate(learner.encoder(), held_out) if len(held_out) else {}
+    results = evaluate(learner.encoder(), held_out.examples) if held_out.examples else {}
     log.write(step=learner.steps, evaluation=results)
 
     metadata = {"format": "pt", "model": job.model, "training": json.dumps(recipe, sort_keys=True)}
@@ -114,9 +112,9 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
         "sha256": sha256(data).hexdigest(),
         "bytes": len(data),
         "parameters": models.cost(job.model).parameters,
-        "data": job.data,
-        "samples": {"train": _seen(stream, examples), "held_out": len(held_out)},
-        "skipped": dict(stream.skipped + held_out_stream.skipped),
+        **job.sources,
+        "samples": {"train": pairs["data"].count, "held_out": held_out.count},
+        "skipped": dict(sum((some.stream.skipped for some in (*pairs.values(), held_out)), Counter[str]())),
         "recipe": recipe,
         "steps": learner.steps,
         "samples_per_second": round(learner.steps * job.training.batch / max(seconds, 1e-9)),
@@ -152,18 +150,19 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def recipe_of(job: Job, samples: Samples, device: str) -> dict[str, Any]:
+def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str, Any]:
     """All that decides the weights, on a type of device. Shards by content, so that a copied corpus gives the same."""
     recipe = {
         "model": job.model,
         "config": models.model_config(job.model),
-        "data_sha256": digest([list(shard.ref) for shard in samples.shards]),
+        **{f"{name}_sha256": digest([list(shard.ref) for shard in some.shards]) for name, some in sources.items()},
         "training": asdict(job.training),
         "holdout": job.holdout,
         "evaluation": job.evaluation,
         "device": device,
         "threads": threads_of(job.threads) if device == "cpu" else 0,
     }
+    samples = sources["data"]
     if samples.subset is not None:
         recipe["subset"] = samples.subset._asdict()
     if samples.limits != DecodeLimits():
@@ -183,46 +182,37 @@ def _finished(job: Job, identity: str) -> dict[str, Any] | None:
     return card
 
 
-def _stream(samples: Samples, job: Job, part: Part, shuffle: int = 0) -> SampleStream:
-    view = models.preprocess_for(job.model)
-    return SampleStream(
-        samples.shards, size=view.size, mode=view.mode, shuffle=shuffle, seed=job.training.seed, part=part,
-        holdout=job.holdout, subset=samples.subset, limits=samples.limits,
-    )  # fmt: skip
+def _read(job: Job, label: str, url: str, samples: Samples, part: Part, limit: int | None = None) -> Pairs:
+    seed, holdout = job.training.seed, job.holdout
+    return read_pairs(label, url, samples, model=job.model, part=part, holdout=holdout, seed=seed, limit=limit)
 
 
-def _read(label: str, stream: SampleStream, limit: int | None = None) -> Examples | None:
-    with progress(label, None) as advance:
-        return gather(stream, limit=limit, advance=advance)
-
-
-def _held_out(job: Job, samples: Samples) -> tuple[Examples, SampleStream]:
-    if job.evaluation is not None:
-        samples = Samples(open_shards(job.evaluation, job.options))
-    stream = _stream(samples, job, "held_out" if job.holdout else "all")
+def _held_out(job: Job, samples: Samples) -> Pairs:
+    """What the result is judged by: nothing, where it is not here or there is none."""
     if not job.evaluated or (job.evaluation is None and not job.holdout):
-        return Examples.none(stream.size), stream
-    return read_held_out(stream), stream
+        samples = samples._replace(shards=())
+    elif job.evaluation is not None:
+        samples = Samples(open_shards(job.evaluation, job.options))
+    return read_held_out(job.evaluation or job.data, samples, job.model, job.holdout)
 
 
-def read_held_out(stream: SampleStream) -> Examples:
-    """The held-out samples that are looked at, in memory."""
-    held_out = _read("Reading the held-out part", stream, MAX_EVALUATED)
-    if held_out is None:
+def read_held_out(url: str, samples: Samples, model: str, share: float) -> Pairs:
+    """The held-out samples that are looked at, in memory. Raises `UserError` when they do not fit."""
+    part: Part = "held_out" if share else "all"
+    found = read_pairs(
+        "Reading the held-out part", url, samples, model=model, part=part, holdout=share, seed=0, limit=MAX_EVALUATED
+    )
+    if found.examples is None:
         raise UserError("the held-out part does not fit into memory", fix="a smaller --holdout")
-    return held_out
+    return found
 
 
-def _batches(job: Job, samples: Samples, stream: SampleStream, examples: Examples | None) -> Iterator[Batch]:
-    """The place of a selector: whatever yields batches can stand here. This one is uniform sampling."""
-    tokenize = tokenizer_for(job.model)
-    if examples is not None:
-        if len(examples) < 2:
-            skipped = ", ".join(f"{reason} {n}" for reason, n in stream.skipped.items()) or "none"
-            raise EmptyCorpusError(f"{job.data} has {len(examples)} samples to train on (skipped: {skipped})")
-        return Pool(examples, tokenize, job.training.seed).batches(job.training.batch)
-    shuffled = _stream(samples, job, stream.part, shuffle=10_000)
-    return stream_batches(shuffled, tokenize, job.training.batch, workers=max(0, (os.cpu_count() or 1) - 1))
+def _batches(job: Job, pairs: dict[str, Pairs]) -> Iterator[Batch]:
+    """The place of a selector: whatever yields batches can stand here. This one is uniform sampling, half of a pool."""
+    size = job.training.batch
+    if "pool" not in pairs:
+        return pairs["data"].batches(size)
+    return side_by_side(pairs["data"].batches(size - size // 2), pairs["pool"].batches(size // 2))
 
 
 def _loop(job: Job, learner: ClipLearner, batches: Iterator[Batch], log: Log) -> None:
@@ -243,10 +233,6 @@ def _loop(job: Job, learner: ClipLearner, batches: Iterator[Batch], log: Log) ->
 
     with progress(f"Training {job.model}", job.training.steps, "steps") as advance:
         train(learner, batches, on_step)
-
-
-def _seen(stream: SampleStream, examples: Examples | None) -> int | None:
-    return len(examples) if examples is not None else stream.samples
 
 
 def report(card: dict[str, Any]) -> str:

@@ -26,14 +26,14 @@ from curation.images import DecodeLimits
 from curation.learning.data import pinned
 from curation.learning.prices import training_flops
 from curation.ledger import canonical, digest
-from curation.loader import SampleStream, open_shards
-from curation.models import preprocess_for
+from curation.loader import open_shards
 from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
 from curation.recipe import Limits
 from curation.store import StoreOptions, open_store
 from curation.subset import Subset, random_subset, source_shards
-from jobs.training import MAX_EVALUATED, Job, Samples, pick_device, read_held_out, recipe_of, run, use_threads
+from jobs.pairs import Samples
+from jobs.training import MAX_EVALUATED, Job, pick_device, read_held_out, recipe_of, run, use_threads
 
 
 class HeldOut(NamedTuple):
@@ -82,7 +82,7 @@ def trial(snapshot: str, arm: str, size: int | None, job: Job, held_out: HeldOut
     `size`: of a random part of the pool, whose draw has the same seed; None: all samples of the arm.
     """
     subset = None if size is None else _random(snapshot, size, job.training.seed)
-    name = digest(recipe_of(job, _samples(snapshot, arm, subset), job.device))
+    name = digest(recipe_of(job, {"data": _samples(snapshot, arm, subset)}, job.device))
     return Trial(snapshot, arm, subset, replace(job, out=f"{runs.rstrip('/')}/{name}"), held_out)
 
 
@@ -125,16 +125,12 @@ def pin(url: str, share: float) -> HeldOut:
 @lru_cache(maxsize=1)
 def held_out_examples(held_out: HeldOut, model: str) -> Examples:
     """The held-out samples as `model` sees them. Raises `UserError` where there are too few to be judged on."""
-    view = preprocess_for(model)
-    stream = SampleStream(
-        open_shards(held_out.url), size=view.size, mode=view.mode, shuffle=0,
-        part="held_out" if held_out.share else "all", holdout=held_out.share,
-    )  # fmt: skip
-    found = read_held_out(stream)
-    if len(found) < 2:
+    pairs = read_held_out(held_out.url, Samples(open_shards(held_out.url)), model, held_out.share)
+    found = pairs.examples
+    if found is None or len(found) < 2:
         why = f", with {held_out.share:.0%} of the names held out" if held_out.share else ""
-        skipped = ", ".join(f"{reason} {n}" for reason, n in stream.skipped.items()) or "none"
-        text = f"{held_out.url} has {len(found)} samples to be judged on{why} (skipped: {skipped})"
+        skipped = ", ".join(f"{reason} {n}" for reason, n in pairs.stream.skipped.items()) or "none"
+        text = f"{held_out.url} has {pairs.count} samples to be judged on{why} (skipped: {skipped})"
         raise UserError(text, fix="name held-out data with pictures and captions, or a larger --holdout")
     return found
 

@@ -39,6 +39,7 @@ def all_fields(home: Path) -> Fields:
         "caption_stats": {},
         "clip_score": encoder,
         "cluster": {**encoder, "centres": centres["weights"], "centres_sha256": centres["sha256"], **target},
+        "dfn": encoder,
         "embedding": encoder,
         "head": {**encoder, "head": {**head, "activation": "relu"}},
         "image_stats": {"size": 48},
@@ -46,7 +47,9 @@ def all_fields(home: Path) -> Fields:
         "learnability": {**encoder, "reference": other},
         "negclip_loss": {**encoder, "against": vectors["weights"], "against_sha256": vectors["sha256"]},
         "norm_sim": {**encoder, **target},
+        "nsfw": {},
         "phash": {},
+        "text_masked_clip_score": {**encoder, "size": 96},
     }
 
 

@@ -12,6 +12,7 @@ from curation.entry_points import with_installed
 from curation.scorers.caption_stats import CaptionStats
 from curation.scorers.clip_score import ClipScore
 from curation.scorers.cluster import Cluster
+from curation.scorers.dfn import Dfn
 from curation.scorers.embedding import Embedding
 from curation.scorers.head import Aesthetic, Head
 from curation.scorers.image_stats import ImageStats
@@ -19,8 +20,10 @@ from curation.scorers.language import Language
 from curation.scorers.learnability import Learnability
 from curation.scorers.negclip_loss import NegClipLoss
 from curation.scorers.norm_sim import NormSim
+from curation.scorers.nsfw import Nsfw
 from curation.scorers.phash import PHash
 from curation.scorers.scorer import Batch, Plain, Score, Scorer
+from curation.scorers.text_masked_clip_score import TextMaskedClipScore
 
 __all__ = ["SCORERS", "Batch", "Plain", "Score", "Scorer", "fingerprint"]
 
@@ -32,6 +35,7 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
         "caption_stats": CaptionStats,
         "clip_score": ClipScore,
         "cluster": Cluster,
+        "dfn": Dfn,
         "embedding": Embedding,
         "head": Head,
         "image_stats": ImageStats,
@@ -39,7 +43,9 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
         "learnability": Learnability,
         "negclip_loss": NegClipLoss,
         "norm_sim": NormSim,
+        "nsfw": Nsfw,
         "phash": PHash,
+        "text_masked_clip_score": TextMaskedClipScore,
     },
 )
 

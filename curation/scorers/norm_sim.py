@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class NormSim(Encoder):
     """How near the image is to a target set.
 
-    (sum_j |cos(x, z_j)|^p)^(1/p) over the images z_j of a target set; with `p: inf`, the nearest one's cosine.
+    (sum_j |cos(x, z_j)|^p)^(1/p) over the images z_j of a target set; with `p: inf`, the nearest one's cosine (the
+    published code takes the largest |cos|: the same, unless the farthest is more opposite than the nearest is near).
 
     `target` is a set of vectors as `curate proxy vectors` makes it with the same weights, of the training part of what
     one will be judged on, never of the test. Cost: one image pass, shared, and 2 D^2 FLOPs (p = 2, whatever the set's

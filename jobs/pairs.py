@@ -1,0 +1,80 @@
+"""The pairs that a training reads: in memory where they fit, streamed from shards where they don't."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from curation.errors import EmptyCorpusError
+from curation.examples import Batch, Examples, gather, stream_batches
+from curation.images import DecodeLimits
+from curation.loader import Part, SampleStream, Shard
+from curation.models import preprocess_for
+from curation.models.tokenizer import tokenizer_for
+from curation.pool import Pool
+from curation.subset import Subset
+from jobs.progress import progress
+
+
+class Samples(NamedTuple):
+    """What is trained on: shards, which of their samples (None: all), and what a picture may be."""
+
+    shards: Sequence[Shard]
+    subset: Subset | None = None
+    limits: DecodeLimits = DecodeLimits()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One part of a corpus as `model` looks at it; `examples` is None where it is too large for memory."""
+
+    url: str
+    model: str
+    stream: SampleStream
+    examples: Examples | None
+
+    @property
+    def count(self) -> int | None:
+        """How many there are, where that is known."""
+        return self.stream.samples if self.examples is None else len(self.examples)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Endless batches, uniformly drawn, each pair once an epoch."""
+        tokenize = tokenizer_for(self.model)
+        if self.examples is None:
+            return stream_batches(self._shuffled(), tokenize, size, workers=max(0, (os.cpu_count() or 1) - 1))
+        if len(self.examples) < 2:
+            skipped = ", ".join(f"{reason} {n}" for reason, n in self.stream.skipped.items()) or "none"
+            raise EmptyCorpusError(f"{self.url} has {len(self.examples)} samples to train on (skipped: {skipped})")
+        return Pool(self.examples, tokenize, self.stream.seed).batches(size)
+
+    def _shuffled(self) -> SampleStream:
+        as_read = self.stream
+        return SampleStream(
+            as_read.shards, size=as_read.size, mode=as_read.mode, shuffle=10_000, seed=as_read.seed,
+            part=as_read.part, holdout=as_read.holdout, subset=as_read.subset, limits=as_read.limits,
+        )  # fmt: skip
+
+
+def read_pairs(
+    label: str, url: str, samples: Samples, *, model: str, part: Part, holdout: float, seed: int,
+    limit: int | None = None,
+) -> Pairs:  # fmt: skip
+    """Read a part of the samples at `url`, the first `limit` pairs of it; `label` is what the progress is called."""
+    view = preprocess_for(model)
+    stream = SampleStream(
+        samples.shards, size=view.size, mode=view.mode, shuffle=0, seed=seed, part=part, holdout=holdout,
+        subset=samples.subset, limits=samples.limits,
+    )  # fmt: skip
+    with progress(label, None) as advance:
+        return Pairs(url, model, stream, gather(stream, limit=limit, advance=advance))
+
+
+def side_by_side(one: Iterator[Batch], other: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches whose first rows are a batch of `one`, and whose last rows are a batch of `other`."""
+    for batches in zip(one, other, strict=False):
+        yield Batch(*(torch.cat(columns) for columns in zip(*batches, strict=True)))
