@@ -139,7 +139,7 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
         "arms": arms,
         "minus": {arm: evaluations.differences(runs[CURATED], runs[arm]) for arm in arms if arm != CURATED},
         "overlap": _overlap(snapshot, held_out),
-        "weights_unused": "weights" in snapshot.document["lists"],
+        "weights_unused": _weighs(snapshot),
     }
     return evaluations.attach(snapshot.store, snapshot.number, plan.identity, document)
 
@@ -149,3 +149,9 @@ def _overlap(snapshot: Snapshot, held_out: HeldOut) -> dict[str, int] | None:
     if held_out.share:
         return None
     return evaluations.overlap(snapshot, evaluations.contents(open_shards(held_out.url), MAX_EVALUATED))
+
+
+def _weighs(snapshot: Snapshot) -> bool:
+    """Whether the manifest gives kept samples weights of their own, which training does not look at."""
+    query = "SELECT coalesce(bool_or(decision = 'kept' AND weight <> 1), false) AS own FROM manifest"
+    return bool(snapshot.manifest.query(query, ["decision", "weight"]).column("own")[0].as_py())

@@ -57,6 +57,7 @@ RECIPES: dict[str, Filters] = {
     "basic": [BASIC],
     "exact duplicates": [{"exact_duplicates": {}}],
     "near duplicates": [NEAR],
+    "semantic duplicates": [{"semantic_duplicates": {"prefer": "clip_score"}}],
     "clip score 30 %": [top("clip_score", 0.3)],
     "clip score 60 %": [top("clip_score", 0.6)],
     "negCLIPLoss 30 %": [top("negclip_loss", 0.3)],
@@ -113,14 +114,15 @@ def prepare(options: argparse.Namespace) -> Made:
 
 def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All columns that a recipe can use: of a proxy of the trusted pairs, one of the pool, and of the pictures."""
-    from jobs.vectors import write
+    from jobs.vectors import write_vectors
 
     trusted, pool = (_proxy(folder, name, options.proxy_steps) for name in ("trusted", "pool"))
-    vectors = {name: write(data=f"{folder}/{name}", samples=4096, out=f"{folder}/vectors", **trusted)
+    vectors = {name: write_vectors(data=f"{folder}/{name}", samples=4096, out=f"{folder}/vectors", **trusted)
                for name in ("trusted", "pool")}  # fmt: skip
     against, target = vectors["pool"], vectors["trusted"]
     return [
         {"clip_score": trusted},
+        {"embedding": trusted},
         {"negclip_loss": {**trusted, "against": against["url"], "against_sha256": against["sha256"]}},
         {"norm_sim": {**trusted, "target": target["url"], "target_sha256": target["sha256"]}},
         {"learnability": {**pool, "reference": trusted}},

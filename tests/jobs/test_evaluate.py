@@ -166,6 +166,16 @@ def test_held_out_pictures_that_were_trained_on_are_told(home: Path) -> None:
     assert f"WARNING: of the held-out pictures, {kept} are among the kept samples" in text
 
 
+def test_weights_that_are_not_used_are_told(home: Path) -> None:
+    rows = cu.open(f"{home}/out@1").manifest.query("SELECT uid FROM manifest WHERE decision = 'kept'")
+    lines = [f"{uid}\t{1 + number % 2}\n" for number, uid in enumerate(rows.column("uid").to_pylist())]
+    (home / "weights.tsv").write_text("".join(lines))
+    curate(home / "r.yaml", f"weights={home}/weights.tsv", f"output={home}/weighed")
+    invoke(home, f"{home}/weighed", "--no-raw", "--no-random")
+    text = CliRunner().invoke(show, [f"{home}/weighed"], catch_exceptions=False).stdout
+    assert "the weights of the manifest are not used" in text
+
+
 def test_a_snapshot_that_keeps_all_has_its_pool_for_a_random_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     curate(home / "r.yaml", "filters=[]", f"output={home}/all", f"corpus={home}/corpus")
     seen = count_runs(monkeypatch)
