@@ -65,7 +65,7 @@ NAMES = "SELECT 'w' || i AS text FROM range(100000, 105000) t(i)"
 
 
 def filters(rows: int, phrases: dict[str, str], names: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """name -> fields; `phrases` and `names`: files of them. Limits grow with the rows, so that the same share leaves."""
+    """name -> fields; `phrases` and `names`: files. Limits grow with the rows, so that the same share leaves."""
     return {
         "boilerplate": {"most": 1},
         "budget": {"samples": rows // 2, "score": "score"},
