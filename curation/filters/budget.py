@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from curation.filters.best import all_but_best
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -12,7 +14,8 @@ class Budget:
 
     The highest `score` first, ties by uid (smaller first); without a score, in the order of uids, which are hashes: a
     sample drawn at random, the same one everywhere. Bytes are those of a sample's members in its shard, with tar
-    headers; the first sample that does not fit ends it. Cost: one sort of score and length, out of core.
+    headers; the first sample that does not fit ends it. Cost: one sort of the score alone (samples), or of score, uid
+    and length (bytes), out of core.
     """
 
     samples: int | None = None
@@ -29,6 +32,8 @@ class Budget:
         return (*(("length",) if self.bytes is not None else ()), *((self.score,) if self.score else ()))
 
     def drops(self) -> str:
+        if self.samples is not None and self.score:
+            return all_but_best(self.score, str(self.samples), "samples")
         order = f'"{self.score}" DESC, uid' if self.score else "uid"
         spent, most = ("sum(length)", self.bytes) if self.bytes is not None else ("count(*)", self.samples)
         detail = "bytes" if self.bytes is not None else "samples"

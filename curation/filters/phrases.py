@@ -49,12 +49,13 @@ class Phrases:
         db.register("incoming", pa.table({"text": pa.array(lines, pa.string())}))
         db.execute(f"""
             CREATE OR REPLACE TEMP TABLE {self._table} AS
-            SELECT text, row_number() OVER (ORDER BY text)::INTEGER AS entry, string_split(text, ' ') AS words
+            SELECT text, row_number() OVER (ORDER BY text)::INTEGER AS entry
             FROM (SELECT DISTINCT {self._cased("text")} AS text FROM incoming)""")
         db.unregister("incoming")
         db.execute(f"""
             CREATE OR REPLACE TEMP TABLE {self._table}_lengths AS
-            SELECT words[1] AS word, list(DISTINCT len(words)) AS lengths FROM {self._table} GROUP BY 1""")
+            SELECT split_part(text, ' ', 1) AS word, list(DISTINCT len(string_split(text, ' '))) AS lengths
+            FROM {self._table} GROUP BY 1""")
 
     def mentioned(self) -> str:
         """SQL of `id, entry`: which phrase (by its number) the captions of `alive` mention; as often as they do."""

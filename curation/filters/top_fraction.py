@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from curation.filters.best import all_but_best
+
 
 @dataclass(frozen=True, kw_only=True)
 class TopFraction:
@@ -28,15 +30,5 @@ class TopFraction:
     def drops(self) -> str:
         share = Fraction(str(self.fraction))
         p, q = share.numerator, share.denominator
-        score = f'"{self.score}"'
-        return f"""
-            WITH sized AS (SELECT (2 * {p}::HUGEINT * count(*) + {q}) // (2 * {q}) AS k FROM alive),
-            cut AS (
-                SELECT {score} AS v FROM alive ORDER BY {score} DESC
-                LIMIT 1 OFFSET (SELECT greatest(k - 1, 0)::BIGINT FROM sized)
-            ),
-            above AS (SELECT count(*) AS c FROM alive, cut WHERE {score} > v),
-            ties AS (SELECT id, row_number() OVER (ORDER BY uid) AS place FROM alive, cut WHERE {score} = v)
-            SELECT id, '{self.score}' AS detail FROM alive, cut WHERE {score} < v
-            UNION ALL
-            SELECT id, '{self.score}' AS detail FROM ties, above, sized WHERE place > k - c"""
+        most = f"SELECT (2 * {p}::HUGEINT * count(*) + {q}) // (2 * {q}) FROM alive"
+        return all_but_best(self.score, most, self.score)

@@ -68,19 +68,19 @@ PHRASES = f"""SELECT 'w' || i AS text FROM range(150000) t(i) UNION SELECT {_run
 NAMES = "SELECT 'w' || i AS text FROM range(100000, 105000) t(i)"
 
 
-def filters(phrases: dict[str, str], names: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """name -> fields; `phrases` and `names`: files of them."""
+def filters(rows: int, phrases: dict[str, str], names: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """name -> fields; `phrases` and `names`: files. Limits grow with the rows, so that the same share leaves."""
     return {
         "boilerplate": {"most": 1},
-        "budget": {"samples": 500_000, "score": "score"},
+        "budget": {"samples": rows // 2, "score": "score"},
         "caption": {"min_words": 5, "max_repetition": 0.5},
-        "cluster_balance": {"column": "cluster", "most": 100, "prefer": "score"},
+        "cluster_balance": {"column": "cluster", "most": rows // 10_000, "prefer": "score"},
         "exact_duplicates": {},
         "image_size": {"min_side": 200, "max_aspect": 3},
         "mentions": names,
-        "metaclip_balance": {**phrases, "t": 200},
+        "metaclip_balance": {**phrases, "t": rows // 5000},
         "near_duplicates": {},
-        "soft_cap": {"column": "cluster", "cap": 100},
+        "soft_cap": {"column": "cluster", "cap": rows // 10_000},
         "threshold": {"score": "score", "min": 0.3},
         "top_fraction": {"score": "score", "fraction": 0.3},
         WHAT_IF: {},
@@ -196,9 +196,9 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as home:
         lists = [write_list(Path(home) / f"{n}.txt", query) for n, query in enumerate((PHRASES, NAMES))]
-        table = filters(*lists)
-        chosen = arguments.only.split(",") if arguments.only else list(table)
-        found = {name: [measure(name, table[name], n) for n in rows] for name in chosen}
+        tables = {n: filters(n, *lists) for n in rows}
+        chosen = arguments.only.split(",") if arguments.only else list(tables[rows[0]])
+        found = {name: [measure(name, tables[n][name], n) for n in rows] for name in chosen}
     about = "seconds of the filter alone; peak memory of its process, with DuckDB's limit at the default 2 GB"
     append([*facts(time.monotonic() - began), about], report(found, rows))
 
