@@ -82,7 +82,7 @@ def collect(wanted: Sequence[tuple[str, str, int]], options: argparse.Namespace)
             if run is not None:
                 found.setdefault((workload, name), {})[seed] = run["curve"]
         return found
-    with ProcessPoolExecutor(options.jobs) as pool:
+    with ProcessPoolExecutor(options.jobs, max_tasks_per_child=1) as pool:  # a run's memory goes with it
         futures = {
             pool.submit(result, workload, ARMS[workload][name], seed, options.held_out, options.folder): (
                 workload,

@@ -34,6 +34,7 @@ BATCH, LR, EVERY = 128, 2e-3, 40  # EVERY: updates between two evaluations
 LEARNER, PROXY = "proxy-ti", "proxy-mu"
 REFERENCE_STEPS = 800
 AMONG = 4096  # samples of the pool that a contrastive score table compares each one with
+CHUNK = 8192  # so many of them at once: floats by AMONG twice, 0.3 GB
 STEPS = {"pairs": 1500, "classes": 800}
 SHORT = {"pairs": 735, "classes": 432}  # 51 % and 46 % fewer than uniform has
 
@@ -222,8 +223,11 @@ def losses_of(workload: str, load: data.Workload, reference: Learner, contrastiv
     image, text = (torch.cat([getattr(part, way) for part in outputs]) for way in ("image", "text"))
     scale = outputs[0].temperature
     among = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:AMONG]
-    rows, columns = (scale * one @ other[among].T for one, other in ((image, text), (text, image)))
-    return (rows.logsumexp(1) + columns.logsumexp(1)) / 2 - scale * (image * text).sum(1)
+    losses = []
+    for one, other in zip(image.split(CHUNK), text.split(CHUNK), strict=True):
+        rows, columns = scale * one @ text[among].T, scale * other @ image[among].T
+        losses.append((rows.logsumexp(1) + columns.logsumexp(1)) / 2 - scale * (one * other).sum(1))
+    return torch.cat(losses)
 
 
 def _candidates(load: data.Workload, arm: Arm, losses: torch.Tensor | None) -> Examples:
