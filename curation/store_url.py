@@ -108,6 +108,11 @@ def _bucket(scheme: str, rest: str) -> Place:
     return Place(scheme, bucket, prefix, host.split(".")[0])
 
 
+def anywhere(url: str) -> str:
+    """The URL (or pattern) as a worker with another working directory means it: a path made absolute."""
+    return url if "://" in url else _absolute(str(Path(url).expanduser()))
+
+
 def _absolute(path: str) -> str:
     # absolute, so that a worker with another working directory means the same place; links are left as they are
     import os.path

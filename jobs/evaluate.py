@@ -93,6 +93,7 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
               model: str, **training: Any) -> Protocol:  # fmt: skip
     import curation as cu
     from curation.learners.learner import Training
+    from curation.store_url import anywhere
     from jobs.evaluation import Protocol
     from jobs.training import pick_device
     from jobs.trials import pin
@@ -100,7 +101,7 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
     snapshot = cu.open(first)  # raises for a URL that holds none, before anything is listed
     return Protocol(
         held_out=pin(against, holdout), model=model, training=Training(**training), seeds=seeds, threads=threads,
-        runs=runs or snapshot.store.location("runs"), device=pick_device("auto").type if device == "auto" else device,
+        runs=anywhere(runs or snapshot.store.location("runs")), device=pick_device("auto").type if device == "auto" else device,
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
 from curation.recipe import Limits
 from curation.store import StoreOptions, open_store
+from curation.store_url import anywhere
 from curation.subset import Subset, random_subset, source_shards
 from jobs.pairs import Samples
 from jobs.training import MAX_EVALUATED, Job, pick_device, read_held_out, recipe_of, run, use_threads
@@ -118,7 +119,7 @@ def attempt(trial: Trial) -> Document:
 
 def pin(url: str, share: float) -> HeldOut:
     """The held-out samples at `url`, as they are listed now."""
-    url = pinned(url, StoreOptions())
+    url = pinned(anywhere(url), StoreOptions())
     return HeldOut(url, share, digest([list(shard.ref) for shard in open_shards(url)]))
 
 

@@ -11,6 +11,7 @@ from curation.errors import (
     UserError,
 )
 from curation.store import StoreOptions, open_object, open_store
+from curation.store_url import anywhere
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,12 @@ def test_endpoints_that_are_refused(endpoint: str) -> None:
     with pytest.raises(UserError) as caught:
         StoreOptions(endpoint=endpoint)
     one_line(caught.value)
+
+
+def test_a_path_means_the_same_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker of a cluster that runs already has another working directory."""
+    monkeypatch.chdir(tmp_path)
+    assert anywhere("pool/{000..012}.tar") == f"{tmp_path}/pool/{{000..012}}.tar"
+    assert anywhere("out@7") == f"{tmp_path}/out@7"
+    for url in ("s3://bucket/pool", "file:///data/pool", "/data/*.tar"):
+        assert anywhere(url) == url

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import ray
 
 REPO = Path(__file__).parent.parent.parent
 README = (REPO / "README.md").read_text()
@@ -23,6 +24,8 @@ def shell(command: str, home: Path) -> str:
     # `curate` is run as a module, so that the test needs no installed script; everything else is the README's line
     command = re.sub(r"^curate ", f"{sys.executable} -m jobs.cli ", command)
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    if ray.is_initialized():  # the commands share one cluster, for each would need seconds to start its own
+        environment["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     done = subprocess.run(command, shell=True, cwd=home, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
     return done.stdout
@@ -41,7 +44,7 @@ def write_recipe(home: Path) -> None:
     (home / "demo/learn.yaml").write_text(learn.replace("steps: 200, batch: 128", "steps: 20, batch: 16"))
 
 
-def test_commands_and_python(tmp_path: Path) -> None:
+def test_commands_and_python(tmp_path: Path, ray_local: None) -> None:
     assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "bash", "python", "bash"]
     for kind, text in BLOCKS:
         if kind == "python":
