@@ -101,7 +101,8 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
     snapshot = cu.open(first)  # raises for a URL that holds none, before anything is listed
     return Protocol(
         held_out=pin(against, holdout), model=model, training=Training(**training), seeds=seeds, threads=threads,
-        runs=anywhere(runs or snapshot.store.location("runs")), device=pick_device("auto").type if device == "auto" else device,
+        runs=anywhere(runs or snapshot.store.location("runs")),
+        device=pick_device("auto").type if device == "auto" else device,
     )  # fmt: skip
 
 
