@@ -52,7 +52,7 @@ def test_arms_are_run_once_and_reported(
     class Here:
         """A pool of processes that is this one, so that the small workload is seen."""
 
-        def __init__(self, jobs: int) -> None: ...
+        def __init__(self, jobs: int, max_tasks_per_child: int) -> None: ...
         def __enter__(self) -> Here:
             return self
 
