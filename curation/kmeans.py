@@ -9,8 +9,6 @@ without replacement, which at tens of thousands of centres is as good and costs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -44,11 +42,5 @@ def find_centres(vectors: Tensor, clusters: int, *, seed: int = 0, rounds: int =
 
 def assign(vectors: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest centre of each vector, int64 `[N]` (the first of equals), and its cosine, float32 `[N]`."""
-    found = [(part.float() @ centres.T).max(1) for part in _chunks(vectors)]
-    if not found:
-        return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+    found = [(part.float() @ centres.T).max(1) for part in torch.split(vectors, CHUNK)]
     return torch.cat([part.indices for part in found]), torch.cat([part.values for part in found])
-
-
-def _chunks(vectors: Tensor) -> Iterator[Tensor]:
-    return (vectors[at : at + CHUNK] for at in range(0, len(vectors), CHUNK))

@@ -7,7 +7,7 @@ the filter reads, made by SQL (words of captions and clusters as skewed as in re
 filter decides. Seconds are of the filter alone: on the clock, and of the CPU over all threads, which busy neighbours
 change little; memory is the process' peak. The bars: ten times the rows take at most 12 times the CPU, and memory stays
 below 4 GB. `what-if` is one answer over columns that are loaded: below 5 s and 2 GB at the larger size. Appends to
-RESULTS.md. About 15 minutes on two idle cores.
+RESULTS.md. Half an hour and more on two busy cores.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from curation.recipe import load_recipe  # noqa: E402
 from curation.snapshot import Snapshot  # noqa: E402
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage"
-POOL = 46_000  # the emoji of the pool's vendors (16,000), and other icons
+POOL = 46_000  # the emoji of the pool's vendors (12,000), and other icons
 
 Filters = list[dict[str, Any]]
 
