@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator
 
-from curation.filters.near_duplicates import MOST_DISTANCE, masks
+from curation.filters.hamming import MOST_DISTANCE, masks, signed
 from curation.filters.vectors import insert, matrix, stream
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Decontaminate:
         near = " UNION ".join(
             f"SELECT a.h AS a, b.h AS b FROM {ours} a JOIN {theirs} b ON a.h & {mask} = b.h & {mask} "
             f"WHERE bit_count(xor(a.h, b.h)) <= {self.distance}"
-            for mask in masks(self.distance, count)
+            for mask in map(signed, masks(self.distance, count))
         )
         db.execute(f"""
             INSERT INTO {self._table}

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+
+from curation.filters.repeats import fits, ordered, repeated
+from curation.filters.vectors import insert
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,22 +20,47 @@ class ExactDuplicates:
     """Equal image bytes (`of: image`), or equal image bytes and caption (`of: pair`): one stays.
 
     The one that stays has the highest `prefer` score, or comes first in source order, so that data added later never
-    displaces what was kept before. A hash aggregation and a window over the duplicates alone, both out of core.
+    displaces what was kept before. Cost: 64 bits a sample, of which the repeated ones are looked for, and a window over
+    the samples that have these, where the values themselves decide; beyond 33 million samples out of core.
     """
 
     of: Literal["image", "pair"] = "image"
     prefer: str | None = None
 
     def columns(self) -> Sequence[str]:
-        caption = ("caption",) if self.of == "pair" else ()
-        return ("content_hash", *caption, *((self.prefer,) if self.prefer else ()))
+        return (*self._key, *((self.prefer,) if self.prefer else ()))
+
+    def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Make the table of the `bits` that more than one sample has."""
+        make, bits = f"CREATE OR REPLACE TEMP TABLE {self._table}", f"SELECT bits FROM ({self._hashed})"
+        if fits(db):
+            db.execute(f"{make} (bits UBIGINT)")
+            insert(db, self._table, pa.table({"bits": repeated(ordered(db, bits))}))
+        else:
+            db.execute(f"{make} AS {bits} GROUP BY bits HAVING count(*) > 1")
 
     def drops(self) -> str:
-        key = "content_hash, caption" if self.of == "pair" else "content_hash"
         order = f'"{self.prefer}" DESC, uid' if self.prefer else "id"
         return f"""
             SELECT id, '' AS detail FROM (
-                SELECT id, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS place
-                FROM alive SEMI JOIN (SELECT {key} FROM alive GROUP BY ALL HAVING count(*) > 1) AS repeated
-                USING ({key})
+                SELECT id, row_number() OVER (PARTITION BY {", ".join(self._key)} ORDER BY {order}) AS place
+                FROM ({self._hashed}) SEMI JOIN {self._table} USING (bits)
             ) WHERE place > 1"""
+
+    @property
+    def _key(self) -> tuple[str, ...]:
+        return ("content_hash", "caption") if self.of == "pair" else ("content_hash",)
+
+    @property
+    def _hashed(self) -> str:
+        told = " AND ".join(f"{column} IS NOT NULL" for column in self._key)
+        return f"SELECT *, {_hash(*self._key)} AS bits FROM alive WHERE {told}"
+
+    @property
+    def _table(self) -> str:
+        return f"exact_{self.of}"
+
+
+def _hash(*columns: str) -> str:
+    """SQL of 64 bits that equal values have in common, and others, a few times in a billion samples, too."""
+    return f"hash({', '.join(columns)})"

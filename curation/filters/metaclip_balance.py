@@ -44,7 +44,7 @@ class MetaclipBalance(Phrases):
         """
         super().prepare(db)
         make, name = "CREATE OR REPLACE TEMP TABLE", self._table
-        db.execute(f"{make} {name}_mentions AS SELECT DISTINCT id, entry FROM ({self.mentioned()})")
+        db.execute(f"{make} {name}_mentions AS {self.mentioned(once=True)}")
         db.execute(f"""
             {make} {name}_matched AS
             WITH shares AS (SELECT entry, {self.t} / count(*) AS p FROM {name}_mentions GROUP BY entry)

@@ -2,10 +2,10 @@
 
 A phrase is mentioned where it stands between spaces, after the marks `, . ; : ? !` and the backtick have been given
 spaces of their own and tabs and line breaks have become spaces: the rule of MetaCLIP's published code
-(substr_matching.py), to the letter. So a caption's runs of words are looked up in the table of phrases, and from each
-word on only runs as long as some phrase that begins with that word. Cost: one hash lookup a word and one a run (some
-15 us a caption of 10 words against 500,000 phrases), whatever the number of phrases, which are held in memory (about
-100 bytes each); captions stream.
+(substr_matching.py), to the letter. So a caption's words are looked up in the table of phrases, and so are its longer
+runs, of which only those are made that are as long as some phrase that begins with the same two words. Cost: two hash
+lookups a word, and one a run that begins like a phrase (XX us a caption of 10 words against 500,000 phrases), whatever
+the number of phrases, which are held in memory (about 100 bytes each); captions stream.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from curation.models.weights import Weights, fetch_weights
 
 if TYPE_CHECKING:
     import duckdb
+
+MARKS = ",.;:?!`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,34 +46,44 @@ class Phrases:
         return ("caption",)
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Make the tables of phrases, and of the lengths that those which begin with a word have."""
+        """Make the tables of phrases, and of the lengths that those which begin with two words have."""
         lines = self._lines()
         db.register("incoming", pa.table({"text": pa.array(lines, pa.string())}))
         db.execute(f"""
             CREATE OR REPLACE TEMP TABLE {self._table} AS
-            SELECT text, row_number() OVER (ORDER BY text)::INTEGER AS entry
+            SELECT text, row_number() OVER (ORDER BY text)::INTEGER AS entry, len(string_split(text, ' ')) AS words
             FROM (SELECT DISTINCT {self._cased("text")} AS text FROM incoming)""")
         db.unregister("incoming")
         db.execute(f"""
             CREATE OR REPLACE TEMP TABLE {self._table}_lengths AS
-            SELECT split_part(text, ' ', 1) AS word, list(DISTINCT len(string_split(text, ' '))) AS lengths
-            FROM {self._table} GROUP BY 1""")
+            SELECT array_to_string(string_split(text, ' ')[:2], ' ') AS pair, list(DISTINCT words) AS lengths
+            FROM {self._table} WHERE words > 1 GROUP BY 1""")
 
-    def mentioned(self) -> str:
-        """SQL of `id, entry`: which phrase (by its number) the captions of `alive` mention; as often as they do."""
-        text = f"translate({self._cased('caption')}, chr(9) || chr(10) || chr(13), '   ')"
-        spaced = rf"regexp_replace({text}, '([,.;:?!`])', ' \1 ', 'g')"
+    def mentioned(self, *, once: bool = False) -> str:
+        """SQL of `id, entry`: which phrase (by its number) the captions of `alive` mention.
+
+        As often as they do; or once, for which a caption's words are made different before they are looked up: what it
+        mentions of one word, nearly all, is then never sorted out again over all captions.
+        """
+        spaced = self._cased("caption")
+        for white in (9, 10, 13):
+            spaced = f"replace({spaced}, chr({white}), ' ')"
+        for mark in MARKS:
+            spaced = f"replace({spaced}, '{mark}', ' {mark} ')"
+        captions = f"SELECT id, string_split({spaced}, ' ') AS w FROM alive"
+        phrases = f"SELECT text, entry FROM {self._table} WHERE words"
         return f"""
-            SELECT id, entry FROM (
+            SELECT id, entry FROM (SELECT id, unnest({"list_distinct(w)" if once else "w"}) AS text FROM ({captions}))
+            JOIN ({phrases} = 1) USING (text)
+            UNION ALL
+            SELECT {"DISTINCT" if once else ""} id, entry FROM (
                 SELECT id, array_to_string(w[i:i + n - 1], ' ') AS text FROM (
                     SELECT id, w, i, unnest(lengths) AS n FROM (
-                        SELECT id, w, i, w[i] AS word FROM (
-                            SELECT id, w, unnest(range(1, len(w) + 1)) AS i
-                            FROM (SELECT id, string_split({spaced}, ' ') AS w FROM alive)
-                        )
-                    ) JOIN {self._table}_lengths USING (word)
+                        SELECT id, w, i, w[i] || ' ' || w[i + 1] AS pair
+                        FROM (SELECT id, w, unnest(range(1, len(w))) AS i FROM ({captions}))
+                    ) JOIN {self._table}_lengths USING (pair)
                 ) WHERE i + n - 1 <= len(w)
-            ) JOIN {self._table} USING (text)"""
+            ) JOIN ({phrases} > 1) USING (text)"""
 
     def _lines(self) -> list[str]:
         if self.entries:

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from brute_balancing import chances, matched, shares
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curation.decisions import Decisions, NamedFilter, columns_needed
 from curation.errors import WeightsError
@@ -61,20 +63,47 @@ def kept(found: list[Row]) -> set[int]:
     return {row["row"] for row in found if row["decision"] == "kept"}
 
 
+def mentions(db: duckdb.DuckDBPyConnection, item: Phrases, captions: list[str | None], *, once: bool) -> list[Any]:
+    """(number of the caption, entry) in order."""
+    db.register("alive", pa.table({"id": range(len(captions)), "caption": pa.array(captions, pa.string())}))
+    item.prepare(db)
+    return db.execute(
+        f"SELECT id, text FROM ({item.mentioned(once=once)}) JOIN {item._table} USING (entry) ORDER BY 1, 2"
+    ).fetchall()
+
+
 @pytest.mark.parametrize("ignore_case", [False, True])
 def test_mentions_are_those_of_the_published_matching(ignore_case: bool) -> None:
     rows = rows_of(600)
     item = Phrases(entries=ENTRIES, ignore_case=ignore_case)
     with duckdb.connect() as db:
-        db.register("alive", pa.table({"id": range(len(rows)), "caption": [row["caption"] for row in rows]}))
-        item.prepare(db)
-        sql = f"SELECT DISTINCT id, text FROM ({item.mentioned()}) JOIN {item._table} USING (entry) ORDER BY 1, 2"
-        found = db.execute(sql).fetchall()
+        captions = [row["caption"] for row in rows]
+        found = mentions(db, item, captions, once=True)
+        often = mentions(db, item, captions, once=False)
     wanted = [(i, entry) for i, row in enumerate(rows) for entry in matched(item, row["caption"])]
     assert found == sorted(wanted)
+    assert len(often) > len(found) and set(often) == set(found)
     seen = {entry.lower() for _, entry in found}
     assert {"dog", "red dog", "b a", "cat ,", "new york"} <= seen
     assert not seen & {"zebra", "st. bernard"}  # the mark is given spaces of its own in captions, not in entries
+
+
+def test_any_text_is_matched_as_published() -> None:
+    """Spaces and marks wherever they can be, in captions and in entries; words and runs that occur again."""
+    text = st.lists(st.sampled_from(["a", "b", "ab", " ", " ", ",", ".", "\n"]), max_size=12).map("".join)
+    with duckdb.connect() as db:
+
+        @settings(deadline=None, max_examples=40)
+        @given(st.lists(text, min_size=1, max_size=20), st.lists(text.filter(str.strip), min_size=1, max_size=20))
+        def holds(captions: list[str], entries: list[str]) -> None:
+            item = Phrases(entries=tuple(entries))
+            wanted = [(i, entry) for i, caption in enumerate(captions) for entry in matched(item, caption)]
+            assert mentions(db, item, [*captions, None], once=True) == sorted(wanted)
+            assert sorted(set(mentions(db, item, [None, *captions], once=False))) == [
+                (i + 1, e) for i, e in sorted(wanted)
+            ]
+
+        holds()
 
 
 def test_metaclip_keeps_each_sample_with_its_probability(tmp_path: Path) -> None:

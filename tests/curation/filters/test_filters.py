@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -32,7 +31,7 @@ from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
 from curation.filters.mentions import Mentions
 from curation.filters.metaclip_balance import MetaclipBalance
-from curation.filters.near_duplicates import NearDuplicates, components, masks
+from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
 from curation.filters.semantic_duplicates import SemanticDuplicates, leave
 from curation.filters.soft_cap import SoftCap
@@ -244,6 +243,34 @@ def test_equals_brute_force(item: Filter, brute: Callable[..., set[int]], n: int
     )
 
 
+DUPLICATES = [(item, brute) for item, brute in CASES if isinstance(item, ExactDuplicates | NearDuplicates)]
+
+
+@pytest.mark.parametrize(("item", "brute"), DUPLICATES, ids=lambda value: repr(value) if not callable(value) else "")
+@pytest.mark.parametrize("n", [0, 1, 300])
+def test_duplicates_are_the_same_where_values_do_not_fit_in_memory(
+    item: Filter, brute: Callable[..., set[int]], n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.filters.repeats.IN_MEMORY", -1)
+    test_equals_brute_force(item, brute, n, tmp_path)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.parametrize("item", [ExactDuplicates(), ExactDuplicates(of="pair", prefer="score")])
+def test_samples_whose_hashes_collide_are_no_duplicates(
+    item: ExactDuplicates, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.filters.repeats.IN_MEMORY", 1000 if fits else -1)
+    monkeypatch.setattr("curation.filters.exact_duplicates._hash", lambda *names: f"(hash({', '.join(names)}) % 3)")
+    test_equals_brute_force(item, brute_duplicates, 400, tmp_path)
+
+
+def test_samples_without_a_caption_are_no_equal_pairs(tmp_path: Path) -> None:
+    rows = [{**row, "caption": None, "content_hash": "same", "reason": None} for row in random_rows(9, 10)]
+    assert dropped(tmp_path, rows, ExactDuplicates(of="pair")) == {}
+    assert set(dropped(tmp_path, rows, ExactDuplicates())) == set(range(1, 9))
+
+
 @pytest.mark.parametrize("name", sorted(FILTERS))
 def test_contract(name: str) -> None:
     """Every entry of the table: a frozen dataclass with a docstring, and an instance satisfies the protocol."""
@@ -334,23 +361,6 @@ def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float],
 def test_senseless_settings_are_refused(bad: Callable[[], Filter]) -> None:
     with pytest.raises(ValueError):
         bad()
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 12), st.integers(0, 2**64 - 1), st.data(), st.sampled_from([10, 10**5, 10**7, 10**9]))
-def test_hashes_within_the_distance_agree_in_one_of_the_masks(distance: int, one: int, data: Any, hashes: int) -> None:
-    other = one
-    for bit in data.draw(st.lists(st.integers(0, 63), max_size=distance, unique=True)):
-        other ^= 1 << bit
-    assert any((one ^ other) & (mask % 2**64) == 0 for mask in masks(distance, hashes))
-
-
-def test_a_long_chain_is_one_component_in_a_few_passes() -> None:
-    chain = "(i * 7919) % 3001 AS a, ((i + 1) * 7919) % 3001 AS b"
-    with duckdb.connect() as db:
-        db.execute(f"CREATE TABLE edges AS SELECT {chain} FROM range(3000) t(i)")
-        components(db, "edges", "found")
-        assert db.execute("SELECT count(*), count(DISTINCT root), min(root) FROM found").fetchone() == (3001, 1, 0)
 
 
 @pytest.mark.parametrize("keep", ["first", "hard", "easy"])

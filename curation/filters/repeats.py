@@ -1,0 +1,43 @@
+"""Which 64-bit values of the samples are repeated: what filters of duplicates begin with.
+
+Up to `IN_MEMORY` samples the values are sorted as an array, 8 bytes each: XX ns a value on one core. Beyond, DuckDB's hash
+aggregation takes over, out of core, for 150 to 300 ns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import duckdb
+
+IN_MEMORY = 1 << 25  # values; what is made of them takes up to three times as much
+
+Array = np.ndarray[Any, Any]
+
+
+def fits(db: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a value of every sample in `alive` may be held in memory."""
+    ((samples,),) = db.execute("SELECT count(*) FROM alive").fetchall()
+    return bool(samples <= IN_MEMORY)
+
+
+def ordered(db: duckdb.DuckDBPyConnection, query: str) -> Array:
+    """The values of a query's one column, sorted."""
+    (values,) = map(np.asarray, db.sql(query).fetchnumpy().values())
+    values.sort()
+    return values
+
+
+def different(ordered: Array) -> Array:
+    """Each value of a sorted array, once."""
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return np.asarray(ordered[first])
+
+
+def repeated(ordered: Array) -> Array:
+    """Each value that a sorted array has more than once, once."""
+    return different(ordered[1:][ordered[1:] == ordered[:-1]])

@@ -1,0 +1,121 @@
+"""Pairs of hashes that differ in few bits, by sorting: the same as comparing each with each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curation.filters import hamming
+from curation.filters.hamming import BITS, Array, Hashes, InMemory, OnDisk, Top, masks, pairs, signed
+
+ALL = 2**BITS - 1
+HASHES = st.integers(0, ALL)
+
+
+def hashes(values: list[int] | set[int]) -> Array:
+    return np.array(sorted(values), np.uint64)
+
+
+def on_disk(db: duckdb.DuckDBPyConnection, values: Array) -> OnDisk:
+    db.register("incoming", pa.table({"h": values.view(np.int64)}))
+    db.execute("CREATE OR REPLACE TABLE hashes AS SELECT h FROM incoming")
+    return OnDisk(db, "hashes")
+
+
+def found(source: Hashes, distance: int) -> list[tuple[int, int]]:
+    """Every pair that is handed out, the lesser hash first."""
+    out = [sorted(pair) for a, b in pairs(source, distance) for pair in zip(a.tolist(), b.tolist(), strict=True)]
+    return sorted((a, b) for a, b in out)
+
+
+def brute(values: Array, distance: int) -> list[tuple[int, int]]:
+    told = values.tolist()
+    return [(a, b) for i, a in enumerate(told) for b in told[i + 1 :] if (a ^ b).bit_count() <= distance]
+
+
+def flipped(rng: np.random.Generator, values: Array, most: int) -> Array:
+    """Each with up to `most` bits changed, any of 64."""
+    times = rng.integers(0, most + 1, len(values))
+    for n in range(most):
+        bits = np.uint64(1) << rng.integers(0, BITS, len(values)).astype(np.uint64)
+        values = np.where(n < times, values ^ bits, values)
+    return values
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 12), HASHES, st.data(), st.sampled_from([10, 10**5, 10**7, 10**9]), st.sampled_from([0.015, 0.12, 1.0]))
+def test_hashes_within_the_distance_agree_in_one_of_the_masks(
+    distance: int, one: int, data: Any, hashes: int, compare: float
+) -> None:
+    other = one
+    for bit in data.draw(st.lists(st.integers(0, 63), max_size=distance, unique=True)):
+        other ^= 1 << bit
+    assert any((one ^ other) & mask == 0 for mask in masks(distance, hashes, compare))
+
+
+def test_masks_are_few_where_comparisons_are_cheap() -> None:
+    counts = [len(list(masks(4, 10**7, compare))) for compare in (0.015, 0.12, 1.0)]
+    assert counts == [15, 15, 35]
+
+
+@given(HASHES, st.lists(HASHES, min_size=1, max_size=20))
+def test_bits_that_are_moved_to_the_top_come_back(mask: int, values: list[int]) -> None:
+    """Two values agree in the mask exactly if they do at the top, and differ in as many bits as before."""
+    top, given_ = Top(mask), np.array(values, np.uint64)
+    moved = top.moved(given_)
+    assert top.back(moved).tolist() == values
+    assert top.bits == ALL - (ALL >> mask.bit_count())
+    for value, there in zip(values, moved.tolist(), strict=True):
+        assert (value ^ values[0]).bit_count() == (there ^ int(moved[0])).bit_count()
+        assert ((value ^ values[0]) & mask == 0) == ((there ^ int(moved[0])) & top.bits == 0)
+
+
+@pytest.mark.parametrize("distance", [0, 1, 4, 12])
+@pytest.mark.parametrize("batch", [1, 3, 64, 1 << 15])
+def test_pairs_are_those_of_comparing_each_with_each_once(
+    distance: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory and on disk; groups lie across the borders of batches, pairs across those of what is handed out."""
+    monkeypatch.setattr(hamming, "BATCH", batch)
+    monkeypatch.setattr(hamming, "PAIRS", 7)
+    monkeypatch.setattr("curation.filters.vectors.ROWS", batch)
+    rng = np.random.default_rng(batch)
+    some = rng.integers(0, 2**64 - 1, 60, np.uint64)
+    values = np.unique(np.concatenate([flipped(rng, some, 3) for _ in range(5)]))
+    wanted = brute(values, distance) if distance else []
+    assert bool(wanted) == bool(distance)
+    assert found(InMemory(values), distance) == wanted
+    with duckdb.connect() as db:
+        assert found(on_disk(db, values), distance) == wanted
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.one_of(HASHES, st.integers(0, 300), st.integers(ALL - 99, ALL)), max_size=50), st.integers(1, 12))
+def test_any_hashes_are_compared_as_by_brute_force(values: set[int], distance: int) -> None:
+    """None, one, and many of which most agree in most masks, among them."""
+    assert found(InMemory(hashes(values)), distance) == brute(hashes(values), distance)
+
+
+def test_hashes_that_differ_in_the_sign_alone_are_a_pair() -> None:
+    values = hashes({5, 5 | 1 << 63, 1 << 63, ALL, ALL >> 1})
+    wanted = [(5, 5 | 1 << 63), (ALL >> 1, ALL)]
+    assert found(InMemory(values), 1) == wanted
+    with duckdb.connect() as db:
+        assert found(on_disk(db, values), 1) == wanted
+    assert [signed(mask) for mask in (ALL, 1 << 63, 1)] == [-1, -(2**63), 1]
+
+
+def test_a_group_of_many_among_hashes_that_agree_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared is picked out of a batch where it is a small part of it."""
+    monkeypatch.setattr(hamming, "BATCH", 256)
+    rng = np.random.default_rng(0)
+    flat = np.uint64(0xABCDEF << 40) | rng.integers(0, 1 << 20, 90, np.uint64)
+    values = np.unique(np.concatenate([rng.integers(0, 2**64 - 1, 900, np.uint64), flat]))
+    wanted = brute(values, 6)
+    assert wanted and found(InMemory(values), 6) == wanted
