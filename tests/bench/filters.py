@@ -81,6 +81,7 @@ def filters(rows: int, phrases: dict[str, str], names: dict[str, str]) -> dict[s
         "metaclip_balance": {**phrases, "t": rows // 5000},
         "near_duplicates": {},
         "soft_cap": {"column": "cluster", "cap": rows // 10_000},
+        "soft_cap_sampling": {"score": "score", "gain": 5.0},
         "threshold": {"score": "score", "min": 0.3},
         "top_fraction": {"score": "score", "fraction": 0.3},
         WHAT_IF: {},
