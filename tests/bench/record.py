@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -20,9 +21,10 @@ def facts(seconds: float) -> list[str]:
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     dirty = subprocess.run([*git, "status", "--porcelain", "--", "curation", "actors", "jobs"], capture_output=True)
-    load = os.getloadavg()
+    load, used = os.getloadavg(), resource.getrusage(resource.RUSAGE_CHILDREN)  # those that have ended
+    cpu = used.ru_utime + used.ru_stime
     return [
-        f"command: python {' '.join(sys.argv)} ({seconds:.0f} s)",
+        f"command: python {' '.join(sys.argv)} ({seconds:.0f} s; {cpu:,.0f} s of CPU of the processes that it started)",
         f"commit {commit or 'unknown'}{' with uncommitted changes' if dirty.stdout else ''}",
         f"machine: {len(os.sched_getaffinity(0))} cores, {_cpu()}; load average {load[0]:.1f} (5 min {load[1]:.1f})",
     ]
