@@ -127,7 +127,7 @@ def plain(examples: Examples) -> list[Row]:
 
 def key_of(uid: str) -> str:
     """A name without dots, which end a key, and without separators; a long one is cut, with a hash for the rest."""
-    name = "".join(letter if letter.isascii() and letter.isalnum() or letter == "-" else "_" for letter in uid)
+    name = "".join(letter if (letter.isascii() and letter.isalnum()) or letter == "-" else "_" for letter in uid)
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{sha256(uid.encode()).hexdigest()[:8]}"
 
 
