@@ -1,7 +1,7 @@
 """The manifest: one Parquet row a sample, kept or not, and the reason; and the algebra over two of them.
 
-A manifest comes in parts, one a write unit, in source order. `weight` is 1 for a kept
-sample, or what the recipe's list of weights says, and 0 otherwise.
+A manifest comes in parts, one a write unit, in source order. `weight` is 1 for a kept sample, or what the recipe's list
+of weights and its filters that weigh say (see `decisions`), and 0 otherwise.
 `output_shard` (relative to the dataset's root) and `output_offset` say where a kept sample's first header stands.
 """
 

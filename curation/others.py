@@ -40,11 +40,11 @@ class Others:
     def load(self, engine: decisions.Decisions, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
         """Fill the tables of those filters that compare. `columns` are the recipe's. Raises `RecipeError`."""
         by_name = {column.name: column for column in columns}
-        for item in flat(filters):
-            if isinstance(item, Compares):
-                wanted = [by_name[name] for name in item.compared()]
-                made = [self.snapshots[url] for url in item.against]
-                engine.load_others(item.others(), item.compared(), [_rows(one, wanted, engine.vectors) for one in made])
+        tables = {item.others(): item for item in flat(filters) if isinstance(item, Compares)}  # of equal ones, one
+        for name, item in tables.items():
+            wanted = [by_name[column] for column in item.compared()]
+            made = [self.snapshots[url] for url in item.against]
+            engine.load_others(name, item.compared(), [_rows(one, wanted, engine.vectors) for one in made])
 
 
 def open_others(

@@ -41,6 +41,7 @@ UNITS_SCHEMA = pa.schema(
         ("lacks", pa.list_(pa.dictionary(pa.int8(), pa.string()))),  # columns that nobody has committed
     ]
 )
+Fields = Mapping[scores.Column, Mapping[str, pa.DataType]]
 MAX_PASSES = 5  # scoring passes that get something done before the run gives up on the rest
 
 
@@ -154,32 +155,45 @@ class Pipeline:
     @contextmanager
     def decide(self, plan: Plan, tick: Tick) -> Iterator[Decided]:
         """Load the score tables of the plan and run the filters over them."""
-        columns, kinds = self.columns_without_vectors(plan)
-        index, wanted = decisions.columns_needed(self.recipe.filters)
-        vectors = self.vectors(wanted, kinds)
-        names = [column.name for column in vectors]
-        with decisions.Decisions(self.spool, index, kinds, names, memory=self.recipe.compute.memory) as engine:
-            decided = Decided(engine, plan, columns)
-            units = scores.load_units(self.scored, plan.shards(), columns, index, vectors)
-            engine.load(decided.collect(units, tick))
-            self.others.load(engine, [item.filter for item in self.recipe.filters], self.columns)
-            uids = {name: item.uids for name, item in self.lists.items()}
-            weights = self.lists["weights"].weighed() if "weights" in self.lists else None
-            engine.decide(self.recipe.filters, uids.get("keep"), uids.get("drop"), weights)
+        fields = {column: found for column, found in self.fields(next(plan.shards())).items() if found}
+        index, _ = decisions.columns_needed(self.recipe.filters)
+        with self.loaded(plan, plan.shards(), index, fields, tick) as decided:
+            decided.engine.decide(self.recipe.filters, **self.listed())
             yield decided
 
-    def columns_without_vectors(self, plan: Plan) -> tuple[list[scores.Column], dict[str, pa.DataType]]:
-        """The index and those scorers that give numbers or words, and their names and types; the first shard tells."""
-        index, *columns = self.columns
-        first = next(plan.shards())
-        found = {column: scores.fields(self.scored, first, column) for column in columns}
-        kinds = {name: kind for fields in found.values() for name, kind in fields.items()}
-        return [index, *(column for column, fields in found.items() if fields)], kinds
+    @contextmanager
+    def loaded(
+        self,
+        plan: Plan,
+        shards: Iterable[ShardRef],
+        index: Sequence[str],
+        fields: Fields,
+        tick: Tick,
+        made: Mapping[str, str] | None = None,
+    ) -> Iterator[Decided]:
+        """An engine with score tables of some of the plan's shards, and what its filters compare with.
 
-    def vectors(self, wanted: Iterable[str], kinds: Mapping[str, pa.DataType]) -> list[scores.Column]:
-        """Of the score columns that filters want, those that are vectors: all that is not among `kinds`."""
-        names = set(wanted) - kinds.keys()
-        return [column for column in self.columns[1:] if column.name in names]
+        Of the index those columns, of the scores those of `fields`, and the vectors that the recipe's filters read;
+        `made` as the engine takes it.
+        """
+        kinds = {name: kind for found in fields.values() for name, kind in found.items()}
+        wanted = set(decisions.columns_needed(self.recipe.filters)[1]) - kinds.keys()
+        columns, vectors = [self.columns[0], *fields], [item for item in self.columns[1:] if item.name in wanted]
+        names, memory = [column.name for column in vectors], self.recipe.compute.memory
+        with decisions.Decisions(self.spool, index, kinds, names, made=made, memory=memory) as engine:
+            decided = Decided(engine, plan, columns)
+            engine.load(decided.collect(scores.load_units(self.scored, shards, columns, index, vectors), tick))
+            self.others.load(engine, [item.filter for item in self.recipe.filters], self.columns)
+            yield decided
+
+    def fields(self, shard: ShardRef) -> Fields:
+        """Of every scorer the names and types of its numbers and words, none of a vector; any shard tells."""
+        return {column: scores.fields(self.scored, shard, column) for column in self.columns[1:]}
+
+    def listed(self) -> dict[str, Any]:
+        """The lists that override filters, as `Decisions.decide` takes them."""
+        lists: dict[str, Any] = {name: self.lists[name].uids for name in ("keep", "drop") if name in self.lists}
+        return lists | ({"weights": self.lists["weights"].weighed()} if "weights" in self.lists else {})
 
     def write(self, decided: Decided, tick: Tick) -> Written:
         """Commit every group of the decision."""

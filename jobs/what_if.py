@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +42,7 @@ def what_if(recipe: str, overrides: tuple[str, ...], html: str | None, as_json: 
     recipes = {" ".join(setting) or "as it is": load_recipe(recipe, setting) for setting in settings(overrides)}
     first = next(iter(recipes.values()))
     _check_same_scores(first, recipes)
-    with pipeline(first, dry=True) as work:
+    with pipeline(every(recipes), dry=True) as work:
         answers, unscored = ask(work, recipes)
     if html:
         from jobs.what_if_page import page
@@ -83,13 +85,18 @@ def _check_same_scores(first: Any, recipes: dict[str, Any]) -> None:
             raise UserError(f"{name} changes what is scored, not only what is kept", fix=fix)
 
 
+def every(recipes: dict[str, Any]) -> Any:
+    """The first recipe with the filters of all: a pipeline of it has opened what any of them reads or compares with."""
+    first = next(iter(recipes.values()))
+    return replace(first, filters=[item for recipe in recipes.values() for item in recipe.filters])
+
+
 def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
-    """An answer for each recipe, and how many shards have not been scored."""
-    import curation as cu
-    from curation import decisions, scores
+    """An answer for each recipe, and how many shards have not been scored. `work` is of `every(recipes)`."""
+    from curation import decisions
     from curation.errors import IncompleteError
-    from curation.others import open_others
-    from curation.what_if import WhatIf
+    from curation.snapshot import Snapshot
+    from curation.what_if import MADE, WhatIf
     from jobs.progress import progress
 
     plan = work.plan(write=False)
@@ -100,37 +107,22 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
     def scored() -> Iterator[ShardRef]:
         return (shard for shard in plan.shards() if shard.key not in lacking)
 
-    filters = [item for recipe in recipes.values() for item in recipe.filters]
-    index = sorted({*decisions.columns_needed(filters)[0], "caption"})
-    wanted = set(decisions.columns_needed(filters)[1])
-    probe = next(scored())
-    columns, kinds = [work.columns[0]], {}
-    for column in work.columns[1:]:
-        fields = scores.fields(work.scored, probe, column)
-        if fields.keys() & wanted or any(str(kind) == "string" for kind in fields.values()):
-            columns.append(column)
-            kinds |= fields
+    index, wanted = decisions.columns_needed(work.recipe.filters)
+    fields = {  # words are told even where no filter reads them: answers show how they shift
+        column: found
+        for column, found in work.fields(next(scored())).items()
+        if found.keys() & set(wanted) or any(str(kind) == "string" for kind in found.values())
+    }
     latest = work.out.latest()
-    kept = cu.open(f"{work.recipe.output}@{latest}").reader(["uid", "decision"]) if latest else None
-    vectors = work.vectors(wanted, kinds)
-    names = [column.name for column in vectors]
-    with decisions.Decisions(work.spool, index, kinds, names, memory=work.recipe.compute.memory) as engine:
+    kept = Snapshot(work.out.store, work.out.snapshot(latest)).reader(["uid", "decision"]) if latest else None
+    with ExitStack() as stack:
         with progress("Reading scores", None) as tick:
-            units = scores.load_units(work.scored, scored(), columns, index, vectors)
-            engine.load(_ticking(units, tick))
-        named = [item.filter for item in filters]
-        open_others(named, work.recipe.options).load(engine, named, work.columns)
+            loaded = work.loaded(plan, scored(), sorted({*index, "caption"}), fields, tick, MADE)
+            engine = stack.enter_context(loaded).engine
         asked = WhatIf(engine, kept)
-        lists = {name: item.uids for name, item in work.lists.items() if name in ("keep", "drop")}
-        weights = {"weights": work.lists["weights"].weighed()} if "weights" in work.lists else {}
-        answers = [asked.ask(name, recipe.filters, **lists, **weights) for name, recipe in recipes.items()]
+        lists = work.listed()
+        answers = [asked.ask(name, recipe.filters, **lists) for name, recipe in recipes.items()]
     return answers, len(lacking)
-
-
-def _ticking(units: Iterator[tuple[str | None, Any]], tick: Any) -> Iterator[tuple[int, Any]]:
-    for ordinal, (_, rows) in enumerate(units):
-        tick(rows.num_rows)
-        yield ordinal, rows
 
 
 def table(answers: Sequence[Answer]) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from hashlib import md5
-from math import prod
+from heapq import heapify, heapreplace
+from math import exp, log, prod
 from typing import Any
 
 from curation.filters.cluster_balance import ClusterBalance
@@ -12,6 +13,7 @@ from curation.filters.mentions import Mentions
 from curation.filters.metaclip_balance import MetaclipBalance
 from curation.filters.phrases import Phrases
 from curation.filters.soft_cap import SoftCap
+from curation.filters.soft_cap_sampling import SoftCapSampling
 
 Row = dict[str, Any]
 
@@ -87,3 +89,25 @@ def brute_soft_cap(item: SoftCap, rows: list[Row]) -> set[int]:
         for i, share in shares(item, rows).items()
         if luck(item.seed, f"soft_cap {item.column}", rows[i]["uid"]) >= share
     }
+
+
+def brute_draws(item: SoftCapSampling, rows: list[Row]) -> Counter[int]:
+    """How often each row is drawn: the clock that rings next, `draws` times, and each time it is set anew."""
+
+    def wait(i: int, drawn: int) -> float:
+        of = f"soft_cap_sampling {item.score} {drawn}"
+        rate = exp(item.gain * rows[i][item.score] - item.penalty * drawn)
+        return -log(max(luck(item.seed, of, rows[i]["uid"]), 2**-54)) / rate
+
+    clocks = [(wait(i, 0), rows[i]["uid"], i) for i in alive(rows)]
+    heapify(clocks)
+    times: Counter[int] = Counter()
+    for _ in range((item.draws or len(clocks)) if clocks else 0):
+        now, uid, i = clocks[0]
+        times[i] += 1
+        heapreplace(clocks, (now + wait(i, times[i]), uid, i))
+    return times
+
+
+def brute_soft_cap_sampling(item: SoftCapSampling, rows: list[Row]) -> set[int]:
+    return set(alive(rows)) - set(brute_draws(item, rows))

@@ -24,6 +24,7 @@ from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
 from curation.filters.semantic_duplicates import SemanticDuplicates
 from curation.filters.soft_cap import SoftCap
+from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 
@@ -49,6 +50,7 @@ FILTERS: dict[str, type[Filter]] = with_installed(
         "one_of": OneOf,
         "semantic_duplicates": SemanticDuplicates,
         "soft_cap": SoftCap,
+        "soft_cap_sampling": SoftCapSampling,
         "threshold": Threshold,
         "top_fraction": TopFraction,
     },

@@ -42,7 +42,8 @@ class _OfFilters:
             raise ValueError("of is empty: name at least one filter")
         for item in self.of:
             if isinstance(item, Weighs) and item.weighs():
-                raise ValueError(f"{type(item).__name__} gives weights: name it by itself, or with `weights: false`")
+                without = ", or with `weights: false`" if hasattr(item, "weights") else ""
+                raise ValueError(f"{type(item).__name__} gives weights: name it by itself{without}")
 
     def columns(self) -> Sequence[str]:
         return tuple(dict.fromkeys(column for item in self.of for column in item.columns()))

@@ -70,7 +70,7 @@ class Reads(Protocol):
 
 @runtime_checkable
 class Weighs(Protocol):
-    """A filter that gives what it keeps a weight, to make up for what it drops."""
+    """A filter that gives what it keeps a weight: to make up for what it drops, or how often it was drawn."""
 
     def weighs(self) -> str | None:
         """SQL that selects `id, weight` of rows of `alive`, each id once, or nothing where the settings say so.

@@ -19,7 +19,7 @@ class SoftCap:
     which XLM smooths languages (1901.07291, section 3.1). With `weights`, a kept sample weighs 1 / p, so that weighted
     sums over what is kept estimate those over all that reached the filter (Horvitz and Thompson 1952): the pool's
     statistics at a fraction of the samples. `weights: false` where training shall see the flattened distribution.
-    This is no Soft Cap Sampling of FLYT (2503.08805), which draws by a score and repeats samples.
+    FLYT's Soft Cap Sampling (2503.08805), which draws by a score and repeats samples, is `soft_cap_sampling`.
     Cost: one aggregation and one pass, out of core.
     """
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import sys
 import time
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> str:
         draw(found, workload, options.folder / f"curves-{workload}-{options.held_out}.png")
     if options.held_out == "test" and not options.no_record:
         record.save(options.folder, ARMS)
-        append(facts(time.monotonic() - began), text.splitlines())
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        append(facts(time.monotonic() - began, used.ru_utime + used.ru_stime), text.splitlines())
     return text
 
 

@@ -30,6 +30,7 @@ from curation.tar import TarWriter
 
 EDITION = 1  # of this file's choices; part of the folder's name
 SAMPLES_PER_SHARD = 2_000
+LONGEST = 70  # letters of a key; a member of a tar has 100, with its extension and what a copy adds
 KINDS = ("exact", "altered", "swapped", "recaptioned")
 
 
@@ -125,8 +126,9 @@ def plain(examples: Examples) -> list[Row]:
 
 
 def key_of(uid: str) -> str:
-    """A name without dots, which end a key, and without separators."""
-    return "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in uid)
+    """A name without dots, which end a key, and without separators; a long one is cut, with a hash for the rest."""
+    name = "".join(letter if (letter.isascii() and letter.isalnum()) or letter == "-" else "_" for letter in uid)
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{sha256(uid.encode()).hexdigest()[:8]}"
 
 
 def png(pixels: np.ndarray) -> bytes:

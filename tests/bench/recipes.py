@@ -4,7 +4,7 @@ Each recipe curates the same pool (`bench.planted`) from one scoring; the same s
 compute on its snapshot, on the pool, and on random parts of the snapshot's size, and judged on a vendor of emoji that
 neither the pool nor the proxies have seen. Beside it: what the recipe found of what was planted.
 
-Everything is kept in the folder, by all that decides it: stop the bench, take it up again, add a line to `RECIPES`.
+Everything is kept in the folder, by all that decides it: stop the bench, take it up again, add a line to `recipes`.
 
     python tests/bench/recipes.py                        all recipes, 3 seeds: hours
     python tests/bench/recipes.py --recipes "no filter; negCLIPLoss 30 %" --seeds 5
@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,25 +49,46 @@ def top(score: str, fraction: float) -> dict[str, Any]:
     return {"top_fraction": {"score": score, "fraction": fraction}}
 
 
-BASIC = {"caption": {"min_words": 2, "min_chars": 5, "max_repetition": 0.5}}
-NEAR = {"near_duplicates": {"prefer": "clip_score"}}
+def recipes(names: dict[str, str], entries: dict[str, str]) -> dict[str, Filters]:
+    """What is compared: a name, and the filters of a recipe, which may use the scores of `scorers`.
 
-#: What is compared: a name, and the filters of a recipe, which may use the scores of `scorers`.
-RECIPES: dict[str, Filters] = {
-    "no filter": [],
-    "basic": [BASIC],
-    "exact duplicates": [{"exact_duplicates": {}}],
-    "near duplicates": [NEAR],
-    "semantic duplicates": [{"semantic_duplicates": {"prefer": "clip_score"}}],
-    "clip score 30 %": [top("clip_score", 0.3)],
-    "clip score 60 %": [top("clip_score", 0.6)],
-    "negCLIPLoss 30 %": [top("negclip_loss", 0.3)],
-    "negCLIPLoss 60 %": [top("negclip_loss", 0.6)],
-    "NormSim 30 %": [top("norm_sim", 0.3)],
-    "learnability 30 %": [top("learnability", 0.3)],
-    "negCLIPLoss 60 %, NormSim 50 %": [top("negclip_loss", 0.6), top("norm_sim", 0.5)],
-    "near duplicates, negCLIPLoss 30 %": [NEAR, top("negclip_loss", 0.3)],
-}
+    `names` and `entries`: files of phrases, for text-based filtering and for MetaCLIP's balancing. DataComp's rules on
+    English and on sizes are left out: icons' names are too short to tell a language, and all pictures have one size.
+    """
+    basic: dict[str, Any] = {"caption": {"min_words": 2, "min_chars": 5, "max_repetition": 0.5}}
+    near: dict[str, Any] = {"near_duplicates": {"prefer": "clip_score"}}
+    by_text: dict[str, Any] = {"mentions": names}
+    by_image: dict[str, Any] = {"threshold": {"name": "near_target", "score": "cluster.near_target", "min": 1}}
+    return {
+        "no filter": [],
+        # what is there twice
+        "exact duplicates": [{"exact_duplicates": {}}],
+        "near duplicates": [near],
+        "semantic duplicates": [{"semantic_duplicates": {"prefer": "clip_score"}}],
+        # DataComp's baselines
+        "basic": [basic],
+        "clip score 30 %": [top("clip_score", 0.3)],
+        "text-based": [by_text],
+        "image-based": [by_image],
+        "image-based, clip score 30 %": [top("clip_score", 0.3), by_image],
+        # what came after them
+        "DFN 30 %": [top("dfn", 0.3)],
+        "negCLIPLoss 30 %": [top("negclip_loss", 0.3)],
+        "NormSim 30 %": [top("norm_sim", 0.3)],
+        "negCLIPLoss 60 %, NormSim 50 %": [top("negclip_loss", 0.6), top("norm_sim", 0.5)],
+        "learnability 30 %": [top("learnability", 0.3)],
+        # what is too much
+        "MetaCLIP": [{"metaclip_balance": {**entries, "t": 50}}],
+        "cluster balance": [{"cluster_balance": {"column": "cluster.cluster", "most": 50, "prefer": "clip_score"}}],
+        "soft cap": [{"soft_cap": {"column": "cluster.cluster", "cap": 25, "weights": False}}],
+        # several of them
+        "clip score 60 %": [top("clip_score", 0.6)],
+        "near duplicates, negCLIPLoss 30 %": [near, top("negclip_loss", 0.3)],
+        "either near the target or negCLIPLoss 15 %": [{"any": {"of": [by_image, top("negclip_loss", 0.15)]}}],
+    }
+
+
+NAMES = tuple(recipes({}, {}))
 
 
 class Made(NamedTuple):
@@ -76,6 +98,8 @@ class Made(NamedTuple):
     held_out: Path
     truth: Path
     scorers: list[dict[str, Any]]
+    names: dict[str, str]  # a file of what trusted pairs are called
+    entries: dict[str, str]  # and of the words in it, too
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
@@ -86,8 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
     with cluster():
         made = prepare(options)
-        names = [name.strip() for name in options.recipes.split(";")] if options.recipes else list(RECIPES)
-        snapshots = {name: curated(RECIPES[name], made, options.folder) for name in names}
+        names = [name.strip() for name in options.recipes.split(";")] if options.recipes else NAMES
+        filters = recipes(made.names, made.entries)
+        snapshots = {name: curated(filters[name], made) for name in names}
         documents = judged(snapshots, made, options)
     text = report(snapshots, documents, made)
     print(text)
@@ -101,46 +126,64 @@ def prepare(options: argparse.Namespace) -> Made:
     counts = planted.Counts(*(min(count, options.pool // 8) for count in planted.Counts()[:3]))
     edition = digest([data.EDITION["pairs"], planted.EDITION, options.pool, counts])[:12]
     folder = options.folder / edition
-    made = Made(folder / "pool", folder / "held-out", folder / "truth.parquet", [])
-    if not made.truth.exists():
+    pool, held_out, truth = folder / "pool", folder / "held-out", folder / "truth.parquet"
+    if not truth.exists():
         load = data.load("pairs", "test", options.cache)
-        planted.write_shards(planted.plain(load.held_out), made.held_out)
+        planted.write_shards(planted.plain(load.held_out), held_out)
         planted.write_shards(planted.plain(load.trusted), folder / "trusted")
-        pool = load.pool.take(list(range(min(options.pool, len(load.pool)))))
-        pq.write_table(planted.write_pool(pool, counts, made.pool), made.truth)  # last: its presence says that all is
-    made.scorers.extend(scorers(folder, options))
-    return made
+        names = set(load.trusted.captions)
+        _write_lines(folder / "names.txt", names)
+        _write_lines(folder / "entries.txt", names | {word for name in names for word in name.split()})
+        part = load.pool.take(list(range(min(options.pool, len(load.pool)))))
+        pq.write_table(planted.write_pool(part, counts, pool), truth)  # last: its presence says that all is there
+    lists = (_listed(folder / f"{name}.txt") for name in ("names", "entries"))
+    return Made(pool, held_out, truth, scorers(folder, options), *lists)
+
+
+def _write_lines(path: Path, lines: set[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in sorted(lines)))
+
+
+def _listed(path: Path) -> dict[str, str]:
+    return {"url": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
 
 
 def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All columns that a recipe can use: of a proxy of the trusted pairs, one of the pool, and of the pictures."""
-    from jobs.vectors import write_vectors
+    from jobs.vectors import write_clusters, write_vectors
 
     trusted, pool = (_proxy(folder, name, options.proxy_steps) for name in ("trusted", "pool"))
+    network = _proxy(folder, "trusted", options.proxy_steps, against="pool")
     vectors = {name: write_vectors(data=f"{folder}/{name}", samples=4096, out=f"{folder}/vectors", **trusted)
                for name in ("trusted", "pool")}  # fmt: skip
     against, target = vectors["pool"], vectors["trusted"]
+    centres = write_clusters(data=f"{folder}/pool", clusters=options.clusters, samples=None, of="image", seed=0,
+                             out=f"{folder}/vectors", **trusted)  # fmt: skip
+    wanted = {"target": target["url"], "target_sha256": target["sha256"]}
     return [
         {"clip_score": trusted},
         {"embedding": trusted},
         {"negclip_loss": {**trusted, "against": against["url"], "against_sha256": against["sha256"]}},
-        {"norm_sim": {**trusted, "target": target["url"], "target_sha256": target["sha256"]}},
+        {"norm_sim": {**trusted, **wanted}},
+        {"cluster": {**trusted, "centres": centres["url"], "centres_sha256": centres["sha256"], **wanted}},
+        {"dfn": network},
         {"learnability": {**pool, "reference": trusted}},
         {"phash": {}},
     ]
 
 
-def _proxy(folder: Path, name: str, steps: int) -> dict[str, Any]:
-    """A small model of these shards, as a scorer names it."""
+def _proxy(folder: Path, name: str, steps: int, against: str | None = None) -> dict[str, Any]:
+    """A small model of these shards, as a scorer names it; `against` others: a data filtering network."""
     from jobs.training import Job, run
 
-    job = Job(data=f"{folder}/{name}", model="proxy-mu", out=f"{folder}/proxy-{name}", training=Training(steps=steps),
-              holdout=0.0, device="cpu", threads=1)  # fmt: skip
+    job = Job(data=f"{folder}/{name}", pool=f"{folder}/{against}" if against else None, model="proxy-mu",
+              out=f"{folder}/proxy-{name}" + (f"-against-{against}" if against else ""),
+              training=Training(steps=steps), holdout=0.0, device="cpu", threads=1)  # fmt: skip
     card = run(job)
     return {"model": card["model"], "weights": card["weights"], "sha256": card["sha256"]}
 
 
-def curated(filters: Filters, made: Made, folder: Path) -> Snapshot:
+def curated(filters: Filters, made: Made) -> Snapshot:
     """The snapshot of a recipe; all recipes share one scoring."""
     from jobs.pipeline import pipeline
     from jobs.run import run_steps
@@ -158,7 +201,7 @@ def curated(filters: Filters, made: Made, folder: Path) -> Snapshot:
 
 
 def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The evaluation of every snapshot."""
+    """The evaluation of every snapshot that has a batch of samples."""
     from jobs.evaluation import Protocol, carry_out, conclude, missing, plan
     from jobs.progress import progress
     from jobs.trials import pin
@@ -168,7 +211,9 @@ def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Name
         training=Training(steps=options.steps, batch=options.batch), runs=str(made.pool.parent / "runs"),
     )  # fmt: skip
     plans = {
-        name: plan(f"{one.store.url}@{one.number}", protocol, ("raw", "random")) for name, one in snapshots.items()
+        name: plan(f"{one.store.url}@{one.number}", protocol, ("raw", "random"))
+        for name, one in snapshots.items()
+        if one.document["samples"]["kept"] >= options.batch
     }
     todo = missing([one for one in plans.values() if one.attached() is None])
     if todo:
@@ -194,12 +239,15 @@ def report(snapshots: Mapping[str, Snapshot], documents: Mapping[str, dict[str, 
         + "|",
         "|---|" + "---:|" * (6 + len(planted.KINDS) + len(WRONG)),
     ]
-    for name, document in documents.items():
-        means = document["arms"]["curated"]["mean"]
-        cells = [f"{document['arms']['curated']['samples']:,}"]
-        cells += [str(Estimate(**means[metric])) if metric in means else "" for metric in METRICS]
-        cells += [_difference(document, arm) for arm in ("raw", "random")]
-        lines.append(f"| {name} | {' | '.join([*cells, *found(snapshots[name], truth)])} |")
+    for name, snapshot in snapshots.items():
+        cells = [f"{snapshot.document['samples']['kept']:,}"]
+        if name in documents:
+            means = documents[name]["arms"]["curated"]["mean"]
+            cells += [str(Estimate(**means[metric])) if metric in means else "" for metric in METRICS]
+            cells += [_difference(documents[name], arm) for arm in ("raw", "random")]
+        else:
+            cells += ["less than a batch", "", "", "", ""]
+        lines.append(f"| {name} | {' | '.join([*cells, *found(snapshot, truth)])} |")
     return "\n".join([*lines, "", *_verdicts(documents)])
 
 
@@ -254,12 +302,13 @@ def _percent(part: int, whole: int) -> str:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", help=f"of: {'; '.join(RECIPES)}")
+    parser.add_argument("--recipes", help=f"of: {'; '.join(NAMES)}")
     parser.add_argument("--pool", type=int, default=POOL, help="samples, before anything is planted")
-    parser.add_argument("--model", default="proxy-ti")
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--model", default="proxy-mu")
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--clusters", type=int, default=500, help="of the pool's pictures")
     parser.add_argument("--proxy-steps", type=int, default=400, help="of the models that score")
     parser.add_argument("--jobs", type=int, help="models trained at once (default: one a core)")
     parser.add_argument("--no-record", action="store_true", help="do not append to RESULTS.md")

@@ -15,14 +15,15 @@ ROOT = HERE.parents[1]
 RESULTS = HERE / "RESULTS.md"
 
 
-def facts(seconds: float) -> list[str]:
-    """Command, commit and machine, a line each."""
+def facts(seconds: float, cpu: float | None = None) -> list[str]:
+    """Command, commit and machine, a line each; `cpu`: what its processes used, which busy neighbours change little."""
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     dirty = subprocess.run([*git, "status", "--porcelain", "--", "curation", "actors", "jobs"], capture_output=True)
     load = os.getloadavg()
+    took = f"{seconds:.0f} s" + (f"; {cpu:,.0f} s of CPU" if cpu is not None else "")
     return [
-        f"command: python {' '.join(sys.argv)} ({seconds:.0f} s)",
+        f"command: python {' '.join(sys.argv)} ({took})",
         f"commit {commit or 'unknown'}{' with uncommitted changes' if dirty.stdout else ''}",
         f"machine: {len(os.sched_getaffinity(0))} cores, {_cpu()}; load average {load[0]:.1f} (5 min {load[1]:.1f})",
     ]

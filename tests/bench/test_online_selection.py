@@ -65,7 +65,7 @@ def test_arms_are_run_once_and_reported(
             return future
 
     monkeypatch.setattr(online_selection, "ProcessPoolExecutor", Here)
-    names = ("uniform", "learnability short", "joint", "random sub-batch short")
+    names = ("uniform", "learnability short", "joint short", "random sub-batch short")
     options = ["--arms", ",".join(names), "--seeds", "2", "--folder", str(tmp_path), "--no-record"]
     text = online_selection.main(options)
     assert len(list((tmp_path / "runs").glob("*.json"))) == 2 * (4 + 3)  # classes have no joint selection

@@ -38,6 +38,12 @@ def test_what_is_planted(tmp_path: Path) -> None:
     assert not originals & {row["key"] for row in truth if row["kind"] == "recaptioned"}
 
 
+def test_keys_fit_a_tar_and_differ() -> None:
+    long = "set:" + "person-" * 20
+    keys = {planted.key_of(name) for name in ("set:a.b", "set:a", long, long + "x")}
+    assert len(keys) == 4 and all(key.isascii() and "." not in key and len(key) <= 80 for key in keys)
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_recipes_are_run_once_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,11 @@ import pyarrow as pa
 import pytest
 
 from curation.decisions import Decisions, NamedFilter
+from curation.errors import ConservationError
 from curation.filters.caption import Caption
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
-from curation.what_if import Answer, WhatIf
+from curation.what_if import MADE, Answer, WhatIf
 
 N = 400
 
@@ -114,3 +119,122 @@ def test_lists_and_no_snapshot(tmp_path: Path) -> None:
             answer = asked.ask("none", filters, **lists)
             assert answer.overlap is None and answer.samples["kept"] == 1
             assert answer.steps[0].reached == N - N // 40 - 1 and answer.steps[0].kept == 0
+
+
+# --- every part of an answer, against the same counted row by row ---------------------------------------------------
+
+Row = dict[str, Any]
+SPACES = (" ", "  ", "\t", "\n", "\r\n", "\f", "\v", "\u00a0", " \t ")
+SETTINGS_OF_ALL_KINDS = {
+    "everything": setting(-1.0, 1.0)[1:],
+    "nothing": [NamedFilter("none", Threshold(score="score", min=2.0))],
+    "some": setting(0.3, 0.5),
+    "no filter": [],
+}
+
+
+def varied() -> pa.Table:
+    """Captions with all sorts of white space, scores of which many are equal, clusters of which some are large."""
+    rng = np.random.default_rng(1)
+    captions = ["", " ", "\n", "x" * 3000, "é" * 600, *(f"{a}one{b}two{a}" for a in SPACES for b in SPACES)]
+    captions += [" ".join(["wörd"] * int(n)) for n in rng.integers(1, 30, N - len(captions))]
+    table = rows().drop_columns(["caption", "score"]).append_column("caption", pa.array(captions))
+    table = table.append_column("score", pa.array(np.round(rng.random(N), 1), pa.float32()))
+    return table.append_column("topic.cluster", pa.array((20 * rng.random(N) ** 3).astype(np.int32)))
+
+
+def snapshot() -> pa.Table:
+    """The manifest of one that keeps every second sample, and some that are in no shard here."""
+    uids = [*rows().column("uid").to_pylist(), *(f"{i:032x}" for i in range(N, N + 10))]
+    return pa.table({"uid": uids, "decision": ["kept" if i % 2 else "filtered" for i in range(N + 10)]})
+
+
+def words(row: Row) -> str:
+    count = len(re.split(r"[ \t\n\f\r]+", row["caption"].strip(" ")))
+    return "20+" if count >= 20 else str(count // 4 * 4)
+
+
+def shift(kind: Any, usable: Sequence[Row], kept: Sequence[Row]) -> list[Row]:
+    was, now = Counter(map(kind, usable)), Counter(map(kind, kept))
+    largest = sorted(was, key=lambda group: (-was[group], group))[:8]
+    return [{"group": g, "of_all": was[g] / len(usable), "of_kept": now[g] / max(1, len(kept))} for g in largest]
+
+
+def nearest(dropped: Sequence[Row], kept: Sequence[Row]) -> list[Row]:
+    best = sorted(dropped, key=lambda row: (-row["score"], row["uid"]))[:3]
+    worst = sorted(kept, key=lambda row: (row["score"], row["uid"]))[:3]
+    said = [{"uid": r["uid"], "caption": r["caption"], "score": r["score"], "kept": r in worst} for r in best + worst]
+    return sorted(said, key=lambda row: (-row["score"], row["kept"], row["uid"]))
+
+
+@pytest.mark.parametrize("name", SETTINGS_OF_ALL_KINDS)
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("made", [{}, MADE], ids=["counted then", "counted before"])
+def test_answers_are_what_counting_row_by_row_gives(
+    name: str, listed: bool, made: dict[str, str], tmp_path: Path
+) -> None:
+    table, filters = varied(), SETTINGS_OF_ALL_KINDS[name]
+    uids = table.column("uid").to_pylist()
+    weights = pa.table({"uid": uids[50:], "weight": pa.array([0.5] * (N - 50), pa.float32())})
+    lists = {"keep": pa.array(uids[7:9]), "drop": pa.array(uids[60:63]), "weights": weights} if listed else {}
+    with Decisions(tmp_path, ["caption"], {**KINDS, "topic.cluster": pa.int32()}, made=made) as engine:
+        engine.load([(0, table)])
+        asked = WhatIf(engine, snapshot().to_reader(max_chunksize=100))
+        asked.ask("before", SETTINGS["tight"])  # so that there is something to forget
+        answer = asked.ask(name, filters, **lists)
+        decisions = engine.of_units(0, 0).to_pylist()
+        dropped_by = dict(engine.db.execute("SELECT id, split_part(reason, '.', 1) FROM decided.dropped").fetchall())
+    decided = [{**row, **said} for row, said in zip(table.to_pylist(), decisions, strict=True)]
+    kept = [row for row in decided if row["decision"] == "kept"]
+    usable = [row for row in decided if row["decision"] != "quarantined"]
+
+    assert answer.samples == {
+        "seen": N,
+        "kept": len(kept),
+        "filtered": dict(Counter(row["reason"] for row in usable if row["decision"] == "filtered")),
+        "quarantined": {"image_corrupt": N // 40},
+    }
+    was = {row["uid"] for row in snapshot().to_pylist() if row["decision"] == "kept"}
+    now = {row["uid"] for row in kept}
+    assert answer.overlap == {
+        "in_both": len(was & now),
+        "entering": len(now - was),
+        "leaving": len(was - now),
+        "jaccard": len(was & now) / len(was | now),
+    }
+    assert answer.shifts == {
+        "caption_words": shift(words, usable, kept),
+        "language.code": shift(lambda row: row["language.code"], usable, kept),
+        "topic.cluster": shift(lambda row: row["topic.cluster"], usable, kept),
+    }
+    scored = [item for item in filters if item.name != "caption"]
+    drops = {item.name: [row for i, row in enumerate(decided) if dropped_by.get(i) == item.name] for item in scored}
+    assert answer.near == {name: nearest(found, kept) for name, found in drops.items()}
+
+
+def test_a_corpus_of_which_nothing_can_be_used_has_an_answer(tmp_path: Path) -> None:
+    table = rows().set_column(2, "reason", pa.array(["image_corrupt"] * N))
+    with Decisions(tmp_path, ["caption"], KINDS) as engine:
+        engine.load([(0, table)])
+        answer = WhatIf(engine, snapshot().to_reader()).ask("tight", SETTINGS["tight"])
+    assert answer.samples == {"seen": N, "kept": 0, "filtered": {}, "quarantined": {"image_corrupt": N}}
+    assert answer.overlap == {"in_both": 0, "entering": 0, "leaving": N // 2 + 5, "jaccard": 0}
+    assert answer.near == {"threshold": [], "top_fraction": []}
+
+
+@dataclass(frozen=True)
+class Twice:
+    """A filter that breaks its promise: it names the same sample twice."""
+
+    def columns(self) -> Sequence[str]:
+        return ()
+
+    def drops(self) -> str:
+        return "SELECT id, '' AS detail FROM alive WHERE id = 1 UNION ALL SELECT 1, ''"
+
+
+def test_counts_that_do_not_add_up_are_no_answer(tmp_path: Path) -> None:
+    with Decisions(tmp_path, ["caption"], KINDS) as engine:
+        engine.load([(0, rows())])
+        with pytest.raises(ConservationError, match="odd: 389 samples are kept, but 388"):
+            WhatIf(engine).ask("odd", [NamedFilter("twice", Twice())])

@@ -15,7 +15,7 @@ from curation.errors import IncompleteError, UserError
 from curation.recipe import load_recipe
 from jobs.pipeline import pipeline
 from jobs.run import run_steps
-from jobs.what_if import settings, what_if
+from jobs.what_if import what_if
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 FRACTIONS = "filters.top_fraction.fraction=0.2,0.5,0.8"
@@ -73,10 +73,3 @@ def test_shards_that_are_not_scored_are_counted(home: Path) -> None:
 def test_only_filters_may_change(home: Path) -> None:
     with pytest.raises(UserError, match="changes what is scored"):
         invoke(f"{home}/r.yaml", "--set", "limits.max_pixels=1000,2000")
-
-
-def test_settings_are_all_combinations() -> None:
-    assert list(settings(["a=1,2", "b=[x,y],z"])) == [
-        ("a=1", "b=[x,y]"), ("a=1", "b=z"), ("a=2", "b=[x,y]"), ("a=2", "b=z"),
-    ]  # fmt: skip
-    assert list(settings([])) == [()]

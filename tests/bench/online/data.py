@@ -66,6 +66,7 @@ class Workload(NamedTuple):
     pool: Examples
     trusted: Examples
     held_out: Examples
+    part: str = "test"  # or "tuning": which held-out set it is, and with it which pool
 
 
 def load(name: str, held_out: str, cache_folder: Path) -> Workload:
@@ -78,7 +79,7 @@ def load(name: str, held_out: str, cache_folder: Path) -> Workload:
         with np.load(file) as data:
             columns = [data[key].tolist() for key in ("captions", "uids", "labels")]
             parts.append(Examples(data["pixels"], *columns))
-    return Workload(*parts)
+    return Workload(*parts, part=held_out)
 
 
 def _render_all(name: str, folder: Path) -> None:

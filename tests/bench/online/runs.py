@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -121,7 +122,9 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
             online = make(workload, load, arm.online, own)
     losses = None
     if references and (arm.cached or arm.pool == "static"):
-        losses = torch.stack([losses_of(workload, load, one, arm.contrastive) for one in references]).mean(0)
+        losses = torch.stack(
+            [table_of(workload, load, arm, one, seed + 100_000 * i, folder) for i, one in enumerate(references)]
+        ).mean(0)
     pool = pool_of(workload, load, _candidates(load, arm, losses), seed)
     ledger = ComputeLedger(prices(workload, arm, bool(references), online, len(load.pool)))
     scored = needs
@@ -164,18 +167,37 @@ def reference_of(workload: str, load: data.Workload, arm: Arm, seed: int, folder
     """The reference, trained once on the trusted set with this seed."""
     training = Training(steps=arm.reference_steps, batch=BATCH, lr=LR, seed=seed + 2000)
     learner = make(workload, load, arm.reference, training)
-    name = f"{data.EDITION[workload]}-{workload}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"
-    file = folder / "references" / name
-    if not file.exists():
+
+    def trained() -> dict[str, torch.Tensor]:
         pool = pool_of(workload, load, load.trusted, seed + 2000)
         for _ in range(arm.reference_steps):
             learner.step(pool.draw(BATCH).batch)
+        return learner.tensors()
+
+    learner.module.load_state_dict(_kept(_of_reference(workload, arm, seed, folder), trained))
+    return learner
+
+
+def table_of(workload: str, load: data.Workload, arm: Arm, reference: Learner, seed: int, folder: Path) -> torch.Tensor:
+    """What the reference says of every sample of the pool, made once for all arms that read it: a score table."""
+    kind = f"{load.part}-{'contrastive' if arm.contrastive else 'pointwise'}"
+    path = _of_reference(workload, arm, seed, folder).with_suffix(f".{kind}.safetensors")
+    return _kept(path, lambda: {"losses": losses_of(workload, load, reference, arm.contrastive)})["losses"]
+
+
+def _of_reference(workload: str, arm: Arm, seed: int, folder: Path) -> Path:
+    name = f"{data.EDITION[workload]}-{workload}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"
+    return folder / "references" / name
+
+
+def _kept(file: Path, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The tensors of a file, which are made if it is not there."""
+    if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(f".{time.monotonic_ns()}")
-        save_file(learner.tensors(), temporary)
+        save_file(make(), temporary)
         temporary.rename(file)
-    learner.module.load_state_dict(load_file(file))
-    return learner
+    return load_file(file)
 
 
 def _tag(workload: str, uid: str) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from brute_balancing import brute_cluster, brute_mentions, brute_metaclip, brute_soft_cap
+from brute_balancing import brute_cluster, brute_mentions, brute_metaclip, brute_soft_cap, brute_soft_cap_sampling
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rows_given import Row, random_rows, table, unit
@@ -35,6 +35,7 @@ from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
 from curation.filters.semantic_duplicates import SemanticDuplicates, leave
 from curation.filters.soft_cap import SoftCap
+from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 
@@ -216,6 +217,8 @@ CASES: list[tuple[Filter, Callable[..., set[int]]]] = [
     (ClusterBalance(column="format", most=9, seed=5), brute_cluster),
     (SoftCap(column="cluster", cap=10), brute_soft_cap),
     (SoftCap(column="format", cap=2, alpha=0, weights=False, seed=1), brute_soft_cap),
+    (SoftCapSampling(score="score"), brute_soft_cap_sampling),
+    (SoftCapSampling(score="score", draws=30, gain=5, penalty=0.5, seed=4), brute_soft_cap_sampling),
     (Mentions(entries=WORDS[2:]), brute_mentions),
     (Mentions(entries=WORDS, ignore_case=False), brute_mentions),
     (MetaclipBalance(entries=WORDS, t=20), brute_metaclip),
@@ -352,6 +355,12 @@ def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float],
         lambda: ClusterBalance(column="cluster", most=0),
         lambda: SoftCap(column="cluster", cap=0),
         lambda: SoftCap(column="cluster", cap=1, alpha=1),
+        lambda: SoftCapSampling(score="s", draws=0),
+        lambda: SoftCapSampling(score="s", gain=float("nan")),
+        lambda: SoftCapSampling(score="s", gain=-1e7),
+        lambda: SoftCapSampling(score="s", penalty=-0.1),
+        lambda: SoftCapSampling(score="s", penalty=float("inf")),
+        lambda: AnyOf(of=(SoftCapSampling(score="s"),)),
         lambda: Mentions(),
         lambda: Mentions(entries=("a",), url="list.txt", sha256="0" * 64),
         lambda: Mentions(url="list.txt"),

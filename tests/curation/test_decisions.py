@@ -1,0 +1,81 @@
+"""The decision engine's own bookkeeping: numbers of samples, blocks of bits, batches, totals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from curation.decisions import Decisions, NamedFilter
+from curation.filters.threshold import Threshold
+from curation.filters.top_fraction import TopFraction
+
+N = 150_000  # a few blocks of 65,536
+
+
+def units() -> Iterator[tuple[int, pa.Table]]:
+    """Units of very different sizes; a score as good as random; one in a thousand samples is quarantined."""
+    for ordinal, (first, last) in enumerate([(0, 1), (1, 65_000), (65_000, 65_000), (65_000, 140_000), (140_000, N)]):
+        at = np.arange(first, last)
+        reasons = pa.array(["image_corrupt" if i % 1000 == 0 else None for i in at], pa.string())
+        score = pa.array((at * 7919 % N / N).astype(np.float32))
+        row = pa.array(at - first, pa.int32())
+        uids = pa.array([f"{i:032x}" for i in at], pa.string())
+        yield ordinal, pa.table({"row": row, "uid": uids, "reason": reasons, "score": score})
+
+
+def test_filters_see_what_is_left_in_every_block(tmp_path: Path) -> None:
+    at = np.arange(N)
+    score = (at * 7919 % N / N).astype(np.float32)
+    usable = at % 1000 != 0
+    good = np.sort(score[usable & (score >= np.float32(0.5))])
+    cut = good[len(good) // 2]  # halves round up
+    filters = [
+        NamedFilter("threshold", Threshold(score="score", min=0.5)),
+        NamedFilter("top_fraction", TopFraction(score="score", fraction=0.5)),
+    ]
+    rescued = [1, 70_001, 140_001]
+    with Decisions(tmp_path, [], {"score": pa.float32()}) as engine:
+        engine.load(units())
+        for keep in ([], rescued):
+            engine.clear()
+            engine.decide(filters, keep=pa.array([f"{i:032x}" for i in keep], pa.string()))
+            kept = usable & ((score >= cut) | np.isin(at, keep))
+            rows = engine.of_units(0, 4)
+            assert rows.num_rows == N
+            assert np.array_equal(np.array(rows.column("decision").to_pylist()) == "kept", kept)
+            assert engine.db.execute("SELECT count(*) FROM alive").fetchall() == [(kept.sum(),)]
+            per_unit = {0: 1, 1: 64_999, 3: 75_000, 4: 10_000}
+            assert [(unit, n) for unit, _, n in engine.kept_per_unit()] == list(per_unit.items())
+            assert sum(n for _, n, _ in engine.kept_per_unit()) == kept.sum()
+            reasons = Counter(rows.column("reason").to_pylist())
+            del reasons[None]
+            quarantined = {"image_corrupt": reasons.pop("image_corrupt")}
+            expected = {"seen": N, "kept": kept.sum(), "filtered": dict(reasons), "quarantined": quarantined}
+            assert engine.totals() == expected
+
+
+def test_what_other_snapshots_keep_is_loaded_whole_in_batches(tmp_path: Path) -> None:
+    def tables(first: int, sizes: list[int]) -> Iterator[pa.Table]:
+        for size in sizes:
+            uids = [f"{i:032x}" for i in range(first, first + size)]
+            content = pa.array([uid[::-1] for uid in uids], pa.string())
+            hashes = pa.array(range(first, first + size), pa.int64())
+            yield pa.table({"uid": pa.array(uids, pa.string()), "content_hash": content, "phash": hashes})
+            first += size
+
+    def manifest(first: int, size: int) -> pa.RecordBatchReader:
+        at = range(first, first + size)
+        decisions = ["kept" if i % 3 else "filtered" for i in at]
+        return pa.table({"uid": [f"{i:032x}" for i in at], "decision": decisions}).to_reader()
+
+    sizes = [1] * 1500 + [0, 60_000, 60_000, 7]  # more than a batch in tables, then in rows
+    snapshots = [(manifest(0, sum(sizes)), tables(0, sizes)), (manifest(5, 4), tables(5, [4])), (manifest(5, 4), ())]
+    with Decisions(tmp_path, [], {"phash": pa.int64()}) as engine:
+        engine.load_others("others", ["phash"], snapshots)
+        found = engine.db.execute("SELECT snapshot, uid, content_hash, phash FROM others ORDER BY ALL").fetchall()
+    expected = [(0, i) for i in range(sum(sizes)) if i % 3] + [(1, i) for i in (5, 7, 8)]
+    assert found == [(place, f"{i:032x}", f"{i:032x}"[::-1], i) for place, i in expected]

@@ -1,0 +1,97 @@
+"""What several settings of `curate what-if` need, opened and fetched once; in one process, without Ray."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import PLAIN, curate, write_corpus, write_recipe
+
+from curation import others
+from curation.decisions import Decisions
+from curation.errors import WeightsError
+from curation.models.weights import cache_dir
+from curation.recipe import Recipe, load_recipe
+from jobs.pipeline import pipeline
+from jobs.what_if import ask, every, settings
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A snapshot, and one of the same corpus that it can be compared with."""
+    root = tmp_path_factory.mktemp("what-if-settings")
+    write_corpus(root / "corpus", 2, 40)
+    for name in ("eval", "pool"):
+        curate(write_recipe(root / f"{name}.yaml", f"{root}/corpus", f"{root}/{name}", "", "", **PLAIN))
+    return root
+
+
+def with_filters(home: Path, *filters: dict[str, Any]) -> Recipe:
+    path = home / f"{hashlib.sha256(repr(filters).encode()).hexdigest()[:8]}.yaml"
+    plain = PLAIN | {"filters": list(filters)}
+    return load_recipe(write_recipe(path, f"{home}/corpus", f"{home}/pool", "", "", **plain))
+
+
+def words(path: Path, text: str) -> dict[str, str]:
+    path.write_text(text)
+    return {"url": str(path), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def test_all_settings_are_answered_by_one_pipeline(home: Path) -> None:
+    against = {"decontaminate": {"against": f"{home}/eval"}}
+    recipes = {
+        "as it is": load_recipe(home / "pool.yaml"),
+        "rare": with_filters(home, {"mentions": words(home / "rare.txt", "a word that no caption has\n")}),
+        "new": with_filters(home, against),
+        "new and long": with_filters(home, against, {"caption": {"min_words": 50}}),
+    }
+    with pipeline(every(recipes), dry=True) as work:
+        answers, unscored = ask(work, recipes)
+    assert unscored == 0
+    same, rare, new, both = answers
+    assert same.overlap is not None and same.overlap["jaccard"] == 1 and same.samples["kept"] > 0
+    assert rare.samples["kept"] == 0 and [step.filter for step in rare.steps] == ["mentions"]
+    assert [step.filter for step in both.steps] == ["decontaminate", "caption"]
+    assert both.steps[0].kept == new.samples["kept"] and both.samples["kept"] == 0
+
+
+def test_files_of_every_setting_are_fetched_before_any_is_answered(home: Path) -> None:
+    lists = [words(home / f"{n}.txt", f"word {n}\n") for n in range(2)]
+    recipes = {str(n): with_filters(home, {"mentions": found}) for n, found in enumerate(lists)}
+    with pipeline(every(recipes), dry=True):
+        assert all((cache_dir() / f"{found['sha256']}.safetensors").exists() for found in lists)
+    lists[1]["url"] += ".gone"
+    recipes["1"] = with_filters(home, {"mentions": lists[1]})
+    with pytest.raises(WeightsError, match="does not exist"), pipeline(every(recipes), dry=True):
+        pass
+
+
+def test_snapshots_to_compare_with_are_opened_and_loaded_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    loaded: list[str] = []
+    opening, loading = others._open, Decisions.load_others
+
+    def open_one(url: str, *rest: Any) -> Any:
+        opened.append(url)
+        return opening(url, *rest)
+
+    def load_one(engine: Decisions, name: str, *rest: Any) -> None:
+        loaded.append(name)
+        loading(engine, name, *rest)
+
+    monkeypatch.setattr(others, "_open", open_one)
+    monkeypatch.setattr(Decisions, "load_others", load_one)
+    against = {"decontaminate": {"against": f"{home}/eval"}}
+    recipes = {str(n): with_filters(home, {"caption": {"min_words": n}}, against) for n in (1, 2, 3)}
+    with pipeline(every(recipes), dry=True) as work:
+        ask(work, recipes)
+    assert opened == [f"{home}/eval"] and len(loaded) == 1
+
+
+def test_settings_are_all_combinations() -> None:
+    assert list(settings(["a=1,2", "b=[x,y],z"])) == [
+        ("a=1", "b=[x,y]"), ("a=1", "b=z"), ("a=2", "b=[x,y]"), ("a=2", "b=z"),
+    ]  # fmt: skip
+    assert list(settings([])) == [()]
