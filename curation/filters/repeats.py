@@ -1,7 +1,7 @@
 """Which 64-bit values of the samples are repeated: what filters of duplicates begin with.
 
-Up to `IN_MEMORY` samples the values are sorted as an array, 8 bytes each: XX ns a value on one core. Beyond, DuckDB's hash
-aggregation takes over, out of core, for 150 to 300 ns.
+Up to `IN_MEMORY` samples the values are sorted as an array, 8 bytes each. Beyond, DuckDB's hash aggregation takes over,
+out of core, for some 150 to 300 ns a value.
 """
 
 from __future__ import annotations

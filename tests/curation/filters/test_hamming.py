@@ -49,7 +49,13 @@ def flipped(rng: np.random.Generator, values: Array, most: int) -> Array:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 12), HASHES, st.data(), st.sampled_from([10, 10**5, 10**7, 10**9]), st.sampled_from([0.015, 0.12, 1.0]))
+@given(
+    st.integers(1, 12),
+    HASHES,
+    st.data(),
+    st.sampled_from([10, 10**5, 10**7, 10**9]),
+    st.sampled_from([0.015, 0.12, 1.0]),
+)
 def test_hashes_within_the_distance_agree_in_one_of_the_masks(
     distance: int, one: int, data: Any, hashes: int, compare: float
 ) -> None:
