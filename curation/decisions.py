@@ -1,8 +1,9 @@
 """From score tables to decisions: load the columns that the filters need, run the filters, hand out the result.
 
 The engine is DuckDB on a spool file: a sample costs about 60 bytes of local disk plus its filters' columns, and memory
-is bounded by `memory_limit` whatever the corpus' size; what is decided spills to local disk beyond it. Nothing here
-moves image bytes or runs a model, so asking "what if" is as cheap as deciding.
+is bounded by `memory_limit` whatever the corpus' size, and 0.8 GB beside it where duplicates are looked for; what is
+decided spills to local disk beyond it. Nothing here moves image bytes or runs a model, so asking "what if" is as cheap
+as deciding.
 
 Order of precedence: quarantined (unreadable, or a score that isn't finite); on the drop list; the first filter that
 drops; a list of weights that doesn't hold the sample; except that a usable sample on the keep list is kept whatever

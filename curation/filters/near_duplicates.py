@@ -24,10 +24,11 @@ class NearDuplicates:
     Of each group the sample with the highest `prefer` score stays (ties: smaller uid), or the first in source
     order. Every pair within the distance is found: the bits are cut into blocks, of which two hashes that near agree in
     all but `distance`; they are compared where they agree in some choice of blocks (Norouzi et al. 2014, 1307.2982,
-    with combinations of blocks for keys). Cost: of n different hashes, C joins of n rows and C n^2 / 2^(k + 1)
-    comparisons, where the blocks are cut so that this is least (for a distance of 4 and 10 million hashes: 35 joins on
-    27 bits, 10 million comparisons); out of core. Connected components then take a few passes over the pairs that were
-    found. `hash` is the column of a scorer `phash`.
+    with combinations of blocks for keys). Cost: of n different hashes, C sorts of n numbers and C n^2 / 2^(k + 1)
+    comparisons, where the blocks are cut so that this costs least (for a distance of 4 and 10 million hashes: 15 sorts
+    by 21 bits, 300 million comparisons, 5 s of CPU in all); in memory up to 33 million samples, at 24 bytes each, and
+    beyond out of core, where a sort takes some seven times as much. Connected components then take a few passes over
+    the pairs that were found. `hash` is the column of a scorer `phash`.
     """
 
     hash: str = "phash"
@@ -94,7 +95,7 @@ def components(db: duckdb.DuckDBPyConnection, edges: str, into: str) -> None:
 
     Each points at its least neighbour, or at itself where it is less; pointers are followed to their ends, and what is
     still linked among the ends is a smaller graph, of which the same is asked. In two rounds at least half of the nodes
-    go, for all neighbours of one that stays end there. Cost: 0.5 us a pair where one round is enough.
+    go, for all neighbours of one that stays end there. Cost: 1.2 us a pair, where two rounds are enough.
     """
     make, both = "CREATE OR REPLACE TEMP TABLE", f"SELECT a, b FROM {edges} UNION ALL SELECT b, a FROM {edges}"
     db.execute(f"{make} {into} AS SELECT a AS h, least(a, min(b)) AS root FROM ({both}) GROUP BY a")
