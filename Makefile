@@ -41,7 +41,7 @@ bench-filters: $(READY)  ## how filters grow from 1 to 10 million rows: time and
 bench-online: $(READY)  ## what online selection saves (wants npm); ARGS=--core: the main arms; all of it: hours
 	@$(BIN)/python tests/bench/online_selection.py $(ARGS)
 
-bench-recipes: $(READY)  ## which recipes make data better, and what they find of planted noise (wants npm): hours
+bench-recipes: $(READY)  ## which recipes make data better, and what they find of planted noise (wants npm): an hour
 	@$(BIN)/python tests/bench/recipes.py $(ARGS)
 
 soak: $(READY)  ## the kill tests again and again: SOAK_ROUNDS times (default 10)

@@ -28,7 +28,7 @@ import pyarrow as pa
 from curation.examples import Examples
 from curation.tar import TarWriter
 
-EDITION = 1  # of this file's choices; part of the folder's name
+EDITION = 2  # of this file's choices; part of the folder's name
 SAMPLES_PER_SHARD = 2_000
 LONGEST = 70  # letters of a key; a member of a tar has 100, with its extension and what a copy adds
 KINDS = ("exact", "altered", "swapped", "recaptioned")

@@ -6,7 +6,7 @@ neither the pool nor the proxies have seen. Beside it: what the recipe found of 
 
 Everything is kept in the folder, by all that decides it: stop the bench, take it up again, add a line to `recipes`.
 
-    python tests/bench/recipes.py                        all recipes, 3 seeds: hours
+    python tests/bench/recipes.py                        all recipes, 3 seeds: an hour on two cores
     python tests/bench/recipes.py --recipes "no filter; negCLIPLoss 30 %" --seeds 5
     python tests/bench/recipes.py --pool 2000 --steps 20 --seeds 2 --no-record     a look at whether it runs
 """

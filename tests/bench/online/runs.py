@@ -105,11 +105,9 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     selector = SELECTORS[arm.selector](**{name: _field(name, value) for name, value in arm.fields})
     selection = Selection(selector=selector, filtering_ratio=_schedule(arm.filtering_ratio), stop=arm.stop)
     needs = selector.roles()
-    references = (
-        [reference_of(workload, load, arm, seed + 100_000 * i, folder) for i in range(arm.references)]
-        if "reference" in needs or arm.pool == "static"
-        else []
-    )
+    seeds = range(seed, seed + 100_000 * arm.references, 100_000)
+    wanted = "reference" in needs or arm.pool == "static"
+    references = [reference_of(workload, load, arm, its, folder) for its in seeds] if wanted else []
     reference = references[0] if references else None
     online = None
     if "online" in needs:
@@ -122,9 +120,8 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
             online = make(workload, load, arm.online, own)
     losses = None
     if references and (arm.cached or arm.pool == "static"):
-        losses = torch.stack(
-            [table_of(workload, load, arm, one, seed + 100_000 * i, folder) for i, one in enumerate(references)]
-        ).mean(0)
+        pairs = zip(references, seeds, strict=True)
+        losses = torch.stack([table_of(workload, load, arm, one, its, folder) for one, its in pairs]).mean(0)
     pool = pool_of(workload, load, _candidates(load, arm, losses), seed)
     ledger = ComputeLedger(prices(workload, arm, bool(references), online, len(load.pool)))
     scored = needs
