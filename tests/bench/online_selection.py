@@ -64,10 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
 def _wanted(options: argparse.Namespace, workloads: Sequence[str]) -> list[tuple[str, str, int]]:
     """Workload, arm, seed of every run; all arms with the first seed before any with the second."""
+    asked = options.arms.split(",") if options.arms else []
+    for unknown in {*asked}.difference(*ARMS.values()):
+        raise SystemExit(f"there is no arm {unknown!r}; there are: {', '.join({**ARMS['pairs'], **ARMS['classes']})}")
     first = TUNING_SEED if options.held_out == "tuning" else TEST_SEED
     wanted = []
     for workload in workloads:
-        names = options.arms.split(",") if options.arms else CORE if options.core else ARMS[workload]
+        names = asked or (CORE if options.core else ARMS[workload])
         for name in names:
             if name in ARMS[workload]:  # a classifier has no joint selection
                 seeds = options.seeds or (5 if name in HEADLINE and not options.core else 3)

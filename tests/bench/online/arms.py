@@ -38,8 +38,8 @@ def arms(easy: Arm, learnability: Arm, gains: tuple[float, float], ramp: tuple[f
         # all updates, and a constant rate with averaged weights
         "easy reference": easy,
         "learnability": learnability,
-        "uniform, constant rate": replace(Arm(), **STEADY),
-        "easy reference, constant rate": replace(easy, **STEADY),
+        "uniform at a constant rate": replace(Arm(), **STEADY),
+        "easy reference at a constant rate": replace(easy, **STEADY),
         # sensitivity, around the short easy-reference
         **{f"gain {other:g} short": replace(best, fields=(("gain", other),)) for other in gains},
         "ratio 0.5 short": replace(best, filtering_ratio=0.5),
