@@ -14,18 +14,19 @@ Every process holds the samples of its node's object store (zero copies), and of
 from __future__ import annotations
 
 import os
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.cluster import ClusterError, cluster, cpus, gpus, unwrap
 from actors.feed import FeedActor, Order, Spent, State, Taken, Weights
+from actors.train_driver import TrainDriver
 from curation.checkpoint import latest_facts
 from curation.errors import IncompleteError, TutelageError
 from curation.feed import Plan
@@ -38,7 +39,7 @@ from curation.learning.run import Run
 from curation.online import OnlineStep, Step, choose, moving, train_on
 from curation.store import open_store
 
-LOOK_SECONDS = 0.5  # between two looks of the driver at its actors and at the feed
+LOOK_SECONDS = 0.5  # between two looks of the driver at actors, learners and feed
 DEATHS = 20  # of choosing actors before they made a choice; then the run ends, since something kills them all
 
 
@@ -100,8 +101,7 @@ def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], Non
     actors = _Actors(job)
     shown = 0
     try:
-        learners.start()
-        while learners.is_alive():
+        while learners.running():
             state = _state(job)
             note(state.note or "learners are starting")
             advance(state.position - shown)  # backwards where learners begin again from a checkpoint
@@ -113,11 +113,9 @@ def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], Non
         advance(state.position - shown)
     finally:
         actors.kill()
-        learners.over.set()
+        learners.kill()
     if state.error is not None:
         raise state.error
-    if learners.error is not None:
-        raise learners.error
     return state
 
 
@@ -129,58 +127,46 @@ def _state(job: Job) -> State:
     return state
 
 
-class _Learners(threading.Thread):
-    """Ray Train's driver. A thread of its own: in the main one it would take over the handling of interrupts."""
+class _Learners:
+    """The learners, under Ray Train; they die with the actor that drives them."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(daemon=True, name="learners")
         self.job = job
-        self.error: BaseException | None = None
-        self.over = threading.Event()
+        self.work = [ray.put(partial(train_loop, job))]
+        self.begun = -1  # updates at the checkpoint that the last failure left
+        self._start()
 
-    def run(self) -> None:
-        """Train; begin again as long as learners that fail `max_failures` times get on between two checkpoints."""
-        from ray.train import TrainingFailedError
+    def _start(self) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.driver = ray.remote(TrainDriver).options(num_cpus=0, scheduling_strategy=here).remote()
+        compute = self.job.compute
+        resources = {"CPU": compute.learner_cpus, **({"GPU": compute.learner_gpus} if compute.learner_gpus else {})}
+        self.over = self.driver.fit.remote(self.work, compute.learners, resources, compute.max_failures)
 
-        begun = -1
-        while not self.over.is_set():
-            try:
-                with tempfile.TemporaryDirectory(prefix="tutelage-train-") as folder:
-                    self._trainer(folder).fit()
-                return
-            except SystemExit:  # Ray's, to a thread that waits while Ray is shut down
-                if not self.over.is_set():
-                    raise
-            except (TrainingFailedError, ray.exceptions.RayError) as error:
-                facts = latest_facts(open_store(self.job.recipe.output, self.job.recipe.options)) or {"ledger": {}}
-                updates = facts["ledger"].get("updates", 0)
-                if updates > begun:
-                    begun = updates
-                    continue
+    def running(self) -> bool:
+        """Whether they go on. Those that failed `max_failures` times begin again if they got to a new checkpoint."""
+        done, _ = ray.wait([self.over], timeout=0)
+        if not done:
+            return True
+        try:
+            ray.get(self.over)
+        except ray.exceptions.RayError as error:
+            facts = latest_facts(open_store(self.job.recipe.output, self.job.recipe.options)) or {"ledger": {}}
+            updates = facts["ledger"].get("updates", 0)
+            if updates <= self.begun:
                 words = " ".join(str(unwrap(error)).split())[-200:]
                 text = f"the learners have failed {self.job.compute.max_failures + 1} times after {updates:,} updates"
                 fix = "run again to go on from there; compute.max_failures allows more"
-                self.error = IncompleteError(f"{text}; the last time: {words}", fix=fix)
-                return
+                raise IncompleteError(f"{text}; the last time: {words}", fix=fix) from error
+            self.begun = updates
+            self.kill()
+            self._start()
+            return True
+        return False
 
-    def _trainer(self, folder: str) -> Any:
-        os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
-        os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a recipe's paths are relative to where its command was given
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-
-        compute = self.job.compute
-        resources = {"CPU": compute.learner_cpus, **({"GPU": compute.learner_gpus} if compute.learner_gpus else {})}
-        return TorchTrainer(
-            train_loop, train_loop_config={"job": self.job},
-            scaling_config=ScalingConfig(
-                num_workers=compute.learners, use_gpu=compute.learner_gpus > 0, resources_per_worker=resources
-            ),
-            # Checkpoints are ours: what Ray Train stores is of no use afterwards.
-            run_config=RunConfig(
-                name="learn", storage_path=folder, failure_config=FailureConfig(max_failures=compute.max_failures)
-            ),
-        )  # fmt: skip
+    def kill(self) -> None:
+        """No learner outlives this."""
+        ray.kill(self.driver)
 
 
 class _Actors:
@@ -299,12 +285,11 @@ def _choosers(who: Participants) -> Mapping[str, Learner]:
     return found
 
 
-def train_loop(config: Mapping[str, Any]) -> None:
+def train_loop(job: Job) -> None:
     """One learner of a group, under Ray Train."""
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    job: Job = config["job"]
     leads = get_context().get_world_rank() == 0
     torch.set_num_threads(job.recipe.threads or max(1, int(job.compute.learner_cpus)))
     try:

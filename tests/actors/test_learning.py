@@ -164,14 +164,23 @@ def test_whoever_is_killed_the_weights_are_the_same(make: Make, tmp_path: Path, 
 
 def kill(name: str) -> bool:
     """kill -9 of one process of this cluster that runs the actor `name`; whether there was one."""
+    for pid in running(name):
+        try:
+            os.kill(pid, signal.SIGKILL)
+            return True
+        except ProcessLookupError:
+            continue
+    return False
+
+
+def running(name: str) -> Iterator[int]:
+    """The processes of this cluster that run the actor `name`."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (folder / "cmdline").read_bytes().startswith(f"ray::{name}".encode()) and _ours(int(folder.name)):
-                os.kill(int(folder.name), signal.SIGKILL)
-                return True
+                yield int(folder.name)
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return False
 
 
 def _ours(pid: int) -> bool:
@@ -201,6 +210,13 @@ def test_an_error_of_the_user_ends_the_run_at_once(make: Make, tmp_path: Path) -
 def test_so_does_one_that_shows_while_the_learners_are_made(make: Make, tmp_path: Path) -> None:
     there(make("compute={learners: 1}", "learner.contrastive.steps=4", f"output={tmp_path}"))
     (tmp_path / "summary.json").unlink()
+    before = set(threading.enumerate())
     with pytest.raises(UserError, match="is of another run"):
         there(make("compute={learners: 1}", "learner.contrastive.steps=4", "learner.contrastive.lr=1.0e-4",
                    f"output={tmp_path}"))  # fmt: skip
+    # A thread that waits in Ray while a command ends, and Ray with it, takes the process down.
+    assert set(threading.enumerate()) == before
+    deadline = time.monotonic() + 30
+    while left := [name for name in ("RayTrainWorker", "TrainController", "TrainDriver") if any(running(name))]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.1)
