@@ -40,8 +40,7 @@ def what_if(recipe: str, overrides: tuple[str, ...], html: str | None, as_json: 
     from jobs.pipeline import pipeline
 
     recipes = {" ".join(setting) or "as it is": load_recipe(recipe, setting) for setting in settings(overrides)}
-    first = next(iter(recipes.values()))
-    _check_same_scores(first, recipes)
+    _check_only_filters_differ(recipes)
     with pipeline(every(recipes), dry=True) as work:
         answers, unscored = ask(work, recipes)
     if html:
@@ -76,13 +75,16 @@ def _split(values: str) -> list[str]:
     return found
 
 
-def _check_same_scores(first: Any, recipes: dict[str, Any]) -> None:
+def _check_only_filters_differ(recipes: dict[str, Any]) -> None:
     from curation.errors import UserError
 
-    for name, other in recipes.items():
-        if other.fingerprints != first.fingerprints or other.corpus != first.corpus or other.scores != first.scores:
-            fix = "set only filters.*; another corpus or scorer is another recipe"
-            raise UserError(f"{name} changes what is scored, not only what is kept", fix=fix)
+    first, *others = recipes.values()
+    for name, other in zip(list(recipes)[1:], others, strict=True):
+        keys = first.document.keys() | other.document.keys()
+        changed = sorted(key for key in keys if first.document.get(key) != other.document.get(key))
+        if changed := [key for key in changed if key != "filters"]:
+            fix = f"several values of filters.* only; another {changed[0]} is asked for in a command of its own"
+            raise UserError(f"{name} changes {', '.join(changed)}, and all settings are asked of one pipeline", fix=fix)
 
 
 def every(recipes: dict[str, Any]) -> Any:

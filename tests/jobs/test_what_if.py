@@ -70,6 +70,7 @@ def test_shards_that_are_not_scored_are_counted(home: Path) -> None:
     assert found["unscored_shards"] == 1 and found["answers"][0]["setting"] == "as it is"
 
 
-def test_only_filters_may_change(home: Path) -> None:
-    with pytest.raises(UserError, match="changes what is scored"):
-        invoke(f"{home}/r.yaml", "--set", "limits.max_pixels=1000,2000")
+@pytest.mark.parametrize("setting", ["limits.max_pixels=1000,2000", "keep=a.parquet,b.parquet", "output=o,p"])
+def test_only_filters_may_differ_between_settings(home: Path, setting: str) -> None:
+    with pytest.raises(UserError, match=f"changes {setting.partition('=')[0].partition('.')[0]}, and all settings"):
+        invoke(f"{home}/r.yaml", "--set", setting)
