@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator
 
-from curation.filters.hamming import MOST_DISTANCE, masks, signed
+from curation.filters.covering import masks
+from curation.filters.hamming import MOST_DISTANCE, signed
 from curation.filters.vectors import insert, matrix, stream
 
 if TYPE_CHECKING:

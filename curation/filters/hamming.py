@@ -1,31 +1,29 @@
 """All pairs of 64-bit hashes that differ in few bits: what `near_duplicates` asks for.
 
-The bits are cut into blocks. Two hashes within the distance agree wholly in all blocks but that many, so in one of the
-masks that choose so many blocks (Norouzi et al. 2014, 1307.2982, with combinations of blocks for keys). For each mask
-the hashes that agree in it are brought together by sorting, and each is compared with those after it for as long as
-they agree: nothing is looked up, and no candidate becomes a row of a table. In memory the mask's bits are moved to the
-top and the numbers sorted as they are; out of core DuckDB sorts, and the rows stream.
+Two hashes within the distance agree wholly in the bits of one mask at least (`covering`). For each mask the hashes that
+agree in it are brought together by sorting, and each is compared with those after it for as long as they agree: nothing
+is looked up, and no candidate becomes a row of a table. In memory the mask's bits are moved to the top and the numbers
+sorted as they are; out of core DuckDB sorts, and the rows stream.
 
-Cost, measured with 10 million hashes on a busy machine with AVX-512: some 20 ns of CPU a hash and mask in memory, 160
-ns out of core; and 2 to 3 ns a comparison.
+Cost, measured with 10 million hashes on a busy machine with AVX-512: some 25 ns of CPU a hash and mask in memory, 160
+ns out of core; and 2 to 4 ns a comparison.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
-from math import comb
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from curation.filters.covering import BITS, masks
 from curation.filters.vectors import stream
 
 if TYPE_CHECKING:
     import duckdb
 
-BITS = 64
 MOST_DISTANCE = 12  # beyond it, most pictures are linked by some other
 BATCH = 1 << 15  # hashes compared at once, so that what is made of them stays in a core's cache
 PAIRS = 1 << 20  # handed out at once, at least, of one mask
@@ -48,22 +46,30 @@ class Hashes(Protocol):
 
 
 class InMemory:
-    """In an array, beside which a sorted one is made."""
+    """In an array, beside which one in another order is made, in the same place for every mask."""
 
     compare = 0.12
 
     def __init__(self, hashes: Array) -> None:
-        self.hashes = hashes
+        self.hashes = np.sort(hashes)
+        self._moved = np.empty_like(hashes)
 
     def __len__(self) -> int:
         return len(self.hashes)
 
     def near(self, mask: int, distance: int) -> Pairs:
         top = Top(mask)
-        moved = top.moved(self.hashes)
-        moved.sort()
+        moved = top.moved(self.hashes, out=self._moved)
+        for start, stop in pairwise(self._groups(mask)):
+            moved[start:stop].sort()
         for a, b in _gathered(near(_batches(moved), top.bits, distance)):
             yield top.back(a), top.back(b)
+
+    def _groups(self, mask: int) -> Sequence[int]:
+        """Where hashes begin to differ in the first bits, as far as these are the mask's: between, all is to sort."""
+        bits = min(BITS - (~mask & ((1 << BITS) - 1)).bit_length(), 12)
+        values = [value << (BITS - bits) for value in range(1, 1 << bits)]
+        return [0, *np.searchsorted(self.hashes, np.array(values, np.uint64)).tolist(), len(self.hashes)]
 
 
 class OnDisk:
@@ -96,23 +102,6 @@ def pairs(hashes: Hashes, distance: int) -> Pairs:
         earlier.append(mask)
 
 
-def masks(distance: int, hashes: int, compare: float = 1.0) -> Iterator[int]:
-    """Sets of bits, in one of which any two hashes within `distance` agree wholly.
-
-    Few masks of few bits or many of many: what costs least, if a comparison costs `compare` times what a hash does.
-    """
-    blocks = min(range(distance + 1, BITS + 1), key=lambda blocks: _cost(blocks, distance, hashes, compare))
-    bounds = [round(n * BITS / blocks) for n in range(blocks + 1)]
-    parts = [(1 << stop) - (1 << start) for start, stop in pairwise(bounds)]
-    return map(sum, combinations(parts, blocks - distance))
-
-
-def _cost(blocks: int, distance: int, hashes: int, compare: float) -> float:
-    """Of all masks, with hashes as evenly spread as they can be; in what one hash costs for one mask."""
-    key = BITS * (blocks - distance) / blocks
-    return comb(blocks, distance) * (hashes + compare * hashes**2 / 2 ** (key + 1))
-
-
 def signed(mask: int) -> int:
     """The BIGINT of these 64 bits."""
     return mask - (1 << BITS) if mask >> (BITS - 1) else mask
@@ -132,11 +121,12 @@ class Top:
         """Where the mask's bits are, once moved."""
         return (1 << BITS) - (1 << (BITS - self.mask.bit_count()))
 
-    def moved(self, hashes: Array) -> Array:
-        return _shifted(hashes, self._moves())
+    def moved(self, hashes: Array, out: Array | None = None) -> Array:
+        return _shifted(hashes, self._moves(), np.empty_like(hashes) if out is None else out)
 
     def back(self, moved: Array) -> Array:
-        return _shifted(moved, [((bits << up) if up > 0 else (bits >> -up), -up) for bits, up in self._moves()])
+        moves = [((bits << up) if up > 0 else (bits >> -up), -up) for bits, up in self._moves()]
+        return _shifted(moved, moves, np.empty_like(moved))
 
     def _moves(self) -> list[tuple[int, int]]:
         """(bits, how far they go up): those that go equally far go together, so a block or more at a time."""
@@ -150,9 +140,9 @@ class Top:
         return [(bits, up) for up, bits in moves.items()]
 
 
-def _shifted(hashes: Array, moves: Sequence[tuple[int, int]]) -> Array:
-    out = np.zeros_like(hashes)
+def _shifted(hashes: Array, moves: Sequence[tuple[int, int]], out: Array) -> Array:
     for rows, into in zip(_batches(hashes), _batches(out), strict=True):
+        into[:] = 0
         for bits, up in moves:
             part = rows & np.uint64(bits)
             into |= part << np.uint64(up) if up > 0 else part >> np.uint64(-up)

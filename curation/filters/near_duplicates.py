@@ -22,13 +22,12 @@ class NearDuplicates:
     """Pictures whose perceptual hashes differ in at most `distance` of 64 bits, or that others link: one of each stays.
 
     Of each group the sample with the highest `prefer` score stays (ties: smaller uid), or the first in source
-    order. Every pair within the distance is found: the bits are cut into blocks, of which two hashes that near agree in
-    all but `distance`; they are compared where they agree in some choice of blocks (Norouzi et al. 2014, 1307.2982,
-    with combinations of blocks for keys). Cost: of n different hashes, C sorts of n numbers and C n^2 / 2^(k + 1)
-    comparisons, where the blocks are cut so that this costs least (for a distance of 4 and 10 million hashes: 15 sorts
-    by 21 bits, 300 million comparisons, 5 s of CPU in all); in memory up to 33 million samples, at 24 bytes each, and
-    beyond out of core, where a sort takes some seven times as much. Connected components then take a few passes over
-    the pairs that were found. `hash` is the column of a scorer `phash`.
+    order. Every pair within the distance is found: two hashes that near agree wholly in the bits of one of a few masks
+    (`filters/covering.py`), and are compared where they do. Cost: of n different hashes, C sorts of n numbers and
+    C n^2 / 2^(k + 1) comparisons, or more as pictures crowd, with masks of k bits so chosen that this costs least (for
+    a distance of 4 and 10 million hashes: 20 sorts by 26 bits, 5 s of CPU in all); in memory up to 33 million samples,
+    at 24 bytes each, and beyond out of core, where a sort takes some seven times as much. Connected components then
+    take a few passes over the pairs that were found. `hash` is the column of a scorer `phash`.
     """
 
     hash: str = "phash"

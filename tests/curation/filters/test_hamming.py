@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -12,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.filters import hamming
-from curation.filters.hamming import BITS, Array, Hashes, InMemory, OnDisk, Top, masks, pairs, signed
+from curation.filters.covering import BITS
+from curation.filters.hamming import Array, Hashes, InMemory, OnDisk, Top, pairs, signed
 
 ALL = 2**BITS - 1
 HASHES = st.integers(0, ALL)
@@ -46,28 +45,6 @@ def flipped(rng: np.random.Generator, values: Array, most: int) -> Array:
         bits = np.uint64(1) << rng.integers(0, BITS, len(values)).astype(np.uint64)
         values = np.where(n < times, values ^ bits, values)
     return values
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    st.integers(1, 12),
-    HASHES,
-    st.data(),
-    st.sampled_from([10, 10**5, 10**7, 10**9]),
-    st.sampled_from([0.015, 0.12, 1.0]),
-)
-def test_hashes_within_the_distance_agree_in_one_of_the_masks(
-    distance: int, one: int, data: Any, hashes: int, compare: float
-) -> None:
-    other = one
-    for bit in data.draw(st.lists(st.integers(0, 63), max_size=distance, unique=True)):
-        other ^= 1 << bit
-    assert any((one ^ other) & mask == 0 for mask in masks(distance, hashes, compare))
-
-
-def test_masks_are_few_where_comparisons_are_cheap() -> None:
-    counts = [len(list(masks(4, 10**7, compare))) for compare in (0.015, 0.12, 1.0)]
-    assert counts == [15, 15, 35]
 
 
 @given(HASHES, st.lists(HASHES, min_size=1, max_size=20))
