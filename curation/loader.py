@@ -29,6 +29,7 @@ from curation.images import DecodeLimits, Mode, Pixels
 from curation.store import Store, StoreOptions, open_store
 from curation.subset import Subset
 from curation.tar import TarSample
+from curation.weights import Weights
 
 Part = Literal["all", "train", "held_out"]
 
@@ -70,7 +71,8 @@ class SampleStream(IterableDataset[Example]):
 
     `shuffle` is the size of the shuffle buffer; 0 reads shards and samples in their order. `part` holds out the share
     `holdout` of groups: samples with one value of the metadata's field `group` (see `group_of`), or each sample alone
-    where that is "". With `subset`, only its members (by where they lie in `shards`) are read. Samples that can't be
+    where that is "". With `subset`, only its members (by where they lie in `shards`) are read; with `weights`, each
+    sample as often as it weighs, copies behind each other but for the shuffle buffer. Samples that can't be
     used are skipped and counted in `skipped`, by reason, also when DataLoader workers do the reading. `rank` and
     `world` default to torch.distributed's, if it runs.
     """
@@ -91,6 +93,7 @@ class SampleStream(IterableDataset[Example]):
         group: str = "name",
         limits: DecodeLimits | None = None,
         subset: Subset | None = None,
+        weights: Weights | None = None,
     ) -> None:
         if (rank is None) != (world is None):
             raise UserError("rank and world go together", fix="give both, or neither to ask torch.distributed")
@@ -99,7 +102,7 @@ class SampleStream(IterableDataset[Example]):
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.rank, self.world = rank, world
         self.part, self.holdout = part, holdout
-        self.group, self.subset = group, subset
+        self.group, self.subset, self.weights = group, subset, weights or None
         self.labels = (label,) if isinstance(label, str) else tuple(label)
         # Shared memory, because DataLoader's workers are processes and what they skip must be known here.
         self._skipped = torch.zeros(_COUNTED_WORKERS, len(REASONS), dtype=torch.int64)
@@ -190,7 +193,8 @@ class SampleStream(IterableDataset[Example]):
             for sample in self._read(shard, first, end, count):
                 drawn = self._draw(shard.ref, sample, count)
                 if drawn is not None:
-                    yield drawn
+                    times = 1 if self.weights is None else self.weights.times(drawn.uid, self.seed, self.epoch)
+                    yield from [drawn] * times
 
     def _read(
         self, shard: Shard, first: int, end: int | None, count: Callable[[str, int], None]

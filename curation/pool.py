@@ -1,4 +1,5 @@
-"""Where candidates come from: super-batches drawn uniformly from samples in memory, each sample once an epoch.
+"""Where candidates come from: super-batches drawn uniformly from samples in memory, each sample once an epoch, or as
+often as it weighs.
 
 A pool's place is two numbers, so a run that is resumed goes on with the very candidate after the last one. The order of
 an epoch depends on the seed and the epoch's number alone. Cost: 8 bytes a sample for the order, besides the samples.
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from curation.errors import EmptyCorpusError
 from curation.examples import Batch, Examples, Tokenize
+from curation.weights import spread
 
 
 class SuperBatch(NamedTuple):
@@ -47,12 +49,15 @@ class Place(NamedTuple):
 class Pool:
     """Uniform candidates, without replacement within an epoch. A tail too short for a super-batch is left out; every
     epoch draws its order anew, so the samples of the tail change with it. `targets`: a tokenizer for the captions, or
-    what belongs to each picture, row by row."""
+    what belongs to each picture, row by row. With `weights` (float64 `[N]`), an epoch has each sample as often as its
+    weight says (`curation.weights`), and N in all."""
 
-    def __init__(self, examples: Examples, targets: Tokenize | Tensor, seed: int = 0) -> None:
+    def __init__(
+        self, examples: Examples, targets: Tokenize | Tensor, seed: int = 0, weights: Tensor | None = None
+    ) -> None:
         if not len(examples):
             raise EmptyCorpusError("there are no samples to draw candidates from", fix="check the corpus or snapshot")
-        self.examples, self.seed, self.place = examples, seed, Place()
+        self.examples, self.seed, self.weights, self.place = examples, seed, weights, Place()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # an object store's; never is
             self._pixels = torch.from_numpy(examples.pixels)
@@ -63,7 +68,8 @@ class Pool:
         return len(self.examples)
 
     def draw(self, count: int) -> SuperBatch:
-        """The next `count` candidates (all there are, if they are fewer), which no other draw of this epoch returns."""
+        """The next `count` candidates (all there are, if they are fewer). No other draw of this epoch returns them, but
+        for samples that weigh more than others."""
         count = min(count, len(self))
         begin = self.place.of(count, len(self))
         self.place = begin.after(count)
@@ -84,7 +90,9 @@ class Pool:
 
     def _epoch(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
-            self._order = epoch, torch.randperm(len(self), generator=generator_of(self.seed, "epoch", epoch))
+            generator = generator_of(self.seed, "epoch", epoch)
+            order = torch.randperm(len(self), generator=generator)
+            self._order = epoch, order if self.weights is None else spread(self.weights, generator)[order]
         return self._order[1]
 
 

@@ -128,8 +128,8 @@ def report(document: Mapping[str, Any]) -> Iterator[str]:
     if overlap and overlap["pool"]:
         yield (f"  WARNING: of the held-out pictures, {overlap['kept']:,} are among the kept samples and "
                f"{overlap['pool']:,} in the pool, byte for byte: figures flatter")  # fmt: skip
-    if document["weights_unused"]:
-        yield "  the weights of the manifest are not used: every kept sample counts alike"
+    if document.get("weighted"):
+        yield "  its own models met each sample as often as it weighs in the manifest"
 
 
 def changes(found: Sequence[Mapping[str, Any]], before: int, after: int) -> Iterator[str]:

@@ -3,7 +3,8 @@
 DataComp's protocol in small (2304.14108, section 3: model and compute are fixed, only the data differ). On a snapshot,
 on its pool (all usable samples of its source corpus) and on random parts of the pool of the snapshot's size, one model
 a seed: the same initial weights, the same number of updates of the same batch, the same held-out samples. A random part
-is drawn anew for every seed, so that the interval holds the luck of the draw. Weights in a manifest are not used.
+is drawn anew for every seed, so that the interval holds the luck of the draw. The snapshot's own models meet a sample
+as often as it weighs in the manifest.
 
 What came of it is attached to the snapshot (`curation.evaluations`); models are kept and shared (`jobs.trials`): two
 snapshots of one pool share the pool's, and what was stopped goes on with those that are missing.
@@ -139,7 +140,7 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
         "arms": arms,
         "minus": {arm: evaluations.differences(runs[CURATED], runs[arm]) for arm in arms if arm != CURATED},
         "overlap": _overlap(snapshot, held_out),
-        "weights_unused": _weighs(snapshot),
+        "weighted": bool(snapshot.weights()),
     }
     return evaluations.attach(snapshot.store, snapshot.number, plan.identity, document)
 
@@ -149,9 +150,3 @@ def _overlap(snapshot: Snapshot, held_out: HeldOut) -> dict[str, int] | None:
     if held_out.share:
         return None
     return evaluations.overlap(snapshot, evaluations.contents(open_shards(held_out.url), MAX_EVALUATED))
-
-
-def _weighs(snapshot: Snapshot) -> bool:
-    """Whether the manifest gives kept samples weights of their own, which training does not look at."""
-    query = "SELECT coalesce(bool_or(decision = 'kept' AND weight <> 1), false) AS own FROM manifest"
-    return bool(snapshot.manifest.query(query, ["decision", "weight"]).column("own")[0].as_py())

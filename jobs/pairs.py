@@ -17,6 +17,7 @@ from curation.models import preprocess_for
 from curation.models.tokenizer import tokenizer_for
 from curation.pool import Pool
 from curation.subset import Subset
+from curation.weights import ALIKE, Weights
 from jobs.progress import progress
 
 
@@ -26,6 +27,7 @@ class Samples(NamedTuple):
     shards: Sequence[Shard]
     subset: Subset | None = None
     limits: DecodeLimits = DecodeLimits()
+    weights: Weights = ALIKE
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Pairs:
     model: str
     stream: SampleStream
     examples: Examples | None
+    weights: Weights = ALIKE
 
     @property
     def count(self) -> int | None:
@@ -43,20 +46,22 @@ class Pairs:
         return self.stream.samples if self.examples is None else len(self.examples)
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Endless batches, uniformly drawn, each pair once an epoch."""
+        """Endless batches, uniformly drawn, each pair once an epoch, or as often as it weighs."""
         tokenize = tokenizer_for(self.model)
         if self.examples is None:
             return stream_batches(self._shuffled(), tokenize, size, workers=max(0, (os.cpu_count() or 1) - 1))
         if len(self.examples) < 2:
             skipped = ", ".join(f"{reason} {n}" for reason, n in self.stream.skipped.items()) or "none"
             raise EmptyCorpusError(f"{self.url} has {len(self.examples)} samples to train on (skipped: {skipped})")
-        return Pool(self.examples, tokenize, self.stream.seed).batches(size)
+        weights = self.weights.of(self.examples.uids) if self.weights else None
+        return Pool(self.examples, tokenize, self.stream.seed, weights).batches(size)
 
     def _shuffled(self) -> SampleStream:
         as_read = self.stream
         return SampleStream(
             as_read.shards, size=as_read.size, mode=as_read.mode, shuffle=10_000, seed=as_read.seed,
             part=as_read.part, holdout=as_read.holdout, subset=as_read.subset, limits=as_read.limits,
+            weights=self.weights,
         )  # fmt: skip
 
 
@@ -71,7 +76,7 @@ def read_pairs(
         subset=samples.subset, limits=samples.limits,
     )  # fmt: skip
     with progress(label, None) as advance:
-        return Pairs(url, model, stream, gather(stream, limit=limit, advance=advance))
+        return Pairs(url, model, stream, gather(stream, limit=limit, advance=advance), samples.weights)
 
 
 def side_by_side(one: Iterator[Batch], other: Iterator[Batch]) -> Iterator[Batch]:

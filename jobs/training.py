@@ -167,6 +167,8 @@ def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str
         recipe["subset"] = samples.subset._asdict()
     if samples.limits != DecodeLimits():
         recipe["limits"] = asdict(samples.limits)
+    if samples.weights:
+        recipe["weights"] = samples.weights.sha256
     return recipe
 
 

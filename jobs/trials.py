@@ -33,6 +33,7 @@ from curation.recipe import Limits
 from curation.store import StoreOptions, open_store
 from curation.store_url import anywhere
 from curation.subset import Subset, random_subset, source_shards
+from curation.weights import ALIKE
 from jobs.pairs import Samples
 from jobs.training import MAX_EVALUATED, Job, pick_device, read_held_out, recipe_of, run, use_threads
 
@@ -142,7 +143,8 @@ def _samples(snapshot: str, arm: str, subset: Subset | None) -> Samples:
     found = cu.open(snapshot)
     limits = Limits.model_validate(found.document["recipe"].get("limits") or {})
     shards = open_shards(snapshot) if arm == CURATED else source_shards(found)
-    return Samples(shards, subset, DecodeLimits(**limits.model_dump()))
+    weights = found.weights() if arm == CURATED else ALIKE
+    return Samples(shards, subset, DecodeLimits(**limits.model_dump()), weights)
 
 
 @lru_cache(maxsize=64)

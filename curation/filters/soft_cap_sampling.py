@@ -34,10 +34,9 @@ class SoftCapSampling:
     (or the start), with E exponential, a hash of seed, uid and k. Such waits have no memory, so the first rings of all
     are the draws, exactly; they are the same everywhere, more draws repeat all that fewer did, and further samples only
     take some of a given number away. The published code draws 100,000 at once, all different, before it penalizes.
-    What stays is in the shards once; the number of its draws is its `weight` in the manifest alone. Nothing here trains
-    by weights (the snapshot's loaders, `curate learn` and `curate evaluate` take every kept sample alike): for repeats
-    to count, a consumer reads uid and weight from the manifest and hands each sample out so many times an epoch, or
-    draws by weight. Last in the list: the draws of what a later filter drops are lost.
+    What stays is in the shards once; the number of its draws is its `weight` in the manifest, by which `curate learn`,
+    `curate evaluate` and `snapshot.torch(weighted=True)` train. Plain webdataset hands every sample out once. Last in
+    the list: the draws of what a later filter drops are lost.
     Cost: 1.3 us a ring, of which there are one a sample and 1 to 3 a draw; a pass for each draw of the sample that is
     drawn most, over those drawn so often. Some 1,000 draws of one sample, or more, are refused. Out of core.
     Source: Soft Cap Sampling of FLYT (2503.08805), with a penalty of 0.15 in its published code (examples.ipynb).

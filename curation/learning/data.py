@@ -25,6 +25,7 @@ from curation.loader import Part, SampleStream, Shard, open_shards, split_label
 from curation.models import preprocess_for
 from curation.snapshot import Snapshot, open_snapshot
 from curation.store import StoreOptions, open_store
+from curation.weights import ALIKE, Weights
 
 MAX_EVALUATED = 4000  # held-out samples that are looked at
 
@@ -38,12 +39,14 @@ class Listing:
     urls: tuple[str, ...]  # of a snapshot with its number
     shards: tuple[list[Shard], ...]  # of each URL
     trusted: list[Shard] | None = None  # for a reference that learns beside the learner
+    weights: Weights = ALIKE  # of the snapshots' manifests
 
     @property
     def sha256(self) -> str:
         """By content, so that a copied corpus has the same."""
         parts = self.shards if self.trusted is None else (*self.shards, self.trusted)
-        return digest([[list(shard.ref) for shard in some] for some in parts])
+        told: list[Any] = [[list(shard.ref) for shard in some] for some in parts]
+        return digest([*told, self.weights.sha256] if self.weights else told)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Data:
     skipped: Mapping[str, int]
     classes: list[str]  # of a classifier; of another learner none
     trusted: Examples | None  # for a reference that learns beside the learner
+    weights: Tensor | None = None  # of the candidates, float64 [N]; None: all alike
 
 
 def listed(recipe: LearnRecipe) -> Listing:
@@ -65,7 +69,10 @@ def listed(recipe: LearnRecipe) -> Listing:
     urls = tuple(pinned(url, recipe.options) for url in recipe.data)
     train = recipe.reference.train if recipe.reference is not None else None
     trusted = None if train is None else open_shards(pinned(train, recipe.options), recipe.options)
-    return Listing(urls, tuple(open_shards(url, recipe.options) for url in urls), trusted)
+    shards = tuple(open_shards(url, recipe.options) for url in urls)
+    snapshots = [snapshot_of(url, recipe.options) for url in urls] if recipe.weighted else []
+    weights = Weights.joined(found.weights() for found in snapshots if found is not None)
+    return Listing(urls, shards, trusted, weights)
 
 
 def pinned(url: str, options: StoreOptions) -> str:
@@ -100,7 +107,8 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
         text = f"{', '.join(listing.urls)} has {len(pool)} samples to train on (skipped: {reasons})"
         raise EmptyCorpusError(f"{text}, and a batch takes {recipe.learner.batch}", fix="a smaller batch, or more data")
     held_out = _held_out(recipe, listing, progress)
-    return Data(pool, held_out, fields, listing.urls, listing.sha256, dict(skipped), classes, trusted)
+    weights = listing.weights.of(pool.uids) if listing.weights else None
+    return Data(pool, held_out, fields, listing.urls, listing.sha256, dict(skipped), classes, trusted, weights)
 
 
 def _candidates(

@@ -72,7 +72,7 @@ class Participants:
     def __init__(self, recipe: LearnRecipe, data: Data, device: torch.device, *, learns: bool = True) -> None:
         self.recipe, self.device = recipe, device
         self.classes = data.classes
-        self.pool = Pool(data.pool, self._targets(data.pool), recipe.learner.seed)
+        self.pool = Pool(data.pool, self._targets(data.pool), recipe.learner.seed, data.weights)
         self.urls = data.urls
         wanted = recipe.selection.selector.roles()
         asked = "online" in wanted and recipe.online == "learner"

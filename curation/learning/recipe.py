@@ -119,6 +119,7 @@ class _Document(Section):
     evaluation: str | None = None
     holdout: float = Field(default=0.05, ge=0, le=0.5)
     by: list[str] = Field(default_factory=list)
+    weighted: bool = True
     evaluate_every: int = Field(default=50, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
     memory: ByteSize = Field(default=ByteSize(BUDGET))
@@ -143,6 +144,7 @@ class LearnRecipe:
     evaluation: str | None
     holdout: float
     by: tuple[str, ...]  # fields of the samples' json by which the metrics tell what was chosen
+    weighted: bool  # whether candidates come as often as they weigh in their snapshots' manifests
     evaluate_every: int
     checkpoint_every: int
     memory: int  # bytes, at most, of samples
@@ -235,6 +237,7 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
         evaluation=document.evaluation,
         holdout=document.holdout,
         by=tuple(document.by),
+        weighted=document.weighted,
         evaluate_every=document.evaluate_every,
         checkpoint_every=document.checkpoint_every,
         memory=int(document.memory),

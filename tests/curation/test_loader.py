@@ -16,6 +16,7 @@ from curation.data import ShardRef
 from curation.errors import ChangedError, EmptyCorpusError, UserError
 from curation.loader import SampleStream, Shard, group_of, is_held_out, open_shards
 from curation.store import open_store
+from curation.weights import Weights
 
 SIZES = (7, 1, 12, 5, 9)
 
@@ -79,6 +80,15 @@ def test_order_is_the_seeds_and_the_epochs(counted: list[Shard]) -> None:
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
     assert sorted(order(0, 0)) == sorted(order(1, 1))
     assert order(0, 0, shuffle=0) == order(5, 7, shuffle=0)
+
+
+@pytest.mark.parametrize(("shuffle", "workers"), [(0, 0), (5, 2)])
+def test_each_as_often_as_it_weighs(counted: list[Shard], shuffle: int, workers: int) -> None:
+    uids = [example.uid for example in SampleStream(counted, size=16, shuffle=0)]
+    weights = Weights({uids[0]: 3.0, uids[1]: 0.0, uids[2]: 0.0}, len(uids))
+    stream = SampleStream(counted, size=16, shuffle=shuffle, weights=weights)
+    found = Counter(uid for _, _, batch, _ in DataLoader(stream, batch_size=4, num_workers=workers) for uid in batch)
+    assert found == Counter(dict.fromkeys(uids, 1)) + Counter({uids[0]: 2}) - Counter(uids[1:3])
 
 
 def test_examples_are_what_the_shard_holds(counted: list[Shard]) -> None:

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from curation.errors import EmptyCorpusError
 from curation.examples import Examples
-from curation.pool import Pool, generator_of
+from curation.pool import Place, Pool, generator_of
 
 
-def pool(count: int, seed: int = 0) -> Pool:
+def pool(count: int, seed: int = 0, weights: torch.Tensor | None = None) -> Pool:
     names = [str(i) for i in range(count)]
     examples = Examples(np.zeros((count, 4, 4, 3), np.uint8), names, names, [""] * count)
     examples.pixels[:, 0, 0, 0] = range(count)
-    return Pool(examples, lambda captions: torch.tensor([[int(caption)] for caption in captions]), seed)
+    return Pool(examples, lambda captions: torch.tensor([[int(caption)] for caption in captions]), seed, weights)
 
 
 def test_uniform_over_epochs_and_pairs_stay_together() -> None:
@@ -48,6 +48,15 @@ def test_no_candidate_twice_in_an_epoch_and_a_place_goes_on(sizes: list[int], da
         if stopped is not None:
             assert torch.equal(stopped.draw(size).rows, rows)
     assert all(len(rows) == len(set(rows)) for rows in drawn.values())
+
+
+def test_an_epoch_has_samples_as_often_as_they_weigh() -> None:
+    weighed = pool(6, weights=torch.tensor([0.0, 0.5, 0.5, 1.0, 1.0, 3.0], dtype=torch.float64))
+    epochs = [torch.bincount(weighed.draw(6).rows, minlength=6) for _ in range(200)]
+    assert all(counts.sum() == 6 and counts[[0, 3, 4, 5]].tolist() == [0, 1, 1, 3] for counts in epochs)
+    assert 60 < sum(int(counts[1]) for counts in epochs) < 140
+    orders = {tuple(weighed.at(Place(epoch), 6).rows.tolist()) for epoch in range(9)}
+    assert len(orders) > 5
 
 
 def test_seeds() -> None:

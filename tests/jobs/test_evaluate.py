@@ -94,7 +94,7 @@ def test_an_evaluation_compares_with_the_pool_and_a_random_part(first: tuple[Pat
         assert len({row["sha256"] for row in arm["runs"]}) == 2
     minus = document["minus"]["raw"]["recall@1"]
     assert minus["paired"] and minus["word"] in ("better", "worse", "no difference shown")
-    assert document["overlap"] == {"kept": 0, "pool": 0} and not document["weights_unused"]
+    assert document["overlap"] == {"kept": 0, "pool": 0} and not document["weighted"]
     assert arms["raw"]["runs"][0]["samples_seen"] == 16 and arms["raw"]["runs"][0]["flops"] > 1e8
 
 
@@ -166,14 +166,18 @@ def test_held_out_pictures_that_were_trained_on_are_told(home: Path) -> None:
     assert f"WARNING: of the held-out pictures, {kept} are among the kept samples" in text
 
 
-def test_weights_that_are_not_used_are_told(home: Path) -> None:
+def test_a_snapshots_own_models_meet_samples_as_often_as_they_weigh(home: Path) -> None:
     rows = cu.open(f"{home}/out@1").manifest.query("SELECT uid FROM manifest WHERE decision = 'kept'")
     lines = [f"{uid}\t{1 + number % 2}\n" for number, uid in enumerate(rows.column("uid").to_pylist())]
     (home / "weights.tsv").write_text("".join(lines))
     curate(home / "r.yaml", f"weights={home}/weights.tsv", f"output={home}/weighed")
-    invoke(home, f"{home}/weighed", "--no-raw", "--no-random")
+    plain, weighed = (invoke(home, f"{home}/{name}", "--no-random")["evaluations"][0] for name in ("out@1", "weighed"))
+    assert [one["weighted"] for one in (plain, weighed)] == [False, True]
+    runs = [[run["sha256"] for run in one["arms"]["curated"]["runs"]] for one in (plain, weighed)]
+    assert not set(runs[0]) & set(runs[1])  # the same samples, met otherwise
+    assert plain["arms"]["raw"]["mean"] == weighed["arms"]["raw"]["mean"]
     text = CliRunner().invoke(show, [f"{home}/weighed"], catch_exceptions=False).stdout
-    assert "the weights of the manifest are not used" in text
+    assert "as often as it weighs" in text
 
 
 def test_a_snapshot_that_keeps_all_has_its_pool_for_a_random_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

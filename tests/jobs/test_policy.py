@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation.errors import RecipeError
+from curation.learning.data import listed, read
+from curation.learning.recipe import parse_learn_recipe
 from curation.lists import parse_weights
 from curation.recipe import load_recipe
 from jobs.cli import cli
@@ -64,6 +67,12 @@ device: cpu
     assert document["samples"]["filtered"]["weights"] == cu.open(f"{tmp_path}/out").document["samples"]["kept"] - len(
         rows
     )
+    text = (tmp_path / "learn.yaml").read_text().replace("/out\n", "/chosen\n").replace("batch: 8", "batch: 2")
+    for weighted in (True, False):  # and a learner meets each so often
+        recipe = parse_learn_recipe(text, overrides=[f"weighted={weighted}", f"evaluation={tmp_path}/corpus"])
+        data = read(recipe, listed(recipe), lambda label, total: nullcontext(lambda n: None))
+        assert weighted == (data.weights is not None)
+        assert data.weights is None or data.weights.tolist() == [float(counts[uid]) for uid in data.pool.uids]
     assert json.loads(curate("verify", f"{tmp_path}/chosen", "--json"))["ok"]
     (tmp_path / "chosen.tsv").unlink()  # the snapshot has a copy of its own
     assert json.loads(curate("verify", f"{tmp_path}/chosen", "--json"))["ok"]
