@@ -49,11 +49,12 @@ def top(score: str, fraction: float) -> dict[str, Any]:
     return {"top_fraction": {"score": score, "fraction": fraction}}
 
 
-def recipes(names: dict[str, str], entries: dict[str, str]) -> dict[str, Filters]:
+def recipes(names: dict[str, str], entries: dict[str, str], evaluation: str) -> dict[str, Filters]:
     """What is compared: a name, and the filters of a recipe, which may use the scores of `scorers`.
 
-    `names` and `entries`: files of phrases, for text-based filtering and for MetaCLIP's balancing. DataComp's rules on
-    English and on sizes are left out: icons' names are too short to tell a language, and all pictures have one size.
+    `names` and `entries`: files of phrases, for text-based filtering and for MetaCLIP's balancing; `evaluation`: a
+    snapshot of what is held out. DataComp's rules on English and on sizes are left out: icons' names are too short to
+    tell a language, and all pictures have one size. So is T-MARS: no icon shows its caption.
     """
     basic: dict[str, Any] = {"caption": {"min_words": 2, "min_chars": 5, "max_repetition": 0.5}}
     near: dict[str, Any] = {"near_duplicates": {"prefer": "clip_score"}}
@@ -65,6 +66,7 @@ def recipes(names: dict[str, str], entries: dict[str, str]) -> dict[str, Filters
         "exact duplicates": [{"exact_duplicates": {}}],
         "near duplicates": [near],
         "semantic duplicates": [{"semantic_duplicates": {"prefer": "clip_score"}}],
+        "decontaminated": [{"decontaminate": {"against": evaluation, "hash": "phash"}}],
         # DataComp's baselines
         "basic": [basic],
         "clip score 30 %": [top("clip_score", 0.3)],
@@ -81,6 +83,7 @@ def recipes(names: dict[str, str], entries: dict[str, str]) -> dict[str, Filters
         "MetaCLIP": [{"metaclip_balance": {**entries, "t": 50}}],
         "cluster balance": [{"cluster_balance": {"column": "cluster.cluster", "most": 50, "prefer": "clip_score"}}],
         "soft cap": [{"soft_cap": {"column": "cluster.cluster", "cap": 25, "weights": False}}],
+        "soft-cap sampling, DFN": [{"soft_cap_sampling": {"score": "dfn", "gain": 20.0}}],
         # several of them
         "clip score 60 %": [top("clip_score", 0.6)],
         "near duplicates, negCLIPLoss 30 %": [near, top("negclip_loss", 0.3)],
@@ -88,7 +91,7 @@ def recipes(names: dict[str, str], entries: dict[str, str]) -> dict[str, Filters
     }
 
 
-NAMES = tuple(recipes({}, {}))
+NAMES = tuple(recipes({}, {}, ""))
 
 
 class Made(NamedTuple):
@@ -101,19 +104,29 @@ class Made(NamedTuple):
     names: dict[str, str]  # a file of what trusted pairs are called
     entries: dict[str, str]  # and of the words in it, too
 
+    @property
+    def home(self) -> Path:
+        return self.pool.parent
+
 
 def main(arguments: Sequence[str] | None = None) -> str:
     """Make what is missing, and report; returns the report."""
     options = _options(arguments)
+    names = [name.strip() for name in options.recipes.split(";")] if options.recipes else NAMES
+    if unknown := [name for name in names if name not in NAMES]:
+        raise SystemExit(f"there is no recipe {unknown[0]!r}; there are: {'; '.join(NAMES)}")
     began = time.monotonic()
     from actors.cluster import cluster
 
     with cluster():
         made = prepare(options)
-        names = [name.strip() for name in options.recipes.split(";")] if options.recipes else NAMES
-        filters = recipes(made.names, made.entries)
-        snapshots = {name: curated(filters[name], made) for name in names}
+        held_out = curated([], made.held_out, made)
+        filters = recipes(made.names, made.entries, f"{held_out.store.url}@{held_out.number}")
+        snapshots = {name: curated(filters[name], made.pool, made) for name in names}
         documents = judged(snapshots, made, options)
+    if not documents:
+        kept = max(one.document["samples"]["kept"] for one in snapshots.values())
+        raise SystemExit(f"no recipe keeps a batch: {kept:,} samples at most, and --batch is {options.batch:,}")
     text = report(snapshots, documents, made)
     print(text)
     if not options.no_record:
@@ -183,13 +196,13 @@ def _proxy(folder: Path, name: str, steps: int, against: str | None = None) -> d
     return {"model": card["model"], "weights": card["weights"], "sha256": card["sha256"]}
 
 
-def curated(filters: Filters, made: Made) -> Snapshot:
+def curated(filters: Filters, corpus: Path, made: Made) -> Snapshot:
     """The snapshot of a recipe; all recipes share one scoring."""
     from jobs.pipeline import pipeline
     from jobs.run import run_steps
 
-    root = made.pool.parent
-    recipe: dict[str, Any] = {"corpus": str(made.pool), "scores": f"{root}/scores", "scorers": made.scorers}
+    root = made.home
+    recipe: dict[str, Any] = {"corpus": str(corpus), "scores": f"{root}/scores", "scorers": made.scorers}
     recipe["filters"] = filters
     name = digest(recipe)[:16]
     recipe["output"] = f"{root}/curated/{name}"
@@ -208,7 +221,7 @@ def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Name
 
     protocol = Protocol(
         held_out=pin(str(made.held_out), 0.0), model=options.model, seeds=options.seeds,
-        training=Training(steps=options.steps, batch=options.batch), runs=str(made.pool.parent / "runs"),
+        training=Training(steps=options.steps, batch=options.batch), runs=str(made.home / "runs"),
     )  # fmt: skip
     plans = {
         name: plan(f"{one.store.url}@{one.number}", protocol, ("raw", "random"))

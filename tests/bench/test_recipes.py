@@ -44,12 +44,18 @@ def test_keys_fit_a_tar_and_differ() -> None:
     assert len(keys) == 4 and all(key.isascii() and "." not in key and len(key) <= 80 for key in keys)
 
 
+def test_a_recipe_that_is_none_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="there is no recipe 'nonsense'; there are: no filter; exact"):
+        recipes.main(["--recipes", "no filter; nonsense", "--folder", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_recipes_are_run_once_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workload = data.Workload(examples(160, "pool"), examples(40, "trusted"), examples(30, "test"))
     monkeypatch.setattr(data, "load", lambda name, held_out, folder: workload)
-    names = ("no filter", "exact duplicates", "near duplicates", "negCLIPLoss 60 %, NormSim 50 %")
+    names = ("no filter", "exact duplicates", "near duplicates", "decontaminated", "soft-cap sampling, DFN")
     small = "--pool 160 --model proxy-mu --steps 2 --batch 16 --seeds 2 --proxy-steps 2 --jobs 1 --no-record"
     options = ["--recipes", ";".join(names), "--folder", str(tmp_path), *small.split()]
     text = recipes.main(options)
@@ -60,3 +66,5 @@ def test_recipes_are_run_once_and_reported(tmp_path: Path, monkeypatch: pytest.M
     assert float(rows["near duplicates"][8].rstrip("%")) > 60
     assert "Not shown to be: " in text
     assert recipes.main(options) == text
+    with pytest.raises(SystemExit, match="no recipe keeps a batch: 220 samples at most, and --batch is 9,999"):
+        recipes.main([*options, "--batch", "9999", "--recipes", "no filter"])
