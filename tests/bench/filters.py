@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent), str(ROOT)]
 
+from bench.lists import listed, write_list  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
 GROWTH, MEMORY = 12.0, 4.0  # the bars: times as long for ten times the rows; GB
@@ -161,14 +161,13 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # GB; Linux counts KB
 
 
-def write_list(path: Path, query: str) -> dict[str, str]:
-    """The texts that a query selects, one a line; `url` and `sha256` of the file."""
+def selected(path: Path, query: str) -> dict[str, str]:
+    """A file of the texts that a query selects, as a filter names it."""
     import duckdb
 
     with duckdb.connect() as db:
-        data = "\n".join(text for (text,) in db.execute(query).fetchall()).encode()
-    path.write_bytes(data)
-    return {"url": str(path), "sha256": sha256(data).hexdigest()}
+        write_list(path, (text for (text,) in db.execute(query).fetchall()))
+    return listed(path)
 
 
 def measure(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
@@ -218,7 +217,7 @@ def main() -> None:
     rows = [int(part) for part in arguments.rows.split(",")]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as home:
-        lists = [write_list(Path(home) / f"{n}.txt", query) for n, query in enumerate((PHRASES, NAMES))]
+        lists = [selected(Path(home) / f"{n}.txt", query) for n, query in enumerate((PHRASES, NAMES))]
         tables = {n: filters(n, *lists) for n in rows}
         chosen = arguments.only.split(",") if arguments.only else list(tables[rows[0]])
         found = {name: [measure(name, tables[n][name], n) for n in rows] for name in chosen}

@@ -18,7 +18,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, o
 import pyarrow.parquet as pq  # noqa: E402
 import yaml  # noqa: E402
 from bench import planted  # noqa: E402
+from bench.lists import listed, write_list  # noqa: E402
 from bench.online import data  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
@@ -145,20 +145,12 @@ def prepare(options: argparse.Namespace) -> Made:
         planted.write_shards(planted.plain(load.held_out), held_out)
         planted.write_shards(planted.plain(load.trusted), folder / "trusted")
         names = set(load.trusted.captions)
-        _write_lines(folder / "names.txt", names)
-        _write_lines(folder / "entries.txt", names | {word for name in names for word in name.split()})
+        write_list(folder / "names.txt", sorted(names))
+        write_list(folder / "entries.txt", sorted(names | {word for name in names for word in name.split()}))
         part = load.pool.take(list(range(min(options.pool, len(load.pool)))))
         pq.write_table(planted.write_pool(part, counts, pool), truth)  # last: its presence says that all is there
-    lists = (_listed(folder / f"{name}.txt") for name in ("names", "entries"))
+    lists = (listed(folder / f"{name}.txt") for name in ("names", "entries"))
     return Made(pool, held_out, truth, scorers(folder, options), *lists)
-
-
-def _write_lines(path: Path, lines: set[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in sorted(lines)))
-
-
-def _listed(path: Path) -> dict[str, str]:
-    return {"url": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
 
 
 def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
