@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from curation.models.vectors import nearest
-
 CHUNK = 4096
 ROUNDS = 20
 
@@ -31,12 +29,12 @@ def find_centres(vectors: Tensor, clusters: int, *, seed: int = 0, rounds: int =
     centres = vectors[start.sort().values].clone()
     before = torch.full((len(vectors),), -1)
     for _ in range(rounds):
-        at, similarity = assign(vectors, centres)
-        if torch.equal(at, before):
+        nearest, similarity = assign(vectors, centres)
+        if torch.equal(nearest, before):
             break
-        before = at
-        sums = torch.zeros_like(centres).index_add_(0, at, vectors)
-        empty = torch.bincount(at, minlength=len(centres)) == 0
+        before = nearest
+        sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
+        empty = torch.bincount(nearest, minlength=len(centres)) == 0
         sums[empty] = vectors[similarity.argsort(stable=True)[: int(empty.sum())]]
         centres = normalize(sums, dim=-1)
     return centres
@@ -44,5 +42,5 @@ def find_centres(vectors: Tensor, clusters: int, *, seed: int = 0, rounds: int =
 
 def assign(vectors: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest centre of each vector, int64 `[N]` (the first of equals), and its cosine, float32 `[N]`."""
-    at, cosines = zip(*(nearest(part.float(), centres) for part in torch.split(vectors, CHUNK)), strict=True)
-    return torch.cat(at), torch.cat(cosines)
+    found = [(part.float() @ centres.T).max(1) for part in torch.split(vectors, CHUNK)]
+    return torch.cat([part.indices for part in found]), torch.cat([part.values for part in found])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,6 @@ def evaluate(
 
     Models are kept by all that decides them, and none is trained twice: interrupted, the same command goes on.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # see jobs.proxy.training_job
     from jobs.evaluation import carry_out, conclude, missing, plan
     from jobs.progress import progress
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -64,7 +63,6 @@ def _uniform(snapshot: str, as_json: bool, **arguments: Any) -> None:
 
 
 def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # see jobs.proxy.training_job
     from curation.learning.recipe import load_learn_recipe
 
     recipe = load_learn_recipe(path, overrides)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import click
@@ -201,9 +200,6 @@ def proxy_ls(everything: bool, as_json: bool) -> None:
 
 def training_job(**arguments: Any) -> Any:
     """A `jobs.training.Job` from the command line's options."""
-    # Read when torch is first imported, below. OpenMP's threads spin while they wait for each other: beside other busy
-    # processes two threads trained at 26-96 samples/s, and at 245-954 when they sleep instead. Same bits.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from curation.learners.learner import Training
     from jobs.training import Job
 

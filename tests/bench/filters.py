@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the commands do
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent), str(ROOT)]
@@ -63,6 +65,8 @@ COLUMNS = {
     "cluster": f"(10000 * pow({_chance(51)}, 4))::INTEGER",
     "phash": f"(hash({SOURCE}) >> 1)::BIGINT",
 }
+VECTOR, DIMENSIONS, TOPICS = "embedding", 64, 500  # halves, about topics; a tenth of them copies, but for rounding
+BATCH = 250_000  # rows with vectors made at once
 # 500,000 words, pairs and longer runs, as MetaCLIP's metadata is; and 5,000 rare words.
 PHRASES = f"""SELECT 'w' || i AS text FROM range(150000) t(i) UNION SELECT {_run("i", "2")} FROM range(220000) t(i)
     UNION SELECT {_run("-i", "3 + i % 6")} FROM range(150000) t(i) ORDER BY 1"""
@@ -81,6 +85,7 @@ def filters(rows: int, phrases: dict[str, str], names: dict[str, str]) -> dict[s
         "mentions": names,
         "metaclip_balance": {**phrases, "t": rows // 5000},
         "near_duplicates": {},
+        "semantic_duplicates": {"embedding": VECTOR},
         "soft_cap": {"column": "cluster", "cap": rows // 10_000},
         "soft_cap_sampling": {"score": "score", "gain": 5.0},
         "threshold": {"score": "score", "min": 0.3},
@@ -146,15 +151,40 @@ def loaded(
     from curation.decisions import Decisions
 
     kinds = {"cluster": pa.int32(), "phash": pa.int64(), "score": pa.float32()}
-    columns = "".join(f", {COLUMNS[name]} AS {name}" for name in [*index, *scores])
-    source = f"SELECT i, i // 10000, i % 10000, md5(i::VARCHAR), NULL{columns} FROM range({rows}) t(i)"
-    typed = {name: kinds[name] for name in scores}
-    with tempfile.TemporaryDirectory() as spool, Decisions(Path(spool), index, typed, made=made) as engine:
-        engine.db.execute(f"INSERT INTO pool SELECT {', '.join(['*', *(made or {}).values()])} FROM ({source})")
+    blobs = [name for name in scores if name == VECTOR]
+    typed = {name: kinds[name] for name in scores if name != VECTOR}
+    columns = "".join(f", {COLUMNS[name]} AS {name}" for name in [*index, *typed])
+    columns += "".join(f", {name}" for name in blobs)
+    with tempfile.TemporaryDirectory() as spool, Decisions(Path(spool), index, typed, blobs, made=made) as engine:
+        for some in _vectors(engine.db, rows) if blobs else [f"range({rows}) t(i)"]:
+            source = f"SELECT i, i // 10000, i % 10000, md5(i::VARCHAR), NULL{columns} FROM {some}"
+            engine.db.execute(f"INSERT INTO pool SELECT {', '.join(['*', *(made or {}).values()])} FROM ({source})")
         engine.rows = rows
         engine.decide([])  # the check of uids, once for what is loaded
         engine.clear()
         yield engine
+
+
+def _vectors(db: Any, rows: int) -> Iterator[str]:
+    """Names of tables of row numbers `i` and vectors, a part of the rows at a time."""
+    import numpy as np
+    import pyarrow as pa
+
+    generator = np.random.default_rng(0)
+    topics = generator.standard_normal((TOPICS, DIMENSIONS), np.float32)
+    for start in range(0, rows, BATCH):
+        numbers = np.arange(start, min(start + BATCH, rows))
+        vectors = generator.standard_normal((len(numbers), DIMENSIONS), np.float32)
+        vectors += topics[generator.integers(0, TOPICS, len(numbers))]
+        copies = numbers % 10 == 9
+        vectors[copies] = vectors[np.flatnonzero(copies) - 1] * 1.01
+        halves = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+        blobs = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(2 * DIMENSIONS), len(numbers), [None, pa.py_buffer(halves.tobytes())]
+        )
+        db.register("incoming", pa.table({"i": numbers, VECTOR: blobs.cast(pa.binary())}))
+        yield "incoming"
+        db.unregister("incoming")
 
 
 def _peak() -> float:
