@@ -14,6 +14,7 @@ Every process holds the samples of its node's object store (zero copies), and of
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def learn(
     data = read(recipe, listing, progress)
     with cluster(address):
         samples = ray.put(data)
-        del data  # from here on the object store has it
+        del data, listing  # from here on the object store has it
         feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote()
         job = Job(recipe, [samples], feed)
         _check_room(job.compute)
@@ -133,6 +134,7 @@ class _Learners:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.work = [ray.put(partial(train_loop, job))]
+        self.folder = tempfile.TemporaryDirectory(prefix="tutelage-train-", ignore_cleanup_errors=True)
         self.begun = -1  # updates at the checkpoint that the last failure left
         self._start()
 
@@ -141,7 +143,10 @@ class _Learners:
         self.driver = ray.remote(TrainDriver).options(num_cpus=0, scheduling_strategy=here).remote()
         compute = self.job.compute
         resources = {"CPU": compute.learner_cpus, **({"GPU": compute.learner_gpus} if compute.learner_gpus else {})}
-        self.over = self.driver.fit.remote(self.work, compute.learners, resources, compute.max_failures)
+        environment = {name: value for name, value in os.environ.items() if name.startswith("RAY_TRAIN_")}
+        self.over = self.driver.fit.remote(
+            self.work, compute.learners, resources, compute.max_failures, self.folder.name, environment
+        )
 
     def running(self) -> bool:
         """Whether they go on. Those that failed `max_failures` times begin again if they got to a new checkpoint."""
@@ -150,6 +155,10 @@ class _Learners:
             return True
         try:
             ray.get(self.over)
+        except ray.exceptions.RayActorError as error:
+            # Its learners may still be ending, and must not meet others.
+            text = "the process that drives the learners died"
+            raise IncompleteError(text, fix="run again to go on from the latest checkpoint") from error
         except ray.exceptions.RayError as error:
             facts = latest_facts(open_store(self.job.recipe.output, self.job.recipe.options)) or {"ledger": {}}
             updates = facts["ledger"].get("updates", 0)
@@ -159,14 +168,15 @@ class _Learners:
                 fix = "run again to go on from there; compute.max_failures allows more"
                 raise IncompleteError(f"{text}; the last time: {words}", fix=fix) from error
             self.begun = updates
-            self.kill()
+            ray.kill(self.driver)
             self._start()
             return True
         return False
 
     def kill(self) -> None:
-        """No learner outlives this."""
+        """End them, if they have not ended."""
         ray.kill(self.driver)
+        self.folder.cleanup()
 
 
 class _Actors:

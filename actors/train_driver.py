@@ -1,7 +1,8 @@
 """Ray Train's driver as an actor, so that it can be called off.
 
 `TorchTrainer.fit` blocks until the learners end. From a thread of a command it would still wait there when the command
-ends and Ray is shut down under it, which crashes the process. An actor can be killed, and its learners die with it.
+ends and Ray is shut down under it, which crashes the process. An actor can be killed, and its learners die with it,
+within moments: their owner is gone.
 
 This file imports nothing of the models: the work is passed on to the learners as a reference.
 """
@@ -9,7 +10,6 @@ This file imports nothing of the models: the work is passed on to the learners a
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,13 +17,19 @@ import ray
 
 
 class TrainDriver:
-    """To be started on the node of the command, which ends with it."""
+    """To be started on the node of the command, so that both are lost together."""
 
-    def fit(self, work: list[Any], learners: int, resources: Mapping[str, float], max_failures: int) -> None:
+    def fit(
+        self, work: list[Any], learners: int, resources: Mapping[str, float], max_failures: int, folder: str,
+        environment: Mapping[str, str],
+    ) -> None:  # fmt: skip
         """Call `work` on every learner; raises `TrainingFailedError` where they fail more than `max_failures` times.
 
-        work: one reference to a function, in a list, which Ray does not resolve. resources: of each learner.
+        work: one reference to a function, in a list, which Ray does not resolve. resources: of each learner. folder:
+        for what Ray Train writes, of which nothing is of use afterwards: checkpoints are ours. environment: the
+        command's settings of Ray Train, which it reads where it is called.
         """
+        os.environ.update(environment)
         os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
         os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a recipe's paths are relative to where its command was given
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # Ray's 2 s delay the end of every run
@@ -31,15 +37,13 @@ class TrainDriver:
         from ray.train.torch import TorchTrainer
 
         gpus = resources.get("GPU", 0) > 0
-        with tempfile.TemporaryDirectory(prefix="tutelage-train-") as folder:
-            TorchTrainer(
-                _loop, train_loop_config={"work": work},
-                scaling_config=ScalingConfig(num_workers=learners, use_gpu=gpus, resources_per_worker=dict(resources)),
-                # Checkpoints are ours: what Ray Train stores is of no use afterwards.
-                run_config=RunConfig(
-                    name="learn", storage_path=folder, failure_config=FailureConfig(max_failures=max_failures)
-                ),
-            ).fit()  # fmt: skip
+        TorchTrainer(
+            _loop, train_loop_config={"work": work},
+            scaling_config=ScalingConfig(num_workers=learners, use_gpu=gpus, resources_per_worker=dict(resources)),
+            run_config=RunConfig(
+                name="learn", storage_path=folder, failure_config=FailureConfig(max_failures=max_failures)
+            ),
+        ).fit()  # fmt: skip
 
 
 def _loop(config: Mapping[str, Any]) -> None:

@@ -7,8 +7,8 @@ as deciding.
 
 Order of precedence: quarantined (unreadable, or a score that isn't finite); on the drop list; the first filter that
 drops; a list of weights that doesn't hold the sample; except that a usable sample on the keep list is kept whatever
-filters and weights say. A kept sample weighs what the list of weights says, or 1, times what the filters that weigh
-say of it (`filters.Weighs`; 1 for what the keep list keeps anyhow).
+filters and weights say. A kept sample weighs what the list of weights says; without one, what the filters that weigh
+say of it (`filters.Weighs`), one times the other, or 1 (and 1 is what the keep list keeps anyhow).
 """
 
 from __future__ import annotations
@@ -234,14 +234,15 @@ class Decisions:
         self.checked = self.rows
 
     def _weigh(self, weights: pa.Table | None) -> None:
-        """Samples that a list of weights leaves out are dropped; the others' weights are multiplied by it."""
+        """Samples that a list of weights leaves out are dropped; the others weigh what it says, whatever filters do: a
+        data policy counts how often a sample was met, by weights of its snapshot among other things."""
         if weights is None:
             return
         self.db.register("incoming", weights)
         self.db.execute("CREATE TEMP TABLE listed AS SELECT id, weight FROM pool JOIN incoming USING (uid)")
         self.db.unregister("incoming")
         self._drop("SELECT id, 'weights' FROM alive ANTI JOIN listed USING (id)")
-        self._multiply("SELECT id, weight FROM listed")
+        self.db.execute("CREATE OR REPLACE TABLE decided.weighed AS SELECT id, weight::DOUBLE AS weight FROM listed")
         self.db.execute("DROP TABLE listed")
 
     def _multiply(self, weights: str) -> None:

@@ -2,7 +2,7 @@
 
 Pure bookkeeping, in one process; `actors.feed` puts it where all can reach it. Its invariant (property-tested), whoever
 dies, comes late or answers twice: steps are trained on in order, each once; the super-batches of all steps follow one
-another through the pool, so no candidate of an epoch is offered twice or left out; and no step is chosen by models of
+another through the pool, so no place of an epoch is offered twice or left out; and no step is chosen by models of
 another age than `Selection.version` says. So what is trained on does not depend on who is fast.
 
 A restart of the learners is a new generation (`begin`): what the old one had in hand is forgotten, and what comes of it

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 
+import numpy as np
 import pyarrow as pa
 
 from curation.errors import RecipeError
@@ -48,7 +49,7 @@ def parse_weights(text: bytes, url: str) -> UidList:
             continue
         _, _, weight = line.partition("\t")
         try:
-            weights.append(float(weight))
+            weights.append(float(np.float32(weight)))
         except ValueError:
             weights.append(0.0)
         if not 0 < weights[-1] < float("inf"):

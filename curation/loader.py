@@ -29,7 +29,7 @@ from curation.images import DecodeLimits, Mode, Pixels
 from curation.store import Store, StoreOptions, open_store
 from curation.subset import Subset
 from curation.tar import TarSample
-from curation.weights import Weights
+from curation.weights import SampleWeights
 
 Part = Literal["all", "train", "held_out"]
 
@@ -93,7 +93,7 @@ class SampleStream(IterableDataset[Example]):
         group: str = "name",
         limits: DecodeLimits | None = None,
         subset: Subset | None = None,
-        weights: Weights | None = None,
+        weights: SampleWeights | None = None,
     ) -> None:
         if (rank is None) != (world is None):
             raise UserError("rank and world go together", fix="give both, or neither to ask torch.distributed")

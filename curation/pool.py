@@ -2,7 +2,8 @@
 often as it weighs.
 
 A pool's place is two numbers, so a run that is resumed goes on with the very candidate after the last one. The order of
-an epoch depends on the seed and the epoch's number alone. Cost: 8 bytes a sample for the order, besides the samples.
+an epoch depends on the seed and the epoch's number alone. Cost: 8 bytes a sample for the order, and as many for its
+weight, besides the samples.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from curation.errors import EmptyCorpusError
 from curation.examples import Batch, Examples, Tokenize
-from curation.weights import spread
+from curation.weights import drawn
 
 
 class SuperBatch(NamedTuple):
@@ -47,7 +48,7 @@ class Place(NamedTuple):
 
 
 class Pool:
-    """Uniform candidates, without replacement within an epoch. A tail too short for a super-batch is left out; every
+    """Uniform candidates, each once an epoch. A tail too short for a super-batch is left out; every
     epoch draws its order anew, so the samples of the tail change with it. `targets`: a tokenizer for the captions, or
     what belongs to each picture, row by row. With `weights` (float64 `[N]`), an epoch has each sample as often as its
     weight says (`curation.weights`), and N in all."""
@@ -91,8 +92,9 @@ class Pool:
     def _epoch(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
             generator = generator_of(self.seed, "epoch", epoch)
-            order = torch.randperm(len(self), generator=generator)
-            self._order = epoch, order if self.weights is None else spread(self.weights, generator)[order]
+            plain = self.weights is None
+            order = torch.randperm(len(self), generator=generator) if plain else drawn(self.weights, generator)
+            self._order = epoch, order
         return self._order[1]
 
 

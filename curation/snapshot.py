@@ -29,7 +29,7 @@ from curation.units import metadata
 if TYPE_CHECKING:
     from curation.loader import SampleStream
     from curation.webdataset_io import SnapshotDataset
-    from curation.weights import Weights
+    from curation.weights import SampleWeights
 
 SHARDS_SCHEMA = pa.schema(
     [
@@ -135,18 +135,18 @@ class Snapshot:
         """The manifest, for Arrow (`.to_arrow()`) and for SQL (`.query("select ... from manifest")`)."""
         return Manifest(self)
 
-    def weights(self) -> Weights:
+    def weights(self) -> SampleWeights:
         """What the kept samples weigh. Reads three columns of the manifest; those other than 1 are held in memory."""
         import pyarrow.compute as pc
 
-        from curation.weights import Weights
+        from curation.weights import SampleWeights
 
         own: dict[str, float] = {}
         for batch in self.reader(["uid", "decision", "weight"]):
             kept = pc.equal(batch.column("decision"), "kept")
             some = batch.filter(pc.and_(kept, pc.not_equal(batch.column("weight"), 1.0)))
             own.update(zip(some.column("uid").to_pylist(), some.column("weight").to_pylist(), strict=True))
-        return Weights(own, self.document["samples"]["kept"])
+        return SampleWeights(own, self.document["samples"]["kept"])
 
     def webdataset(self, *, shuffle: bool = False, seed: int = 0) -> SnapshotDataset:
         """A `webdataset.WebDataset` over the shards; chain `.decode("pil").to_tuple("jpg;png;webp", "txt")` as usual.
@@ -160,8 +160,9 @@ class Snapshot:
     def torch(self, *, size: int = 224, weighted: bool = False, **options: Any) -> SampleStream:
         """A `torch.utils.data.IterableDataset` of decoded samples that splits itself over ranks and workers.
 
-        Nothing is lost or repeated, and shares differ by one sample at the most; with `weighted`, each sample appears
-        as often as its weight in the manifest says, and shares differ by chance. `options` go to `SampleStream`.
+        Nothing is lost or repeated, and shares differ by one sample at the most. With `weighted`, each sample appears
+        as often as its weight in the manifest says, over the epochs (`set_epoch`: a light one is not in every epoch),
+        and shares differ by chance. `options` go to `SampleStream`.
         """
         from curation.loader import SampleStream, Shard
 

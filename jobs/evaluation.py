@@ -54,7 +54,8 @@ class Protocol:
         settings = {name: value for name, value in asdict(self.training).items() if name != "seed"}
         settings["betas"] = list(settings["betas"])
         config = digest(model_config(self.model))
-        return {"model": self.model, "config": config, "training": settings, "held_out": self.held_out.id}
+        about = {"model": self.model, "config": config, "training": settings, "held_out": self.held_out.id}
+        return {**about, "sampling": "by weight"}
 
 
 class Plan(NamedTuple):
@@ -140,7 +141,7 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
         "arms": arms,
         "minus": {arm: evaluations.differences(runs[CURATED], runs[arm]) for arm in arms if arm != CURATED},
         "overlap": _overlap(snapshot, held_out),
-        "weighted": bool(snapshot.weights()),
+        "weighted": _weighs(snapshot),
     }
     return evaluations.attach(snapshot.store, snapshot.number, plan.identity, document)
 
@@ -150,3 +151,9 @@ def _overlap(snapshot: Snapshot, held_out: HeldOut) -> dict[str, int] | None:
     if held_out.share:
         return None
     return evaluations.overlap(snapshot, evaluations.contents(open_shards(held_out.url), MAX_EVALUATED))
+
+
+def _weighs(snapshot: Snapshot) -> bool:
+    """Whether the manifest gives kept samples weights of their own."""
+    query = "SELECT coalesce(bool_or(decision = 'kept' AND weight <> 1), false) AS own FROM manifest"
+    return bool(snapshot.manifest.query(query, ["decision", "weight"]).column("own")[0].as_py())

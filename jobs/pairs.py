@@ -17,7 +17,7 @@ from curation.models import preprocess_for
 from curation.models.tokenizer import tokenizer_for
 from curation.pool import Pool
 from curation.subset import Subset
-from curation.weights import ALIKE, Weights
+from curation.weights import ALIKE, SampleWeights
 from jobs.progress import progress
 
 
@@ -27,7 +27,7 @@ class Samples(NamedTuple):
     shards: Sequence[Shard]
     subset: Subset | None = None
     limits: DecodeLimits = DecodeLimits()
-    weights: Weights = ALIKE
+    weights: SampleWeights = ALIKE
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Pairs:
     model: str
     stream: SampleStream
     examples: Examples | None
-    weights: Weights = ALIKE
+    weights: SampleWeights = ALIKE
 
     @property
     def count(self) -> int | None:

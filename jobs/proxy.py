@@ -26,6 +26,10 @@ _TRAINING_OPTIONS = {
     "threads": click.option(
         "--threads", default=0, help="Of the CPU. Part of what decides the weights. Default: one a core, at most 8."
     ),
+    "weighted": click.option(
+        "--weighted/--no-weighted", default=True, show_default=True,
+        help="Samples of a snapshot as often as they weigh in its manifest; or all alike.",
+    ),
     "force": click.option("--force", is_flag=True, help="Train again even if the same run lies at --out."),
 }  # fmt: skip
 

@@ -24,11 +24,13 @@ from curation.examples import Batch
 from curation.images import DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
+from curation.learning.data import weights_of
 from curation.ledger import digest
 from curation.loader import Part, open_shards
 from curation.models.architecture import config_path
 from curation.models.weights import tensors_to_bytes
 from curation.store import StoreOptions, open_store
+from curation.weights import ALIKE
 from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
 from jobs.progress import progress
 
@@ -50,6 +52,7 @@ class Job:
     evaluated: bool = True  # False: not here; whoever asked does it
     device: str = "auto"
     threads: int = 0  # 0: one a core, at most 8
+    weighted: bool = True  # samples of a snapshot as often as they weigh
     force: bool = False
     options: StoreOptions | None = None
 
@@ -78,7 +81,7 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
     use_threads(job.threads)
     device = pick_device(job.device)
     given = {} if samples is None else {"data": samples}
-    sources = {name: given.get(name) or Samples(open_shards(url, job.options)) for name, url in job.sources.items()}
+    sources = {name: given.get(name) or _all_of(job, url) for name, url in job.sources.items()}
     recipe = recipe_of(job, sources, device.type)
     store = open_store(job.out, job.options)
     done = None if job.force else _finished(job, digest(recipe))
@@ -167,9 +170,15 @@ def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str
         recipe["subset"] = samples.subset._asdict()
     if samples.limits != DecodeLimits():
         recipe["limits"] = asdict(samples.limits)
-    if samples.weights:
-        recipe["weights"] = samples.weights.sha256
+    for name, some in sources.items():
+        if some.weights:
+            recipe[f"{name}_weights"] = some.weights.sha256
     return recipe
+
+
+def _all_of(job: Job, url: str) -> Samples:
+    weights = weights_of(url, job.options) if job.weighted else ALIKE
+    return Samples(open_shards(url, job.options), weights=weights)
 
 
 def _finished(job: Job, identity: str) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,13 +47,17 @@ class Hashes(Protocol):
 
 
 class InMemory:
-    """In an array, beside which one in another order is made, in the same place for every mask."""
+    """In an array, which is sorted in its place; beside it one in another order is made, the same for every mask."""
 
     compare = 0.12
 
     def __init__(self, hashes: Array) -> None:
-        self.hashes = np.sort(hashes)
-        self._moved = np.empty_like(hashes)
+        hashes.sort()
+        self.hashes = hashes
+
+    @cached_property
+    def _moved(self) -> Array:
+        return np.empty_like(self.hashes)
 
     def __len__(self) -> int:
         return len(self.hashes)

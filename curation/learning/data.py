@@ -25,7 +25,7 @@ from curation.loader import Part, SampleStream, Shard, open_shards, split_label
 from curation.models import preprocess_for
 from curation.snapshot import Snapshot, open_snapshot
 from curation.store import StoreOptions, open_store
-from curation.weights import ALIKE, Weights
+from curation.weights import ALIKE, SampleWeights
 
 MAX_EVALUATED = 4000  # held-out samples that are looked at
 
@@ -38,15 +38,15 @@ class Listing:
 
     urls: tuple[str, ...]  # of a snapshot with its number
     shards: tuple[list[Shard], ...]  # of each URL
+    weights: tuple[SampleWeights, ...]  # of each URL
     trusted: list[Shard] | None = None  # for a reference that learns beside the learner
-    weights: Weights = ALIKE  # of the snapshots' manifests
 
     @property
     def sha256(self) -> str:
         """By content, so that a copied corpus has the same."""
         parts = self.shards if self.trusted is None else (*self.shards, self.trusted)
         told: list[Any] = [[list(shard.ref) for shard in some] for some in parts]
-        return digest([*told, self.weights.sha256] if self.weights else told)
+        return digest([*told, [some.sha256 for some in self.weights]] if any(self.weights) else told)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Data:
     skipped: Mapping[str, int]
     classes: list[str]  # of a classifier; of another learner none
     trusted: Examples | None  # for a reference that learns beside the learner
-    weights: Tensor | None = None  # of the candidates, float64 [N]; None: all alike
+    weights: Tensor | None = None  # of the candidates, float64 [N], each by its own snapshot's mean; None: all alike
 
 
 def listed(recipe: LearnRecipe) -> Listing:
@@ -70,9 +70,8 @@ def listed(recipe: LearnRecipe) -> Listing:
     train = recipe.reference.train if recipe.reference is not None else None
     trusted = None if train is None else open_shards(pinned(train, recipe.options), recipe.options)
     shards = tuple(open_shards(url, recipe.options) for url in urls)
-    snapshots = [snapshot_of(url, recipe.options) for url in urls] if recipe.weighted else []
-    weights = Weights.joined(found.weights() for found in snapshots if found is not None)
-    return Listing(urls, shards, trusted, weights)
+    weights = tuple(weights_of(url, recipe.options) if recipe.weighted else ALIKE for url in urls)
+    return Listing(urls, shards, weights, trusted)
 
 
 def pinned(url: str, options: StoreOptions) -> str:
@@ -90,9 +89,15 @@ def snapshot_of(url: str, options: StoreOptions) -> Snapshot | None:
     return None if corpus.snapshot is None else open_snapshot(corpus.root, corpus.snapshot, options)
 
 
+def weights_of(url: str, options: StoreOptions | None) -> SampleWeights:
+    """What the samples at a URL weigh: all alike, but in a snapshot whose manifest says otherwise."""
+    snapshot = snapshot_of(url, options or StoreOptions())
+    return ALIKE if snapshot is None else snapshot.weights()
+
+
 def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
     """Everything into memory. A run that goes on keeps the classes that it began with."""
-    pool, fields, skipped = _candidates(recipe, listing, progress)
+    pool, weights, fields, skipped = _candidates(recipe, listing, progress)
     budget = recipe.memory - pool.pixels.nbytes
     trusted = None if listing.trusted is None else _trusted(recipe, listing.trusted, budget, progress)
     classes = _classes(recipe, pool)
@@ -101,26 +106,27 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
         if len(rows) < len(pool):
             skipped["no_class"] += len(pool) - len(rows)
             pool, fields = pool.take(rows), {name: [values[row] for row in rows] for name, values in fields.items()}
+            weights = None if weights is None else weights[rows]
         trusted = None if trusted is None else labelled(trusted, classes)[0]
     if len(pool) < max(2, recipe.learner.batch):
         reasons = ", ".join(f"{reason} {n}" for reason, n in skipped.items()) or "none"
         text = f"{', '.join(listing.urls)} has {len(pool)} samples to train on (skipped: {reasons})"
         raise EmptyCorpusError(f"{text}, and a batch takes {recipe.learner.batch}", fix="a smaller batch, or more data")
     held_out = _held_out(recipe, listing, progress)
-    weights = listing.weights.of(pool.uids) if listing.weights else None
     return Data(pool, held_out, fields, listing.urls, listing.sha256, dict(skipped), classes, trusted, weights)
 
 
 def _candidates(
     recipe: LearnRecipe, listing: Listing, progress: Progress
-) -> tuple[Examples, dict[str, list[str]], Counter[str]]:
-    """The pool, the fields of its samples, and what was skipped by reason."""
+) -> tuple[Examples, Tensor | None, dict[str, list[str]], Counter[str]]:
+    """The pool, what its samples weigh, their fields, and what was skipped by reason."""
     part: Part = "train" if recipe.holdout else "all"
     parts: list[Examples] = []
+    weights: list[Tensor] = []
     fields: dict[str, list[str]] = {name: [] for name in (*recipe.by, *(["data"] if len(listing.urls) > 1 else []))}
     skipped: Counter[str] = Counter()
     budget = recipe.memory
-    for url, some in zip(listing.urls, listing.shards, strict=True):
+    for url, some, weighs in zip(listing.urls, listing.shards, listing.weights, strict=True):
         stream = stream_of(some, recipe, part)
         with progress(f"Reading {url}", None) as advance:
             found = gather(stream, budget=budget, advance=advance)
@@ -135,7 +141,8 @@ def _candidates(
         if "data" in fields:
             fields["data"] += [url] * len(found)
         parts.append(relabelled(found, [value[0] for value in values]))
-    return Examples.joined(parts), fields, skipped
+        weights.append(weighs.of(found.uids))
+    return Examples.joined(parts), torch.cat(weights) if any(listing.weights) else None, fields, skipped
 
 
 def _classes(recipe: LearnRecipe, pool: Examples) -> list[str]:

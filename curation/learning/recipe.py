@@ -197,6 +197,7 @@ _BESIDES = frozenset(
         "threads",
         "compute",
         "store",
+        "weighted",  # the data's hash says what they weigh
     }
 )
 

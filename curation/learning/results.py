@@ -64,7 +64,9 @@ def differences(recipe: LearnRecipe, data: Data, other: Mapping[str, Any]) -> li
     found += ["data"] if data.sha256 != other["data_sha256"] and tuple(data.urls) != tuple(other["data"]) else []
     wanted, had = dataclasses.asdict(recipe.learner), dataclasses.asdict(theirs.learner)
     found += [name for name, value in wanted.items() if had.get(name) != value]
-    return found + [name for name in ("evaluation", "holdout") if getattr(recipe, name) != getattr(theirs, name)]
+    return found + [
+        name for name in ("evaluation", "holdout", "weighted") if getattr(recipe, name) != getattr(theirs, name)
+    ]
 
 
 def verdict(positive: bool | None) -> str:

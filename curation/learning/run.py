@@ -225,7 +225,9 @@ class Run:
         place = Place(*facts["place"])
         same = facts["data_sha256"] == self.data.sha256
         if not same and found.updates >= self.recipe.learner.steps:
-            text = f"{self.recipe.output} holds this run, finished on other data ({', '.join(facts['data'])})"
+            text = (
+                f"{self.recipe.output} holds this run, finished on other data or weights ({', '.join(facts['data'])})"
+            )
             raise UserError(text, fix="name another output for a run on today's data")
         self.pool.place = place if same else Place(place.epoch + 1, 0)
         if same:

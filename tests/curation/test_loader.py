@@ -16,7 +16,7 @@ from curation.data import ShardRef
 from curation.errors import ChangedError, EmptyCorpusError, UserError
 from curation.loader import SampleStream, Shard, group_of, is_held_out, open_shards
 from curation.store import open_store
-from curation.weights import Weights
+from curation.weights import SampleWeights
 
 SIZES = (7, 1, 12, 5, 9)
 
@@ -85,7 +85,7 @@ def test_order_is_the_seeds_and_the_epochs(counted: list[Shard]) -> None:
 @pytest.mark.parametrize(("shuffle", "workers"), [(0, 0), (5, 2)])
 def test_each_as_often_as_it_weighs(counted: list[Shard], shuffle: int, workers: int) -> None:
     uids = [example.uid for example in SampleStream(counted, size=16, shuffle=0)]
-    weights = Weights({uids[0]: 3.0, uids[1]: 0.0, uids[2]: 0.0}, len(uids))
+    weights = SampleWeights({uids[0]: 3.0, uids[1]: 0.0, uids[2]: 0.0}, len(uids))
     stream = SampleStream(counted, size=16, shuffle=shuffle, weights=weights)
     found = Counter(uid for _, _, batch, _ in DataLoader(stream, batch_size=4, num_workers=workers) for uid in batch)
     assert found == Counter(dict.fromkeys(uids, 1)) + Counter({uids[0]: 2}) - Counter(uids[1:3])

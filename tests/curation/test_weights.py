@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.pool import generator_of
-from curation.weights import Weights, spread
+from curation.weights import ALIKE, SampleWeights, drawn
 
 WEIGHTS = st.lists(st.floats(0, 100), min_size=1, max_size=50).filter(lambda values: sum(values) > 1e-6)
 
@@ -17,7 +19,7 @@ WEIGHTS = st.lists(st.floats(0, 100), min_size=1, max_size=50).filter(lambda val
 @given(WEIGHTS, st.integers(0, 9))
 def test_each_as_often_as_it_weighs_rounded_down_or_up(values: list[float], epoch: int) -> None:
     weights = torch.tensor(values, dtype=torch.float64)
-    rows = spread(weights, generator_of("epoch", epoch))
+    rows = drawn(weights, generator_of("epoch", epoch))
     assert len(rows) == len(values)
     wanted = len(values) * weights / weights.sum()
     assert bool(((torch.bincount(rows, minlength=len(values)) - wanted).abs() < 1 + 1e-6).all())
@@ -25,12 +27,12 @@ def test_each_as_often_as_it_weighs_rounded_down_or_up(values: list[float], epoc
 
 def test_over_epochs_exactly_as_often() -> None:
     weights = torch.tensor([0.25, 1.0, 2.0, 0.75], dtype=torch.float64)
-    rows = torch.cat([spread(weights, generator_of(epoch)) for epoch in range(2000)])
+    rows = torch.cat([drawn(weights, generator_of(epoch)) for epoch in range(2000)])
     torch.testing.assert_close(torch.bincount(rows).double() / 2000, weights, rtol=0, atol=0.05)
 
 
 def test_in_a_stream_as_well() -> None:
-    weights = Weights({"a": 3.0, "b": 0.5, "c": 0.5}, samples=4)
+    weights = SampleWeights({"a": 3.0, "b": 0.5, "c": 0.5}, samples=4)
     assert weights.mean == (3 + 0.5 + 0.5 + 1) / 4
     for uid, weight in (("a", 3.0), ("b", 0.5), ("d", 1.0)):
         times = [weights.times(uid, 0, epoch) for epoch in range(2000)]
@@ -38,10 +40,23 @@ def test_in_a_stream_as_well() -> None:
         assert max(times) - min(times) <= 1
 
 
-def test_none_where_all_weigh_the_same() -> None:
-    weights = Weights.joined([Weights({"a": 2.0}, 2), Weights({}, 3), Weights({"b": 2.0}, 1)])
-    assert weights.samples == 6 and weights.own == {"a": 2.0, "b": 2.0}
-    assert weights.of(["a", "b"]) is None and weights.of(["c", "d"]) is None
-    found = weights.of(["c", "a"])
-    assert found is not None and found.tolist() == [1.0, 2.0]
-    assert not Weights() and weights.sha256 != Weights({"a": 2.0}).sha256
+def test_each_by_the_mean_of_its_snapshot() -> None:
+    weights = SampleWeights({"a": 2.0, "b": 4.0}, 3)
+    found = weights.of(["c", "a", "b"])
+    assert found.tolist() == pytest.approx([3 / 7, 6 / 7, 12 / 7])
+    assert not ALIKE and ALIKE.of(["a"]).tolist() == [1.0] and weights.sha256 != SampleWeights({"a": 2.0}, 3).sha256
+
+
+def test_copies_are_apart() -> None:
+    weights = torch.ones(200, dtype=torch.float64)
+    weights[:5] = 20.0
+    rows = drawn(weights, generator_of("apart")).tolist()
+    for row in range(5):
+        places = [place for place, other in enumerate(rows) if other == row]
+        assert len(places) in (13, 14) and min(after - before for before, after in pairwise(places)) > 200 / 14 / 2
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [1.0, float("inf")], [1.0, float("nan")]])
+def test_weights_that_are_none(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="the weights' sum is"):
+        drawn(torch.tensor(values, dtype=torch.float64), generator_of(0))

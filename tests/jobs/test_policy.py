@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -68,11 +69,21 @@ device: cpu
         rows
     )
     text = (tmp_path / "learn.yaml").read_text().replace("/out\n", "/chosen\n").replace("batch: 8", "batch: 2")
+    mean = sum(map(int, counts.values())) / len(counts)
     for weighted in (True, False):  # and a learner meets each so often
         recipe = parse_learn_recipe(text, overrides=[f"weighted={weighted}", f"evaluation={tmp_path}/corpus"])
         data = read(recipe, listed(recipe), lambda label, total: nullcontext(lambda n: None))
         assert weighted == (data.weights is not None)
-        assert data.weights is None or data.weights.tolist() == [float(counts[uid]) for uid in data.pool.uids]
+        assert data.weights is None or data.weights.tolist() == pytest.approx(
+            [int(counts[uid]) / mean for uid in data.pool.uids]
+        )
+    met = Counter(example.uid for example in snapshot.torch(size=16, shuffle=0, weighted=True))
+    assert all(abs(met[uid] - int(count) / mean) < 1 for uid, count in counts.items())
+    for option in ("--weighted", "--no-weighted"):
+        out = f"{tmp_path}/plain{option}"
+        card = json.loads(curate("learn", f"{tmp_path}/chosen", "--out", out, "--steps", "1", "--batch", "2", "--eval",
+                                 f"{tmp_path}/corpus", "--device", "cpu", "--json", option))  # fmt: skip
+        assert ("data_weights" in card["recipe"]) == (option == "--weighted")
     assert json.loads(curate("verify", f"{tmp_path}/chosen", "--json"))["ok"]
     (tmp_path / "chosen.tsv").unlink()  # the snapshot has a copy of its own
     assert json.loads(curate("verify", f"{tmp_path}/chosen", "--json"))["ok"]
