@@ -92,9 +92,10 @@ class Pool:
     def _epoch(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
             generator = generator_of(self.seed, "epoch", epoch)
-            plain = self.weights is None
-            order = torch.randperm(len(self), generator=generator) if plain else drawn(self.weights, generator)
-            self._order = epoch, order
+            if self.weights is None:
+                self._order = epoch, torch.randperm(len(self), generator=generator)
+            else:
+                self._order = epoch, drawn(self.weights, generator)
         return self._order[1]
 
 
