@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -29,7 +29,10 @@ from curation.images import DecodeLimits, Mode, Pixels
 from curation.store import Store, StoreOptions, open_store
 from curation.subset import Subset
 from curation.tar import TarSample
-from curation.weights import SampleWeights
+from curation.weights import ALIKE, SampleWeights
+
+if TYPE_CHECKING:
+    from curation.snapshot import Snapshot
 
 Part = Literal["all", "train", "held_out"]
 
@@ -93,7 +96,7 @@ class SampleStream(IterableDataset[Example]):
         group: str = "name",
         limits: DecodeLimits | None = None,
         subset: Subset | None = None,
-        weights: SampleWeights | None = None,
+        weights: SampleWeights = ALIKE,
     ) -> None:
         if (rank is None) != (world is None):
             raise UserError("rank and world go together", fix="give both, or neither to ask torch.distributed")
@@ -102,7 +105,7 @@ class SampleStream(IterableDataset[Example]):
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         self.rank, self.world = rank, world
         self.part, self.holdout = part, holdout
-        self.group, self.subset, self.weights = group, subset, weights or None
+        self.group, self.subset, self.weights = group, subset, weights
         self.labels = (label,) if isinstance(label, str) else tuple(label)
         # Shared memory, because DataLoader's workers are processes and what they skip must be known here.
         self._skipped = torch.zeros(_COUNTED_WORKERS, len(REASONS), dtype=torch.int64)
@@ -193,7 +196,7 @@ class SampleStream(IterableDataset[Example]):
             for sample in self._read(shard, first, end, count):
                 drawn = self._draw(shard.ref, sample, count)
                 if drawn is not None:
-                    times = 1 if self.weights is None else self.weights.times(drawn.uid, self.seed, self.epoch)
+                    times = self.weights.times(drawn.uid, self.seed, self.epoch) if self.weights else 1
                     yield from [drawn] * times
 
     def _read(
@@ -258,6 +261,12 @@ def is_held_out(group: str, share: float) -> bool:
     return int.from_bytes(sha256(group.encode()).digest()[:8], "big") < share * 2**64
 
 
+def shards_of(snapshot: Snapshot) -> list[Shard]:
+    """The output shards of a snapshot."""
+    rows = snapshot.shards.to_pylist()
+    return [Shard(snapshot.store, ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
+
+
 def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
     """The shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`)."""
     from curation.corpus import open_corpus
@@ -268,9 +277,7 @@ def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
     if corpus.snapshot is not None:
         from curation.snapshot import open_snapshot
 
-        snapshot = open_snapshot(corpus.root, corpus.snapshot, options)
-        rows = snapshot.shards.to_pylist()
-        return [Shard(snapshot.store, ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
+        return shards_of(open_snapshot(corpus.root, corpus.snapshot, options))
     store = corpus.store()
     with TemporaryDirectory() as spool:
         rows = [row for batch in corpus.listing(Path(spool)) for row in batch.to_pylist()]

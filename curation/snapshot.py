@@ -164,11 +164,10 @@ class Snapshot:
         as often as its weight in the manifest says, over the epochs (`set_epoch`: a light one is not in every epoch),
         and shares differ by chance. `options` go to `SampleStream`.
         """
-        from curation.loader import SampleStream, Shard
+        from curation.loader import SampleStream, shards_of
+        from curation.weights import ALIKE
 
-        rows = self.shards.to_pylist()
-        shards = [Shard(self.store, ShardRef(r["key"], r["bytes"], ""), r["samples"]) for r in rows]
-        return SampleStream(shards, size=size, weights=self.weights() if weighted else None, **options)
+        return SampleStream(shards_of(self), size=size, weights=self.weights() if weighted else ALIKE, **options)
 
     def show(self) -> dict[str, Any]:
         """What `curate show --json` prints."""

@@ -80,9 +80,8 @@ def _check_only_filters_differ(recipes: dict[str, Any]) -> None:
 
     first, *others = recipes.values()
     for name, other in zip(list(recipes)[1:], others, strict=True):
-        keys = first.document.keys() | other.document.keys()
-        changed = sorted(key for key in keys if first.document.get(key) != other.document.get(key))
-        if changed := [key for key in changed if key != "filters"]:
+        keys = (first.document.keys() | other.document.keys()) - {"filters"}
+        if changed := sorted(key for key in keys if first.document.get(key) != other.document.get(key)):
             fix = f"several values of filters.* only; another {changed[0]} is asked for in a command of its own"
             raise UserError(f"{name} changes {', '.join(changed)}, and all settings are asked of one pipeline", fix=fix)
 
