@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -93,14 +94,23 @@ def undisturbed(make: Make, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return here(make(f"output={out}", "selection.lag=3", "selection.publish_every=2"))
 
 
-def test_lag_0_is_the_loop_in_one_process_bit_for_bit(make: Make, tmp_path: Path) -> None:
-    ours = there(make("compute={learners: 1}", f"output={tmp_path}/there"))
+@pytest.fixture(scope="module")
+def distributed(make: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run with one learner and no lag: its folder, and what it found. To start a run's processes takes 20 s."""
+    out = tmp_path_factory.mktemp("distributed")
+    return out, there(make("compute={learners: 1}", f"output={out}"))
+
+
+def test_lag_0_is_the_loop_in_one_process_bit_for_bit(
+    make: Make, tmp_path: Path, distributed: tuple[Path, dict[str, Any]]
+) -> None:
+    out, ours = distributed
     theirs = here(make(f"output={tmp_path}/here"))
     assert ours["sha256"] == theirs["sha256"] and ours["flops"] == theirs["flops"] and ours["curve"] == theirs["curve"]
     same_choices(ours, theirs)
     hashes = [step.models["online"] for step in policy(ours)]
     assert len(set(hashes)) == STEPS and all(len(sha) == 64 for sha in hashes)
-    assert there(make("compute={learners: 1}", f"output={tmp_path}/there"))["reused"]
+    assert there(make("compute={learners: 1}", f"output={out}"))["reused"]
 
 
 def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path) -> None:
@@ -118,11 +128,14 @@ def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("online=learner", "learner.contrastive.steps=6"),
         ("reference={train: POOL}", "learner.contrastive.steps=6", "selection.lag=2"),
-        ("learner={classification: {model: proxy-mu, steps: 6, batch: 8, label: name}}", "reference={train: POOL}"),
+        (
+            "learner={classification: {model: proxy-mu, steps: 6, batch: 8, label: name}}",
+            "reference={train: POOL}",
+            "online=learner",
+        ),
     ],
-    ids=["the learner scores for itself", "a reference trained beside it", "classes"],
+    ids=["a reference trained beside it", "classes, and the learner scores for itself"],
 )
 def test_other_roles_and_kinds(make: Make, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     told = [text.replace("POOL", make().data[0]) for text in overrides]
@@ -207,13 +220,14 @@ def test_an_error_of_the_user_ends_the_run_at_once(make: Make, tmp_path: Path) -
                    f"output={tmp_path}/inf"))  # fmt: skip
 
 
-def test_so_does_one_that_shows_while_the_learners_are_made(make: Make, tmp_path: Path) -> None:
-    there(make("compute={learners: 1}", "learner.contrastive.steps=4", f"output={tmp_path}"))
-    (tmp_path / "summary.json").unlink()
+def test_so_does_one_that_shows_while_the_learners_are_made(
+    make: Make, tmp_path: Path, distributed: tuple[Path, dict[str, Any]]
+) -> None:
+    out = shutil.copytree(distributed[0], tmp_path / "out")
+    (out / "summary.json").unlink()
     before = set(threading.enumerate())
     with pytest.raises(UserError, match="is of another run"):
-        there(make("compute={learners: 1}", "learner.contrastive.steps=4", "learner.contrastive.lr=1.0e-4",
-                   f"output={tmp_path}"))  # fmt: skip
+        there(make("compute={learners: 1}", "learner.contrastive.lr=1.0e-4", f"output={out}"))
     # A thread that waits in Ray while a command ends, and Ray with it, takes the process down.
     assert set(threading.enumerate()) == before
     deadline = time.monotonic() + 30

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
-import ray
+
+from jobs.cli import _main
 
 REPO = Path(__file__).parent.parent.parent
 README = (REPO / "README.md").read_text()
@@ -20,14 +22,10 @@ BLOCKS = re.findall(r"<!-- tested -->\n```(bash|python)\n(.*?)```", README, re.D
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def shell(command: str, home: Path) -> str:
-    # `curate` is run as a module, so that the test needs no installed script; everything else is the README's line
-    command = re.sub(r"^curate ", f"{sys.executable} -m jobs.cli ", command)
+def python(script: str, home: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    if ray.is_initialized():  # the commands share one cluster, for each would need seconds to start its own
-        environment["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    done = subprocess.run(command, shell=True, cwd=home, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+    done = subprocess.run([sys.executable, script], cwd=home, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
     return done.stdout
 
 
@@ -44,16 +42,21 @@ def write_recipe(home: Path) -> None:
     (home / "demo/learn.yaml").write_text(learn.replace("steps: 200, batch: 128", "steps: 20, batch: 16"))
 
 
-def test_commands_and_python(tmp_path: Path, ray_local: None) -> None:
+def test_commands_and_python(
+    tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All in this process: each as a process of its own would import torch, and start Ray, once more."""
+    monkeypatch.chdir(tmp_path)
     assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "bash", "python", "bash"]
     for kind, text in BLOCKS:
         if kind == "python":
             script = tmp_path / "consumer.py"
             script.write_text(text + "\nassert len(next(iter(loader))[1]) == 32 and next(iter(dataset))[1]\n")
-            assert shell(f"{sys.executable} consumer.py", tmp_path)
+            assert python("consumer.py", tmp_path)
             continue
         for line in text.strip().splitlines():
-            shell(line, tmp_path)
+            command, *words = shlex.split(line)
+            assert command == "curate" and _main(words) == 0, f"{line}\n{capsys.readouterr()}"
             if "proxy train" in line:
                 write_recipe(tmp_path)
 

@@ -55,7 +55,8 @@ class Arm:
     contrastive: bool = False  # these scores: contrastive losses (negCLIPLoss) for -z_img . z_txt
     cached: bool = False  # the reference scores the pool once, as score tables do; else every super-batch anew
     scoring_size: int = 0  # of the online model's pictures when it scores (Flexi-JEST); half of its batch learns at it
-    pool: str = "pool"  # or "pool+trusted", or "static": the reference's top half, once
+    pool: str = "pool"  # or "pool+trusted", or "static": the share that the reference likes best, once
+    share: float = 0.5  # of the pool, where it is static
     short: bool = False  # as many updates as the bars of the workload leave, and a schedule that ends with them
     schedule: str = "cosine"
     averaging: float = 0.0
@@ -254,7 +255,7 @@ def _candidates(load: data.Workload, arm: Arm, losses: torch.Tensor | None) -> E
         return Examples.joined([load.pool, load.trusted])
     if arm.pool == "static":
         assert losses is not None
-        kept = losses.argsort()[: len(losses) // 2].sort().values
+        kept = losses.argsort()[: round(len(losses) * arm.share)].sort().values
         return load.pool.take(kept.tolist())
     return load.pool
 
