@@ -19,7 +19,7 @@ from curation.online import Choice
 from curation.pool import Place
 
 
-class Weights(NamedTuple):
+class ModelWeights(NamedTuple):
     """One version of the models that choose: by role a reference to its tensors (in a list, which Ray does not resolve
     on the way) and its fingerprint."""
 
@@ -31,7 +31,7 @@ class Order(NamedTuple):
     """A ticket with the weights to choose with; None where they don't learn."""
 
     ticket: Ticket
-    weights: Weights | None
+    weights: ModelWeights | None
 
 
 Spent = Mapping[str, tuple[int, float]]  # role -> samples scored, device-seconds
@@ -61,7 +61,7 @@ class FeedActor:
     def __init__(self) -> None:
         self._feed: Feed | None = None
         self._changed = asyncio.Condition()
-        self._weights: dict[int, Weights] = {}
+        self._weights: dict[int, ModelWeights] = {}
         self._spent: dict[int, Spent] = {}
         self._note, self._position = "", 0
         self._gone: set[str] = set()  # actors that died, perhaps while they waited for a ticket
@@ -113,7 +113,7 @@ class FeedActor:
             await self._wait()
         return Taken(found, self._spent.get(number, {}), occupancy)
 
-    async def trained(self, generation: str, version: int, weights: Weights | None, note: str) -> None:
+    async def trained(self, generation: str, version: int, weights: ModelWeights | None, note: str) -> None:
         """All learners have made the step before `version`; `weights` if this version is one to choose with."""
         feed = self._living()
         if weights is not None:

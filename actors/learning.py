@@ -26,7 +26,7 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.cluster import ClusterError, cluster, cpus, gpus, unwrap
-from actors.feed import FeedActor, Order, Spent, State, Taken, Weights
+from actors.feed import FeedActor, ModelWeights, Order, Spent, State, Taken
 from actors.train_driver import TrainDriver
 from curation.checkpoint import latest_facts
 from curation.errors import IncompleteError, TutelageError
@@ -269,7 +269,7 @@ class ChoosingActor:
         return found
 
 
-def _load(who: Participants, weights: Weights, version: int) -> bool:
+def _load(who: Participants, weights: ModelWeights, version: int) -> bool:
     """Take over published weights; False where they are gone, with the learner that published them."""
     models = _choosers(who)
     for role, (reference,) in weights.tensors.items():
@@ -357,9 +357,9 @@ def _fed(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str
         yield step, {"buffer": taken.occupancy, "waited_seconds": waited}
 
 
-def _publish(choosers: Mapping[str, Learner]) -> Weights | None:
+def _publish(choosers: Mapping[str, Learner]) -> ModelWeights | None:
     """The models that choose as they are now, in the object store."""
     if not choosers:
         return None
     tensors = {role: [ray.put(model.tensors(averaged=False))] for role, model in choosers.items()}
-    return Weights(tensors, {role: model.fingerprint() for role, model in choosers.items()})
+    return ModelWeights(tensors, {role: model.fingerprint() for role, model in choosers.items()})

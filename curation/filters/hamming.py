@@ -47,12 +47,11 @@ class Hashes(Protocol):
 
 
 class InMemory:
-    """In an array, which is sorted in its place; beside it one in another order is made, the same for every mask."""
+    """In a sorted array; beside it one in another order is made, the same for every mask."""
 
     compare = 0.12
 
     def __init__(self, hashes: Array) -> None:
-        hashes.sort()
         self.hashes = hashes
 
     @cached_property

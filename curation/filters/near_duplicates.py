@@ -73,8 +73,8 @@ class NearDuplicates:
         """The different hashes as an array, and those of more than one sample as a table."""
         found = ordered(db, f"SELECT {self._bits} FROM alive")
         db.execute(f"CREATE OR REPLACE TEMP TABLE {again} (h BIGINT)")
-        insert(db, again, pa.table({"h": repeated(found)}))
-        return InMemory(different(found).view(np.uint64))
+        insert(db, again, pa.table({"h": repeated(found).view(np.int64)}))
+        return InMemory(different(found))
 
     def _spool(self, db: duckdb.DuckDBPyConnection, again: str) -> Hashes:
         """Both as tables."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from actors.feed import FeedActor, Weights
+from actors.feed import FeedActor, ModelWeights
 from curation.errors import UserError
 from curation.feed import Plan
 from curation.online import Choice, Selection
@@ -33,7 +33,7 @@ def test_callers_wait_for_their_turn() -> None:
         await asyncio.sleep(0)
         generation = await feed.begin(PLAN, 0, Place(), [])
         for number in range(2):
-            await feed.trained(generation, number, Weights({}, {"online": f"after {number}"}), "")
+            await feed.trained(generation, number, ModelWeights({}, {"online": f"after {number}"}), "")
             assert (await feed.take(generation, number)).choice.number == number
         await feed.trained(generation, 2, None, "done")
         await asyncio.wait_for(actor, 5)
@@ -77,7 +77,7 @@ def test_learners_whose_weights_are_gone_begin_again() -> None:
     async def scenario() -> None:
         feed = FeedActor()
         generation = await feed.begin(PLAN, 0, Place(), [])
-        await feed.trained(generation, 0, Weights({}, {}), "")
+        await feed.trained(generation, 0, ModelWeights({}, {}), "")
         learner = asyncio.create_task(feed.take(generation, 0))
         order = await feed.ticket("a")
         assert order is not None
@@ -85,7 +85,7 @@ def test_learners_whose_weights_are_gone_begin_again() -> None:
         with pytest.raises(ValueError, match="begin again"):
             await asyncio.wait_for(learner, 5)
         again = await feed.begin(PLAN, 0, Place(), [])
-        await feed.trained(again, 0, Weights({}, {}), "")
+        await feed.trained(again, 0, ModelWeights({}, {}), "")
         order = await feed.ticket("a")
         assert order is not None and order.ticket.generation == again
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import ray
 import torch
-from builders import write_corpus, write_weights
+from builders import PLAIN, curate, write_corpus, write_recipe, write_weights
 
 from actors import learning
 from curation.errors import UserError
@@ -44,11 +44,17 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Recipes over a snapshot whose samples have weights, so that all that follows holds of weighted runs."""
     home = tmp_path_factory.mktemp("learning")
     corpus = write_corpus(home / "pool", shards=2, n=60, flaws=False)
+    curating = write_recipe(home / "r.yaml", f"{corpus}", f"{home}/curated", "", "", **PLAIN)
+    uids = curate(curating).manifest.query("select uid from manifest where decision = 'kept' order by uid")
+    listed = (f"{uid}\t{1 + place % 3}" for place, uid in enumerate(uids["uid"].to_pylist()))
+    (home / "weights.tsv").write_text("\n".join(listed))
+    curate(curating, f"weights={home}/weights.tsv")
     sha = write_weights(home / "w.safetensors")
     text = f"""
-data: {corpus}
+data: {home}/curated@2
 output: {home}/out
 learner: {{contrastive: {{model: proxy-mu, steps: {STEPS}, batch: 8, averaging: 0.9}}}}
 online: {{model: proxy-mu}}
