@@ -57,7 +57,7 @@ class ClassLearner(Learner):
         """Cross-entropies of candidates as the model is now. Changes nothing."""
         pixels, classes = (self.on_device(part) for part in candidates.batch)
         with self.autocast():
-            logits = self.glance(pixels, self.module)
+            logits = self.in_parts(lambda some: self.glance(some, self.module), pixels)
         return Losses(cross_entropy(logits.float(), classes, reduction="none"))
 
     @torch.no_grad()

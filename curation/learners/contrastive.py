@@ -66,8 +66,9 @@ class ClipLearner(Learner):
         bias = getattr(self.module, "logit_bias", None)
         batch = candidates.batch
         with self.autocast():
-            image = self.glance(self.on_device(batch.pixels), self._image_tower)
-            text = encode_text(self.module, self._ids(batch.targets))
+            pixels, ids = self.on_device(batch.pixels), self._ids(batch.targets)
+            image = self.in_parts(lambda some: self.glance(some, self._image_tower), pixels)
+            text = self.in_parts(lambda some: encode_text(self.module, some), ids)
         image, text = (normalize(vector.float(), dim=-1) for vector in (image, text))
         return Pairs(image, text, float(self._temperature()), 0.0 if bias is None else float(bias))
 

@@ -29,6 +29,10 @@ from curation.models.dual import PixelNormaliser
 from curation.outputs import Outputs, PairwiseLoss
 from curation.pool import SuperBatch
 
+# Samples that are scored at once. On a CPU, what is made of them stays in the cache: 1,280 pictures in parts of 256
+# take two thirds of the time that they take as one (`proxy-mu`).
+ON_CPU, ON_GPU = 256, 4096
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -208,6 +212,11 @@ class Learner:
 
     def on_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, non_blocking=True)
+
+    def in_parts(self, encode: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+        """`encode(rows)` for scoring: a super-batch may be of any size, and what is made on the way is not."""
+        size = ON_CPU if self.device.type == "cpu" else ON_GPU
+        return torch.cat([encode(rows[start : start + size]) for start in range(0, max(len(rows), 1), size)])
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         """uint8 `[N, S, S, 3]` of any side to float `[N, 3, S', S']` of this model's."""

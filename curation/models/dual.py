@@ -109,7 +109,10 @@ class PixelNormaliser(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(pixels / 255 - mean) / std."""
-        return torch.addcmul(self.shift, pixels.permute(0, 3, 1, 2).float(), self.scale)
+        n, height, width, _ = pixels.shape
+        shift, scale = (channels.flatten().repeat(width) for channels in (self.shift, self.scale))
+        rows = pixels.reshape(n * height, width * 3).float()  # long rows: a CPU's vectors want them
+        return torch.addcmul(shift, rows, scale).view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
 def load_dual_encoder(

@@ -96,5 +96,5 @@ def _small(text: str, name: str, parts: dict[str, str]) -> Recipe:
         .replace("t: 20000", "t: 2")
         .replace("min_words: 2,", "min_words: 3,")
     )
-    overrides = [f"output={parts['home']}/{name}", f"scores={parts['home']}/scores"]
+    overrides = [f"output={parts['home']}/{name}", f"scores={parts['home']}/scores", "compute.max_actors=1"]
     return parse_recipe(text, name, overrides)

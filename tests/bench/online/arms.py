@@ -16,10 +16,17 @@ from bench.online.runs import Arm
 STEADY: dict[str, Any] = {"schedule": "constant", "averaging": 0.98}
 
 
-def arms(easy: Arm, learnability: Arm, gains: tuple[float, float], ramp: tuple[float, float, float]) -> dict[str, Arm]:
-    """All arms around a workload's easy-reference and learnability; `gains` and `ramp` are others than easy's."""
+def arms(
+    easy: Arm, learnability: Arm, share: float, gains: tuple[float, float], ramp: tuple[float, float, float]
+) -> dict[str, Arm]:
+    """All arms around a workload's easy-reference and learnability; `gains` and `ramp` are others than easy's.
+
+    share: of the pool, that a static filter keeps; tuned, as the others are.
+    """
     best, second = replace(easy, short=True), replace(learnability, short=True)
-    static = Arm(pool="static", contrastive=easy.contrastive, reference_steps=easy.reference_steps, short=True)
+    static = Arm(
+        pool="static", share=share, contrastive=easy.contrastive, reference_steps=easy.reference_steps, short=True
+    )
     gain, *loss = learnability.fields
     steps = 1200 - easy.reference_steps  # 400 where it has 800, 800 where it has 400
     return {
@@ -32,14 +39,16 @@ def arms(easy: Arm, learnability: Arm, gains: tuple[float, float], ramp: tuple[f
         "uniform + trusted": Arm(pool="pool+trusted"),
         "uniform short": Arm(short=True),
         "static filter short": static,
+        "static filter of a half short": replace(static, share=0.5),
         # negative controls
         "shuffled short": replace(best, selector="shuffled", fields=(("of", easy.fields),)),
         "random sub-batch short": replace(second, fields=(("gain", 0.0), *loss), filtering_ratio=0.5),
-        # all updates, and a constant rate with averaged weights
+        # all updates
         "easy reference": easy,
         "learnability": learnability,
+        # a constant rate with averaged weights, where a short run is the beginning of a long one
         "uniform at a constant rate": replace(Arm(), **STEADY),
-        "easy reference at a constant rate": replace(easy, **STEADY),
+        "easy reference at a constant rate short": replace(best, **STEADY),
         # sensitivity, around the short easy-reference
         **{f"gain {other:g} short": replace(best, fields=(("gain", other),)) for other in gains},
         "ratio 0.5 short": replace(best, filtering_ratio=0.5),
@@ -69,7 +78,7 @@ LEARNABILITY_CLASSES = replace(EASY_CLASSES, selector="learnability", filtering_
 
 ARMS: dict[str, dict[str, Arm]] = {
     "pairs": {
-        **arms(EASY_PAIRS, LEARNABILITY_PAIRS, (0.3, 3.0), (0.95, 0.5, 1.0)),
+        **arms(EASY_PAIRS, LEARNABILITY_PAIRS, 0.05, (0.3, 3.0), (0.95, 0.5, 1.0)),
         # These want the reference's vectors of every super-batch. The second is as in JEST, but its batch is half of
         # what it chooses from; with a tenth it is little better on the tuning set (0.026; softmax losses: 0.071).
         "joint short": replace(JOINT, fields=(("loss", "softmax"),), filtering_ratio=(0.9, 0.8, 1.0)),
@@ -77,7 +86,7 @@ ARMS: dict[str, dict[str, Arm]] = {
         "two references short": replace(EASY_PAIRS, references=2, short=True),
         "pointwise losses short": replace(EASY_PAIRS, fields=(("gain", 20.0),), contrastive=False, short=True),
     },
-    "classes": arms(EASY_CLASSES, LEARNABILITY_CLASSES, (5.0, 80.0), (0.98, 0.7, 1.0)),
+    "classes": arms(EASY_CLASSES, LEARNABILITY_CLASSES, 0.25, (5.0, 80.0), (0.98, 0.7, 1.0)),
 }
 CORE = ("uniform", "easy reference short", "learnability short", "joint short")
 HEADLINE = ("uniform", "uniform + trusted", "easy reference short")
