@@ -108,11 +108,11 @@ def report(found: Found, workloads: Sequence[str]) -> str:
     """Two tables a workload: what each arm saves against uniform with the same seed; what was chosen over time."""
     lines = []
     for workload in workloads:
-        uniform = found.get((workload, "uniform"), {})
-        arms = [name for name in ARMS[workload] if found.get((workload, name)) and uniform]
+        arms = [name for name in ARMS[workload] if found.get((workload, name)) and _uniform(found, workload, name)]
         lines += [
             "",
-            f"{workload}: against uniform with the same seed, {STEPS[workload]:,} updates, short {SHORT[workload]:,} "
+            f"{workload}: against uniform with the same seed and schedule, {STEPS[workload]:,} updates, short "
+            f"{SHORT[workload]:,} "
             f"(mean and 95 % interval); one thread each, these runs took {_hours(found, workload)} hours in all",
             "",
             "| arm | seeds | final quality | minus uniform's, at its FLOPs | arrive | updates saved "
@@ -120,7 +120,7 @@ def report(found: Found, workloads: Sequence[str]) -> str:
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for name in arms:
-            runs = found[workload, name]
+            runs, uniform = found[workload, name], _uniform(found, workload, name)
             pairs = [(points(curve), points(uniform[seed])) for seed, curve in sorted(runs.items()) if seed in uniform]
             payoffs = [payoff(ours, theirs) for ours, theirs in pairs]
             final = interval([ours[-1].quality for ours, _ in pairs])
@@ -131,6 +131,12 @@ def report(found: Found, workloads: Sequence[str]) -> str:
         lines += ["| arm | first tenth | at a half | last tenth |", "|---|---|---|---|"]
         lines += [f"| {name} | {' | '.join(_over_time(found[workload, name]))} |" for name in arms]
     return "\n".join(lines)
+
+
+def _uniform(found: Found, workload: str, name: str) -> dict[int, Curve]:
+    """The runs that an arm is compared with."""
+    constant = ARMS[workload][name].schedule == "constant"
+    return found.get((workload, "uniform at a constant rate" if constant else "uniform"), {})
 
 
 def _hours(found: Found, workload: str) -> str:

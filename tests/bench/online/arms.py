@@ -46,9 +46,9 @@ def arms(
         # all updates
         "easy reference": easy,
         "learnability": learnability,
-        # a constant rate with averaged weights, where a short run is the beginning of a long one
+        # all updates at a constant rate, with averaged weights: any part of such a run is a shorter run
         "uniform at a constant rate": replace(Arm(), **STEADY),
-        "easy reference at a constant rate short": replace(best, **STEADY),
+        "easy reference at a constant rate": replace(easy, **STEADY),
         # sensitivity, around the short easy-reference
         **{f"gain {other:g} short": replace(best, fields=(("gain", other),)) for other in gains},
         "ratio 0.5 short": replace(best, filtering_ratio=0.5),

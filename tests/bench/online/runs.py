@@ -123,7 +123,7 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     if references and (arm.cached or arm.pool == "static"):
         pairs = zip(references, seeds, strict=True)
         losses = torch.stack([table_of(workload, load, arm, one, its, folder) for one, its in pairs]).mean(0)
-    pool = pool_of(workload, load, _candidates(load, arm, losses), seed)
+    pool = pool_of(workload, load, _candidates(load, arm, losses), seed, folder)
     ledger = ComputeLedger(prices(workload, arm, bool(references), online, len(load.pool)))
     scored = needs
     if losses is not None:
@@ -154,11 +154,16 @@ def make(workload: str, load: data.Workload, model: str, training: Training) -> 
     return ClipLearner(model, training)
 
 
-def pool_of(workload: str, load: data.Workload, examples: Examples, seed: int) -> Pool:
-    """Candidates with what belongs to them."""
+def pool_of(workload: str, load: data.Workload, examples: Examples, seed: int, folder: Path) -> Pool:
+    """Candidates with what belongs to them: their classes, or their captions' token ids, which are kept."""
     if workload == "classes":
         return Pool(*labelled(examples, classes_of(load.pool.labels)), seed)
-    return Pool(examples, tokenizer_for(LEARNER), seed)
+    name = sha256("\n".join(examples.captions).encode()).hexdigest()[:20]
+    ids = _kept(
+        folder / "tokens" / f"{LEARNER}-{name}.safetensors",
+        lambda: {"ids": tokenizer_for(LEARNER)(examples.captions).to(torch.int32)},
+    )["ids"]
+    return Pool(examples, ids.long(), seed)
 
 
 def reference_of(workload: str, load: data.Workload, arm: Arm, seed: int, folder: Path) -> Learner:
@@ -167,7 +172,7 @@ def reference_of(workload: str, load: data.Workload, arm: Arm, seed: int, folder
     learner = make(workload, load, arm.reference, training)
 
     def trained() -> dict[str, torch.Tensor]:
-        pool = pool_of(workload, load, load.trusted, seed + 2000)
+        pool = pool_of(workload, load, load.trusted, seed + 2000, folder)
         for _ in range(arm.reference_steps):
             learner.step(pool.draw(BATCH).batch)
         return learner.tensors()
@@ -180,7 +185,7 @@ def table_of(workload: str, load: data.Workload, arm: Arm, reference: Learner, s
     """What the reference says of every sample of the pool, made once for all arms that read it: a score table."""
     kind = f"{load.part}-{'contrastive' if arm.contrastive else 'pointwise'}"
     path = _of_reference(workload, arm, seed, folder).with_suffix(f".{kind}.safetensors")
-    return _kept(path, lambda: {"losses": losses_of(workload, load, reference, arm.contrastive)})["losses"]
+    return _kept(path, lambda: {"losses": losses_of(workload, load, reference, arm.contrastive, folder)})["losses"]
 
 
 def _of_reference(workload: str, arm: Arm, seed: int, folder: Path) -> Path:
@@ -234,9 +239,9 @@ def quality(learner: Learner, examples: Examples) -> dict[str, float]:
     return {"quality": recall[5], "recall@1": recall[1], "recall@5": recall[5], "zero_shot": correct}
 
 
-def losses_of(workload: str, load: data.Workload, reference: Learner, contrastive: bool) -> torch.Tensor:
+def losses_of(workload: str, load: data.Workload, reference: Learner, contrastive: bool, folder: Path) -> torch.Tensor:
     """What the reference says of every sample of the pool, float32 `[N]`."""
-    pool = pool_of(workload, load, load.pool, 0)
+    pool = pool_of(workload, load, load.pool, 0, folder)
     outputs = [reference.outputs(pool.rows(part)) for part in torch.arange(len(pool)).split(256)]
     if not contrastive:
         return torch.cat([part.losses() for part in outputs])
