@@ -81,7 +81,7 @@ def load(name: str, held_out: str, cache_folder: Path) -> Workload:
             _render_all(name, cache_folder)
         with np.load(file.with_suffix(".npz")) as data:
             columns = [data[key].tolist() for key in ("captions", "uids", "labels")]
-        parts.append(Examples(np.load(file, mmap_mode="r"), *columns))
+        parts.append(Examples(np.load(file, mmap_mode="c"), *columns))
     return Workload(*parts, part=held_out)
 
 
