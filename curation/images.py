@@ -182,6 +182,8 @@ def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise _jpeg_error(data, error) from None
+    except KeyError:  # libjpeg-turbo knows 4:4:1 by now, simplejpeg has no name for it
+        raise ImageError("image_corrupt", "its chroma is subsampled in a way that the decoder does not know") from None
     return width, height
 
 
