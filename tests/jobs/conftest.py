@@ -6,13 +6,22 @@ It starts after the S3 server, whose credentials its workers inherit from the en
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
+import ray
 
 
 @pytest.fixture(scope="session")
-def ray_local(s3: object) -> Iterator[None]:
+def _started() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def ray_local(s3: object, _started: ExitStack) -> None:
+    """Started again where another file of this process, with a Ray of its own, has shut it down."""
     from actors.cluster import cluster
 
-    with cluster():
-        yield
+    if not ray.is_initialized():
+        _started.enter_context(cluster())
