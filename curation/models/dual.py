@@ -104,15 +104,15 @@ class PixelNormaliser(nn.Module):
         mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
         self.scale: Tensor
         self.shift: Tensor
-        self.register_buffer("scale", (1 / (255 * std)).view(3, 1, 1))
-        self.register_buffer("shift", (-mean / std).view(3, 1, 1))
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("shift", -mean / std)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(pixels / 255 - mean) / std."""
         n, height, width, _ = pixels.shape
-        shift, scale = (channels.flatten().repeat(width) for channels in (self.shift, self.scale))
         rows = pixels.reshape(n * height, width * 3).float()  # long rows: a CPU's vectors want them
-        return torch.addcmul(shift, rows, scale).view(n, height, width, 3).permute(0, 3, 1, 2)
+        normalised = torch.addcmul(self.shift.repeat(width), rows, self.scale.repeat(width))
+        return normalised.view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
 def load_dual_encoder(

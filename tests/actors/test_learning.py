@@ -51,7 +51,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     uids = curate(curating).manifest.query("select uid from manifest where decision = 'kept' order by uid")
     listed = (f"{uid}\t{1 + place % 3}" for place, uid in enumerate(uids["uid"].to_pylist()))
     (home / "weights.tsv").write_text("\n".join(listed))
-    curate(curating, f"weights={home}/weights.tsv")
+    assert curate(curating, f"weights={home}/weights.tsv").weights()
     sha = write_weights(home / "w.safetensors")
     text = f"""
 data: {home}/curated@2
@@ -134,14 +134,10 @@ def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("reference={train: POOL}", "learner.contrastive.steps=6", "selection.lag=2"),
-        (
-            "learner={classification: {model: proxy-mu, steps: 6, batch: 8, label: name}}",
-            "reference={train: POOL}",
-            "online=learner",
-        ),
+        ("online=learner", "reference={train: POOL}", "learner.contrastive.steps=6", "selection.lag=2"),
+        ("learner={classification: {model: proxy-mu, steps: 6, batch: 8, label: name}}", "reference={train: POOL}"),
     ],
-    ids=["a reference trained beside it", "classes, and the learner scores for itself"],
+    ids=["the learner scores for itself, and a reference is trained beside it", "classes"],
 )
 def test_other_roles_and_kinds(make: Make, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     told = [text.replace("POOL", make().data[0]) for text in overrides]

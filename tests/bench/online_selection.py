@@ -112,8 +112,8 @@ def report(found: Found, workloads: Sequence[str]) -> str:
         lines += [
             "",
             f"{workload}: against uniform with the same seed and schedule, {STEPS[workload]:,} updates, short "
-            f"{SHORT[workload]:,} "
-            f"(mean and 95 % interval); one thread each, these runs took {_hours(found, workload)} hours in all",
+            f"{SHORT[workload]:,} (mean and 95 % interval); one thread each, these runs took "
+            f"{_hours(found, workload)} hours in all",
             "",
             "| arm | seeds | final quality | minus uniform's, at its FLOPs | arrive | updates saved "
             "| compute saved: scoring | + online updates | + reference (full) | others at the end |",

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-import ray
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +19,7 @@ def _started() -> Iterator[ExitStack]:
 
 @pytest.fixture(scope="module")
 def ray_local(s3: object, _started: ExitStack) -> None:
-    """Started again where another file of this process, with a Ray of its own, has shut it down."""
+    """Asked for by every file: another one of this process, with a Ray of its own, may have shut it down."""
     from actors.cluster import cluster
 
-    if not ray.is_initialized():
-        _started.enter_context(cluster())
+    _started.enter_context(cluster())

@@ -76,18 +76,19 @@ def load(name: str, held_out: str, cache_folder: Path) -> Workload:
     """
     parts = []
     for part in (f"pool-{held_out}" if name == "pairs" else "pool", "trusted", held_out):
-        file = _file(name, part, cache_folder)
-        if not file.with_suffix(".npz").exists():
+        pixels, words = _files(name, part, cache_folder)
+        if not words.exists():
             _render_all(name, cache_folder)
-        with np.load(file.with_suffix(".npz")) as data:
+        with np.load(words) as data:
             columns = [data[key].tolist() for key in ("captions", "uids", "labels")]
-        parts.append(Examples(np.load(file, mmap_mode="c"), *columns))
+        parts.append(Examples(np.load(pixels, mmap_mode="c"), *columns))
     return Workload(*parts, part=held_out)
 
 
-def _file(name: str, part: str, folder: Path) -> Path:
-    """Of the pixels; the words are beside them."""
-    return folder / f"{name}-{EDITION[name]}-{part}.pixels.npy"
+def _files(name: str, part: str, folder: Path) -> tuple[Path, Path]:
+    """Of the pixels, and of the words."""
+    stem = f"{name}-{EDITION[name]}-{part}"
+    return folder / f"{stem}.pixels.npy", folder / f"{stem}.words.npz"
 
 
 def _render_all(name: str, folder: Path) -> None:
@@ -99,10 +100,10 @@ def _render_all(name: str, folder: Path) -> None:
         pixels = dict(zip(distinct, pool.map(_render, distinct, chunksize=256), strict=True))
     for part, rows in parts.items():
         drawn = [(icon, label, image) for icon, label in rows if (image := pixels[icon]) is not None]
-        file = _file(name, part, folder)
-        np.save(file, np.stack([image for _, _, image in drawn]))
+        of_pixels, of_words = _files(name, part, folder)
+        np.save(of_pixels, np.stack([image for _, _, image in drawn]))
         np.savez(
-            file.with_suffix(".npz"),  # last: where it is, the part is whole
+            of_words,  # last: where it is, the part is whole
             captions=np.array([label for _, label, _ in drawn]),
             uids=np.array([f"{icon.set}:{icon.name}" for icon, _, _ in drawn]),
             labels=np.array([label for _, label, _ in drawn]),
