@@ -31,7 +31,7 @@ from ray.autoscaler.sdk import request_resources
 from actors.cluster import cpus, gpus, unwrap
 from curation import scores
 from curation.data import ShardRef
-from curation.errors import IncompleteError, StoreError
+from curation.errors import IncompleteError, StoreError, UserError
 from curation.images import DecodeLimits, Preprocess
 from curation.ledger import Ledger
 from curation.recipe import Compute
@@ -221,8 +221,8 @@ class ScorerActor:
         and what is slow the first time come now. Not in the constructor, whose errors Ray reports as a death."""
         nothing = failure_table(ShardRef("", 0, ""), "", self.reader.views)
         batch = make_batch(nothing, self.reader.views, self.job.compute.batch_size)
-        for model in self.models.values():
-            result_of(model, batch)
+        for name in self.models:
+            self._column(name, batch, np.ones(len(batch.captions), bool))
 
     @cached_property
     def models(self) -> Mapping[str, Score]:
@@ -260,16 +260,20 @@ class ScorerActor:
         size = self.job.compute.batch_size if self.gpu else table.num_rows
         batch, valid = make_batch(table, self.reader.views, size), usable(table)
         out = table.select(STREAM_SCHEMA.names)
-        for name, model in self.models.items():
-            values = result_of(model, batch)[: table.num_rows]
-            out = out.append_column(f"score:{name}", scores.value_array(values, valid))
+        for name in self.models:
+            out = out.append_column(f"score:{name}", self._column(name, batch, valid))
         return out
 
-
-def result_of(model: Score, batch: Batch) -> Any:
-    """What a model says of a batch: Arrow as it is, a tensor as numpy."""
-    values = model(batch)
-    return values if isinstance(values, pa.Array) else values.float().cpu().numpy()
+    def _column(self, name: str, batch: Batch, valid: np.ndarray[Any, Any]) -> pa.Array:
+        """What a scorer says of the batch's first rows, as many as `valid` tells of."""
+        values = self.models[name](batch)
+        rows = values if isinstance(values, pa.Array | np.ndarray) else values.float().cpu().numpy()
+        if len(rows) != len(batch.captions):
+            raise UserError(f"scorer {name} gives {len(rows)} values for {len(batch.captions)} samples")
+        try:
+            return scores.value_array(rows[: len(valid)], valid, self.job.scorers[name].values())
+        except UserError as error:
+            raise UserError(f"scorer {name}: {error}", fix=error.fix) from None
 
 
 def guarded(tables: Iterator[pa.Table], reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:

@@ -29,6 +29,7 @@ from curation.filters import Compares, Filter, Prepares, Weighs, flat
 from curation.units import INDEX_SCHEMA
 
 KEPT, FILTERED, QUARANTINED = "kept", "filtered", "quarantined"
+LISTS = -1  # the place, among filters, of the lists of uids and of weights
 # A set of samples as bits, 65,536 samples a row in the order of their ids: to pass over what is in it, or what is not,
 # takes a fifth of the time of a join with the ids.
 _BLOCK, _BIT = "id >> 16", "(id & 65535)::INTEGER"
@@ -47,12 +48,14 @@ class NamedFilter:
 
 
 def described(item: Filter) -> list[Any]:
-    """What decides a filter's drops, as JSON: its type and fields; of one made of others, theirs."""
+    """What decides a filter's drops, as JSON: its type, fields, and its code's version where it is not the first; of
+    one made of others, theirs."""
     fields = {
         name: [described(part) for part in value] if isinstance(value, tuple) and name == "of" else value
         for name, value in vars(item).items()
     }
-    return [type(item).__name__, fields]
+    code = getattr(item, "code", 1)
+    return [type(item).__name__, fields, *([code] if code != 1 else [])]
 
 
 def columns_needed(filters: Sequence[NamedFilter]) -> tuple[list[str], list[str]]:
@@ -126,22 +129,28 @@ class Decisions:
         self.db.unregister("incoming")
 
     def load_others(
-        self, name: str, columns: Sequence[str], snapshots: Sequence[tuple[pa.RecordBatchReader, Iterable[pa.Table]]]
+        self,
+        name: str,
+        columns: Sequence[str],
+        snapshots: Sequence[tuple[bool, pa.RecordBatchReader, Iterable[pa.Table]]],
     ) -> None:
-        """Fill the table `name` with what other snapshots keep: snapshot (its place), uid, content_hash, columns.
+        """Fill the table `name` with what other snapshots keep: snapshot (its place), own, uid, content_hash, columns.
 
-        Each comes as its manifest (uid, decision) and its samples' tables (uid, content_hash, columns).
+        Each comes as whether it is an earlier one of the same dataset, its manifest (uid, decision) and its samples'
+        tables (uid, content_hash, columns).
         """
         kinds = {column: "BLOB" if column in self.vectors else _SQL_TYPES[self.scores[column]] for column in columns}
         told = "".join(f", {_quote(column)} {kind}" for column, kind in kinds.items())
-        self.db.execute(f"CREATE OR REPLACE TABLE {name} (snapshot INTEGER, uid VARCHAR, content_hash VARCHAR{told})")
-        for place, (manifest, tables) in enumerate(snapshots):
+        fixed = "snapshot INTEGER, own BOOLEAN, uid VARCHAR, content_hash VARCHAR"
+        self.db.execute(f"CREATE OR REPLACE TABLE {name} ({fixed}{told})")
+        for place, (own, manifest, tables) in enumerate(snapshots):
             self.db.register("manifest", manifest)
             self.db.execute("CREATE TEMP TABLE others_kept AS SELECT uid FROM manifest WHERE decision = 'kept'")
             self.db.unregister("manifest")
             for batch in _batched(tables):
                 self.db.register("incoming", batch)
-                self.db.execute(f"INSERT INTO {name} SELECT {place}, * FROM incoming SEMI JOIN others_kept USING (uid)")
+                kept = "incoming SEMI JOIN others_kept USING (uid)"
+                self.db.execute(f"INSERT INTO {name} SELECT {place}, {own}, * FROM {kept}")
                 self.db.unregister("incoming")
             self.db.execute("DROP TABLE others_kept")
 
@@ -149,7 +158,7 @@ class Decisions:
         """Forget what was decided; what was loaded stays."""
         matched = "filter VARCHAR, against VARCHAR, id BIGINT, how VARCHAR, other VARCHAR, value DOUBLE"
         self.db.execute(f"""
-            CREATE OR REPLACE TABLE decided.dropped (id BIGINT, reason VARCHAR);
+            CREATE OR REPLACE TABLE decided.dropped (id BIGINT, reason VARCHAR, place SMALLINT);
             CREATE OR REPLACE TABLE decided.rescued (id BIGINT);
             CREATE OR REPLACE TABLE decided.matched ({matched});
             CREATE OR REPLACE TABLE decided.weighed (id BIGINT, weight DOUBLE);
@@ -172,14 +181,14 @@ class Decisions:
             raise RecipeError(
                 f"uid {both[0][0]} is on the keep list and on the drop list", fix="take it off one of them"
             )
-        self._drop("SELECT id, 'drop_list' FROM pool SEMI JOIN drop_list USING (uid) WHERE bad IS NULL")
+        self._drop("SELECT id, 'drop_list' AS reason FROM pool SEMI JOIN drop_list USING (uid) WHERE bad IS NULL")
         self.db.execute(
             "CREATE VIEW alive AS "
             f"SELECT pool.* FROM pool LEFT JOIN decided.gone {OF_BLOCK} WHERE {NOT_IN_SET} AND bad IS NULL"
         )
-        for item in filters:
+        for place, item in enumerate(filters):
             try:
-                self._filter(item)
+                self._filter(item, place)
             except duckdb.BinderException as error:  # a column of another kind than it takes
                 line = str(error).splitlines()[0]
                 fix = f"curate rooms filters {item.name} says which it takes"
@@ -192,8 +201,8 @@ class Decisions:
         if keep is not None:
             self._mark_gone()
 
-    def _filter(self, item: NamedFilter) -> None:
-        """Drop what a filter drops, and weigh what it keeps, if it says so."""
+    def _filter(self, item: NamedFilter, place: int) -> None:
+        """Drop what a filter drops, and weigh what it keeps, if it says so. `place`: which of the filters it is."""
         if isinstance(item.filter, Prepares):
             item.filter.prepare(self.db)
         self.db.execute(
@@ -204,7 +213,7 @@ class Decisions:
         if isinstance(item.filter, Weighs) and (weighs := item.filter.weighs()):
             sure = "SELECT id FROM pool SEMI JOIN keep_list USING (uid)"
             self._multiply(f"SELECT * FROM ({weighs}) ANTI JOIN leaving USING (id) ANTI JOIN ({sure}) USING (id)")
-        self._drop("FROM leaving")
+        self._drop("FROM leaving", place)
         for part in flat([item.filter]):
             if isinstance(part, Compares):
                 self.db.execute(
@@ -214,9 +223,9 @@ class Decisions:
                 )
         self.db.execute("DROP TABLE leaving")
 
-    def _drop(self, query: str) -> None:
+    def _drop(self, query: str, place: int = LISTS) -> None:
         """Drop what a query says: `id, reason`."""
-        self.db.execute(f"INSERT INTO decided.dropped {query}")
+        self.db.execute(f"INSERT INTO decided.dropped SELECT id, reason, {place} FROM ({query})")
         self._mark_gone()
 
     def _mark_gone(self) -> None:
@@ -241,7 +250,7 @@ class Decisions:
         self.db.register("incoming", weights)
         self.db.execute("CREATE TEMP TABLE listed AS SELECT id, weight FROM pool JOIN incoming USING (uid)")
         self.db.unregister("incoming")
-        self._drop("SELECT id, 'weights' FROM alive ANTI JOIN listed USING (id)")
+        self._drop("SELECT id, 'weights' AS reason FROM alive ANTI JOIN listed USING (id)")
         self.db.execute("CREATE OR REPLACE TABLE decided.weighed AS SELECT id, weight::DOUBLE AS weight FROM listed")
         self.db.execute("DROP TABLE listed")
 
@@ -290,14 +299,18 @@ class Decisions:
         )
         return self.db.sql(query).to_arrow_table()
 
-    def drops(self) -> dict[str, int]:
-        """How many samples are dropped for each reason, those included that the keep list rescues."""
-        return dict(self.db.execute("SELECT reason, count(*) FROM decided.dropped GROUP BY reason").fetchall())
+    def drops(self) -> dict[tuple[int, str], int]:
+        """How many samples each filter (by its place, or `LISTS`) drops for each reason, those included that the keep
+        list rescues."""
+        rows = self.db.execute("SELECT place, reason, count(*) FROM decided.dropped GROUP BY place, reason").fetchall()
+        return {(place, reason): count for place, reason, count in rows}
 
-    def totals(self, drops: Mapping[str, int] | None = None) -> Mapping[str, object]:
+    def totals(self, drops: Mapping[tuple[int, str], int] | None = None) -> Mapping[str, object]:
         """seen, kept, filtered {reason: n}, quarantined {reason: n} over everything; `drops`, where known already."""
         bad = self.db.execute("SELECT bad, count(*) FROM pool WHERE bad IS NOT NULL GROUP BY bad").fetchall()
-        filtered = Counter(self.drops() if drops is None else drops)
+        filtered = Counter[str]()
+        for (_, reason), count in (self.drops() if drops is None else drops).items():
+            filtered[reason] += count
         rescued = "SELECT reason, count(*) FROM decided.dropped SEMI JOIN decided.rescued USING (id) GROUP BY reason"
         filtered.subtract(dict(self.db.execute(rescued).fetchall()))
         kept = self.rows - sum(n for _, n in bad) - filtered.total()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -27,7 +27,6 @@ from curation.data import ShardRef, uid
 from curation.errors import ChangedError, ImageError, TarError, UserError
 from curation.images import DecodeLimits, Mode, Pixels
 from curation.store import Store, StoreOptions, open_store
-from curation.subset import Subset
 from curation.tar import TarSample
 from curation.weights import ALIKE, SampleWeights
 
@@ -48,6 +47,14 @@ class Shard(NamedTuple):
     store: Store
     ref: ShardRef
     samples: int | None
+
+
+class Members(Protocol):
+    """A part of the samples, such as `subset.Subset`."""
+
+    def holds(self, uid: str) -> bool:
+        """Whether the sample that lies at this place (`data.uid`) belongs to it."""
+        ...
 
 
 class Example(NamedTuple):
@@ -95,7 +102,7 @@ class SampleStream(IterableDataset[Example]):
         label: str | Sequence[str] = "name",
         group: str = "name",
         limits: DecodeLimits | None = None,
-        subset: Subset | None = None,
+        subset: Members | None = None,
         weights: SampleWeights = ALIKE,
     ) -> None:
         if (rank is None) != (world is None):
@@ -139,6 +146,13 @@ class SampleStream(IterableDataset[Example]):
                 count(error.reason, 1)
                 continue
             yield Example(pixels, drawn.caption, drawn.uid, drawn.label)
+
+    def places(self) -> Iterator[str]:
+        """Where each sample lies (`data.uid`), as `subset` knows it, of all that can be read; none is decoded."""
+        for shard in self.shards:
+            for sample in self._read(shard, 0, None, lambda reason, samples: None):
+                if self._draw(shard.ref, sample, lambda reason, samples: None) is not None:
+                    yield uid(shard.ref.key, shard.ref.etag, sample.start)
 
     def plan(self, share: int, shares: int) -> list[tuple[Shard, int, int | None]]:
         """What share `share` of `shares` reads in this epoch: (shard, first sample, end or None for all)."""

@@ -37,14 +37,18 @@ class Others:
         """What decides their content."""
         return [[url, made.document["decision_id"]] for url, made in sorted(self.snapshots.items())]
 
-    def load(self, engine: decisions.Decisions, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
-        """Fill the tables of those filters that compare. `columns` are the recipe's. Raises `RecipeError`."""
+    def load(
+        self, engine: decisions.Decisions, filters: Sequence[Filter], columns: Sequence[Column], dataset: str
+    ) -> None:
+        """Fill the tables of those filters that compare. `columns` are the recipe's, `dataset` is the URL of what it
+        makes. Raises `RecipeError`."""
         by_name = {column.name: column for column in columns}
         tables = {item.others(): item for item in flat(filters) if isinstance(item, Compares)}  # of equal ones, one
         for name, item in tables.items():
             wanted = [by_name[column] for column in item.compared()]
             made = [self.snapshots[url] for url in item.against]
-            engine.load_others(name, item.compared(), [_rows(one, wanted, engine.vectors) for one in made])
+            rows = [(one.store.url == dataset, *_rows(one, wanted, engine.vectors)) for one in made]
+            engine.load_others(name, item.compared(), rows)
 
 
 def open_others(

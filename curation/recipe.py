@@ -14,17 +14,21 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
+from curation import manifest
 from curation.decisions import NamedFilter, columns_needed
 from curation.errors import RecipeError, UnknownNameError
-from curation.filters import FILTERS, Reads
+from curation.filters import FILTERS, Compares, Reads, flat
 from curation.images import DecodeLimits
 from curation.ledger import digest
 from curation.models import Weights
 from curation.scorers import SCORERS, Scorer, fingerprint
-from curation.scores import INDEX, Column
+from curation.scores import INDEX, Column, is_vector
 from curation.store import StoreOptions
 from curation.units import INDEX_SCHEMA, index_fingerprint
 from curation.yaml_document import Section, Where, build_entry, nearest, parse_document, read_recipe
+
+#: Names that the index, the decision engine and the manifest have for columns of their own.
+TAKEN = frozenset({*INDEX_SCHEMA.names, INDEX, "id", "unit", "bad", *manifest.schema({}).names})
 
 
 class Shards(Section):
@@ -131,19 +135,23 @@ def parse_recipe(text: str, name: str = "recipe", overrides: Sequence[str] = ())
     return _recipe(document, value, where)
 
 
-def columns_of(name: str, scorer: Scorer) -> list[str]:
-    """The columns that a scorer called `name` gives to filters and manifest: one, or one a part."""
+def columns_of(name: str, scorer: Scorer) -> dict[str, pa.DataType]:
+    """The columns that a scorer called `name` gives to filters and manifest: one, or one a part; with their types."""
     kind = scorer.values()
-    return [f"{name}.{part.name}" for part in kind] if pa.types.is_struct(kind) else [name]
+    return {f"{name}.{part.name}": part.type for part in kind} if pa.types.is_struct(kind) else {name: kind}
 
 
 def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
     scorers: dict[str, Scorer] = {}
     for i, entry in enumerate(document.scorers):
         name, scorer = build_entry(entry, SCORERS, where, ("scorers", i), "scorer")
-        if name in scorers or name in INDEX_SCHEMA.names or name == INDEX:
+        if name.lower() in {*map(str.lower, scorers), *TAKEN}:  # DuckDB knows no capitals
             at = where(("scorers", i))
             raise RecipeError(f"{at}: two columns are called {name}", fix="give one of them a `name:` of its own")
+        for column, kind in columns_of(name, scorer).items():
+            if str(kind) not in manifest.TYPES and not is_vector(kind):
+                may = ", ".join(manifest.TYPES)
+                raise RecipeError(f"{where(('scorers', i))}: {column} is {kind}; a column is one of {may}, or a vector")
         scorers[name] = scorer
     made = [column for name, scorer in scorers.items() for column in columns_of(name, scorer)]
     filters = []
@@ -158,6 +166,11 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
                     f"{where(('filters', i))}: filter {name} reads the score {column}, which no scorer makes",
                     fix=f"did you mean {near}?" if near else have,
                 )
+        for part in flat([item]):
+            for column in part.compared() if isinstance(part, Compares) else ():
+                if column not in scorers:
+                    text = f"{where(('filters', i))}: filter {name} compares {column}, no whole scorer's column"
+                    raise RecipeError(text, fix=f"there are: {', '.join(scorers) or 'none'}")
     corpus = (document.corpus,) if isinstance(document.corpus, str) else tuple(document.corpus)
     return Recipe(
         corpus=corpus,

@@ -12,7 +12,7 @@ Cost: one data PUT and one record a table; 4 bytes a score, 2 a dimension of an 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.data import ShardRef
-from curation.errors import LedgerError
+from curation.errors import LedgerError, UserError
 from curation.ledger import Ledger, Record, unit_id
 from curation.parallel import map_ordered
 from curation.parquet import from_parquet, to_parquet
@@ -116,7 +116,12 @@ def parts(name: str, values: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
     """The columns `name` and values come to: `name.part` of a struct, nothing of a vector, else `name` itself."""
     if pa.types.is_struct(values.type):
         return {f"{name}.{part.name}": pc.struct_field(values, part.name) for part in values.type}
-    return {} if pa.types.is_nested(values.type) else {name: values}
+    return {} if is_vector(values.type) else {name: values}
+
+
+def is_vector(kind: pa.DataType) -> bool:
+    """Whether a column of this type has vectors."""
+    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def load_units(
@@ -125,17 +130,24 @@ def load_units(
     columns: Sequence[Column],
     index: Sequence[str],
     vectors: Sequence[Column] = (),
+    lengths: Callable[[pa.Table, ShardRef], pa.Array] | None = None,
 ) -> Iterator[tuple[str | None, pa.Table]]:
     """For every shard in order: the unit's own reason (or None), and row, uid, reason, `index`, scores and vectors.
 
-    `columns` is the index column, then score columns that are no vectors. Raises `LedgerError` for a unit that has not
+    `columns` is the index column, then score columns that are no vectors. `lengths` makes another `length` of the
+    index' `offset`, `length` and `members`, where `length` is asked for. Raises `LedgerError` for a unit that has not
     been scored.
     """
     names = list(dict.fromkeys(["row", "uid", "reason", *index]))
+    of_length = ["offset", "length", "members"] if lengths and "length" in index else []
 
     def one(shard: ShardRef) -> tuple[str | None, pa.Table]:
         record = record_of(scored, shard, columns[0])
-        table = load(scored, record, names)
+        table = load(scored, record, list(dict.fromkeys([*names, *of_length])))
+        if lengths and of_length:
+            other = lengths(table, shard)
+            table = table.select(names)
+            table = table.set_column(names.index("length"), "length", other)
         for column in columns[1:]:
             for name, part in read_parts(scored, shard, column).items():
                 table = table.append_column(name, part)
@@ -148,7 +160,10 @@ def load_units(
 
 
 def vector_bytes(values: pa.ChunkedArray) -> pa.Array:
-    """A column of float16 vectors of one width as blobs of their bytes; null where one is, or isn't finite."""
+    """A column of float16 vectors of one width as blobs of their bytes; null where one is, or isn't finite.
+
+    A unit without a single vector doesn't know how wide they are, so blobs are of no fixed width.
+    """
     array = values.combine_chunks()
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     flat = array.flatten().to_numpy(zero_copy_only=False)  # without those of nulls
@@ -157,11 +172,29 @@ def vector_bytes(values: pa.ChunkedArray) -> pa.Array:
     halves[valid] = flat.reshape(-1, width)
     good = pa.array(valid & np.isfinite(halves).all(1))
     bitmap = good.buffers()[1]  # bits of a boolean are what a validity bitmap is
-    return pa.Array.from_buffers(pa.binary(2 * width), len(array), [bitmap, pa.py_buffer(halves)])
+    return pa.Array.from_buffers(pa.binary(2 * width), len(array), [bitmap, pa.py_buffer(halves)]).cast(pa.binary())
 
 
-def value_array(values: np.ndarray[Any, Any] | pa.Array, valid: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:
-    """[N] floats -> float32; [N, D] -> fixed-size lists of float16; Arrow as it is. Rows not valid become null."""
+def value_array(
+    values: np.ndarray[Any, Any] | pa.Array,
+    valid: np.ndarray[Any, np.dtype[np.bool_]],
+    kind: pa.DataType | None = None,
+) -> pa.Array:
+    """[N] floats -> float32; [N, D] -> fixed-size lists of float16; Arrow as it is. Rows not valid become null.
+
+    `kind` is what the scorer says it gives: another number or word is made one. Raises `UserError` for what can't be.
+    """
+    array = _values(values, valid)
+    if kind is None or array.type == kind or (is_vector(kind) and is_vector(array.type)):
+        return array
+    try:
+        return array.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        fix = "what `values` says and what the scorer gives are one type"
+        raise UserError(f"a scorer says it gives {kind}, and gives {array.type}: {error}", fix=fix) from None
+
+
+def _values(values: np.ndarray[Any, Any] | pa.Array, valid: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:
     mask = pa.array(~valid)
     if isinstance(values, pa.StructArray):
         columns = [pc.if_else(mask, pa.scalar(None, part.type), part) for part in values.flatten()]

@@ -43,6 +43,7 @@ REASONS = {
 
 MAX_SAMPLE = 1 << 30  # bytes under one key; while a member's pieces are joined the reader holds them twice
 MAX_MEMBERS = 1000  # under one key
+END_BLOCKS = 1024  # bytes of zeros that end an archive
 MAX_NAME = 4096  # bytes, as PATH_MAX
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -197,7 +198,7 @@ class TarWriter:
     def close(self) -> int:
         """Write the end blocks; the size of the archive. The file stays open: it is the caller's."""
         if not self._closed:
-            self._file.write(bytes(1024))
-            self._offset += 1024
+            self._file.write(bytes(END_BLOCKS))
+            self._offset += END_BLOCKS
             self._closed = True
         return self._offset

@@ -7,14 +7,15 @@ once (10 million samples).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from curation.decisions import BITS, IN_SET, OF_BLOCK, Decisions, NamedFilter
+from curation.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions, NamedFilter
 from curation.errors import ConservationError
+from curation.filters import Cuts, Filter
 
 NEAR = 3  # examples on either side of a limit
 MOST_GROUPS = 8  # of a shift that are told
@@ -115,8 +116,11 @@ class WhatIf:
         """What these filters would do; `lists` as `Decisions.decide` takes them. Raises `ConservationError`."""
         self.engine.clear()
         self.engine.decide(filters, **lists)
+        names = _told_apart([item.name for item in filters])
         limits = {
-            item.name: score for item in filters if (score := getattr(item.filter, "score", None)) in self.engine.scores
+            place: score
+            for place, item in enumerate(filters)
+            if (score := getattr(item.filter, "score", None)) in self.engine.scores
         }
         columns = [f'{sql} AS "kind {place}"' for place, sql in enumerate(self.kinds.values())]
         columns = ["id", *columns, *(f'"{score}"' for score in sorted(set(limits.values())))]
@@ -126,15 +130,15 @@ class WhatIf:
         (kept,) = self._one("SELECT count(*) FROM kept")
         if kept != samples["kept"]:
             raise ConservationError(f"{setting}: {kept} samples are kept, but {samples['kept']} by the drops' reasons")
-        near = {name: self._near(score, _of(name, drops)) for name, score in limits.items()}
-        return Answer(setting, samples, self._steps(filters, drops), self._overlap(kept), self._shifts(kept), near)
+        near = {names[place]: self._near(filters[place].filter, place, score) for place, score in limits.items()}
+        return Answer(setting, samples, self._steps(names, drops), self._overlap(kept), self._shifts(kept), near)
 
-    def _steps(self, filters: Sequence[NamedFilter], drops: Mapping[str, int]) -> list[Step]:
-        reached = self.usable - drops.get("drop_list", 0)
+    def _steps(self, names: Sequence[str], drops: Mapping[tuple[int, str], int]) -> list[Step]:
+        reached = self.usable - drops.get((LISTS, "drop_list"), 0)
         steps = []
-        for item in filters:
-            kept = reached - sum(drops[reason] for reason in _of(item.name, drops))
-            steps.append(Step(item.name, reached, kept))
+        for place, name in enumerate(names):
+            kept = reached - sum(count for (one, _), count in drops.items() if one == place)
+            steps.append(Step(name, reached, kept))
             reached = kept
         return steps
 
@@ -161,31 +165,35 @@ class WhatIf:
             ]
         return found
 
-    def _near(self, score: str, reasons: Sequence[str]) -> list[dict[str, Any]]:
-        """Around the limit of a filter that reads one score: the best that it drops, the worst that stay.
+    def _near(self, item: Filter, place: int, score: str) -> list[dict[str, Any]]:
+        """Around the limit of a filter that cuts one score: of what it drops and of what stays, the nearest to it.
 
-        Most samples are ruled out by the score alone; only for those that are not is the uid looked at.
+        Where the data decide the limit, the best that it drops and the worst that stay. Most samples are ruled out by
+        the score alone; only for those that are not is the uid looked at.
         """
         caption = "caption" if "caption" in self.engine.index else "NULL"
+        far_below, far_above = f'-"{score}"', f'"{score}"'
+        if isinstance(item, Cuts):
+            each = ", ".join(f'abs("{score}" - {limit!r}::FLOAT)' for limit in item.limits())
+            far_below = far_above = f"least({each})"
         rows = self.engine.db.execute(
             f"""
-            WITH gone AS MATERIALIZED ({BITS} FROM decided.dropped WHERE reason IN $reasons GROUP BY block),
-            below AS (SELECT id, "{score}" AS s FROM pool JOIN gone {OF_BLOCK} WHERE {IN_SET}),
-            above AS (SELECT id, "{score}" AS s FROM kept),
-            most AS (SELECT min(s) FROM (SELECT s FROM below ORDER BY s DESC LIMIT {NEAR})),
-            least AS (SELECT max(s) FROM (SELECT s FROM above ORDER BY s LIMIT {NEAR})),
-            best AS (
-                SELECT id FROM pool SEMI JOIN (SELECT id FROM below WHERE s >= (FROM most)) AS ties USING (id)
-                ORDER BY "{score}" DESC, uid LIMIT {NEAR}
+            WITH gone AS MATERIALIZED ({BITS} FROM decided.dropped WHERE place = {place} GROUP BY block),
+            below AS (SELECT id, {far_below} AS far FROM pool JOIN gone {OF_BLOCK} WHERE {IN_SET}),
+            above AS (SELECT id, {far_above} AS far FROM kept),
+            last_below AS (SELECT max(far) FROM (SELECT far FROM below ORDER BY far LIMIT {NEAR})),
+            last_above AS (SELECT max(far) FROM (SELECT far FROM above ORDER BY far LIMIT {NEAR})),
+            dropped AS (
+                SELECT id FROM pool SEMI JOIN (SELECT id FROM below WHERE far <= (FROM last_below)) AS ties USING (id)
+                ORDER BY {far_below}, uid LIMIT {NEAR}
             ),
-            worst AS (
-                SELECT id FROM pool SEMI JOIN (SELECT id FROM above WHERE s <= (FROM least)) AS ties USING (id)
-                ORDER BY "{score}", uid LIMIT {NEAR}
+            stays AS (
+                SELECT id FROM pool SEMI JOIN (SELECT id FROM above WHERE far <= (FROM last_above)) AS ties USING (id)
+                ORDER BY {far_above}, uid LIMIT {NEAR}
             )
             SELECT uid, {caption}, "{score}" AS s, near.kept FROM pool
-            JOIN (SELECT id, false AS kept FROM best UNION ALL SELECT id, true FROM worst) AS near USING (id)
-            ORDER BY s DESC, near.kept, uid""",
-            {"reasons": reasons},
+            JOIN (SELECT id, false AS kept FROM dropped UNION ALL SELECT id, true FROM stays) AS near USING (id)
+            ORDER BY s DESC, near.kept, uid"""
         ).fetchall()
         return [dict(zip(("uid", "caption", "score", "kept"), row, strict=True)) for row in rows]
 
@@ -195,6 +203,6 @@ class WhatIf:
         return row
 
 
-def _of(name: str, reasons: Iterable[str]) -> list[str]:
-    """Those of the reasons that are of the filter of that name."""
-    return [reason for reason in reasons if reason.partition(".")[0] == name]
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """The names; a second one that is the same has its number behind it."""
+    return [f"{name} ({n})" if (n := 1 + names[:place].count(name)) > 1 else name for place, name in enumerate(names)]

@@ -19,7 +19,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation import manifest, scores
 from curation.data import ShardRef
@@ -27,7 +29,7 @@ from curation.decisions import KEPT, tally
 from curation.ledger import Ledger, Record, digest
 from curation.parquet import to_parquet
 from curation.store import Store
-from curation.tar import TarWriter
+from curation.tar import END_BLOCKS, TarWriter
 
 WRITER_VERSION = 1
 JSON_KEY = "tutelage"
@@ -231,6 +233,32 @@ def _add(writer: TarWriter, item: _Input, row: int, members: Sequence[tuple[str,
     parts["json"] = annotate(parts.get("json", b"{}"), name, item.unit.shard, item.offsets[row], item.lengths[row])
     data_offsets = [writer.add(f"{name}.{extension}", parts[extension]) for extension in sorted(parts)]
     return data_offsets[0] - 512
+
+
+def written_lengths(index: pa.Table, shard: ShardRef, *, samples_per_shard: int) -> pa.Array:
+    """Bytes that each sample of a unit takes in an output shard, at most. int64 [N].
+
+    Its members with headers and padding, the json with what `annotate` adds, and its share of the shard's two end
+    blocks; not those of a shard that is not full, of which there is one a unit at the most. `index`: offset, length and
+    members.
+    """
+    most = {name: pc.max(index.column(name)).as_py() or 0 for name in ("offset", "length")}
+    entry = len(annotate(b'{"a": 0}', "f" * 32, shard, most["offset"], most["length"]))
+    members = index.column("members").combine_chunks()
+    parts, offsets = members.flatten(), members.offsets.to_numpy()
+    size = parts.field("length").to_numpy()
+    is_json = pc.equal(parts.field("extension"), "json").to_numpy(zero_copy_only=False)
+    size = np.where(is_json, size + size // 2 + entry, size)  # written again with spaces where it had an entry before
+    ends = np.concatenate([[0], np.cumsum(512 + _padded(size))])
+    jsons = np.concatenate([[0], np.cumsum(is_json)])
+    first, last = offsets[:-1] - offsets[0], offsets[1:] - offsets[0]
+    lacks = jsons[last] == jsons[first]
+    share = -(-END_BLOCKS // samples_per_shard)
+    return pa.array(ends[last] - ends[first] + lacks * (512 + _padded(entry)) + share, pa.int64())
+
+
+def _padded(size: Any) -> Any:
+    return -(-size // 512) * 512
 
 
 def annotate(original: bytes, uid: str, shard: ShardRef, offset: int, length: int) -> bytes:

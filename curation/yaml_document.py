@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -62,6 +63,10 @@ def parse_document(
     locate = Where(name, _lines(tree))
     for override in overrides:
         _override(value, override)
+    for loc, number in _numbers(value, ()):
+        if not isfinite(number):
+            at, key = locate(loc), ".".join(map(str, loc))
+            raise RecipeError(f"{at}: {key} is {number}: not a finite number", fix="leave out a limit that is none")
     try:
         return cls.model_validate(value), value, locate
     except ValidationError as error:
@@ -84,13 +89,34 @@ def build_entry(entry: Any, table: Mapping[str, type[Any]], where: Where, loc: t
     if not isinstance(name, str) or not name.isidentifier():
         raise RecipeError(f"{where((*loc, kind))}: name {name!r} must be a word of letters, digits and _")
     cls = table[kind]
-    if unknown := sorted(set(fields) - {field.name for field in dataclasses.fields(cls)}):
-        names = [field.name for field in dataclasses.fields(cls)]
-        raise _unknown_key(where((*loc, kind, unknown[0])), unknown[0], [*names, "name"], kind)
+    _check_keys(cls, fields, where, (*loc, kind), kind, ("name",))
     try:
         return name, TypeAdapter(cls).validate_python(fields)
     except ValidationError as error:
         raise explain(error, where, (*loc, kind), cls) from None
+
+
+def _check_keys(
+    cls: type[Any], fields: Mapping[str, Any], where: Where, loc: tuple[Any, ...], owner: str, also: Sequence[str] = ()
+) -> None:
+    """No key that a dataclass doesn't have, nor one that is a dataclass in it: pydantic would pass over those."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    if unknown := sorted(set(map(str, fields)) - set(names)):
+        raise _unknown_key(where((*loc, unknown[0])), unknown[0], [*names, *also], owner)
+    kinds = get_type_hints(cls)
+    for name, value in fields.items():
+        for inner in (kinds[name], *get_args(kinds[name])):
+            if isinstance(inner, type) and dataclasses.is_dataclass(inner) and isinstance(value, dict):
+                _check_keys(inner, value, where, (*loc, name), f"{owner}.{name}")
+
+
+def _numbers(value: Any, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], float]]:
+    """All floats of a document, and where they stand."""
+    if isinstance(value, float):
+        yield loc, value
+    elif isinstance(value, dict | list):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(part, (*loc, key))
 
 
 def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: type[Any]) -> RecipeError:
@@ -156,21 +182,42 @@ def _override(value: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: expected key=value", fix="for example --set shards.samples=1000")
     parts = path.split(".")
     target: Any = value
-    for part in parts[:-1]:
-        target = _entry(target, part, override) if isinstance(target, list) else target.setdefault(part, {})
-    if not isinstance(target, dict):
-        raise RecipeError(f"--set {override}: {'.'.join(parts[:-1])} is not a mapping")
-    target[parts[-1]] = yaml.safe_load(text)
+    for place, part in enumerate(parts[:-1]):
+        if isinstance(target, list):
+            target = _entry(target, part, override)
+        elif isinstance(target, dict):
+            target[part] = {} if target.get(part) is None else target[part]
+            target = target[part]
+        if not isinstance(target, dict | list) or (isinstance(target, list) and place == len(parts) - 2):
+            raise RecipeError(f"--set {override}: {'.'.join(parts[: place + 1])} is not a mapping")
+    try:
+        target[parts[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or error
+        fix = "quote what is no YAML by itself: --set 'key=\"*.tar\"'"
+        raise RecipeError(f"--set {override}: {text} is not valid YAML: {problem}", fix=fix) from None
 
 
 def _entry(entries: list[Any], part: str, override: str) -> Any:
-    """The fields of a list's entry, `filters.top_fraction` or `filters.1`."""
-    for i, entry in enumerate(entries):
-        if isinstance(entry, dict) and len(entry) == 1 and (part in entry or part == str(i)):
-            kind = next(iter(entry))
-            entry[kind] = entry[kind] or {}
-            return entry[kind]
-    names = [name for entry in entries if isinstance(entry, dict) for name in entry]
-    near = nearest(part, names)
-    fix = f"did you mean {near}?" if near else f"the list has {', '.join(names) or 'no entries'}"
-    raise RecipeError(f"--set {override}: there is no {part} in the list", fix=fix)
+    """The fields of a list's entry: `filters.near_target` by its name, `filters.top_fraction`, or `filters.1`."""
+    kinds = {i: next(iter(entry)) for i, entry in enumerate(entries) if isinstance(entry, dict) and len(entry) == 1}
+    names = {i: _name(entries[i][kind], kind) for i, kind in kinds.items()}
+    if part.isdecimal():
+        found = [i for i in kinds if i == int(part)]
+    else:
+        found = [i for i in kinds if names[i] == part] or [i for i in kinds if kinds[i] == part]
+    if len(found) > 1:
+        fix = f"say which by its number, {' or '.join(f'{i}' for i in found)}, or give them names"
+        raise RecipeError(f"--set {override}: the list has {len(found)} entries {part}", fix=fix)
+    if not found:
+        near = nearest(part, names.values())
+        fix = f"did you mean {near}?" if near else f"the list has {', '.join(names.values()) or 'no entries'}"
+        raise RecipeError(f"--set {override}: there is no {part} in the list", fix=fix)
+    entry = entries[found[0]]
+    entry[kinds[found[0]]] = entry[kinds[found[0]]] or {}
+    return entry[kinds[found[0]]]
+
+
+def _name(fields: Any, kind: str) -> str:
+    """What an entry is called: by its `name`, or as what it is."""
+    return str(fields["name"]) if isinstance(fields, dict) and "name" in fields else str(kind)

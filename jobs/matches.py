@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.inspect import dataset_argument
-from jobs.run import json_option
+from jobs.run import html_option, json_option
 
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @dataset_argument
 @click.option("--how", type=click.Choice(["exact", "perceptual", "embedding"]), help="Only matches of this way.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most this many.")
-@click.option("--html", type=click.Path(dir_okay=False), help="Write a page with the pictures of each pair.")
+@html_option("Write a page with the pictures of each pair.")
 @json_option
 def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json: bool) -> None:
     """Show what matched what: the samples that `decontaminate` dropped, and their like in other snapshots.

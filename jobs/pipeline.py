@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from curation import decisions, scores, snapshot, writing
 from curation.corpus import Corpus, open_corpus
 from curation.data import ShardRef
 from curation.errors import IncompleteError, WeightsError
+from curation.filters import Compares, flat
 from curation.ledger import Ledger, Plan, Record, digest
 from curation.lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights
 from curation.others import Others, open_others
 from curation.parallel import map_ordered
 from curation.parquet import to_parquet
-from curation.recipe import Recipe, parse_recipe
+from curation.recipe import Recipe, columns_of, parse_recipe
 from curation.store import StoreOptions, open_object, open_store
 from jobs.decided import Decided, Written
 from jobs.progress import Tick
@@ -182,8 +184,11 @@ class Pipeline:
         names, memory = [column.name for column in vectors], self.recipe.compute.memory
         with decisions.Decisions(self.spool, index, kinds, names, made=made, memory=memory) as engine:
             decided = Decided(engine, plan, columns)
-            engine.load(decided.collect(scores.load_units(self.scored, shards, columns, index, vectors), tick))
-            self.others.load(engine, [item.filter for item in self.recipe.filters], self.columns)
+            lengths = partial(writing.written_lengths, samples_per_shard=self.recipe.shards.samples)
+            units = scores.load_units(self.scored, shards, columns, index, vectors, lengths)
+            engine.load(decided.collect(units, tick))
+            filters = [item.filter for item in self.recipe.filters]
+            self.others.load(engine, filters, self.columns, self.out.store.url)
             yield decided
 
     def fields(self, shard: ShardRef) -> Fields:
@@ -267,7 +272,23 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
         out.store.probe()
         scored.store.probe()
     with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
+        _try_filters(recipe, Path(spool))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists, others)
+
+
+def _try_filters(recipe: Recipe, spool: Path) -> None:
+    """Run the filters over no samples, before any is scored: what a filter can't read is said now. 0.1 s."""
+    kinds: dict[str, pa.DataType] = {}
+    for name, scorer in recipe.scorers.items():
+        kinds |= columns_of(name, scorer)
+    index, wanted = decisions.columns_needed(recipe.filters)
+    vectors = [name for name in wanted if scores.is_vector(kinds[name])]
+    plain = {name: kinds[name] for name in wanted if name not in vectors}
+    with decisions.Decisions(spool, index, plain, vectors) as engine:
+        items = [item for item in flat(named.filter for named in recipe.filters) if isinstance(item, Compares)]
+        for name, columns in {item.others(): item.compared() for item in items}.items():
+            engine.load_others(name, columns, [])
+        engine.decide(recipe.filters)
 
 
 def _check_file(file: Weights, options: StoreOptions) -> None:

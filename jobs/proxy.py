@@ -138,7 +138,7 @@ def encoding_options(command: Any) -> Any:
     default=4096,
     show_default=True,
     type=click.IntRange(1),
-    help="Pairs, drawn over all shards by a hash of their uids; all, where there are fewer.",
+    help="Pairs, drawn by a hash of their uids from 64 shards, or as many as it takes; all, where there are fewer.",
 )
 @json_option
 def proxy_vectors(as_json: bool, **arguments: Any) -> None:

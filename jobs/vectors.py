@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from curation.models.weights import Weights
 from curation.store import open_store
 from jobs.progress import progress
 
-MOST_SHARDS = 64  # that are read: a sample of 4,096 pairs need not open a million shards
+SHARDS = 64  # that are drawn from at once: a sample of 4,096 pairs need not open a million shards
 BATCH = 256
 A_CENTRE = 64  # vectors that are enough to place one
 
@@ -53,7 +53,7 @@ def write_clusters(
 
 def encode(data: str, encoder: DualEncoder, samples: int, sides: Sequence[str]) -> list[torch.Tensor]:
     """Vectors of up to `samples` pairs of `data`, [N, D] for each of `sides` (image, text)."""
-    shards = drawn(open_shards(data), MOST_SHARDS)
+    shards = open_shards(data)
     parts: dict[str, list[torch.Tensor]] = {side: [] for side in sides}
     with progress("Encoding", samples) as advance:
         for examples in _batches(pairs(shards, samples, encoder)):
@@ -75,19 +75,39 @@ def _put(out: str, name: str, body: bytes) -> dict[str, Any]:
     return {"url": store.location(key), "sha256": sha}
 
 
-def drawn(shards: list[Shard], most: int) -> list[Shard]:
-    """`most` of the shards, by a hash of their keys and etags: the same ones everywhere."""
-    return sorted(shards, key=lambda shard: _hash(f"{shard.ref.key} {shard.ref.etag}".encode()))[:most]
-
-
 def pairs(shards: list[Shard], samples: int, encoder: DualEncoder) -> Iterator[Example]:
-    """Up to `samples` pairs: as many from the beginning of each shard, and of the last ones what the first lacked."""
+    """Up to `samples` pairs, the same ones everywhere: of the first `SHARDS` shards by a hash of their keys and etags,
+    those whose uids have the smallest hashes; of more shards where these have too few.
+
+    Shards are read twice, and only what is drawn is decoded.
+    """
     view, left = encoder.preprocess, samples
-    for number, shard in enumerate(shards):
-        share = -(-left // (len(shards) - number))
-        for example in islice(SampleStream([shard], size=view.size, mode=view.mode, shuffle=0), share):
-            left -= 1
-            yield example
+    order = sorted(shards, key=lambda shard: _hash(f"{shard.ref.key} {shard.ref.etag}".encode()))
+    while order and left > 0:
+        some, order = order[:SHARDS], order[SHARDS:]
+        stream = SampleStream(some, size=view.size, mode=view.mode, shuffle=0)
+        hashes = sorted(hashed(place) for place in stream.places())
+        while hashes and left > 0:  # again, where some could not be decoded
+            share, hashes = hashes[:left], hashes[left:]
+            stream.subset = _Between(share[0], share[-1])
+            for example in stream:
+                left -= 1
+                yield example
+
+
+class _Between(NamedTuple):
+    """The samples whose uids have hashes from `first` to `last`."""
+
+    first: str
+    last: str
+
+    def holds(self, uid: str) -> bool:
+        return self.first <= hashed(uid) <= self.last
+
+
+def hashed(uid: str) -> str:
+    """By what samples are drawn."""
+    return _hash(uid.encode())
 
 
 def _batches(examples: Iterator[Example]) -> Iterator[list[Example]]:

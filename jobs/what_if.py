@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.run import json_option, recipe_argument
+from jobs.run import html_option, json_option, recipe_argument
 
 if TYPE_CHECKING:
     from curation.data import ShardRef
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @recipe_argument
 @click.option("--set", "overrides", multiple=True, metavar="KEY=V1,V2,...",
               help="Values of a key, each of which is tried; with several --set, all combinations.")  # fmt: skip
-@click.option("--html", type=click.Path(dir_okay=False), help="Write a page with plots.")
+@html_option("Write a page with plots.")
 @json_option
 def what_if(recipe: str, overrides: tuple[str, ...], html: str | None, as_json: bool) -> None:
     """Say what each setting of the filters would keep, and how that differs from the current snapshot.
@@ -108,12 +108,8 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
     def scored() -> Iterator[ShardRef]:
         return (shard for shard in plan.shards() if shard.key not in lacking)
 
-    index, wanted = decisions.columns_needed(work.recipe.filters)
-    fields = {  # words are told even where no filter reads them: answers show how they shift
-        column: found
-        for column, found in work.fields(next(scored())).items()
-        if found.keys() & set(wanted) or any(str(kind) == "string" for kind in found.values())
-    }
+    index, _ = decisions.columns_needed(work.recipe.filters)
+    fields = {column: found for column, found in work.fields(next(scored())).items() if found}  # as a run loads them
     latest = work.out.latest()
     kept = Snapshot(work.out.store, work.out.snapshot(latest)).reader(["uid", "decision"]) if latest else None
     with ExitStack() as stack:

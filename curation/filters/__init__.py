@@ -16,7 +16,7 @@ from curation.filters.caption import Caption
 from curation.filters.cluster_balance import ClusterBalance
 from curation.filters.decontaminate import Decontaminate
 from curation.filters.exact_duplicates import ExactDuplicates
-from curation.filters.filter import Compares, Filter, Prepares, Reads, Weighs
+from curation.filters.filter import Compares, Cuts, Filter, Prepares, Reads, Weighs
 from curation.filters.image_size import ImageSize
 from curation.filters.mentions import Mentions
 from curation.filters.metaclip_balance import MetaclipBalance
@@ -28,7 +28,7 @@ from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 
-__all__ = ["FILTERS", "Compares", "Filter", "Prepares", "Reads", "Weighs", "flat"]
+__all__ = ["FILTERS", "Compares", "Cuts", "Filter", "Prepares", "Reads", "Weighs", "flat"]
 
 #: name in the recipe -> dataclass. The recipe's schema, the help and the contract test come from this table.
 FILTERS: dict[str, type[Filter]] = with_installed(

@@ -24,6 +24,8 @@ def _entries(value: Any) -> Any:
     entries = [value] if isinstance(value, dict) else value
     if not isinstance(entries, list | tuple):
         raise ValueError("of is a list of filters, each `name: {fields}`")
+    if wrong := [entry for entry in entries if not isinstance(entry, dict | Filter)]:
+        raise ValueError(f"each filter of `of` is `name: {{fields}}`; here is {wrong[0]!r}")
     where = Where("of", {})
     return tuple(
         build_entry(entry, FILTERS, where, (), "filter")[1] if isinstance(entry, dict) else entry for entry in entries

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from curation.filters.best import all_but_best
+from curation.tar import END_BLOCKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,10 +15,13 @@ class Budget:
     """Keep exactly `samples` of the samples that reach this filter (all, where there are fewer), or at most `bytes`.
 
     The highest `score` first, ties by uid (smaller first); without a score, in the order of uids, which are hashes: a
-    sample drawn at random, the same one everywhere. Bytes are those of a sample's members in its shard, with tar
-    headers; the first sample that does not fit ends it. Cost: one sort of the score alone (samples), or of score, uid
-    and length (bytes), out of core.
+    sample drawn at random, the same one everywhere. Bytes are what the shards come to, at the most: of each sample its
+    members with tar headers and with what its json says of where it is from, and of each shard its end; the first
+    sample that does not fit ends it. Cost: one sort of the score alone (samples), or of score, uid and length (bytes),
+    out of core.
     """
+
+    code: ClassVar[int] = 2
 
     samples: int | None = None
     bytes: int | None = None
@@ -35,8 +40,10 @@ class Budget:
         if self.samples is not None and self.score:
             return all_but_best(self.score, str(self.samples), "samples")
         order = f'"{self.score}" DESC, uid' if self.score else "uid"
-        spent, most = ("sum(length)", self.bytes) if self.bytes is not None else ("count(*)", self.samples)
-        detail = "bytes" if self.bytes is not None else "samples"
+        spent, most, detail = "count(*)", f"{self.samples}", "samples"
+        if self.bytes is not None:  # every unit may end a shard that isn't full
+            ends = f"{END_BLOCKS} * (SELECT count(DISTINCT unit) FROM alive)"
+            spent, most, detail = "sum(length)", f"{self.bytes} - {ends}", "bytes"
         return f"""
             SELECT id, '{detail}' AS detail FROM (
                 SELECT id, {spent} OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) AS spent FROM alive

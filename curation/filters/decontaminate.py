@@ -14,12 +14,13 @@ from pydantic import BeforeValidator
 
 from curation.filters.covering import masks
 from curation.filters.hamming import MOST_DISTANCE, signed
-from curation.filters.vectors import insert, matrix, stream
+from curation.filters.vectors import expect_vectors, insert, matrix, stream
 
 if TYPE_CHECKING:
     import duckdb
 
 COLUMNS = 1 << 14  # vectors of the others that a block is compared with at once
+_ANOTHER = "NOT (o.own AND o.uid = alive.uid)"  # no sample of an earlier snapshot of the dataset is its own duplicate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,9 @@ class Decontaminate:
     `perceptual`, hashes of a scorer `phash` (named by `hash`) that differ in at most `distance` bits; `embedding`,
     a cosine of at least `threshold` between embeddings (named by `embedding`). The last two are looked for where they
     are named. An evaluation set becomes a snapshot by `curate run` with the same scorers; `s3://eval/val@3` pins one,
-    without `@3` it is the latest when the run begins, and is written down in what the run makes. A sample is never its
-    own duplicate. `curate matches` shows what matched what.
+    without `@3` it is the latest when the run begins, and is written down in what the run makes. A sample that both
+    snapshots take from the same place counts too; only against an earlier snapshot of the very dataset that the recipe
+    writes is a sample no duplicate of itself. `curate matches` shows what matched what.
     Cost: hash joins for exact; for perceptual those of near_duplicates; for embeddings N M D multiply-adds, with the M
     others in memory at 2 bytes a dimension: for evaluation sets, not for snapshots as large as the corpus.
     Source: deduplication against evaluation sets as in DataComp (2304.14108), appendix F.
@@ -59,16 +61,19 @@ class Decontaminate:
         return tuple(name for name in (self.hash, self.embedding) if name)
 
     def others(self) -> str:
-        """The table that the engine fills: snapshot (a place in `against`), uid, content_hash, and `compared`."""
+        """The table that the engine fills: snapshot (a place in `against`), own (whether that is an earlier snapshot of
+        the dataset), uid, content_hash, and `compared`."""
         return f"others_{sha256(repr(astuple(self)).encode()).hexdigest()[:16]}"
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         """Make the table of matches: `id, how, snapshot, other, value`; of each way, a sample's best one."""
         table = self._table
+        if self.embedding:
+            expect_vectors(db, self.embedding)
         db.execute(f"""
             CREATE OR REPLACE TEMP TABLE {table} AS
             SELECT id, 'exact' AS how, min_by(snapshot, o.uid) AS snapshot, min(o.uid) AS other, 1::DOUBLE AS value
-            FROM alive JOIN {self.others()} o USING (content_hash) WHERE o.uid <> alive.uid GROUP BY id""")
+            FROM alive JOIN {self.others()} o USING (content_hash) WHERE {_ANOTHER} GROUP BY id""")
         if self.hash:
             self._perceptual(db)
         if self.embedding:
@@ -103,22 +108,25 @@ class Decontaminate:
             SELECT id, 'perceptual', arg_min(snapshot, (bits, o.uid)), arg_min(o.uid, (bits, o.uid)), min(bits)
             FROM (SELECT a, b, bit_count(xor(a, b)) AS bits FROM ({near}))
             JOIN alive ON a = alive."{self.hash}" JOIN {self.others()} o ON b = o."{self.hash}"
-            WHERE o.uid <> alive.uid GROUP BY id""")
+            WHERE {_ANOTHER} GROUP BY id""")
         db.execute(f"DROP TABLE {ours}; DROP TABLE {theirs}")
 
     def _similar(self, db: duckdb.DuckDBPyConnection) -> None:
-        query = (  # a sample that two snapshots keep is one
-            f'SELECT min(snapshot), uid, any_value("{self.embedding}") FROM {self.others()} GROUP BY uid ORDER BY uid'
-        )
+        query = f"""
+            SELECT arg_min(snapshot, (own, snapshot)), uid, any_value("{self.embedding}"), bool_and(own)
+            FROM {self.others()} WHERE "{self.embedding}" IS NOT NULL
+            GROUP BY uid ORDER BY uid"""  # a sample that two snapshots keep is one
         others = db.sql(query).to_arrow_table()
         if not others.num_rows:
             return
         parts = [matrix(part.column(2)).half() for part in others.to_batches(max_chunksize=COLUMNS)]
         uids, snapshots = others.column(1).combine_chunks(), others.column(0).combine_chunks()
+        itself_too = np.append(~others.column(3).to_numpy(), True)  # the last: of samples that they don't have
         for batch in stream(db, f'SELECT id, uid, "{self.embedding}" FROM alive'):
             vectors = matrix(batch.column(2))
             best, at = np.full(len(vectors), -2.0, np.float32), np.zeros(len(vectors), np.int64)
-            itself = _places(batch.column(1), uids)
+            places = _places(batch.column(1), uids)
+            itself = np.where(itself_too[places], -1, places)
             for number, part in enumerate(parts):
                 cosines = vectors @ part.float().T
                 first = number * COLUMNS

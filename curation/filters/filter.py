@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Filter(Protocol):
-    """What the decision engine needs of a filter."""
+    """What the decision engine needs of a filter, which is a frozen dataclass.
+
+    Its fields are what the recipe says of it. Where its code comes to decide otherwise for the same fields, it has a
+    `code: ClassVar[int] = 2`, and so on: snapshots that the old one made are then made anew.
+    """
 
     def columns(self) -> Sequence[str]:
         """The columns it reads: names of the index (see `units.INDEX_SCHEMA`) or of the recipe's scores.
@@ -37,6 +41,17 @@ class Prepares(Protocol):
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         """Called once, when `alive` is what it will be for `drops`."""
+        ...
+
+
+@runtime_checkable
+class Cuts(Protocol):
+    """A filter whose field `score` names what it cuts, at limits that are known beforehand."""
+
+    score: str
+
+    def limits(self) -> Sequence[float]:
+        """The limits: samples near them are the examples of `curate what-if`."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,7 +68,7 @@ class NearDuplicates:
 
     @property
     def _table(self) -> str:
-        return f"near_{self.hash}_{self.distance}".replace(".", "_")
+        return f"near_{sha256(self.hash.encode()).hexdigest()[:16]}_{self.distance}"
 
     def _read(self, db: duckdb.DuckDBPyConnection, again: str) -> Hashes:
         """The different hashes as an array, and those of more than one sample as a table."""

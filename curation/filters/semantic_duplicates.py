@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from hashlib import sha256
 from itertools import groupby, islice, pairwise
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from curation.filters.vectors import insert, matrix, stream
+from curation.filters.vectors import expect_vectors, insert, matrix, stream
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,6 +24,7 @@ MOST_CLUSTERS = 1 << 16
 SAMPLE = 32  # vectors a centre, of which the centres are found
 SAMPLE_BYTES = 1 << 29
 BLOCK = 1024  # samples compared at once
+ALIKE = 1 - 1e-6  # the cosine of a vector and itself may be less than 1
 LAST = 1 << 128  # uids are 128 bits
 
 
@@ -32,10 +34,11 @@ class SemanticDuplicates:
 
     First is the highest `prefer` score (ties: smaller uid); without one, by `keep`: source order (`first`), or how near
     a sample is to its cluster's centre, `hard` those that are far from it, `easy` those that are near. A sample leaves
-    when one that *stays* is as similar as that; the published code also counts those that left, by which a chain of
-    neighbours leaves only its first. `clusters` are n / 1,000 where they are not given: two levels of spherical k-means
-    on up to 32 vectors a centre, drawn by uid. Pairs that the clusters' borders part are not found: look at a few
-    pairs before you choose a threshold, since every encoder has its own scale (the paper's is 0.95 or so).
+    when one that *stays* is as similar as that; with `chains`, when any before it is, as in the published code: of a
+    chain of neighbours only the first is left. `clusters` are n / 1,000 where they are not given: two levels of
+    spherical k-means on up to 32 vectors a centre, drawn by uid. Pairs that the clusters' borders part are not found:
+    look at a few pairs before you choose a threshold, since every encoder has its own scale (the paper's is 0.95 or
+    so).
     Cost: 1,000 D + 2 sqrt(clusters) D multiply-adds a sample, 2 D bytes of local disk and a sort; out of core.
     Source: SemDeDup (2303.09540), section 3.
     """
@@ -45,6 +48,7 @@ class SemanticDuplicates:
     clusters: int | None = None
     prefer: str | None = None
     keep: Literal["first", "hard", "easy"] = "first"
+    chains: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,6 +64,7 @@ class SemanticDuplicates:
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         """Make the table of those that leave: `id`."""
+        expect_vectors(db, self.embedding)
         db.execute(f"CREATE OR REPLACE TEMP TABLE {self._table} (id BIGINT)")
         ((count,),) = db.execute("SELECT count(*) FROM alive").fetchall()
         if count < 2:
@@ -68,7 +73,7 @@ class SemanticDuplicates:
         db.execute(f"CREATE OR REPLACE TABLE {placed} (id BIGINT, cluster INTEGER, similarity FLOAT)")
         self._place(db, placed, count)
         for clusters in _some(_by_cluster(self._ordered(db, placed))):
-            leaving = [ids[leave(vectors, self.threshold)] for ids, vectors in clusters]
+            leaving = [ids[leave(vectors, self.threshold, self.chains)] for ids, vectors in clusters]
             insert(db, self._table, pa.table({"id": np.concatenate(leaving)}))
         db.execute(f"DROP TABLE {placed}")
 
@@ -77,7 +82,7 @@ class SemanticDuplicates:
 
     @property
     def _table(self) -> str:
-        return f"semantic_{self.embedding}_{self.keep}".replace(".", "_").replace("-", "_")
+        return f"semantic_{sha256(repr(astuple(self)).encode()).hexdigest()[:16]}"
 
     def _place(self, db: duckdb.DuckDBPyConnection, into: str, count: int) -> None:
         """The cluster of every sample, and its similarity to the centre, into a table."""
@@ -138,10 +143,12 @@ class _Tree:
         return cluster, similarity
 
 
-def leave(vectors: Tensor, threshold: float) -> Array:
-    """Which of `vectors` [N, D], in order, leave: those that one before them, which stays, is similar to. bool [N]."""
+def leave(vectors: Tensor, threshold: float, chains: bool = False) -> Array:
+    """Which of `vectors` [N, D], in order, leave: those that one before them is similar to, which stays, or (`chains`)
+    leaves as well. bool [N]."""
     import torch
 
+    threshold = min(threshold, ALIKE)
     stays: list[Tensor] = []
     leaves = torch.zeros(len(vectors), dtype=torch.bool)
     for start in range(0, len(vectors), BLOCK):
@@ -150,6 +157,10 @@ def leave(vectors: Tensor, threshold: float) -> Array:
         for kept in stays:
             gone |= (block @ kept.T >= threshold).any(1)
         near = (block @ block.T >= threshold).tril(-1)  # row: a sample, column: one before it
+        if chains:
+            stays.append(block)
+            leaves[start : start + BLOCK] = gone | near.any(1)
+            continue
         open_, kept_here = ~gone, torch.zeros_like(gone)
         while open_.any():  # as many rounds as the longest chain has links
             sure = open_ & ~(near & open_).any(1)

@@ -24,6 +24,9 @@ class Threshold:
     def columns(self) -> Sequence[str]:
         return (self.score,)
 
+    def limits(self) -> Sequence[float]:
+        return [limit for limit in (self.min, self.max) if limit is not None]
+
     def drops(self) -> str:
         # The score is float32: comparing as float32 makes a threshold read off the manifest mean what it says.
         rules = [f'"{self.score}" < {self.min!r}::FLOAT' if self.min is not None else None]

@@ -25,6 +25,11 @@ def matrix(blobs: pa.Array) -> Tensor:
     return normalize(halves.view(len(blobs), -1).float(), dim=-1)
 
 
+def expect_vectors(db: duckdb.DuckDBPyConnection, column: str) -> None:
+    """Raises duckdb's `BinderException` for a column of another kind, also where there are no rows."""
+    db.execute(f'SELECT octet_length("{column}") FROM alive LIMIT 0')
+
+
 def stream(db: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:
     """A query's rows in batches, through a connection of their own: the first one goes on to insert."""
     return iter(db.cursor().sql(query).to_arrow_reader(ROWS))

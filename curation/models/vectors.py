@@ -69,7 +69,7 @@ def _read(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the header of a file that `command` makes."""
     path = fetch_weights(file, options)
-    header, fix = read_metadata(path), f"make them again: {command}"
+    header, fix = read_metadata(path, file.url), f"make them again: {command}"
     made_by = header.get(MADE_BY)
     tensors = read_tensors(path, file.url) if made_by is not None else {}
     if made_by is None or set(tensors) != set(names):

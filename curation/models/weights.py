@@ -84,18 +84,23 @@ def read_tensors(path: str | Path, origin: str = "") -> dict[str, torch.Tensor]:
     try:
         tensors: dict[str, torch.Tensor] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{origin} is not a safetensors file: {error}", fix="`curate proxy convert` makes one"
-        ) from error
+        raise _no_safetensors(origin, error) from error
     return tensors
 
 
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """The header's metadata; of our own files: model, preprocess, recipe."""
-    from safetensors import safe_open
+def _no_safetensors(origin: str, error: Exception) -> WeightsError:
+    return WeightsError(f"{origin} is not a safetensors file: {error}", fix="`curate proxy convert` makes one")
 
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
+
+def read_metadata(path: str | Path, origin: str = "") -> dict[str, str]:
+    """The header's metadata; of our own files: model, preprocess, recipe. `origin` is what an error calls the file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _no_safetensors(origin or str(path), error) from error
 
 
 def tensors_to_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:

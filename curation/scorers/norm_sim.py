@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 class NormSim(Encoder):
     """How near the image is to a target set.
 
-    (sum_j |cos(x, z_j)|^p)^(1/p) over the images z_j of a target set; with `p: inf`, the nearest one's cosine (the
-    published code takes the largest |cos|: the same, unless the farthest is more opposite than the nearest is near).
+    (sum_j |cos(x, z_j)|^p)^(1/p) over the images z_j of a target set; with `p: inf`, the largest |cos(x, z_j)|.
 
     `target` is a set of vectors as `curate proxy vectors` makes it with the same weights, of the training part of what
     one will be judged on, never of the test. Cost: one image pass, shared, and 2 D^2 FLOPs (p = 2, whatever the set's
-    size) or 2 R D (p = inf). Range [0, sqrt(R)] or [-1, 1]; higher is nearer.
+    size) or 2 R D (p = inf). Range [0, sqrt(R)] or [0, 1]; higher is nearer.
     Source: NormSim (2405.19547), section 3.2.
     """
 
@@ -34,7 +33,13 @@ class NormSim(Encoder):
     p: Literal[2, "inf"] = 2
 
     def identity(self) -> Mapping[str, Any]:
-        return {"kind": "norm_sim", "code": 1, "target": self.target_sha256, "p": self.p, **self.encoder()}
+        return {
+            "kind": "norm_sim",
+            "code": 2 if self.p == "inf" else 1,
+            "target": self.target_sha256,
+            "p": self.p,
+            **self.encoder(),
+        }
 
     def files(self) -> Sequence[Weights]:
         return (*super().files(), Weights(self.target, self.target_sha256))
@@ -54,6 +59,6 @@ class NormSim(Encoder):
             return (projected * image).sum(-1).clamp_min(0).sqrt()
 
         def nearest(batch: Batch) -> torch.Tensor:
-            return torch.stack([part.amax(1) for part in similarities(passes.image(batch), target)]).amax(0)
+            return torch.stack([part.abs().amax(1) for part in similarities(passes.image(batch), target)]).amax(0)
 
         return two if self.p == 2 else nearest

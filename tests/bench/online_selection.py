@@ -27,7 +27,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, or tests/curation would shadow ours
 
-from bench.online import record  # noqa: E402
+from bench.online import data, record  # noqa: E402
 from bench.online.arms import ARMS, CORE, HEADLINE  # noqa: E402
 from bench.online.runs import SHORT, STEPS, cached, result  # noqa: E402
 from bench.record import append, facts  # noqa: E402
@@ -87,6 +87,8 @@ def collect(wanted: Sequence[tuple[str, str, int]], options: argparse.Namespace)
             if run is not None:
                 found.setdefault((workload, name), {})[seed] = run["curve"]
         return found
+    for workload in dict.fromkeys(workload for workload, _, _ in wanted):
+        data.load(workload, options.held_out, options.folder)  # fetched and rendered once, before runs look for it
     with ProcessPoolExecutor(options.jobs, max_tasks_per_child=1) as pool:  # a run's memory goes with it
         futures = {
             pool.submit(result, workload, ARMS[workload][name], seed, options.held_out, options.folder): (

@@ -73,9 +73,14 @@ def test_what_other_snapshots_keep_is_loaded_whole_in_batches(tmp_path: Path) ->
         return pa.table({"uid": [f"{i:032x}" for i in at], "decision": decisions}).to_reader()
 
     sizes = [1] * 1500 + [0, 60_000, 60_000, 7]  # more than a batch in tables, then in rows
-    snapshots = [(manifest(0, sum(sizes)), tables(0, sizes)), (manifest(5, 4), tables(5, [4])), (manifest(5, 4), ())]
+    own = (False, manifest(0, sum(sizes)), tables(0, sizes))
+    snapshots = [own, (True, manifest(5, 4), tables(5, [4])), (False, manifest(5, 4), ())]
     with Decisions(tmp_path, [], {"phash": pa.int64()}) as engine:
         engine.load_others("others", ["phash"], snapshots)
         found = engine.db.execute("SELECT snapshot, uid, content_hash, phash FROM others ORDER BY ALL").fetchall()
+        assert engine.db.execute("SELECT DISTINCT snapshot, own FROM others ORDER BY 1").fetchall() == [
+            (0, False),
+            (1, True),
+        ]
     expected = [(0, i) for i in range(sum(sizes)) if i % 3] + [(1, i) for i in (5, 7, 8)]
     assert found == [(place, f"{i:032x}", f"{i:032x}"[::-1], i) for place, i in expected]

@@ -58,6 +58,22 @@ MISTAKES = [
     ("filters:", "filters: [", "recipe", "YAML"),
     ("- embedding:", "- clip_score:", "recipe:6", "name"),
     ("proxy-mu, weights", "proxy-nu, weights", "", "proxy-mu"),
+    ("fraction: 0.3", "fraction: .inf", "recipe:9", "not a finite number"),
+    ("- embedding: {", "- embedding: {name: CLIP_score, ", "recipe:6", "two columns are called CLIP_score"),
+    ("- embedding: {", "- embedding: {name: weight, ", "recipe:6", "two columns are called weight"),
+    (
+        "- embedding: {",
+        "- learnability: {reference: {modle: proxy-mu}, ",
+        "recipe:6",
+        "unknown key modle of learnability.reference",
+    ),
+    (
+        "caption: {min_words: 2}",
+        "decontaminate: {against: /e, hash: content_hash}",
+        "recipe:8",
+        "compares content_hash",
+    ),
+    ("caption: {min_words: 2}", "any: {of: [caption]}", "recipe:8", "here is 'caption'"),
 ]
 
 
@@ -85,6 +101,26 @@ def test_overrides() -> None:
     assert misspelt.value.fix == "did you mean top_fraction?"
     with pytest.raises(RecipeError):
         parse_recipe(GOOD, overrides=["no-equals"])
+    with pytest.raises(RecipeError, match=r"corpus=.*.tar: .* is not valid YAML"):
+        parse_recipe(GOOD, overrides=["corpus=*.tar"])
+    with pytest.raises(RecipeError, match=r"shards.samples is not a mapping"):
+        parse_recipe(GOOD, overrides=["shards.samples.x.y=1"])
+    with pytest.raises(RecipeError, match="filters is not a mapping"):
+        parse_recipe(GOOD, overrides=["filters.0=1"])
+
+
+def test_overrides_of_entries_that_are_called_alike() -> None:
+    """By its own name, or by its number; never silently the first."""
+    least, most = "- threshold: {score: clip_score, min: 0}", "- threshold: {score: clip_score, max: 1, name: most}"
+    two = GOOD.replace("- caption: {min_words: 2}", f"{least}\n  {most}")
+    named = parse_recipe(two, overrides=["filters.most.max=0.5", "filters.0.min=0.1"])
+    assert [vars(item.filter) for item in named.filters[:2]] == [
+        {"score": "clip_score", "min": 0.1, "max": None},
+        {"score": "clip_score", "min": None, "max": 0.5},
+    ]
+    assert parse_recipe(two, overrides=["filters.threshold.min=0.2"]).filters[0].filter.min == 0.2  # type: ignore[attr-defined]
+    with pytest.raises(RecipeError, match="has 2 entries threshold"):
+        parse_recipe(two.replace(", name: most", ""), overrides=["filters.threshold.min=0.2"])
 
 
 def test_no_code_in_a_recipe() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from curation import scores
 from curation.data import ShardRef
-from curation.errors import LedgerError
+from curation.errors import LedgerError, UserError
 from curation.ledger import Ledger
 from curation.store import open_store
 from curation.units import INDEX_SCHEMA, STREAM_SCHEMA
@@ -114,3 +115,31 @@ def test_vectors_as_bytes(kind: pa.DataType) -> None:
     assert found == [np.array(rows[0], np.float16).tobytes(), None, np.array(rows[2], np.float16).tobytes(), None]
     assert scores.vector_bytes(pa.chunked_array([pa.array([None, None], kind)])).to_pylist() == [None, None]
     assert len(scores.vector_bytes(pa.chunked_array([pa.array([], kind)]))) == 0
+
+
+def test_vectors_of_units_without_one_join_those_of_others() -> None:
+    """A shard that is empty, or of which no sample can be used, doesn't know how wide vectors are."""
+    some = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(6, np.float16)), 3)
+    none = pa.array([None, None], pa.list_(pa.float16()))
+    units = [scores.vector_bytes(pa.chunked_array([part])) for part in (some, none, none[:0])]
+    table = pa.concat_tables([pa.table({"v": unit}) for unit in units])
+    assert table.column("v").to_pylist() == [np.ones(3, np.float16).tobytes()] * 2 + [None] * 2
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "wanted"),
+    [
+        (np.array([1.0, 2.0]), pa.int32(), [1, None]),
+        (pa.array([True, False]), pa.float32(), [1.0, None]),
+        (pa.array([0.5, 1.5], pa.float64()), pa.float32(), [0.5, None]),
+        (np.eye(2, dtype=np.float32), pa.list_(pa.float16()), [[1.0, 0.0], None]),
+    ],
+)
+def test_values_become_what_their_scorer_says(values: Any, kind: pa.DataType, wanted: list[Any]) -> None:
+    found = scores.value_array(values, np.array([True, False]), kind)
+    assert found.to_pylist() == wanted and (found.type == kind or scores.is_vector(kind))
+
+
+def test_values_that_are_not_what_their_scorer_says_are_one_line() -> None:
+    with pytest.raises(UserError, match="says it gives int32, and gives string"):
+        scores.value_array(pa.array(["a"]), np.array([True]), pa.int32())

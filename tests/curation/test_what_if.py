@@ -238,3 +238,36 @@ def test_counts_that_do_not_add_up_are_no_answer(tmp_path: Path) -> None:
         engine.load([(0, rows())])
         with pytest.raises(ConservationError, match="odd: 389 samples are kept, but 388"):
             WhatIf(engine).ask("odd", [NamedFilter("twice", Twice())])
+
+
+def test_filters_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    limits = Threshold(score="score", min=0.2), Threshold(score="score", max=0.7)
+    with Decisions(tmp_path, ["caption"], KINDS) as engine:
+        engine.load([(0, rows())])
+        answer = WhatIf(engine).ask("both", [NamedFilter("threshold", item) for item in limits])
+    usable = [row["score"] for row in rows().to_pylist() if row["reason"] is None]
+    low = [score for score in usable if score >= np.float32(0.2)]
+    kept = [score for score in low if score <= np.float32(0.7)]
+    steps = [(step.filter, step.reached, step.kept) for step in answer.steps]
+    assert steps == [("threshold", len(usable), len(low)), ("threshold (2)", len(low), len(kept))]
+    assert set(answer.near) == {"threshold", "threshold (2)"}
+    told = [row["score"] for row in answer.near["threshold (2)"]]
+    over = sorted(score for score in low if score > np.float32(0.7))[:3]
+    assert told == sorted([*over, *sorted(kept)[-3:]], reverse=True)
+
+
+def test_examples_between_two_limits(tmp_path: Path) -> None:
+    item = Threshold(score="score", min=0.3, max=0.6)
+    with Decisions(tmp_path, ["caption"], KINDS) as engine:
+        engine.load([(0, rows())])
+        near = WhatIf(engine).ask("between", [NamedFilter("threshold", item)]).near["threshold"]
+    usable = [row["score"] for row in rows().to_pylist() if row["reason"] is None]
+
+    def far(score: float) -> float:
+        return min(abs(score - np.float32(0.3)), abs(score - np.float32(0.6)))
+
+    inside = [score for score in usable if np.float32(0.3) <= score <= np.float32(0.6)]
+    outside = [score for score in usable if score not in inside]
+    for stays, among in ((True, inside), (False, outside)):
+        told = sorted(far(row["score"]) for row in near if row["kept"] is stays)
+        assert told == pytest.approx(sorted(map(far, among))[:3])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.data import ShardRef
-from curation.writing import _even_split, annotate, group_units
+from curation.tar import TarWriter
+from curation.units import INDEX_SCHEMA
+from curation.writing import _even_split, annotate, group_units, written_lengths
 
 SHARD = ShardRef("a.tar", 1, "e")
 JSON = st.recursive(
@@ -80,3 +84,36 @@ def test_annotate_keeps_an_earlier_entry_as_parent() -> None:
 @pytest.mark.parametrize("original", [b"{}", b" { } ", b'{"a":1.50, "a": 2}'])
 def test_annotate_odd_but_valid(original: bytes) -> None:
     assert json.loads(annotate(original, "u", SHARD, 0, 1))["tutelage"]["uid"] == "u"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3000), st.none() | st.integers(0, 1500), st.booleans()), max_size=12),
+    st.integers(1, 5),
+    st.sampled_from(["a.tar", "a/very/long/" * 20 + "0.tar", "日本.tar"]),
+)
+def test_written_lengths_are_never_less_than_what_is_written(
+    given_: list[tuple[int, int | None, bool]], samples_per_shard: int, key: str
+) -> None:
+    """Of samples without a json, with one, and with one that had an entry before; over the shards they fill."""
+    shard, rows, bodies = ShardRef(key, 10**12, "e" * 32), [], []
+    for n, (size, json_size, before) in enumerate(given_):
+        parts = {"png": bytes(size), "txt": b"words"}
+        if json_size is not None:
+            body = json.dumps({"a": "x" * json_size, "b": list(range(json_size // 9))}, separators=(",", ":")).encode()
+            parts["json"] = annotate(body, "f" * 32, shard, 0, 512) if before else body
+        members = [{"extension": extension, "offset": 0, "length": len(data)} for extension, data in parts.items()]
+        rows.append({"offset": n * 10**10, "length": 9999, "members": members})
+        bodies.append(parts)
+    schema = pa.schema([INDEX_SCHEMA.field(name) for name in ("offset", "length", "members")])
+    told = written_lengths(pa.Table.from_pylist(rows, schema), shard, samples_per_shard=samples_per_shard).to_pylist()
+    spent = 0
+    for start in range(0, len(bodies), samples_per_shard):
+        file = io.BytesIO()
+        writer = TarWriter(file)
+        for row, parts in list(zip(rows, bodies, strict=True))[start : start + samples_per_shard]:
+            body = annotate(parts.get("json", b"{}"), "f" * 32, shard, row["offset"], row["length"])
+            for extension, data in {**parts, "json": body}.items():
+                writer.add(f"{'f' * 32}.{extension}", data)
+        spent += writer.close()
+    assert len(told) == len(rows)
+    assert spent - 1024 <= sum(told) <= spent + 3000 * len(rows)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from builders import write_corpus, write_weights
+from builders import write_corpus, write_shard, write_weights
 from click.testing import CliRunner, Result
 
 from curation.errors import EmptyCorpusError, UnknownNameError, UserError, WeightsError
+from curation.loader import SampleStream, open_shards
 from curation.models import Weights
 from curation.models.dual import load_dual_encoder
 from curation.models.vectors import read_centres, read_vectors
 from curation.models.weights import read_metadata, sha256_of
 from jobs.proxy import proxy
+from jobs.vectors import pairs
 
 SMALL = ["--model", "proxy-mu", "--steps", "3", "--batch", "8", "--threads", "1", "--device", "cpu", "--holdout", "0.3"]
 
@@ -118,6 +121,24 @@ def test_vectors(corpus: Path, tmp_path: Path) -> None:
         read_vectors(file, "0" * 64, torch.device("cpu"))
     with pytest.raises(WeightsError, match="is no set of vectors"):
         read_vectors(Weights(f"{tmp_path}/w.safetensors", sha), sha, torch.device("cpu"))
+
+
+def test_vectors_are_drawn_from_whole_shards_and_of_as_many_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from the beginnings of shards, which may be in some order; the same ones however often it is asked."""
+    for shard, n in enumerate((40, 2, 2, 2)):
+        write_shard(tmp_path / "data" / f"{shard}.tar", shard, n, flaws=False)
+    monkeypatch.setattr("jobs.vectors.SHARDS", 2)
+    encoder: Any = SimpleNamespace(preprocess=SimpleNamespace(size=8, mode="squash"))
+    shards = open_shards(str(tmp_path / "data"))
+    whole = [example.uid for shard in shards for example in SampleStream([shard], size=8, shuffle=0)]
+    everything = [example.uid for example in pairs(shards, 1000, encoder)]
+    assert sorted(everything) == sorted(whole) and len(whole) == 46
+    some = [example.uid for example in pairs(shards, 20, encoder)]
+    assert len(some) == len(set(some)) == 20 and some == [example.uid for example in pairs(shards[::-1], 20, encoder)]
+    first = [whole.index(uid) for uid in some if uid in whole[:40]]
+    assert max(first) > 25
 
 
 def test_clusters(corpus: Path, tmp_path: Path) -> None:

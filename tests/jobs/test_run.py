@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weights
 
 import curation as cu
-from curation.errors import IncompleteError
+from curation.errors import IncompleteError, RecipeError
 from curation.manifest import diff
 from curation.models.weights import sha256_of
 from curation.recipe import load_recipe
@@ -114,6 +115,29 @@ def test_same_shards_whatever_the_workers(first: tuple[dict[str, Any], Work], ho
         assert cu.open(str(out)).shards.select(wanted.column_names) == wanted
 
 
+def test_vectors_and_bytes_where_shards_are_broken(home: Path, tmp_path: Path) -> None:
+    """A shard without a usable sample, the first one at that, doesn't know how wide vectors are."""
+    shutil.copytree(home / "corpus", tmp_path / "corpus")
+    shutil.copy(home / "corpus" / "90000.tar", tmp_path / "corpus" / "00000-.tar")
+    least = 150_000
+    filters = f"filters=[{{semantic_duplicates: {{threshold: 0.9999}}}}, {{budget: {{bytes: {least}}}}}]"
+    document, _ = curate(home, f"corpus={tmp_path / 'corpus'}", f"output={tmp_path / 'out'}", filters)
+    assert document["samples"]["kept"] and document["samples"]["filtered"]["budget.bytes"]
+    written = sum(cu.open(str(tmp_path / "out")).shards.column("bytes").to_pylist())
+    assert least * 0.8 < written <= least
+
+
+@pytest.mark.parametrize(
+    "filters",
+    ["near_duplicates: {hash: clip_score}", "semantic_duplicates: {embedding: clip_score}"],
+)
+def test_what_a_filter_cannot_read_is_said_before_anything_is_scored(filters: str, home: Path) -> None:
+    with pytest.raises(RecipeError, match="can't read its columns"), pipeline(
+        load_recipe(home / "recipe.yaml", [f"filters=[{filters}]"])
+    ):  # fmt: skip
+        pass
+
+
 def test_a_threshold_costs_no_scoring(first: tuple[dict[str, Any], Work], home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "out", tmp_path / "out")
     document, work = curate(home, f"output={tmp_path / 'out'}", "filters.top_fraction.fraction=0.25")
@@ -165,6 +189,9 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
 
         def views(self) -> tuple[()]:
             return ()
+
+        def values(self) -> pa.DataType:
+            return pa.float32()
 
         def load(self, device: Any, options: Any) -> Any:
             return lambda batch: torch.zeros(len(batch.captions)) if set(batch.captions) == {harmless} else os._exit(1)

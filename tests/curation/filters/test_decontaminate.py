@@ -15,19 +15,30 @@ from curation.filters import AnyOf
 from curation.filters.decontaminate import Decontaminate
 
 
-def asked(tmp: Path, item: Decontaminate, rows: list[Row], others: list[list[Row]], outer: Any = None) -> Any:
-    """(row -> reason, matches) of `rows` against snapshots that keep all of `others` but their quarantined."""
+def asked(
+    tmp: Path,
+    item: Decontaminate,
+    rows: list[Row],
+    others: list[list[Row]],
+    outer: Any = None,
+    owns: tuple[bool, ...] = (False, False),
+) -> Any:
+    """(row -> reason, matches) of `rows` against snapshots that keep all of `others` but their quarantined.
+
+    `owns`: which of them are earlier ones of the same dataset.
+    """
     with Decisions(tmp, ["content_hash"], {"phash": pa.int64()}, ["embedding"]) as engine:
         engine.load([(0, table(rows).select(["row", "uid", "reason", "content_hash", "phash", "embedding"]))])
         made = []
-        for one in others:
+        for one, own in zip(others, owns, strict=False):
             manifest = pa.table(
                 {
                     "uid": [row["uid"] for row in one],
                     "decision": ["quarantined" if row["reason"] else "kept" for row in one],
                 }
             )
-            made.append((manifest.to_reader(), [table(one).select(["uid", "content_hash", *item.compared()])]))
+            samples = table(one).select(["uid", "content_hash", *item.compared()])
+            made.append((own, manifest.to_reader(), [samples]))
         engine.load_others(item.others(), item.compared(), made)
         engine.decide([NamedFilter("decontaminate", outer or item)])
         decided = engine.of_units(0, 0).to_pylist()
@@ -54,21 +65,27 @@ ITEMS = [
 ]
 
 
+@pytest.mark.parametrize("owns", [(False, False), (True, True), (False, True)])
 @pytest.mark.parametrize("item", ITEMS, ids=repr)
-def test_equals_plain_loops(item: Decontaminate, tmp_path: Path) -> None:
+def test_equals_plain_loops(item: Decontaminate, owns: tuple[bool, bool], tmp_path: Path) -> None:
     pool = random_rows(300, 1)
     for n, row in enumerate(pool):  # hashes of bytes of their own; those of `random_rows` repeat everywhere
         row["content_hash"] = f"p{n}"
     others = [random_rows(40, 1), random_rows(30, 2)]
-    for side in others:
+    for place, side in enumerate(others):
         for n, row in enumerate(side):
+            row["uid"] = f"{1000 * place + n:032x}"
             row["content_hash"] = f"p{7 * n}" if n % 5 == 0 else f"o{n}"
-    found, matches = asked(tmp_path, item, pool, others)
-    kept = [row for side in others for row in side if not row["reason"]]
+    others[1][0] = pool[3]  # one that both take from the same place
+    found, matches = asked(tmp_path, item, pool, others, owns=owns)
+    kept_by = [(row, is_own) for side, is_own in zip(others, owns, strict=True) for row in side if not row["reason"]]
+    kept = [row for row, _ in kept_by]
+    of_others = {row["uid"] for row, is_own in kept_by if not is_own}
+    own = {row["uid"] for row, is_own in kept_by if is_own} - of_others
     first = ("exact", "perceptual", "embedding")
     expected = {}
     for n, row in enumerate(pool):
-        ways = {same(item, row, other) for other in kept if other["uid"] != row["uid"]} - {None}
+        ways = {same(item, row, other) for other in kept if not (other["uid"] == row["uid"] in own)} - {None}
         if ways and not row["reason"]:
             expected[n] = f"decontaminate.{min(ways, key=first.index)}"
     assert found == expected
@@ -79,18 +96,35 @@ def test_equals_plain_loops(item: Decontaminate, tmp_path: Path) -> None:
         other = by_uid[match["other"]]
         assert match["against"] == ("a" if other in others[0] else "b")
         if match["how"] == "perceptual":
-            bits = [bin((row["phash"] ^ one["phash"]) % 2**64).count("1") for one in kept if one["uid"] != row["uid"]]
+            bits = [
+                bin((row["phash"] ^ one["phash"]) % 2**64).count("1")
+                for one in kept
+                if not (one["uid"] == row["uid"] in own)
+            ]
             assert match["value"] == min(bits)
     assert {match["uid"] for match in matches} == {pool[n]["uid"] for n in expected}
 
 
-def test_a_sample_is_not_its_own_duplicate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [True, False])
+def test_a_sample_is_its_own_duplicate_but_for_earlier_snapshots_of_the_dataset(own: bool, tmp_path: Path) -> None:
+    """A shard of the evaluation set that was copied into the pool as it is has the same uids there."""
     rows = [{**row, "reason": None, "content_hash": f"{n}"} for n, row in enumerate(random_rows(50, 3))]
     item = Decontaminate(against=("before",), embedding="embedding", threshold=0.9999, hash="phash", distance=0)
-    found, _ = asked(tmp_path, item, rows[:1], [rows[:1]])
-    assert found == {}
+    found, _ = asked(tmp_path, item, rows[:1], [rows[:1]], owns=(own,))
+    assert found == ({} if own else {0: "decontaminate.exact"})
     copy = {**rows[0], "uid": f"{5:032x}"}
-    assert asked(tmp_path, item, [copy], [rows[:1]])[0] == {0: "decontaminate.exact"}
+    assert asked(tmp_path, item, [copy], [rows[:1]], owns=(own,))[0] == {0: "decontaminate.exact"}
+    both = asked(tmp_path, item, rows[:1], [rows[:1], rows[:1]], owns=(own, False))[0]
+    assert both == {0: "decontaminate.exact"}  # the same sample is in an evaluation set, too
+
+
+def test_an_embedding_of_the_others_that_is_no_number_matches_nothing(tmp_path: Path) -> None:
+    rows = [{**row, "reason": None, "content_hash": f"{n}"} for n, row in enumerate(random_rows(9, 3))]
+    broken = {**rows[0], "uid": f"{7:032x}", "content_hash": "x", "embedding": np.full(8, np.nan, np.float16)}
+    item = Decontaminate(against=("eval",), embedding="embedding", threshold=0.99)
+    assert asked(tmp_path, item, rows[1:2], [[broken, {**rows[1], "uid": f"{8:032x}", "content_hash": "y"}]])[0] == {
+        0: "decontaminate.embedding"
+    }
 
 
 def test_as_a_part_of_another_filter_its_matches_are_told_too(tmp_path: Path) -> None:

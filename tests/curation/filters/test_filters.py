@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rows_given import Row, random_rows, table, unit
 
-from curation.decisions import Decisions, NamedFilter, columns_needed
+from curation.decisions import Decisions, NamedFilter, columns_needed, described
 from curation.errors import RecipeError
 from curation.filters import FILTERS, Filter
 from curation.filters.algebra import AllOf, AnyOf, NotOf
@@ -38,19 +39,25 @@ from curation.filters.soft_cap import SoftCap
 from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
+from curation.ledger import digest
 
 
-def dropped(tmp: Path, rows: list[Row], *filters: Filter, **lists: pa.Array) -> dict[int, str | None]:
-    """row -> reason of every row that isn't kept."""
+def dropped(
+    tmp: Path, rows: list[Row], *filters: Filter, sizes: tuple[int, ...] = (), **lists: pa.Array
+) -> dict[int, str | None]:
+    """row -> reason of every row that isn't kept; of rows that come in units of these sizes, or in one."""
     named = [NamedFilter(kind(item), item) for item in filters]
     index, scores = columns_needed(named)
     wanted = ["row", "uid", "reason", *index, *scores]
     known = {"phash": pa.int64(), "cluster": pa.int32()}
     kinds = {name: known.get(name, pa.float32()) for name in scores if name != "embedding"}
+    ends = np.cumsum(sizes or (len(rows),)).tolist()
     with Decisions(tmp, index, kinds, [name for name in scores if name not in kinds]) as engine:
-        engine.load([(0, table(rows).select(wanted))])
+        whole = table(rows).select(wanted)
+        for unit, (start, end) in enumerate(pairwise([0, *ends])):
+            engine.load([(unit, whole.slice(start, end - start))])
         engine.decide(named, **lists)
-        result = engine.of_units(0, 0).to_pylist()
+        result = engine.of_units(0, len(ends)).to_pylist()
     assert [r["row"] for r in result] == list(range(len(rows)))
     return {r["row"]: r["reason"] for r in result if r["decision"] != "kept"}
 
@@ -131,7 +138,7 @@ def brute_boilerplate(item: Boilerplate, rows: list[Row]) -> set[int]:
 def brute_budget(item: Budget, rows: list[Row]) -> set[int]:
     alive = [i for i, row in enumerate(rows) if row["reason"] is None]
     alive.sort(key=lambda i: (-rows[i]["score"] if item.score else 0, rows[i]["uid"]))
-    out, spent = set(), 0
+    out, spent = set(), 1024 if item.bytes is not None else 0  # the end of the one shard
     for i in alive:
         spent += rows[i]["length"] if item.bytes is not None else 1
         if spent > (item.bytes or item.samples or 0):
@@ -285,6 +292,35 @@ def test_contract(name: str) -> None:
     item = next(item for item in [*(item for item, _ in CASES), *compares] if type(item) is cls)
     assert isinstance(item, Filter)
     assert item.drops() == item.drops()
+    told = digest(described(item))
+    later = type(cls.__name__, (cls,), {"code": getattr(cls, "code", 1) + 1})
+    assert digest(described(later(**vars(item)))) != told  # the code's version decides, and so does every field
+    for field in dataclasses.fields(cls):
+        other = object.__new__(cls)
+        other.__dict__.update({**vars(item), field.name: "another"})
+        assert digest(described(other)) != told, field.name
+
+
+def goes_by_order(item: Filter) -> bool:
+    """Whether the first in source order is what stays."""
+    if isinstance(item, AllOf | AnyOf | NotOf):
+        return any(map(goes_by_order, item.of))
+    return isinstance(item, ExactDuplicates | NearDuplicates | SemanticDuplicates) and item.prefer is None
+
+
+@pytest.mark.parametrize("item", [item for item, _ in CASES], ids=repr)
+def test_decisions_do_not_depend_on_how_rows_arrive(item: Filter, tmp_path: Path) -> None:
+    """In one unit or in many, and, for those that don't go by the order, in any order."""
+    rows = random_rows(300, seed=5)
+    whole = dropped(tmp_path, rows, item)
+    if not (isinstance(item, Budget) and item.bytes):  # every unit may end a shard, which takes room
+        assert dropped(tmp_path, rows, item, sizes=(1, 0, 120, 179)) == whole
+    if not goes_by_order(item):
+        shuffled = [rows[i] for i in np.random.default_rng(0).permutation(300)]
+        again = dropped(tmp_path, shuffled, item)
+        assert {shuffled[i]["uid"]: reason for i, reason in again.items()} == {
+            rows[i]["uid"]: reason for i, reason in whole.items()
+        }
 
 
 def test_the_first_filter_that_drops_names_the_reason(tmp_path: Path) -> None:
@@ -405,6 +441,24 @@ def test_a_chain_leaves_every_second_of_its_links() -> None:
     assert leave(vectors, float(np.cos(0.15))).tolist() == [False, True, False, True, False, True, False]
     many = torch.cat([vectors] * 400)  # more than are compared at once
     assert (~leave(many, float(np.cos(0.15)))).sum() == 4
+
+
+def test_with_chains_it_leaves_what_the_published_code_leaves() -> None:
+    """There the largest cosine to any item before it decides, whether that stays or not."""
+    rng = np.random.default_rng(3)
+    vectors = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(3000, 3))).float(), dim=-1)
+    published = (vectors @ vectors.T).tril(-1).amax(1).numpy() >= np.float32(0.999)
+    assert leave(vectors, 0.999, chains=True).tolist() == published.tolist()
+    assert leave(vectors, 0.999).sum() < published.sum()
+
+
+def test_two_of_a_kind_in_one_filter_do_not_share_what_they_prepare(tmp_path: Path) -> None:
+    rows = [{**row, "reason": None} for row in random_rows(200, 11)]
+    some = [SemanticDuplicates(clusters=1, threshold=0.8), SemanticDuplicates(clusters=1, threshold=0.9999)]
+    alone = [set(dropped(tmp_path, rows, item)) for item in some]
+    assert alone[0] > alone[1]
+    assert set(dropped(tmp_path, rows, AnyOf(of=tuple(some)))) == alone[1]
+    assert set(dropped(tmp_path, rows, AllOf(of=tuple(some)))) == alone[0]
 
 
 def test_vectors_that_are_no_numbers_are_quarantined(tmp_path: Path) -> None:
