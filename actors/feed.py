@@ -28,7 +28,7 @@ class ModelWeights(NamedTuple):
 
 
 class Order(NamedTuple):
-    """A ticket with the weights to choose with; None where they don't learn."""
+    """A ticket with the weights to choose with; None where they don't learn, or nobody chooses any more."""
 
     ticket: Ticket
     weights: ModelWeights | None
@@ -82,7 +82,9 @@ class FeedActor:
             ticket = self._feed.ticket(holder) if self._feed is not None else None
             if ticket is not None:
                 assert self._feed is not None
-                return Order(ticket, self._weights[ticket.version] if self._feed.plan.moving else None)
+                plan = self._feed.plan
+                asked = plan.moving and plan.selection.scores(ticket.number, plan.steps)  # else nothing is published
+                return Order(ticket, self._weights[ticket.version] if asked else None)
             await self._wait()
         return None
 

@@ -82,17 +82,19 @@ def learn(
         del data, listing  # from here on the object store has it
         feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote()
         job = Job(recipe, [samples], feed)
-        _check_room(job.compute)
+        _check_room(job)
         with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
             state = _oversee(job, advance, note)
     assert state.summary is not None
     return {**state.summary, "reused": False}
 
 
-def _check_room(compute: LearnCompute) -> None:
-    wanted = compute.learners * compute.learner_cpus + compute.actor_cpus
+def _check_room(job: Job) -> None:
+    compute = job.compute
+    wanted = compute.learners * compute.learner_cpus + (compute.actor_cpus if job.fed else 0)
     if wanted > cpus() and not os.environ.get("RAY_ADDRESS"):
-        text = f"compute wants {wanted:g} CPUs for its learners and one actor; this machine has {cpus()}"
+        who = "its learners and one actor" if job.fed else "its learners"
+        text = f"compute wants {wanted:g} CPUs for {who}; this machine has {cpus()}"
         raise ClusterError(text, fix="fewer learners, or smaller learner_cpus and actor_cpus (they may be fractions)")
 
 

@@ -4,8 +4,9 @@
     <folder>/checkpoints/index.json               their keys, the latest last
 
 The index is put after its checkpoint: a process that dies between, or while it writes, leaves the one before as the
-latest. The facts are what the tensors don't say: the pool's place, the snapshot, the recipe's identity. A run whose
-identity differs does not go on from it. Cost: three times the weights (AdamW's moments), four with averaged weights.
+latest. One that can't be read (any more) is passed over for the one before, which is why two are kept. The facts are
+what the tensors don't say: the pool's place, the snapshot, the recipe's identity. A run whose identity differs does not
+go on from it. Cost: three times the weights (AdamW's moments), four with averaged weights.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from curation.errors import NotFoundError, UserError
+from curation.errors import NotFoundError, StoreError, UserError
 from curation.models.weights import tensors_to_bytes
 from curation.store import Store
 
@@ -40,6 +41,7 @@ class Checkpoint(NamedTuple):
     updates: int
     facts: dict[str, Any]
     tensors: dict[str, Tensor]
+    unreadable: tuple[str, ...] = ()  # later ones
 
     def restore(self, learners: Mapping[str, Restorable]) -> None:
         """Put every learner where it was. Raises `UserError` for a role that the checkpoint doesn't hold."""
@@ -75,23 +77,34 @@ def save(
 
 
 def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """The checkpoint with the most updates; None where there is none.
+    """The checkpoint with the most updates that can be read; None where there is none.
 
-    Raises `UserError` when its facts differ from those of `identity`: it belongs to another run.
+    Raises `UserError` when its facts differ from those of `identity`: it belongs to another run; and where there are
+    checkpoints and none can be read.
     """
-    keys = _keys(store)
-    if not keys:
-        return None
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    key = keys[-1]
-    data = store.get(key)
-    facts = _facts(store.location(key), data[8 : 8 + _length(data)])
-    for name, value in identity.items():
-        if facts.get(name) != value:
-            text = f"{store.location(key)} is of another run: its {name} is {facts.get(name)}, not {value}"
-            raise UserError(text, fix="name another folder for this run, or delete the checkpoints")
-    return Checkpoint(int(key.removeprefix("checkpoints/").removesuffix(".safetensors")), facts, load(data))
+    unreadable: list[str] = []
+    for key in reversed(_keys(store)):
+        try:
+            data = store.get(key)
+            facts, tensors = _facts(store.location(key), data[8 : 8 + _length(data)]), load(data)
+        except UserError:  # which is a ValueError: a file of another kind
+            raise
+        except (NotFoundError, SafetensorError, ValueError):
+            unreadable.append(key)
+            continue
+        for name, value in identity.items():
+            if facts.get(name) != value:
+                text = f"{store.location(key)} is of another run: its {name} is {facts.get(name)}, not {value}"
+                raise UserError(text, fix="name another folder for this run, or delete the checkpoints")
+        updates = int(key.removeprefix("checkpoints/").removesuffix(".safetensors"))
+        return Checkpoint(updates, facts, tensors, tuple(unreadable))
+    if unreadable:
+        text = f"no checkpoint in {store.location('checkpoints')} can be read: {', '.join(unreadable)}"
+        raise UserError(text, fix="put one back, or delete them to begin anew")
+    return None
 
 
 def latest_facts(store: Store) -> dict[str, Any] | None:
@@ -99,11 +112,15 @@ def latest_facts(store: Store) -> dict[str, Any] | None:
 
     Reads the file's header alone, however large the models are.
     """
-    keys = _keys(store)
-    if not keys:
-        return None
-    header = store.get_range(keys[-1], 8, _length(store.get_range(keys[-1], 0, 8)))
-    return _facts(store.location(keys[-1]), header)
+    for key in reversed(_keys(store)):
+        try:
+            header = store.get_range(key, 8, _length(store.get_range(key, 0, 8)))
+            return _facts(store.location(key), header)
+        except UserError:
+            raise
+        except (StoreError, ValueError):  # gone or cut
+            continue
+    return None
 
 
 def _length(data: bytes) -> int:
@@ -120,7 +137,10 @@ def _facts(where: str, header: bytes) -> dict[str, Any]:
 
 
 def _keys(store: Store) -> list[str]:
+    """The keys of the checkpoints by the index, the latest last; of those that there are, where it is broken."""
     try:
-        return json.loads(store.get(INDEX))  # type: ignore[no-any-return]
+        return [str(key) for key in json.loads(store.get(INDEX))]
     except NotFoundError:
         return []
+    except ValueError:
+        return sorted(item.key for item in store.list("checkpoints/") if item.key.endswith(".safetensors"))

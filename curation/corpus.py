@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.errors import EmptyCorpusError, RecipeError
+from curation.ledger import Ledger
 from curation.store import Store, StoreOptions, open_store
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -66,7 +67,7 @@ class Corpus:
             yield self._of_snapshot()
             return
         store = self.store()
-        if self.patterns == ("",) and store.exists("LATEST"):
+        if self.patterns == ("",) and Ledger(store).latest():
             fix = f"to curate a curated dataset further, write {self.root}@latest"
             raise RecipeError(f"{self.root} holds snapshots, not a corpus", fix=fix)
         wanted = _matcher(self.patterns)

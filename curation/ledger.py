@@ -202,9 +202,10 @@ class Ledger:
             parent = self.latest()
             snapshot = {**document, "snapshot": parent + 1, "parent": parent or None}
             if parent and _same_content(self.snapshot(parent), snapshot):
+                self._hint_at(parent)  # who made it may have died before it did
                 return self.snapshot(parent)  # the other driver ran the same recipe: its snapshot is ours
             if self._create(_snapshot_key(parent + 1), snapshot):
-                self.store.put("LATEST", str(parent + 1).encode())
+                self._hint_at(parent + 1)
                 return snapshot
 
     # --- details ----------------------------------------------------------------------------------------------
@@ -214,6 +215,10 @@ class Ledger:
 
     def _has_snapshot(self, number: int) -> bool:
         return self.store.exists(_snapshot_key(number))
+
+    def _hint_at(self, number: int) -> None:
+        if self._hint != number:
+            self.store.put("LATEST", str(number).encode())
 
     @property
     def _hint(self) -> int:

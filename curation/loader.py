@@ -11,6 +11,7 @@ block of a shard and `shuffle` encoded images.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from curation import images, tar, units
 from curation.data import ShardRef, uid
 from curation.errors import ChangedError, ImageError, TarError, UserError
 from curation.images import DecodeLimits, Mode, Pixels
+from curation.ledger import Ledger
 from curation.store import Store, StoreOptions, open_store
 from curation.tar import TarSample
 from curation.weights import ALIKE, SampleWeights
@@ -281,13 +283,19 @@ def shards_of(snapshot: Snapshot) -> list[Shard]:
     return [Shard(snapshot.store, ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
 
 
+def latest_of(url: str, options: StoreOptions | None = None) -> str:
+    """`URL@latest` where a URL is that of a dataset of ours; all else, and a snapshot by its number, as it is."""
+    if any(sign in url for sign in "*{") or url.endswith(".tar") or re.search(r"@(\d+|latest)\Z", url):
+        return url
+    is_dataset = Ledger(open_store(url, options)).latest() > 0
+    return f"{url.rstrip('/')}@latest" if is_dataset else url
+
+
 def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
     """The shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`)."""
     from curation.corpus import open_corpus
 
-    if "*" not in url and "{" not in url and not url.endswith(".tar") and open_store(url, options).exists("LATEST"):
-        url = f"{url.rstrip('/')}@latest"
-    corpus = open_corpus(url, options)
+    corpus = open_corpus(latest_of(url, options), options)
     if corpus.snapshot is not None:
         from curation.snapshot import open_snapshot
 

@@ -3,7 +3,7 @@
     <folder>/candidates.parquet    uid, a row a sample of the pool, in the pool's order: once
     <folder>/steps-<first>.parquet step, lag, models (their hashes), candidates, scores, chosen: a row a step
 
-Candidates are positions in the pool (4 bytes), scores float32, chosen positions among the candidates (2 bytes): about
+Candidates are positions in the pool (4 bytes), scores float32, chosen positions among the candidates (4 bytes): about
 8 bytes a candidate and 2 a chosen sample before zstd, and 16 a sample of the pool once. A replay needs the pool, found
 again by uid, and no model: scoring is bought once for learners of every size.
 Source: 2312.05328, section 5 (data policies trained once and reused, "active learning as a service").

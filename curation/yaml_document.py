@@ -121,19 +121,35 @@ def _numbers(value: Any, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...]
 
 def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: type[Any]) -> RecipeError:
     """One of pydantic's findings as one line with the fix: a misspelt key rather than the key it leaves missing."""
-    first = min(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
-    loc = (*prefix, *(part for part in first["loc"] if part not in {"str", "list[str]"}))
-    at, key = where(loc), ".".join(str(part) for part in loc[len(prefix) :])
+    found = [(finding, *_path(cls, finding["loc"], finding["type"] == "extra_forbidden")) for finding in error.errors()]
+    # Of a union's branches, the one that says which key is wrong, not that another kind of value would do.
+    first, path, owner = min(
+        found, key=lambda row: (row[0]["type"] != "extra_forbidden", row[1][-1:] != row[0]["loc"][-1:])
+    )
+    loc = (*prefix, *path)
+    at, key = where(loc), ".".join(str(part) for part in path)
     if first["type"] == "extra_forbidden":
-        model: Any = cls
-        for part in first["loc"][:-1]:
-            model = model.model_fields[part].annotation
-        return _unknown_key(at, str(first["loc"][-1]), list(model.model_fields), ".".join(map(str, first["loc"][:-1])))
+        return _unknown_key(at, str(path[-1]), list(owner.model_fields), ".".join(map(str, path[:-1])))
     if first["type"] in {"missing", "missing_argument", "missing_keyword_only_argument"}:
         owner = f" of {prefix[-1]}" if prefix else ""
         return RecipeError(f"{at}: {key}{owner} is missing", fix=f"add `{key}: ...`")
     message = first["msg"].removeprefix("Value error, ")
     return RecipeError(f"{at}: {key or prefix[-1]}: {message[0].lower()}{message[1:]}")
+
+
+def _path(cls: Any, loc: tuple[Any, ...], unknown: bool) -> tuple[tuple[Any, ...], Any]:
+    """Where a finding of pydantic's stands in the document, without the names of a union's branches, and the section
+    in which it does. `unknown`: the last part is a key that the section hasn't."""
+    path, owner = [], cls
+    for part in loc[:-1] if unknown else loc:
+        fields = getattr(owner, "model_fields", None)
+        if fields is None:
+            path += [part] if part not in {"str", "list[str]"} else []
+        elif isinstance(part, int) or part in fields:
+            path.append(part)
+            kinds = (fields[part].annotation, *get_args(fields[part].annotation)) if part in fields else ()
+            owner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), owner)
+    return (*path, *loc[-1:]) if unknown else tuple(path), owner
 
 
 def _unknown_key(at: str, key: str, valid: Sequence[str], owner: str) -> RecipeError:

@@ -39,7 +39,7 @@ def rooms(room: str | None, name: str | None) -> None:
         near = nearest(name, entries)
         fix = f"did you mean {near}?" if near else f"there are: {', '.join(sorted(entries))}"
         raise UnknownNameError(f"there is no {name} among the {room}", fix=fix)
-    click.echo(entry(name, entries[name]))
+    click.echo(entry(room, name, entries[name]))
 
 
 def table(room: str) -> Mapping[str, type[Any]]:
@@ -52,7 +52,7 @@ def table(room: str) -> Mapping[str, type[Any]]:
 
 def page(room: str) -> str:
     """All entries of a room as Markdown: the generated part of its README."""
-    return "\n\n".join(entry(name, cls) for name, cls in sorted(table(room).items())) + "\n"
+    return "\n\n".join(entry(room, name, cls) for name, cls in sorted(table(room).items())) + "\n"
 
 
 def write_pages(root: Path) -> list[Path]:
@@ -70,15 +70,26 @@ def write_pages(root: Path) -> list[Path]:
     return changed
 
 
-def entry(name: str, cls: type[Any]) -> str:
-    """One entry as Markdown: what it says of itself, then its fields."""
+def entry(room: str, name: str, cls: type[Any]) -> str:
+    """One entry as Markdown: what it says of itself, its example, then its fields."""
     fields = dataclasses.fields(cls)
-    lines = [f"### {name}", "", inspect.cleandoc(cls.__doc__ or "")]
+    about, example = parts(room, cls)
+    lines = [f"### {name}", "", about]
+    if example:
+        lines += ["", "```yaml", example, "```"]
     if fields:
         lines += ["", "| field | kind | default |", "|---|---|---|"]
         kinds = get_type_hints(cls)
         lines += [f"| `{item.name}` | {_kind(kinds[item.name])} | {_default(item)} |" for item in fields]
     return "\n".join(lines)
+
+
+def parts(room: str, cls: type[Any]) -> tuple[str, str]:
+    """What an entry says of itself, and its example as it stands in a recipe; "" where it has none."""
+    about, _, example = inspect.cleandoc(cls.__doc__ or "").partition("Example: ")
+    if not example:
+        return about.rstrip(), ""
+    return about.rstrip(), f"selector: {{{example.rstrip()}}}" if room == "selectors" else f"- {example.rstrip()}"
 
 
 def first_line(cls: type[Any]) -> str:

@@ -70,6 +70,9 @@ class AllOf(_OfFilters):
 
     Unlike a list of them in the recipe, each sees the same samples: so `top_fraction` beside another filter means the
     top of all, not of what the other left.
+    Cost: that of its parts, and a hash aggregation of what they drop.
+    Example: all: {of: [{top_fraction: {score: clip_score, fraction: 0.5}},
+      {top_fraction: {score: norm_sim, fraction: 0.5}}]}
     """
 
     def drops(self) -> str:
@@ -78,7 +81,11 @@ class AllOf(_OfFilters):
 
 @dataclass(frozen=True, kw_only=True)
 class AnyOf(_OfFilters):
-    """Keep what at least one of the filters in `of` keeps: a union, where a list of filters is an intersection."""
+    """Keep what at least one of the filters in `of` keeps: a union, where a list of filters is an intersection.
+
+    Cost: that of its parts, and a hash aggregation of what they drop.
+    Example: any: {of: [{threshold: {score: cluster.near_target, min: 1}}, {top_fraction: {score: dfn, fraction: 0.1}}]}
+    """
 
     def drops(self) -> str:
         wanted = len(self.of)
@@ -87,7 +94,11 @@ class AnyOf(_OfFilters):
 
 @dataclass(frozen=True, kw_only=True)
 class NotOf(_OfFilters):
-    """Keep what any of the filters in `of` would drop: to look at it, or to keep two recipes apart."""
+    """Keep what any of the filters in `of` would drop: to look at it, or to keep two recipes apart.
+
+    Cost: that of its parts, and a hash join with what they drop.
+    Example: not: {of: [{one_of: {column: format, values: [webp]}}]}
+    """
 
     def drops(self) -> str:
         return f"SELECT id, '' AS detail FROM alive ANTI JOIN ({self._each()}) AS gone USING (id)"

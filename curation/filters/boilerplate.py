@@ -11,8 +11,11 @@ class Boilerplate:
     """Drops every sample whose caption occurs more than `most` times among those that reach this filter.
 
     Captions that differ in case and white space only are the same ("Image  for post", "image for post"); samples
-    without a caption are for the filter `caption`. Cost: one hash aggregation of 64 bits a caption, out of core; two
-    captions of the same 64 bits would be counted together, which a billion captions have a chance of 3 % to do once.
+    without a caption are for the filter `caption`.
+    Cost: one hash aggregation of 64 bits a caption, out of core; two captions of the same 64 bits would be counted
+    together, which a billion captions have a chance of 3 % to do once. 2 us of CPU a sample. Source: counting; the rule
+    of C4 (1910.10683) for repeated text, of whole captions.
+    Example: boilerplate: {most: 100}
     """
 
     most: int = 100

@@ -37,6 +37,7 @@ class Decontaminate:
     Cost: hash joins for exact; for perceptual those of near_duplicates; for embeddings N M D multiply-adds, with the M
     others in memory at 2 bytes a dimension: for evaluation sets, not for snapshots as large as the corpus.
     Source: deduplication against evaluation sets as in DataComp (2304.14108), appendix F.
+    Example: decontaminate: {against: [s3://eval/val@3], hash: phash, embedding: embedding, threshold: 0.95}
     """
 
     against: Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]

@@ -20,8 +20,10 @@ class ExactDuplicates:
     """Equal image bytes (`of: image`), or equal image bytes and caption (`of: pair`): one stays.
 
     The one that stays has the highest `prefer` score, or comes first in source order, so that data added later never
-    displaces what was kept before. Cost: 64 bits a sample, of which the repeated ones are looked for, and a window over
-    the samples that have these, where the values themselves decide; beyond 33 million samples out of core.
+    displaces what was kept before.
+    Cost: 64 bits a sample, of which the repeated ones are looked for, and a window over the samples that have these,
+    where the values themselves decide; beyond 33 million samples out of core. 0.2 us of CPU a sample.
+    Example: exact_duplicates: {prefer: clip_score}
     """
 
     of: Literal["image", "pair"] = "image"

@@ -11,6 +11,8 @@ class ImageSize:
     """Shorter side in pixels, and aspect ratio (longer side / shorter side).
 
     Source: DataComp's basic filtering (2304.14108, appendix N) uses min_side 200 and max_aspect 3.
+    Cost: 0.1 us of CPU a sample.
+    Example: image_size: {min_side: 200, max_aspect: 3}
     """
 
     min_side: int = 1

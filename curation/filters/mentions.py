@@ -17,6 +17,7 @@ class Mentions(Phrases):
     5,000, 4 us with one of 500,000.
     Source: text-based filtering of DataComp (2304.14108, section 3.3), which keeps captions with a word whose first
     WordNet sense is one of ImageNet-21k's; here the list has to name each spelling.
+    Example: mentions: {url: s3://lists/names.txt, sha256: 9f2c..., ignore_case: true}
     """
 
     ignore_case: bool = True

@@ -27,6 +27,7 @@ class MetaclipBalance(Phrases):
     `t` keeps all that a smaller one did. Cost: some 7 us of CPU a caption of 10 words with 500,000 entries, and 12
     bytes a mention on local disk; out of core.
     Source: MetaCLIP (2309.16671), section 3 and algorithm 1, whose one draw for each mention has this probability.
+    Example: metaclip_balance: {url: s3://lists/metadata.txt, sha256: 9f2c..., t: 20000}
     """
 
     t: int

@@ -29,6 +29,8 @@ class NearDuplicates:
     a distance of 4 and 10 million hashes: 20 sorts by 26 bits, 5 s of CPU in all); in memory up to 33 million samples,
     at 24 bytes each, and beyond out of core, where a sort takes some seven times as much. Connected components then
     take a few passes over the pairs that were found. `hash` is the column of a scorer `phash`.
+    Source: banded search as in Norouzi et al. (1307.2982), with coverings instead of all sets of blocks.
+    Example: near_duplicates: {distance: 4, prefer: clip_score}
     """
 
     hash: str = "phash"

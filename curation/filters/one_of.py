@@ -11,6 +11,8 @@ class OneOf:
     """Keep the samples whose `column` is one of `values`; with `keep: false`, the others.
 
     `column` is a score that is a word (`language.code`) or the index's `format`.
+    When to use: on columns of words, such as `format` or the scorer `language`. Cost: one pass over the column.
+    Example: one_of: {column: language.code, values: [en, de]}
     """
 
     column: str

@@ -41,6 +41,7 @@ class SemanticDuplicates:
     so).
     Cost: 1,000 D + 2 sqrt(clusters) D multiply-adds a sample, 2 D bytes of local disk and a sort; out of core.
     Source: SemDeDup (2303.09540), section 3.
+    Example: semantic_duplicates: {threshold: 0.95, prefer: clip_score}
     """
 
     embedding: str = "embedding"

@@ -40,6 +40,7 @@ class SoftCapSampling:
     Cost: 1.3 us a ring, of which there are one a sample and 1 to 3 a draw; a pass for each draw of the sample that is
     drawn most, over those drawn so often. Some 1,000 draws of one sample, or more, are refused. Out of core.
     Source: Soft Cap Sampling of FLYT (2503.08805), with a penalty of 0.15 in its published code (examples.ipynb).
+    Example: soft_cap_sampling: {score: dfn, gain: 20}
     """
 
     score: str

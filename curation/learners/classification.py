@@ -10,6 +10,7 @@ Cost of a step: three forward passes' FLOPs of the image tower for each sample; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,12 +42,23 @@ class Classifier(nn.Module):
 
 
 class ClassLearner(Learner):
-    """A classifier under training. `classes`: their names; a batch's targets are places in it."""
+    """A classifier under training. `classes`: their names; a batch's targets are places in it.
+
+    One that was trained on other labels can be asked in the terms of today's, `asked`: targets then are places among
+    these. Of a class that it does not know it makes a guess, each of its own being as likely: a loss of log(classes).
+    """
 
     def __init__(
-        self, model: str, classes: Sequence[str], training: Training, device: torch.device | str = "cpu"
+        self,
+        model: str,
+        classes: Sequence[str],
+        training: Training,
+        device: torch.device | str = "cpu",
+        asked: Sequence[str] | None = None,
     ) -> None:
         self.classes = list(classes)
+        place = {name: number for number, name in enumerate(self.classes)}
+        self._places = None if asked is None else torch.tensor([place.get(name, -1) for name in asked])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             module = Classifier(model, len(self.classes))
@@ -57,8 +69,12 @@ class ClassLearner(Learner):
         """Cross-entropies of candidates as the model is now. Changes nothing."""
         pixels, classes = (self.on_device(part) for part in candidates.batch)
         with self.autocast():
-            logits = self.in_parts(lambda some: self.glance(some, self.module), pixels)
-        return Losses(cross_entropy(logits.float(), classes, reduction="none"))
+            logits = self.in_parts(lambda some: self.glance(some, self.module), pixels).float()
+        if self._places is None:
+            return Losses(cross_entropy(logits, classes, reduction="none"))
+        own = self._places.to(classes.device)[classes]
+        losses = cross_entropy(logits, own.clamp_min(0), reduction="none")
+        return Losses(torch.where(own < 0, math.log(len(self.classes)), losses))
 
     @torch.no_grad()
     def logits(self, pixels: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class Training:
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
-    max_norm: float = 1.0
+    max_norm: float = 1.0  # of the gradients, to which longer ones are cut; 0: they are as long as they are
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     loss: PairwiseLoss = "softmax"  # of a contrastive learner
@@ -62,6 +62,10 @@ class Training:
             ("batch", self.batch >= 1, "at least 1"),
             ("lr", 0 < self.lr < math.inf, "above 0"),
             ("warmup", 0 <= self.warmup <= 1, "a share from 0 to 1"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),
+            ("betas", len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two of 0 to less than 1"),
+            ("eps", 0 < self.eps < math.inf, "above 0"),
+            ("max_norm", self.max_norm >= 0, "at least 0; 0 is no limit"),
             ("averaging", 0 <= self.averaging < 1, "at least 0 and less than 1"),
             ("micro_batch", self.micro_batch >= 0, "at least 0"),
             ("scoring_size", self.scoring_size >= 0, "at least 0"),
@@ -149,7 +153,7 @@ class Learner:
         part = self.training.micro_batch
         parts = 0 < part < len(shown.pixels)
         loss = self._backward_in_parts(shown, part) if parts else self._backward(shown)
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.training.max_norm)
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.training.max_norm or math.inf)
         self._optimiser.step()
         self.steps += 1
         self._keep_average()

@@ -6,11 +6,13 @@ Memory: the samples, 12 kB each at 64 px and 150 kB at 224 px; at most the recip
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import isfinite, nan
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ from curation.examples import Examples, gather
 from curation.learners.classification import classes_of, known_rows, labelled
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.ledger import digest
-from curation.loader import Part, SampleStream, Shard, open_shards, split_label
+from curation.loader import Part, SampleStream, Shard, latest_of, open_shards, split_label
 from curation.models import preprocess_for
 from curation.snapshot import Snapshot, open_snapshot
 from curation.store import StoreOptions, open_store
@@ -40,13 +42,27 @@ class Listing:
     shards: tuple[list[Shard], ...]  # of each URL
     weights: tuple[SampleWeights, ...]  # of each URL
     trusted: list[Shard] | None = None  # for a reference that learns beside the learner
+    evaluation: list[Shard] | None = None  # that is held out, where it isn't a part of the candidates' shards
 
     @property
     def sha256(self) -> str:
         """By content, so that a copied corpus has the same."""
-        parts = self.shards if self.trusted is None else (*self.shards, self.trusted)
-        told: list[Any] = [[list(shard.ref) for shard in some] for some in parts]
+        told = _told(self.shards if self.trusted is None else (*self.shards, self.trusted))
         return digest([*told, [some.sha256 for some in self.weights]] if any(self.weights) else told)
+
+    @property
+    def candidates_sha256(self) -> str:
+        """Of the shards that candidates come from, by content."""
+        return digest(_told(self.shards))
+
+    @property
+    def held_out_sha256(self) -> str:
+        """Of the shards that held-out samples come from, by content."""
+        return digest(_told(self.shards if self.evaluation is None else (self.evaluation,)))
+
+
+def _told(parts: Sequence[Sequence[Shard]]) -> list[Any]:
+    return [[list(shard.ref) for shard in some] for some in parts]
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,8 @@ class Data:
     fields: Mapping[str, list[str]]  # of every candidate: by which the metrics tell them apart
     urls: tuple[str, ...]
     sha256: str  # of the listing
+    candidates_sha256: str
+    held_out_sha256: str
     skipped: Mapping[str, int]
     classes: list[str]  # of a classifier; of another learner none
     trusted: Examples | None  # for a reference that learns beside the learner
@@ -71,7 +89,8 @@ def listed(recipe: LearnRecipe) -> Listing:
     trusted = None if train is None else open_shards(pinned(train, recipe.options), recipe.options)
     shards = tuple(open_shards(url, recipe.options) for url in urls)
     weights = tuple(weights_of(url, recipe.options) if recipe.weighted else ALIKE for url in urls)
-    return Listing(urls, shards, weights, trusted)
+    evaluation = None if recipe.evaluation is None else open_shards(recipe.evaluation, recipe.options)
+    return Listing(urls, shards, weights, trusted, evaluation)
 
 
 def pinned(url: str, options: StoreOptions) -> str:
@@ -82,10 +101,7 @@ def pinned(url: str, options: StoreOptions) -> str:
 
 def snapshot_of(url: str, options: StoreOptions) -> Snapshot | None:
     """The snapshot that a URL (`URL`, `URL@7`, `URL@latest`) speaks of; None where it is a bare corpus."""
-    plain = "@" not in url and not any(sign in url for sign in "*{") and not url.endswith(".tar")
-    if plain and open_store(url, options).exists("LATEST"):
-        url = f"{url.rstrip('/')}@latest"
-    corpus = open_corpus(url, options)
+    corpus = open_corpus(latest_of(url, options), options)
     return None if corpus.snapshot is None else open_snapshot(corpus.root, corpus.snapshot, options)
 
 
@@ -108,12 +124,18 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
             pool, fields = pool.take(rows), {name: [values[row] for row in rows] for name, values in fields.items()}
             weights = None if weights is None else weights[rows]
         trusted = None if trusted is None else labelled(trusted, classes)[0]
+        if trusted is not None and len(trusted) < recipe.learner.batch:
+            text = f"the reference's data has {len(trusted)} samples of these classes, and a batch takes"
+            raise EmptyCorpusError(f"{text} {recipe.learner.batch}", fix="name more data, or a smaller learner batch")
     if len(pool) < max(2, recipe.learner.batch):
         reasons = ", ".join(f"{reason} {n}" for reason, n in skipped.items()) or "none"
         text = f"{', '.join(listing.urls)} has {len(pool)} samples to train on (skipped: {reasons})"
         raise EmptyCorpusError(f"{text}, and a batch takes {recipe.learner.batch}", fix="a smaller batch, or more data")
     held_out = _held_out(recipe, listing, progress)
-    return Data(pool, held_out, fields, listing.urls, listing.sha256, dict(skipped), classes, trusted, weights)
+    return Data(
+        pool, held_out, fields, listing.urls, listing.sha256, listing.candidates_sha256, listing.held_out_sha256,
+        dict(skipped), classes, trusted, weights,
+    )  # fmt: skip
 
 
 def _candidates(
@@ -182,9 +204,13 @@ def column_losses(recipe: LearnRecipe, column: str, urls: tuple[str, ...], uids:
         if column not in (names := snapshot.reader().schema.names):
             text = f"the manifest of {url} has no column {column}"
             raise UserError(text, fix=f"it has: {', '.join(names)}")
+        kind = snapshot.reader().schema.field(column).type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            text = f"the column {column} of {url} is {kind}, no number that could stand for a loss"
+            raise UserError(text, fix="name the column of a scorer, such as clip_score")
         found.update(_column(snapshot, column))
         fingerprints.add(str(snapshot.document["fingerprints"].get(column, column)))
-    missing = [uid for uid in uids if uid not in found]
+    missing = [uid for uid in uids if not isfinite(found.get(uid, nan))]
     if missing:
         raise UserError(f"sample {missing[0]} has no score {column}", fix="score the snapshot with that scorer")
     if len(fingerprints) > 1:
@@ -232,7 +258,7 @@ def relabelled(examples: Examples, labels: list[str]) -> Examples:
 def _held_out(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Examples:
     if recipe.evaluation is None and not recipe.holdout:
         raise UserError("there is nothing to evaluate on", fix="holdout: 0.05, or evaluation: URL")
-    places = listing.shards if recipe.evaluation is None else (open_shards(recipe.evaluation, recipe.options),)
+    places = listing.shards if listing.evaluation is None else (listing.evaluation,)
     whole = not recipe.holdout or (recipe.evaluation is not None and isinstance(recipe.learner, Classification))
     part: Part = "all" if whole else "held_out"
     stream = stream_of([shard for some in places for shard in some], recipe, part)

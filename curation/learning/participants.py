@@ -137,10 +137,18 @@ class Participants:
         weights = recipe.reference_weights()
         assert weights is not None, "the recipe has checked it"
         path = fetch_weights(weights, recipe.options)
-        if self.classes and json.loads(read_metadata(path).get("classes", "[]")) != self.classes:
-            text = f"{weights.url} knows other classes than this data has"
-            raise UserError(text, fix="train the reference with the same labels, or let `reference.train` do it")
         tensors = read_tensors(path, weights.url)
+        if self.classes:
+            known = json.loads(read_metadata(path, weights.url).get("classes", "[]"))
+            if not set(known) & set(self.classes):
+                text = f"{weights.url} knows none of the classes that this data has"
+                raise UserError(
+                    text, fix="train the reference on the same kind of labels, or let `reference.train` do it"
+                )
+            training = self._reference_training(found, recipe.learner.loss)
+            classifier = ClassLearner(found.model, known, training, self.device, asked=self.classes)
+            load_tensors(classifier.module, tensors, classifier.model, weights.url)
+            return classifier
         # Whatever the learner's loss is: a reference was trained with its own.
         loss: PairwiseLoss = "sigmoid" if "logit_bias" in tensors else "softmax"
         model = self._make(found.model, self._reference_training(found, loss))

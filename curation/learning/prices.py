@@ -24,7 +24,7 @@ def prices(participants: Participants) -> Prices:
     model = reference if isinstance(reference, Learner) else None
     return Prices(
         learner=training_flops(recipe.learner.model, recipe.training, text=text),
-        learner_passes=1.0 + BACKWARD + (recipe.learner.micro_batch > 0 and text),  # GradCache encodes twice
+        learner_passes=1.0 + BACKWARD + (text and _encodes_twice(recipe)),
         online=training_flops(online.model, online.training, text=text) if online is not None else 0.0,
         online_scoring=_scoring(online, text) if online is not None else None,
         reference=training_flops(model.model, model.training, text=text) if model is not None else 0.0,
@@ -33,9 +33,22 @@ def prices(participants: Participants) -> Prices:
     )
 
 
+def _encodes_twice(recipe: LearnRecipe) -> bool:
+    """Whether batches are trained in parts by GradCache: where a learner's share is larger than a part."""
+    learners = recipe.compute.learners if recipe.compute is not None else 1
+    return 0 < recipe.learner.micro_batch < recipe.learner.batch // learners
+
+
 def uncounted(participants: Participants) -> list[str]:
-    """What the ledger can't know, in words: what a reference cost whose weights have no card beside them."""
-    return [f"the training of {url}: no card beside the weights" for url, flops in _trained(participants) if not flops]
+    """What the ledger can't know, in words: what a reference has cost whose weights have no card of theirs beside them,
+    or a column that no scorer of one model made."""
+    unknown = [
+        f"the training of {url}: no card of it beside the weights" for url, flops in _trained(participants) if not flops
+    ]
+    reference, recipe = participants.reference, participants.recipe
+    if isinstance(reference, Scored) and recipe.reference is not None and not _scorers(participants):
+        unknown.append(f"what made the column {recipe.reference.column}: no scorer of one model")
+    return unknown
 
 
 def _beforehand(participants: Participants) -> Iterator[float]:
@@ -49,23 +62,27 @@ def _beforehand(participants: Participants) -> Iterator[float]:
 def _trained(participants: Participants) -> list[tuple[str, float]]:
     """Weights that a reference comes from, and what their training has cost; 0 where nobody knows."""
     recipe = participants.recipe
-    urls = {scorer["weights"] for scorer in _scorers(participants) if "weights" in scorer}
-    if participants.reference is not None and recipe.reference is not None and recipe.reference.weights is not None:
-        urls.add(recipe.reference.weights)
-    return [(url, trained_flops(url, recipe)) for url in sorted(urls)]
+    files = {(scorer["weights"], scorer.get("sha256")) for scorer in _scorers(participants) if "weights" in scorer}
+    weights = recipe.reference_weights()
+    if participants.reference is not None and weights is not None:
+        files.add((weights.url, weights.sha256))
+    return [(url, trained_flops(url, sha256, recipe)) for url, sha256 in sorted(files)]
 
 
 def _scorers(participants: Participants) -> list[dict[str, Any]]:
-    """The scorers that made the column which is the reference: one, however many snapshots hold it."""
+    """The scorers that made the column which is the reference: one, however many snapshots hold it; none where it is
+    no scorer of one model that did."""
     recipe, reference = participants.recipe, participants.reference
     if not isinstance(reference, Scored) or recipe.reference is None:
         return []
     for url in participants.urls:
         snapshot = snapshot_of(url, recipe.options)
-        for entry in snapshot.document["recipe"]["scorers"] if snapshot is not None else ():
-            for name, fields in entry.items():
-                if recipe.reference.column in (name, fields.get("name")) and "model" in fields:
-                    return [fields]
+        for entry in snapshot.document["recipe"].get("scorers") or () if snapshot is not None else ():
+            ((kind, said),) = entry.items()
+            fields = said or {}
+            name = str(recipe.reference.column).partition(".")[0]
+            if name == fields.get("name", kind) and "model" in fields and "reference" not in fields:
+                return [fields]
     return []
 
 
@@ -75,18 +92,24 @@ def forward_flops(model: str, *, text: bool, size: int = 0) -> float:
     return float(found.image_flops + (found.text_flops if text else 0))
 
 
-def trained_flops(weights: str, recipe: LearnRecipe) -> float:
-    """What the training of a reference has cost: from the card (or summary) that lies beside its weights; 0 without."""
+def trained_flops(weights: str, sha256: str | None, recipe: LearnRecipe) -> float:
+    """What the training of a reference has cost: from the card (or summary) of these very weights that lies beside
+    them; 0 without."""
     folder = open_store(weights.rpartition("/")[0] or ".", recipe.options)
     for name in ("card.json", "summary.json"):
         try:
             card = json.loads(folder.get(name))
         except (NotFoundError, ValueError):
             continue
-        if "flops" in card:
-            return float(card["flops"]["totals"]["full"])
-        samples = int(card["steps"]) * int(card["recipe"]["training"]["batch"])
-        return 3.0 * forward_flops(card["model"], text=True) * samples
+        try:
+            if card["sha256"] != sha256:
+                continue
+            if "flops" in card:
+                return float(card["flops"]["totals"]["full"])
+            samples = int(card["steps"]) * int(card["recipe"]["training"]["batch"])
+            return 3.0 * forward_flops(card["model"], text=True) * samples
+        except (KeyError, TypeError, ValueError):  # another program's card
+            continue
     return 0.0
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field
+from pydantic import AfterValidator, ByteSize, Field
 
 from curation.errors import RecipeError
 from curation.examples import BUDGET
@@ -108,8 +108,16 @@ class _StoreSection(Section):
     profile: str | None = None
 
 
+def _each_once(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("a field is named twice")
+    if "data" in names:
+        raise ValueError("data is no field of a sample: of several URLs it is told anyhow")
+    return names
+
+
 class _Document(Section):
-    data: str | list[str]
+    data: str | Annotated[list[str], Field(min_length=1)]
     output: str
     learner: dict[str, Any]
     online: OnlineModel | Literal["learner"] | None = None
@@ -118,13 +126,13 @@ class _Document(Section):
     compare: str | None = None
     evaluation: str | None = None
     holdout: float = Field(default=0.05, ge=0, le=0.5)
-    by: list[str] = Field(default_factory=list)
+    by: Annotated[list[str], AfterValidator(_each_once)] = Field(default_factory=list)
     weighted: bool = True
     evaluate_every: int = Field(default=50, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
     memory: ByteSize = Field(default=ByteSize(BUDGET))
     device: str = "auto"
-    threads: int = Field(default=0, ge=0)
+    threads: int = Field(default=1, ge=0)  # of every process; 0: as many as it has CPUs. They decide the last bits
     compute: LearnCompute | None = None
     store: _StoreSection = Field(default_factory=_StoreSection)
 
@@ -226,7 +234,10 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
     if document.compute is not None and learner.batch % document.compute.learners:
         text = f"{where(('compute', 'learners'))}: a batch of {learner.batch} is no multiple of"
         raise RecipeError(f"{text} {document.compute.learners} learners", fix="another number of learners")
-    return LearnRecipe(
+    if document.compute is not None and document.device.startswith("cuda"):
+        text = f"{where(('device',))}: {document.device} is for one process; here learners and actors are given GPUs"
+        raise RecipeError(text, fix="leave device out; compute: {learner_gpus: 1, actor_gpus: 0.5}")
+    recipe = LearnRecipe(
         data=(document.data,) if isinstance(document.data, str) else tuple(document.data),
         output=document.output,
         kind=kind,
@@ -248,6 +259,12 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
         options=StoreOptions(**document.store.model_dump()),
         document=value,
     )
+    if isinstance(recipe.online, OnlineModel):
+        try:
+            recipe.online_training()
+        except ValueError as error:
+            raise RecipeError(f"{where(('online',))}: online: {error}") from None
+    return recipe
 
 
 def _selection(section: _SelectionSection, selector: Selector, where: Where) -> Selection:

@@ -43,25 +43,34 @@ def finished(recipe: LearnRecipe, listing: Listing) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(open_store(recipe.output, recipe.options).get("summary.json"))
     except (NotFoundError, ValueError):
         return None
+    if not isinstance(found, dict):
+        return None
     same = found.get("identity") == recipe.identity and found.get("data_sha256") == listing.sha256
     compared = (found.get("against") or {}).get("run") == recipe.compare
-    return found if same and compared else None
+    whole = "key" in found and open_store(recipe.output, recipe.options).exists(found["key"])
+    return found if same and compared and whole else None
 
 
 def summary_of(url: str, recipe: LearnRecipe) -> dict[str, Any]:
-    """The summary of another run. Raises `UserError` where there is none."""
+    """The summary of another run of a recipe. Raises `UserError` where there is none."""
     try:
         found: dict[str, Any] = json.loads(open_store(url, recipe.options).get("summary.json"))
-        return found
     except NotFoundError:
         raise UserError(f"{url} holds no finished run to compare with", fix="run that one first") from None
+    except ValueError:
+        raise UserError(f"{url}/summary.json is no JSON", fix="run that one again") from None
+    if not isinstance(found, dict) or not {"recipe", "curve", "seconds", "device_seconds", "data"} <= found.keys():
+        fix = "a run of a recipe; the same one with --set selection.selector=uniform --set compare=null"
+        raise UserError(f"{url} holds no learning curve to compare with", fix=fix)
+    return found
 
 
 def differences(recipe: LearnRecipe, data: Data, other: Mapping[str, Any]) -> list[str]:
     """In what another run is no uniform run of the same learner: names of settings, `selection` first."""
     theirs = parse_learn_recipe(yaml.safe_dump(dict(other["recipe"])), "the recipe of the run that is compared with")
     found = ["selection"] if theirs.selection.selector.roles() or theirs.replay else []
-    found += ["data"] if data.sha256 != other["data_sha256"] and tuple(data.urls) != tuple(other["data"]) else []
+    found += ["data"] if data.candidates_sha256 != other.get("candidates_sha256") else []
+    found += ["held-out samples"] if data.held_out_sha256 != other.get("held_out_sha256") else []
     wanted, had = dataclasses.asdict(recipe.learner), dataclasses.asdict(theirs.learner)
     found += [name for name, value in wanted.items() if had.get(name) != value]
     return found + [

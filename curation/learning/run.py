@@ -25,7 +25,7 @@ from torch import Tensor
 
 from curation import checkpoint
 from curation.checkpoint import Checkpoint
-from curation.errors import UserError
+from curation.errors import NotFoundError, UserError
 from curation.flops import ComputeLedger, Payoff, Point, payoff
 from curation.learners.learner import Learner
 from curation.learning.data import Data
@@ -38,7 +38,7 @@ from curation.models.weights import tensors_to_bytes
 from curation.online import Choice, OnlineStep, online_selection
 from curation.policy import Policy, PolicyWriter, replay
 from curation.pool import Place
-from curation.store import open_store
+from curation.store import Store, open_store
 
 LOG_EVERY = 10  # steps between two lines of metrics
 
@@ -167,6 +167,8 @@ class Run:
             "identity": self.recipe.identity,
             "data": list(self.data.urls),
             "data_sha256": self.data.sha256,
+            "candidates_sha256": self.data.candidates_sha256,
+            "held_out_sha256": self.data.held_out_sha256,
             "recipe": self.recipe.document,
             "weights": self.store.location(key),
             "key": key,
@@ -238,8 +240,11 @@ class Run:
         self._before = facts["elapsed"]
         for name, timed in self.participants.timed.items():
             timed.before = facts["seconds"].get(name, 0.0)
-        rows = [json.loads(line) for line in self.store.get("metrics.jsonl").decode().splitlines()]
-        self.metrics = [row for row in rows if row["step"] <= found.updates]
+        self.metrics = [row for row in _rows(self.store) if row["step"] <= found.updates]
+        self.metrics += [
+            {"step": found.updates, "event": "a checkpoint that can't be read", "checkpoint": key}
+            for key in found.unreadable
+        ]
         if not same:
             self.metrics.append(
                 {"step": found.updates, "event": "other data", "data": list(self.data.urls),
@@ -256,6 +261,15 @@ class Run:
         row = training_row(step, self.participants.timed)
         self.metrics.append({**row, "flops": self.ledger.totals(), **self._window.row()})
         self._window = Window()
+
+
+def _rows(store: Store) -> list[dict[str, Any]]:
+    """The metrics of a run so far. Raises `UserError` where they are gone: without them there is no learning curve."""
+    try:
+        return [json.loads(line) for line in store.get("metrics.jsonl").decode().splitlines()]
+    except (NotFoundError, ValueError):
+        text = f"{store.location('metrics.jsonl')} is gone or damaged, which the checkpoint goes on from"
+        raise UserError(text, fix="put it back, or delete the checkpoints to begin anew") from None
 
 
 def _check_replay(policy: Policy, recipe: LearnRecipe) -> None:

@@ -30,6 +30,7 @@ class CaptionStats(Plain):
     `characters`; `words`; `repetition`: 1 - different words / words, 0 for "a red apple", 0.67 for "sale sale sale".
     How often a caption occurs in the whole corpus is no fact of a sample: the filter `boilerplate` counts that.
     Cost: 2 us a caption of ten words. Source: Gopher (2112.11446), appendix A.1, for repetition.
+    Example: caption_stats: {}
     """
 
     def identity(self) -> Mapping[str, Any]:

@@ -21,6 +21,8 @@ class ClipScore(Encoder):
 
     One image pass and one text pass a sample, shared with every scorer that names the same weights.
     Source: DataComp (2304.14108), section 3.3. Range [-1, 1]; higher is a better match.
+    Cost: the two passes; `curate proxy ls` has their FLOPs.
+    Example: clip_score: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...}
     """
 
     def identity(self) -> Mapping[str, Any]:

@@ -35,6 +35,8 @@ class Cluster(Encoder):
     Columns: `cluster` (int32), `similarity` (float32, [-1, 1]), and `near_target` (int32). Cost: one pass of one tower,
     shared, and 2 K D FLOPs; once an actor, 2 K D for each vector of the target.
     Source: DataComp (2304.14108), section 3.3; k-means on the sphere as in SemDeDup (2303.09540), section 3.1.
+    Example: cluster: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,
+      centres: s3://models/centres.safetensors, centres_sha256: 9f2c...}
     """
 
     centres: str

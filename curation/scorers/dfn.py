@@ -26,6 +26,8 @@ class Dfn(ClipScore):
     swapped: 0.56, 0.69, 0.70, this 0.68 (2 seeds): such a pool has little to add.
     One pass of each tower, shared with every scorer that names the same weights. Range [-1, 1]; higher is better.
     Source: Data Filtering Networks (2309.17425), section 3; the mixed batch is ours.
+    Cost: the two passes.
+    Example: dfn: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...}
     """
 
     def identity(self) -> Mapping[str, Any]:

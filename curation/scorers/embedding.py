@@ -23,6 +23,9 @@ class Embedding(Encoder):
     """Unit-length embedding of the image (or the caption); kept in half precision: 2 bytes a dimension.
 
     Free beside `clip_score` with the same weights: the forward pass is shared.
+    When to use: for `semantic_duplicates`, `decontaminate`, and whatever you want to do with vectors. Cost: one pass of
+    one tower.
+    Example: embedding: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...}
     """
 
     of: Literal["image", "text"] = "image"

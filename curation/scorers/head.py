@@ -34,6 +34,9 @@ class Head(Encoder):
     """The one number that a linear layer, or several, make of the image's unit embedding.
 
     One image pass, shared with every scorer that names the same encoder; the head costs next to nothing.
+    Cost: the image pass, and 2 FLOPs for each of the head's weights.
+    Example: head: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,
+      head: {weights: s3://models/head.safetensors, sha256: 9f2c..., activation: relu}}
     """
 
     head: Layers
@@ -67,6 +70,9 @@ class Aesthetic(Head):
     """A head that was trained on how people rate pictures, such as LAION's: five linear layers over ViT-L-14.
 
     `curate proxy convert` makes its published file one of safetensors. Source: LAION-5B (2210.08402), section 3.
+    Cost: the image pass.
+    Example: aesthetic: {model: ViT-L-14, weights: s3://models/l14.safetensors, sha256: 9f2c...,
+      head: {weights: s3://models/aesthetic.safetensors, sha256: 9f2c...}}
     """
 
     def identity(self) -> Mapping[str, Any]:

@@ -35,6 +35,8 @@ class ImageStats(Plain):
       `size`, so compare it with itself.
 
     Cost at 224 pixels: 0.2 ms a picture beside its decoding, which a scorer that wants the same view shares.
+    Source: Shannon's entropy; Pech-Pacheco et al. 2000 for sharpness.
+    Example: image_stats: {size: 224}
     """
 
     size: int = 224

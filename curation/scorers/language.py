@@ -30,6 +30,7 @@ class Language(Plain):
     trained on sentences: of captions of a word or two it is a guess, which the probability tells.
     Wants the extra `language`: pip install 'tutelage[language]'. Cost: 12 us a caption.
     Source: Joulin et al. 2017 (1607.01759).
+    Example: language: {}
     """
 
     def identity(self) -> Mapping[str, Any]:

@@ -26,6 +26,9 @@ class Learnability(Encoder):
     data worth imitating. Four passes a sample, less those that other scorers share. Range [-2, 2]; the higher, the more
     there is to learn.
     Source: 2312.05328, section 3; CoLoR-Filter (2406.10670) for the fixed pair.
+    Cost: those passes.
+    Example: learnability: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,
+      reference: {model: proxy-ti, weights: s3://models/clean.safetensors, sha256: 9f2c...}}
     """
 
     reference: Encoder

@@ -27,6 +27,8 @@ class NegClipLoss(Encoder):
     with the same weights (a few thousand pairs of the pool are enough). Unlike the CLIP score it has no fixed range.
     Cost: one pass of each tower, shared, and 4 R D FLOPs for R vectors of width D.
     Source: negCLIPLoss (2405.19547), section 3.1.
+    Example: negclip_loss: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,
+      against: s3://models/pool-vectors.safetensors, against_sha256: 9f2c...}
     """
 
     against: str

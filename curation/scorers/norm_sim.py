@@ -26,6 +26,8 @@ class NormSim(Encoder):
     one will be judged on, never of the test. Cost: one image pass, shared, and 2 D^2 FLOPs (p = 2, whatever the set's
     size) or 2 R D (p = inf). Range [0, sqrt(R)] or [0, 1]; higher is nearer.
     Source: NormSim (2405.19547), section 3.2.
+    Example: norm_sim: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,
+      target: s3://models/target-vectors.safetensors, target_sha256: 9f2c...}
     """
 
     target: str

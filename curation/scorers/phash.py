@@ -29,6 +29,7 @@ class PHash(Plain):
     Re-encoding and resizing change a few bits, other pictures about 32. The low 63 bits and the sign are one int64.
     Cost: 0.09 ms a sample in batches of 256; the package `imagehash`, whose bits these are, takes 1 ms for each.
     Source: Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010), section 3.2.1.
+    Example: phash: {}
     """
 
     def identity(self) -> Mapping[str, Any]:

@@ -35,6 +35,7 @@ class TextMaskedClipScore(Encoder):
     package rapidocr (Apache-2.0) carries the networks (PP-OCRv6 small, Apache-2.0, Baidu), known by their sha256.
     Cost: 15 ms a picture on one CPU core and, where there is text, about 15 ms a line and one image pass more; the
     other passes are shared. Source: T-MARS (2307.03132), section 4.
+    Example: text_masked_clip_score: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...}
     """
 
     size: int = 224

@@ -29,7 +29,13 @@ from curation.selectors.draw import Schedule, at, draw, top
 
 @dataclass(frozen=True, kw_only=True)
 class Blend:
-    """Any mixture of online and reference loss, both weights of which may change over the run."""
+    """Any mixture of online and reference loss, both weights of which may change over the run.
+
+    When to use: to weigh the two against each other, or to go from one to the other over the run. s = online * l_online
+    - reference * l_ref; drawn without replacement with probability softmax(gain * s). Cost: a forward pass of each
+    model a candidate.
+    Example: blend: {gain: 10, online: {start: 0.5, end: 1}, reference: 1}
+    """
 
     gain: Schedule = 10.0
     pick: Literal["draw", "top"] = "draw"
@@ -69,18 +75,33 @@ class Blend:
 
 @dataclass(frozen=True, kw_only=True)
 class Learnability(Blend):
-    """l_online - l_ref: hard for the online model, easy for the reference. With `pick: top` it is RHO-LOSS."""
+    """l_online - l_ref: hard for the online model, easy for the reference. With `pick: top` it is RHO-LOSS.
+
+    When to use: first. s = l_online - l_ref. Cost: a forward pass of both models a candidate; of the online model alone
+    where the reference is a column. Source: 2312.05328, section 3; RHO-LOSS (2206.07137).
+    Example: learnability: {gain: 10}
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class EasyReference(Blend):
-    """-l_ref: what the reference knows. No online model."""
+    """-l_ref: what the reference knows. No online model.
+
+    When to use: where there is much noise, and nothing to spend on an online model. s = -l_ref. Cost: a forward pass of
+    the reference a candidate; none where it is a column. Source: 2312.05328, section 3.
+    Example: easy_reference: {gain: 10}
+    """
 
     online: Schedule = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class HardLearner(Blend):
-    """l_online: what the online model does not know. No reference."""
+    """l_online: what the online model does not know. No reference.
+
+    When to use: as a control, since noise is hardest of all. s = l_online. Cost: a forward pass of the online model a
+    candidate. Source: 2312.05328, section 3.
+    Example: hard_learner: {gain: 10}
+    """
 
     reference: Schedule = 0.0

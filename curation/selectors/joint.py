@@ -33,7 +33,14 @@ Added = Callable[[Tensor], Tensor]  # rows chosen so far -> [B], what adding eac
 
 @dataclass(frozen=True, kw_only=True)
 class Joint:
-    """JEST: chunks of pairs that are learnable together. `online` and `reference` as in `blend`."""
+    """JEST: chunks of pairs that are learnable together. `online` and `reference` as in `blend`.
+
+    When to use: contrastive learners, and high filtering ratios: the negatives that a pair brings count, too. Of S =
+    L_online - L_ref, matrices of pairwise losses, the next chunk is drawn with probability softmax(gain * (S_ii + what
+    those drawn so far add)). Cost: a forward pass of both models a candidate, and 2 B^2 D FLOPs a model and
+    super-batch. Source: JEST (2406.17711), algorithm 1.
+    Example: joint: {chunks: 16, gain: 1}
+    """
 
     gain: Schedule = 1.0
     chunks: int = 16

@@ -13,7 +13,11 @@ from curation.selectors.uniform import Uniform
 
 @dataclass(frozen=True, kw_only=True)
 class Replay(Uniform):
-    """The sub-batches of the run at the URL `run`, whatever made it choose them."""
+    """The sub-batches of the run at the URL `run`, whatever made it choose them.
+
+    When to use: the same data, another learner. Cost: none; nothing is scored. Source: 2312.05328, section 5.
+    Example: replay: {run: s3://runs/learnability}
+    """
 
     run: str
 

@@ -15,7 +15,11 @@ from curation.selectors.blend import Blend
 
 @dataclass(frozen=True, kw_only=True)
 class Uniform:
-    """Any sub-batch as likely as any other. Runs no model; with a filtering ratio of 0 it is ordinary training."""
+    """Any sub-batch as likely as any other. Runs no model; with a filtering ratio of 0 it is ordinary training.
+
+    When to use: as what everything else is compared with. Cost: none.
+    Example: uniform: {}
+    """
 
     def roles(self) -> frozenset[Any]:
         return frozenset()
@@ -29,7 +33,11 @@ class Uniform:
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffled:
-    """Another selector's scores, given to the wrong candidates. A negative control: it must not beat uniform."""
+    """Another selector's scores, given to the wrong candidates. A negative control: it must not beat uniform.
+
+    When to use: to see that it is the scores that help. Cost: as that selector's.
+    Example: shuffled: {of: {gain: 10}}
+    """
 
     of: Blend = field(default_factory=Blend)
 

@@ -63,7 +63,6 @@ selection: {{selector: {{learnability: {{gain: 10}}}}, filtering_ratio: {{start:
 holdout: 0.3
 evaluate_every: 7
 checkpoint_every: 4
-threads: 1
 device: cpu
 """
     return lambda *overrides: parse_learn_recipe(text, overrides=overrides)
@@ -136,8 +135,9 @@ def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path) -> None:
     [
         ("online=learner", "reference={train: POOL}", "learner.contrastive.steps=6", "selection.lag=2"),
         ("learner={classification: {model: proxy-mu, steps: 6, batch: 8, label: name}}", "reference={train: POOL}"),
+        ("learner.contrastive.steps=8", "selection.stop=0.4", "selection.lag=1"),
     ],
-    ids=["the learner scores for itself, and a reference is trained beside it", "classes"],
+    ids=["the learner scores for itself, and a reference is trained beside it", "classes", "nobody chooses any more"],
 )
 def test_other_roles_and_kinds(make: Make, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     told = [text.replace("POOL", make().data[0]) for text in overrides]

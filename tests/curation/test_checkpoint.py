@@ -105,3 +105,18 @@ def test_a_file_that_is_none(store: Store) -> None:
     store.put(key, tensors_to_bytes({"x": torch.zeros(1)}, {"format": "pt"}))
     with pytest.raises(UserError, match="is not a checkpoint"):
         latest(store, {})
+
+
+def test_what_cannot_be_read_is_passed_over_and_none_at_all_is_one_line(store: Store) -> None:
+    for steps in (1, 2):
+        save(store, {"learner": Toy(steps)}, {"identity": "a"})
+    store.put("checkpoints/000000002.safetensors", b"cut")
+    found = latest(store, {"identity": "a"})
+    assert found is not None and found.updates == 1 and found.unreadable == ("checkpoints/000000002.safetensors",)
+    assert latest_facts(store) == {"identity": "a"}
+    store.put("checkpoints/index.json", b"[")  # then what lies there counts
+    again = latest(store, {"identity": "a"})
+    assert again is not None and again.updates == 1
+    store.delete("checkpoints/000000001.safetensors")
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
+        latest(store, {"identity": "a"})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from curation.errors import UnknownNameError
+from curation.yaml_document import Where, build_entry
 from jobs import rooms
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +38,20 @@ def test_all_rooms_and_one_and_one_entry() -> None:
             assert name in everything and f"{name} " in listing
             text = invoke(room, name)
             assert text.startswith(f"### {name}\n") and rooms.first_line(cls) in text
-            assert all(f"| `{field}` |" in text for field in getattr(cls, "__dataclass_fields__", {}))
+            assert all(f"| `{field.name}` |" in text for field in dataclasses.fields(cls))
+
+
+@pytest.mark.parametrize("room", rooms.ROOMS)
+def test_every_entry_has_its_cost_and_an_example_that_can_be_copied(room: str) -> None:
+    """What an example of weights leaves out of a sha256 is its end."""
+    for name, cls in rooms.table(room).items():
+        about, example = rooms.parts(room, cls)
+        assert "ost" in about and len(about.splitlines()) > 1, name
+        written = yaml.safe_load(example.replace("9f2c...", "9f2c" * 16))
+        (entry,) = written if isinstance(written, list) else written.values()
+        assert list(entry) == [name]
+        build_entry(entry, rooms.table(room), Where("example", {}), (), room)
+        assert f"```yaml\n{example}\n```" in invoke(room, name)
 
 
 def test_a_name_that_is_not_there() -> None:

@@ -70,6 +70,18 @@ MISTAKES = [
     ("weights: w.safetensors, ", "weights: w, column: c, ", "here: weights, column", ""),
     (f", sha256: {'a' * 64}", "", "sha256 of reference is missing", "curate proxy train"),
     ("data: pool", "", "data is missing", "add `data"),
+    ("data: pool", "data: []", "recipe:1: data", ""),
+    ("output: out", "output: out\nby: [pack, pack]", "recipe:3: by: a field is named twice", ""),
+    ("weights: w.safetensors", "wieghts: w.safetensors", "recipe:6: unknown key wieghts of reference", "weights"),
+    ("online: {model", "online: {modle", "recipe:5: unknown key modle of online", "model"),
+    ("online: {model: proxy-mu, lr: 2.0e-3}", "online: {lr: -1}", "recipe:5: online.lr: input should be greater", ""),
+    ("online: {model: proxy-mu, lr: 2.0e-3}", "online: {reduced: 0.5}", "recipe:5: online: reduced is 0.5", ""),
+    ("filtering_ratio: 0.8", "filtering_ratio: {start: 0.8, ed: 0.5}", "recipe:9: unknown key ed of", "end"),
+    ("output: out", "output: out\ncompute: {learnes: 2}", "recipe:3: unknown key learnes of compute", "learners"),
+    ("output: out", "output: out\ndevice: cuda\ncompute: {}", "recipe:3: cuda is for one process", "learner_gpus"),
+    ("steps: 60, lr", "betas: [0.9, 1.0], lr", "betas is (0.9, 1.0)", ""),
+    ("steps: 60, lr", "weight_decay: -0.1, lr", "weight_decay is -0.1", ""),
+    ("lr: 1.0e-3}", "lr: .inf}", "recipe:4: learner.contrastive.lr is inf", ""),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from builders import write_corpus, write_weights
+from builders import write_corpus, write_shard, write_weights
 
 from curation.errors import UserError
 from curation.flops import Payoff
+from curation.learners.classification import ClassLearner
 from curation.learning import learn
 from curation.learning.data import listed, read
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
@@ -219,3 +221,110 @@ def test_roles_and_kinds(recipe: Callable[..., LearnRecipe], corpus: Path, overr
 def test_a_reference_of_scores_needs_a_snapshot(recipe: Callable[..., LearnRecipe]) -> None:
     with pytest.raises(UserError, match="is no snapshot"):
         go(recipe("reference={column: clip_score}"))
+
+
+def test_a_run_that_is_none_of_a_recipe_is_nothing_to_compare_with(
+    recipe: Callable[..., LearnRecipe], tmp_path: Path
+) -> None:
+    """Such as what `curate learn SNAPSHOT` leaves; it is said before anything is read."""
+    (tmp_path / "plain").mkdir()
+    for text, says in (('{"steps": 3}', "holds no learning curve"), ("{", "is no JSON")):
+        (tmp_path / "plain" / "summary.json").write_text(text)
+        with pytest.raises(UserError, match=says):
+            go(recipe(f"compare={tmp_path}/plain"))
+
+
+def test_other_shards_or_another_held_out_set_make_no_fair_comparison(
+    recipe: Callable[..., LearnRecipe], corpus: Path, tmp_path: Path
+) -> None:
+    """Also where they have come to the same URLs."""
+    shutil.copytree(corpus, tmp_path / "pool")
+    shutil.copytree(corpus, tmp_path / "test")
+    places = (f"data={tmp_path}/pool", f"evaluation={tmp_path}/test", f"compare={tmp_path}/uniform")
+    go(recipe(*places[:2], "selection={}", f"output={tmp_path}/uniform"))
+    assert go(recipe(*places))["against"]["differs"] == []
+    for place, says in (("test", "held-out samples"), ("pool", "data")):
+        write_shard(tmp_path / place / "9.tar", 9, 20, flaws=False)
+        found = go(recipe(*places, f"output={tmp_path}/{place}-changed"))["against"]["differs"]
+        assert says in found and ("data" in found) == (place == "pool")
+
+
+def test_weights_that_are_gone_are_made_again(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    first = go(recipe())
+    (tmp_path / "out" / first["key"]).unlink()
+    again = go(recipe())
+    assert not again["reused"] and again["sha256"] == first["sha256"] and (tmp_path / "out" / first["key"]).exists()
+
+
+def test_a_checkpoint_that_is_damaged_costs_the_steps_since_the_one_before(
+    recipe: Callable[..., LearnRecipe], tmp_path: Path
+) -> None:
+    straight = go(recipe(f"output={tmp_path}/straight"))
+    run = start(recipe())
+    for number, step in enumerate(run.steps(), 1):
+        run.record(step)
+        if number == 11:
+            break
+    newest = sorted((tmp_path / "out" / "checkpoints").glob("*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert start(recipe()).learner.steps == 5
+    assert go(recipe())["sha256"] == straight["sha256"]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["checkpoint"] for row in rows if "checkpoint" in row] == [f"checkpoints/{newest.name}"]
+
+
+def test_a_classifier_s_reference_may_know_other_classes(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    """It is asked for those that it knows; of others it guesses."""
+    kind = "learner={classification: {steps: 12, batch: 8, label: name}}"
+    few = write_corpus(tmp_path / "few", shards=4, n=6, flaws=False)  # six of the seven names
+    trained = go(recipe(kind, "selection={}", f"data={few}", f"output={tmp_path}/reference", "holdout=0.2"))
+    place = trained["weights"].removeprefix("file://")
+    run = start(recipe(kind, f"reference={{model: proxy-mu, weights: {place}, sha256: {trained['sha256']}}}"))
+    reference, classes = run.participants.reference, run.participants.classes
+    assert isinstance(reference, ClassLearner) and set(reference.classes) < set(classes)
+    candidates = run.pool.draw(40)
+    losses = reference.outputs(candidates).values
+    logits = reference.logits(candidates.batch.pixels)
+    for loss, row, target in zip(losses, logits, candidates.batch.targets.tolist(), strict=True):
+        name = classes[target]
+        known = name in reference.classes
+        wanted = (
+            -row.log_softmax(0)[reference.classes.index(name)] if known else torch.tensor(len(reference.classes)).log()
+        )
+        torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-4)
+    assert len({classes[target] in reference.classes for target in candidates.batch.targets.tolist()}) == 2
+    for step in run.steps():
+        run.record(step)
+    assert run.finish()["steps"] == STEPS
+
+
+def test_no_limit_of_the_gradients_is_no_multiplication_by_nothing(
+    recipe: Callable[..., LearnRecipe], tmp_path: Path
+) -> None:
+    found = go(recipe("learner.contrastive.max_norm=0"))
+    huge = go(recipe("learner.contrastive.max_norm=1.0e9", f"output={tmp_path}/huge"))
+    assert found["sha256"] == huge["sha256"]
+
+
+def test_the_ledger_counts_what_a_learner_does_with_its_share(recipe: Callable[..., LearnRecipe]) -> None:
+    """GradCache encodes everything twice, where a share of the batch is larger than a part."""
+    for overrides, passes in (
+        (("learner.contrastive.micro_batch=4",), 4),
+        ((f"learner.contrastive.micro_batch={BATCH}",), 3),
+        (("learner.contrastive.micro_batch=4", "compute={learners: 2}"), 3),
+        (("learner.contrastive.micro_batch=2", "compute={learners: 2}"), 4),
+    ):
+        assert start(recipe(*overrides)).ledger.prices.learner_passes == passes
+
+
+def test_another_model_s_card_is_no_price(recipe: Callable[..., LearnRecipe], weights: tuple[Path, str]) -> None:
+    card = weights[0].parent / "card.json"
+    known = {"sha256": weights[1], "steps": 10, "model": "proxy-mu", "recipe": {"training": {"batch": 8}}}
+    try:
+        for change, counted in (({}, True), ({"sha256": "0" * 64}, False), ({"steps": None}, False)):
+            card.write_text(json.dumps({**known, **change}))
+            run = start(recipe())
+            assert (run.ledger.prices.reference_training > 0) is counted
+            assert bool(run._uncounted) is not counted
+    finally:
+        card.unlink()
