@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_DISTANCE = 12  # beyond it, most pictures are linked by some other
 BATCH = 1 << 15  # hashes compared at once, so that what is made of them stays in a core's cache
+PIECE = 1 << 17  # hashes brought together at once, at least
+LEAD = 6  # bits of a mask that are to be the first: groups of hashes that agree in these are small enough for a cache
 PAIRS = 1 << 20  # handed out at once, at least, of one mask
 DENSE = 8  # where more than one in so many is compared, comparing all is as cheap as picking these out
 
@@ -41,39 +43,92 @@ class Hashes(Protocol):
 
     def __len__(self) -> int: ...
 
+    def order(self, masks: Iterable[int]) -> Iterator[int]:
+        """The masks in the order in which `near` is to be asked about them: before the next one is taken."""
+        ...
+
     def near(self, mask: int, distance: int) -> Pairs:
         """Pairs within the distance that agree in the mask's bits, each once."""
         ...
 
 
 class InMemory:
-    """In a sorted array; beside it one in another order is made, the same for every mask."""
+    """In a sorted array, from which a piece at a time is brought together by the mask's bits, while it is in a core's
+    cache: so a hash costs the same, however many there are. That takes an order in which bits of the mask are first;
+    others are had by turning all bits around, and sorting again, for several masks at once.
+    """
 
     compare = 0.12
 
     def __init__(self, hashes: Array) -> None:
-        self.hashes = hashes
-
-    @cached_property
-    def _moved(self) -> Array:
-        return np.empty_like(self.hashes)
+        self.hashes, self._turned, self._turn = hashes, hashes, 0
 
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def near(self, mask: int, distance: int) -> Pairs:
-        top = Top(mask)
-        moved = top.moved(self.hashes, out=self._moved)
-        for start, stop in pairwise(self._groups(mask)):
-            moved[start:stop].sort()
-        for a, b in _gathered(near(_batches(moved), top.bits, distance)):
-            yield top.back(a), top.back(b)
+    def order(self, masks: Iterable[int]) -> Iterator[int]:
+        """The masks, those one after the other that go with one turn."""
+        left = list(masks)
+        while left:
+            serve = {turn: [mask for mask in left if _leading(turned(mask, turn)) >= LEAD] for turn in range(BITS)}
+            turn = max(serve, key=lambda turn: len(serve[turn]))
+            some = serve[turn] or left[:1]
+            for mask in some:
+                self._turn_by(turn if serve[turn] else BITS - mask.bit_length())
+                yield mask
+            left = [mask for mask in left if mask not in some]
 
-    def _groups(self, mask: int) -> Sequence[int]:
-        """Where hashes begin to differ in the first bits, as far as these are the mask's: between, all is to sort."""
-        bits = min(BITS - (~mask & ((1 << BITS) - 1)).bit_length(), 12)
-        values = [value << (BITS - bits) for value in range(1, 1 << bits)]
-        return [0, *np.searchsorted(self.hashes, np.array(values, np.uint64)).tolist(), len(self.hashes)]
+    def near(self, mask: int, distance: int) -> Pairs:
+        top = Top(turned(mask, self._turn))
+        for a, b in _gathered(near(self._together(top), top.bits, distance)):
+            yield _turned_back(top.back(a), self._turn), _turned_back(top.back(b), self._turn)
+
+    def _turn_by(self, turn: int) -> None:
+        if turn == self._turn:
+            return
+        self._turn, self._turned = turn, self.hashes
+        if turn:
+            up, down = np.uint64(turn), np.uint64(BITS - turn)
+            for rows, into in zip(_batches(self.hashes), _batches(self._others), strict=True):
+                np.bitwise_or(rows << up, rows >> down, out=into)
+            self._others.sort()
+            self._turned = self._others
+
+    @cached_property
+    def _others(self) -> Array:
+        return np.empty_like(self.hashes)
+
+    def _together(self, top: Top) -> Iterator[Array]:
+        """All hashes with the mask's bits moved to the top, in order."""
+        for start, stop in pairwise(self._pieces(top.mask)):
+            moved = top.moved(self._turned[start:stop])
+            moved.sort()
+            yield from _batches(moved)
+
+    def _pieces(self, mask: int) -> Sequence[int]:
+        """Where pieces begin and end: not where hashes agree in the mask's bits, as far as these are the first."""
+        lead = min(_leading(mask), 12)
+        values = [value << (BITS - lead) for value in range(1, 1 << lead)]
+        ends = [*np.searchsorted(self._turned, np.array(values, np.uint64)).tolist(), len(self._turned)]
+        pieces = [0]
+        for end, following in pairwise([*ends, 0]):
+            if end - pieces[-1] >= PIECE or not following:
+                pieces.append(end)
+        return pieces
+
+
+def turned(mask: int, turn: int) -> int:
+    """A mask with its bits turned around to the left."""
+    return (mask << turn | mask >> (BITS - turn)) & ((1 << BITS) - 1)
+
+
+def _turned_back(hashes: Array, turn: int) -> Array:
+    return hashes >> np.uint64(turn) | hashes << np.uint64(BITS - turn) if turn else hashes
+
+
+def _leading(mask: int) -> int:
+    """How many of the first bits are set."""
+    return BITS - (~mask & ((1 << BITS) - 1)).bit_length()
 
 
 class OnDisk:
@@ -88,6 +143,9 @@ class OnDisk:
         ((count,),) = self.db.execute(f"SELECT count(*) FROM {self.table}").fetchall()
         return int(count)
 
+    def order(self, masks: Iterable[int]) -> Iterator[int]:
+        yield from masks
+
     def near(self, mask: int, distance: int) -> Pairs:
         query = f"SELECT h FROM {self.table} ORDER BY h & {signed(mask)}"
         batches = (batch.column(0).to_numpy().view(np.uint64) for batch in stream(self.db, query))
@@ -97,7 +155,7 @@ class OnDisk:
 def pairs(hashes: Hashes, distance: int) -> Pairs:
     """Every pair within the distance, once."""
     earlier: list[int] = []
-    for mask in masks(distance, len(hashes), hashes.compare) if distance else ():
+    for mask in hashes.order(masks(distance, len(hashes), hashes.compare)) if distance else ():
         for a, b in hashes.near(mask, distance):
             differ, fresh = a ^ b, np.ones(len(a), bool)
             for one in earlier:  # which found them already, if they agree there

@@ -26,7 +26,7 @@ class NearDuplicates:
     order. Every pair within the distance is found: two hashes that near agree wholly in the bits of one of a few masks
     (`filters/covering.py`), and are compared where they do. Cost: of n different hashes, C sorts of n numbers and
     C n^2 / 2^(k + 1) comparisons, or more as pictures crowd, with masks of k bits so chosen that this costs least (for
-    a distance of 4 and 10 million hashes: 20 sorts by 26 bits, 5 s of CPU in all); in memory up to 33 million samples,
+    a distance of 4 and 10 million hashes: 20 sorts by 26 bits, 4 s of CPU in all); in memory up to 33 million samples,
     at 24 bytes each, and beyond out of core, where a sort takes some seven times as much. Connected components then
     take a few passes over the pairs that were found. `hash` is the column of a scorer `phash`.
     Source: banded search as in Norouzi et al. (1307.2982), with coverings instead of all sets of blocks.
