@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 COLUMNS = 1 << 14  # vectors of the others that a block is compared with at once
+HELD = 1 << 29  # bytes of the others' vectors in memory; for each so many, all samples' vectors are read once
 _ANOTHER = "NOT (o.own AND o.uid = alive.uid)"  # no sample of an earlier snapshot of the dataset is its own duplicate
 
 
@@ -34,8 +35,9 @@ class Decontaminate:
     without `@3` it is the latest when the run begins, and is written down in what the run makes. A sample that both
     snapshots take from the same place counts too; only against an earlier snapshot of the very dataset that the recipe
     writes is a sample no duplicate of itself. `curate matches` shows what matched what.
-    Cost: hash joins for exact; for perceptual those of near_duplicates; for embeddings N M D multiply-adds, with the M
-    others in memory at 2 bytes a dimension: for evaluation sets, not for snapshots as large as the corpus.
+    Cost: hash joins for exact; for perceptual those of near_duplicates; for embeddings N M D multiply-adds with
+    the M others, of which 512 MB are in memory at a time: for evaluation sets, and for what was curated before as far
+    as that can be paid.
     Source: deduplication against evaluation sets as in DataComp (2304.14108), appendix F.
     Example: decontaminate: {against: [s3://eval/val@3], hash: phash, embedding: embedding, threshold: 0.95}
     """
@@ -113,34 +115,51 @@ class Decontaminate:
         db.execute(f"DROP TABLE {ours}; DROP TABLE {theirs}")
 
     def _similar(self, db: duckdb.DuckDBPyConnection) -> None:
-        query = f"""
-            SELECT arg_min(snapshot, (own, snapshot)), uid, any_value("{self.embedding}"), bool_and(own)
+        theirs, found = f"{self._table}_theirs", f"{self._table}_found"
+        db.execute(f"""
+            CREATE OR REPLACE TABLE {theirs} AS
+            SELECT row_number() OVER (ORDER BY uid) - 1 AS place, arg_min(snapshot, (own, snapshot)) AS snapshot, uid,
+                any_value("{self.embedding}") AS vector, bool_and(own) AS own
             FROM {self.others()} WHERE "{self.embedding}" IS NOT NULL
-            GROUP BY uid ORDER BY uid"""  # a sample that two snapshots keep is one
-        others = db.sql(query).to_arrow_table()
-        if not others.num_rows:
-            return
-        parts = [matrix(part.column(2)).half() for part in others.to_batches(max_chunksize=COLUMNS)]
-        uids, snapshots = others.column(1).combine_chunks(), others.column(0).combine_chunks()
-        itself_too = np.append(~others.column(3).to_numpy(), True)  # the last: of samples that they don't have
+            GROUP BY uid""")  # a sample that two snapshots keep is one
+        db.execute(f"CREATE OR REPLACE TEMP TABLE {found} (id BIGINT, snapshot INTEGER, other VARCHAR, value DOUBLE)")
+        ((count, width),) = db.execute(f"SELECT count(*), any_value(octet_length(vector)) FROM {theirs}").fetchall()
+        rows = max(1, HELD // (width or 1))
+        for start in range(0, count, rows):
+            within = (
+                f"SELECT snapshot, uid, vector, own FROM {theirs} WHERE place BETWEEN {start} AND {start + rows - 1}"
+            )
+            self._compare(db, db.sql(f"{within} ORDER BY place").to_arrow_table(), found)
+        db.execute(f"""
+            INSERT INTO {self._table}
+            SELECT id, 'embedding', arg_min(snapshot, (-value, other)), arg_min(other, (-value, other)), max(value)
+            FROM {found} GROUP BY id""")
+        db.execute(f"DROP TABLE {theirs}; DROP TABLE {found}")
+
+    def _compare(self, db: duckdb.DuckDBPyConnection, others: pa.Table, into: str) -> None:
+        """All samples with some of the others: of those that are similar enough, the most similar one of each."""
+        parts = [matrix(part.column("vector")).half() for part in others.to_batches(max_chunksize=COLUMNS)]
+        uids, snapshots = (others.column(name).combine_chunks() for name in ("uid", "snapshot"))
+        itself_too = np.append(~others.column("own").to_numpy(), True)  # the last: of samples that they don't have
         for batch in stream(db, f'SELECT id, uid, "{self.embedding}" FROM alive'):
             vectors = matrix(batch.column(2))
             best, at = np.full(len(vectors), -2.0, np.float32), np.zeros(len(vectors), np.int64)
             places = _places(batch.column(1), uids)
             itself = np.where(itself_too[places], -1, places)
-            for number, part in enumerate(parts):
+            first = 0
+            for part in parts:
                 cosines = vectors @ part.float().T
-                first = number * COLUMNS
                 own = np.flatnonzero((itself >= first) & (itself < first + len(part)))
                 cosines[own, itself[own] - first] = -2.0
                 found = cosines.max(1)
                 better = found.values.numpy() > best
                 best[better], at[better] = found.values.numpy()[better], found.indices.numpy()[better] + first
+                first += len(part)
             rows = np.flatnonzero(best >= self.threshold)
             place = pa.array(at[rows])
-            columns = [batch.column(0).take(pa.array(rows)), pa.array(["embedding"] * len(rows), pa.string())]
-            columns += [snapshots.take(place), uids.take(place), pa.array(best[rows].astype(np.float64))]
-            insert(db, self._table, pa.table(columns, names=["id", "how", "snapshot", "other", "value"]))
+            columns = [batch.column(0).take(pa.array(rows)), snapshots.take(place), uids.take(place)]
+            columns.append(pa.array(best[rows].astype(np.float64)))
+            insert(db, into, pa.table(columns, names=["id", "snapshot", "other", "value"]))
 
 
 def _places(uids: pa.Array, among: pa.Array) -> np.ndarray[Any, Any]:

@@ -105,6 +105,15 @@ def test_equals_plain_loops(item: Decontaminate, owns: tuple[bool, bool], tmp_pa
     assert {match["uid"] for match in matches} == {pool[n]["uid"] for n in expected}
 
 
+@pytest.mark.parametrize("item", [item for item in ITEMS if item.embedding], ids=repr)
+def test_others_that_do_not_fit_into_memory_are_compared_some_at_a_time(
+    item: Decontaminate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.filters.decontaminate.HELD", 7 * 2 * 8)
+    monkeypatch.setattr("curation.filters.decontaminate.COLUMNS", 3)
+    test_equals_plain_loops(item, (False, True), tmp_path)
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_a_sample_is_its_own_duplicate_but_for_earlier_snapshots_of_the_dataset(own: bool, tmp_path: Path) -> None:
     """A shard of the evaluation set that was copied into the pool as it is has the same uids there."""
