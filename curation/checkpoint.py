@@ -23,6 +23,7 @@ from curation.store import Store
 
 FORMAT = "tutelage-checkpoint-1"
 INDEX = "checkpoints/index.json"
+_CUT = (json.JSONDecodeError, UnicodeDecodeError)  # what reading the header of half a file raises
 
 
 class Restorable(Protocol):
@@ -90,9 +91,7 @@ def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
         try:
             data = store.get(key)
             facts, tensors = _facts(store.location(key), data[8 : 8 + _length(data)]), load(data)
-        except UserError:  # which is a ValueError: a file of another kind
-            raise
-        except (NotFoundError, SafetensorError, ValueError):
+        except (NotFoundError, SafetensorError, *_CUT):
             unreadable.append(key)
             continue
         for name, value in identity.items():
@@ -116,9 +115,7 @@ def latest_facts(store: Store) -> dict[str, Any] | None:
         try:
             header = store.get_range(key, 8, _length(store.get_range(key, 0, 8)))
             return _facts(store.location(key), header)
-        except UserError:
-            raise
-        except (StoreError, ValueError):  # gone or cut
+        except (StoreError, *_CUT):
             continue
     return None
 
@@ -142,5 +139,5 @@ def _keys(store: Store) -> list[str]:
         return [str(key) for key in json.loads(store.get(INDEX))]
     except NotFoundError:
         return []
-    except ValueError:
+    except _CUT:
         return sorted(item.key for item in store.list("checkpoints/") if item.key.endswith(".safetensors"))

@@ -141,6 +141,11 @@ def columns_of(name: str, scorer: Scorer) -> dict[str, pa.DataType]:
     return {f"{name}.{part.name}": part.type for part in kind} if pa.types.is_struct(kind) else {name: kind}
 
 
+def kinds_of(scorers: Mapping[str, Scorer]) -> dict[str, pa.DataType]:
+    """All columns that these scorers give, with their types."""
+    return {column: kind for name, scorer in scorers.items() for column, kind in columns_of(name, scorer).items()}
+
+
 def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
     scorers: dict[str, Scorer] = {}
     for i, entry in enumerate(document.scorers):
@@ -153,7 +158,7 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
                 may = ", ".join(manifest.TYPES)
                 raise RecipeError(f"{where(('scorers', i))}: {column} is {kind}; a column is one of {may}, or a vector")
         scorers[name] = scorer
-    made = [column for name, scorer in scorers.items() for column in columns_of(name, scorer)]
+    made = kinds_of(scorers)
     filters = []
     for i, entry in enumerate(document.filters):
         name, item = build_entry(entry, FILTERS, where, ("filters", i), "filter")

@@ -139,15 +139,15 @@ def load_units(
     been scored.
     """
     names = list(dict.fromkeys(["row", "uid", "reason", *index]))
-    of_length = ["offset", "length", "members"] if lengths and "length" in index else []
+    measure = lengths if "length" in index else None
+    wanted = list(dict.fromkeys([*names, *(["offset", "length", "members"] if measure else [])]))
 
     def one(shard: ShardRef) -> tuple[str | None, pa.Table]:
         record = record_of(scored, shard, columns[0])
-        table = load(scored, record, list(dict.fromkeys([*names, *of_length])))
-        if lengths and of_length:
-            other = lengths(table, shard)
-            table = table.select(names)
-            table = table.set_column(names.index("length"), "length", other)
+        table = load(scored, record, wanted)
+        if measure:
+            at = table.schema.get_field_index("length")
+            table = table.set_column(at, "length", measure(table, shard)).select(names)
         for column in columns[1:]:
             for name, part in read_parts(scored, shard, column).items():
                 table = table.append_column(name, part)

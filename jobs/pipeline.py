@@ -30,7 +30,7 @@ from curation.models.weights import Weights, fetch_weights
 from curation.others import Others, open_others
 from curation.parallel import map_ordered
 from curation.parquet import to_parquet
-from curation.recipe import Recipe, columns_of, parse_recipe
+from curation.recipe import Recipe, kinds_of, parse_recipe
 from curation.store import StoreOptions, open_object, open_store
 from jobs.decided import Decided, Written
 from jobs.progress import Tick
@@ -278,9 +278,7 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
 
 def _try_filters(recipe: Recipe, spool: Path) -> None:
     """Run the filters over no samples, before any is scored: what a filter can't read is said now. 0.1 s."""
-    kinds: dict[str, pa.DataType] = {}
-    for name, scorer in recipe.scorers.items():
-        kinds |= columns_of(name, scorer)
+    kinds = kinds_of(recipe.scorers)
     index, wanted = decisions.columns_needed(recipe.filters)
     vectors = [name for name in wanted if scores.is_vector(kinds[name])]
     plain = {name: kinds[name] for name in wanted if name not in vectors}

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,22 +61,23 @@ def _command(recipe: str, overrides: tuple[str, ...]) -> str:
         from curation.learning.recipe import load_learn_recipe
 
         learning = load_learn_recipe(recipe, overrides)
-        _check_places({"output": learning.output, **{f"data {url}": url for url in learning.data}})
+        _check_places([("output", learning.output), *(("data", url) for url in learning.data)])
         return "learn"
     from curation.recipe import load_recipe
 
     curating = load_recipe(recipe, overrides)
-    _check_places({"output": curating.output, "scores": curating.scores, **{f"corpus {u}": u for u in curating.corpus}})
+    places = [("output", curating.output), ("scores", curating.scores)]
+    _check_places([*places, *(("corpus", url) for url in curating.corpus)])
     return "run"
 
 
-def _check_places(places: Mapping[str, str]) -> None:
+def _check_places(places: Iterable[tuple[str, str]]) -> None:
     """The job runs in a folder of its own, which is thrown away: what is meant to stay has an address of its own."""
     from curation.errors import RecipeError
 
-    for name, url in places.items():
+    for name, url in places:
         if "://" not in url and not Path(url).is_absolute():
-            text = f"{name.partition(' ')[0]} is {url}, a path below the folder that the job runs in"
+            text = f"{name} is {url}, a path below the folder that the job runs in"
             raise RecipeError(text, fix="a URL, or an absolute path that all of the cluster's machines share")
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from hashlib import sha256
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from pydantic import BeforeValidator
 
 from curation.filters.covering import masks
+from curation.filters.filter import table_of
 from curation.filters.hamming import MOST_DISTANCE, signed
 from curation.filters.vectors import expect_vectors, insert, matrix, stream
 
@@ -66,7 +66,7 @@ class Decontaminate:
     def others(self) -> str:
         """The table that the engine fills: snapshot (a place in `against`), own (whether that is an earlier snapshot of
         the dataset), uid, content_hash, and `compared`."""
-        return f"others_{sha256(repr(astuple(self)).encode()).hexdigest()[:16]}"
+        return table_of(self, "others")
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         """Make the table of matches: `id, how, snapshot, other, value`; of each way, a sample's best one."""

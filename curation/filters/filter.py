@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from dataclasses import astuple
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import duckdb
 
     from curation.models.weights import Weights
+
+
+def table_of(item: Any, prefix: str) -> str:
+    """A name for a table that a filter makes, by all of its fields: two that differ don't share one."""
+    return f"{prefix}_{sha256(repr(astuple(item)).encode()).hexdigest()[:16]}"
 
 
 @runtime_checkable

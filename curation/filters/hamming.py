@@ -81,16 +81,15 @@ class InMemory:
     def near(self, mask: int, distance: int) -> Pairs:
         top = Top(turned(mask, self._turn))
         for a, b in _gathered(near(self._together(top), top.bits, distance)):
-            yield _turned_back(top.back(a), self._turn), _turned_back(top.back(b), self._turn)
+            yield _rotated(top.back(a), BITS - self._turn), _rotated(top.back(b), BITS - self._turn)
 
     def _turn_by(self, turn: int) -> None:
         if turn == self._turn:
             return
         self._turn, self._turned = turn, self.hashes
         if turn:
-            up, down = np.uint64(turn), np.uint64(BITS - turn)
             for rows, into in zip(_batches(self.hashes), _batches(self._others), strict=True):
-                np.bitwise_or(rows << up, rows >> down, out=into)
+                into[:] = _rotated(rows, turn)
             self._others.sort()
             self._turned = self._others
 
@@ -122,8 +121,9 @@ def turned(mask: int, turn: int) -> int:
     return (mask << turn | mask >> (BITS - turn)) & ((1 << BITS) - 1)
 
 
-def _turned_back(hashes: Array, turn: int) -> Array:
-    return hashes >> np.uint64(turn) | hashes << np.uint64(BITS - turn) if turn else hashes
+def _rotated(hashes: Array, turn: int) -> Array:
+    """Hashes with their bits turned around to the left, as `turned` does it for a mask."""
+    return hashes << np.uint64(turn) | hashes >> np.uint64(BITS - turn) if turn % BITS else hashes
 
 
 def _leading(mask: int) -> int:
@@ -183,12 +183,12 @@ class Top:
         """Where the mask's bits are, once moved."""
         return (1 << BITS) - (1 << (BITS - self.mask.bit_count()))
 
-    def moved(self, hashes: Array, out: Array | None = None) -> Array:
-        return _shifted(hashes, self._moves(), np.empty_like(hashes) if out is None else out)
+    def moved(self, hashes: Array) -> Array:
+        return _shifted(hashes, self._moves())
 
     def back(self, moved: Array) -> Array:
         moves = [((bits << up) if up > 0 else (bits >> -up), -up) for bits, up in self._moves()]
-        return _shifted(moved, moves, np.empty_like(moved))
+        return _shifted(moved, moves)
 
     def _moves(self) -> list[tuple[int, int]]:
         """(bits, how far they go up): those that go equally far go together, so a block or more at a time."""
@@ -202,7 +202,8 @@ class Top:
         return [(bits, up) for up, bits in moves.items()]
 
 
-def _shifted(hashes: Array, moves: Sequence[tuple[int, int]], out: Array) -> Array:
+def _shifted(hashes: Array, moves: Sequence[tuple[int, int]]) -> Array:
+    out = np.empty_like(hashes)
     for rows, into in zip(_batches(hashes), _batches(out), strict=True):
         into[:] = 0
         for bits, up in moves:

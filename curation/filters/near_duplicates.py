@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from curation.filters.filter import table_of
 from curation.filters.hamming import MOST_DISTANCE, Hashes, InMemory, OnDisk, pairs
 from curation.filters.repeats import different, fits, ordered, repeated
 from curation.filters.vectors import insert
@@ -70,7 +70,7 @@ class NearDuplicates:
 
     @property
     def _table(self) -> str:
-        return f"near_{sha256(self.hash.encode()).hexdigest()[:16]}_{self.distance}"
+        return table_of(self, "near")
 
     def _read(self, db: duckdb.DuckDBPyConnection, again: str) -> Hashes:
         """The different hashes as an array, and those of more than one sample as a table."""

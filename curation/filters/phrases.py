@@ -11,12 +11,12 @@ whatever the number of phrases, which are held in memory (about 100 bytes each);
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from hashlib import sha256
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from curation.filters.filter import table_of
 from curation.models.weights import Weights, fetch_weights
 
 if TYPE_CHECKING:
@@ -97,4 +97,4 @@ class Phrases:
 
     @property
     def _table(self) -> str:
-        return f"phrases_{sha256(repr(astuple(self)).encode()).hexdigest()[:16]}"
+        return table_of(self, "phrases")

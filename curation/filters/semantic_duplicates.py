@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
-from hashlib import sha256
+from dataclasses import dataclass
 from itertools import groupby, islice, pairwise
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from curation.filters.filter import table_of
 from curation.filters.vectors import expect_vectors, insert, matrix, stream
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class SemanticDuplicates:
 
     @property
     def _table(self) -> str:
-        return f"semantic_{sha256(repr(astuple(self)).encode()).hexdigest()[:16]}"
+        return table_of(self, "semantic")
 
     def _place(self, db: duckdb.DuckDBPyConnection, into: str, count: int) -> None:
         """The cluster of every sample, and its similarity to the centre, into a table."""

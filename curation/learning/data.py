@@ -201,10 +201,11 @@ def column_losses(recipe: LearnRecipe, column: str, urls: tuple[str, ...], uids:
         if snapshot is None:
             text = f"{url} is no snapshot, so it has no score {column}"
             raise UserError(text, fix="curate it first, or give the reference as `weights:`")
-        if column not in (names := snapshot.reader().schema.names):
+        schema = snapshot.reader().schema
+        if column not in schema.names:
             text = f"the manifest of {url} has no column {column}"
-            raise UserError(text, fix=f"it has: {', '.join(names)}")
-        kind = snapshot.reader().schema.field(column).type
+            raise UserError(text, fix=f"it has: {', '.join(schema.names)}")
+        kind = schema.field(column).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             text = f"the column {column} of {url} is {kind}, no number that could stand for a loss"
             raise UserError(text, fix="name the column of a scorer, such as clip_score")

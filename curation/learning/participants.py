@@ -146,12 +146,10 @@ class Participants:
                     text, fix="train the reference on the same kind of labels, or let `reference.train` do it"
                 )
             training = self._reference_training(found, recipe.learner.loss)
-            classifier = ClassLearner(found.model, known, training, self.device, asked=self.classes)
-            load_tensors(classifier.module, tensors, classifier.model, weights.url)
-            return classifier
-        # Whatever the learner's loss is: a reference was trained with its own.
-        loss: PairwiseLoss = "sigmoid" if "logit_bias" in tensors else "softmax"
-        model = self._make(found.model, self._reference_training(found, loss))
+            model: Learner = ClassLearner(found.model, known, training, self.device, asked=self.classes)
+        else:  # whatever the learner's loss is: a reference was trained with its own
+            loss: PairwiseLoss = "sigmoid" if "logit_bias" in tensors else "softmax"
+            model = self._make(found.model, self._reference_training(found, loss))
         load_tensors(model.module, tensors, model.model, weights.url)
         return model
 

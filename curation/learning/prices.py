@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from curation.errors import NotFoundError
@@ -17,20 +16,23 @@ from curation.online import Scored
 from curation.store import open_store
 
 
-def prices(participants: Participants) -> Prices:
-    """The prices of a run. A model that scores at a reduced size pays for that size."""
+def prices(participants: Participants) -> tuple[Prices, list[str]]:
+    """The prices of a run, and what the ledger can't know, in words. A model that scores at a reduced size pays for
+    that size."""
     recipe, text = participants.recipe, not participants.classes
     online, reference = participants.online, participants.reference
     model = reference if isinstance(reference, Learner) else None
-    return Prices(
+    spent, unknown = _beforehand(participants)
+    found = Prices(
         learner=training_flops(recipe.learner.model, recipe.training, text=text),
         learner_passes=1.0 + BACKWARD + (text and _encodes_twice(recipe)),
         online=training_flops(online.model, online.training, text=text) if online is not None else 0.0,
         online_scoring=_scoring(online, text) if online is not None else None,
         reference=training_flops(model.model, model.training, text=text) if model is not None else 0.0,
         reference_scoring=_scoring(model, text) if model is not None else None,
-        reference_training=sum(_beforehand(participants)),
+        reference_training=spent,
     )
+    return found, unknown
 
 
 def _encodes_twice(recipe: LearnRecipe) -> bool:
@@ -39,51 +41,41 @@ def _encodes_twice(recipe: LearnRecipe) -> bool:
     return 0 < recipe.learner.micro_batch < recipe.learner.batch // learners
 
 
-def uncounted(participants: Participants) -> list[str]:
-    """What the ledger can't know, in words: what a reference has cost whose weights have no card of theirs beside them,
-    or a column that no scorer of one model made."""
-    unknown = [
-        f"the training of {url}: no card of it beside the weights" for url, flops in _trained(participants) if not flops
-    ]
-    reference, recipe = participants.reference, participants.recipe
-    if isinstance(reference, Scored) and recipe.reference is not None and not _scorers(participants):
-        unknown.append(f"what made the column {recipe.reference.column}: no scorer of one model")
-    return unknown
-
-
-def _beforehand(participants: Participants) -> Iterator[float]:
-    """FLOPs that were spent on the reference before the run: its training, and scoring the pool for its column."""
-    for _, flops in _trained(participants):
-        yield flops
-    for scorer in _scorers(participants):
-        yield forward_flops(scorer["model"], text=True) * len(participants.pool)
-
-
-def _trained(participants: Participants) -> list[tuple[str, float]]:
-    """Weights that a reference comes from, and what their training has cost; 0 where nobody knows."""
-    recipe = participants.recipe
-    files = {(scorer["weights"], scorer.get("sha256")) for scorer in _scorers(participants) if "weights" in scorer}
+def _beforehand(participants: Participants) -> tuple[float, list[str]]:
+    """FLOPs that were spent on the reference before the run: its training, and scoring the pool for its column. And
+    what nobody knows: the cost of weights that have no card of theirs beside them, or of a column that no scorer of one
+    model made."""
+    recipe, reference, spent = participants.recipe, participants.reference, 0.0
+    files: list[tuple[str, str | None]] = []
+    unknown: list[str] = []
     weights = recipe.reference_weights()
-    if participants.reference is not None and weights is not None:
-        files.add((weights.url, weights.sha256))
-    return [(url, trained_flops(url, sha256, recipe)) for url, sha256 in sorted(files)]
+    if reference is not None and weights is not None:
+        files.append((weights.url, weights.sha256))
+    if isinstance(reference, Scored) and recipe.reference is not None:
+        scorer = _scorer(participants, str(recipe.reference.column))
+        if scorer is None:
+            unknown.append(f"what made the column {recipe.reference.column}: no scorer of one model")
+        else:
+            spent += forward_flops(scorer["model"], text=True) * len(participants.pool)
+            files += [(scorer["weights"], scorer.get("sha256"))] if "weights" in scorer else []
+    for url, sha256 in files:
+        flops = trained_flops(url, sha256, recipe)
+        spent += flops
+        unknown += [] if flops else [f"the training of {url}: no card of it beside the weights"]
+    return spent, unknown
 
 
-def _scorers(participants: Participants) -> list[dict[str, Any]]:
-    """The scorers that made the column which is the reference: one, however many snapshots hold it; none where it is
-    no scorer of one model that did."""
-    recipe, reference = participants.recipe, participants.reference
-    if not isinstance(reference, Scored) or recipe.reference is None:
-        return []
+def _scorer(participants: Participants, column: str) -> dict[str, Any] | None:
+    """The fields of the scorer that made a column, in the first snapshot that says so; None where it is none of one
+    model."""
     for url in participants.urls:
-        snapshot = snapshot_of(url, recipe.options)
+        snapshot = snapshot_of(url, participants.recipe.options)
         for entry in snapshot.document["recipe"].get("scorers") or () if snapshot is not None else ():
             ((kind, said),) = entry.items()
-            fields = said or {}
-            name = str(recipe.reference.column).partition(".")[0]
-            if name == fields.get("name", kind) and "model" in fields and "reference" not in fields:
-                return [fields]
-    return []
+            fields: dict[str, Any] = said or {}
+            if column.partition(".")[0] == fields.get("name", kind) and "model" in fields and "reference" not in fields:
+                return fields
+    return None
 
 
 def forward_flops(model: str, *, text: bool, size: int = 0) -> float:

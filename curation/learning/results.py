@@ -39,15 +39,16 @@ def evaluation(learner: Learner, held_out: Examples) -> dict[str, Any]:
 
 def finished(recipe: LearnRecipe, listing: Listing) -> dict[str, Any] | None:
     """The summary of this very run, if it is there."""
+    store = open_store(recipe.output, recipe.options)
     try:
-        found: dict[str, Any] = json.loads(open_store(recipe.output, recipe.options).get("summary.json"))
+        found: dict[str, Any] = json.loads(store.get("summary.json"))
     except (NotFoundError, ValueError):
         return None
     if not isinstance(found, dict):
         return None
     same = found.get("identity") == recipe.identity and found.get("data_sha256") == listing.sha256
     compared = (found.get("against") or {}).get("run") == recipe.compare
-    whole = "key" in found and open_store(recipe.output, recipe.options).exists(found["key"])
+    whole = "key" in found and store.exists(found["key"])
     return found if same and compared and whole else None
 
 

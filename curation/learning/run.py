@@ -31,7 +31,7 @@ from curation.learners.learner import Learner
 from curation.learning.data import Data
 from curation.learning.metrics import Window, training_row
 from curation.learning.participants import Participants
-from curation.learning.prices import prices, uncounted
+from curation.learning.prices import prices
 from curation.learning.recipe import LearnRecipe
 from curation.learning.results import curve_of, differences, evaluation, summary_of, verdict
 from curation.models.weights import tensors_to_bytes
@@ -58,13 +58,13 @@ class Run:
         assert self.participants.learner is not None
         self.learner: Learner = self.participants.learner
         self.pool = self.participants.pool
-        self.ledger = ComputeLedger(prices(self.participants))
+        priced, self._uncounted = prices(self.participants)
+        self.ledger = ComputeLedger(priced)
         self.scoring = self.participants.scoring()
         self.metrics: list[dict[str, Any]] = []
         self.pending: deque[Choice] = deque()  # chosen, and not trained on yet
         self.ahead: Ahead = lambda: (self.pool.place, self.pending)  # what a checkpoint holds of these
         self._compared = summary_of(recipe.compare, recipe) if recipe.compare else None
-        self._uncounted = uncounted(self.participants)
         self._window = Window()
         self._began, self._before = time.monotonic(), 0.0  # seconds of the run's earlier parts
         found = checkpoint.latest(self.store, {"identity": recipe.identity})
