@@ -7,7 +7,7 @@ once (10 million samples).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from curation.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions, NamedFilter
 from curation.errors import ConservationError
-from curation.filters import Cuts, Filter
+from curation.filters import Cuts, Filter, NotOf
 
 NEAR = 3  # examples on either side of a limit
 MOST_GROUPS = 8  # of a shift that are told
@@ -116,22 +116,25 @@ class WhatIf:
         """What these filters would do; `lists` as `Decisions.decide` takes them. Raises `ConservationError`."""
         self.engine.clear()
         self.engine.decide(filters, **lists)
-        names = _told_apart([item.name for item in filters])
-        limits = {
-            place: score
-            for place, item in enumerate(filters)
-            if (score := getattr(item.filter, "score", None)) in self.engine.scores
-        }
+        cuts = [(name, place, cut) for place, item in enumerate(filters) for name, cut in self._cuts(item)]
         columns = [f'{sql} AS "kind {place}"' for place, sql in enumerate(self.kinds.values())]
-        columns = ["id", *columns, *(f'"{score}"' for score in sorted(set(limits.values())))]
+        columns = ["id", *columns, *(f'"{score}"' for score in sorted({cut.score for _, _, cut in cuts}))]
         self.engine.db.execute(f"CREATE OR REPLACE TEMP TABLE kept AS SELECT {', '.join(columns)} FROM alive")
         drops = self.engine.drops()
         samples = self.engine.totals(drops)
         (kept,) = self._one("SELECT count(*) FROM kept")
         if kept != samples["kept"]:
             raise ConservationError(f"{setting}: {kept} samples are kept, but {samples['kept']} by the drops' reasons")
-        near = {names[place]: self._near(filters[place].filter, place, score) for place, score in limits.items()}
-        return Answer(setting, samples, self._steps(names, drops), self._overlap(kept), self._shifts(kept), near)
+        steps = self._steps(_told_apart([item.name for item in filters]), drops)
+        examples = [self._near(filters[place], place, cut) for _, place, cut in cuts]
+        near = dict(zip(_told_apart([name for name, _, _ in cuts]), examples, strict=True))
+        return Answer(setting, samples, steps, self._overlap(kept), self._shifts(kept), near)
+
+    def _cuts(self, item: NamedFilter) -> Iterator[tuple[str, Cuts]]:
+        """The filter, or its parts, that cut a column that was loaded; by names for a reader."""
+        for cut in _cutting(item.filter):
+            if cut.score in self.engine.scores or cut.score in self.engine.index:
+                yield (item.name if cut is item.filter else f"{item.name}: {cut.score}"), cut
 
     def _steps(self, names: Sequence[str], drops: Mapping[tuple[int, str], int]) -> list[Step]:
         reached = self.usable - drops.get((LISTS, "drop_list"), 0)
@@ -165,22 +168,30 @@ class WhatIf:
             ]
         return found
 
-    def _near(self, item: Filter, place: int, score: str) -> list[dict[str, Any]]:
-        """Around the limit of a filter that cuts one score: of what it drops and of what stays, the nearest to it.
+    def _near(self, item: NamedFilter, place: int, cut: Cuts) -> list[dict[str, Any]]:
+        """Around the limit of a filter, or of a part of one: of what it drops and of what stays, the nearest to it.
 
-        Where the data decide the limit, the best that it drops and the worst that stay. Most samples are ruled out by
-        the score alone; only for those that are not is the uid looked at.
+        Where the data decide the limit, the best that it drops, and the worst of those that stay and are no worse. Most
+        samples are ruled out by the score alone; only for those that are not is the uid looked at.
         """
+        score, limits = f'"{cut.score}"', cut.limits()
         caption = "caption" if "caption" in self.engine.index else "NULL"
-        far_below, far_above = f'-"{score}"', f'"{score}"'
-        if isinstance(item, Cuts):
-            each = ", ".join(f'abs("{score}" - {limit!r}::FLOAT)' for limit in item.limits())
-            far_below = far_above = f"least({each})"
+        far_below, far_above, sides = (
+            f"-{score}",
+            score,
+            f"WHERE {score} >= (SELECT coalesce(-min(far), '-inf') FROM below)",
+        )
+        if limits:
+            far_below = far_above = f"least({', '.join(f'abs({score} - {limit!r}::FLOAT)' for limit in limits)})"
+            sides = ""
+        by_it = f"place = {place}"
+        if cut is not item.filter:  # what is made of filters says which part drops a sample, unless no part alone does
+            by_it += " AND reason IN ($name, $name || '.' || $score)"
         rows = self.engine.db.execute(
             f"""
-            WITH gone AS MATERIALIZED ({BITS} FROM decided.dropped WHERE place = {place} GROUP BY block),
+            WITH gone AS MATERIALIZED ({BITS} FROM decided.dropped WHERE {by_it} GROUP BY block),
             below AS (SELECT id, {far_below} AS far FROM pool JOIN gone {OF_BLOCK} WHERE {IN_SET}),
-            above AS (SELECT id, {far_above} AS far FROM kept),
+            above AS (SELECT id, {far_above} AS far FROM kept {sides}),
             last_below AS (SELECT max(far) FROM (SELECT far FROM below ORDER BY far LIMIT {NEAR})),
             last_above AS (SELECT max(far) FROM (SELECT far FROM above ORDER BY far LIMIT {NEAR})),
             dropped AS (
@@ -191,9 +202,10 @@ class WhatIf:
                 SELECT id FROM pool SEMI JOIN (SELECT id FROM above WHERE far <= (FROM last_above)) AS ties USING (id)
                 ORDER BY {far_above}, uid LIMIT {NEAR}
             )
-            SELECT uid, {caption}, "{score}" AS s, near.kept FROM pool
+            SELECT uid, {caption}, {score} AS s, near.kept FROM pool
             JOIN (SELECT id, false AS kept FROM dropped UNION ALL SELECT id, true FROM stays) AS near USING (id)
-            ORDER BY s DESC, near.kept, uid"""
+            ORDER BY s DESC, near.kept, uid""",
+            {"name": item.name, "score": cut.score} if cut is not item.filter else {},
         ).fetchall()
         return [dict(zip(("uid", "caption", "score", "kept"), row, strict=True)) for row in rows]
 
@@ -201,6 +213,15 @@ class WhatIf:
         row: tuple[Any, ...] | None = self.engine.db.execute(sql).fetchone()
         assert row is not None
         return row
+
+
+def _cutting(item: Filter, contrary: bool = False) -> Iterator[Cuts]:
+    """The filter, or its parts, that cut a score; below a `not`, of a limit that the data decide the sides are others
+    than those that are looked for, and it is left out."""
+    if isinstance(item, Cuts) and (item.limits() or not contrary):
+        yield item
+    for part in getattr(item, "of", ()):
+        yield from _cutting(part, contrary or isinstance(item, NotOf))
 
 
 def _told_apart(names: Sequence[str]) -> list[str]:

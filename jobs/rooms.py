@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -15,6 +16,8 @@ ROOMS = {
     "filters": "what leaves, and why",
     "selectors": "what a learner trains on, of each super-batch",
 }
+
+WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "nothing"}
 
 
 @click.command(epilog="\b\nExamples:\n  curate rooms\n  curate rooms scorers\n  curate rooms filters top_fraction")
@@ -102,13 +105,19 @@ def _kind(kind: Any) -> str:
         return "{" + ", ".join(f"`{item.name}`" for item in dataclasses.fields(kind)) + "}"
     if get_origin(kind) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"list of {_kind(get_args(kind)[0])}"
     if get_args(kind):
-        return " or ".join("nothing" if part is type(None) else _kind(part) for part in get_args(kind))
-    return str(getattr(kind, "__name__", kind))
+        return " or ".join(map(_kind, get_args(kind)))
+    return WORDS.get(kind, str(getattr(kind, "__name__", kind)).lower())
 
 
 def _default(item: dataclasses.Field[Any]) -> str:
-    return "required" if item.default is dataclasses.MISSING else f"`{item.default}`"
+    if item.default is dataclasses.MISSING:
+        return "required"
+    if item.default is None:
+        return "nothing"
+    return f"`{item.default if isinstance(item.default, str) else json.dumps(item.default)}`"  # as YAML has it
 
 
 if __name__ == "__main__":

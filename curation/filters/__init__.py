@@ -28,7 +28,19 @@ from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 
-__all__ = ["FILTERS", "Compares", "Cuts", "Filter", "Prepares", "Reads", "Weighs", "flat"]
+__all__ = [
+    "FILTERS",
+    "AllOf",
+    "AnyOf",
+    "Compares",
+    "Cuts",
+    "Filter",
+    "NotOf",
+    "Prepares",
+    "Reads",
+    "Weighs",
+    "flat",
+]
 
 #: name in the recipe -> dataclass. The recipe's schema, the help and the contract test come from this table.
 FILTERS: dict[str, type[Filter]] = with_installed(

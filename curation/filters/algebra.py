@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, InstanceOf
 
 from curation.filters.filter import Filter, Prepares, Reads, Weighs
 
@@ -32,7 +32,7 @@ def _entries(value: Any) -> Any:
     )
 
 
-Filters = Annotated[tuple[Any, ...], BeforeValidator(_entries)]
+Filters = Annotated[tuple[InstanceOf[Filter], ...], BeforeValidator(_entries)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
+
+from curation.words import SPACE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +21,8 @@ class Boilerplate:
     Example: boilerplate: {most: 100}
     """
 
+    code: ClassVar[int] = 2
+
     most: int = 100
 
     def __post_init__(self) -> None:
@@ -28,10 +33,11 @@ class Boilerplate:
         return ("caption",)
 
     def drops(self) -> str:
-        return rf"""
+        return f"""
             WITH told AS (
-                SELECT id, hash(trim(regexp_replace(lower(caption), '\s+', ' ', 'g'))) AS words
-                FROM alive WHERE trim(caption) <> ''
+                SELECT id, hash(words) AS words FROM (
+                    SELECT id, trim(regexp_replace(lower(caption), '[{SPACE}]+', ' ', 'g')) AS words FROM alive
+                ) WHERE words <> ''
             )
             SELECT id, '' AS detail FROM told
             SEMI JOIN (SELECT words FROM told GROUP BY words HAVING count(*) > {self.most}) AS often USING (words)"""

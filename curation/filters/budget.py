@@ -38,6 +38,9 @@ class Budget:
     def columns(self) -> Sequence[str]:
         return (*(("length",) if self.bytes is not None else ()), *((self.score,) if self.score else ()))
 
+    def limits(self) -> Sequence[float]:
+        return ()
+
     def drops(self) -> str:
         if self.samples is not None and self.score:
             return all_but_best(self.score, str(self.samples), "samples")

@@ -53,12 +53,15 @@ class Prepares(Protocol):
 
 @runtime_checkable
 class Cuts(Protocol):
-    """A filter whose field `score` names what it cuts, at limits that are known beforehand."""
+    """A filter whose field `score` names the column that it cuts: samples near its limits are what-if's examples.
+
+    Examples of one that is a part of another filter are those that it drops with the column's name as detail, or none.
+    """
 
     score: str
 
     def limits(self) -> Sequence[float]:
-        """The limits: samples near them are the examples of `curate what-if`."""
+        """The limits; none where the data decide one, and what is dropped is lower than what stays."""
         ...
 
 

@@ -29,6 +29,9 @@ class TopFraction:
     def columns(self) -> Sequence[str]:
         return (self.score,)
 
+    def limits(self) -> Sequence[float]:
+        return ()
+
     def drops(self) -> str:
         share = Fraction(str(self.fraction))
         p, q = share.numerator, share.denominator

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.scorers.scorer import Plain
+from curation.words import WORD
 
 if TYPE_CHECKING:
     import torch
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     from curation.scorers.scorer import Batch, Score
     from curation.store import StoreOptions
 
-# A word is a run without spaces; in scripts that write without spaces, every character is one.
-_OWN = "぀-ヿ㐀-䶿一-鿿豈-﫿"
-_WORD = re.compile(f"[{_OWN}]|[^\\s{_OWN}]+")
+_WORD = re.compile(WORD)
 _TYPE = pa.struct([("characters", pa.int32()), ("words", pa.int32()), ("repetition", pa.float32())])
 
 
@@ -27,7 +26,8 @@ _TYPE = pa.struct([("characters", pa.int32()), ("words", pa.int32()), ("repetiti
 class CaptionStats(Plain):
     """Length and repetition of the caption.
 
-    `characters`; `words`; `repetition`: 1 - different words / words, 0 for "a red apple", 0.67 for "sale sale sale".
+    `characters`; `words`: runs without white space, and single characters of Han and kana; `repetition`:
+    1 - different words / words, 0 for "a red apple", 0.67 for "sale sale sale".
     How often a caption occurs in the whole corpus is no fact of a sample: the filter `boilerplate` counts that.
     Cost: 2 us a caption of ten words. Source: Gopher (2112.11446), appendix A.1, for repetition.
     Example: caption_stats: {}

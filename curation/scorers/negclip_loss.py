@@ -24,7 +24,8 @@ class NegClipLoss(Encoder):
 
     The published score draws the x_j, y_j from random batches of the pool. Here they are a fixed set of vectors and the
     pair itself, so that the value does not depend on the order of work: `against`, as `curate proxy vectors` makes it
-    with the same weights (a few thousand pairs of the pool are enough). Unlike the CLIP score it has no fixed range.
+    with the same weights (a few thousand pairs of the pool are enough; one of them counts itself twice, which takes at
+    most t log 2 off, 0.007 at CLIP's t). Unlike the CLIP score it has no fixed range.
     Cost: one pass of each tower, shared, and 4 R D FLOPs for R vectors of width D.
     Source: negCLIPLoss (2405.19547), section 3.1.
     Example: negclip_loss: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,

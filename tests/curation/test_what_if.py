@@ -15,6 +15,7 @@ import pytest
 
 from curation.decisions import Decisions, NamedFilter
 from curation.errors import ConservationError
+from curation.filters import AllOf, AnyOf, Filter, NotOf
 from curation.filters.caption import Caption
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
@@ -160,8 +161,9 @@ def shift(kind: Any, usable: Sequence[Row], kept: Sequence[Row]) -> list[Row]:
     return [{"group": g, "of_all": was[g] / len(usable), "of_kept": now[g] / max(1, len(kept))} for g in largest]
 
 
-def nearest(dropped: Sequence[Row], kept: Sequence[Row]) -> list[Row]:
+def nearest(dropped: Sequence[Row], kept: Sequence[Row], known: bool) -> list[Row]:
     best = sorted(dropped, key=lambda row: (-row["score"], row["uid"]))[:3]
+    kept = [row for row in kept if known or not best or row["score"] >= best[0]["score"]]
     worst = sorted(kept, key=lambda row: (row["score"], row["uid"]))[:3]
     said = [{"uid": r["uid"], "caption": r["caption"], "score": r["score"], "kept": r in worst} for r in best + worst]
     return sorted(said, key=lambda row: (-row["score"], row["kept"], row["uid"]))
@@ -209,7 +211,8 @@ def test_answers_are_what_counting_row_by_row_gives(
     }
     scored = [item for item in filters if item.name != "caption"]
     drops = {item.name: [row for i, row in enumerate(decided) if dropped_by.get(i) == item.name] for item in scored}
-    assert answer.near == {name: nearest(found, kept) for name, found in drops.items()}
+    near = {name: nearest(found, kept, name != "top_fraction") for name, found in drops.items()}
+    assert answer.near == near
 
 
 def test_a_corpus_of_which_nothing_can_be_used_has_an_answer(tmp_path: Path) -> None:
@@ -271,3 +274,40 @@ def test_examples_between_two_limits(tmp_path: Path) -> None:
     for stays, among in ((True, inside), (False, outside)):
         told = sorted(far(row["score"]) for row in near if row["kept"] is stays)
         assert told == pytest.approx(sorted(map(far, among))[:3])
+
+
+def examples(tmp_path: Path, item: Filter, kinds: dict[str, pa.DataType]) -> dict[str, list[dict[str, Any]]]:
+    """What is told of the samples near the limits of one filter that is made of others: column -> examples."""
+    table = rows().append_column("other", pa.array(np.random.default_rng(5).random(N), pa.float32()))
+    table = table.append_column("width", pa.array(range(N), pa.int32()))
+    with Decisions(tmp_path, ["caption", "width"], kinds) as engine:
+        engine.load([(0, table)])
+        near = WhatIf(engine).ask("made of others", [NamedFilter("union", item)]).near
+    values = {row["uid"]: row for row in table.to_pylist() if row["reason"] is None}
+    return {name: [{**values[row["uid"]], "kept": row["kept"]} for row in found] for name, found in near.items()}
+
+
+TWO = KINDS | {"other": pa.float32()}
+HALVES = (TopFraction(score="score", fraction=0.5), TopFraction(score="other", fraction=0.5))
+
+
+@pytest.mark.parametrize("made", [AllOf, AnyOf])
+def test_examples_of_parts_lie_on_both_sides_of_the_limit_that_the_data_decide(made: Any, tmp_path: Path) -> None:
+    found = examples(tmp_path, made(of=HALVES), TWO)
+    assert list(found) == ["union: score", "union: other"]
+    usable = [row for row in rows().to_pylist() if row["reason"] is None]
+    cut = sorted((row["score"] for row in usable), reverse=True)[len(usable) // 2 - 1]
+    told = found["union: score"]
+    assert [row["kept"] for row in told] == [True] * 3 + [False] * 3
+    assert all(row["score"] < cut for row in told if not row["kept"])
+    assert all(abs(row["score"] - cut) < 0.05 for row in told)
+
+
+def test_examples_of_limits_that_are_known_are_told_below_a_not_too(tmp_path: Path) -> None:
+    item = NotOf(of=(AnyOf(of=(HALVES[0], Threshold(score="other", min=0.7), Threshold(score="width", min=390))),))
+    found = examples(tmp_path, item, TWO)
+    assert list(found) == ["union: other", "union: width"]
+    assert all(abs(row["other"] - 0.7) < 0.05 for row in found["union: other"])
+    assert {row["kept"] for row in found["union: other"]} == {True, False}
+    kept = [row for row in found["union: width"] if row["kept"]]
+    assert len(kept) == 3 and all(380 < row["width"] < 390 and row["other"] < 0.7 for row in kept)
