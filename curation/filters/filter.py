@@ -52,7 +52,7 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
-class Cuts(Protocol):
+class Cuts(Filter, Protocol):
     """A filter whose field `score` names the column that it cuts: samples near its limits are what-if's examples.
 
     Examples of one that is a part of another filter are those that it drops with the column's name as detail, or none.
