@@ -39,6 +39,7 @@ from curation.learning.results import finished
 from curation.learning.run import Run
 from curation.online import OnlineStep, Step, choose, moving, train_on
 from curation.store import open_store
+from curation.store_errors import TransientError
 
 LOOK_SECONDS = 0.5  # between two looks of the driver at actors, learners and feed
 DEATHS = 20  # of choosing actors before they made a choice; then the run ends, since something kills them all
@@ -90,12 +91,18 @@ def learn(
 
 
 def _check_room(job: Job) -> None:
+    """On this machine; a cluster may grow."""
     compute = job.compute
-    wanted = compute.learners * compute.learner_cpus + (compute.actor_cpus if job.fed else 0)
-    if wanted > cpus() and not os.environ.get("RAY_ADDRESS"):
-        who = "its learners and one actor" if job.fed else "its learners"
-        text = f"compute wants {wanted:g} CPUs for {who}; this machine has {cpus()}"
-        raise ClusterError(text, fix="fewer learners, or smaller learner_cpus and actor_cpus (they may be fractions)")
+    who = "its learners and one actor" if job.fed else "its learners"
+    for kind, learner, actor, there in (
+        ("cpus", compute.learner_cpus, compute.actor_cpus, cpus()),
+        ("gpus", compute.learner_gpus, compute.actor_gpus, gpus()),
+    ):
+        wanted = compute.learners * learner + (actor if job.fed else 0)
+        if wanted > there and not os.environ.get("RAY_ADDRESS"):
+            text = f"compute wants {wanted:g} {kind[:-1].upper()}s for {who}; this machine has {there:g}"
+            fix = f"fewer learners, or smaller learner_{kind} and actor_{kind} (they may be fractions)"
+            raise ClusterError(text, fix=fix)
 
 
 def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], None]) -> State:
@@ -190,7 +197,11 @@ class _Actors:
         self.started = self.deaths = 0
 
     def tend(self, state: State, seconds: float) -> None:
-        """Start what is missing, then wait for a death, at most so long."""
+        """Start what is missing, end what there is no room for any more, then wait for a death, at most so long."""
+        while len(self.running) > self._room():  # a node has gone, and learners that begin again want what is left
+            name, actor = self.running.pop(list(self.running)[-1])
+            ray.kill(actor)
+            self.job.feed.died.remote(name)
         while self.job.fed and state.summary is None and len(self.running) < self._room():
             compute, name = self.job.compute, f"actor {self.started}"
             actor = ray.remote(ChoosingActor).options(
@@ -209,13 +220,17 @@ class _Actors:
             except ray.exceptions.RayActorError:
                 self._died(name)
             except ray.exceptions.RayTaskError as error:
-                self._failed(unwrap(error))
+                if isinstance(found := unwrap(error), TransientError):
+                    self._died(name, found)
+                else:
+                    self._failed(found)
 
-    def _died(self, name: str) -> None:
+    def _died(self, name: str, why: TransientError | None = None) -> None:
+        """`why`: where it was not killed, but could not reach the store."""
         self.deaths += 1
         if self.deaths > DEATHS + _state(self.job).position:
             fix = "smaller super-batches, or more memory for each actor (fewer compute.actors)"
-            self._failed(IncompleteError("every choosing actor dies before it has chosen", fix=fix))
+            self._failed(why or IncompleteError("every choosing actor dies before it has chosen", fix=fix))
             return
         self.job.feed.died.remote(name)
 
@@ -248,14 +263,15 @@ class ChoosingActor:
         torch.set_num_threads(recipe.threads or max(1, int(compute.actor_cpus)))
         gpu = compute.actor_gpus > 0 and torch.cuda.is_available()
         who = Participants(recipe, self.job.samples(), torch.device("cuda" if gpu else "cpu"), learns=False)
-        roles, settings, made, version = who.roles(), recipe.learner, 0, -1
+        roles, settings, made = who.roles(), recipe.learner, 0
+        loaded: tuple[str, int] | None = None  # generation and version of the weights that are in the models
         while (order := self._order()) is not None:
             ticket = order.ticket
-            if order.weights is not None and ticket.version != version:
+            if order.weights is not None and (ticket.generation, ticket.version) != loaded:
                 if not _load(who, order.weights, ticket.version):
                     ray.get(self.job.feed.give_up.remote(self.name, ticket.generation))
                     continue
-                version = ticket.version
+                loaded = ticket.generation, ticket.version
             before = _spent(who)
             candidates = who.pool.at(ticket.place, ticket.size)
             at = Step(ticket.number, settings.steps, settings.batch, settings.seed)
@@ -273,12 +289,12 @@ class ChoosingActor:
 
 def _load(who: Participants, weights: ModelWeights, version: int) -> bool:
     """Take over published weights; False where they are gone, with the learner that published them."""
+    try:  # all of them before one is taken over: models of two versions must not choose together
+        found = {role: ray.get(reference) for role, (reference,) in weights.tensors.items()}
+    except ray.exceptions.ObjectLostError:
+        return False
     models = _choosers(who)
-    for role, (reference,) in weights.tensors.items():
-        try:
-            tensors = ray.get(reference)
-        except ray.exceptions.ObjectLostError:
-            return False
+    for role, tensors in found.items():
         models[role].become(tensors, version, weights.fingerprints[role])
     return True
 
@@ -315,6 +331,8 @@ def train_loop(job: Job) -> None:
                 run.record(step, **more)
         if leads:
             ray.get(job.feed.end.remote(run.finish()))
+    except TransientError:
+        raise  # the store may be back when Ray Train starts the learners again
     except TutelageError as error:
         ray.get(job.feed.end.remote(None, error))  # it would only come again, so the learners are not started again
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from curation.errors import NotFoundError, StoreError, UserError
+from curation.errors import BucketError, NotFoundError, StoreError, UserError
 from curation.models.weights import tensors_to_bytes
 from curation.store import Store
 
@@ -134,10 +135,10 @@ def _facts(where: str, header: bytes) -> dict[str, Any]:
 
 
 def _keys(store: Store) -> list[str]:
-    """The keys of the checkpoints by the index, the latest last; of those that there are, where it is broken."""
-    try:
+    """The keys of the checkpoints, the latest last, by the index; by what is there, where it is lost or broken."""
+    with suppress(NotFoundError, *_CUT):
         return [str(key) for key in json.loads(store.get(INDEX))]
-    except NotFoundError:
-        return []
-    except _CUT:
+    try:
         return sorted(item.key for item in store.list("checkpoints/") if item.key.endswith(".safetensors"))
+    except BucketError:  # a folder that is still to be made
+        return []

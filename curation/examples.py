@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from curation.images import Pixels
-from curation.loader import Example, SampleStream
+from curation.loader import Example, SampleStream, Shard
 
 BUDGET = 2 << 30  # bytes of pixels
 
@@ -89,6 +91,29 @@ def gather(
     if rest:
         chunks.append(np.stack([item.pixels for item in rest]))
     return Examples(np.concatenate(chunks), *columns) if chunks else Examples.none(stream.size)
+
+
+def gather_some(
+    shards: Sequence[Shard],
+    stream_of: Callable[[list[Shard]], SampleStream],
+    limit: int,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> Examples:
+    """At most `limit` samples of many shards, for an evaluation: shards in the order of their hashes, so that all
+    sources have their share, and of each no more than a sixteenth (or its part, where they are fewer)."""
+    order = sorted(shards, key=lambda shard: sha256(repr(tuple(shard.ref)).encode()).digest())
+    most = math.ceil(limit / max(1, min(len(order), 16)))
+    parts: list[Examples] = []
+    left = limit
+    for shard in order:
+        stream = stream_of([shard])
+        found = gather(stream, limit=min(most, left), advance=advance)
+        assert found is not None, "a few thousand samples fit"
+        parts.append(found)
+        left -= len(found)
+        if not left:
+            break
+    return Examples.joined(parts)
 
 
 def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers: int = 0) -> Iterator[Batch]:

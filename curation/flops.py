@@ -4,9 +4,10 @@ A forward pass is counted by torch (`curation.models.cost`), once a model; an up
 as much backward). Per sample of a sub-batch, with F the FLOPs of a forward pass and rho = B / b:
 
     learning     3 F_learner
-    scoring      rho (F_online + F_reference)      0 for a reference from the score tables
+    scoring      rho (F_online + F_reference)      0 for a reference from the score tables; where losses are those of
+                                                   pairs among all candidates, and 2 D B for each of these models
     online       3 F_online                        0 where the learner is its own online model
-    reference    its training, all of it, whenever it was
+    reference    its training, all of it, whenever it was; of a replay, all that the choosing has cost
 
 The accountings add these up one by one: `scoring` is the marginal one of the paper's formula without its last term,
 `online` adds the updates that the formula leaves out, `full` everything. Source: 2312.05328, section 4 and equation 3.
@@ -29,7 +30,8 @@ ACCOUNTINGS = ("scoring", "online", "full")
 class Prices:
     """FLOPs of a forward pass over one sample, by role, and of the reference's training beforehand in all.
 
-    `..._scoring`: where candidates are looked at in another size than samples are trained on (Flexi-JEST).
+    `..._scoring`: where candidates are looked at in another size than samples are trained on (Flexi-JEST). `..._pairs`:
+    of comparing one candidate with one other, where the selector looks at that.
     """
 
     learner: float
@@ -39,12 +41,19 @@ class Prices:
     learner_passes: float = 3.0  # forward passes an update costs the learner: 4 where it encodes twice (GradCache)
     online_scoring: float | None = None
     reference_scoring: float | None = None
+    online_pairs: float = 0.0
+    reference_pairs: float = 0.0
 
     def scoring(self, role: str) -> float:
         """Of one candidate, by the online model or the reference."""
         own: float | None = getattr(self, f"{role}_scoring")
         training: float = getattr(self, role)
         return training if own is None else own
+
+    def pairs(self, role: str) -> float:
+        """Of one candidate compared with one, by the online model or the reference."""
+        found: float = getattr(self, f"{role}_pairs")
+        return found
 
 
 @dataclass
@@ -57,6 +66,7 @@ class ComputeLedger:
     online_trained: int = 0
     reference_trained: int = 0  # beside the learner; beforehand is in the prices
     scored: dict[str, int] = field(default_factory=lambda: {"online": 0, "reference": 0})
+    compared: dict[str, int] = field(default_factory=lambda: {"online": 0, "reference": 0})  # candidates with each
 
     def add(self, step: OnlineStep, roles: Roles[Any], scoring: frozenset[str]) -> None:
         """Charge one step.
@@ -70,6 +80,7 @@ class ComputeLedger:
         if choice.scores is not None:
             for role in scoring:
                 self.scored[role] += len(choice.candidates)
+                self.compared[role] += len(choice.candidates) ** 2
         if step.proxies and roles.online is not None and roles.online is not roles.learner:
             self.online_trained += size
         if step.proxies and roles.reference_pool is not None:
@@ -80,7 +91,8 @@ class ComputeLedger:
         prices, update = self.prices, 1 + BACKWARD
         return {
             "learning": prices.learner_passes * prices.learner * self.trained,
-            "scoring": sum(prices.scoring(role) * samples for role, samples in self.scored.items()),
+            "scoring": sum(prices.scoring(role) * samples for role, samples in self.scored.items())
+            + sum(prices.pairs(role) * pairs for role, pairs in self.compared.items()),
             "online": update * prices.online * self.online_trained,
             "reference": prices.reference_training + update * prices.reference * self.reference_trained,
         }

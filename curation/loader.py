@@ -13,12 +13,12 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -248,15 +248,20 @@ class SampleStream(IterableDataset[Example]):
         except ImageError as error:
             count(error.reason, 1)
             return None
-        curated = metadata.get("tutelage")
-        name = str(curated["uid"]) if isinstance(curated, dict) and "uid" in curated else ""
-        name = name or place
+        name = _uid_of(metadata) or place
         if self.part != "all":
             group = group_of(str(metadata.get(self.group) or ""), name)
             if is_held_out(group, self.holdout) != (self.part == "held_out"):
                 return None
         labels = ("" if (value := metadata.get(label)) is None else str(value) for label in self.labels)
         return _Drawn(image, caption, name, SEPARATOR.join(labels))
+
+
+def _uid_of(metadata: Mapping[str, Any]) -> str | None:
+    """The uid that the writer of a curated shard gave a sample; None where there is none of its form, whoever wrote."""
+    curated = metadata.get("tutelage")
+    found = curated.get("uid") if isinstance(curated, dict) else None
+    return found if isinstance(found, str) and re.fullmatch("[0-9a-f]{32}", found) else None
 
 
 def split_label(label: str) -> list[str]:

@@ -21,6 +21,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from curation.errors import UserError
 from curation.outputs import Losses, Outputs
 from curation.pool import Pool, SuperBatch, generator_of
 from curation.selectors import Role, Selector
@@ -153,6 +154,7 @@ class OnlineStep(NamedTuple):
     report: Any
     online_report: Any
     proxies: bool = True  # whether the small models that learn have learned too
+    reference_report: Any = None  # of one that learns beside the learner
 
     @property
     def number(self) -> int:
@@ -189,12 +191,13 @@ def choose(roles: Roles[Any], selection: Selection, candidates: SuperBatch, at: 
     if len(rows) <= at.batch or not wanted:
         return Choice(at.number, rows, None, torch.arange(len(rows)))
     outputs = {role: roles.of(role).outputs(candidates) for role in sorted(wanted)}
-    scores = selection.selector.scores(outputs, progress)
+    scores = selection.selector.scores(outputs, progress).float().cpu()
+    if broken := int((~scores.isfinite()).sum()):  # sorted, they would be the best
+        text = f"{broken:,} of {len(rows):,} scores are not finite at step {at.number + 1}"
+        raise UserError(text, fix="look at the weights of reference and online model, or lower the learning rate")
     chosen = selection.selector.select(outputs, at.batch, progress, generator_of(at.seed, "select", at.number))
     lag = at.number - version if moving(roles, selection) else 0
-    return Choice(
-        at.number, rows, scores.float().cpu(), chosen, lag, {role: roles.of(role).fingerprint() for role in wanted}
-    )
+    return Choice(at.number, rows, scores, chosen, lag, {role: roles.of(role).fingerprint() for role in wanted})
 
 
 def train_on(roles: Roles[Any], pool: Pool, selection: Selection, choice: Choice, at: Step) -> OnlineStep:
@@ -206,9 +209,10 @@ def train_on(roles: Roles[Any], pool: Pool, selection: Selection, choice: Choice
         return OnlineStep(choice, report, None, proxies=False)
     if roles.online is not None and roles.online is not roles.learner:
         online_report = roles.online.step(sub_batch)
+    reference_report = None
     if roles.reference_pool is not None:
-        roles.reference.step(roles.reference_pool.draw(at.batch).batch)  # type: ignore[union-attr]
-    return OnlineStep(choice, report, online_report)
+        reference_report = roles.reference.step(roles.reference_pool.draw(at.batch).batch)  # type: ignore[union-attr]
+    return OnlineStep(choice, report, online_report, reference_report=reference_report)
 
 
 def moving(roles: Roles[Any], selection: Selection) -> dict[Role, Model]:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+PairwiseLoss = Literal["sigmoid", "softmax"]
+
 
 class Outputs(Protocol):
     """B candidates as one model sees them."""
@@ -33,12 +35,14 @@ class Losses:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A dual encoder's unit vectors of B pairs, float32 `[B, D]` each, with its temperature and bias."""
+    """A dual encoder's unit vectors of B pairs, float32 `[B, D]` each, with its temperature and bias, and the loss that
+    it was trained with."""
 
     image: Tensor
     text: Tensor
     temperature: float = 1.0
     bias: float = 0.0
+    loss: PairwiseLoss = "softmax"
 
     def losses(self) -> Tensor:
         """-z_img . z_txt, which needs no other candidate. Source: 2312.05328, section 3 (the loss of actors)."""
@@ -65,9 +69,6 @@ class Pairs:
         logits = self.logits()
         wanted = 2 * torch.eye(len(logits), device=logits.device) - 1
         return -logsigmoid(wanted * logits)
-
-
-PairwiseLoss = Literal["sigmoid", "softmax"]
 
 
 def sub_batch_loss(outputs: Pairs, rows: Tensor, loss: PairwiseLoss) -> Tensor:

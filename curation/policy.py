@@ -20,6 +20,7 @@ import pyarrow as pa
 import torch
 
 from curation.errors import NotFoundError, UserError
+from curation.ledger import digest
 from curation.online import Choice, OnlineStep
 from curation.parquet import from_parquet, to_parquet
 from curation.pool import Pool
@@ -101,12 +102,23 @@ class Policy:
         self.uids = uids
 
     def steps(self) -> Iterator[PolicyStep]:
-        """Every step once, in order; of one that was recorded twice, what the later file says."""
-        files = _files(self.store)
+        """Every step once, in order; of one that was recorded twice, what the later file says. Raises `UserError` where
+        some are missing in between."""
+        files, expected = _files(self.store), 0
         for (key, _), following in zip(files, [*(first for _, first in files[1:]), None], strict=True):
             for row in from_parquet(self.store.get(key)).to_pylist():
-                if following is None or row["step"] < following:
-                    yield _step(row)
+                if following is not None and row["step"] >= following:
+                    break
+                if row["step"] != expected:
+                    text = f"{self.store.url} lacks steps {expected:,} to {row['step'] - 1:,}: a file is gone"
+                    raise UserError(text, fix="put it back, or make that run anew")
+                expected += 1
+                yield _step(row)
+
+    def sha256(self, steps: int) -> str:
+        """Of what the first `steps` steps are replayed from, by the files' etags: another run's have others."""
+        wanted = {"candidates.parquet", *(key for key, first in _files(self.store) if first < steps)}
+        return digest(sorted([item.key, item.etag] for item in self.store.list() if item.key in wanted))
 
     def extent(self) -> tuple[int, int]:
         """How many steps there are, and how many samples the first one was trained on. Reads one file or two."""

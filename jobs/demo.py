@@ -122,7 +122,7 @@ def paid(against: dict[str, Any]) -> str:
     fewer, less = "fewer" if updates >= 0 else "more", "less" if compute >= 0 else "more"
     return (
         f"it arrives at uniform's {against['target']:.3f} with {abs(updates):.0%} {fewer} updates and "
-        f"{abs(compute):.0%} {less} compute, scoring and the online model included"
+        f"{abs(compute):.0%} {less} compute, scoring, online model and reference included"
     )
 
 

@@ -61,7 +61,16 @@ def _command(recipe: str, overrides: tuple[str, ...]) -> str:
         from curation.learning.recipe import load_learn_recipe
 
         learning = load_learn_recipe(recipe, overrides)
-        _check_places([("output", learning.output), *(("data", url) for url in learning.data)])
+        reference = learning.reference
+        others = {
+            "compare": learning.compare,
+            "evaluation": learning.evaluation,
+            "reference.weights": reference and reference.weights,
+            "reference.train": reference and reference.train,
+            "selection.selector.replay.run": learning.replay,
+        }
+        places = [("output", learning.output), *(("data", url) for url in learning.data)]
+        _check_places([*places, *((name, url) for name, url in others.items() if url)])
         return "learn"
     from curation.recipe import load_recipe
 

@@ -70,7 +70,8 @@ class ClipLearner(Learner):
             image = self.in_parts(lambda some: self.glance(some, self._image_tower), pixels)
             text = self.in_parts(lambda some: encode_text(self.module, some), ids)
         image, text = (normalize(vector.float(), dim=-1) for vector in (image, text))
-        return Pairs(image, text, float(self._temperature()), 0.0 if bias is None else float(bias))
+        bias = 0.0 if bias is None else float(bias)
+        return Pairs(image, text, float(self._temperature()), bias, self.training.loss)
 
     def encoder(self) -> DualEncoder:
         """A frozen copy of the model as it is now (its averaged weights), for evaluation."""

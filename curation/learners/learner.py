@@ -1,7 +1,8 @@
 """What all learners share: settings, the update, averaged weights, and going on to the bit.
 
-A learner is a module with an optimiser and one method, `step`. A kind of learner adds its loss (`_backward`) and what
-it says of candidates (`outputs`); whoever chooses the batches is not its concern.
+A learner is a module with an optimiser and one method, `step`. It is trained as it is evaluated, without dropout,
+stochastic depth or dropped patches, so that the same batches make the same weights anywhere. A kind of learner adds its
+loss (`_backward`) and what it says of candidates (`outputs`); whoever chooses the batches is not its concern.
 
 In a process group (`distribute`), every process is given the whole batch and encodes its share of it; the losses see
 all of it, and DistributedDataParallel averages gradients: the update is that of one process, to rounding.
@@ -123,7 +124,9 @@ class Learner:
         if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
             text = f"model {model} normalises by batch: what it says of a sample would depend on the others"
             raise UserError(text, fix="a vision transformer; `curate proxy ls --all` lists every name")
-        self.module: nn.Module = module.to(self.device).train()
+        # Without norms by batch, what `train` mode adds is chance alone (dropout, stochastic depth, dropped patches):
+        # a model that goes on, another process and a second pass would draw otherwise, and so would one that scores.
+        self.module: nn.Module = module.to(self.device).eval()
         self.steps = 0
         state = self.module.state_dict() if training.averaging else {}
         self._average = {name: tensor.detach().clone() for name, tensor in state.items()}
@@ -304,14 +307,12 @@ def at_size(module: nn.Module, tower: Callable[[Tensor], Tensor], pixels: Tensor
     known = positions[1:].T.reshape(1, -1, side, side)
     fewer = interpolate(known, (grid, grid), mode="bilinear", antialias=True).flatten(2)[0].T
     small = interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-    saved = positions
-    del visual.positional_embedding
-    visual.positional_embedding = torch.cat([positions[:1], fewer])
+    # In its place among the parameters: put back at their end, the norm of the gradients would be added up otherwise.
+    visual._parameters["positional_embedding"] = torch.cat([positions[:1], fewer])
     try:
         return tower(small)
     finally:
-        del visual.positional_embedding
-        visual.positional_embedding = saved
+        visual._parameters["positional_embedding"] = positions
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:

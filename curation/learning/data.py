@@ -19,12 +19,13 @@ from torch import Tensor
 from curation import checkpoint
 from curation.corpus import open_corpus
 from curation.errors import EmptyCorpusError, UserError
-from curation.examples import Examples, gather
+from curation.examples import Examples, gather, gather_some
 from curation.learners.classification import classes_of, known_rows, labelled
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, latest_of, open_shards, split_label
 from curation.models import preprocess_for
+from curation.policy import Policy
 from curation.snapshot import Snapshot, open_snapshot
 from curation.store import StoreOptions, open_store
 from curation.weights import ALIKE, SampleWeights
@@ -43,12 +44,14 @@ class Listing:
     weights: tuple[SampleWeights, ...]  # of each URL
     trusted: list[Shard] | None = None  # for a reference that learns beside the learner
     evaluation: list[Shard] | None = None  # that is held out, where it isn't a part of the candidates' shards
+    policy: str | None = None  # of a replay: the sha256 of what is replayed
 
     @property
     def sha256(self) -> str:
-        """By content, so that a copied corpus has the same."""
+        """Of what decides the weights, by content, so that a copied corpus has the same."""
         told = _told(self.shards if self.trusted is None else (*self.shards, self.trusted))
-        return digest([*told, [some.sha256 for some in self.weights]] if any(self.weights) else told)
+        told += [[some.sha256 for some in self.weights]] if any(self.weights) else []
+        return digest([*told, self.policy] if self.policy is not None else told)
 
     @property
     def candidates_sha256(self) -> str:
@@ -89,8 +92,15 @@ def listed(recipe: LearnRecipe) -> Listing:
     trusted = None if train is None else open_shards(pinned(train, recipe.options), recipe.options)
     shards = tuple(open_shards(url, recipe.options) for url in urls)
     weights = tuple(weights_of(url, recipe.options) if recipe.weighted else ALIKE for url in urls)
-    evaluation = None if recipe.evaluation is None else open_shards(recipe.evaluation, recipe.options)
-    return Listing(urls, shards, weights, trusted, evaluation)
+    held_out = recipe.evaluation
+    evaluation = None if held_out is None else open_shards(pinned(held_out, recipe.options), recipe.options)
+    policy = None if recipe.replay is None else policy_of(recipe.replay, recipe.options).sha256(recipe.learner.steps)
+    return Listing(urls, shards, weights, trusted, evaluation, policy)
+
+
+def policy_of(run: str, options: StoreOptions) -> Policy:
+    """The data policy of a run, for a replay. Raises `UserError` where there is none."""
+    return Policy(open_store(f"{run.rstrip('/')}/policy", options))
 
 
 def pinned(url: str, options: StoreOptions) -> str:
@@ -113,6 +123,8 @@ def weights_of(url: str, options: StoreOptions | None) -> SampleWeights:
 
 def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
     """Everything into memory. A run that goes on keeps the classes that it began with."""
+    if recipe.evaluation is None and not recipe.holdout:
+        raise UserError("there is nothing to evaluate on", fix="holdout: 0.05, or evaluation: URL")
     pool, weights, fields, skipped = _candidates(recipe, listing, progress)
     budget = recipe.memory - pool.pixels.nbytes
     trusted = None if listing.trusted is None else _trusted(recipe, listing.trusted, budget, progress)
@@ -257,14 +269,12 @@ def relabelled(examples: Examples, labels: list[str]) -> Examples:
 
 
 def _held_out(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Examples:
-    if recipe.evaluation is None and not recipe.holdout:
-        raise UserError("there is nothing to evaluate on", fix="holdout: 0.05, or evaluation: URL")
     places = listing.shards if listing.evaluation is None else (listing.evaluation,)
     whole = not recipe.holdout or (recipe.evaluation is not None and isinstance(recipe.learner, Classification))
     part: Part = "all" if whole else "held_out"
-    stream = stream_of([shard for some in places for shard in some], recipe, part)
+    shards = [shard for some in places for shard in some]
     with progress("Reading the held-out part", None) as advance:
-        found = gather(stream, limit=MAX_EVALUATED, advance=advance)
-    if found is None or len(found) < 2:
+        found = gather_some(shards, lambda some: stream_of(some, recipe, part), MAX_EVALUATED, advance)
+    if len(found) < 2:
         raise UserError("there are too few held-out samples to evaluate on", fix="a larger holdout:")
     return relabelled(found, [split_label(label)[0] for label in found.labels])

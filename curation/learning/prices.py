@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from curation.errors import NotFoundError
+from curation.errors import NotFoundError, UserError
 from curation.flops import BACKWARD, Prices
 from curation.learners.learner import Learner, Training
 from curation.learning.data import snapshot_of
 from curation.learning.participants import Participants
-from curation.learning.recipe import LearnRecipe
-from curation.models import cost
+from curation.learning.recipe import LearnRecipe, in_pairs
+from curation.learning.results import summary_of
+from curation.models import cost, model_config
 from curation.online import Scored
 from curation.store import open_store
 
@@ -23,13 +24,16 @@ def prices(participants: Participants) -> tuple[Prices, list[str]]:
     online, reference = participants.online, participants.reference
     model = reference if isinstance(reference, Learner) else None
     spent, unknown = _beforehand(participants)
+    classes, pairs = len(participants.classes), text and in_pairs(recipe.selection.selector)
     found = Prices(
-        learner=training_flops(recipe.learner.model, recipe.training, text=text),
+        learner=training_flops(recipe.learner.model, recipe.training, text=text) + _head(recipe.learner.model, classes),
         learner_passes=1.0 + BACKWARD + (text and _encodes_twice(recipe)),
-        online=training_flops(online.model, online.training, text=text) if online is not None else 0.0,
-        online_scoring=_scoring(online, text) if online is not None else None,
-        reference=training_flops(model.model, model.training, text=text) if model is not None else 0.0,
-        reference_scoring=_scoring(model, text) if model is not None else None,
+        online=_training(online, classes) if online is not None else 0.0,
+        online_scoring=_scoring(online, classes) if online is not None else None,
+        online_pairs=2.0 * _width(online.model) if pairs and online is not None else 0.0,
+        reference=_training(model, classes) if model is not None else 0.0,
+        reference_scoring=_scoring(model, classes) if model is not None else None,
+        reference_pairs=2.0 * _width(model.model) if pairs and model is not None else 0.0,
         reference_training=spent,
     )
     return found, unknown
@@ -42,9 +46,9 @@ def _encodes_twice(recipe: LearnRecipe) -> bool:
 
 
 def _beforehand(participants: Participants) -> tuple[float, list[str]]:
-    """FLOPs that were spent on the reference before the run: its training, and scoring the pool for its column. And
-    what nobody knows: the cost of weights that have no card of theirs beside them, or of a column that no scorer of one
-    model made."""
+    """FLOPs that were spent before the run: on the reference's training, on scoring all of what snapshots were made
+    from for its column, and on the choices that are replayed. And what nobody knows: the cost of weights that have no
+    card of theirs beside them, of a column that no scorer of one model made, of choices that have no summary."""
     recipe, reference, spent = participants.recipe, participants.reference, 0.0
     files: list[tuple[str, str | None]] = []
     unknown: list[str] = []
@@ -56,13 +60,28 @@ def _beforehand(participants: Participants) -> tuple[float, list[str]]:
         if scorer is None:
             unknown.append(f"what made the column {recipe.reference.column}: no scorer of one model")
         else:
-            spent += forward_flops(scorer["model"], text=True) * len(participants.pool)
+            spent += forward_flops(scorer["model"], text=True) * _scored(participants)
             files += [(scorer["weights"], scorer.get("sha256"))] if "weights" in scorer else []
     for url, sha256 in files:
         flops = trained_flops(url, sha256, recipe)
         spent += flops
         unknown += [] if flops else [f"the training of {url}: no card of it beside the weights"]
+    if recipe.replay is not None:
+        try:
+            parts = summary_of(recipe.replay, recipe)["flops"]["parts"]
+            spent += sum(parts.values()) - parts["learning"]
+        except (UserError, KeyError):
+            unknown.append(f"what choosing has cost {recipe.replay}: no summary of it")
     return spent, unknown
+
+
+def _scored(participants: Participants) -> int:
+    """Samples that a column was made for: all of what the snapshots were made from, however few they keep."""
+    found = 0
+    for url in participants.urls:
+        snapshot = snapshot_of(url, participants.recipe.options)
+        found += 0 if snapshot is None else int(snapshot.document["samples"]["seen"])
+    return found
 
 
 def _scorer(participants: Participants, column: str) -> dict[str, Any] | None:
@@ -112,5 +131,19 @@ def training_flops(model: str, training: Training, *, text: bool) -> float:
     return (1 - share) * forward_flops(model, text=text) + share * small
 
 
-def _scoring(model: Learner, text: bool) -> float:
-    return forward_flops(model.model, text=text, size=model.training.scoring_size)
+def _training(model: Learner, classes: int) -> float:
+    return training_flops(model.model, model.training, text=not classes) + _head(model.model, classes)
+
+
+def _scoring(model: Learner, classes: int) -> float:
+    size = model.training.scoring_size
+    return forward_flops(model.model, text=not classes, size=size) + _head(model.model, classes)
+
+
+def _head(model: str, classes: int) -> float:
+    """A classifier's last layer, which is no part of the tower that torch counts."""
+    return 2.0 * _width(model) * classes
+
+
+def _width(model: str) -> int:
+    return int(model_config(model)["embed_dim"])

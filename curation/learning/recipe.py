@@ -24,6 +24,7 @@ from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp, Schedule
 from curation.selectors.joint import Joint
 from curation.selectors.replay import Replay
+from curation.selectors.uniform import Shuffled
 from curation.store import StoreOptions
 from curation.yaml_document import Section, Where, build_entry, parse_document, read_recipe
 
@@ -288,8 +289,8 @@ def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
         text = f"{where(('selection',))}: the selector {name} looks at a reference, and there is none"
         raise RecipeError(text, fix="add `reference: {model: ..., weights: URL, sha256: ...}`")
     reference = document.reference
-    in_pairs = isinstance(selector, Joint) or (isinstance(selector, Blend) and selector.loss == "softmax")
-    if in_pairs and ("classification" in document.learner or (reference and reference.column)):
+    column = reference is not None and reference.column and "reference" in roles
+    if in_pairs(selector) and ("classification" in document.learner or column):
         what = "a classifier has no pairs" if "classification" in document.learner else "a column has none"
         how = "joint selection" if isinstance(selector, Joint) else f"{name} with `loss: softmax`"
         text = f"{where(('selection', 'selector'))}: {how} looks at pairs of image and caption, and {what}"
@@ -305,11 +306,20 @@ def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
         raise RecipeError(f"{at}: sha256 of reference is missing", fix="`curate proxy train` prints it")
 
 
+def in_pairs(selector: Selector) -> bool:
+    """Whether a selector looks at how the candidates' pictures and captions compare with each other's."""
+    if isinstance(selector, Shuffled):
+        return in_pairs(selector.of)
+    return isinstance(selector, Joint) or (isinstance(selector, Blend) and selector.loss == "softmax")
+
+
 def _check_sizes(document: _Document, learner: Contrastive | Classification, where: Where) -> None:
     """A size to score at is one that the patches of the model divide."""
     sizes: list[tuple[tuple[str, ...], str, int]] = [(("learner",), learner.model, learner.scoring_size)]
     if isinstance(document.online, OnlineModel):
-        sizes.append((("online", "scoring_size"), document.online.model, document.online.scoring_size or 0))
+        own = document.online.scoring_size  # or else, as everything, the learner's
+        place = ("learner",) if own is None else ("online", "scoring_size")
+        sizes.append((place, document.online.model, learner.scoring_size if own is None else own))
     if document.reference is not None:
         sizes.append((("reference", "scoring_size"), document.reference.model, document.reference.scoring_size))
     for at, model, size in sizes:

@@ -19,6 +19,7 @@ from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner
 from curation.learning.data import Data, Listing
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
+from curation.ledger import digest
 from curation.store import open_store
 
 
@@ -46,10 +47,26 @@ def finished(recipe: LearnRecipe, listing: Listing) -> dict[str, Any] | None:
         return None
     if not isinstance(found, dict):
         return None
-    same = found.get("identity") == recipe.identity and found.get("data_sha256") == listing.sha256
-    compared = (found.get("against") or {}).get("run") == recipe.compare
+    told = {"identity": recipe.identity, "data_sha256": listing.sha256, "held_out_sha256": listing.held_out_sha256}
+    same = all(found.get(name) == value for name, value in told.items())
     whole = "key" in found and store.exists(found["key"])
-    return found if same and compared and whole else None
+    return found if same and whole and _compared_alike(found, recipe) else None
+
+
+def _compared_alike(found: Mapping[str, Any], recipe: LearnRecipe) -> bool:
+    """Whether a summary compares with the run that the recipe names, as that is now; one that is gone is not asked."""
+    against = found.get("against") or {}
+    if recipe.compare is None or against.get("run") != recipe.compare:
+        return against.get("run") == recipe.compare
+    try:
+        return bool(against.get("sha256") == summary_sha256(summary_of(recipe.compare, recipe)))
+    except UserError:
+        return True
+
+
+def summary_sha256(summary: Mapping[str, Any]) -> str:
+    """By which a run that is compared with is known again."""
+    return digest([summary.get("sha256"), summary["curve"]])
 
 
 def summary_of(url: str, recipe: LearnRecipe) -> dict[str, Any]:

@@ -28,12 +28,12 @@ from curation.checkpoint import Checkpoint
 from curation.errors import NotFoundError, UserError
 from curation.flops import ComputeLedger, Payoff, Point, payoff
 from curation.learners.learner import Learner
-from curation.learning.data import Data
+from curation.learning.data import Data, policy_of
 from curation.learning.metrics import Window, training_row
 from curation.learning.participants import Participants
 from curation.learning.prices import prices
 from curation.learning.recipe import LearnRecipe
-from curation.learning.results import curve_of, differences, evaluation, summary_of, verdict
+from curation.learning.results import curve_of, differences, evaluation, summary_of, summary_sha256, verdict
 from curation.models.weights import tensors_to_bytes
 from curation.online import Choice, OnlineStep, online_selection
 from curation.policy import Policy, PolicyWriter, replay
@@ -41,6 +41,7 @@ from curation.pool import Place
 from curation.store import Store, open_store
 
 LOG_EVERY = 10  # steps between two lines of metrics
+OTHER_HELD_OUT = "other held-out samples"  # an event, from which on figures are no longer of the same samples
 
 Ahead = Callable[[], tuple[Place, Sequence[Choice]]]
 
@@ -83,7 +84,7 @@ class Run:
                 pending=self.pending,
             )  # fmt: skip
             return
-        policy = Policy(open_store(f"{recipe.replay.rstrip('/')}/policy", recipe.options))
+        policy = policy_of(recipe.replay, recipe.options)
         _check_replay(policy, recipe)
         for step in replay(roles.learner, self.pool, policy):
             if step.number >= settings.steps:
@@ -117,8 +118,9 @@ class Run:
 
     @property
     def curve(self) -> list[Point]:
-        """The learning curve so far."""
-        return [Point(row["step"], row["quality"], row["flops"]) for row in self.metrics if "quality" in row]
+        """The learning curve so far, on today's held-out samples."""
+        begin = max((n for n, row in enumerate(self.metrics) if row.get("event") == OTHER_HELD_OUT), default=0)
+        return [Point(row["step"], row["quality"], row["flops"]) for row in self.metrics[begin:] if "quality" in row]
 
     def live(self) -> str:
         """The ledger of compute in a few words, for the progress line."""
@@ -145,6 +147,7 @@ class Run:
             "identity": self.recipe.identity,
             "data": list(self.data.urls),
             "data_sha256": self.data.sha256,
+            "held_out_sha256": self.data.held_out_sha256,
             "classes": self.data.classes,
             "place": list(place),
             "pending": [{"number": one.number, "lag": one.lag, "models": dict(one.models)} for one in pending],
@@ -197,6 +200,7 @@ class Run:
         found = payoff(self.curve, curve_of(other))
         return {
             "run": self.recipe.compare,
+            "sha256": summary_sha256(other),
             "differs": differences(self.recipe, self.data, other),
             **asdict(found),
             "compute_positive": self._positive(found),
@@ -226,11 +230,14 @@ class Run:
         facts = found.facts
         place = Place(*facts["place"])
         same = facts["data_sha256"] == self.data.sha256
-        if not same and found.updates >= self.recipe.learner.steps:
-            text = (
-                f"{self.recipe.output} holds this run, finished on other data or weights ({', '.join(facts['data'])})"
-            )
+        judged_alike = facts.get("held_out_sha256") == self.data.held_out_sha256
+        if not (same and judged_alike) and found.updates >= self.recipe.learner.steps:
+            what = "judged on other held-out samples" if same else "finished on other data, weights or choices"
+            text = f"{self.recipe.output} holds this run, {what} ({', '.join(facts['data'])})"
             raise UserError(text, fix="name another output for a run on today's data")
+        if not same and self.recipe.replay is not None:
+            text = f"{self.recipe.output} has replayed {found.updates:,} steps of another policy or on other data"
+            raise UserError(text, fix="name another output, or delete its checkpoints")
         self.pool.place = place if same else Place(place.epoch + 1, 0)
         if same:
             self.pending.extend(_choices(found))
@@ -245,14 +252,16 @@ class Run:
             {"step": found.updates, "event": "a checkpoint that can't be read", "checkpoint": key}
             for key in found.unreadable
         ]
-        if not same:
-            self.metrics.append(
-                {"step": found.updates, "event": "other data", "data": list(self.data.urls),
-                 "data_sha256": self.data.sha256}
-            )  # fmt: skip
+        for changed, event in (
+            (not same, {"event": "other data", "data": list(self.data.urls), "data_sha256": self.data.sha256}),
+            (not judged_alike, {"event": OTHER_HELD_OUT, "held_out_sha256": self.data.held_out_sha256}),
+        ):
+            if changed:
+                self.metrics.append({"step": found.updates, **event})
 
     def _check(self, step: OnlineStep) -> None:
-        for whose, report in (("", step.report), ("online model's ", step.online_report)):
+        reports = ("", step.report), ("online model's ", step.online_report), ("reference's ", step.reference_report)
+        for whose, report in reports:
             if report is not None and not (loss := float(report.loss)) < float("inf"):
                 fix = f"a lower learning rate than {report.lr:g}"
                 raise UserError(f"the {whose}loss is {loss} at step {step.number + 1}", fix=fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,13 @@ def at(schedule: Schedule, progress: float) -> float:
     if isinstance(schedule, Ramp):
         return schedule.start + (schedule.end - schedule.start) * min(1.0, progress / schedule.until)
     return float(schedule)
+
+
+def check_schedules(**schedules: Schedule) -> None:
+    """Raises `ValueError` for one that is no number at one of its ends: what is compared with it is not in order."""
+    for name, schedule in schedules.items():
+        if not all(math.isfinite(at(schedule, progress)) for progress in (0.0, 1.0)):
+            raise ValueError(f"{name} is {schedule}: it is a finite number, or goes from one to another")
 
 
 def draw(logits: Tensor, size: int, generator: torch.Generator) -> Tensor:

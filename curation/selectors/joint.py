@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from curation.outputs import Outputs, Pairs, PairwiseLoss
-from curation.selectors.draw import Schedule, at, check_size, draw
+from curation.selectors.draw import Schedule, at, check_schedules, check_size, draw
 
 Added = Callable[[Tensor], Tensor]  # rows chosen so far -> [B], what adding each row adds to the summed loss
 
@@ -37,18 +37,20 @@ class Joint:
 
     When to use: contrastive learners, and high filtering ratios: the negatives that a pair brings count, too. Of S =
     L_online - L_ref, matrices of pairwise losses, the next chunk is drawn with probability softmax(gain * (S_ii + what
-    those drawn so far add)). Cost: a forward pass of both models a candidate, and 2 B^2 D FLOPs a model and
-    super-batch. Source: JEST (2406.17711), algorithm 1.
+    those drawn so far add)). `loss`: nothing said, the one that the online model (or the reference, if it is alone) was
+    trained with; JEST's models are sigmoid ones. Cost: a forward pass of both models a candidate, and 2 B^2 D FLOPs a
+    model and super-batch. Source: JEST (2406.17711), algorithm 1.
     Example: joint: {chunks: 16, gain: 1}
     """
 
     gain: Schedule = 1.0
     chunks: int = 16
-    loss: PairwiseLoss = "sigmoid"
+    loss: PairwiseLoss | None = None
     online: Schedule = 1.0
     reference: Schedule = 1.0
 
     def __post_init__(self) -> None:
+        check_schedules(gain=self.gain, online=self.online, reference=self.reference)
         if self.chunks < 1:
             raise ValueError(f"chunks is {self.chunks}: it takes at least one")
         if self.online == 0 and self.reference == 0:
@@ -58,9 +60,11 @@ class Joint:
         return frozenset(role for role in ("online", "reference") if getattr(self, role) != 0)
 
     def scores(self, outputs: Mapping[Any, Outputs], progress: float) -> Tensor:
-        """S_ii, what the first chunk is drawn by."""
-        none = torch.empty(0, dtype=torch.int64)
-        return self._added(outputs, progress)(none).float()
+        """S_ii, what the first chunk is drawn by; of softmax losses, which are 0 for a pair alone, those among all."""
+        parts = self._parts(outputs, progress)
+        if parts[0].loss == "softmax":
+            return torch.stack([part.weight * part.pairs.softmax_losses().cpu() for part in parts]).sum(0).float()
+        return self._added(outputs, progress)(torch.empty(0, dtype=torch.int64)).float()
 
     def select(self, outputs: Mapping[Any, Outputs], size: int, progress: float, generator: torch.Generator) -> Tensor:
         added, gain = self._added(outputs, progress), at(self.gain, progress)
@@ -74,16 +78,32 @@ class Joint:
             chosen = torch.cat([chosen, draw(logits, len(chunk), generator)])
         return chosen.sort().values
 
-    def _added(self, outputs: Mapping[Any, Outputs], progress: float) -> Added:
-        parts: list[tuple[float, Added]] = []
+    def _parts(self, outputs: Mapping[Any, Outputs], progress: float) -> list[_Part]:
+        """The models that are asked, the online one first."""
+        parts: list[_Part] = []
         for role, sign in (("online", 1.0), ("reference", -1.0)):
             if role in self.roles():
                 pairs = outputs[role]
                 if not isinstance(pairs, Pairs):
                     raise ValueError(f"joint selection needs the {role} model's vectors, and has only its losses")
-                adds = sigmoid_added(pairs) if self.loss == "sigmoid" else softmax_added(pairs)
-                parts.append((sign * at(getattr(self, role), progress), adds))
-        return lambda chosen: torch.stack([weight * adds(chosen).cpu() for weight, adds in parts]).sum(0)
+                loss = self.loss or (parts[0].loss if parts else pairs.loss)
+                parts.append(_Part(sign * at(getattr(self, role), progress), pairs, loss))
+        return parts
+
+    def _added(self, outputs: Mapping[Any, Outputs], progress: float) -> Added:
+        adds = [
+            (part.weight, sigmoid_added(part.pairs) if part.loss == "sigmoid" else softmax_added(part.pairs))
+            for part in self._parts(outputs, progress)
+        ]
+        return lambda chosen: torch.stack([weight * added(chosen).cpu() for weight, added in adds]).sum(0)
+
+
+class _Part(NamedTuple):
+    """What one model adds to S."""
+
+    weight: float
+    pairs: Pairs
+    loss: PairwiseLoss
 
 
 def sigmoid_added(pairs: Pairs) -> Added:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from curation.checkpoint import latest, latest_facts, save
+from curation.checkpoint import INDEX, latest, latest_facts, save
 from curation.errors import UserError
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Training
@@ -86,6 +86,14 @@ def test_dying_while_writing_leaves_the_one_before(store: Store, dies_at: int, m
             save(store, {"learner": Toy(10)}, {})
     found = latest(store, {})
     assert found is not None and found.updates == 5
+
+
+def test_a_lost_index_loses_no_checkpoint(store: Store) -> None:
+    for steps in (5, 10):
+        save(store, {"learner": Toy(steps)}, {})
+    store.delete(INDEX)
+    found = latest(store, {})
+    assert found is not None and found.updates == 10
 
 
 def test_another_run_is_refused(store: Store) -> None:

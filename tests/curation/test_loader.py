@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from builders import FLAWS, write_corpus, write_shard
+from builders import FLAWS, members, write_corpus, write_shard
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -16,6 +18,7 @@ from curation.data import ShardRef
 from curation.errors import ChangedError, EmptyCorpusError, UserError
 from curation.loader import SampleStream, Shard, group_of, is_held_out, open_shards
 from curation.store import open_store
+from curation.tar import TarWriter
 from curation.weights import SampleWeights
 
 SIZES = (7, 1, 12, 5, 9)
@@ -147,3 +150,15 @@ def test_mistakes(counted: list[Shard], tmp_path: Path) -> None:
         SampleStream(counted, size=8, rank=0)
     with pytest.raises(EmptyCorpusError):
         open_shards(str(tmp_path))
+
+
+@pytest.mark.parametrize("told", ["x", "abcd", 7, "F" * 32, "../../../../../../../../../../etc/pw", None])
+def test_a_uid_that_none_of_ours_wrote_is_no_uid(tmp_path: Path, told: object) -> None:
+    with (tmp_path / "a.tar").open("wb") as file:
+        writer = TarWriter(file)
+        for number, (name, data) in enumerate(members(0, 2, flaws=False)):
+            record = name.endswith(".json")
+            writer.add(name, json.dumps({"name": f"{number}", "tutelage": {"uid": told}}).encode() if record else data)
+        writer.close()
+    uids = [example.uid for example in SampleStream(open_shards(str(tmp_path)), size=8)]
+    assert len(uids) == 2 and all(re.fullmatch("[0-9a-f]{32}", uid) for uid in uids) and len(set(uids)) == 2

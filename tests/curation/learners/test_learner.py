@@ -1,4 +1,4 @@
-"""Scoring and training at a reduced size (Flexi-JEST)."""
+"""What all learners share: scoring that changes nothing, and scoring and training at a reduced size (Flexi-JEST)."""
 
 from __future__ import annotations
 
@@ -55,3 +55,27 @@ def test_scores_at_the_scoring_size_and_trains_a_share_there() -> None:
 def test_a_size_that_the_patches_do_not_divide_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="multiple"):
         learner(scoring_size=size).outputs(SuperBatch(torch.arange(8), batch()))
+
+
+@pytest.mark.parametrize("settings", [{}, {"scoring_size": 32}, {"scoring_size": 32, "reduced": 0.5}])
+def test_scoring_changes_no_bit_of_training(settings: dict[str, object]) -> None:
+    """A cluster's learner never scores, and one that goes on has not scored yet."""
+    silent, asked = (learner(max_norm=0.1, **settings) for _ in range(2))
+    for _ in range(3):
+        asked.outputs(SuperBatch(torch.arange(8), batch()))
+        norms = silent.step(batch()).gradient_norm, asked.step(batch()).gradient_norm
+        assert torch.equal(*norms)
+    order = [[name for name, _ in one.module.named_parameters()] for one in (silent, asked)]
+    assert order[0] == order[1]  # in which the gradients' norm is added up
+    one, other = silent.state(), asked.state()
+    assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_nothing_is_left_to_chance() -> None:
+    """Dropout and stochastic depth would be drawn from a generator that no checkpoint holds."""
+    one = learner()
+    one.module.visual.transformer.resblocks[0].add_module("ln_1", torch.nn.Dropout(0.5).eval())  # type: ignore[union-attr]
+    assert not any(part.training for part in one.module.modules())
+    assert torch.equal(one.encode(batch())[0], one.encode(batch())[0])
+    one.step(batch())
+    assert not any(part.training for part in one.module.modules())

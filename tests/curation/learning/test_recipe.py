@@ -81,6 +81,8 @@ MISTAKES = [
     ("output: out", "output: out\ndevice: cuda\ncompute: {}", "recipe:3: cuda is for one process", "learner_gpus"),
     ("steps: 60, lr", "betas: [0.9, 1.0], lr", "betas is (0.9, 1.0)", ""),
     ("steps: 60, lr", "weight_decay: -0.1, lr", "weight_decay is -0.1", ""),
+    ("gain: {start: 5, end: 20}", "gain: nan", "gain is nan: it is a finite number", ""),
+    ("steps: 60, lr", "scoring_size: 24, lr", "a scoring_size of 24 is no multiple of the 16", "32"),
     ("lr: 1.0e-3}", "lr: .inf}", "recipe:4: learner.contrastive.lr is inf", ""),
 ]
 
@@ -98,10 +100,19 @@ def test_a_missing_file(tmp_path: Path) -> None:
         load_learn_recipe(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("selector", ["joint", "{easy_reference: {loss: softmax}}"])
+@pytest.mark.parametrize(
+    "selector",
+    ["joint", "{easy_reference: {loss: softmax}}", "{shuffled: {of: {loss: softmax}}}"],
+)
 def test_losses_of_pairs_want_pairs(selector: str) -> None:
     column = "reference={column: clip_score}"
     for override in (column, "learner={classification: {}}"):
         with pytest.raises(TutelageError, match="looks at pairs of image and caption"):
             parse_learn_recipe(RECIPE, overrides=[f"selection.selector={selector}", override])
     assert parse_learn_recipe(RECIPE, overrides=[column]).reference is not None
+
+
+@pytest.mark.parametrize("selector", ["{joint: {reference: 0}}", "{hard_learner: {loss: softmax}}"])
+def test_a_column_that_nobody_looks_at_is_no_matter(selector: str) -> None:
+    overrides = [f"selection.selector={selector}", "reference={column: clip_score}"]
+    assert parse_learn_recipe(RECIPE, overrides=overrides).selection.selector.roles() == {"online"}

@@ -18,6 +18,7 @@ from curation.flops import Payoff
 from curation.learners.classification import ClassLearner
 from curation.learning import learn
 from curation.learning.data import listed, read
+from curation.learning.prices import forward_flops
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.learning.run import Run
 from curation.policy import Policy
@@ -116,7 +117,86 @@ def test_a_replay_trains_on_the_same_without_scoring(recipe: Callable[..., Learn
     first = go(recipe())
     again = go(recipe(f"selection.selector={{replay: {{run: {tmp_path}/out}}}}", f"output={tmp_path}/again"))
     assert again["sha256"] == first["sha256"]
-    assert again["flops"]["totals"]["full"] == first["flops"]["parts"]["learning"]
+    assert again["flops"]["totals"]["scoring"] == first["flops"]["parts"]["learning"]
+    assert again["flops"]["totals"]["full"] == first["flops"]["totals"]["full"]  # the choosing was paid, if elsewhere
+
+
+def test_what_was_made_anew_since_is_read_anew(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    """URLs are the same: a policy, a run that is compared with, held-out samples."""
+    again = f"selection.selector={{replay: {{run: {tmp_path}/out}}}}", f"output={tmp_path}/again"
+    compared = f"compare={tmp_path}/out", "selection={}", f"output={tmp_path}/compared"
+    judged = f"evaluation={tmp_path}/test", "selection={}", f"output={tmp_path}/judged"
+    write_corpus(tmp_path / "test", shards=1, n=20, flaws=False)
+    go(recipe())
+    before = go(recipe(*compared))["against"]
+    go(recipe(*judged))
+    go(recipe(*again))
+    assert all(go(recipe(*more))["reused"] for more in (again, compared, judged))
+    (tmp_path / "out").rename(tmp_path / "old")
+    assert go(recipe(*compared))["reused"]  # what is gone says nothing else
+    go(recipe("learner.contrastive.seed=7"))
+    with pytest.raises(UserError, match="finished on other data"):
+        go(recipe(*again))
+    after = go(recipe(*compared))
+    assert not after["reused"] and after["against"]["sha256"] != before["sha256"]
+    write_shard(tmp_path / "test" / "9.tar", 9, 20, flaws=False)
+    with pytest.raises(UserError, match="judged on other held-out samples"):
+        go(recipe(*judged))
+
+
+def test_a_curve_is_of_one_held_out_set(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    write_corpus(tmp_path / "test", shards=1, n=20, flaws=False)
+    judged = recipe(f"evaluation={tmp_path}/test", "evaluate_every=2")
+    run = start(judged)
+    for number, step in enumerate(run.steps(), 1):
+        run.record(step)
+        if number == 5:
+            break
+    write_shard(tmp_path / "test" / "9.tar", 9, 20, flaws=False)
+    assert [point["updates"] for point in go(judged)["curve"]] == [6, 8, 10, 12]
+
+
+def test_a_policy_with_a_hole_is_not_replayed(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    go(recipe())
+    (tmp_path / "out" / "policy" / "steps-00000005.parquet").unlink()
+    with pytest.raises(UserError, match="lacks steps 5 to 9"):
+        go(recipe(f"selection.selector={{replay: {{run: {tmp_path}/out}}}}", f"output={tmp_path}/again"))
+    with pytest.raises(UserError, match="lacks steps 5 to 9"):
+        Policy(open_store(f"{tmp_path}/out/policy")).counts()
+
+
+def test_scores_that_are_no_numbers_choose_nothing(recipe: Callable[..., LearnRecipe]) -> None:
+    run = start(recipe())
+    assert run.participants.reference is not None
+    with torch.no_grad():
+        for parameter in run.participants.reference.module.parameters():  # type: ignore[union-attr]
+            parameter.fill_(float("nan"))
+    with pytest.raises(UserError, match="16 of 16 scores are not finite at step 1"):
+        next(run.steps())
+
+
+def test_held_out_samples_are_of_all_sources(
+    recipe: Callable[..., LearnRecipe], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.learning.data.MAX_EVALUATED", 20)
+    other = write_corpus(tmp_path / "other", shards=2, n=60, flaws=False)
+    both = recipe(f"data=[{corpus}, {other}]", "evaluate_every=1")
+    found = read(both, listed(both), quiet).held_out
+    assert len(found) == 20
+    pools = [set(read(one, listed(one), quiet).held_out.uids) for one in (recipe(), recipe(f"data={other}"))]
+    assert all(len(set(found.uids) & pool) >= 5 for pool in pools)
+
+
+def test_the_ledger_counts_pairs_and_heads(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    plain, softmax = go(recipe())["flops"], "selection.selector={learnability: {loss: softmax}}"
+    pairs = go(recipe(softmax, f"output={tmp_path}/softmax"))["flops"]
+    width, candidates = 64, 2 * BATCH
+    matrices = STEPS * 2 * (2 * width * candidates**2)  # of both models
+    assert pairs["parts"]["scoring"] == pytest.approx(plain["parts"]["scoring"] + matrices)
+    kind = "learner={classification: {steps: 12, batch: 8, label: name}}", "selection={}"
+    run = start(recipe(*kind, f"output={tmp_path}/classes"))
+    tower = forward_flops("proxy-mu", text=False)
+    assert run.ledger.prices.learner == tower + 2 * width * len(run.participants.classes)
 
 
 def test_other_data_at_a_restart(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:

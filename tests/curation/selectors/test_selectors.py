@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -212,8 +213,28 @@ def test_greedy_joint_selection_is_the_greedy_search(loss: Any) -> None:
 def test_one_chunk_is_independent_selection() -> None:
     seen = outputs(10)
     diagonal = (seen["online"].sigmoid_losses() - seen["reference"].sigmoid_losses()).diagonal()
-    drawn = Joint(gain=3.0, chunks=1).select(seen, 4, 0, seeded(2))
-    assert torch.equal(drawn, draw(3.0 * diagonal.double(), 4, seeded(2)))
+    selector = Joint(gain=3.0, chunks=1, loss="sigmoid")
+    assert torch.equal(selector.select(seen, 4, 0, seeded(2)), draw(3.0 * diagonal.double(), 4, seeded(2)))
+    assert torch.equal(selector.scores(seen, 0), diagonal)
+
+
+def test_joint_selection_takes_the_loss_of_the_online_model() -> None:
+    for loss, other in (("softmax", "sigmoid"), ("sigmoid", "softmax")):
+        seen = {role: replace(one, loss=loss if role == "online" else other) for role, one in outputs(10).items()}
+        told, silent = Joint(chunks=3, loss=loss), Joint(chunks=3)  # type: ignore[arg-type]
+        assert torch.equal(silent.select(seen, 6, 0, seeded(3)), told.select(seen, 6, 0, seeded(3)))
+        assert torch.equal(silent.scores(seen, 0), told.scores(seen, 0)) and silent.scores(seen, 0).std() > 0
+        alone = Joint(chunks=3, online=0.0)
+        assert torch.equal(
+            alone.select(seen, 6, 0, seeded(3)), replace(alone, loss=other).select(seen, 6, 0, seeded(3))
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in CHOOSING if name != "shuffled"])
+@pytest.mark.parametrize("gain", [float("nan"), float("inf"), Ramp(start=1.0, end=float("nan"))])
+def test_a_gain_that_is_no_number_is_refused(name: str, gain: Any) -> None:
+    with pytest.raises(ValueError, match="it is a finite number"):
+        SELECTORS[name](gain=gain)
 
 
 def test_more_chunks_than_samples_are_one_each() -> None:
