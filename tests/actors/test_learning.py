@@ -19,6 +19,7 @@ import torch
 from builders import PLAIN, curate, write_corpus, write_recipe, write_weights
 
 from actors import learning
+from actors.cluster import ClusterError
 from curation.errors import UserError
 from curation.learning import learn as learn_here
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
@@ -213,13 +214,20 @@ def test_what_needs_no_scoring_needs_no_feed(make: Make, tmp_path: Path, undistu
         make("selection.selector={replay: {run: " + run + "}}", "compute={learners: 1}", f"output={tmp_path}/replay")
     )
     assert ours["sha256"] == undisturbed["sha256"]
-    assert ours["flops"]["totals"]["full"] == undisturbed["flops"]["parts"]["learning"]
+    assert ours["flops"]["totals"]["full"] == undisturbed["flops"]["totals"]["full"]
 
 
 def test_an_error_of_the_user_ends_the_run_at_once(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the loss is"):
+    with pytest.raises(UserError, match=r"scores are not finite|the loss is"):
         there(make("learner.contrastive.lr=1.0e+30", "learner.contrastive.max_norm=1.0e+30", "compute={learners: 1}",
                    f"output={tmp_path}/inf"))  # fmt: skip
+
+
+@pytest.mark.parametrize(("compute", "says"), [("{learners: 1, learner_gpus: 4}", "wants 4 GPUs for its learners and"),
+                                               ("{learners: 32}", "CPUs for its learners and one actor")])  # fmt: skip
+def test_more_than_this_machine_has_is_told_at_once(make: Make, tmp_path: Path, compute: str, says: str) -> None:
+    with pytest.raises(ClusterError, match=says):
+        there(make(f"compute={compute}", "learner.contrastive.batch=32", f"output={tmp_path}/large"))
 
 
 def test_so_does_one_that_shows_while_the_learners_are_made(
