@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,9 @@ from curation.recipe import Compute
 from curation.scorers import Batch, Score, Scorer
 from curation.store import Store
 from curation.units import STREAM_SCHEMA, UnitReader, failure_table, pixels, view_column
+
+if TYPE_CHECKING:
+    import torch
 
 MOST_UNITS = 16  # a call: enough that batches cross units, few enough that little is repeated when an actor dies
 CALLS_PER_ACTOR = 4  # that the units left make, where there are enough of them
@@ -267,13 +270,19 @@ class ScorerActor:
     def _column(self, name: str, batch: Batch, valid: np.ndarray[Any, Any]) -> pa.Array:
         """What a scorer says of the batch's first rows, as many as `valid` tells of."""
         values = self.models[name](batch)
-        rows = values if isinstance(values, pa.Array | np.ndarray) else values.float().cpu().numpy()
+        rows = values if isinstance(values, pa.Array | np.ndarray) else as_numpy(values)
         if len(rows) != len(batch.captions):
             raise UserError(f"scorer {name} gives {len(rows)} values for {len(batch.captions)} samples")
         try:
             return scores.value_array(rows[: len(valid)], valid, self.job.scorers[name].values())
         except UserError as error:
             raise UserError(f"scorer {name}: {error}", fix=error.fix) from None
+
+
+def as_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
+    """As they are, since a float32 holds no whole number above 2^24; of floats that numpy doesn't know, float32."""
+    small = values.is_floating_point() and values.dtype.itemsize < 4
+    return (values.float() if small else values).cpu().numpy()
 
 
 def guarded(tables: Iterator[pa.Table], reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:

@@ -2,7 +2,9 @@
 
 A pattern is a URL: of one tar, with braces (`{00000..01287}`, `{a,b}`), with `*` and `?`, of a directory (every `.tar`
 below it), or of a snapshot (`URL@7`, `URL@latest`). All patterns of a corpus live in one store; keys are relative to
-the deepest directory they share, so that a corpus that is copied elsewhere keeps its units, uids and scores.
+the deepest directory they share, so that a corpus that is copied elsewhere keeps its units, uids and scores. One whose
+patterns come to share another directory doesn't: `pool/{a}/*.tar` can become `pool/{a,b}/*.tar`, `pool/a` can't become
+`[pool/a, pool/b]`.
 
 Listings arrive in any order and are sorted by DuckDB on disk: about 100 bytes of spool a shard, constant memory.
 """

@@ -34,8 +34,10 @@ LISTS = -1  # the place, among filters, of the lists of uids and of weights
 # takes a fifth of the time of a join with the ids.
 _BLOCK, _BIT = "id >> 16", "(id & 65535)::INTEGER"
 BITS = f"SELECT {_BLOCK} AS block, bitstring_agg({_BIT}, 0, 65535) AS bits"  # FROM what has ids GROUP BY block
-IN_SET, NOT_IN_SET = f"get_bit(bits, {_BIT}) = 1", f"coalesce(get_bit(bits, {_BIT}), 0) = 0"
-OF_BLOCK = f"ON {_BLOCK} = block"  # JOIN such a table; LEFT JOIN it for what is not in it
+IN_SET, NOT_IN_SET = f"get_bit(gone.bits, {_BIT}) = 1", f"coalesce(get_bit(gone.bits, {_BIT}), 0) = 0"
+OF_BLOCK = f"ON {_BLOCK} = gone.block"  # JOIN such a table, called gone; LEFT JOIN it for what is not in it
+#: Columns of the index that filters can read; the engine has others for itself, or (a list) not at all.
+READABLE = [name for name in INDEX_SCHEMA.names if name not in {"row", "uid", "reason", "members"}]
 _SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float32(): "FLOAT"}
 
 
@@ -83,7 +85,7 @@ class Decisions:
         """
         self.index, self.scores, self.vectors = list(index), dict(scores), list(vectors)
         self.made = dict(made or {})
-        self.path = spool / "decisions.duckdb"
+        self.path, self.memory = spool / "decisions.duckdb", memory
         self.db = duckdb.connect(str(self.path), config={"memory_limit": memory, "temp_directory": str(spool)})
         self.db.execute("SET preserve_insertion_order = false")
         columns = [f"{_quote(n)} {_SQL_TYPES[INDEX_SCHEMA.field(n).type]}" for n in self.index]
@@ -107,7 +109,10 @@ class Decisions:
     def load(self, units: Iterable[tuple[int, pa.Table]]) -> None:
         """Take in units in plan order: (ordinal, table of row, uid, reason, the needed columns). Batched inserts."""
         for batch in _batched(self._numbered(units)):
-            self._insert(batch)
+            try:
+                self._insert(batch)
+            except duckdb.OutOfMemoryException as error:
+                raise _too_little("loading the scores", self.memory, error) from None
 
     def _numbered(self, units: Iterable[tuple[int, pa.Table]]) -> Iterator[pa.Table]:
         for ordinal, table in units:
@@ -119,13 +124,14 @@ class Decisions:
 
     def _insert(self, incoming: pa.Table) -> None:
         self.db.register("incoming", incoming)
-        bad = "reason"
+        bad = ["reason"]
         kinds = self.scores | dict.fromkeys(self.vectors, pa.binary())
         for name, kind in kinds.items():  # NaN and inf are quarantined, never compared
             finite = f" OR NOT isfinite({_quote(name)})" if pa.types.is_floating(kind) else ""
-            bad = f"coalesce({bad}, CASE WHEN {_quote(name)} IS NULL{finite} THEN 'score_not_finite' END)"
+            bad.append(f"CASE WHEN {_quote(name)} IS NULL{finite} THEN 'score_not_finite' END")
         columns = [*map(_quote, [*self.index, *self.scores, *self.vectors]), *self.made.values()]
-        self.db.execute(f"INSERT INTO pool SELECT {', '.join(['id, unit, row, uid', bad, *columns])} FROM incoming")
+        fixed = ["id, unit, row, uid", f"coalesce({', '.join(bad)})"]
+        self.db.execute(f"INSERT INTO pool SELECT {', '.join([*fixed, *columns])} FROM incoming")
         self.db.unregister("incoming")
 
     def load_others(
@@ -189,10 +195,11 @@ class Decisions:
         for place, item in enumerate(filters):
             try:
                 self._filter(item, place)
-            except duckdb.BinderException as error:  # a column of another kind than it takes
-                line = str(error).splitlines()[0]
-                fix = f"curate rooms filters {item.name} says which it takes"
-                raise RecipeError(f"filter {item.name} can't read its columns: {line}", fix=fix) from None
+            except duckdb.Error as error:
+                if told := _explained(error, item.name, self.memory):
+                    raise told from None
+                error.add_note(f"in filter {item.name}")
+                raise
         self._weigh(weights)
         self.db.execute(
             "INSERT INTO decided.rescued "
@@ -294,8 +301,8 @@ class Decisions:
     def matches(self) -> pa.Table:
         """What filters that compare have found: uid, filter, how, value, against, other (a uid there); by uid."""
         query = (
-            "SELECT uid, filter, how, value, against, other FROM decided.matched JOIN pool USING (id) "
-            "ORDER BY uid, filter, how"
+            "SELECT uid, m.filter, m.how, m.value, m.against, m.other FROM decided.matched AS m JOIN pool USING (id) "
+            "ORDER BY uid, m.filter, m.how"
         )
         return self.db.sql(query).to_arrow_table()
 
@@ -344,6 +351,24 @@ def _batched(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             batch, pending = [], 0
     if batch:
         yield pa.concat_tables(batch)
+
+
+def _explained(error: duckdb.Error, name: str, memory: str) -> RecipeError | None:
+    """What a filter's query came to, as one line for the recipe's author; None for what no recipe can mend."""
+    line = str(error).splitlines()[0]
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return _too_little(f"filter {name}", memory, error)
+    fix = f"curate rooms filters {name} says which it takes"
+    if isinstance(error, duckdb.BinderException):  # a column of another kind than it takes
+        return RecipeError(f"filter {name} can't read its columns: {line}", fix=fix)
+    if isinstance(error, duckdb.DataError | duckdb.ProgrammingError):
+        return RecipeError(f"filter {name} can't compute with its settings and columns: {line}", fix=fix)
+    return None
+
+
+def _too_little(what: str, memory: str, error: duckdb.Error) -> RecipeError:
+    text = f"{what} needs more memory than compute.memory, {memory}, or more local disk: {str(error).splitlines()[0]}"
+    return RecipeError(text, fix="give it more, such as --set compute.memory=8GB")
 
 
 def _quote(name: str) -> str:

@@ -11,20 +11,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.data import uid
 from curation.errors import ImageError, NotFoundError, TarError
 from curation.intervals import difference, estimate
 from curation.ledger import canonical
 from curation.parallel import map_ordered
 from curation.store import Store
-from curation.tar import read_samples
-from curation.units import parse
+from curation.subset import USABLE, source_store
+from curation.tar import TarSample, read_samples
+from curation.units import metadata, parse
 
 if TYPE_CHECKING:
     from curation.loader import Shard
@@ -93,9 +97,10 @@ def attached(snapshot: Snapshot) -> list[Document]:
     return [json.loads(data) for data in map_ordered(snapshot.store.get, keys)]
 
 
-def contents(shards: Iterable[Shard], limit: int) -> pa.Array:
-    """The content hashes of the first `limit` pictures in shards, as the index and the manifest have them."""
-    return pa.array(islice(_contents(shards), limit), pa.string())
+def contents(shards: Iterable[Shard], limit: int, share: float = 0.0) -> pa.Array:
+    """The content hashes of the first `limit` pictures in shards, as the index and the manifest have them; with a
+    `share`, of those that are held out with their names."""
+    return pa.array(islice(_contents(shards, share), limit), pa.string())
 
 
 def overlap(snapshot: Snapshot, held_out: pa.Array) -> dict[str, int]:
@@ -109,17 +114,69 @@ def overlap(snapshot: Snapshot, held_out: pa.Array) -> dict[str, int]:
     return {name: len(hashes) for name, hashes in found.items()}
 
 
-def _contents(shards: Iterable[Shard]) -> Iterator[str]:
+def leaks(snapshot: Snapshot, held_out: pa.Array, share: float, *, pool: bool) -> dict[str, int]:
+    """How many of these pictures are trained on though a share of names is not: byte for byte under another name, or
+    under none. Of the kept samples, and of the `pool`, where models are trained on it.
+
+    Reads the samples that have these bytes from where models read them, one by one until one of a picture is a leak.
+    """
+    hashes = ", ".join(f"'{found}'" for found in held_out.unique().to_pylist()) or "''"
+    found = {}
+    for name, (places, columns) in ({"kept": _KEPT} | ({"pool": _POOL} if pool else {})).items():
+        query = f"SELECT * FROM ({places}) WHERE content_hash IN ({hashes}) ORDER BY content_hash, uid"
+        rows = snapshot.manifest.query(query, columns).to_pylist()
+        store = snapshot.store if name == "kept" else source_store(snapshot)
+        same = [list(some) for _, some in groupby(rows, itemgetter("content_hash"))]
+        found[name] = sum(map_ordered(partial(_any_trained_on, store, share), same))
+    return found
+
+
+_KEPT = (
+    """SELECT content_hash, uid, output_shard AS key, '' AS etag, output_offset AS start,
+    lead(output_offset) OVER (PARTITION BY output_shard ORDER BY output_offset) - output_offset AS length
+    FROM manifest WHERE decision = 'kept'""",
+    ["content_hash", "uid", "decision", "output_shard", "output_offset"],
+)
+_POOL = (
+    f"""SELECT content_hash, uid, source_key AS key, source_etag AS etag, source_offset AS start,
+    source_length AS length FROM manifest WHERE {USABLE}""",
+    ["content_hash", "uid", "decision", "reason", "source_key", "source_etag", "source_offset", "source_length"],
+)
+
+
+def _any_trained_on(store: Store, share: float, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether one of the samples at these places is not held out."""
+    for row in rows:
+        length = row["length"] or store.size(row["key"]) - row["start"]  # of the last one of an output shard
+        data = store.get_range(row["key"], row["start"], length, row["etag"] or None)
+        sample = next(iter(read_samples([data + bytes(1024)], length + 1024)))
+        if not _is_held_out(sample, row["uid"], share):
+            return True
+    return False
+
+
+def _contents(shards: Iterable[Shard], share: float) -> Iterator[str]:
     for store, ref, _ in shards:
         try:
             for sample in read_samples(store.blocks(ref.key, ref.size, ref.etag or None), ref.size):
                 try:
-                    if sample.reason is None:
-                        yield sha256(parse(sample)[0]).hexdigest()[:32]
+                    if sample.reason is not None:
+                        continue
+                    image = parse(sample)[0]
                 except ImageError:
                     continue  # no sample that anything is evaluated on
+                if not share or _is_held_out(sample, uid(ref.key, ref.etag, sample.start), share):
+                    yield sha256(image).hexdigest()[:32]
         except TarError:
             continue
+
+
+def _is_held_out(sample: TarSample, place: str, share: float) -> bool:
+    """Whether no model is trained on a sample at this place, as `loader.SampleStream` reads it."""
+    from curation.loader import group_of, is_held_out, uid_of
+
+    found = next((metadata(part.data) for part in sample.parts if part.extension == "json"), {})
+    return is_held_out(group_of(str(found.get("name") or ""), uid_of(found) or place), share)
 
 
 def _by_metric(runs: Figures) -> dict[str, dict[int, float]]:

@@ -4,7 +4,8 @@ Half-written files of killed workers, which only local disks have, go with them.
 
 Marking reads every commit record and snapshot (one small GET each, 32 at a time) into an on-disk set; sweeping lists
 `data/` and deletes what is neither marked nor young. Deleting is safe only because an object is named within minutes of
-being put: `older_than` has to be longer than the slowest worker takes from its data put to its record.
+being put: `older_than` has to be longer than the slowest worker takes from its data put to its record. A worker that
+does again what a killed one did puts the same object anew, so its age is asked for once more before it goes.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from curation.errors import UserError
+from curation.errors import NotFoundError, UserError
 from curation.ledger import Ledger
 from curation.parallel import map_ordered
+from curation.store import Store
 
 FOLDERS = ("data", "units", "snapshots", "plans", "evaluations", "runs")  # of a ledger, and of what judges it
+_OF_A_UNIT = re.compile(r"units/[0-9a-f]{64}\.json|data/[0-9a-f]{64}-[0-9a-f]{16}\.\w+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -44,6 +47,12 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def is_ledger(store: Store) -> bool:
+    """Whether there are records of units, or their data, by their names: all that a store of scores has."""
+    first = (next(iter(store.list(folder, etags=False)), None) for folder in ("units", "data"))
+    return any(item is not None and _OF_A_UNIT.fullmatch(item.key) for item in first)
+
+
 def sweep(ledger: Ledger, *, older_than: float, delete: bool) -> list[Garbage]:
     """The unnamed data objects that are older than `older_than` seconds; deletes them when told to."""
     newest_allowed = time.time() - older_than
@@ -54,22 +63,36 @@ def sweep(ledger: Ledger, *, older_than: float, delete: bool) -> list[Garbage]:
             if keys:
                 db.register("incoming", pa.table({"key": pa.array(keys)}))
                 db.execute("INSERT INTO named SELECT key FROM incoming")
-        found = chain(ledger.store.list("data", etags=False), *(ledger.store.unfinished(name) for name in FOLDERS))
-        for item in found:
+        unfinished = chain.from_iterable(ledger.store.unfinished(name) for name in FOLDERS)
+        found = chain(zip(ledger.store.list("data", etags=False), repeat(True)), zip(unfinished, repeat(False)))
+        for item, whole in found:
             if item.modified > newest_allowed:
                 continue
             if not db.execute("SELECT 1 FROM named WHERE key = ? LIMIT 1", [item.key]).fetchall():
                 if delete:
+                    if whole and _put_since(ledger.store, item.key, newest_allowed):
+                        continue
                     ledger.store.delete(item.key)
                 swept.append(Garbage(ledger.store.location(item.key), item.size))
     return swept
+
+
+def _put_since(store: Store, key: str, moment: float) -> bool:
+    """Whether an object has been put after a moment, or is gone."""
+    try:
+        return store.head(key).modified > moment
+    except NotFoundError:
+        return True
 
 
 def _named(ledger: Ledger) -> Iterator[list[str]]:
     """The data keys that each record or snapshot names."""
 
     def read(key: str) -> list[str]:
-        return list(_data_keys(json.loads(ledger.store.get(key))))
+        try:
+            return list(_data_keys(json.loads(ledger.store.get(key))))
+        except NotFoundError:  # `curate scores gc` has just taken it out
+            return []
 
     for folder in ("units", "snapshots"):
         yield from map_ordered(read, (item.key for item in ledger.store.list(folder, etags=False)))

@@ -248,7 +248,7 @@ class SampleStream(IterableDataset[Example]):
         except ImageError as error:
             count(error.reason, 1)
             return None
-        name = _uid_of(metadata) or place
+        name = uid_of(metadata) or place
         if self.part != "all":
             group = group_of(str(metadata.get(self.group) or ""), name)
             if is_held_out(group, self.holdout) != (self.part == "held_out"):
@@ -257,7 +257,7 @@ class SampleStream(IterableDataset[Example]):
         return _Drawn(image, caption, name, SEPARATOR.join(labels))
 
 
-def _uid_of(metadata: Mapping[str, Any]) -> str | None:
+def uid_of(metadata: Mapping[str, Any]) -> str | None:
     """The uid that the writer of a curated shard gave a sample; None where there is none of its form, whoever wrote."""
     curated = metadata.get("tutelage")
     found = curated.get("uid") if isinstance(curated, dict) else None

@@ -3,13 +3,17 @@
 Their hashes and vectors are read from their own score tables; nothing is scored. A column is the same one when it has
 the same fingerprint, whatever the two recipes call it. Cost: the other snapshot's index and the columns compared, once
 a run: about 60 bytes a sample of local disk and 2 a dimension of a vector.
+
+One of them may be the dataset that the recipe itself writes. Before its first snapshot that is no sample. And making a
+snapshot changes which is the latest, so a run is repeated when it would make what the latest one is, compared with what
+that one was compared with (`as_then`): else every run would make another.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -25,52 +29,65 @@ from curation.store import StoreOptions, open_store
 class Others:
     """The snapshots that a recipe's filters compare with, by the URL that the recipe has."""
 
-    snapshots: Mapping[str, snapshot.Snapshot]
+    snapshots: Mapping[str, snapshot.Snapshot | None]  # None: of the dataset that the recipe writes, which has none yet
+    own: str  # URL of that dataset
+    options: StoreOptions | None = None
 
     @property
     def pins(self) -> dict[str, int]:
-        """URL as in the recipe -> number of the snapshot."""
-        return {url: made.number for url, made in self.snapshots.items()}
+        """URL as in the recipe -> number of the snapshot; 0 where there was none yet."""
+        return {url: made.number if made else 0 for url, made in self.snapshots.items()}
 
     @property
-    def identity(self) -> list[list[str]]:
+    def identity(self) -> list[list[str | None]]:
         """What decides their content."""
-        return [[url, made.document["decision_id"]] for url, made in sorted(self.snapshots.items())]
+        return [[url, made.document["decision_id"] if made else None] for url, made in sorted(self.snapshots.items())]
 
-    def load(
-        self, engine: decisions.Decisions, filters: Sequence[Filter], columns: Sequence[Column], dataset: str
-    ) -> None:
-        """Fill the tables of those filters that compare. `columns` are the recipe's, `dataset` is the URL of what it
-        makes. Raises `RecipeError`."""
+    def as_then(self, pins: Mapping[str, int]) -> Others:
+        """The same, but of the dataset that the recipe writes the snapshot that `pins` say. One small GET each."""
+        then = {
+            url: _open(url, pins[url], self.own, self.options)
+            for url, made in self.snapshots.items()
+            if url in pins and (made is None or made.store.url == self.own)
+        }
+        return replace(self, snapshots={**self.snapshots, **then})
+
+    def load(self, engine: decisions.Decisions, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
+        """Fill the tables of those filters that compare. `columns` are the recipe's. Raises `RecipeError`."""
         by_name = {column.name: column for column in columns}
         tables = {item.others(): item for item in flat(filters) if isinstance(item, Compares)}  # of equal ones, one
         for name, item in tables.items():
             wanted = [by_name[column] for column in item.compared()]
             made = [self.snapshots[url] for url in item.against]
-            rows = [(one.store.url == dataset, *_rows(one, wanted, engine.vectors)) for one in made]
+            rows = [(not one or one.store.url == self.own, *_rows(one, wanted, engine.vectors)) for one in made]
             engine.load_others(name, item.compared(), rows)
 
 
 def open_others(
-    filters: Sequence[Filter], options: StoreOptions | None, pins: Mapping[str, int] | None = None
+    filters: Sequence[Filter], own: str, options: StoreOptions | None, pins: Mapping[str, int] | None = None
 ) -> Others:
-    """The snapshots that filters name, as they are now or as `pins` says they were."""
+    """The snapshots that filters name, as they are now or as `pins` says they were. `own`: what the recipe writes."""
     urls = {url for item in flat(filters) if isinstance(item, Compares) for url in item.against}
-    pins = pins or {}
-    return Others({url: _open(url, pins.get(url), options) for url in sorted(urls)})
+    pins, own = pins or {}, open_store(own, options).url
+    return Others({url: _open(url, pins.get(url), own, options) for url in sorted(urls)}, own, options)
 
 
-def _open(url: str, number: int | None, options: StoreOptions | None) -> snapshot.Snapshot:
+def _open(url: str, number: int | None, own: str, options: StoreOptions | None) -> snapshot.Snapshot | None:
     """A snapshot as a recipe names it; one that is named without a number, as the number says."""
-    if number is None or re.search(r"@\d+\Z", url):
+    if re.search(r"@\d+\Z", url):
         return snapshot.open(url, options=options)
-    return snapshot.open_snapshot(url.removesuffix("@latest"), number, options)
+    root = url.removesuffix("@latest")
+    if number is None and (store := open_store(root, options)).url == own:
+        number = Ledger(store).latest()
+    return None if number == 0 else snapshot.open_snapshot(root, number, options)
 
 
 def _rows(
-    made: snapshot.Snapshot, columns: Sequence[Column], vectors: Sequence[str]
+    made: snapshot.Snapshot | None, columns: Sequence[Column], vectors: Sequence[str]
 ) -> tuple[pa.RecordBatchReader, Iterator[pa.Table]]:
     """(uid and decision of its manifest; uid, content_hash and the columns of all its samples, unit by unit)."""
+    if made is None:
+        return pa.table({"uid": pa.array([], pa.string()), "decision": pa.array([], pa.string())}).to_reader(), iter(())
     document = made.document
     have = set(document["fingerprints"].values())
     for column in columns:

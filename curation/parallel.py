@@ -11,17 +11,30 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS = 32  # requests under way; a small GET takes about 10 ms from S3, so about 3,000/s
+AHEAD = 256 << 20  # bytes of results that are weighed
 
 
-def map_ordered(function: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Iterator[R]:
-    """`map(function, items)` with `threads` calls under way; draws at most two per thread ahead of the consumer."""
+def map_ordered(
+    function: Callable[[T], R], items: Iterable[T], threads: int = THREADS, weigh: Callable[[R], int] | None = None
+) -> Iterator[R]:
+    """`map(function, items)` with `threads` calls under way; draws at most two per thread ahead of the consumer.
+
+    Where `weigh` says how many bytes a result has, fewer: as many as come to `AHEAD` if all are as large as the largest
+    so far, but one that comes while another is used.
+    """
+    ahead, largest = (2 * threads, 0) if weigh is None else (2, 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="tutelage") as pool:
         pending: deque[Future[R]] = deque()
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) >= 2 * threads:
-                    yield pending.popleft().result()
+                while len(pending) >= ahead:
+                    result = pending.popleft().result()
+                    if weigh is not None:
+                        largest = max(largest, weigh(result))
+                        ahead = max(2, min(2 * threads, AHEAD // largest))
+                    yield result
+                    del result
             while pending:
                 yield pending.popleft().result()
         finally:

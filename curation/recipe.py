@@ -9,15 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import duckdb
 import pyarrow as pa
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from curation import manifest
-from curation.decisions import NamedFilter, columns_needed
+from curation.decisions import READABLE, NamedFilter, columns_needed
 from curation.errors import RecipeError, UnknownNameError
-from curation.filters import FILTERS, Compares, Reads, flat
+from curation.filters import FILTERS, Compares, Filter, Reads, flat
 from curation.images import DecodeLimits
 from curation.ledger import digest
 from curation.models import Weights
@@ -27,8 +28,25 @@ from curation.store import StoreOptions
 from curation.units import INDEX_SCHEMA, index_fingerprint
 from curation.yaml_document import Section, Where, build_entry, nearest, parse_document, read_recipe
 
-#: Names that the index, the decision engine and the manifest have for columns of their own.
-TAKEN = frozenset({*INDEX_SCHEMA.names, INDEX, "id", "unit", "bad", *manifest.schema({}).names})
+#: Names that the index, the decision engine (of tables that it joins with the samples, too) and the manifest have for
+#: columns of their own. Filters' queries say of each column whose it is, and have no name that is taken.
+TAKEN = frozenset(
+    {*INDEX_SCHEMA.names, INDEX, "id", "unit", "bad", "bits", "block", "kept", "snapshot", "own"}
+    | {*manifest.schema({}).names}
+)
+LARGEST = (1 << 63) - 1  # whole number of the decision engine
+
+
+def _memory(value: str) -> str:
+    """What DuckDB reads as a size, and can begin with."""
+    try:
+        with duckdb.connect(config={"memory_limit": value}) as db:
+            db.execute("CREATE TABLE first AS SELECT md5(range::VARCHAR) AS uid FROM range(9999)")
+    except duckdb.OutOfMemoryException:
+        raise ValueError(f"{value!r} is too little: 2GB is what it is where nothing is said") from None
+    except duckdb.Error:
+        raise ValueError(f"{value!r} is no size of memory, such as 2GB or 80%") from None
+    return value
 
 
 class Shards(Section):
@@ -64,7 +82,8 @@ class Compute(Section):
     decode_tasks: int | None = Field(default=None, ge=0)  # ahead of an actor; default 4 with a GPU, 0 without
     decode_cpus: float = Field(default=1, gt=0)  # per decode task
     write_workers: int | None = Field(default=None, ge=1)  # default: the cluster's CPUs
-    memory: str = "2GB"  # of the decision engine; beyond it, DuckDB spills to local disk
+    # Of the decision engine; beyond it, DuckDB spills to local disk.
+    memory: Annotated[str, AfterValidator(_memory)] = "2GB"
 
 
 class _Document(Section):
@@ -146,6 +165,34 @@ def kinds_of(scorers: Mapping[str, Scorer]) -> dict[str, pa.DataType]:
     return {column: kind for name, scorer in scorers.items() for column, kind in columns_of(name, scorer).items()}
 
 
+def _check_filter(what: str, item: Filter, made: Mapping[str, pa.DataType]) -> None:
+    """What DuckDB would say only once everything is scored, or never: it orders words as well as numbers."""
+    kinds = {**{name: INDEX_SCHEMA.field(name).type for name in READABLE}, **made}
+    for column in columns_needed([NamedFilter("", item)])[0]:
+        if column not in kinds:
+            raise RecipeError(f"{what} reads {column}, which is for the engine", fix=f"of the index: {_of(READABLE)}")
+    numbers = [name for name, kind in kinds.items() if _is_number(kind)]
+    for part in flat([item]):
+        for field, value in vars(part).items():
+            if isinstance(value, int) and abs(value) > LARGEST:
+                raise RecipeError(f"{what}: {field} is {value}", fix=f"a whole number is at most {LARGEST:,}")
+            if not isinstance(value, str) or value not in kinds:
+                continue
+            if field in {"score", "prefer"} and value not in numbers:
+                raise RecipeError(f"{what}: {field}: {value} is no number", fix=f"numbers here: {_of(numbers)}")
+            if field == "column" and is_vector(kinds[value]):
+                words = [name for name, kind in kinds.items() if not is_vector(kind)]
+                raise RecipeError(f"{what}: column: {value} is a vector", fix=f"words and numbers here: {_of(words)}")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _of(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
 def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
     scorers: dict[str, Scorer] = {}
     for i, entry in enumerate(document.scorers):
@@ -163,6 +210,7 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
     for i, entry in enumerate(document.filters):
         name, item = build_entry(entry, FILTERS, where, ("filters", i), "filter")
         filters.append(NamedFilter(name, item))
+        _check_filter(f"{where(('filters', i))}: filter {name}", item, made)
         for column in columns_needed([filters[-1]])[1]:
             if column not in made:
                 near = nearest(column, made)

@@ -25,6 +25,7 @@ from curation.scores import Column
 
 Tick = Callable[[int], None]
 PART_ROWS = 1_000_000  # of an exported file
+FIRST_PART = "part-00000.parquet"
 
 
 @dataclass
@@ -56,7 +57,8 @@ def take_out(scored: Ledger, keep: Iterable[str], *, delete: bool, tick: Tick = 
     """Delete the tables of all fingerprints that are not in `keep` (or only say which); returns what went.
 
     Records go before the data that they name: a reader finds both or is told that the sample has not been scored. A run
-    that has found such a table already fails, and scores anew when it is repeated.
+    that has found such a table already fails, and scores anew when it is repeated. Killed in between, it leaves data
+    that nothing names: `curate gc` sweeps it.
     """
     wanted = set(keep)
     found: dict[str, Held] = {}
@@ -78,8 +80,9 @@ def export(
     `columns` is the index, then scores. A row has the shard's key and etag, all of the index (uid, key, caption, size,
     content hash, reason) and every score under its name, vectors too. Whoever moves a file away keeps the disk free.
     """
-    part, rows, writer, path = 0, 0, None, folder / "part-00000.parquet"
-    for table in map_ordered(lambda shard: _unit(scored, shard, columns), shards, threads=4):
+    part, rows, writer, path = 0, 0, None, folder / FIRST_PART
+    units = map_ordered(lambda shard: _unit(scored, shard, columns), shards, threads=4, weigh=lambda unit: unit.nbytes)
+    for table in units:
         if writer is None:
             path = folder / f"part-{part:05d}.parquet"
             writer = pq.ParquetWriter(path, table.schema, compression="zstd")

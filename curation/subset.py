@@ -17,9 +17,10 @@ from curation.store import open_store
 if TYPE_CHECKING:
     from curation.loader import Shard
     from curation.snapshot import Snapshot
+    from curation.store import Store
 
 # What a model could be trained on, whatever the filters say: all that can be read and decoded.
-_USABLE = "(decision <> 'quarantined' OR reason = 'score_not_finite')"
+USABLE = "(decision <> 'quarantined' OR reason = 'score_not_finite')"
 _COLUMNS = ("uid", "decision", "reason")
 _HEAD = 4  # hexadecimal digits of the hashes that are counted
 
@@ -35,6 +36,12 @@ class Subset(NamedTuple):
         return sha256(f"{self.seed} {uid}".encode()).hexdigest() <= self.bound
 
 
+def source_store(snapshot: Snapshot) -> Store:
+    """Where the shards lie that a snapshot was made from."""
+    plan = Ledger(snapshot.store).open_plan(snapshot.document["plan"])
+    return open_store(plan.document["corpus"]["root"], snapshot.store.options)
+
+
 def source_shards(snapshot: Snapshot) -> list[Shard]:
     """The shards that a snapshot was made from, as its plan pins them, without those that hold no usable sample.
 
@@ -42,10 +49,9 @@ def source_shards(snapshot: Snapshot) -> list[Shard]:
     """
     from curation.loader import Shard
 
-    plan = Ledger(snapshot.store).open_plan(snapshot.document["plan"])
-    store = open_store(plan.document["corpus"]["root"], snapshot.store.options)
+    plan, store = Ledger(snapshot.store).open_plan(snapshot.document["plan"]), source_store(snapshot)
     rows = snapshot.manifest.query(
-        f"SELECT source_key, count(*) AS n FROM manifest GROUP BY source_key HAVING bool_or{_USABLE}",
+        f"SELECT source_key, count(*) AS n FROM manifest GROUP BY source_key HAVING bool_or{USABLE}",
         ["source_key", "decision", "reason"],
     )
     counts = dict(zip(*(rows.column(name).to_pylist() for name in ("source_key", "n")), strict=True))
@@ -54,13 +60,13 @@ def source_shards(snapshot: Snapshot) -> list[Shard]:
 
 def usable(snapshot: Snapshot) -> int:
     """How many samples of a snapshot's source corpus a model could be trained on."""
-    query = f"SELECT count(*) AS n FROM manifest WHERE {_USABLE}"
+    query = f"SELECT count(*) AS n FROM manifest WHERE {USABLE}"
     return int(snapshot.manifest.query(query, ["decision", "reason"]).column("n")[0].as_py())
 
 
 def random_subset(snapshot: Snapshot, samples: int, seed: int) -> Subset:
     """Exactly `samples` of the usable samples of a snapshot's source corpus. Raises `UserError` when it has fewer."""
-    hashes = f"(SELECT sha256('{int(seed)} ' || uid) AS hash FROM manifest WHERE {_USABLE})"
+    hashes = f"(SELECT sha256('{int(seed)} ' || uid) AS hash FROM manifest WHERE {USABLE})"
     counts = f"SELECT left(hash, {_HEAD}) AS head, count(*) AS n FROM {hashes} GROUP BY head ORDER BY head"
     before = 0
     for row in snapshot.manifest.query(counts, _COLUMNS).to_pylist():

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from curation.errors import RecipeError, UnknownNameError
+from curation.errors import RecipeError, TutelageError, UnknownNameError
 
 
 class Section(BaseModel):
@@ -91,7 +91,7 @@ def build_entry(entry: Any, table: Mapping[str, type[Any]], where: Where, loc: t
     cls = table[kind]
     _check_keys(cls, fields, where, (*loc, kind), kind, ("name",))
     try:
-        return name, TypeAdapter(cls).validate_python(fields)
+        return name, TypeAdapter(cls).validate_python(fields, context=(where, (*loc, kind)))  # for entries in it
     except ValidationError as error:
         raise explain(error, where, (*loc, kind), cls) from None
 
@@ -119,13 +119,16 @@ def _numbers(value: Any, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...]
             yield from _numbers(part, (*loc, key))
 
 
-def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: type[Any]) -> RecipeError:
+def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: type[Any]) -> TutelageError:
     """One of pydantic's findings as one line with the fix: a misspelt key rather than the key it leaves missing."""
     found = [(finding, *_path(cls, finding["loc"], finding["type"] == "extra_forbidden")) for finding in error.errors()]
     # Of a union's branches, the one that says which key is wrong, not that another kind of value would do.
     first, path, owner = min(
         found, key=lambda row: (row[0]["type"] != "extra_forbidden", row[1][-1:] != row[0]["loc"][-1:])
     )
+    inner = first.get("ctx", {}).get("error")
+    if isinstance(inner, TutelageError) and str(inner).startswith(where.name):  # of an entry in it, which says where
+        return inner
     loc = (*prefix, *path)
     at, key = where(loc), ".".join(str(part) for part in path)
     if first["type"] == "extra_forbidden":

@@ -122,10 +122,12 @@ def report(document: Mapping[str, Any]) -> Iterator[str]:
     seconds = sum(one["seconds"] for arm in arms.values() for one in arm["runs"])
     cost = f"{run['samples_seen']:,} samples seen, {run['flops'] / 1e12:.2f} TFLOP"
     yield f"  each model: {document['protocol']['model']}, {cost}; seeds {seeds}; {seconds:,.0f} s of training in all"
-    overlap = document["overlap"]
-    if overlap and overlap["pool"]:
-        yield (f"  WARNING: of the held-out pictures, {overlap['kept']:,} are among the kept samples and "
-               f"{overlap['pool']:,} in the pool, byte for byte: figures flatter")  # fmt: skip
+    overlap = document["overlap"]  # None: by an earlier version, with a share of names
+    if overlap and any(overlap.values()):
+        pool = f" and {overlap['pool']:,} in the pool" if "pool" in overlap else ""
+        names = " under names that aren't held out" if document["held_out"]["share"] else ""
+        yield (f"  WARNING: of the held-out pictures, {overlap['kept']:,} are among the kept samples{pool}{names}, "
+               "byte for byte: figures flatter")  # fmt: skip
     if document.get("weighted"):
         yield "  its own models met each sample as often as it weighs in the manifest"
 

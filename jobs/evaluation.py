@@ -140,17 +140,19 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
         "held_out": {"url": held_out.url, "share": held_out.share, "samples": samples},
         "arms": arms,
         "minus": {arm: evaluations.differences(runs[CURATED], runs[arm]) for arm in arms if arm != CURATED},
-        "overlap": _overlap(snapshot, held_out),
+        "overlap": _overlap(plan, held_out),
         "weighted": _weighs(snapshot),
     }
     return evaluations.attach(snapshot.store, snapshot.number, plan.identity, document)
 
 
-def _overlap(snapshot: Snapshot, held_out: HeldOut) -> dict[str, int] | None:
-    """Held-out pictures among the training data; None with a share of names, on which no model is trained."""
-    if held_out.share:
-        return None
-    return evaluations.overlap(snapshot, evaluations.contents(open_shards(held_out.url), MAX_EVALUATED))
+def _overlap(plan: Plan, held_out: HeldOut) -> dict[str, int]:
+    """Held-out pictures, byte for byte, among what is trained on. No model is trained on a held-out name, but the same
+    picture may have another one, or none."""
+    found = evaluations.contents(open_shards(held_out.url), MAX_EVALUATED, held_out.share)
+    if not held_out.share:
+        return evaluations.overlap(plan.snapshot, found)
+    return evaluations.leaks(plan.snapshot, found, held_out.share, pool=plan.arms.keys() != {CURATED})
 
 
 def _weighs(snapshot: Snapshot) -> bool:

@@ -7,7 +7,10 @@ import json
 import click
 
 
-@click.command(epilog="\b\nExamples:\n  curate gc s3://curated/objects --dry-run\n  curate gc demo/curated --grace 1h")
+@click.command(
+    epilog="\b\nExamples:\n  curate gc s3://curated/objects --dry-run\n  curate gc demo/curated --grace 1h\n"
+    "  curate gc s3://curated/scores"
+)
 @click.argument("dataset", metavar="OUT")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @click.option("--grace", default="24h", show_default=True, metavar="TIME",
@@ -16,18 +19,14 @@ import click
 def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
     """Delete data objects that no commit record and no snapshot names: the leavings of killed or beaten workers.
 
-    Score tables are swept in the same way where they lie below OUT; shared ones are for their owner to sweep. Records,
-    plans and snapshots are never deleted.
+    Score tables are swept in the same way where they lie below OUT; a store of scores that datasets share is swept when
+    it is named itself. Records, plans and snapshots are never deleted.
     """
-    import curation as cu
     from curation.garbage import parse_duration, sweep
     from curation.ledger import Ledger
     from curation.store import open_store
 
-    seconds = parse_duration(grace)
-    snapshot = cu.open(dataset)  # raises for a URL that holds no dataset: nothing is deleted by a typing mistake
-    scores = snapshot.document["scores_url"]
-    urls = [snapshot.store.url, *([scores] if scores.startswith(snapshot.store.url) else [])]
+    seconds, urls = parse_duration(grace), _swept_with(dataset)
     swept = [item for url in urls for item in sweep(Ledger(open_store(url)), older_than=seconds, delete=not dry_run)]
     total = sum(item.bytes for item in swept)
     if as_json:
@@ -36,3 +35,23 @@ def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
     for item in swept:
         click.echo(f"  {item.bytes:>14,}  {item.url}")
     click.echo(f"{'would delete' if dry_run else 'deleted'} {len(swept):,} objects, {total:,} bytes")
+
+
+def _swept_with(url: str) -> list[str]:
+    """The ledgers to sweep: of a dataset, with its scores where they are its own; or of shared scores.
+
+    Raises `NoSnapshotError` for a URL that is neither: nothing is deleted by a typing mistake.
+    """
+    import curation as cu
+    from curation.errors import NoSnapshotError
+    from curation.garbage import is_ledger
+    from curation.store import open_store
+
+    try:
+        snapshot = cu.open(url)
+    except NoSnapshotError:
+        if is_ledger(store := open_store(url)):
+            return [store.url]
+        raise
+    scores = snapshot.document["scores_url"]
+    return [snapshot.store.url, *([scores] if scores.startswith(f"{snapshot.store.url.rstrip('/')}/") else [])]

@@ -29,7 +29,7 @@ from curation.lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights
 from curation.others import Others, open_others
 from curation.parallel import map_ordered
-from curation.parquet import to_parquet
+from curation.parquet import to_parquet, write_parquet
 from curation.recipe import Recipe, kinds_of, parse_recipe
 from curation.store import StoreOptions, open_object, open_store
 from jobs.decided import Decided, Written
@@ -90,19 +90,21 @@ class Pipeline:
         ledger = self.out if write else Ledger(open_store(str(self.spool / "plan")))
         return ledger.plan(self.corpus.listing(self.spool), context)
 
-    def decision_id(self, plan: Plan) -> str:
+    def decision_id(self, plan: Plan, others: Others | None = None) -> str:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""
+        others = others or self.others
         filters = [[item.name, *decisions.described(item.filter)] for item in self.recipe.filters]
         lists = {name: item.sha256 for name, item in self.lists.items()}
-        others = [self.others.identity] if self.others.snapshots else []
-        return digest([plan.id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION, *others])
+        compared = [others.identity] if others.snapshots else []
+        return digest([plan.id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION, *compared])
 
     def current(self, plan: Plan) -> Record | None:
         """The latest snapshot's document if it is already what this plan and recipe would make."""
         if not self.out.latest():
             return None
         document = self.out.snapshot()
-        return document if document["decision_id"] == self.decision_id(plan) else None
+        then = self.others.as_then(document.get("against", {}))
+        return document if document["decision_id"] == self.decision_id(plan, then) else None
 
     # --- score ------------------------------------------------------------------------------------------------
 
@@ -188,7 +190,7 @@ class Pipeline:
             units = scores.load_units(self.scored, shards, columns, index, vectors, lengths)
             engine.load(decided.collect(units, tick))
             filters = [item.filter for item in self.recipe.filters]
-            self.others.load(engine, filters, self.columns, self.out.store.url)
+            self.others.load(engine, filters, self.columns)
             yield decided
 
     def fields(self, shard: ShardRef) -> Fields:
@@ -250,8 +252,12 @@ class Pipeline:
         """Which snapshots were compared with, and a Parquet of what matched what."""
         if not self.others.snapshots:
             return {}
-        matches = self._named("matches", to_parquet(decided.engine.matches()), "parquet")
-        return {"against": self.others.pins, "matches": matches}
+        path = self.spool / "matches.parquet"
+        write_parquet(path, decided.matches())
+        matches = self.out.put_data_file("matches", path, "parquet")
+        self.work.data_puts += 1
+        path.unlink()
+        return {"against": self.others.pins, "matches": matches.to_json()}
 
     def _named(self, name: str, data: bytes, suffix: str) -> dict[str, Any]:
         self.work.data_puts += 1
@@ -267,7 +273,7 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     corpus = open_corpus(recipe.corpus, recipe.options)
     named = (("keep", recipe.keep), ("drop", recipe.drop), ("weights", recipe.weights))
     lists = {name: read_list(name, url, recipe.options) for name, url in named if url}
-    others = open_others([item.filter for item in recipe.filters], recipe.options)
+    others = open_others([item.filter for item in recipe.filters], recipe.output, recipe.options)
     if not dry:
         out.store.probe()
         scored.store.probe()
@@ -282,7 +288,8 @@ def _try_filters(recipe: Recipe, spool: Path) -> None:
     index, wanted = decisions.columns_needed(recipe.filters)
     vectors = [name for name in wanted if scores.is_vector(kinds[name])]
     plain = {name: kinds[name] for name in wanted if name not in vectors}
-    with decisions.Decisions(spool, index, plain, vectors) as engine:
+    memory = recipe.compute.memory
+    with decisions.Decisions(spool, index, plain, vectors, memory=memory) as engine:
         items = [item for item in flat(named.filter for named in recipe.filters) if isinstance(item, Compares)]
         for name, columns in {item.others(): item.compared() for item in items}.items():
             engine.load_others(name, columns, [])
@@ -307,7 +314,7 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
     corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)
     columns = [scores.Column(name, document["fingerprints"][name]) for name in (scores.INDEX, *recipe.scorers)]
     lists = {name: parse_list(name, made.store.get(item["key"]), name) for name, item in document["lists"].items()}
-    others = open_others([item.filter for item in recipe.filters], options, document.get("against"))
+    others = open_others([item.filter for item in recipe.filters], made.store.url, options, document.get("against"))
     with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(open_store(document["scores_url"], options))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others)

@@ -73,15 +73,20 @@ def scores_show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option("--only", multiple=True, metavar="COLUMN", help="Only this score column; may be given again.")
 @json_option
 def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple[str, ...], as_json: bool) -> None:
-    """Write all samples of a recipe's corpus with their scores as Parquet, a million rows a file."""
-    from curation.errors import UnknownNameError
+    """Write all samples of a recipe's corpus with their scores as Parquet, a million rows a file.
+
+    Into a folder without an earlier export: a larger one would be mixed with this.
+    """
+    from curation.errors import UnknownNameError, UserError
     from curation.recipe import load_recipe
-    from curation.score_store import export
+    from curation.score_store import FIRST_PART, export
     from curation.store import open_store
     from jobs.pipeline import pipeline
     from jobs.progress import progress
 
     target = open_store(out)
+    if target.exists(FIRST_PART):
+        raise UserError(f"{out} holds an export already", fix="name another folder, or delete that one")
     files: list[str] = []
     with pipeline(load_recipe(recipe, overrides), dry=True) as work, tempfile.TemporaryDirectory() as folder:
         index, *columns = work.columns
@@ -106,7 +111,10 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
 @click.option("--delete", is_flag=True, help="Do it. Without, only say what would go.")
 @json_option
 def scores_gc(store: str, keep: tuple[str, ...], keep_snapshots: tuple[str, ...], delete: bool, as_json: bool) -> None:
-    """Take out the columns that no recipe and no snapshot named here uses. They can be scored again, at their price."""
+    """Take out the columns that no recipe and no snapshot named here uses. They can be scored again, at their price.
+
+    Tables that have no record, of workers that were killed, go with `curate gc SCORES`.
+    """
     from curation.errors import UserError
     from curation.recipe import load_recipe
     from curation.score_store import take_out

@@ -15,7 +15,10 @@ import click
 from jobs.run import html_option, json_option, recipe_argument
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from curation.data import ShardRef
+    from curation.snapshot import Snapshot
     from curation.what_if import Answer
     from jobs.pipeline import Pipeline
 
@@ -34,7 +37,7 @@ def what_if(recipe: str, overrides: tuple[str, ...], html: str | None, as_json: 
     """Say what each setting of the filters would keep, and how that differs from the current snapshot.
 
     Reads score tables only: nothing is scored, no byte is moved, nothing is written. Shards that have not been scored
-    yet are left out, and counted.
+    yet are left out, of the snapshot too, and counted.
     """
     from curation.recipe import load_recipe
     from jobs.pipeline import pipeline
@@ -101,7 +104,8 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
     from jobs.progress import progress
 
     plan = work.plan(write=False)
-    lacking = set(work.missing(plan).column("shard_key").to_pylist())
+    unscored = work.missing(plan)
+    lacking = set(unscored.column("shard_key").to_pylist())
     if len(lacking) == plan.units:
         raise IncompleteError("none of the shards has been scored", fix="curate run scores them")
 
@@ -111,7 +115,7 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
     index, _ = decisions.columns_needed(work.recipe.filters)
     fields = {column: found for column, found in work.fields(next(scored())).items() if found}  # as a run loads them
     latest = work.out.latest()
-    kept = Snapshot(work.out.store, work.out.snapshot(latest)).reader(["uid", "decision"]) if latest else None
+    kept = manifest_of(Snapshot(work.out.store, work.out.snapshot(latest)), unscored) if latest else None
     with ExitStack() as stack:
         with progress("Reading scores", None) as tick:
             loaded = work.loaded(plan, scored(), sorted({*index, "caption"}), fields, tick, MADE)
@@ -120,6 +124,28 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
         lists = work.listed()
         answers = [asked.ask(name, recipe.filters, **lists) for name, recipe in recipes.items()]
     return answers, len(lacking)
+
+
+def manifest_of(snapshot: Snapshot, unscored: pa.Table) -> pa.RecordBatchReader:
+    """What a snapshot decided, but for samples of shards that are left out: nobody knows whether these would leave."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def places(table: pa.Table | pa.RecordBatch, *names: str) -> pa.Array:
+        return pc.binary_join_element_wise(*map(table.column, names), " ")
+
+    if not unscored.num_rows:
+        return snapshot.reader(["uid", "decision"])
+    left_out = places(unscored, "shard_etag", "shard_key")
+    source = snapshot.reader(["uid", "decision", "source_etag", "source_key"])
+    schema = pa.schema([source.schema.field(name) for name in ("uid", "decision")])
+
+    def known() -> Iterator[pa.RecordBatch]:
+        for batch in source:
+            there = pc.is_in(places(batch, "source_etag", "source_key"), value_set=left_out)
+            yield batch.filter(pc.invert(there)).select(schema.names)
+
+    return pa.RecordBatchReader.from_batches(schema, known())
 
 
 def table(answers: Sequence[Answer]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, InstanceOf
+from pydantic import BeforeValidator, InstanceOf, ValidationInfo
 
 from curation.filters.filter import Filter, Prepares, Reads, Weighs
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from curation.models import Weights
 
 
-def _entries(value: Any) -> Any:
-    """`[{name: {fields}}, ...]` as a recipe has it, as filters."""
+def _entries(value: Any, info: ValidationInfo) -> Any:
+    """`[{name: {fields}}, ...]` as a recipe has it, as filters. `info` says where in the recipe it stands."""
     from curation.filters import FILTERS
     from curation.yaml_document import Where, build_entry
 
@@ -26,9 +26,11 @@ def _entries(value: Any) -> Any:
         raise ValueError("of is a list of filters, each `name: {fields}`")
     if wrong := [entry for entry in entries if not isinstance(entry, dict | Filter)]:
         raise ValueError(f"each filter of `of` is `name: {{fields}}`; here is {wrong[0]!r}")
-    where = Where("of", {})
+    where, loc = info.context or (Where("of", {}), ())
+    places = [(*loc, "of")] if entries is not value else [(*loc, "of", n) for n in range(len(entries))]
     return tuple(
-        build_entry(entry, FILTERS, where, (), "filter")[1] if isinstance(entry, dict) else entry for entry in entries
+        build_entry(entry, FILTERS, where, place, "filter")[1] if isinstance(entry, dict) else entry
+        for entry, place in zip(entries, places, strict=True)
     )
 
 

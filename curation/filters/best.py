@@ -12,11 +12,11 @@ def all_but_best(score: str, most: str, detail: str) -> str:
     return f"""
         WITH sized AS (SELECT ({most})::BIGINT AS k),
         cut AS (
-            SELECT "{score}" AS v FROM alive ORDER BY "{score}" DESC
+            SELECT "{score}" AS v FROM alive ORDER BY alive."{score}" DESC
             LIMIT 1 OFFSET (SELECT greatest(k - 1, 0) FROM sized)
         ),
-        above AS (SELECT count(*) AS c FROM alive, cut WHERE "{score}" > v),
-        ties AS (SELECT id, row_number() OVER (ORDER BY uid) AS place FROM alive, cut WHERE "{score}" = v)
-        SELECT id, '{detail}' AS detail FROM alive, cut WHERE "{score}" < v
+        above AS (SELECT count(*) AS c FROM alive, cut WHERE alive."{score}" > cut.v),
+        ties AS (SELECT id, row_number() OVER (ORDER BY uid) AS place FROM alive, cut WHERE alive."{score}" = cut.v)
+        SELECT id, '{detail}' AS detail FROM alive, cut WHERE alive."{score}" < cut.v
         UNION ALL
         SELECT id, '{detail}' AS detail FROM ties, above, sized WHERE place > k - c"""

@@ -34,11 +34,11 @@ class ClusterBalance:
         return (self.column, *((self.prefer,) if self.prefer else ()))
 
     def drops(self) -> str:
-        first = f'"{self.prefer}" DESC' if self.prefer else draw(self.seed, f"cluster_balance {self.column}")
+        first = f'alive."{self.prefer}" DESC' if self.prefer else draw(self.seed, f"cluster_balance {self.column}")
         return f"""
             SELECT id, '{self.column}' AS detail FROM (
-                SELECT id, row_number() OVER (PARTITION BY "{self.column}" ORDER BY {first}, uid) AS place
+                SELECT id, row_number() OVER (PARTITION BY alive."{self.column}" ORDER BY {first}, uid) AS place
                 FROM alive SEMI JOIN (
                     SELECT "{self.column}" AS g FROM alive GROUP BY 1 HAVING count(*) > {self.most}
-                ) AS large ON "{self.column}" IS NOT DISTINCT FROM g
+                ) AS large ON alive."{self.column}" IS NOT DISTINCT FROM large.g
             ) WHERE place > {self.most}"""

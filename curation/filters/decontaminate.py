@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 COLUMNS = 1 << 14  # vectors of the others that a block is compared with at once
 HELD = 1 << 29  # bytes of the others' vectors in memory; for each so many, all samples' vectors are read once
 _ANOTHER = "NOT (o.own AND o.uid = alive.uid)"  # no sample of an earlier snapshot of the dataset is its own duplicate
+_BEST = "arg_min(o.snapshot, (o.bits, o.uid, o.snapshot)), arg_min(o.uid, (o.bits, o.uid))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +74,13 @@ class Decontaminate:
         table = self._table
         if self.embedding:
             expect_vectors(db, self.embedding)
+        made = "id BIGINT, how VARCHAR, snapshot INTEGER, other VARCHAR, value DOUBLE"
+        same = f"SELECT content_hash AS key, own, uid, 0 AS bits, snapshot FROM {self.others()}"
+        db.execute(f"CREATE OR REPLACE TEMP TABLE {table} ({made})")
         db.execute(f"""
-            CREATE OR REPLACE TEMP TABLE {table} AS
-            SELECT id, 'exact' AS how, min_by(snapshot, o.uid) AS snapshot, min(o.uid) AS other, 1::DOUBLE AS value
-            FROM alive JOIN {self.others()} o USING (content_hash) WHERE {_ANOTHER} GROUP BY id""")
+            INSERT INTO {table} SELECT alive.id, 'exact', {_BEST}, 1
+            FROM alive JOIN ({_few(f"{same} SEMI JOIN alive USING (content_hash)")}) o ON alive.content_hash = o.key
+            WHERE {_ANOTHER} GROUP BY alive.id""")
         if self.hash:
             self._perceptual(db)
         if self.embedding:
@@ -106,13 +110,16 @@ class Decontaminate:
             f"WHERE bit_count(xor(a.h, b.h)) <= {self.distance}"
             for mask in map(signed, masks(self.distance, count))
         )
+        pairs = f"{self._table}_pairs"
+        db.execute(f"{make} {pairs} AS SELECT a, b, bit_count(xor(a, b)) AS bits FROM ({near})")
+        same = f'SELECT "{self.hash}" AS key, own, uid, 0 AS bits, snapshot FROM {self.others()}'
+        of_theirs = _few(f"SELECT * FROM ({same}) SEMI JOIN {pairs} ON key = b")
+        near = f"SELECT a AS key, own, uid, p.bits, snapshot FROM {pairs} p JOIN ({of_theirs}) o ON p.b = o.key"
         db.execute(f"""
-            INSERT INTO {self._table}
-            SELECT id, 'perceptual', arg_min(snapshot, (bits, o.uid)), arg_min(o.uid, (bits, o.uid)), min(bits)
-            FROM (SELECT a, b, bit_count(xor(a, b)) AS bits FROM ({near}))
-            JOIN alive ON a = alive."{self.hash}" JOIN {self.others()} o ON b = o."{self.hash}"
-            WHERE {_ANOTHER} GROUP BY id""")
-        db.execute(f"DROP TABLE {ours}; DROP TABLE {theirs}")
+            INSERT INTO {self._table} SELECT alive.id, 'perceptual', {_BEST}, min(o.bits)
+            FROM alive JOIN ({_few(near)}) o ON alive."{self.hash}" = o.key
+            WHERE {_ANOTHER} GROUP BY alive.id""")
+        db.execute(f"DROP TABLE {ours}; DROP TABLE {theirs}; DROP TABLE {pairs}")
 
     def _similar(self, db: duckdb.DuckDBPyConnection) -> None:
         theirs, found = f"{self._table}_theirs", f"{self._table}_found"
@@ -160,6 +167,19 @@ class Decontaminate:
             columns = [batch.column(0).take(pa.array(rows)), snapshots.take(place), uids.take(place)]
             columns.append(pa.array(best[rows].astype(np.float64)))
             insert(db, into, pa.table(columns, names=["id", "snapshot", "other", "value"]))
+
+
+def _few(rows: str) -> str:
+    """SQL of a few of the others, `key, own, uid, bits, snapshot`, for each key: among them is whatever a sample with
+    this key matches best, so that many copies here and there are never all brought together.
+
+    That is the nearest one that is not own (ties: smaller uid), and of own ones the nearest two: one may be the sample.
+    """
+    each = f"""
+        SELECT key, own, uid, min(bits) AS bits, arg_min(snapshot, (bits, snapshot)) AS snapshot
+        FROM ({rows}) GROUP BY key, own, uid"""
+    place = "row_number() OVER (PARTITION BY key, own ORDER BY bits, uid)"
+    return f"SELECT * FROM ({each}) QUALIFY {place} <= CASE WHEN own THEN 2 ELSE 1 END"
 
 
 def _places(uids: pa.Array, among: pa.Array) -> np.ndarray[Any, Any]:

@@ -34,19 +34,20 @@ class ExactDuplicates:
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         """Make the table of the `bits` that more than one sample has."""
-        make, bits = f"CREATE OR REPLACE TEMP TABLE {self._table}", f"SELECT bits FROM ({self._hashed})"
+        make = f"CREATE OR REPLACE TEMP TABLE {self._table}"
+        bits = f"SELECT {_hash(*self._key)} AS bits FROM alive WHERE {self._told}"
         if fits(db):
             db.execute(f"{make} (bits UBIGINT)")
             insert(db, self._table, pa.table({"bits": repeated(ordered(db, bits))}))
         else:
-            db.execute(f"{make} AS {bits} GROUP BY bits HAVING count(*) > 1")
+            db.execute(f"{make} AS {bits} GROUP BY 1 HAVING count(*) > 1")
 
     def drops(self) -> str:
         order = f'"{self.prefer}" DESC, uid' if self.prefer else "id"
         return f"""
             SELECT id, '' AS detail FROM (
                 SELECT id, row_number() OVER (PARTITION BY {", ".join(self._key)} ORDER BY {order}) AS place
-                FROM ({self._hashed}) SEMI JOIN {self._table} USING (bits)
+                FROM alive SEMI JOIN {self._table} AS again ON {_hash(*self._key)} = again.bits AND {self._told}
             ) WHERE place > 1"""
 
     @property
@@ -54,9 +55,8 @@ class ExactDuplicates:
         return ("content_hash", "caption") if self.of == "pair" else ("content_hash",)
 
     @property
-    def _hashed(self) -> str:
-        told = " AND ".join(f"{column} IS NOT NULL" for column in self._key)
-        return f"SELECT *, {_hash(*self._key)} AS bits FROM alive WHERE {told}"
+    def _told(self) -> str:
+        return " AND ".join(f"{column} IS NOT NULL" for column in self._key)
 
     @property
     def _table(self) -> str:

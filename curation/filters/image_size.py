@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,8 @@ class ImageSize:
     max_aspect: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_aspect is not None and self.max_aspect < 1:
-            raise ValueError("max_aspect is longer side / shorter side, so at least 1")
+        if self.max_aspect is not None and not 1 <= self.max_aspect < inf:
+            raise ValueError("max_aspect is longer side / shorter side, so at least 1, and finite")
 
     def columns(self) -> Sequence[str]:
         return ("width", "height")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from curation.filters.phrases import Phrases
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,5 +26,11 @@ class Mentions(Phrases):
 
     ignore_case: bool = True
 
+    def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Make the table of those that mention nothing: `id`."""
+        super().prepare(db)
+        silent = f"SELECT id FROM alive ANTI JOIN ({self.mentioned(db)}) AS named USING (id)"
+        db.execute(f"CREATE OR REPLACE TEMP TABLE {self._table}_silent AS {silent}")
+
     def drops(self) -> str:
-        return f"SELECT id, '' AS detail FROM alive ANTI JOIN ({self.mentioned()}) AS named USING (id)"
+        return f"SELECT id, '' AS detail FROM {self._table}_silent"

@@ -45,7 +45,7 @@ class MetaclipBalance(Phrases):
         """
         super().prepare(db)
         make, name = "CREATE OR REPLACE TEMP TABLE", self._table
-        db.execute(f"{make} {name}_mentions AS {self.mentioned(once=True)}")
+        db.execute(f"{make} {name}_mentions AS {self.mentioned(db, once=True)}")
         db.execute(f"""
             {make} {name}_matched AS
             WITH shares AS (SELECT entry, {self.t} / count(*) AS p FROM {name}_mentions GROUP BY entry)
@@ -58,5 +58,5 @@ class MetaclipBalance(Phrases):
         return f"""
             SELECT id, 'no_match' AS detail FROM alive ANTI JOIN {self._table}_matched USING (id)
             UNION ALL
-            SELECT id, 'capped' AS detail FROM alive JOIN {self._table}_matched USING (id)
-            WHERE NOT certain AND {draw(self.seed, "metaclip_balance")} >= 1 - exp(-missing)"""
+            SELECT id, 'capped' AS detail FROM alive JOIN {self._table}_matched AS chances USING (id)
+            WHERE NOT chances.certain AND {draw(self.seed, "metaclip_balance")} >= 1 - exp(-chances.missing)"""

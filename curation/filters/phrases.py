@@ -5,7 +5,8 @@ spaces of their own and tabs and line breaks have become spaces: the rule of Met
 (substr_matching.py), to the letter. So a caption's words are looked up in the table of phrases, and so are its longer
 runs, of which only those are made that are as long as some phrase that begins with the same two words. Cost: two hash
 lookups a word, and one a run that begins like a phrase (4 us of CPU a caption of 10 words against 500,000 phrases),
-whatever the number of phrases, which are held in memory (about 100 bytes each); captions stream.
+whatever the number of phrases, which are held in memory (about 100 bytes each); captions stream, and one of any length
+takes memory in proportion to its words, times those of the longest phrase.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Phrases:
             SELECT array_to_string(string_split(text, ' ')[:2], ' ') AS pair, list(DISTINCT words) AS lengths
             FROM {self._table} WHERE words > 1 GROUP BY 1""")
 
-    def mentioned(self, *, once: bool = False) -> str:
+    def mentioned(self, db: duckdb.DuckDBPyConnection, *, once: bool = False) -> str:
         """SQL of `id, entry`: which phrase (by its number) the captions of `alive` mention.
 
         As often as they do; or once, for which a caption's words are made different before they are looked up: what it
@@ -72,17 +73,23 @@ class Phrases:
             spaced = f"replace({spaced}, '{mark}', ' {mark} ')"
         captions = f"SELECT id, string_split({spaced}, ' ') AS w FROM alive"
         phrases = f"SELECT text, entry FROM {self._table} WHERE words"
-        return f"""
+        found = f"""
             SELECT id, entry FROM (SELECT id, unnest({"list_distinct(w)" if once else "w"}) AS text FROM ({captions}))
-            JOIN ({phrases} = 1) USING (text)
+            JOIN ({phrases} = 1) USING (text)"""
+        lengths = [n for (n,) in db.execute(f"SELECT DISTINCT words FROM {self._table} WHERE words > 1").fetchall()]
+        if not lengths:
+            return found
+        # A row a word, with those that follow it: never the caption's whole list, of which each word would have a copy.
+        following = ", ".join(f"unnest(w[{n}:]) AS w{n}" for n in range(1, max(lengths) + 1))
+        runs = " ".join(f"WHEN {n} THEN {_run(n)}" for n in sorted(lengths))
+        return f"""{found}
             UNION ALL
             SELECT {"DISTINCT" if once else ""} id, entry FROM (
-                SELECT id, array_to_string(w[i:i + n - 1], ' ') AS text FROM (
-                    SELECT id, w, i, unnest(lengths) AS n FROM (
-                        SELECT id, w, i, w[i] || ' ' || w[i + 1] AS pair
-                        FROM (SELECT id, w, unnest(range(1, len(w))) AS i FROM ({captions}))
+                SELECT id, CASE n {runs} END AS text FROM (
+                    SELECT *, unnest(lengths) AS n FROM (
+                        SELECT *, {_run(2)} AS pair FROM (SELECT id, {following} FROM ({captions}))
                     ) JOIN {self._table}_lengths USING (pair)
-                ) WHERE i + n - 1 <= len(w)
+                )
             ) JOIN ({phrases} > 1) USING (text)"""
 
     def _lines(self) -> list[str]:
@@ -98,3 +105,8 @@ class Phrases:
     @property
     def _table(self) -> str:
         return table_of(self, "phrases")
+
+
+def _run(n: int) -> str:
+    """SQL of the text of n words one after the other: NULL where the caption ends before."""
+    return " || ' ' || ".join(f"w{place}" for place in range(1, n + 1))

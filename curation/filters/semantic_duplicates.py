@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, pairwise
+from itertools import groupby, pairwise
 from math import ceil, sqrt
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from curation.filters.draw import draw
 from curation.filters.filter import table_of
 from curation.filters.vectors import expect_vectors, insert, matrix, stream
 
@@ -25,7 +26,7 @@ SAMPLE = 32  # vectors a centre, of which the centres are found
 SAMPLE_BYTES = 1 << 29
 BLOCK = 1024  # samples compared at once
 ALIKE = 1 - 1e-6  # the cosine of a vector and itself may be less than 1
-LAST = 1 << 128  # uids are 128 bits
+IDS = 1 << 16  # of those that leave, put into their table at once, about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +36,18 @@ class SemanticDuplicates:
     First is the highest `prefer` score (ties: smaller uid); without one, by `keep`: source order (`first`), or how near
     a sample is to its cluster's centre, `hard` those that are far from it, `easy` those that are near. A sample leaves
     when one that *stays* is as similar as that; with `chains`, when any before it is, as in the published code: of a
-    chain of neighbours only the first is left. `clusters` are n / 1,000 where they are not given: two levels of
-    spherical k-means on up to 32 vectors a centre, drawn by uid. Pairs that the clusters' borders part are not found:
-    look at a few pairs before you choose a threshold, since every encoder has its own scale (the paper's is 0.95 or
-    so).
-    Cost: 1,000 D + 2 sqrt(clusters) D multiply-adds a sample, 2 D bytes of local disk and a sort; out of core.
+    chain of neighbours only the first is left. `clusters` are n / 1,000 where they are not given, up to 65,536: two
+    levels of spherical k-means on 32 vectors a centre, or 512 MB of them, drawn by a hash of seed and uid. Pairs that
+    the clusters' borders part are not found: look at a few pairs before you choose a threshold, since every encoder has
+    its own scale (the paper's is 0.95 or so).
+    Cost: 1,000 D + 2 sqrt(clusters) D multiply-adds a sample, 2 D bytes of local disk and a sort; out of core. Beyond
+    65 million samples clusters grow, and what a sample costs with them: n / 65,536 D multiply-adds, 15,000 D for a
+    billion. Of one cluster at a time, those that stay are in memory, 4 D bytes each; with `chains`, all of it.
     Source: SemDeDup (2303.09540), section 3.
     Example: semantic_duplicates: {threshold: 0.95, prefer: clip_score}
     """
+
+    code: ClassVar[int] = 2
 
     embedding: str = "embedding"
     threshold: float = 0.95
@@ -73,9 +78,8 @@ class SemanticDuplicates:
         placed = f"{self._table}_placed"
         db.execute(f"CREATE OR REPLACE TABLE {placed} (id BIGINT, cluster INTEGER, similarity FLOAT)")
         self._place(db, placed, count)
-        for clusters in _some(_by_cluster(self._ordered(db, placed))):
-            leaving = [ids[leave(vectors, self.threshold, self.chains)] for ids, vectors in clusters]
-            insert(db, self._table, pa.table({"id": np.concatenate(leaving)}))
+        for ids in _some(self._leaving(db, placed)):
+            insert(db, self._table, pa.table({"id": ids}))
         db.execute(f"DROP TABLE {placed}")
 
     def drops(self) -> str:
@@ -94,24 +98,40 @@ class SemanticDuplicates:
             insert(db, into, pa.table({"id": batch.column(0), "cluster": cluster, "similarity": similarity}))
 
     def _sample(self, db: duckdb.DuckDBPyConnection, clusters: int, count: int) -> Tensor:
-        """Vectors of the samples with the smallest uids, which are hashes: the same ones everywhere."""
-        width = self._width(db)
-        wanted = min(SAMPLE * clusters, SAMPLE_BYTES // (4 * width))
-        below = min(LAST - 1, LAST * max(wanted, 100) // count)  # never none by bad luck
-        query = f"SELECT \"{self.embedding}\" FROM alive WHERE uid <= '{below:032x}' ORDER BY uid"
-        return matrix(db.sql(query).to_arrow_table().column(0).combine_chunks())
+        """Vectors of so many samples, drawn by seed and uid: the same ones everywhere, whatever filter came before.
+
+        Which ones are drawn is told by a share of somewhat more, of which alone the numbers are then sorted.
+        """
+        import torch
+
+        width, luck = self._width(db), draw(self.seed, "semantic_duplicates")
+        wanted = max(100, min(SAMPLE * clusters, SAMPLE_BYTES // (4 * width)))
+        share = (wanted + 8 * sqrt(wanted)) / count
+        query = f'SELECT "{self.embedding}" FROM alive WHERE {luck} < {share!r} ORDER BY {luck}, uid LIMIT {wanted}'
+        sample, rows = torch.empty(wanted, width), 0
+        for batch in stream(db, query):
+            sample[rows : rows + batch.num_rows] = matrix(batch.column(0))
+            rows += batch.num_rows
+        return sample[:rows]
 
     def _width(self, db: duckdb.DuckDBPyConnection) -> int:
         ((size,),) = db.execute(f'SELECT octet_length("{self.embedding}") FROM alive LIMIT 1').fetchall()
         return int(size) // 2
 
+    def _leaving(self, db: duckdb.DuckDBPyConnection, placed: str) -> Iterator[Array]:
+        """ids of those that leave, a block after the other."""
+        for _, blocks in groupby(_blocks(self._ordered(db, placed)), key=lambda block: block[0]):
+            stays = Stays(self.threshold, self.chains)
+            for _, ids, vectors in blocks:
+                yield ids[stays.leave(vectors)]
+
     def _ordered(self, db: duckdb.DuckDBPyConnection, placed: str) -> Iterator[pa.RecordBatch]:
         """Samples cluster by cluster, in each those first that would stay before others."""
-        order = {"first": "id", "hard": "similarity, uid", "easy": "similarity DESC, uid"}[self.keep]
+        order = {"first": "id", "hard": "p.similarity, uid", "easy": "p.similarity DESC, uid"}[self.keep]
         if self.prefer:
-            order = f'"{self.prefer}" DESC, uid'
-        query = f'SELECT id, cluster, "{self.embedding}" FROM alive JOIN {placed} USING (id) ORDER BY cluster, {order}'
-        return stream(db, query)
+            order = f'alive."{self.prefer}" DESC, uid'
+        found = f'SELECT id, p.cluster, alive."{self.embedding}" FROM alive JOIN {placed} AS p USING (id)'
+        return stream(db, f"{found} ORDER BY p.cluster, {order}")
 
 
 class _Tree:
@@ -144,37 +164,47 @@ class _Tree:
         return cluster, similarity
 
 
-def leave(vectors: Tensor, threshold: float, chains: bool = False) -> Array:
-    """Which of `vectors` [N, D], in order, leave: those that one before them is similar to, which stays, or (`chains`)
-    leaves as well. bool [N]."""
-    import torch
+class Stays:
+    """Vectors that later ones of their cluster are compared with: those that stay, or (`chains`) all.
 
-    threshold = min(threshold, ALIKE)
-    stays: list[Tensor] = []
-    leaves = torch.zeros(len(vectors), dtype=torch.bool)
-    for start in range(0, len(vectors), BLOCK):
-        block = vectors[start : start + BLOCK]
+    They come in order, some at a time. A vector leaves that one before it is similar to.
+    """
+
+    def __init__(self, threshold: float, chains: bool = False) -> None:
+        self.threshold, self.chains = min(threshold, ALIKE), chains
+        self.held: list[Tensor] = []
+
+    def leave(self, block: Tensor) -> Array:
+        """Which of the next vectors [N, D] leave: bool [N]."""
+        import torch
+
         gone = torch.zeros(len(block), dtype=torch.bool)
-        for kept in stays:
-            gone |= (block @ kept.T >= threshold).any(1)
-        near = (block @ block.T >= threshold).tril(-1)  # row: a sample, column: one before it
-        if chains:
-            stays.append(block)
-            leaves[start : start + BLOCK] = gone | near.any(1)
-            continue
+        for held in self.held:
+            gone |= (block @ held.T >= self.threshold).any(1)
+        near = (block @ block.T >= self.threshold).tril(-1)  # row: a sample, column: one before it
+        if self.chains:
+            self._hold(block)
+            return (gone | near.any(1)).numpy()
         open_, kept_here = ~gone, torch.zeros_like(gone)
         while open_.any():  # as many rounds as the longest chain has links
             sure = open_ & ~(near & open_).any(1)
             kept_here |= sure
             gone |= open_ & (near & sure).any(1)
             open_ &= ~(sure | gone)
-        stays.append(block[kept_here])
-        leaves[start : start + BLOCK] = gone
-    return leaves.numpy()
+        self._hold(block[kept_here])
+        return gone.numpy()
+
+    def _hold(self, some: Tensor) -> None:
+        """With those held last, while these are few: of pictures that are all alike a block adds none or one."""
+        import torch
+
+        if self.held and len(self.held[-1]) + len(some) <= BLOCK:
+            some = torch.cat([self.held.pop(), some])
+        self.held.append(some)
 
 
-def _by_cluster(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[Array, Tensor]]:
-    """ids and vectors of each cluster with more than one sample."""
+def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, Array, Tensor]]:
+    """Up to `BLOCK` samples at a time, all of one cluster, in order: the cluster, ids, and vectors."""
 
     def pieces() -> Iterator[tuple[int, pa.RecordBatch]]:
         for batch in batches:
@@ -183,13 +213,32 @@ def _by_cluster(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[Array, Tens
             for start, stop in pairwise(bounds):
                 yield int(cluster[start]), batch.slice(start, stop - start)
 
-    for _, found in groupby(pieces(), key=lambda piece: piece[0]):
-        table = pa.Table.from_batches([batch for _, batch in found])
-        if table.num_rows > 1:
-            yield table.column(0).to_numpy(), matrix(table.column(2).combine_chunks())
+    for cluster, found in groupby(pieces(), key=lambda piece: piece[0]):
+        held, rows = list[pa.RecordBatch](), 0
+        for _, piece in found:
+            while piece.num_rows:
+                held.append(piece.slice(0, BLOCK - rows))
+                rows, piece = rows + held[-1].num_rows, piece.slice(held[-1].num_rows)
+                if rows == BLOCK:
+                    yield cluster, *_joined(held)
+                    held, rows = [], 0
+        if held:
+            yield cluster, *_joined(held)
 
 
-def _some(clusters: Iterator[tuple[Array, Tensor]]) -> Iterator[list[tuple[Array, Tensor]]]:
-    """Clusters by the hundred: one insert for all of them."""
-    while some := list(islice(clusters, 100)):
-        yield some
+def _joined(pieces: Sequence[pa.RecordBatch]) -> tuple[Array, Tensor]:
+    table = pa.Table.from_batches(pieces)
+    return table.column(0).to_numpy(), matrix(table.column(2).combine_chunks())
+
+
+def _some(found: Iterator[Array]) -> Iterator[Array]:
+    """The same ids in fewer arrays: one insert for those of many clusters."""
+    held, rows = list[Array](), 0
+    for ids in found:
+        held.append(ids)
+        rows += len(ids)
+        if rows >= IDS:
+            yield np.concatenate(held)
+            held, rows = [], 0
+    if held:
+        yield np.concatenate(held)

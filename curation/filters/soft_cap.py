@@ -49,8 +49,8 @@ class SoftCap:
     def _cut(self) -> str:
         """The samples of groups above the cap, with 1 / p of each."""
         return f"""(
-            SELECT id, uid, weight FROM alive JOIN (
+            SELECT id, uid, large.weight FROM alive JOIN (
                 SELECT "{self.column}" AS g, pow(count(*) / {self.cap}, {1 - self.alpha!r}) AS weight
                 FROM alive GROUP BY 1 HAVING count(*) > {self.cap}
-            ) AS large ON "{self.column}" IS NOT DISTINCT FROM g
+            ) AS large ON alive."{self.column}" IS NOT DISTINCT FROM large.g
         )"""

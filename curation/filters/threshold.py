@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+LARGEST = 3.4e38  # float32, but for its last digits
+
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
@@ -22,6 +24,13 @@ class Threshold:
     def __post_init__(self) -> None:
         if self.min is None and self.max is None:
             raise ValueError("give min, max or both")
+        for name, limit in (("min", self.min), ("max", self.max)):
+            if limit is not None and not abs(limit) <= LARGEST:
+                raise ValueError(
+                    f"{name} is {limit}: scores are from {-LARGEST} to {LARGEST}; leave out a limit that is none"
+                )
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min, {self.min}, is above max, {self.max}: no sample would stay")
 
     def columns(self) -> Sequence[str]:
         return (self.score,)

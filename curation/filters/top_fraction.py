@@ -8,6 +8,8 @@ from fractions import Fraction
 
 from curation.filters.best import all_but_best
 
+LEAST = 1e-12  # of fewer samples than there will ever be, none; exact products of smaller ones are beyond 128 bits
+
 
 @dataclass(frozen=True, kw_only=True)
 class TopFraction:
@@ -23,8 +25,8 @@ class TopFraction:
     fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise ValueError("fraction is a share above 0 and up to 1")
+        if not LEAST <= self.fraction <= 1:
+            raise ValueError(f"fraction is a share above 0 (at least {LEAST}) and up to 1")
 
     def columns(self) -> Sequence[str]:
         return (self.score,)

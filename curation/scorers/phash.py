@@ -26,14 +26,16 @@ VIEW = Preprocess(size=SIDE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), mode="sq
 class PHash(Plain):
     """64 bits: which of the 8 x 8 lowest frequencies of the picture's brightness lie above their median.
 
-    Re-encoding and resizing change a few bits, other pictures about 32. The low 63 bits and the sign are one int64.
-    Cost: 0.09 ms a sample in batches of 256; the package `imagehash`, whose bits these are, takes 1 ms for each.
+    Re-encoding and resizing change a few bits, other pictures about 32; those of one colour have one hash. The low 63
+    bits and the sign are one int64, computed in whole numbers: the same in every batch.
+    Cost: 0.01 ms a sample in batches of 256, and decoding; the package `imagehash`, whose bits these are, takes 0.04 ms
+    of pictures of that size.
     Source: Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010), section 3.2.1.
     Example: phash: {}
     """
 
     def identity(self) -> Mapping[str, Any]:
-        return {"kind": "phash", "code": 1, "preprocess": asdict(VIEW)}
+        return {"kind": "phash", "code": 2, "preprocess": asdict(VIEW)}
 
     def views(self) -> Sequence[Preprocess]:
         return (VIEW,)
@@ -47,11 +49,16 @@ class PHash(Plain):
 
 def phash(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """int64 [N] of uint8 [N, 32, 32, 3]; the first bit, of the picture's mean, is the sign."""
-    # float64 and einsum's own loops: the same bits whatever the batch's size
-    grey = np.floor((pixels.astype(np.float64) @ (299, 587, 114) + 500) / 1000)
-    low = np.einsum("ki,nij,lj->nkl", _COSINES, grey, _COSINES, optimize=True).reshape(-1, KEPT * KEPT)
-    bits = low > np.median(low, axis=1, keepdims=True)
+    red, green, blue = np.moveaxis(pixels.astype(np.int32), 3, 0)
+    grey = (299 * red + 587 * green + 114 * blue + 500) // 1000
+    low = (_COSINES @ grey @ _COSINES.T).reshape(-1, KEPT * KEPT)
+    middle = np.sort(low, axis=1)[:, _HALF - 1 : _HALF + 1]
+    bits = 2 * low > middle.sum(axis=1, keepdims=True)
     return np.packbits(bits, axis=1).view(">i8").astype(np.int64).reshape(-1)
 
 
-_COSINES = 2 * np.cos(np.pi * np.arange(KEPT)[:, None] * (2 * np.arange(SIDE) + 1) / (2 * SIDE))  # DCT-II
+_HALF = KEPT * KEPT // 2
+_ANGLES = np.pi * np.arange(KEPT)[:, None] * (2 * np.arange(SIDE) + 1) / (2 * SIDE)  # DCT-II
+# Whole, in 2^-20: frequencies that a flat or mirrored picture lacks are then 0 and no rounding noise, which would
+# decide bits by the batch and by the machine. Sums stay below 2^59.
+_COSINES = np.rint(2**20 * np.cos(_ANGLES)).astype(np.int64)

@@ -1,13 +1,20 @@
-"""How units are dealt to actors. That they are scored, whatever dies: tests/jobs and tests/faults, with Ray."""
+"""How units are dealt to actors, and what these take from a scorer.
+
+That units are scored, whatever dies: tests/jobs and tests/faults, with Ray.
+"""
 
 from __future__ import annotations
 
 from math import log
 
+import numpy as np
+import pyarrow as pa
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, units_per_call
+from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, as_numpy, units_per_call
+from curation.scores import value_array
 
 
 @given(units=st.integers(1, 20_000), actors=st.integers(1, 64))
@@ -21,3 +28,11 @@ def test_calls_are_large_first_and_single_units_last(units: int, actors: int) ->
     assert calls[-1] == 1
     deal = CALLS_PER_ACTOR * actors
     assert len(calls) <= units / MOST_UNITS + deal * (2 + log(MOST_UNITS)) + 1  # few, beside those that must be
+
+
+def test_tensors_of_whole_numbers_stay_what_they_are() -> None:
+    for numbers in (torch.tensor([2**62 + 12345, 5]), torch.tensor([2**24 + 1, 5], dtype=torch.float64)):
+        found = value_array(as_numpy(numbers), np.array([True, False]), pa.int64())
+        assert found.to_pylist() == [int(numbers[0]), None]
+    halves = torch.tensor([0.5, 2.0], dtype=torch.bfloat16)
+    assert value_array(as_numpy(halves), np.ones(2, bool), pa.float32()).to_pylist() == [0.5, 2.0]

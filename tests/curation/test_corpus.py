@@ -33,6 +33,9 @@ def keys(corpus: Corpus, tmp: Path) -> list[str]:
         (["a/{00000..00009}.tar"], "a", ["00000.tar", "00001.tar"]),
         (["a/{00001..00010}.tar"], "a", ["00001.tar", "00010.tar"]),
         (["{a,b}/00001.tar"], "", ["a/00001.tar", "b/00001.tar"]),
+        (["{a}/*1.tar"], "", ["a/00001.tar"]),  # as the README says of what is to grow
+        (["b"], "b", ["00001.tar"]),
+        (["a/00001.tar", "b"], "", ["a/00001.tar", "b/00001.tar"]),
         (["a/00000.tar"], "a", ["00000.tar"]),
         (["a/*.tar", "b"], "", ["a/00000.tar", "a/00001.tar", "a/00010.tar", "b/00001.tar"]),
         (["a/*.tar", "a/00000.tar"], "a", ["00000.tar", "00001.tar", "00010.tar"]),

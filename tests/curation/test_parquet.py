@@ -5,10 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
-from curation.parquet import from_parquet, to_parquet
+from curation import parquet
+from curation.parquet import from_parquet, to_parquet, write_parquet
 
 TABLE = pa.table({"a": [1, 2, None], "b": ["x", None, "z"], "c": [[1.0], [], None]})
 
@@ -29,6 +33,19 @@ def test_equal_tables_are_equal_bytes_and_come_back() -> None:
 
 def test_named_columns_come_in_their_order() -> None:
     assert from_parquet(to_parquet(TABLE), ["c", "a"]).equals(TABLE.select(["c", "a"]))
+
+
+def test_a_stream_becomes_a_file_whatever_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 7)
+    table = pa.table({"a": range(40), "b": [f"{i % 3}" for i in range(40)], "c": [float(i) for i in range(40)]})
+    files = [tmp_path / f"{rows}.parquet" for rows in (1, 3, 7, 40)]
+    for path in files:
+        write_parquet(path, table.to_reader(max_chunksize=int(path.stem)))
+    assert len({path.read_bytes() for path in files}) == 1
+    assert from_parquet(files[0].read_bytes()).equals(table)
+    assert pq.ParquetFile(files[0]).num_row_groups == 6
+    write_parquet(tmp_path / "none.parquet", table.slice(0, 0).to_reader())
+    assert from_parquet((tmp_path / "none.parquet").read_bytes()).equals(table.slice(0, 0))
 
 
 def test_a_process_that_has_read_ends_well() -> None:

@@ -74,6 +74,39 @@ MISTAKES = [
         "compares content_hash",
     ),
     ("caption: {min_words: 2}", "any: {of: [caption]}", "recipe:8", "here is 'caption'"),
+    ("caption: {min_words: 2}", "any: {of: [{captoin: {}}]}", "recipe:8: unknown filter captoin", "mean caption?"),
+    (
+        "caption: {min_words: 2}",
+        "not:\n      of:\n      - image_size: {}\n      - caption:\n          min_wrods: 2",
+        "recipe:12: unknown key min_wrods of caption",
+        "did you mean min_words?",
+    ),
+    (
+        "caption: {min_words: 2}",
+        "any: {of:\n      [{all: {of: [{caption: {min_words: two}}]}}]}",
+        "recipe:9: min_words",
+        "integer",
+    ),
+    (
+        "caption: {min_words: 2}",
+        "any: {of: [{mentions: {url: a, sha256: x}}]}",
+        "recipe:8: mentions: ",
+        "64 lower-case",
+    ),
+    ("caption: {min_words: 2}", "one_of: {column: uid, values: [a]}", "recipe:8", "for the engine -- of the index"),
+    ("caption: {min_words: 2}", "one_of: {column: members, values: [a]}", "recipe:8", "for the engine"),
+    ("caption: {min_words: 2}", "not: {of: [{budget: {samples: 1, score: row}}]}", "recipe:8", "for the engine"),
+    ("caption: {min_words: 2}", f"boilerplate: {{most: {10**42}}}", "recipe:8", "at most 9,223"),
+    ("caption: {min_words: 2}", f"not: {{of: [{{budget: {{samples: {10**20}}}}}]}}", "recipe:8", "at most 9,223"),
+    ("caption: {min_words: 2}", "threshold: {score: clip_score, min: 1.0e+39}", "recipe:8", "3.4e+38"),
+    ("caption: {min_words: 2}", "threshold: {score: clip_score, min: 5, max: 1}", "recipe:8", "no sample would stay"),
+    ("score: clip_score,", "score: format,", "recipe:9", "format is no number -- numbers here: "),
+    ("score: clip_score,", "score: embedding,", "recipe:9", "embedding is no number"),
+    ("caption: {min_words: 2}", "exact_duplicates: {prefer: caption}", "recipe:8", "caption is no number"),
+    ("caption: {min_words: 2}", "soft_cap: {column: embedding, cap: 3}", "recipe:8", "embedding is a vector"),
+    ("shards: {samples: 1000}", "compute: {memory: lots}", "recipe:10: compute.memory", "such as 2GB or 80%"),
+    ("shards: {samples: 1000}", "compute: {memory: 1KB}", "recipe:10: compute.memory", "too little"),
+    ("- embedding: {", "- embedding: {name: kept, ", "recipe:6", "two columns are called kept"),
 ]
 
 
@@ -145,7 +178,7 @@ def test_filters_of_filters() -> None:
     (item,) = parse_recipe(NESTED).filters
     assert item.filter.columns() == ("caption_stats.words", "caption")
     words = {"score": "caption_stats.words", "min": 3.0, "max": None}
-    inner = ["NotOf", {"of": [["Caption", vars(Caption(min_words=2))]]}]
+    inner = ["NotOf", {"of": [["Caption", vars(Caption(min_words=2)), Caption.code]]}]
     assert described(item.filter) == ["AnyOf", {"of": [["Threshold", words], inner]}]
     assert digest(described(item.filter))
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import scores
+from curation import parallel, scores
 from curation.data import ShardRef
 from curation.errors import LedgerError, UserError
 from curation.ledger import Ledger
@@ -82,6 +82,26 @@ def test_missing_read_and_damage(tmp_path: Path) -> None:
         scores.read(ledger, shard, column)
 
 
+def test_large_units_are_not_piled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, column = Ledger(open_store(str(tmp_path))), scores.Column("index", "f")
+    shards = [ShardRef(f"{n:02d}.tar", 1, "e") for n in range(20)]
+    for shard in shards:
+        (unit,) = scores.Collector().add(rows(shard, 3))
+        scores.commit_index(ledger, shard, column, unit.rows, None)
+    loaded: list[str] = []
+
+    def load(ledger: Ledger, record: Any, names: Any) -> pa.Table:
+        loaded.append(record["key"])
+        return read(ledger, record, names)
+
+    read = scores.load
+    monkeypatch.setattr(scores, "load", load)
+    monkeypatch.setattr(parallel, "AHEAD", 1)
+    found = scores.load_units(ledger, shards, [column], ["key"])
+    for number, (_, table) in enumerate(found):
+        assert table.column("uid")[0].as_py() == f"{shards[number].key}-0" and len(loaded) <= number + 2
+
+
 def test_embeddings_are_half_precision_lists(tmp_path: Path) -> None:
     ledger = Ledger(open_store(str(tmp_path)))
     shard, column = ShardRef("a.tar", 1, "e"), scores.Column("e", "f")
@@ -130,6 +150,14 @@ def test_vectors_of_units_without_one_join_those_of_others() -> None:
     ("values", "kind", "wanted"),
     [
         (np.array([1.0, 2.0]), pa.int32(), [1, None]),
+        (np.array([1.0, np.nan], np.float16), pa.int64(), [1, None]),
+        (np.array([2**24 + 1, 5]), pa.int32(), [2**24 + 1, None]),
+        (np.array([2**62 + 12345, 5]), pa.int64(), [2**62 + 12345, None]),
+        (np.array([2**53 - 1.0, 0.5]), pa.int64(), [2**53 - 1, None]),
+        (np.array([2**24, 5]), pa.float32(), [2.0**24, None]),
+        (np.array([None, None]), pa.int32(), [None, None]),
+        (np.array([2**24 + 1, 5]), None, [2**24 + 1, None]),
+        (np.array([True, False]), pa.int32(), [1, None]),
         (pa.array([True, False]), pa.float32(), [1.0, None]),
         (pa.array([0.5, 1.5], pa.float64()), pa.float32(), [0.5, None]),
         (np.eye(2, dtype=np.float32), pa.list_(pa.float16()), [[1.0, 0.0], None]),
@@ -137,9 +165,27 @@ def test_vectors_of_units_without_one_join_those_of_others() -> None:
 )
 def test_values_become_what_their_scorer_says(values: Any, kind: pa.DataType, wanted: list[Any]) -> None:
     found = scores.value_array(values, np.array([True, False]), kind)
-    assert found.to_pylist() == wanted and (found.type == kind or scores.is_vector(kind))
+    assert found.to_pylist() == wanted and (kind is None or found.type == kind or scores.is_vector(kind))
 
 
-def test_values_that_are_not_what_their_scorer_says_are_one_line() -> None:
-    with pytest.raises(UserError, match="says it gives int32, and gives string"):
-        scores.value_array(pa.array(["a"]), np.array([True]), pa.int32())
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (pa.array(["a"]), "says it gives int32, and gives string"),
+        (np.array([2**31]), "gives int32, and gives int64: Integer value 2147483648 not in range"),
+        (np.array([2**63], np.uint64), "gives int32, and gives uint64: Integer value"),
+        (np.array([0.5]), "gives int32, and gives float64: Float value 0.5"),
+        (np.array([np.nan]), "gives int32, and gives float64: Float value nan"),
+        (np.array([object()]), "says it gives int32, and gives object"),
+        (np.array([1j]), "says it gives int32, and gives complex128"),
+    ],
+)
+def test_values_that_are_not_what_their_scorer_says_are_one_line(values: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words) as raised:
+        scores.value_array(values, np.array([True]), pa.int32())
+    assert "\n" not in str(raised.value)
+
+
+def test_whole_numbers_that_a_float32_does_not_hold_are_no_score() -> None:
+    with pytest.raises(UserError, match="gives float, and gives int64: Integer value 16777217 not in range"):
+        scores.value_array(np.array([2**24 + 1]), np.array([True]), pa.float32())

@@ -20,6 +20,7 @@ from curation.filters.caption import Caption
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 from curation.what_if import MADE, Answer, WhatIf
+from curation.words import WORD
 
 N = 400
 
@@ -138,6 +139,15 @@ def varied() -> pa.Table:
     """Captions with all sorts of white space, scores of which many are equal, clusters of which some are large."""
     rng = np.random.default_rng(1)
     captions = ["", " ", "\n", "x" * 3000, "é" * 600, *(f"{a}one{b}two{a}" for a in SPACES for b in SPACES)]
+    captions += [
+        "赤いりんごの写真",
+        "红苹果 photo",
+        "日本",
+        "a b c d e f g",
+        "deux\u3000mots",
+        "a b c\x1cd",
+        "a\vb c d",
+    ]
     captions += [" ".join(["wörd"] * int(n)) for n in rng.integers(1, 30, N - len(captions))]
     table = rows().drop_columns(["caption", "score"]).append_column("caption", pa.array(captions))
     table = table.append_column("score", pa.array(np.round(rng.random(N), 1), pa.float32()))
@@ -151,7 +161,7 @@ def snapshot() -> pa.Table:
 
 
 def words(row: Row) -> str:
-    count = len(re.split(r"[ \t\n\f\r]+", row["caption"].strip(" ")))
+    count = len(re.findall(WORD, row["caption"]))
     return "20+" if count >= 20 else str(count // 4 * 4)
 
 
@@ -311,3 +321,11 @@ def test_examples_of_limits_that_are_known_are_told_below_a_not_too(tmp_path: Pa
     assert {row["kept"] for row in found["union: other"]} == {True, False}
     kept = [row for row in found["union: width"] if row["kept"]]
     assert len(kept) == 3 and all(380 < row["width"] < 390 and row["other"] < 0.7 for row in kept)
+
+
+def test_what_cuts_words_has_no_examples(tmp_path: Path) -> None:
+    best = NamedFilter("best", TopFraction(score="language.code", fraction=0.5))
+    with Decisions(tmp_path, ["caption"], KINDS) as engine:
+        engine.load([(0, rows())])
+        answer = WhatIf(engine).ask("by language", [best])
+    assert answer.near == {} and answer.samples["kept"] == (N - N // 40) / 2

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, curate, picture, write_corpus, write_recipe
 from click.testing import CliRunner
 
 import curation as cu
+from curation.data import IMAGE_EXTENSIONS, uid
 from curation.errors import EmptyCorpusError, NoSnapshotError, UserError
 from curation.garbage import sweep
 from curation.ledger import Ledger
+from curation.loader import group_of, is_held_out
 from curation.store import open_store
+from curation.tar import TarWriter, read_samples
 from jobs import trials
 from jobs.evaluate import evaluate
 from jobs.inspect import diff, show
@@ -154,8 +157,61 @@ def test_show_and_diff_tell_of_it_and_gc_leaves_it(evaluated: Path) -> None:
 def test_held_out_names_of_the_corpus_itself(home: Path) -> None:
     found = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", against="corpus")
     (document,) = found["evaluations"]
-    assert list(document["arms"]) == ["curated", "random"] and document["overlap"] is None
+    assert list(document["arms"]) == ["curated", "random"]
     assert 2 <= document["held_out"]["samples"] < 50
+
+
+def twins(shards: list[Path], share: float, against: list[Path]) -> int:
+    """Pictures of held-out samples in `against` that are, byte for byte, in samples of `shards` that aren't."""
+    found: dict[bool, set[bytes]] = {True: set(), False: set()}
+    for held, paths in ((True, against), (False, shards)):
+        for path in paths:
+            for sample in read_samples([path.read_bytes()], path.stat().st_size):
+                parts = {part.extension: part.data for part in sample.parts}
+                value = json.loads(parts["json"])
+                place = value.get("tutelage", {}).get("uid") or uid(path.name, etag(path), sample.start)
+                if is_held_out(group_of(value.get("name", ""), place), share) is held:
+                    found[held].add(next(parts[e] for e in parts if e in IMAGE_EXTENSIONS))
+    return len(found[True] & found[False])
+
+
+def etag(path: Path) -> str:
+    return open_store(str(path.parent)).head(path.name).etag
+
+
+def write_twins(root: Path) -> None:
+    """Every picture twice: under two names, or under none."""
+    root.mkdir()
+    with (root / "0.tar").open("wb") as file:
+        writer = TarWriter(file)
+        for number in range(60):
+            writer.add(f"{number:03d}.png", picture(number // 2, "png"))
+            value = {"name": f"thing {number}"} if number % 4 < 2 else {}
+            writer.add(f"{number:03d}.json", json.dumps(value).encode())
+            writer.add(f"{number:03d}.txt", f"a picture of thing {number}".encode())
+        writer.close()
+
+
+def test_held_out_pictures_that_are_trained_on_under_another_name_are_told(home: Path) -> None:
+    write_twins(home / "twins")
+    drop = "filters=[{exact_duplicates: {}}]"
+    for name, filters in (("all", "filters=[]"), ("one", drop)):
+        curate(home / "r.yaml", filters, f"corpus={home}/twins", f"output={home}/{name}")
+        command = [f"{home}/{name}", "--holdout", "0.3", "--no-random"]
+        (document,) = invoke(home, *command, against="twins")["evaluations"]
+        pool = [home / "twins/0.tar"]
+        kept = [Path(url) for url in cu.open(f"{home}/{name}").urls]
+        wanted = {"kept": twins(kept, 0.3, pool), "pool": twins(pool, 0.3, pool)}
+        assert document["overlap"] == wanted and 0 < wanted["pool"] < 20
+        text = CliRunner().invoke(show, [f"{home}/{name}"], catch_exceptions=False).stdout
+        told = f"{wanted['kept']} are among the kept samples and {wanted['pool']} in the pool under names that aren't"
+        assert told in text
+    assert 0 < wanted["kept"] < wanted["pool"]
+    shutil.rmtree(home / "one/evaluations")
+    (document,) = invoke(home, f"{home}/one", "--holdout", "0.3", "--no-random", "--no-raw", against="twins")[
+        "evaluations"
+    ]
+    assert document["overlap"] == {"kept": wanted["kept"]}, "of the pool nothing is trained on"
 
 
 def test_held_out_pictures_that_were_trained_on_are_told(home: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 
 from curation import others
 from curation.decisions import Decisions
@@ -55,6 +55,23 @@ def test_all_settings_are_answered_by_one_pipeline(home: Path) -> None:
     assert rare.samples["kept"] == 0 and [step.filter for step in rare.steps] == ["mentions"]
     assert [step.filter for step in both.steps] == ["decontaminate", "caption"]
     assert both.steps[0].kept == new.samples["kept"] and both.samples["kept"] == 0
+
+
+def test_what_has_not_been_scored_does_not_leave(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus", 2, 20, flaws=False)
+    recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/corpus", f"{tmp_path}/out", "", "", **PLAIN)
+    rows = curate(recipe).manifest.to_arrow(["decision", "source_key"]).to_pylist()
+    record = next(path for path in tmp_path.glob("out/scores/units/*") if '"key":"00001.tar"' in path.read_text())
+    record.unlink()
+    one = sum(row == {"decision": "kept", "source_key": "00000.tar"} for row in rows)
+    with pipeline(load_recipe(recipe), dry=True) as work:
+        (same,), unscored = ask(work, {"as it is": work.recipe})
+        assert unscored == 1 and same.samples["kept"] == one
+        assert same.overlap == {"in_both": one, "entering": 0, "leaving": 0, "jaccard": 1}
+    write_shard(tmp_path / "corpus/00001.tar", 5, 20)  # other bytes: of those that were there, all leave
+    with pipeline(load_recipe(recipe), dry=True) as work:
+        (other,), unscored = ask(work, {"as it is": work.recipe})
+        assert unscored == 1 and other.overlap["leaving"] == sum(row["decision"] == "kept" for row in rows) - one
 
 
 def test_files_of_every_setting_are_fetched_before_any_is_answered(home: Path) -> None:

@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from brute_balancing import chances, matched, shares
+from brute_balancing import brute_mentions, brute_metaclip, chances, matched, shares
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,7 +68,7 @@ def mentions(db: duckdb.DuckDBPyConnection, item: Phrases, captions: list[str | 
     db.register("alive", pa.table({"id": range(len(captions)), "caption": pa.array(captions, pa.string())}))
     item.prepare(db)
     return db.execute(
-        f"SELECT id, text FROM ({item.mentioned(once=once)}) JOIN {item._table} USING (entry) ORDER BY 1, 2"
+        f"SELECT id, text FROM ({item.mentioned(db, once=once)}) JOIN {item._table} USING (entry) ORDER BY 1, 2"
     ).fetchall()
 
 
@@ -104,6 +104,21 @@ def test_any_text_is_matched_as_published() -> None:
             ]
 
         holds()
+
+
+@pytest.mark.parametrize(
+    ("item", "brute"),
+    [
+        (Mentions(entries=("a b a b a", "zebra", "b b")), brute_mentions),
+        (MetaclipBalance(entries=("a b a b a", "dog", "b b"), t=1), brute_metaclip),
+    ],
+)
+def test_a_caption_of_any_length_takes_memory_by_its_words_alone(item: Any, brute: Any, tmp_path: Path) -> None:
+    """64 KB, each pair of whose words begins an entry: with a list of them all for each, that was 2 GB."""
+    rows = rows_of(40)
+    rows[0]["caption"] = "a b " * (1 << 14)
+    usable = {i for i, row in enumerate(rows) if not row["reason"]}
+    assert kept(decided(tmp_path, rows, item)) == usable - brute(item, rows)
 
 
 def test_metaclip_keeps_each_sample_with_its_probability(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -12,7 +13,7 @@ from rows_given import Row, random_rows, table
 
 from curation.decisions import Decisions, NamedFilter
 from curation.filters import AnyOf
-from curation.filters.decontaminate import Decontaminate
+from curation.filters.decontaminate import Decontaminate, _few
 
 
 def asked(
@@ -103,6 +104,54 @@ def test_equals_plain_loops(item: Decontaminate, owns: tuple[bool, bool], tmp_pa
             ]
             assert match["value"] == min(bits)
     assert {match["uid"] for match in matches} == {pool[n]["uid"] for n in expected}
+
+
+def best(item: Decontaminate, row: Row, others: list[tuple[Row, int, bool]], how: str) -> Any:
+    """(how, value, place of the snapshot, uid) of the nearest of those that are the same, with smaller uids first."""
+    found = []
+    for other, place, is_own in others:
+        bits = bin((row["phash"] ^ other["phash"]) % 2**64).count("1")
+        fits = row["content_hash"] == other["content_hash"] if how == "exact" else bits <= item.distance
+        if fits and not (is_own and other["uid"] == row["uid"]):
+            found.append((0 if how == "exact" else bits, other["uid"], place))
+    if not found:
+        return None
+    bits, uid, place = min(found)
+    return how, 1 if how == "exact" else bits, "ab"[place], uid
+
+
+@pytest.mark.parametrize("owns", [(False, False), (True, True), (False, True), (True, False)])
+def test_of_copies_each_sample_has_its_best_one_and_few_are_brought_together(
+    owns: tuple[bool, bool], tmp_path: Path
+) -> None:
+    """Many here that are the same as many there, some of which are the samples themselves."""
+    rng = np.random.default_rng(8)
+    hashes = [0, 1, 3, 7, 1 << 40, -1]
+
+    def some(n: int, uids: list[int]) -> list[Row]:
+        rows = [{**row, "reason": None, "uid": f"{uid:032x}"} for row, uid in zip(random_rows(n, 8), uids, strict=True)]
+        for row in rows:
+            row["content_hash"], row["phash"] = f"{rng.integers(0, 3)}", int(rng.choice(hashes))
+        return rows
+
+    pool = some(60, list(range(60)))
+    sides = [some(50, list(range(0, 100, 2))), some(40, list(range(55, 95)))]
+    sides[0][:9] = [dict(row) for row in pool[:18:2]]  # an earlier snapshot has them as they are
+    sides[1] += [dict(row) for row in sides[0][30:]]  # and some both have, as they are
+    sides[1] = list({row["uid"]: row for row in sides[1]}.values())
+    item = Decontaminate(against=("a", "b"), hash="phash", distance=2)
+    others = [(row, n, owns[n]) for n, side in enumerate(sides) for row in side]
+    _, matches = asked(tmp_path, item, pool, sides, owns=owns)
+    found = {(m["uid"], m["how"]): (m["how"], m["value"], m["against"], m["other"]) for m in matches}
+    expected = {(row["uid"], how): best(item, row, others, how) for row in pool for how in ("exact", "perceptual")}
+    assert found == {key: value for key, value in expected.items() if value}
+    with duckdb.connect() as db:
+        rows = [(row["phash"], own, row["uid"], place) for row, place, own in others]
+        names = ("key", "own", "uid", "snapshot")
+        db.register("given", pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))))
+        few = _few("SELECT key, own, uid, 0 AS bits, snapshot FROM given")
+        ((most,),) = db.execute(f"SELECT max(n) FROM (SELECT count(*) AS n FROM ({few}) GROUP BY key)").fetchall()
+    assert most <= 3
 
 
 @pytest.mark.parametrize("item", [item for item in ITEMS if item.embedding], ids=repr)

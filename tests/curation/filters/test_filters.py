@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,6 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rows_given import Row, random_rows, table, unit
 
+from curation import decisions
+from curation import filters as filters_room
 from curation.decisions import Decisions, NamedFilter, columns_needed, described
 from curation.errors import RecipeError
 from curation.filters import FILTERS, Filter
@@ -34,12 +38,13 @@ from curation.filters.mentions import Mentions
 from curation.filters.metaclip_balance import MetaclipBalance
 from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
-from curation.filters.semantic_duplicates import SemanticDuplicates, leave
+from curation.filters.semantic_duplicates import BLOCK, SemanticDuplicates, Stays
 from curation.filters.soft_cap import SoftCap
 from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 from curation.ledger import digest
+from curation.recipe import TAKEN
 
 
 def dropped(
@@ -176,6 +181,11 @@ def brute_near(item: NearDuplicates, rows: list[Row]) -> set[int]:
             out.add(i)
         seen.add(group[i])
     return out
+
+
+def leave(vectors: torch.Tensor, threshold: float, chains: bool = False) -> np.ndarray[Any, Any]:
+    stays = Stays(threshold, chains)
+    return np.concatenate([stays.leave(block) for block in vectors.split(BLOCK)])
 
 
 def brute_semantic(item: SemanticDuplicates, rows: list[Row]) -> set[int]:
@@ -372,8 +382,14 @@ def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float],
     [
         lambda: TopFraction(score="s", fraction=0),
         lambda: TopFraction(score="s", fraction=1.5),
+        lambda: TopFraction(score="s", fraction=1e-40),
         lambda: Threshold(score="s"),
+        lambda: Threshold(score="s", min=1e39),
+        lambda: Threshold(score="s", max=float("nan")),
+        lambda: Threshold(score="s", min=5, max=1),
         lambda: ImageSize(max_aspect=0.5),
+        lambda: ImageSize(max_aspect=float("nan")),
+        lambda: ImageSize(max_aspect=float("inf")),
         lambda: Caption(max_repetition=2),
         lambda: Boilerplate(most=0),
         lambda: NearDuplicates(distance=13),
@@ -434,6 +450,51 @@ def test_of_the_samples_near_a_centre_hard_keeps_the_far_and_easy_the_near_one(t
     assert stay["hard"] <= {0, 8} and stay["hard"]
 
 
+@pytest.mark.parametrize("chains", [False, True])
+def test_a_cluster_larger_than_a_block_is_looked_at_block_by_block(
+    chains: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However its rows arrive: as one by one, where no more than a block is brought together."""
+    rows = [{**row, "reason": None} for row in random_rows(300, 12)]
+    items = [SemanticDuplicates(clusters=c, threshold=0.9, chains=chains) for c in (1, 7)]
+    whole = [dropped(tmp_path, rows, item) for item in items]
+    sizes = []
+    leave_of = Stays.leave
+
+    def leave(self: Stays, block: torch.Tensor) -> Any:
+        sizes.append(len(block))
+        assert all(len(held) <= 16 for held in self.held)
+        return leave_of(self, block)
+
+    monkeypatch.setattr(Stays, "leave", leave)
+    monkeypatch.setattr("curation.filters.semantic_duplicates.BLOCK", 16)
+    monkeypatch.setattr("curation.filters.semantic_duplicates.IDS", 9)
+    monkeypatch.setattr("curation.filters.vectors.ROWS", 11)
+    assert [dropped(tmp_path, rows, item) for item in items] == whole
+    assert max(sizes) == 16 and sum(sizes) == 2 * len(rows)
+    if not chains:
+        assert set(whole[0]) == brute_semantic(items[0], rows)
+
+
+def test_the_sample_for_centres_is_drawn_by_seed_and_uid_and_no_larger_than_asked_for() -> None:
+    """After a budget, too, which without a score leaves the smallest uids."""
+    rows = [{**row, "uid": f"{n:032x}"} for n, row in enumerate(random_rows(3000, 13))]
+    given = table(rows).select(["uid", "embedding"])
+    shuffled = given.take(pa.array(np.random.default_rng(0).permutation(3000)))
+
+    def sample(seed: int, alive: pa.Table, clusters: int) -> torch.Tensor:
+        with duckdb.connect() as db:
+            db.register("given", alive)
+            db.execute("CREATE TABLE alive AS FROM given")
+            return SemanticDuplicates(seed=seed)._sample(db, clusters, len(alive))
+
+    assert len(sample(0, given, 20)) == 640 and len(sample(0, given, 1)) == 100
+    assert len(sample(0, given.slice(0, 50), 1)) == 50
+    assert torch.equal(sample(0, given, 20), sample(0, shuffled, 20))
+    assert torch.equal(sample(0, given, 1), sample(0, given, 20)[:100])
+    assert not torch.equal(sample(0, given, 20), sample(1, given, 20))
+
+
 def test_a_chain_leaves_every_second_of_its_links() -> None:
     """0 drops 1, which is gone when 2 is looked at; the published code would drop 2 as well."""
     angles = torch.arange(7) * 0.1
@@ -471,3 +532,83 @@ def test_vectors_that_are_no_numbers_are_quarantined(tmp_path: Path) -> None:
 def test_a_column_of_another_kind_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="filter near_duplicates can't read its columns"):
         dropped(tmp_path, random_rows(5, 9), NearDuplicates(hash="score"))
+
+
+def test_settings_that_the_engine_cannot_compute_with_are_one_line(tmp_path: Path) -> None:
+    for item in (Budget(samples=10**20, score="score"), ClusterBalance(column="cluster", most=10**42)):
+        with pytest.raises(RecipeError, match="can't compute with its settings and columns"):
+            dropped(tmp_path, random_rows(5, 9), item)
+
+
+def test_too_little_memory_is_one_line_that_says_so(tmp_path: Path) -> None:
+    rows = [(n, f"{n:032x}", None, "a b " * 9999) for n in range(60)]
+    columns = dict(zip(("row", "uid", "reason", "caption"), map(list, zip(*rows, strict=True)), strict=True))
+    given = pa.table({**columns, "row": pa.array(columns["row"], pa.int32()), "reason": pa.nulls(60, pa.string())})
+    with Decisions(tmp_path, ["caption"], {}, memory="20MB") as engine:
+        engine.load([(0, given)])
+        with pytest.raises(RecipeError, match=r"filter b needs more memory than compute\.memory, 20MB"):
+            engine.decide([NamedFilter("b", MetaclipBalance(entries=("a b",), t=1))])
+
+
+CODE = "".join(
+    file.read_text() for file in (*Path(filters_room.__file__).parent.glob("*.py"), Path(decisions.__file__))
+)
+NAMES = set(re.findall(r"\bAS (\w+)", CODE)) | {"cluster", "similarity", "h", "a", "b", "t", "x", "how", "filter"}
+#: What the queries of filters and engine call anything, and tables' columns that they make otherwise.
+HOSTILE = sorted({name.lower() for name in NAMES} - TAKEN)
+DECONTAMINATE = [Decontaminate(against=("a",), hash="phash", embedding="embedding")]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decisions]:
+    """An engine whose scores have all those names; they are `score` but for the name."""
+    rows = table([{**row, "reason": None} for row in random_rows(150, 14)]).drop_columns(["cluster"])
+    for name in HOSTILE:
+        rows = rows.append_column(name, rows.column("score"))
+    kinds = dict.fromkeys(["score", *HOSTILE], pa.float32()) | {"phash": pa.int64()}
+    index = ["caption", "width", "height", "content_hash", "length", "format"]
+    with Decisions(tmp_path_factory.mktemp("hostile"), index, kinds, ["embedding"]) as engine:
+        engine.load([(0, rows)])
+        yield engine
+
+
+def decided(engine: Decisions, item: Filter) -> set[int]:
+    engine.clear()
+    if isinstance(item, Decontaminate):
+        engine.load_others(item.others(), item.compared(), [])
+    engine.decide([NamedFilter("f", item)])
+    engine.matches()
+    return {row["row"] for row in engine.of_units(0, 0).to_pylist() if row["decision"] != "kept"}
+
+
+@pytest.mark.parametrize("item", [*(i for i, _ in CASES if "cluster" not in i.columns()), *DECONTAMINATE], ids=repr)
+def test_scores_may_be_called_as_anything_in_a_filters_query(item: Filter, hostile: Decisions, tmp_path: Path) -> None:
+    rows = [{**row, "reason": None} for row in random_rows(150, 14)]
+    found = decided(hostile, item)
+    assert found == (set() if item in DECONTAMINATE else set(dropped(tmp_path, rows, item)))
+
+
+READERS = [
+    TopFraction(score="score", fraction=0.3),
+    Threshold(score="score", min=0.25, max=0.75),
+    Budget(samples=40, score="score"),
+    Budget(bytes=100_000, score="score"),
+    ClusterBalance(column="score", most=3, prefer="score"),
+    SoftCap(column="score", cap=3),
+    SoftCapSampling(score="score", draws=20),
+    ExactDuplicates(prefer="score"),
+    NearDuplicates(prefer="score"),
+    SemanticDuplicates(clusters=1, threshold=0.9, prefer="score"),
+    OneOf(column="score", values=("0.5",)),
+]
+
+
+@pytest.mark.parametrize("item", READERS, ids=repr)
+def test_a_filter_reads_a_score_whatever_it_is_called(item: Filter, hostile: Decisions) -> None:
+    """Every name that the query gives to anything. Chance goes by the column's name; there it is enough to run."""
+    wanted = decided(hostile, item)
+    for name in HOSTILE:
+        fields = {field: name if value == "score" else value for field, value in vars(item).items()}
+        found = decided(hostile, type(item)(**fields))
+        if not isinstance(item, SoftCap | SoftCapSampling):
+            assert found == wanted, name

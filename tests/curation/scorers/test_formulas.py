@@ -160,6 +160,26 @@ def test_phash_of_a_picture_that_was_resized_and_encoded_again() -> None:
     assert max(near) <= 8 < min(far)
 
 
+def test_phash_does_not_depend_on_the_batch() -> None:
+    """Mirrored, flat and tiny pictures lack frequencies: what is computed of those may be no rounding noise."""
+    import cv2
+
+    generator = np.random.default_rng(0)
+    half = generator.integers(0, 255, (200, 32, 16, 3), dtype=np.uint8)
+    mirrored = np.concatenate([half, half[:, :, ::-1]], axis=2)
+    flat = np.stack([np.full((32, 32, 3), value, np.uint8) for value in range(100)])
+    small = generator.integers(0, 255, (100, 2, 3, 3), dtype=np.uint8)
+    tiny = np.stack([cv2.resize(picture, (32, 32), interpolation=cv2.INTER_CUBIC) for picture in small])
+    pixels = generator.permutation(np.concatenate([mirrored, flat, tiny]))
+    whole = phash(pixels)
+    for size in (1, 2, 7, 16, 256):
+        parts = [phash(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+        assert np.concatenate(parts).tolist() == whole.tolist()
+    assert phash(pixels[::-1]).tolist() == whole[::-1].tolist()
+    assert set(phash(flat)[1:].tolist()) == {-(2**63)}, "nothing but the mean"
+    assert len(set(phash(mirrored).tolist())) == 200
+
+
 def test_caption_stats() -> None:
     captions = ["", "sale sale SALE", "a red apple", "日本の 山", " two\twords\n"]
     found = make("caption_stats", {}).load(CPU)(batch_of(captions))

@@ -1,0 +1,53 @@
+"""Results in order, and how many there are before anybody takes them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from curation import parallel
+from curation.parallel import map_ordered
+
+
+def most_ahead(size: int, items: int = 60) -> int:
+    """How many results of `size` bytes were ever begun and not taken yet."""
+    begun: list[int] = []
+    most = 0
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return item
+
+    for taken, item in enumerate(map_ordered(work, range(items), threads=4, weigh=lambda _: size)):
+        assert item == taken
+        time.sleep(0.001)
+        most = max(most, len(begun) - taken)
+    return most
+
+
+def test_fewer_are_ahead_where_they_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "AHEAD", 1000)
+    assert most_ahead(5000) == 2, "one comes while the other is used"
+    assert most_ahead(300) == 3
+    assert most_ahead(0) == most_ahead(1) == 8
+
+
+def test_one_that_is_larger_than_those_before_makes_it_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "AHEAD", 1000)
+    begun: list[int] = []
+    sizes = [10] * 20 + [500] * 20
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return sizes[item]
+
+    taken = [(size, len(begun)) for size in map_ordered(work, range(40), threads=4, weigh=int)]
+    assert [size for size, _ in taken] == sizes
+    ahead = [started - number for number, (_, started) in enumerate(taken)]
+    assert max(ahead[:20]) == 8 and max(ahead[22:]) <= 8 and max(ahead[30:]) == 2
+
+
+def test_an_error_ends_it() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(map_ordered(lambda item: 1 // item, [1, 0, 2], weigh=lambda _: 1))
