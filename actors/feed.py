@@ -1,8 +1,8 @@
 """The feed as a Ray actor: a bounded buffer of sub-batches, and the published weights of the models that choose.
 
-All bookkeeping is `curation.feed`'s; here callers wait for their turn. A sub-batch travels as rows of the pool, which
-every process reads from the object store of its node: a few kB a step, whatever the size of the samples. Weights travel
-as references: 4 bytes a parameter and a version, to each node that asks.
+All bookkeeping is `curation.feed`'s; here callers wait for their turn. A sub-batch travels as rows of the pool, whose
+blocks every process has from the object store of its node: a few kB a step, whatever the size of the samples. Weights
+travel as references: 4 bytes a parameter and a version, to each node that asks.
 
 If this actor dies, Ray starts an empty one; the learners notice at their next step, and begin again from a checkpoint.
 """
@@ -13,6 +13,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ray.exceptions import RayTaskError
+
+from actors.cluster import unwrap
 from curation.errors import TutelageError
 from curation.feed import Feed, Plan, Ticket
 from curation.online import Choice
@@ -58,7 +61,9 @@ class State(NamedTuple):
 class FeedActor:
     """See the module. An asyncio actor: every method runs on one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeper: Any) -> None:
+        """`keeper`: the actor that knows the pool's windows (`actors.blocks`)."""
+        self._keeper = keeper
         self._feed: Feed | None = None
         self._changed = asyncio.Condition()
         self._weights: dict[int, ModelWeights] = {}
@@ -79,14 +84,31 @@ class FeedActor:
     async def ticket(self, holder: str) -> Order | None:
         """The next step to choose, as soon as there is one; None when the run is over, or the holder is."""
         while not self._over() and holder not in self._gone:
-            ticket = self._feed.ticket(holder) if self._feed is not None else None
+            try:
+                ticket = self._feed.ticket(holder) if self._feed is not None else None
+            except TutelageError as error:  # no window has room for a super-batch
+                await self.end(None, error)
+                break
             if ticket is not None:
                 assert self._feed is not None
                 plan = self._feed.plan
                 asked = plan.moving and plan.selection.scores(ticket.number, plan.steps)  # else nothing is published
                 return Order(ticket, self._weights[ticket.version] if asked else None)
-            await self._wait()
+            if self._feed is not None and self._feed.asked is not None:
+                await self._look(self._feed, *self._feed.asked)
+            else:
+                await self._wait()
         return None
+
+    async def _look(self, feed: Feed, epoch: int, first: int) -> None:
+        """Find out how large a window of the pool is: as soon as it is read."""
+        try:
+            feed.know(epoch, first, await self._keeper.window.remote(epoch, first))
+        except RayTaskError as error:
+            found = unwrap(error)
+            if not isinstance(found, TutelageError):
+                raise
+            await self.end(None, found)
 
     async def put(self, generation: str, choice: Choice, spent: Spent) -> None:
         """A choice, from whoever had the ticket."""

@@ -8,7 +8,8 @@ Equal to `curation.online` for the same lag: bit for bit with one learner, to ro
 - the feed: Ray starts an empty one, and the learners as above;
 - the driver: the same command goes on from the latest checkpoint.
 
-Every process holds the samples of its node's object store (zero copies), and of the models those that it needs.
+Candidates are read by tasks into the object store, window by window (`actors.blocks`); every process has those of its
+node (zero copies), and of the models those that it needs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.blocks import BlockKeeper, SharedBlocks
 from actors.cluster import ClusterError, cluster, cpus, gpus, unwrap
 from actors.feed import FeedActor, ModelWeights, Order, Spent, State, Taken
 from actors.train_driver import TrainDriver
@@ -42,6 +44,7 @@ from curation.store import open_store
 from curation.store_errors import TransientError
 
 LOOK_SECONDS = 0.5  # between two looks of the driver at actors, learners and feed
+THREADS = 16  # of the keeper of blocks: so many may ask at once while it waits for a shard
 DEATHS = 20  # of choosing actors before they made a choice; then the run ends, since something kills them all
 
 
@@ -51,6 +54,7 @@ class Job:
 
     recipe: LearnRecipe
     data: list[Any]  # one reference; in a list, so that it travels as a reference
+    keeper: Any
     feed: Any
 
     @property
@@ -63,10 +67,10 @@ class Job:
         """Whether somebody has to choose; else every learner knows its batches by itself."""
         return bool(self.recipe.selection.selector.roles())
 
-    def samples(self) -> Data:
-        """The samples, in the object store of this node."""
-        found: Data = ray.get(self.data[0])
-        return found
+    def given(self) -> tuple[Data, SharedBlocks]:
+        """What there is to read, and the candidates, in the object store of this node."""
+        data: Data = ray.get(self.data[0])
+        return data, SharedBlocks(self.keeper, data.candidates)
 
 
 def learn(
@@ -79,15 +83,32 @@ def learn(
         return {**done, "reused": True}
     data = read(recipe, listing, progress)
     with cluster(address):
-        samples = ray.put(data)
-        del data, listing  # from here on the object store has it
-        feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote()
-        job = Job(recipe, [samples], feed)
+        told = [ray.put(data)]
+        lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+        compute = recipe.compute or LearnCompute()
+        keeper = ray.remote(BlockKeeper).options(max_concurrency=THREADS, **lasting).remote(told, compute.readers)
+        feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote(keeper)
+        job = Job(recipe, told, keeper, feed)
         _check_room(job)
+        _begin(keeper, progress)
         with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
             state = _oversee(job, advance, note)
     assert state.summary is not None
     return {**state.summary, "reused": False}
+
+
+def _begin(keeper: Any, progress: Progress) -> None:
+    """Have the first candidates read; all of them, where memory holds them."""
+    ready, shown = keeper.ready.remote(), 0
+    with progress("Reading candidates", None) as advance:
+        while not ray.wait([ready], timeout=LOOK_SECONDS)[0]:
+            there = sum(ray.get(keeper.known.remote()).samples.values())
+            advance(there - shown)
+            shown = there
+    try:
+        ray.get(ready)
+    except ray.exceptions.RayTaskError as error:
+        raise unwrap(error) from None
 
 
 def _check_room(job: Job) -> None:
@@ -262,7 +283,7 @@ class ChoosingActor:
         compute, recipe = self.job.compute, self.job.recipe
         torch.set_num_threads(recipe.threads or max(1, int(compute.actor_cpus)))
         gpu = compute.actor_gpus > 0 and torch.cuda.is_available()
-        who = Participants(recipe, self.job.samples(), torch.device("cuda" if gpu else "cpu"), learns=False)
+        who = Participants(recipe, *self.job.given(), torch.device("cuda" if gpu else "cpu"), learns=False)
         roles, settings, made = who.roles(), recipe.learner, 0
         loaded: tuple[str, int] | None = None  # generation and version of the weights that are in the models
         while (order := self._order()) is not None:
@@ -321,7 +342,7 @@ def train_loop(job: Job) -> None:
     leads = get_context().get_world_rank() == 0
     torch.set_num_threads(job.recipe.threads or max(1, int(job.compute.learner_cpus)))
     try:
-        run = Run(job.recipe, job.samples(), get_device())
+        run = Run(job.recipe, *job.given(), get_device())
         for model in run.participants.learning().values():
             model.distribute()
         for timed in run.participants.timed.values():
@@ -353,7 +374,7 @@ def _fed(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str
     roles, choosers = run.participants.roles(), _choosers(run.participants)
     settings = recipe.learner
     plan = Plan(
-        selection=recipe.selection, steps=settings.steps, batch=settings.batch, pool=len(pool), moving=bool(choosers),
+        selection=recipe.selection, steps=settings.steps, batch=settings.batch, moving=bool(choosers),
         buffer=job.compute.buffer or recipe.selection.lag + max(job.compute.actors, 1),
     )  # fmt: skip
     generation = None

@@ -18,7 +18,9 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from curation.online import Choice, Selection
-from curation.pool import Place
+from curation.pool import Extent, Place, begin
+
+WINDOWS = 8  # of which it is remembered how large they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,6 @@ class Plan:
     selection: Selection
     steps: int
     batch: int
-    pool: int  # samples
     moving: bool
     buffer: int  # steps that may be chosen, or being chosen, ahead of the learner
 
@@ -38,8 +39,8 @@ class Plan:
             raise ValueError(f"{text}: it takes lag + 1")
 
     def candidates(self, number: int) -> int:
-        """B of step `number`."""
-        return min(self.pool, self.selection.candidates(self.batch, number / self.steps))
+        """B of step `number`, where there are as many."""
+        return self.selection.candidates(self.batch, number / self.steps)
 
     def version(self, number: int) -> int:
         """Updates of the models that choose step `number`; 0 where they don't learn."""
@@ -74,6 +75,22 @@ class Feed:
         self._tickets: dict[int, Ticket] = {}  # handed out, or to be handed out again
         self._holders: dict[int, str] = {}
         self._lost: list[int] = []  # a heap
+        self._extents: dict[tuple[int, int], Extent] = {}  # the last few windows of the pool
+        self.asked: tuple[int, int] | None = None  # the window that has to be known before the next ticket
+
+    def know(self, epoch: int, first: int, extent: Extent) -> None:
+        """What a window of the pool is like."""
+        self._extents[epoch, first] = extent
+        while len(self._extents) > WINDOWS:
+            self._extents.pop(next(iter(self._extents)))
+        if self.asked == (epoch, first):
+            self.asked = None
+
+    def _extent(self, epoch: int, first: int) -> Extent | None:
+        found = self._extents.get((epoch, first))
+        if found is None:
+            self.asked = epoch, first
+        return found
 
     def begin(self, number: int, place: Place, pending: Sequence[Choice] = ()) -> str:
         """The learners are about to make step `number`; `pending`: what is chosen from there on; the candidates of the
@@ -97,7 +114,8 @@ class Feed:
         return len(self._ready)
 
     def ticket(self, holder: str) -> Ticket | None:
-        """The next step to choose, for `holder`, who has one at a time; None while there is nothing to choose."""
+        """The next step to choose, for `holder`, who has one at a time; None while there is nothing to choose, or it
+        isn't known how large the next window is (`asked`)."""
         self.lost(holder)
         if not self.generation or self._failed:
             return None
@@ -110,8 +128,10 @@ class Feed:
                 return None
             if self._version(number) > self._published:
                 return None
-            count = self.plan.candidates(number)
-            place = self._place.of(count, self.plan.pool)
+            found = begin(self._place, self.plan.candidates(number), self._extent)
+            if found is None:
+                return None
+            place, count = found
             self._tickets[number] = Ticket(self.generation, number, place, count, self._version(number))
             self._places[number] = place
             self._next, self._place = number + 1, place.after(count)

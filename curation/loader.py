@@ -156,6 +156,13 @@ class SampleStream(IterableDataset[Example]):
                 if self._draw(shard.ref, sample, lambda reason, samples: None) is not None:
                     yield uid(shard.ref.key, shard.ref.etag, sample.start)
 
+    def told(self) -> Iterator[str]:
+        """The labels of this part's samples, as they are read; none is decoded."""
+        for shard in self.shards:
+            for sample in self._read(shard, 0, None, lambda reason, samples: None):
+                if (drawn := self._draw(shard.ref, sample, lambda reason, samples: None)) is not None:
+                    yield drawn.label
+
     def plan(self, share: int, shares: int) -> list[tuple[Shard, int, int | None]]:
         """What share `share` of `shares` reads in this epoch: (shard, first sample, end or None for all)."""
         order = list(self.shards)

@@ -52,13 +52,14 @@ class Learner(Model, Protocol[Report]):
 
 @dataclass(frozen=True)
 class Scored:
-    """A model whose losses are known already, of every row of the pool: a reference from the score tables."""
+    """A model whose losses come with the candidates: a reference from the score tables."""
 
-    values: Tensor
     column: str = "scores"
 
     def outputs(self, candidates: SuperBatch) -> Losses:
-        return Losses(self.values[candidates.rows])
+        if candidates.losses is None:
+            raise ValueError(f"the candidates come without {self.column}")
+        return Losses(candidates.losses)
 
     def fingerprint(self) -> str:
         return self.column

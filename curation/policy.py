@@ -1,18 +1,21 @@
 """A data policy: what a run chose, step by step, so that another learner can be trained on the very same batches.
 
-    <folder>/candidates.parquet    uid, a row a sample of the pool, in the pool's order: once
-    <folder>/steps-<first>.parquet step, lag, models (their hashes), candidates, scores, chosen: a row a step
+    <folder>/steps-<first>.parquet    step, lag, models (their hashes), candidates, scores, chosen: a row a step
+    <folder>/shards.parquet           name, samples, uids (the sha256 of its file of uids): a row a shard that was met
+    <folder>/uids/<sha256>.parquet    uid: a row a sample of the shard, once however often it is met
 
-Candidates are positions in the pool (4 bytes), scores float32, chosen positions among the candidates (4 bytes): about
-8 bytes a candidate and 2 a chosen sample before zstd, and 16 a sample of the pool once. A replay needs the pool, found
-again by uid, and no model: scoring is bought once for learners of every size.
+Candidates are rows of the pool (`curation.pool`: shard and place in it), with the shards as they are counted here;
+scores are float32, chosen positions among the candidates (4 bytes): about 8 bytes a candidate and 2 a chosen sample
+after zstd, and 16 once for every sample of the shards that were met. A replay needs the samples, found again by uid,
+and no model: scoring is bought once for learners of every size.
 Source: 2312.05328, section 5 (data policies trained once and reused, "active learning as a service").
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,17 +26,18 @@ from curation.errors import NotFoundError, UserError
 from curation.ledger import digest
 from curation.online import Choice, OnlineStep
 from curation.parquet import from_parquet, to_parquet
-from curation.pool import Pool
+from curation.pool import Pool, joined, split
 from curation.store import Store
 
 STEPS_A_FILE = 1000  # 128 of 256: about 2 MB
+SHARDS_HELD = 64  # whose uids are in memory, when a policy is read
 
 _SCHEMA = pa.schema(
     [
         ("step", pa.int32()),
         ("lag", pa.int32()),  # updates by which the scoring models were older than the learner
         ("models", pa.list_(pa.string())),  # "role fingerprint" of the models that chose: sha256 of their weights
-        ("candidates", pa.list_(pa.int32())),
+        ("candidates", pa.list_(pa.int64())),
         ("scores", pa.list_(pa.float32())),  # null where nothing was scored
         ("chosen", pa.list_(pa.int32())),
     ]
@@ -51,23 +55,29 @@ class PolicyStep(NamedTuple):
     lag: int
 
 
+class Met(NamedTuple):
+    """A shard that candidates came from: its name among its data, its samples, and the sha256 of its uids."""
+
+    name: str
+    samples: int
+    uids: str
+
+
 class PolicyWriter:
     """Records steps as they happen; at most `STEPS_A_FILE` of them are in memory. Close it to write the rest."""
 
-    def __init__(self, store: Store, uids: Sequence[str], *, begin: int = 0) -> None:
+    def __init__(self, store: Store, pool: Pool, *, begin: int = 0) -> None:
         """`begin`: the step that is recorded next; what is there of later ones is of a run that has not got on."""
-        self.store = store
+        self.store, self.pool, self._names = store, pool, pool.blocks.names()
         self._rows: list[dict[str, Any]] = []
-        found = _candidates(store)
-        for key, first in [] if found is None else _files(store):
-            if first >= begin:
-                store.delete(key)
-        known = found or []  # of a run that goes on, perhaps with other data: their places stay
-        places = {uid: place for place, uid in enumerate(known)}
-        self._places = np.array([places.setdefault(uid, len(places)) for uid in uids], np.int64)
-        if len(places) > len(known):
-            data = to_parquet(pa.table({"uid": pa.array([bytes.fromhex(uid) for uid in places], pa.binary(16))}))
-            store.put("candidates.parquet", data)
+        self._met = _shards(store) or []  # of a run that goes on, perhaps with other data, too
+        self._numbers = {met.uids: number for number, met in enumerate(self._met)}
+        self._known: dict[int, int] = {}  # ordinal in the pool -> number here
+        self._written = len(self._met)
+        if self._met:
+            for key, first in _files(store):
+                if first >= begin:
+                    store.delete(key)
 
     def add(self, choice: Choice) -> None:
         self._rows.append(
@@ -75,7 +85,7 @@ class PolicyWriter:
                 "step": choice.number,
                 "lag": choice.lag,
                 "models": [f"{role} {sha}" for role, sha in sorted(choice.models.items())],
-                "candidates": self._places[choice.candidates.numpy()],
+                "candidates": self._counted(choice.candidates),
                 "scores": None if choice.scores is None else choice.scores.numpy(),
                 "chosen": choice.chosen.numpy(),
             }
@@ -85,10 +95,37 @@ class PolicyWriter:
 
     def close(self) -> None:
         """Write what is in memory. A run that goes on from an earlier step writes its files over the later ones."""
+        if len(self._met) > self._written:
+            columns = zip(*self._met, strict=True)
+            table = pa.table(dict(zip(Met._fields, map(list, columns), strict=True)))
+            self.store.put("shards.parquet", to_parquet(table))
+            self._written = len(self._met)
         if self._rows:
             table = pa.Table.from_pylist(self._rows, _SCHEMA)
             self.store.put(f"steps-{self._rows[0]['step']:08d}.parquet", to_parquet(table))
             self._rows = []
+
+    def _counted(self, rows: torch.Tensor) -> np.ndarray[Any, Any]:
+        """Rows of the pool with the shards as they are counted here."""
+        ordinals, own = split(rows)
+        each, places = np.unique(ordinals.numpy(), return_inverse=True)
+        numbers = np.array([self._number(ordinal) for ordinal in each.tolist()])
+        return joined(numbers[places], own.numpy())
+
+    def _number(self, ordinal: int) -> int:
+        if ordinal not in self._known:
+            uids = self.pool.blocks.block(ordinal).uids
+            data = bytes.fromhex(b"".join(uids).decode())
+            met = Met(self._names[ordinal], len(uids), sha256(data).hexdigest())
+            if met.uids not in self._numbers:
+                key = _uids_key(met.uids)
+                if not self.store.exists(key):
+                    values = [data[start : start + 16] for start in range(0, len(data), 16)]
+                    self.store.put(key, to_parquet(pa.table({"uid": pa.array(values, pa.binary(16))})))
+                self._numbers[met.uids] = len(self._met)
+                self._met.append(met)
+            self._known[ordinal] = self._numbers[met.uids]
+        return self._known[ordinal]
 
 
 class Policy:
@@ -96,10 +133,26 @@ class Policy:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        uids = _candidates(store)
-        if uids is None:
+        met = _shards(store)
+        if met is None:
             raise UserError(f"{store.url} holds no data policy", fix="name the policy/ folder of a run")
-        self.uids = uids
+        self.met = met
+        self._uids: OrderedDict[int, list[str]] = OrderedDict()  # of the shards that were asked for last
+
+    @property
+    def samples(self) -> int:
+        """Of all shards that were met."""
+        return sum(met.samples for met in self.met)
+
+    def uids(self, number: int) -> list[str]:
+        """Of the samples of one shard."""
+        if number not in self._uids:
+            table = from_parquet(self.store.get(_uids_key(self.met[number].uids)))
+            self._uids[number] = [uid.hex() for uid in table.column("uid").to_pylist()]
+            if len(self._uids) > SHARDS_HELD:
+                self._uids.popitem(last=False)
+        self._uids.move_to_end(number)
+        return self._uids[number]
 
     def steps(self) -> Iterator[PolicyStep]:
         """Every step once, in order; of one that was recorded twice, what the later file says. Raises `UserError` where
@@ -117,7 +170,7 @@ class Policy:
 
     def sha256(self, steps: int) -> str:
         """Of what the first `steps` steps are replayed from, by the files' etags: another run's have others."""
-        wanted = {"candidates.parquet", *(key for key, first in _files(self.store) if first < steps)}
+        wanted = {"shards.parquet", *(key for key, first in _files(self.store) if first < steps)}
         return digest(sorted([item.key, item.etag] for item in self.store.list() if item.key in wanted))
 
     def extent(self) -> tuple[int, int]:
@@ -130,9 +183,13 @@ class Policy:
 
     def counts(self) -> Counter[str]:
         """How often each sample was trained on, by uid: the weights of a snapshot made from this policy."""
-        found: Counter[str] = Counter()
+        rows: Counter[int] = Counter()
         for step in self.steps():
-            found.update(self.uids[row] for row in step.candidates[step.chosen])
+            rows.update(step.candidates[step.chosen].tolist())
+        found: Counter[str] = Counter()
+        for row in sorted(rows):
+            number, own = split(row)
+            found[self.uids(number)[own]] += rows[row]
         return found
 
 
@@ -141,19 +198,47 @@ def replay(learner: Any, pool: Pool, policy: Policy) -> Iterator[OnlineStep]:
 
     The pool may be in another order, or hold more. Raises `UserError` when it lacks a sample that was trained on.
     """
-    places = {uid: row for row, uid in enumerate(pool.examples.uids)}
+    found = _Found(pool, policy)
     for step in policy.steps():
         if step.number < learner.steps:
             continue
-        uids = [policy.uids[row] for row in step.candidates[step.chosen]]
-        missing = [uid for uid in uids if uid not in places]
-        if missing:
-            raise UserError(
-                f"sample {missing[0]} of the data policy is not in this pool", fix="replay on the same data"
-            )
-        rows = torch.tensor([places[uid] for uid in uids])
+        rows = found.rows(step.candidates[step.chosen])
         report = learner.step(pool.rows(rows).batch)
         yield OnlineStep(Choice(step.number, rows, None, torch.arange(len(rows))), report, None, proxies=False)
+
+
+class _Found:
+    """Where a pool has the samples of a policy: shards by name where they are the same, else samples by uid."""
+
+    def __init__(self, pool: Pool, policy: Policy) -> None:
+        self.pool, self.policy = pool, policy
+        self._ordinals = {name: ordinal for ordinal, name in enumerate(pool.blocks.names())}
+        self._alike: dict[int, int | None] = {}  # number in the policy -> ordinal in the pool
+        self._places: dict[str, int] | None = None
+
+    def rows(self, recorded: np.ndarray[Any, Any]) -> torch.Tensor:
+        return torch.tensor([self._row(row) for row in recorded.tolist()])
+
+    def _row(self, recorded: int) -> int:
+        number, own = split(recorded)
+        if number not in self._alike:
+            self._alike[number] = self._same(number)
+        ordinal = self._alike[number]
+        if ordinal is not None:
+            return int(joined(ordinal, own))
+        uid = self.policy.uids(number)[own]
+        if self._places is None:
+            self._places = self.pool.places()
+        if uid not in self._places:
+            raise UserError(f"sample {uid} of the data policy is not in this pool", fix="replay on the same data")
+        return self._places[uid]
+
+    def _same(self, number: int) -> int | None:
+        ordinal = self._ordinals.get(self.policy.met[number].name)
+        if ordinal is None:
+            return None
+        uids = [uid.decode() for uid in self.pool.blocks.block(ordinal).uids]
+        return ordinal if uids == self.policy.uids(number) else None
 
 
 def describe(policy: Policy) -> dict[str, Any]:
@@ -170,9 +255,9 @@ def describe(policy: Policy) -> dict[str, Any]:
     size = sum(policy.store.size(item.key) for item in policy.store.list(etags=False))
     counts = Counter(times.values())
     return {
-        "steps": steps, "scored": scored, "candidates": candidates, "chosen": chosen, "pool": len(policy.uids),
+        "steps": steps, "scored": scored, "candidates": candidates, "chosen": chosen, "pool": policy.samples,
         "lag": lag, "models": sorted(models), "bytes": size, "bytes_per_candidate": round(size / max(1, candidates), 2),
-        "times": {0: len(policy.uids) - len(times), **dict(sorted(counts.items()))},
+        "times": {0: policy.samples - len(times), **dict(sorted(counts.items()))},
     }  # fmt: skip
 
 
@@ -182,13 +267,17 @@ def _files(store: Store) -> list[tuple[str, int]]:
     return [(key, int(key.removeprefix("steps-").removesuffix(".parquet"))) for key in keys]
 
 
-def _candidates(store: Store) -> list[str] | None:
-    """The uids that policies of this folder speak of; None where there are none."""
+def _shards(store: Store) -> list[Met] | None:
+    """The shards that policies of this folder speak of; None where there are none."""
     try:
-        table = from_parquet(store.get("candidates.parquet"))
+        table = from_parquet(store.get("shards.parquet"))
     except NotFoundError:
         return None
-    return [uid.hex() for uid in table.column("uid").to_pylist()]
+    return [Met(**row) for row in table.to_pylist()]
+
+
+def _uids_key(sha256: str) -> str:
+    return f"uids/{sha256}.parquet"
 
 
 def _step(row: Mapping[str, Any]) -> PolicyStep:

@@ -1,84 +1,216 @@
-"""Where candidates come from: super-batches drawn uniformly from samples in memory, each sample once an epoch, or as
-often as it weighs.
+"""Where candidates come from: super-batches drawn uniformly, each sample once an epoch, or as often as it weighs.
 
-A pool's place is two numbers, so a run that is resumed goes on with the very candidate after the last one. The order of
-an epoch depends on the seed and the epoch's number alone. Cost: 8 bytes a sample for the order, and as many for its
-weight, besides the samples.
+Samples are held in blocks, a block being what can be used of one shard. An epoch is drawn window by window: a window is
+as many blocks as memory holds, in an order of shards that every epoch draws anew, and within it any order of samples is
+as likely as any other. What fits into memory as a whole is one window. A super-batch lies in one window, so a window's
+tail that is too short for one is left out; the next epoch's windows are others.
+
+A sample's row is `ordinal << 32 | place`: of its shard among all, and of the sample in its block, whatever window it is
+met in. A pool's place is three numbers, so a run that is resumed goes on with the very candidate after the last one.
+The order depends on the seed, the epoch and what fits into memory. Cost: 8 bytes a sample of the window for the order.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from curation.errors import EmptyCorpusError
+from curation.errors import EmptyCorpusError, UserError
 from curation.examples import Batch, Examples, Tokenize
+from curation.images import Pixels
 from curation.weights import drawn
+
+_ORDINAL = 32  # bits below the shard's ordinal
 
 
 class SuperBatch(NamedTuple):
-    """B candidates: their rows in the pool, int64 `[B]`, and what models see of them."""
+    """B candidates: their rows, int64 `[B]`, what models see of them, and losses that are known already, `[B]`."""
 
     rows: Tensor
     batch: Batch
-
-    def take(self, chosen: Tensor) -> SuperBatch:
-        """The sub-batch of the candidates at `chosen`."""
-        return SuperBatch(self.rows[chosen], Batch(*(part[chosen] for part in self.batch)))
+    losses: Tensor | None = None
 
 
 class Place(NamedTuple):
-    """Where a pool goes on: candidates already drawn of an epoch."""
+    """Where a pool goes on: candidates already drawn of a window, which begins with the `first` shard of its epoch."""
 
     epoch: int = 0
     drawn: int = 0
-
-    def of(self, count: int, size: int) -> Place:
-        """Where the next `count` candidates of a pool of `size` begin: here, or with the next epoch if few are left."""
-        return self if self.drawn + count <= size else Place(self.epoch + 1, 0)
+    first: int = 0
 
     def after(self, count: int) -> Place:
         """The place behind `count` candidates that begin here."""
-        return Place(self.epoch, self.drawn + count)
+        return self._replace(drawn=self.drawn + count)
+
+
+class Extent(NamedTuple):
+    """A window: its shards, how many candidates it gives, and the first shard of the one behind it in the epoch."""
+
+    ordinals: tuple[int, ...]
+    size: int
+    next: int | None = None
+
+
+Rows = TypeVar("Rows", int, Tensor, "np.ndarray[Any, Any]")
+
+
+def joined(ordinals: Rows, places: Rows) -> Rows:
+    """Rows of samples at these places of the blocks of these shards."""
+    found: Rows = (ordinals << _ORDINAL) | places
+    return found
+
+
+def split(rows: Rows) -> tuple[Rows, Rows]:
+    """Ordinals and places of rows."""
+    return rows >> _ORDINAL, rows & ((1 << _ORDINAL) - 1)
+
+
+def begin(place: Place, count: int, extent: Callable[[int, int], Extent | None]) -> tuple[Place, int] | None:
+    """Where the next `count` candidates begin, and how many they are: fewer, where there is one window with fewer.
+
+    `extent` tells of the window of an epoch that begins with a shard; None, and so is the answer, if it is not known
+    yet. Raises `UserError` when no window of an epoch has as many.
+    """
+    last = place.epoch + 1
+    while place.epoch <= last:
+        found = extent(place.epoch, place.first)
+        if found is None:
+            return None
+        wanted = min(count, found.size) if place.first == 0 and found.next is None else count
+        if 0 < wanted <= found.size - place.drawn:
+            return place, wanted
+        place = Place(place.epoch + 1) if found.next is None else Place(place.epoch, 0, found.next)
+    text = f"a super-batch of {count:,} candidates does not fit into a window"
+    raise UserError(text, fix="a larger `memory:`, or a smaller filtering ratio or batch")
+
+
+@dataclass(frozen=True)
+class Block:
+    """What can be used of one shard, row by row a sample. Arrays, so that processes of a machine can share them."""
+
+    pixels: Pixels  # uint8 [N, S, S, 3]
+    targets: Tensor  # token ids int32 [N, L], or classes int64 [N]
+    uids: np.ndarray[tuple[int], np.dtype[np.bytes_]]
+    weights: Tensor | None = None  # float64 [N]: how often each appears in an epoch
+    losses: Tensor | None = None  # float32 [N]: a reference's, from the score tables
+    fields: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by which metrics tell samples apart
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    @property
+    def share(self) -> float:
+        """How many candidates an epoch has of it."""
+        return float(len(self)) if self.weights is None else float(self.weights.sum())
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.pixels.nbytes + self.targets.nbytes + self.uids.nbytes)
+
+
+class Read:
+    """What is known of the shards that were read: how many samples each has, and what was skipped, by reason."""
+
+    def __init__(self) -> None:
+        self.samples: dict[int, int] = {}
+        self._skipped: dict[int, Counter[str]] = {}
+
+    def note(self, ordinal: int, samples: int, skipped: Counter[str]) -> None:
+        self.samples[ordinal], self._skipped[ordinal] = samples, skipped
+
+    @property
+    def skipped(self) -> Counter[str]:
+        return sum(self._skipped.values(), Counter())
+
+
+class Blocks(Protocol):
+    """Whoever holds the blocks: this process, or the object store of a cluster."""
+
+    @property
+    def room(self) -> int | None:
+        """Samples of a window, at the most; None where all are one."""
+        ...
+
+    @property
+    def read(self) -> Read: ...
+
+    def names(self) -> Sequence[str]:
+        """Of all shards: the name of each, by which another run knows it again."""
+        ...
+
+    def extent(self, epoch: int, first: int) -> Extent | None:
+        """The window of an epoch that begins with its shard number `first`."""
+        ...
+
+    def block(self, ordinal: int) -> Block:
+        """One block, read if it is not there (any more)."""
+        ...
+
+
+class Whole:
+    """Blocks that are in memory, all of them, as one window."""
+
+    room = None
+
+    def __init__(self, blocks: Mapping[int, Block]) -> None:
+        self.blocks, self.read = blocks, Read()
+        for ordinal, block in blocks.items():
+            self.read.note(ordinal, len(block), Counter())
+        self._extent = Extent(tuple(blocks), sum(map(len, blocks.values())))
+        if not self._extent.size:
+            raise EmptyCorpusError("there are no samples to draw candidates from", fix="check the corpus or snapshot")
+
+    def names(self) -> list[str]:
+        return list(map(str, self.blocks))
+
+    def extent(self, epoch: int, first: int) -> Extent:
+        return self._extent
+
+    def block(self, ordinal: int) -> Block:
+        return self.blocks[ordinal]
 
 
 class Pool:
-    """Uniform candidates, each once an epoch. A tail too short for a super-batch is left out; every
-    epoch draws its order anew, so the samples of the tail change with it. `targets`: a tokenizer for the captions, or
-    what belongs to each picture, row by row. With `weights` (float64 `[N]`), an epoch has each sample as often as its
-    weight says (`curation.weights`), and N in all."""
+    """Uniform candidates of some blocks, each once an epoch; where they have weights, as often as these say."""
 
-    def __init__(
-        self, examples: Examples, targets: Tokenize | Tensor, seed: int = 0, weights: Tensor | None = None
-    ) -> None:
-        if not len(examples):
-            raise EmptyCorpusError("there are no samples to draw candidates from", fix="check the corpus or snapshot")
-        self.examples, self.seed, self.weights, self.place = examples, seed, weights, Place()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # an object store's; never is
-            self._pixels = torch.from_numpy(examples.pixels)
-        self._targets = targets if isinstance(targets, Tensor) else targets(examples.captions)
-        self._order: tuple[int, Tensor] | None = None  # of an epoch
+    def __init__(self, blocks: Blocks, seed: int = 0) -> None:
+        self.blocks, self.seed, self.place = blocks, seed, Place()
+        self._order: tuple[int, int, Tensor] | None = None  # of a window
 
-    def __len__(self) -> int:
-        return len(self.examples)
+    @classmethod
+    def of(
+        cls,
+        examples: Examples,
+        targets: Tokenize | Tensor,
+        seed: int = 0,
+        *,
+        weights: Tensor | None = None,
+        losses: Tensor | None = None,
+    ) -> Pool:
+        """A pool of samples in memory. `targets`: a tokenizer for the captions, or what belongs to each picture."""
+        found = targets if isinstance(targets, Tensor) else targets(examples.captions)
+        return cls(Whole({0: Block(examples.pixels, found, np.array(examples.uids, "S"), weights, losses)}), seed)
 
     def draw(self, count: int) -> SuperBatch:
         """The next `count` candidates (all there are, if they are fewer). No other draw of this epoch returns them, but
         for samples that weigh more than others."""
-        count = min(count, len(self))
-        begin = self.place.of(count, len(self))
-        self.place = begin.after(count)
-        return self.at(begin, count)
+        found = begin(self.place, count, self.blocks.extent)
+        assert found is not None, "here a window is read when it is asked for"
+        place, count = found
+        self.place = place.after(count)
+        return self.at(place, count)
 
     def at(self, place: Place, count: int) -> SuperBatch:
         """The `count` candidates that begin at `place`, whatever was drawn so far."""
-        return self.rows(self._epoch(place.epoch)[place.drawn : place.drawn + count])
+        return self.rows(self._window(place)[place.drawn : place.drawn + count])
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Endless batches of `size`: uniform training."""
@@ -86,17 +218,76 @@ class Pool:
             yield self.draw(size).batch
 
     def rows(self, rows: Tensor) -> SuperBatch:
-        """Given rows as a super-batch, for a replay."""
-        return SuperBatch(rows, Batch(self._pixels[rows], self._targets[rows]))
+        """Given rows as a super-batch."""
+        parts = [(places, self._torch(block, own)) for places, block, own in self._parts(rows)]
+        if len(parts) == 1:
+            return SuperBatch(rows, *parts[0][1])
+        places = torch.cat([places for places, _ in parts]).argsort()
+        columns = zip(*(part for _, part in parts), strict=True)
+        batch, losses = (list(column) for column in columns)
+        joined = Batch(*(torch.cat(column)[places] for column in zip(*batch, strict=True)))
+        return SuperBatch(rows, joined, None if losses[0] is None else torch.cat(losses)[places])
 
-    def _epoch(self, epoch: int) -> Tensor:
-        if self._order is None or self._order[0] != epoch:
-            generator = generator_of(self.seed, "epoch", epoch)
-            if self.weights is None:
-                self._order = epoch, torch.randperm(len(self), generator=generator)
+    def uids(self, rows: Tensor) -> list[str]:
+        """Whose rows they are."""
+        found = [""] * len(rows)
+        for places, block, own in self._parts(rows):
+            for place, uid in zip(places.tolist(), block.uids[own.numpy()], strict=True):
+                found[place] = uid.decode()
+        return found
+
+    def places(self) -> dict[str, int]:
+        """The row of every sample by its uid, where all are one window; else those of the window that is first."""
+        extent = self.blocks.extent(0, 0)
+        assert extent is not None
+        return {
+            uid.decode(): joined(ordinal, place)
+            for ordinal in extent.ordinals
+            for place, uid in enumerate(self.blocks.block(ordinal).uids)
+        }
+
+    def values(self, rows: Tensor) -> dict[str, list[str]]:
+        """The fields by which metrics tell these samples apart."""
+        found: dict[str, list[str]] = {}
+        for places, block, own in self._parts(rows):
+            for name, values in block.fields.items():
+                column = found.setdefault(name, [""] * len(rows))
+                for place, row in zip(places.tolist(), own.tolist(), strict=True):
+                    column[place] = values[row]
+        return found
+
+    def _parts(self, rows: Tensor) -> Iterator[tuple[Tensor, Block, Tensor]]:
+        """Of each shard that rows lie in: their places among `rows`, the block, and the rows in it."""
+        ordinals, own = split(rows)
+        for ordinal in sorted(set(ordinals.tolist())):
+            places = (ordinals == ordinal).nonzero().squeeze(1)
+            yield places, self.blocks.block(ordinal), own[places]
+
+    @staticmethod
+    def _torch(block: Block, rows: Tensor) -> tuple[Batch, Tensor | None]:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # an object store's; never is
+            pixels = torch.from_numpy(block.pixels)
+        return Batch(pixels[rows], block.targets[rows].long()), None if block.losses is None else block.losses[rows]
+
+    def _window(self, place: Place) -> Tensor:
+        """The rows of a window's candidates, in their order."""
+        if self._order is None or self._order[:2] != (place.epoch, place.first):
+            extent = self.blocks.extent(place.epoch, place.first)
+            assert extent is not None, "a place is of a window that was asked for"
+            blocks = [self.blocks.block(ordinal) for ordinal in extent.ordinals]
+            ids = [
+                joined(torch.tensor(ordinal), torch.arange(len(block)))
+                for ordinal, block in zip(extent.ordinals, blocks, strict=True)
+            ]
+            generator = generator_of(self.seed, "epoch", place.epoch, *([place.first] if place.first else []))
+            if any(block.weights is not None for block in blocks):
+                each = [torch.ones(len(b), dtype=torch.float64) if b.weights is None else b.weights for b in blocks]
+                order = drawn(torch.cat(each), generator, extent.size)
             else:
-                self._order = epoch, drawn(self.weights, generator)
-        return self._order[1]
+                order = torch.randperm(extent.size, generator=generator)
+            self._order = place.epoch, place.first, torch.cat(ids)[order]
+        return self._order[2]
 
 
 def generator_of(*parts: int | str) -> torch.Generator:

@@ -130,6 +130,16 @@ class Snapshot:
         data = _get(self.store, part["key"])
         return from_parquet(data, columns)
 
+    def part_of(self, key: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The Parquet of the manifest that tells of the samples of one output shard, beside others."""
+        return self.read_part(self._parts_by_shard[key], columns)
+
+    @cached_property
+    def _parts_by_shard(self) -> dict[str, dict[str, Any]]:
+        parts = {row["unit"]: row for row in self.parts.to_pylist()}
+        keys, units = (self.shards.column(name).to_pylist() for name in ("key", "unit"))
+        return {key: parts[unit] for key, unit in zip(keys, units, strict=True)}
+
     @property
     def manifest(self) -> Manifest:
         """The manifest, for Arrow (`.to_arrow()`) and for SQL (`.query("select ... from manifest")`)."""

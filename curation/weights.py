@@ -51,18 +51,19 @@ class SampleWeights:
 ALIKE = SampleWeights()
 
 
-def drawn(weights: Tensor, generator: torch.Generator) -> Tensor:
-    """An epoch's order: rows of N samples, int64 `[N]`, each as often as its weight says, N w / sum(w) times.
+def drawn(weights: Tensor, generator: torch.Generator, count: int | None = None) -> Tensor:
+    """An order of `count` (or N) rows of N samples, int64, each as often as its weight says: count w / sum(w) times.
 
     Systematic sampling (Madow 1949): N points at equal distances on a line along which each sample is as long as its
-    weight, so that number is rounded down or up. A sample's k places are N / k apart in the order, which is random: no
-    batch of fewer has it twice. weights: float64 `[N]`, finite and with a sum above 0.
+    weight, so that number is rounded down or up. A sample's k places are count / k apart in the order, which is random:
+    no batch of fewer has it twice. weights: float64 `[N]`, finite and with a sum above 0.
     """
-    ends, count = weights.cumsum(0), len(weights)
+    ends, count = weights.cumsum(0), len(weights) if count is None else count
     if not 0 < float(ends[-1]) < float("inf"):
         raise ValueError(f"the weights' sum is {float(ends[-1])}")
     points = torch.arange(count, dtype=torch.float64) + torch.rand(1, dtype=torch.float64, generator=generator)
-    rows = torch.searchsorted(ends, points * (ends[-1] / count), right=True).clamp(max=count - 1)
+    rows = torch.searchsorted(ends, points * (ends[-1] / count), right=True).clamp(max=len(weights) - 1)
     before = torch.arange(count) - torch.searchsorted(rows, rows)  # copies of the same sample
-    chance = torch.rand(count, dtype=torch.float64, generator=generator)
-    return rows[((before + chance[rows]) / torch.bincount(rows, minlength=count)[rows]).argsort(stable=True)]
+    chance = torch.rand(len(weights), dtype=torch.float64, generator=generator)
+    times = torch.bincount(rows, minlength=len(weights))[rows]
+    return rows[((before + chance[rows]) / times).argsort(stable=True)]

@@ -54,7 +54,7 @@ class Pairs:
             skipped = ", ".join(f"{reason} {n}" for reason, n in self.stream.skipped.items()) or "none"
             raise EmptyCorpusError(f"{self.url} has {len(self.examples)} samples to train on (skipped: {skipped})")
         weights = self.weights.of(self.examples.uids) if self.weights else None
-        return Pool(self.examples, tokenize, self.stream.seed, weights).batches(size)
+        return Pool.of(self.examples, tokenize, self.stream.seed, weights=weights).batches(size)
 
     def _shuffled(self) -> SampleStream:
         as_read = self.stream

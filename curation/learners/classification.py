@@ -11,7 +11,8 @@ Cost of a step: three forward passes' FLOPs of the image tower for each sample; 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -106,11 +107,9 @@ class ClassLearner(Learner):
         return total
 
 
-def classes_of(labels: Sequence[str], least: int = 2) -> list[str]:
-    """The classes of a corpus: labels of at least `least` samples, by name."""
-    counts: dict[str, int] = {}
-    for label in labels:
-        counts[label] = counts.get(label, 0) + 1
+def classes_of(labels: Iterable[str], least: int = 2) -> list[str]:
+    """The classes of a corpus: labels of at least `least` samples, by name. They may be counted already."""
+    counts = Counter(labels)
     found = sorted(label for label, count in counts.items() if label and count >= least)
     if len(found) < 2:
         text = f"the samples have {len(found)} labels that at least {least} of them share"

@@ -1,7 +1,8 @@
 """Runs of online selection: from a recipe to weights, metrics, a data policy and the ledger of compute.
 
 recipe.py        what is to be done
-data.py          candidates and held-out samples, read
+data.py          what there is to read, and how a shard of it is read
+blocks.py        candidates in this process, window by window
 participants.py  learner, online model, reference, candidates
 run.py           a run and its record; `learn` is the whole of it in one process
 prices.py        FLOPs by role        metrics.py  lines of metrics        results.py  figures, summaries, curves
@@ -24,6 +25,7 @@ def learn(recipe: LearnRecipe, device: torch.device, progress: Progress, note: C
 
     `note` is told the ledger of compute, live.
     """
+    from curation.learning.blocks import LocalBlocks
     from curation.learning.data import listed, read
     from curation.learning.results import finished
     from curation.learning.run import Run
@@ -32,7 +34,8 @@ def learn(recipe: LearnRecipe, device: torch.device, progress: Progress, note: C
     done = finished(recipe, listing)
     if done is not None:
         return {**done, "reused": True}
-    run = Run(recipe, read(recipe, listing, progress), device)
+    data = read(recipe, listing, progress)
+    run = Run(recipe, data, LocalBlocks(data.candidates, progress), device)
     with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
         advance(run.learner.steps)
         for step in run.steps():

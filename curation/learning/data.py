@@ -1,31 +1,35 @@
-"""What a run of online selection reads: candidates, held-out samples, and a reference's scores of them.
+"""What a run of online selection reads: candidates, with a reference's scores of them, and held-out samples.
 
-Memory: the samples, 12 kB each at 64 px and 150 kB at 224 px; at most the recipe's `memory`, once a node.
+Candidates are read shard by shard, by whoever draws from them (`curation.learning.blocks`); of the manifests of
+snapshots, the part that tells of that shard.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite, nan
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from curation import checkpoint
 from curation.corpus import open_corpus
 from curation.errors import EmptyCorpusError, UserError
 from curation.examples import Examples, gather, gather_some
-from curation.learners.classification import classes_of, known_rows, labelled
+from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, latest_of, open_shards, split_label
 from curation.models import preprocess_for
+from curation.models.tokenizer import tokenizer_for
 from curation.policy import Policy
+from curation.pool import Block
 from curation.snapshot import Snapshot, open_snapshot
 from curation.store import StoreOptions, open_store
 from curation.weights import ALIKE, SampleWeights
@@ -69,20 +73,82 @@ def _told(parts: Sequence[Sequence[Shard]]) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class Data:
-    """All that a run reads, once. A classifier's samples are those whose label is one of `classes`."""
+class Candidates:
+    """What is drawn from, and how a shard of it is read. It travels to whoever reads."""
 
-    pool: Examples  # the candidates
-    held_out: Examples
-    fields: Mapping[str, list[str]]  # of every candidate: by which the metrics tell them apart
+    recipe: LearnRecipe
     urls: tuple[str, ...]
+    shards: tuple[tuple[int, Shard], ...]  # each with the place of its URL
+    means: tuple[float | None, ...]  # of each URL's weights; None where all are alike
+    classes: tuple[str, ...]  # of a classifier; of another learner none
+
+    def read(self, ordinal: int) -> tuple[Block, Counter[str]]:
+        """What can be used of one shard, and how many samples can't, by reason. A classifier's samples are those whose
+        label is one of the classes."""
+        recipe, (place, shard) = self.recipe, self.shards[ordinal]
+        stream = stream_of([shard], recipe, "train" if recipe.holdout else "all")
+        examples = gather(stream, budget=recipe.memory)
+        if examples is None:
+            text = f"{shard.store.location(shard.ref.key)} does not fit into {recipe.memory:,} bytes of memory at"
+            raise UserError(f"{text} {stream.size} px", fix="a larger `memory:`, or smaller shards")
+        skipped, told = stream.skipped, [split_label(label) for label in examples.labels]
+        examples = relabelled(examples, [values[0] for values in told])
+        if self.classes:
+            rows = known_rows(examples, self.classes)
+            skipped["no_class"] += len(examples) - len(rows)
+            examples, told = examples.take(rows), [told[row] for row in rows]
+            targets = targets_of(examples, self.classes)
+        else:
+            targets = tokenizer_for(recipe.learner.model)(examples.captions).to(torch.int32)
+        url = self.urls[place]
+        fields = {name: [values[1 + number] for values in told] for number, name in enumerate(recipe.by)}
+        column = recipe.reference.column if recipe.reference is not None and self.looked_at("reference") else None
+        mean, missing = self.means[place], [name for name, values in fields.items() if not any(values)]
+        known = _from_manifest(
+            recipe, url, shard, [*missing, *([column] if column else []), *(["weight"] if mean else [])]
+        )
+        uids = examples.uids
+        fields |= {name: [str(known[name].get(uid, "")) for uid in uids] for name in missing if name in known}
+        if len(self.urls) > 1:
+            fields["data"] = [url] * len(uids)
+        weights, losses = None, None
+        if mean:
+            each = [known["weight"].get(uid, 1.0) for uid in uids]
+            weights = torch.tensor(each, dtype=torch.float64) / mean
+        if column:
+            without = [uid for uid in uids if not isfinite(known[column].get(uid, nan))]
+            if without:
+                raise UserError(f"sample {without[0]} has no score {column}", fix="score the snapshot with that scorer")
+            losses = torch.tensor([-known[column][uid] for uid in uids], dtype=torch.float32)
+        return Block(examples.pixels, targets, np.array(uids, "S"), weights, losses, fields), skipped
+
+    def names(self) -> list[str]:
+        """By which shards are known again in another run: key, size and etag."""
+        return [" ".join(map(str, shard.ref)) for _, shard in self.shards]
+
+    def looked_at(self, role: str) -> bool:
+        """Whether the selector looks at a role."""
+        return role in self.recipe.selection.selector.roles()
+
+
+@dataclass(frozen=True)
+class Data:
+    """All that a run reads but the candidates themselves: what every process of it is given."""
+
+    candidates: Candidates
+    held_out: Examples
     sha256: str  # of the listing
     candidates_sha256: str
     held_out_sha256: str
-    skipped: Mapping[str, int]
-    classes: list[str]  # of a classifier; of another learner none
     trusted: Examples | None  # for a reference that learns beside the learner
-    weights: Tensor | None = None  # of the candidates, float64 [N], each by its own snapshot's mean; None: all alike
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return self.candidates.urls
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.candidates.classes)
 
 
 def listed(recipe: LearnRecipe) -> Listing:
@@ -122,91 +188,58 @@ def weights_of(url: str, options: StoreOptions | None) -> SampleWeights:
 
 
 def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
-    """Everything into memory. A run that goes on keeps the classes that it began with."""
+    """Everything but the candidates into memory. A run that goes on keeps the classes that it began with."""
     if recipe.evaluation is None and not recipe.holdout:
         raise UserError("there is nothing to evaluate on", fix="holdout: 0.05, or evaluation: URL")
-    pool, weights, fields, skipped = _candidates(recipe, listing, progress)
-    budget = recipe.memory - pool.pixels.nbytes
-    trusted = None if listing.trusted is None else _trusted(recipe, listing.trusted, budget, progress)
-    classes = _classes(recipe, pool)
-    if classes:
-        rows = known_rows(pool, classes)
-        if len(rows) < len(pool):
-            skipped["no_class"] += len(pool) - len(rows)
-            pool, fields = pool.take(rows), {name: [values[row] for row in rows] for name, values in fields.items()}
-            weights = None if weights is None else weights[rows]
-        trusted = None if trusted is None else labelled(trusted, classes)[0]
-        if trusted is not None and len(trusted) < recipe.learner.batch:
+    classes = _classes(recipe, listing, progress)
+    trusted = None if listing.trusted is None else _trusted(recipe, listing.trusted, progress)
+    if classes and trusted is not None:
+        trusted = labelled(trusted, classes)[0]
+        if len(trusted) < recipe.learner.batch:
             text = f"the reference's data has {len(trusted)} samples of these classes, and a batch takes"
             raise EmptyCorpusError(f"{text} {recipe.learner.batch}", fix="name more data, or a smaller learner batch")
-    if len(pool) < max(2, recipe.learner.batch):
-        reasons = ", ".join(f"{reason} {n}" for reason, n in skipped.items()) or "none"
-        text = f"{', '.join(listing.urls)} has {len(pool)} samples to train on (skipped: {reasons})"
-        raise EmptyCorpusError(f"{text}, and a batch takes {recipe.learner.batch}", fix="a smaller batch, or more data")
-    held_out = _held_out(recipe, listing, progress)
+    shards = tuple((place, shard) for place, some in enumerate(listing.shards) for shard in some)
+    means = tuple(weights.mean if weights else None for weights in listing.weights)
+    candidates = Candidates(recipe, listing.urls, shards, means, tuple(classes))
+    if recipe.reference is not None and recipe.reference.column is not None and candidates.looked_at("reference"):
+        check_column(recipe, recipe.reference.column, listing.urls)
     return Data(
-        pool, held_out, fields, listing.urls, listing.sha256, listing.candidates_sha256, listing.held_out_sha256,
-        dict(skipped), classes, trusted, weights,
+        candidates, _held_out(recipe, listing, progress), listing.sha256, listing.candidates_sha256,
+        listing.held_out_sha256, trusted,
     )  # fmt: skip
 
 
-def _candidates(
-    recipe: LearnRecipe, listing: Listing, progress: Progress
-) -> tuple[Examples, Tensor | None, dict[str, list[str]], Counter[str]]:
-    """The pool, what its samples weigh, their fields, and what was skipped by reason."""
-    part: Part = "train" if recipe.holdout else "all"
-    parts: list[Examples] = []
-    weights: list[Tensor] = []
-    fields: dict[str, list[str]] = {name: [] for name in (*recipe.by, *(["data"] if len(listing.urls) > 1 else []))}
-    skipped: Counter[str] = Counter()
-    budget = recipe.memory
-    for url, some, weighs in zip(listing.urls, listing.shards, listing.weights, strict=True):
-        stream = stream_of(some, recipe, part)
-        with progress(f"Reading {url}", None) as advance:
-            found = gather(stream, budget=budget, advance=advance)
-        if found is None:
-            text = f"{', '.join(listing.urls)} does not fit into {recipe.memory:,} bytes of memory at {stream.size} px"
-            raise UserError(text, fix="a larger `memory:`, fewer shards, or a smaller snapshot")
-        budget -= found.pixels.nbytes
-        skipped += stream.skipped
-        values = [split_label(label) for label in found.labels]
-        for place, name in enumerate(recipe.by):
-            fields[name] += _field(recipe, url, name, found.uids, [value[1 + place] for value in values])
-        if "data" in fields:
-            fields["data"] += [url] * len(found)
-        parts.append(relabelled(found, [value[0] for value in values]))
-        weights.append(weighs.of(found.uids))
-    return Examples.joined(parts), torch.cat(weights) if any(listing.weights) else None, fields, skipped
-
-
-def _classes(recipe: LearnRecipe, pool: Examples) -> list[str]:
+def _classes(recipe: LearnRecipe, listing: Listing, progress: Progress) -> list[str]:
     """The classes of a classifier, in the order of its logits: as it began, whatever today's labels are."""
     if not isinstance(recipe.learner, Classification):
         return []
     begun = checkpoint.latest_facts(open_store(recipe.output, recipe.options))
     if begun is not None and begun.get("identity") == recipe.identity:
         return list(begun["classes"])
-    return classes_of(pool.labels, recipe.learner.least)
+    part: Part = "train" if recipe.holdout else "all"
+    stream = stream_of([shard for some in listing.shards for shard in some], recipe, part)
+    counts: Counter[str] = Counter()
+    with progress("Reading the labels", None) as advance:
+        for label in stream.told():
+            counts[split_label(label)[0]] += 1
+            advance(1)
+    return classes_of(counts, recipe.learner.least)
 
 
-def _trusted(recipe: LearnRecipe, shards: list[Shard], budget: int, progress: Progress) -> Examples:
+def _trusted(recipe: LearnRecipe, shards: list[Shard], progress: Progress) -> Examples:
     with progress("Reading the reference's data", None) as advance:
-        found = gather(stream_of(shards, recipe, "all"), budget=budget, advance=advance)
+        found = gather(stream_of(shards, recipe, "all"), budget=recipe.memory, advance=advance)
     url = recipe.reference.train if recipe.reference is not None else None
     if found is None:
-        raise UserError(f"{url} does not fit into memory beside the candidates", fix="a larger `memory:`")
+        raise UserError(f"{url} does not fit into {recipe.memory:,} bytes of memory", fix="a larger `memory:`")
     if len(found) < recipe.learner.batch:
         text = f"{url} has {len(found)} samples for the reference, and a batch takes {recipe.learner.batch}"
         raise EmptyCorpusError(text, fix="name more data, or a smaller learner batch")
     return relabelled(found, [split_label(label)[0] for label in found.labels])
 
 
-def column_losses(recipe: LearnRecipe, column: str, urls: tuple[str, ...], uids: list[str]) -> tuple[Tensor, str]:
-    """Minus the score that the snapshots' manifests hold of each sample, float32 `[N]`, and the score's fingerprint.
-
-    Costs no forward pass here.
-    """
-    found: dict[str, float] = {}
+def check_column(recipe: LearnRecipe, column: str, urls: tuple[str, ...]) -> str:
+    """The fingerprint of a score that the manifests of all snapshots have, as a number."""
     fingerprints: set[str] = set()
     for url in urls:
         snapshot = snapshot_of(url, recipe.options)
@@ -221,34 +254,30 @@ def column_losses(recipe: LearnRecipe, column: str, urls: tuple[str, ...], uids:
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             text = f"the column {column} of {url} is {kind}, no number that could stand for a loss"
             raise UserError(text, fix="name the column of a scorer, such as clip_score")
-        found.update(_column(snapshot, column))
         fingerprints.add(str(snapshot.document["fingerprints"].get(column, column)))
-    missing = [uid for uid in uids if not isfinite(found.get(uid, nan))]
-    if missing:
-        raise UserError(f"sample {missing[0]} has no score {column}", fix="score the snapshot with that scorer")
     if len(fingerprints) > 1:
         raise UserError(f"{column} is another score in each of {', '.join(urls)}", fix="score them with one model")
-    return torch.tensor([-found[uid] for uid in uids], dtype=torch.float32), fingerprints.pop()
+    return fingerprints.pop()
 
 
-def _column(snapshot: Snapshot, name: str) -> dict[str, Any]:
-    """The values of a manifest's column that are not null, by uid."""
-    found: dict[str, Any] = {}
-    for batch in snapshot.reader(["uid", name]):
-        uids, values = (item.to_pylist() for item in batch.columns)
-        found.update((uid, value) for uid, value in zip(uids, values, strict=True) if value is not None)
-    return found
+def _from_manifest(recipe: LearnRecipe, url: str, shard: Shard, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Values of manifest columns, by name and uid, of the samples of one output shard: of that part which tells of it.
+
+    Names that the manifest doesn't have are left out, and so are all where the shard is of no snapshot.
+    """
+    snapshot = _snapshot_of(url, recipe.options) if names else None
+    if snapshot is None:
+        return {}
+    wanted = [name for name in names if name in snapshot.reader().schema.names]
+    table = snapshot.part_of(shard.ref.key, ["uid", *wanted])
+    uids = table.column("uid").to_pylist()
+    return {
+        name: {uid: value for uid, value in zip(uids, table.column(name).to_pylist(), strict=True) if value is not None}
+        for name in wanted
+    }
 
 
-def _field(recipe: LearnRecipe, url: str, name: str, uids: list[str], values: list[str]) -> list[str]:
-    """A field by which the metrics tell candidates apart: of their json (`values`), or else of their manifest."""
-    if any(values):
-        return values
-    snapshot = snapshot_of(url, recipe.options)
-    if snapshot is None or name not in snapshot.reader().schema.names:
-        return values
-    known = _column(snapshot, name)
-    return [str(known.get(uid, "")) for uid in uids]
+_snapshot_of = lru_cache(maxsize=8)(snapshot_of)  # of a URL with its number: immutable
 
 
 def stream_of(shards: list[Shard], recipe: LearnRecipe, part: Part) -> SampleStream:

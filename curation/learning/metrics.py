@@ -27,16 +27,16 @@ class Window:
         self._more: dict[str, list[float]] = {}
 
     def add(self, choice: Choice, fields: Mapping[str, list[str]], more: Mapping[str, float]) -> None:
-        """One step; `more`: other numbers of it, whose mean is told."""
+        """One step; `fields`: of its candidates; `more`: other numbers of it, whose mean is told."""
         self._lags.append(choice.lag)
         for name, value in more.items():
             self._more.setdefault(name, []).append(value)
         if choice.scores is not None:
             self._scores.append(choice.scores)
-        rows, trained = choice.candidates.tolist(), choice.rows.tolist()
+        chosen = choice.chosen.tolist()
         for name, values in fields.items():
-            self._offered.setdefault(name, Counter()).update(values[row] for row in rows)
-            self._chosen.setdefault(name, Counter()).update(values[row] for row in trained)
+            self._offered.setdefault(name, Counter()).update(values)
+            self._chosen.setdefault(name, Counter()).update(values[place] for place in chosen)
 
     def row(self) -> dict[str, Any]:
         """`lag`: the largest; `scores`: a histogram; `chosen_share`: of what was offered, by value of each field."""

@@ -19,7 +19,7 @@ from curation.examples import Examples, Tokenize
 from curation.learners.classification import ClassLearner, targets_of
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
-from curation.learning.data import Data, column_losses
+from curation.learning.data import Data, check_column
 from curation.learning.recipe import LearnRecipe, OnlineModel, ReferenceModel
 from curation.models import model_config
 from curation.models.dual import load_tensors
@@ -27,7 +27,7 @@ from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import fetch_weights, read_metadata, read_tensors
 from curation.online import Model, Roles, Scored
 from curation.outputs import PairwiseLoss
-from curation.pool import Pool, SuperBatch
+from curation.pool import Blocks, Pool, SuperBatch
 
 
 class Timed:
@@ -69,11 +69,12 @@ class Timed:
 class Participants:
     """The models of a run and what they are shown. `learns`: whether this process trains the learner."""
 
-    def __init__(self, recipe: LearnRecipe, data: Data, device: torch.device, *, learns: bool = True) -> None:
+    def __init__(
+        self, recipe: LearnRecipe, data: Data, blocks: Blocks, device: torch.device, *, learns: bool = True
+    ) -> None:
         self.recipe, self.device = recipe, device
-        self.classes = data.classes
-        self.pool = Pool(data.pool, self._targets(data.pool), recipe.learner.seed, data.weights)
-        self.urls = data.urls
+        self.classes, self.urls = data.classes, data.urls
+        self.pool = Pool(blocks, recipe.learner.seed)
         wanted = recipe.selection.selector.roles()
         asked = "online" in wanted and recipe.online == "learner"
         self.learner = self._make(recipe.learner.model, recipe.training) if learns or asked else None
@@ -85,7 +86,7 @@ class Participants:
         if "reference" in wanted and recipe.reference is not None:
             self.reference = self._reference(recipe.reference)
             if data.trusted is not None:
-                self.reference_pool = Pool(data.trusted, self._targets(data.trusted), recipe.learner.seed + 2)
+                self.reference_pool = Pool.of(data.trusted, self._targets(data.trusted), recipe.learner.seed + 2)
         self.timed = {name: Timed(model) for name, model in self._models().items()}
 
     def roles(self) -> Roles[Any]:
@@ -131,7 +132,7 @@ class Participants:
     def _reference(self, found: ReferenceModel) -> Model:
         recipe = self.recipe
         if found.column is not None:
-            return Scored(*column_losses(recipe, found.column, self.urls, self.pool.examples.uids))
+            return Scored(check_column(recipe, found.column, self.urls))
         if found.train is not None:
             return self._make(found.model, self._reference_training(found, recipe.learner.loss))
         weights = recipe.reference_weights()

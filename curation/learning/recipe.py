@@ -99,6 +99,7 @@ class LearnCompute(Section):
     actors: int = Field(default=1, ge=1)  # at most; as many as there is room for
     actor_cpus: float = Field(default=1, gt=0)
     actor_gpus: float = Field(default=0, ge=0)
+    readers: int = Field(default=2, ge=1)  # shards that are read at once, beside learners and actors
     buffer: int | None = Field(default=None, ge=1)  # sub-batches ahead of the learner; default: lag + actors
     max_failures: int = Field(default=5, ge=0)  # of learners after one checkpoint; with one more the run ends
 
@@ -156,7 +157,7 @@ class LearnRecipe:
     weighted: bool  # whether candidates come as often as they weigh in their snapshots' manifests
     evaluate_every: int
     checkpoint_every: int
-    memory: int  # bytes, at most, of samples
+    memory: int  # bytes, at most, of candidates' pixels: once a node of a cluster
     device: str
     threads: int
     compute: LearnCompute | None  # None: one process

@@ -37,7 +37,7 @@ from curation.learning.results import curve_of, differences, evaluation, summary
 from curation.models.weights import tensors_to_bytes
 from curation.online import Choice, OnlineStep, online_selection
 from curation.policy import Policy, PolicyWriter, replay
-from curation.pool import Place
+from curation.pool import Blocks, Place
 from curation.store import Store, open_store
 
 LOG_EVERY = 10  # steps between two lines of metrics
@@ -52,10 +52,10 @@ class Run:
     Making it goes on from the latest checkpoint of its output, if there is one.
     """
 
-    def __init__(self, recipe: LearnRecipe, data: Data, device: torch.device) -> None:
+    def __init__(self, recipe: LearnRecipe, data: Data, blocks: Blocks, device: torch.device) -> None:
         self.recipe, self.data, self.device = recipe, data, device
         self.store = open_store(recipe.output, recipe.options)
-        self.participants = Participants(recipe, data, device)
+        self.participants = Participants(recipe, data, blocks, device)
         assert self.participants.learner is not None
         self.learner: Learner = self.participants.learner
         self.pool = self.participants.pool
@@ -73,7 +73,7 @@ class Run:
             self._resume(found)
         self._standing = self._stand()
         folder = open_store(f"{recipe.output.rstrip('/')}/policy", recipe.options)
-        self.policy = PolicyWriter(folder, self.pool.examples.uids, begin=self.learner.steps)
+        self.policy = PolicyWriter(folder, self.pool, begin=self.learner.steps)
 
     def steps(self) -> Iterator[OnlineStep]:
         """The steps that are left, made in this process."""
@@ -96,7 +96,7 @@ class Run:
         recipe, done = self.recipe, step.number + 1
         self.ledger.add(step, self.participants.roles(), self.scoring)
         self.policy.add(step.choice)
-        self._window.add(step.choice, self.data.fields, more)
+        self._window.add(step.choice, self.pool.values(step.choice.candidates), more)
         last = done == recipe.learner.steps
         logs, evaluates, saves = (
             done % every == 0 or last for every in (LOG_EVERY, recipe.evaluate_every, recipe.checkpoint_every)
@@ -148,6 +148,7 @@ class Run:
             "data": list(self.data.urls),
             "data_sha256": self.data.sha256,
             "held_out_sha256": self.data.held_out_sha256,
+            "room": self.pool.blocks.room,
             "classes": self.data.classes,
             "place": list(place),
             "pending": [{"number": one.number, "lag": one.lag, "models": dict(one.models)} for one in pending],
@@ -166,6 +167,7 @@ class Run:
         data = tensors_to_bytes(self.learner.tensors(), metadata)
         key = f"{self.recipe.learner.model}.safetensors"
         self.store.put(key, data)
+        read = self.pool.blocks.read
         summary = {
             "identity": self.recipe.identity,
             "data": list(self.data.urls),
@@ -177,8 +179,8 @@ class Run:
             "key": key,
             "sha256": sha256(data).hexdigest(),
             "steps": self.learner.steps,
-            "samples": {"pool": len(self.pool), "held_out": len(self.data.held_out)},
-            "skipped": dict(self.data.skipped),
+            "samples": {"pool": sum(read.samples.values()), "held_out": len(self.data.held_out)},
+            "skipped": dict(read.skipped),
             "quality": self.curve[-1].quality,
             "evaluation": next(row for row in reversed(self.metrics) if "quality" in row),
             "curve": [point._asdict() for point in self.curve],
@@ -238,7 +240,8 @@ class Run:
         if not same and self.recipe.replay is not None:
             text = f"{self.recipe.output} has replayed {found.updates:,} steps of another policy or on other data"
             raise UserError(text, fix="name another output, or delete its checkpoints")
-        self.pool.place = place if same else Place(place.epoch + 1, 0)
+        in_step = same and facts.get("room") == self.pool.blocks.room  # else the epoch's windows are others
+        self.pool.place = place if in_step else Place(place.epoch + 1)
         if same:
             self.pending.extend(_choices(found))
         if self.participants.reference_pool is not None:

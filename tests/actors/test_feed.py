@@ -7,20 +7,33 @@ from dataclasses import replace
 
 import pytest
 import torch
+from ray.exceptions import RayTaskError
 
 from actors.feed import FeedActor, ModelWeights
 from curation.errors import UserError
 from curation.feed import Plan
 from curation.online import Choice, Selection
-from curation.pool import Place
+from curation.pool import Extent, Place
 from curation.selectors.blend import Learnability
 
-PLAN = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, pool=9, moving=True, buffer=1)
+PLAN = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, moving=True, buffer=1)
+
+
+class Keeper:
+    """Of one window of nine, or of none."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.window = error, self
+
+    async def remote(self, epoch: int, first: int) -> Extent:
+        if self.error is not None:
+            raise RayTaskError("window", "", self.error)
+        return Extent((0,), 9)
 
 
 def test_callers_wait_for_their_turn() -> None:
     async def scenario() -> None:
-        feed, told = FeedActor(), []
+        feed, told = FeedActor(Keeper()), []
 
         async def choose() -> None:
             while (order := await feed.ticket("a")) is not None:
@@ -45,7 +58,7 @@ def test_callers_wait_for_their_turn() -> None:
 
 def test_a_dead_actor_that_waited_gets_nothing() -> None:
     async def scenario() -> None:
-        feed = FeedActor()
+        feed = FeedActor(Keeper())
         waiting = asyncio.create_task(feed.ticket("dead"))
         await asyncio.sleep(0)
         await feed.died("dead")
@@ -60,7 +73,7 @@ def test_a_dead_actor_that_waited_gets_nothing() -> None:
 
 def test_everybody_who_waits_is_told_when_the_run_can_not_go_on() -> None:
     async def scenario() -> None:
-        feed = FeedActor()
+        feed = FeedActor(Keeper())
         generation = await feed.begin(PLAN, 0, Place(), [])
         learner, actor = asyncio.create_task(feed.take(generation, 0)), asyncio.create_task(feed.ticket("a"))
         await asyncio.sleep(0)
@@ -75,7 +88,7 @@ def test_everybody_who_waits_is_told_when_the_run_can_not_go_on() -> None:
 
 def test_learners_whose_weights_are_gone_begin_again() -> None:
     async def scenario() -> None:
-        feed = FeedActor()
+        feed = FeedActor(Keeper())
         generation = await feed.begin(PLAN, 0, Place(), [])
         await feed.trained(generation, 0, ModelWeights({}, {}), "")
         learner = asyncio.create_task(feed.take(generation, 0))
@@ -88,5 +101,20 @@ def test_learners_whose_weights_are_gone_begin_again() -> None:
         await feed.trained(again, 0, ModelWeights({}, {}), "")
         order = await feed.ticket("a")
         assert order is not None and order.ticket.generation == again
+
+    asyncio.run(scenario())
+
+
+def test_candidates_that_can_not_be_read_end_the_run() -> None:
+    async def scenario() -> None:
+        for feed, plan in (
+            (FeedActor(Keeper(UserError("no score"))), PLAN),
+            (FeedActor(Keeper()), replace(PLAN, selection=Selection(selector=Learnability(), filtering_ratio=0.9))),
+        ):
+            generation = await feed.begin(plan, 0, Place(0, 1), [])
+            await feed.trained(generation, 0, ModelWeights({}, {}), "")
+            first = await asyncio.wait_for(feed.ticket("a"), 5)
+            assert first is None or first.ticket.size == 9  # a window that is all there is gives what it has
+            assert ((await feed.state()).error is None) == (first is not None)
 
     asyncio.run(scenario())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -10,29 +12,40 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from curation.feed import Feed, Plan, Ticket
 from curation.online import Choice, Selection
-from curation.pool import Place
+from curation.pool import Extent, Place, begin
 from curation.selectors.blend import EasyReference
 from curation.selectors.draw import Ramp
 
-POOL, BATCH, STEPS, ACTORS = 23, 2, 12, 3
+BATCH, STEPS, ACTORS = 2, 12, 3
+POOLS = [(23,), (12, 11), (3, 14, 2, 10), (10, 1)]  # candidates of each window of an epoch; some are too small
 
 
 def choice_of(ticket: Ticket) -> Choice:
     """Its candidates are their places, so that what was offered can be told."""
-    first = ticket.place.epoch * 1000 + ticket.place.drawn
+    first = named(ticket.place)
     return Choice(ticket.number, torch.arange(first, first + ticket.size), None, torch.arange(BATCH), ticket.version)
+
+
+def named(place: Place) -> int:
+    return place.epoch * 10_000 + place.first * 100 + place.drawn
+
+
+def extent(windows: tuple[int, ...], epoch: int, first: int) -> Extent:
+    return Extent((first,), windows[first], first + 1 if first + 1 < len(windows) else None)
 
 
 class Running(RuleBasedStateMachine):
     """Actors and learners that do what they like, as far as the feed lets them."""
 
-    @initialize(lag=st.integers(0, 4), every=st.integers(1, 3), spare=st.integers(1, 3), moving=st.booleans())
-    def start(self, lag: int, every: int, spare: int, moving: bool) -> None:
+    @initialize(lag=st.integers(0, 4), every=st.integers(1, 3), spare=st.integers(1, 3), moving=st.booleans(),
+                windows=st.sampled_from(POOLS))  # fmt: skip
+    def start(self, lag: int, every: int, spare: int, moving: bool, windows: tuple[int, ...]) -> None:
+        self.windows = windows
         self.selection = Selection(
             selector=EasyReference(), filtering_ratio=Ramp(start=0.8, end=0.5), lag=max(lag, every - 1),
             publish_every=every,
         )  # fmt: skip
-        self.plan = Plan(selection=self.selection, steps=STEPS, batch=BATCH, pool=POOL, moving=moving,
+        self.plan = Plan(selection=self.selection, steps=STEPS, batch=BATCH, moving=moving,
                          buffer=self.selection.lag + spare)  # fmt: skip
         self.feed = Feed(self.plan)
         self.tickets: dict[int, Ticket] = {}
@@ -57,6 +70,11 @@ class Running(RuleBasedStateMachine):
             assert ticket.number < self.feed.position + self.plan.buffer
             assert ticket not in self.tickets.values()
             self.tickets[actor] = ticket
+
+    @rule()
+    def know(self) -> None:
+        if self.feed.asked is not None:
+            self.feed.know(*self.feed.asked, extent(self.windows, *self.feed.asked))
 
     @rule(actor=st.integers(0, ACTORS - 1))
     def answer(self, actor: int) -> None:
@@ -115,10 +133,10 @@ class Running(RuleBasedStateMachine):
         assert [choice.number for choice in self.history] == list(range(self.feed.position))
         place = Place()
         for choice in self.history:
-            count = self.plan.candidates(choice.number)
-            place = place.of(count, POOL)
-            first = place.epoch * 1000 + place.drawn
-            assert choice.candidates.tolist() == list(range(first, first + count))
+            found = begin(place, self.plan.candidates(choice.number), partial(extent, self.windows))
+            assert found is not None
+            place, count = found
+            assert choice.candidates.tolist() == list(range(named(place), named(place) + count))
             place = place.after(count)
 
     def teardown(self) -> None:
@@ -129,6 +147,9 @@ class Running(RuleBasedStateMachine):
             self.die(actor)
         while not self.feed.done:
             ticket = self.feed.ticket("last")
+            while ticket is None and self.feed.asked is not None:
+                self.know()
+                ticket = self.feed.ticket("last")
             if ticket is not None:
                 assert self.feed.put(ticket.generation, choice_of(ticket))
             position = self.feed.position
@@ -155,11 +176,12 @@ def test_versions_keep_within_the_lag() -> None:
 
 def test_a_buffer_smaller_than_the_lag_would_wait_for_itself() -> None:
     with pytest.raises(ValueError, match="takes lag"):
-        Plan(selection=Selection(lag=3), steps=5, batch=2, pool=9, moving=True, buffer=3)
+        Plan(selection=Selection(lag=3), steps=5, batch=2, moving=True, buffer=3)
 
 
 def test_models_that_are_gone_are_not_chosen_with() -> None:
-    feed = Feed(Plan(selection=Selection(selector=EasyReference()), steps=5, batch=2, pool=9, moving=True, buffer=1))
+    feed = Feed(Plan(selection=Selection(selector=EasyReference()), steps=5, batch=2, moving=True, buffer=1))
+    feed.know(0, 0, Extent((0,), 9))
     generation = feed.begin(0, Place())
     assert feed.ticket("a") is None  # nothing is published yet
     feed.trained(generation, 0)
@@ -181,7 +203,9 @@ def test_models_that_are_gone_are_not_chosen_with() -> None:
 
 def test_with_other_data_there_are_no_older_models_than_those_it_began_with() -> None:
     selection = Selection(selector=EasyReference(), lag=3)
-    feed = Feed(Plan(selection=selection, steps=20, batch=2, pool=9, moving=True, buffer=4))
+    feed = Feed(Plan(selection=selection, steps=20, batch=2, moving=True, buffer=4))
+    for epoch in range(1, 4):
+        feed.know(epoch, 0, Extent((0,), 9))
     generation = feed.begin(8, Place(1, 0))  # what was pending belonged to the other data
     feed.trained(generation, 8)
     tickets = [feed.ticket(name) for name in "abcd"]

@@ -41,10 +41,11 @@ class Counting:
         return f"after {self.steps}"
 
 
-def pool(count: int = 40, seed: int = 0) -> Pool:
+def pool(count: int = 40, seed: int = 0, losses: torch.Tensor | None = None) -> Pool:
     names = [str(i) for i in range(count)]
     examples = Examples(np.zeros((count, 2, 2, 3), np.uint8), names, names, [""] * count)
-    return Pool(examples, lambda captions: torch.tensor([[int(caption)] for caption in captions]), seed)
+    targets = torch.arange(count)[:, None]
+    return Pool.of(examples, targets, seed, losses=losses)
 
 
 def run(roles: Roles[Any], selection: Selection, steps: int, **options: Any) -> list[OnlineStep]:
@@ -60,9 +61,9 @@ def test_uniform_runs_no_model_and_is_ordinary_training() -> None:
 
 def test_the_top_by_learnability_trains_both_models() -> None:
     learner, online = Counting(), Counting()
-    reference = Scored(torch.arange(40) * 3.0)  # learnability is i - 3i: the lower the number, the better
-    steps = run(Roles(learner=learner, online=online, reference=reference),
-                Selection(selector=Learnability(pick="top"), filtering_ratio=0.5), 5)  # fmt: skip
+    source = pool(losses=torch.arange(40) * 3.0)  # learnability is i - 3i: the lower the number, the better
+    steps = run(Roles(learner=learner, online=online, reference=Scored()),
+                Selection(selector=Learnability(pick="top"), filtering_ratio=0.5), 5, pool=source)  # fmt: skip
     for step, trained in zip(steps, learner.trained, strict=True):
         assert len(step.choice.candidates) == 8
         assert sorted(trained) == sorted(step.choice.candidates.tolist())[:4]
@@ -74,8 +75,8 @@ def test_the_top_by_learnability_trains_both_models() -> None:
 
 def test_the_learner_may_be_its_own_online_model() -> None:
     learner = Counting()
-    run(Roles(learner=learner, online=learner, reference=Scored(torch.zeros(40))),
-        Selection(selector=Learnability()), 5)  # fmt: skip
+    run(Roles(learner=learner, online=learner, reference=Scored()), Selection(selector=Learnability()), 5,
+        pool=pool(losses=torch.zeros(40)))  # fmt: skip
     assert learner.steps == 5 and learner.asked == [8] * 5
 
 
@@ -99,15 +100,18 @@ def test_with_a_lag_older_models_choose_and_a_stopped_run_goes_on() -> None:
     selection = Selection(selector=Learnability(), lag=3, publish_every=2)
 
     def who() -> Roles[Any]:
-        return Roles(learner=Counting(), online=Counting(), reference=Scored(torch.arange(40) * 3.0))
+        return Roles(learner=Counting(), online=Counting(), reference=Scored())
 
-    steps = run(who(), selection, 12)
+    def source() -> Pool:
+        return pool(losses=torch.arange(40) * 3.0)
+
+    steps = run(who(), selection, 12, pool=source())
     for step in steps:
         version = selection.version(step.number)
         assert step.choice.models["online"] == f"after {version}" and step.choice.lag == step.number - version <= 3
     assert [step.choice.lag for step in steps] == [0, 1, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3]
     for stop in range(1, 12):
-        roles, candidates, pending = who(), pool(), deque[Choice]()
+        roles, candidates, pending = who(), source(), deque[Choice]()
         options = {"steps": 12, "batch": 4, "pending": pending}
         for step in online_selection(roles, candidates, selection, **options):  # type: ignore[arg-type]
             if step.number + 1 == stop:
@@ -138,7 +142,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(selector: Any) -> None:
 
     def fresh() -> tuple[Roles[Any], Pool]:
         models = [ClipLearner("proxy-mu", Training(steps=6, batch=4, seed=seed)) for seed in (1, 2)]
-        return Roles(learner=models[0], online=models[1], reference=reference), Pool(examples, tokenize)
+        return Roles(learner=models[0], online=models[1], reference=reference), Pool.of(examples, tokenize)
 
     whole, candidates = fresh()
     expected = run(whole, selection, 6, pool=candidates)

@@ -32,19 +32,19 @@ class Noting:
         self.trained.append(batch.targets[:, 0].tolist())
 
 
-def pool(order: list[int] | None = None) -> Pool:
+def pool(order: list[int] | None = None, losses: torch.Tensor | None = None) -> Pool:
     rows = order or list(range(N))
     uids = [f"{row:032x}" for row in rows]
     examples = Examples(np.zeros((len(rows), 2, 2, 3), np.uint8), [str(row) for row in rows], uids, [""] * len(rows))
-    return Pool(examples, lambda captions: torch.tensor([[int(caption)] for caption in captions]))
+    return Pool.of(examples, torch.tensor(rows)[:, None], losses=losses)
 
 
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Noting, list[Choice]]:
     monkeypatch.setattr(policies, "STEPS_A_FILE", 3)
-    store, learner, source = open_store(str(tmp_path / "policy")), Noting(), pool()
-    writer, steps = PolicyWriter(store, source.examples.uids), []
-    roles = Roles(learner=learner, reference=Scored(torch.rand(N)))  # type: ignore[arg-type]
+    store, learner, source = open_store(str(tmp_path / "policy")), Noting(), pool(losses=torch.rand(N))
+    writer, steps = PolicyWriter(store, source), []
+    roles = Roles(learner=learner, reference=Scored())  # type: ignore[arg-type]
     selection = Selection(selector=EasyReference(), stop=0.8)
     for step in online_selection(roles, source, selection, steps=STEPS, batch=4):
         steps.append(step.choice._replace(models={"reference": "abc"}, lag=2))
@@ -87,7 +87,7 @@ def test_a_replay_trains_on_the_same_batches_whatever_the_order_of_the_pool(
 
 def test_steps_that_a_resumed_run_made_again_count_once(recorded: tuple[Store, Noting, list[Choice]]) -> None:
     store, _, steps = recorded
-    writer = PolicyWriter(store, pool().examples.uids, begin=5)
+    writer = PolicyWriter(store, pool(), begin=5)
     writer.add(steps[5]._replace(candidates=steps[0].candidates))
     writer.add(steps[6])
     writer.close()
@@ -95,7 +95,7 @@ def test_steps_that_a_resumed_run_made_again_count_once(recorded: tuple[Store, N
     assert [step.number for step in read] == list(range(STEPS))
     assert read[5].candidates.tolist() == steps[0].candidates.tolist()
     assert Policy(store).extent() == (STEPS, 4)
-    PolicyWriter(store, pool().examples.uids)  # a run that begins anew, in the folder of one that has not got on
+    PolicyWriter(store, pool())  # a run that begins anew, in the folder of one that has not got on
     assert Policy(store).extent() == (0, 0)
 
 
@@ -111,7 +111,7 @@ def test_a_pool_that_lacks_a_sample_and_a_folder_that_is_none(
 def test_bytes_a_candidate(tmp_path: Path) -> None:
     """The figure in the module's text: 256 candidates, 128 chosen, 1,000 steps, of a pool of 20,000."""
     store, generator = open_store(str(tmp_path)), torch.Generator().manual_seed(0)
-    writer = PolicyWriter(store, [f"{row:032x}" for row in range(20_000)])
+    writer = PolicyWriter(store, pool(list(range(20_000))))
     for number in range(1000):
         rows, scores = torch.randint(20_000, (256,), generator=generator), torch.rand(256, generator=generator)
         chosen = torch.randperm(256, generator=generator)[:128].sort().values

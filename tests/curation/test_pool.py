@@ -17,7 +17,9 @@ def pool(count: int, seed: int = 0, weights: torch.Tensor | None = None) -> Pool
     names = [str(i) for i in range(count)]
     examples = Examples(np.zeros((count, 4, 4, 3), np.uint8), names, names, [""] * count)
     examples.pixels[:, 0, 0, 0] = range(count)
-    return Pool(examples, lambda captions: torch.tensor([[int(caption)] for caption in captions]), seed, weights)
+    return Pool.of(
+        examples, lambda captions: torch.tensor([[int(caption)] for caption in captions]), seed, weights=weights
+    )
 
 
 def test_uniform_over_epochs_and_pairs_stay_together() -> None:

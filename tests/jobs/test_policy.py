@@ -73,10 +73,12 @@ device: cpu
     for weighted in (True, False):  # and a learner meets each so often
         recipe = parse_learn_recipe(text, overrides=[f"weighted={weighted}", f"evaluation={tmp_path}/corpus"])
         data = read(recipe, listed(recipe), lambda label, total: nullcontext(lambda n: None))
-        assert weighted == (data.weights is not None)
-        assert data.weights is None or data.weights.tolist() == pytest.approx(
-            [int(counts[uid]) / mean for uid in data.pool.uids]
-        )
+        blocks = [data.candidates.read(ordinal)[0] for ordinal in range(len(data.candidates.shards))]
+        assert all(weighted == (block.weights is not None) for block in blocks)
+        for block in blocks if weighted else []:
+            assert block.weights is not None
+            wanted = [int(counts[uid.decode()]) / mean for uid in block.uids]
+            assert block.weights.tolist() == pytest.approx(wanted)
     met = Counter(example.uid for example in snapshot.torch(size=16, shuffle=0, weighted=True))
     assert all(abs(met[uid] - int(count) / mean) < 1 for uid, count in counts.items())
     for option in ("--weighted", "--no-weighted"):

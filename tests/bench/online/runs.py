@@ -123,17 +123,17 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     if references and (arm.cached or arm.pool == "static"):
         pairs = zip(references, seeds, strict=True)
         losses = torch.stack([table_of(workload, load, arm, one, its, folder) for one, its in pairs]).mean(0)
-    pool = pool_of(workload, load, _candidates(load, arm, losses), seed, folder)
+    candidates = _candidates(load, arm, losses)
+    pool = pool_of(workload, load, candidates, seed, folder, losses if arm.cached else None)
     ledger = ComputeLedger(prices(workload, arm, bool(references), online, len(load.pool)))
     scored = needs
     if losses is not None:
         ledger.scored["reference"] += len(load.pool)
         scored = needs - {"reference"}
-    roles = Roles(
-        learner=learner, online=online, reference=Scored(losses) if arm.cached and losses is not None else reference
-    )  # fmt: skip
+    cached_scores = arm.cached and losses is not None
+    roles = Roles(learner=learner, online=online, reference=Scored() if cached_scores else reference)
     curve = []
-    tagged = np.array([_tag(workload, uid) for uid in pool.examples.uids])
+    tagged = np.array([_tag(workload, uid) for uid in candidates.uids])
     shares: list[float] = []
     for step in online_selection(roles, pool, selection, steps=steps, batch=BATCH, seed=seed):
         ledger.add(step, roles, scored)
@@ -154,16 +154,19 @@ def make(workload: str, load: data.Workload, model: str, training: Training) -> 
     return ClipLearner(model, training)
 
 
-def pool_of(workload: str, load: data.Workload, examples: Examples, seed: int, folder: Path) -> Pool:
-    """Candidates with what belongs to them: their classes, or their captions' token ids, which are kept."""
+def pool_of(
+    workload: str, load: data.Workload, examples: Examples, seed: int, folder: Path, losses: torch.Tensor | None = None
+) -> Pool:
+    """Candidates with what belongs to them: their classes, or their captions' token ids, which are kept; and `losses`
+    that a reference has said of them already."""
     if workload == "classes":
-        return Pool(*labelled(examples, classes_of(load.pool.labels)), seed)
+        return Pool.of(*labelled(examples, classes_of(load.pool.labels)), seed, losses=losses)
     name = sha256("\n".join(examples.captions).encode()).hexdigest()[:20]
     ids = _kept(
         folder / "tokens" / f"{LEARNER}-{name}.safetensors",
         lambda: {"ids": tokenizer_for(LEARNER)(examples.captions).to(torch.int32)},
     )["ids"]
-    return Pool(examples, ids.long(), seed)
+    return Pool.of(examples, ids, seed, losses=losses)
 
 
 def reference_of(workload: str, load: data.Workload, arm: Arm, seed: int, folder: Path) -> Learner:

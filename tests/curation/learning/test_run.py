@@ -17,6 +17,7 @@ from curation.errors import UserError
 from curation.flops import Payoff
 from curation.learners.classification import ClassLearner
 from curation.learning import learn
+from curation.learning.blocks import LocalBlocks
 from curation.learning.data import listed, read
 from curation.learning.prices import forward_flops
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
@@ -70,7 +71,8 @@ def go(recipe: LearnRecipe) -> dict[str, Any]:
 
 
 def start(recipe: LearnRecipe) -> Run:
-    return Run(recipe, read(recipe, listed(recipe), quiet), torch.device("cpu"))
+    data = read(recipe, listed(recipe), quiet)
+    return Run(recipe, data, LocalBlocks(data.candidates, quiet), torch.device("cpu"))
 
 
 def test_what_a_run_leaves(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:

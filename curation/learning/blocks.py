@@ -1,0 +1,167 @@
+"""Candidates held as blocks, window by window, in this process; `actors.blocks` has the same in the object store.
+
+What is held at most: all, if `memory` holds it; else three windows of a third of it each, the one in use, the one
+before, of which something may still be trained on, and the one behind, which is read meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from curation.errors import EmptyCorpusError
+from curation.learning.data import Candidates, Progress
+from curation.learning.recipe import LearnRecipe
+from curation.models import preprocess_for
+from curation.pool import Block, Extent, Read, generator_of
+
+HELD = 3  # windows
+AHEAD = 8  # shards that are told of in advance to whoever reads them
+
+#: Of a shard: its samples that can be used, and how many candidates an epoch has of it (the sum of their weights).
+#: Given with the shards that are asked for next.
+Measure = Callable[[int, Sequence[int]], tuple[int, float]]
+
+
+class Windows:
+    """Which shards make which window."""
+
+    def __init__(self, shards: int, room: int | None, seed: int, measure: Measure) -> None:
+        """`room`: samples of a window; None where all shards are one."""
+        self.shards, self.room, self.seed, self.measure = shards, room, seed, measure
+        self._order: tuple[int, list[int]] | None = None
+
+    def order(self, epoch: int) -> list[int]:
+        """The shards of an epoch: as they are listed where they are one window, else as the seed has them."""
+        if self._order is None or self._order[0] != epoch:
+            order = torch.arange(self.shards)
+            if self.room is not None:
+                order = torch.randperm(self.shards, generator=generator_of(self.seed, "shards", epoch))
+            self._order = epoch, order.tolist()
+        return self._order[1]
+
+    def extent(self, epoch: int, first: int) -> Extent:
+        """The window that begins with shard number `first` of an epoch. Its shards, and the next, are read to know."""
+        order, taken = self.order(epoch), list[int]()
+        samples, share = 0, 0.0
+        for number in range(first, self.shards):
+            count, weight = self.measure(order[number], order[number + 1 : number + 1 + AHEAD])
+            if self.room is not None and taken and samples + count > self.room:
+                break
+            taken.append(order[number])
+            samples, share = samples + count, share + weight
+        end = first + len(taken)
+        size = samples if self.room is None else round(share)
+        return Extent(tuple(taken), size, end if end < self.shards else None)
+
+
+class Shelf:
+    """Windows of candidates, the next of which is found out, and so read, while one is in use. Whoever holds the blocks
+    says how: `measure`."""
+
+    def __init__(self, candidates: Candidates) -> None:
+        self.candidates = candidates
+        self.read = Read()
+        self.most = self.holds(candidates.recipe)
+        self._extents: dict[tuple[int, int], Future[Extent]] = {}
+        self._thread = ThreadPoolExecutor(1, "tutelage-windows")
+        self._lock = threading.Lock()
+        self.windows = Windows(len(candidates.shards), None, candidates.recipe.learner.seed, self.measure)
+
+    @property
+    def room(self) -> int | None:
+        return self.windows.room
+
+    def names(self) -> list[str]:
+        return self.candidates.names()
+
+    @staticmethod
+    def holds(recipe: LearnRecipe) -> int:
+        """Samples that the recipe's memory holds."""
+        size = preprocess_for(recipe.learner.model).size
+        return recipe.memory // (3 * size * size)
+
+    def measure(self, ordinal: int, behind: Sequence[int]) -> tuple[int, float]:
+        raise NotImplementedError
+
+    def begin(self, advance: Callable[[int], None]) -> None:
+        """Read what memory holds, in the order of the listing; if that is not all, there will be windows."""
+        candidates, samples = self.candidates, 0
+        counts = [shard.samples for _, shard in candidates.shards]
+        fits = None in counts or sum(count or 0 for count in counts) <= self.most
+        for ordinal in range(len(counts) if fits else 0):
+            found, _ = self.measure(ordinal, range(ordinal + 1, min(ordinal + 1 + AHEAD, len(counts))))
+            samples += found
+            advance(found)
+            if not (fits := samples <= self.most):
+                break
+        if not fits:
+            self.windows.room = self.most // HELD
+            return
+        if samples < max(2, batch := candidates.recipe.learner.batch):
+            reasons = ", ".join(f"{reason} {n}" for reason, n in self.read.skipped.items()) or "none"
+            text = f"{', '.join(candidates.urls)} has {samples} samples to train on (skipped: {reasons})"
+            raise EmptyCorpusError(f"{text}, and a batch takes {batch}", fix="a smaller batch, or more data")
+
+    def extent(self, epoch: int, first: int) -> Extent:
+        found = self._extent(epoch, first).result()
+        if self.room is not None:
+            self._extent(*((epoch + 1, 0) if found.next is None else (epoch, found.next)))
+        return found
+
+    def _extent(self, epoch: int, first: int) -> Future[Extent]:
+        """The window, as soon as it is known; the last few are remembered."""
+        with self._lock:
+            key = epoch, first
+            if key not in self._extents:
+                self._extents[key] = self._thread.submit(self.windows.extent, epoch, first)
+                if len(self._extents) > HELD + 1:
+                    self._extents.pop(next(iter(self._extents)))
+            return self._extents[key]
+
+
+class LocalBlocks(Shelf):
+    """Blocks of candidates in this process."""
+
+    def __init__(self, candidates: Candidates, progress: Progress) -> None:
+        super().__init__(candidates)
+        self._held = Recent(self.most)
+        with progress("Reading candidates", None) as advance:
+            self.begin(advance)
+
+    def block(self, ordinal: int) -> Block:
+        found = self._held.get(ordinal)
+        if found is None:
+            found, skipped = self.candidates.read(ordinal)
+            self.read.note(ordinal, len(found), skipped)
+            self._held.put(ordinal, found)
+        return found
+
+    def measure(self, ordinal: int, behind: Sequence[int]) -> tuple[int, float]:
+        block = self.block(ordinal)
+        return len(block), block.share
+
+
+class Recent:
+    """The blocks that were asked for last, of at most so many samples. For several threads."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._blocks: OrderedDict[int, Block] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, ordinal: int) -> Block | None:
+        with self._lock:
+            if ordinal in self._blocks:
+                self._blocks.move_to_end(ordinal)
+            return self._blocks.get(ordinal)
+
+    def put(self, ordinal: int, block: Block) -> None:
+        with self._lock:
+            self._blocks[ordinal] = block
+            while sum(map(len, self._blocks.values())) > self.most and len(self._blocks) > 1:
+                self._blocks.popitem(last=False)

@@ -1,0 +1,195 @@
+"""Windows: every shard once an epoch, never more samples in memory than it holds, and runs that do not notice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from builders import write_corpus, write_weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curation.errors import UserError
+from curation.learning import learn
+from curation.learning.blocks import HELD, LocalBlocks, Recent, Windows
+from curation.learning.data import listed, read
+from curation.learning.recipe import LearnRecipe, parse_learn_recipe
+from curation.learning.run import Run
+from curation.policy import Policy
+from curation.pool import Place, begin
+from curation.store import open_store
+
+STEPS, BATCH, SHARDS, EACH, PIXELS = 14, 8, 9, 30, 3 * 64 * 64
+SMALL = f"memory={90 * PIXELS}"  # windows of 30 samples, of some 130
+
+
+@given(
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=20),
+    room=st.integers(1, 30),
+    wanted=st.lists(st.integers(1, 12), min_size=1, max_size=30),
+)
+@settings(max_examples=200, deadline=None)
+def test_an_epoch_s_windows_are_its_shards_and_no_candidate_comes_twice(
+    sizes: list[int], room: int, wanted: list[int]
+) -> None:
+    def measure(ordinal: int, behind: Sequence[int]) -> tuple[int, float]:
+        return sizes[ordinal], float(sizes[ordinal])
+
+    windows = Windows(len(sizes), room, 3, measure)
+    for epoch in range(3):
+        met, first = list[int](), 0
+        while True:
+            found = windows.extent(epoch, first)
+            assert found.size == sum(sizes[ordinal] for ordinal in found.ordinals)
+            assert found.size <= room or len(found.ordinals) == 1
+            met += found.ordinals
+            if found.next is None:
+                break
+            first = found.next
+        assert sorted(met) == list(range(len(sizes)))
+    assert len(sizes) < 6 or windows.order(0) != windows.order(1)
+    drawn: Counter[tuple[int, int, int]] = Counter()
+    place = Place()
+    for count in wanted:
+        try:
+            answer = begin(place, count, windows.extent)
+        except UserError:
+            assert max(sizes) < count  # else the shard's window has room for it
+            return
+        assert answer is not None
+        before, (place, size) = place, answer
+        assert place[::2] >= before[::2]
+        drawn.update((place.epoch, place.first, place.drawn + n) for n in range(size))
+        place = place.after(size)
+    assert max(drawn.values()) == 1
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("pool"), shards=SHARDS, n=EACH, flaws=False)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    path = tmp_path_factory.mktemp("weights") / "proxy-mu.safetensors"
+    return path, write_weights(path)
+
+
+@pytest.fixture
+def recipe(corpus: Path, weights: tuple[Path, str], tmp_path: Path) -> Callable[..., LearnRecipe]:
+    text = f"""
+data: {corpus}
+output: {tmp_path / "out"}
+learner: {{contrastive: {{model: proxy-mu, steps: {STEPS}, batch: {BATCH}}}}}
+online: {{model: proxy-mu}}
+reference: {{model: proxy-mu, weights: {weights[0]}, sha256: {weights[1]}}}
+selection: {{selector: {{learnability: {{gain: 10}}}}, filtering_ratio: 0.5}}
+holdout: 0.3
+by: [name]
+evaluate_every: 7
+checkpoint_every: 5
+"""
+    return lambda *overrides: parse_learn_recipe(text, overrides=overrides)
+
+
+def quiet(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda n: None)
+
+
+def go(recipe: LearnRecipe) -> dict[str, Any]:
+    return learn(recipe, torch.device("cpu"), quiet, lambda text: None)
+
+
+def start(recipe: LearnRecipe) -> Run:
+    data = read(recipe, listed(recipe), quiet)
+    return Run(recipe, data, LocalBlocks(data.candidates, quiet), torch.device("cpu"))
+
+
+def test_memory_holds_what_it_says_and_an_epoch_has_every_sample_once(
+    recipe: Callable[..., LearnRecipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 0
+    put = Recent.put
+
+    def watched(self: Recent, ordinal: int, block: Any) -> None:
+        nonlocal most
+        put(self, ordinal, block)
+        most = max(most, sum(map(len, self._blocks.values())))
+
+    monkeypatch.setattr(Recent, "put", watched)
+    pool, whole = start(recipe(SMALL)).pool, start(recipe()).pool
+    assert pool.blocks.room == 90 // HELD and whole.blocks.room is None
+    most = 0
+    everything = set(whole.places())
+    for epoch in range(3):
+        met = list[str]()
+        while pool.place.epoch == epoch:
+            if begin(pool.place, 4, pool.blocks.extent)[0].epoch > epoch:  # type: ignore[index]
+                break
+            met += pool.uids(pool.draw(4).rows)
+        assert len(met) == len(set(met)) and set(met) <= everything
+        assert len(met) >= len(everything) - 3 * SHARDS  # a window's tail is less than a super-batch
+        pool.place = Place(epoch + 1)
+    assert most <= 90
+
+
+@pytest.mark.parametrize(("stop", "lag"), [(1, 0), (5, 3), (11, 3), (13, 0)])
+def test_a_run_over_windows_goes_on_to_the_bit(
+    recipe: Callable[..., LearnRecipe], tmp_path: Path, stop: int, lag: int
+) -> None:
+    options = (SMALL, f"selection.lag={lag}")
+    straight = go(recipe(*options, f"output={tmp_path}/straight"))
+    run = start(recipe(*options))
+    for number, step in enumerate(run.steps(), 1):
+        run.record(step)
+        if number == stop:
+            break
+    found = go(recipe(*options))
+    assert found["sha256"] == straight["sha256"] and found["curve"] == straight["curve"]
+    assert found["sha256"] != go(recipe(f"selection.lag={lag}", f"output={tmp_path}/whole"))["sha256"]
+
+
+def test_a_policy_over_windows_is_replayed_with_any_memory(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    first = go(recipe(SMALL))
+    policy = Policy(open_store(f"{tmp_path}/out/policy"))
+    assert len(policy.met) > 2 and sum(policy.counts().values()) == STEPS * BATCH
+    replay = f"selection.selector={{replay: {{run: {tmp_path}/out}}}}"
+    for name, more in (("small", SMALL), ("whole", "memory=1GiB")):
+        assert go(recipe(replay, more, f"output={tmp_path}/{name}"))["sha256"] == first["sha256"]
+
+
+def test_another_memory_begins_another_epoch(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    run = start(recipe(SMALL))
+    for number, step in enumerate(run.steps(), 1):
+        run.record(step)
+        if number == 5:
+            break
+    place = run.pool.place
+    assert start(recipe()).pool.place == Place(place.epoch + 1)
+    assert go(recipe())["steps"] == STEPS
+
+
+def test_what_can_not_be_is_one_line(recipe: Callable[..., LearnRecipe]) -> None:
+    with pytest.raises(UserError, match="does not fit into 100,000 bytes of memory at 64 px"):
+        go(recipe("memory=100kB"))
+    with pytest.raises(UserError, match="a super-batch of 40 candidates does not fit into a window"):
+        go(recipe(SMALL, "selection.filtering_ratio=0.8"))
+
+
+def test_a_classifier_over_windows(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    kind = "learner={classification: {steps: 14, batch: 8, label: name}}", "selection={}", "reference=null"
+    found = go(recipe(SMALL, *kind))
+    assert found["steps"] == STEPS and found["samples"]["pool"] > 60
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert any("chosen_share" in row for row in rows)
