@@ -70,7 +70,8 @@ class BlockKeeper(Shelf):
             self._held.pop(ordinal, None)
 
     def known(self) -> Read:
-        return self.read
+        """What was read so far."""
+        return self.read.copy()
 
     def measure(self, ordinal: int, behind: Sequence[int]) -> tuple[int, float]:
         _, measured = self._started(ordinal)

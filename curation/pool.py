@@ -126,6 +126,12 @@ class Read:
     def note(self, ordinal: int, samples: int, skipped: Counter[str]) -> None:
         self.samples[ordinal], self._skipped[ordinal] = samples, skipped
 
+    def copy(self) -> Read:
+        """As it is now, whoever goes on reading."""
+        found = Read()
+        found.samples, found._skipped = dict(self.samples), dict(self._skipped)
+        return found
+
     @property
     def skipped(self) -> Counter[str]:
         return sum(self._skipped.values(), Counter())

@@ -178,6 +178,32 @@ def test_whoever_is_killed_the_weights_are_the_same(make: Make, tmp_path: Path, 
     assert max(step.lag for step in policy(ours)) == 3
 
 
+def test_windows_in_the_object_store_are_those_of_one_process_whoever_reads_them_dies(
+    make: Make, tmp_path: Path
+) -> None:
+    corpus = write_corpus(tmp_path / "pool", shards=9, n=30, flaws=False)
+    options = f"data={corpus}", f"memory={90 * 3 * 64 * 64}", "selection.filtering_ratio=0.5", "selection.lag=2"
+    theirs = here(make(*options, f"output={tmp_path}/here"))
+    out, killed, over = tmp_path / "there", list[bool](), threading.Event()
+
+    def shake() -> None:
+        while not over.is_set() and not (out / "checkpoints").exists():
+            time.sleep(0.01)
+        killed.append(kill("BlockKeeper"))
+
+    thread = threading.Thread(target=shake)
+    thread.start()
+    try:
+        ours = there(make(*options, "compute={learners: 1}", f"output={out}"))
+    finally:
+        over.set()
+        thread.join()
+    assert killed == [True], "nothing was disturbed"
+    assert ours["sha256"] == theirs["sha256"] and ours["curve"] == theirs["curve"]
+    same_choices(ours, theirs)
+    assert len(Policy(open_store(f"{out}/policy")).met) > 4  # of several windows
+
+
 def kill(name: str) -> bool:
     """kill -9 of one process of this cluster that runs the actor `name`; whether there was one."""
     for pid in running(name):
