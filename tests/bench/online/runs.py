@@ -244,13 +244,13 @@ def quality(learner: Learner, examples: Examples) -> dict[str, float]:
 
 def losses_of(workload: str, load: data.Workload, reference: Learner, contrastive: bool, folder: Path) -> torch.Tensor:
     """What the reference says of every sample of the pool, float32 `[N]`."""
-    pool = pool_of(workload, load, load.pool, 0, folder)
-    outputs = [reference.outputs(pool.rows(part)) for part in torch.arange(len(pool)).split(256)]
+    pool, count = pool_of(workload, load, load.pool, 0, folder), len(load.pool)
+    outputs = [reference.outputs(pool.rows(part)) for part in torch.arange(count).split(256)]
     if not contrastive:
         return torch.cat([part.losses() for part in outputs])
     image, text = (torch.cat([getattr(part, way) for part in outputs]) for way in ("image", "text"))
     scale = outputs[0].temperature
-    among = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:AMONG]
+    among = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:AMONG]
     losses = []
     for one, other in zip(image.split(CHUNK), text.split(CHUNK), strict=True):
         rows, columns = scale * one @ text[among].T, scale * other @ image[among].T
