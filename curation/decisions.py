@@ -298,13 +298,14 @@ class Decisions:
         query = f"{self._FINAL} WHERE unit BETWEEN {first} AND {last} ORDER BY unit, row"
         return self.db.sql(query).to_arrow_table()
 
-    def matches(self) -> pa.Table:
-        """What filters that compare have found: uid, filter, how, value, against, other (a uid there); by uid."""
+    def matches(self) -> pa.RecordBatchReader:
+        """What filters that compare have found, some of it in memory at a time: uid, filter, how, value, against, other
+        (a uid there); sorted."""
         query = (
             "SELECT uid, m.filter, m.how, m.value, m.against, m.other FROM decided.matched AS m JOIN pool USING (id) "
-            "ORDER BY uid, m.filter, m.how"
+            "ORDER BY ALL"
         )
-        return self.db.sql(query).to_arrow_table()
+        return self.db.sql(query).to_arrow_reader(10_000)
 
     def drops(self) -> dict[tuple[int, str], int]:
         """How many samples each filter (by its place, or `LISTS`) drops for each reason, those included that the keep

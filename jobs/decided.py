@@ -77,14 +77,6 @@ class Decided:
             ]
             yield writing.Group(units, samples, self.columns)
 
-    def matches(self) -> pa.RecordBatchReader:
-        """What the engine's `matches` has, some of it in memory at a time."""
-        query = (
-            "SELECT uid, m.filter, m.how, m.value, m.against, m.other FROM decided.matched AS m JOIN pool USING (id) "
-            "ORDER BY ALL"
-        )
-        return self.engine.db.sql(query).to_arrow_reader(10_000)
-
     def _kept(self) -> Iterator[tuple[ShardRef, int, int]]:
         """(shard, kept, rows) of every unit, also of those without rows."""
         counts = self.engine.kept_per_unit()

@@ -253,7 +253,7 @@ class Pipeline:
         if not self.others.snapshots:
             return {}
         path = self.spool / "matches.parquet"
-        write_parquet(path, decided.matches())
+        write_parquet(path, decided.engine.matches())
         matches = self.out.put_data_file("matches", path, "parquet")
         self.work.data_puts += 1
         path.unlink()

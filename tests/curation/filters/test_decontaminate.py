@@ -43,7 +43,8 @@ def asked(
         engine.load_others(item.others(), item.compared(), made)
         engine.decide([NamedFilter("decontaminate", outer or item)])
         decided = engine.of_units(0, 0).to_pylist()
-        return {r["row"]: r["reason"] for r in decided if r["decision"] == "filtered"}, engine.matches().to_pylist()
+        matches = engine.matches().read_all().to_pylist()
+        return {r["row"]: r["reason"] for r in decided if r["decision"] == "filtered"}, matches
 
 
 def same(item: Decontaminate, row: Row, other: Row) -> str | None:

@@ -577,7 +577,7 @@ def decided(engine: Decisions, item: Filter) -> set[int]:
     if isinstance(item, Decontaminate):
         engine.load_others(item.others(), item.compared(), [])
     engine.decide([NamedFilter("f", item)])
-    engine.matches()
+    engine.matches().read_all()
     return {row["row"] for row in engine.of_units(0, 0).to_pylist() if row["decision"] != "kept"}
 
 
