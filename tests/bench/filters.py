@@ -67,6 +67,12 @@ COLUMNS = {
     "score": f"{_chance(50)}::FLOAT",
     "cluster": f"(10000 * pow({_chance(51)}, 4))::INTEGER",
     "phash": f"(hash({SOURCE}) >> 1)::BIGINT",
+    "format": "CASE WHEN hash(i) % 5 = 0 THEN 'webp' ELSE 'jpeg' END",
+}
+# As many samples elsewhere: a tenth has the bytes of ours, another tenth their perceptual hash.
+ELSEWHERE = {
+    "content_hash": f"CASE i % 10 WHEN 0 THEN {COLUMNS['content_hash']} ELSE md5((-i)::VARCHAR) END",
+    "phash": f"CASE i % 10 WHEN 1 THEN {COLUMNS['phash']} ELSE (hash(-i) >> 1)::BIGINT END",
 }
 VECTOR, DIMENSIONS, TOPICS = "embedding", 64, 500  # halves, about topics; a tenth of them copies, but for rounding
 BATCH = 250_000  # rows with vectors made at once
@@ -79,16 +85,22 @@ NAMES = "SELECT 'w' || i AS text FROM range(100000, 105000) t(i)"
 
 def filters(rows: int, phrases: dict[str, str], names: dict[str, str]) -> dict[str, dict[str, Any]]:
     """name -> fields; `phrases` and `names`: files. Limits grow with the rows, so that the same share leaves."""
+    parts = [{"threshold": {"score": "score", "min": 0.2}}, {"image_size": {"min_side": 200}}]
     return {
+        "all": {"of": parts},
+        "any": {"of": parts},
         "boilerplate": {"most": 1},
         "budget": {"samples": rows // 2, "score": "score"},
         "caption": {"min_words": 5, "max_repetition": 0.5},
         "cluster_balance": {"column": "cluster", "most": rows // 10_000, "prefer": "score"},
+        "decontaminate": {"against": ["elsewhere"], "hash": "phash"},
         "exact_duplicates": {},
         "image_size": {"min_side": 200, "max_aspect": 3},
         "mentions": names,
         "metaclip_balance": {**phrases, "t": rows // 5000},
         "near_duplicates": {},
+        "not": {"of": parts[:1]},
+        "one_of": {"column": "format", "values": ["webp"]},
         "semantic_duplicates": {"embedding": VECTOR},
         "soft_cap": {"column": "cluster", "cap": rows // 10_000},
         "soft_cap_sampling": {"score": "score", "gain": 5.0},
@@ -100,12 +112,16 @@ def filters(rows: int, phrases: dict[str, str], names: dict[str, str]) -> dict[s
 
 def decide(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
     """One measurement: seconds, and what stayed."""
-    from curation.decisions import NamedFilter, columns_needed
-    from curation.filters import FILTERS
+    from pydantic import TypeAdapter
 
-    item = NamedFilter(name, FILTERS[name](**fields))
+    from curation.decisions import NamedFilter, columns_needed
+    from curation.filters import FILTERS, Compares
+
+    item = NamedFilter(name, TypeAdapter(FILTERS[name]).validate_python(fields))
     index, scores = columns_needed([item])
     with loaded(index, scores, rows) as engine:
+        if isinstance(item.filter, Compares):
+            load_elsewhere(engine, item.filter, rows)
         began, spent = time.monotonic(), time.process_time()
         engine.decide([item])
         seconds, cpu = time.monotonic() - began, time.process_time() - spent
@@ -209,6 +225,21 @@ def loaded(index: Sequence[str], scores: Sequence[str], rows: int) -> Iterator[A
         engine.decide([])  # the check of uids, once for what is loaded
         engine.clear()
         yield engine
+
+
+def load_elsewhere(engine: Any, item: Any, rows: int) -> None:
+    """As many samples of another snapshot, all kept, for a filter that compares."""
+    import duckdb
+
+    columns = ", ".join(f"{ELSEWHERE[name]} AS {name}" for name in ("content_hash", *item.compared()))
+    with duckdb.connect() as one, duckdb.connect() as other:
+        kept = one.sql(f"SELECT md5('e' || i) AS uid, 'kept' AS decision FROM range({rows}) t(i)")
+        parts = (
+            other.sql(f"SELECT md5('e' || i) AS uid, {columns} FROM range({at}, {min(at + BATCH, rows)}) t(i)")
+            for at in range(0, rows, BATCH)
+        )
+        tables = (part.to_arrow_table() for part in parts)
+        engine.load_others(item.others(), item.compared(), [(False, kept.to_arrow_reader(100_000), tables)])
 
 
 def _vectors(db: Any, rows: int) -> Iterator[str]:
