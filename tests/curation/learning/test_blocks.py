@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from builders import write_corpus, write_weights
+from builders import write_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learning_runs import go, start
 
 from curation.errors import UserError
-from curation.learning import learn
-from curation.learning.blocks import HELD, LocalBlocks, Recent, Windows
-from curation.learning.data import listed, read
+from curation.learning.blocks import HELD, Recent, Windows
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
-from curation.learning.run import Run
 from curation.policy import Policy
 from curation.pool import Place, begin
 from curation.store import open_store
@@ -70,20 +66,9 @@ def test_an_epoch_s_windows_are_its_shards_and_no_candidate_comes_twice(
     assert max(drawn.values()) == 1
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("pool"), shards=SHARDS, n=EACH, flaws=False)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    path = tmp_path_factory.mktemp("weights") / "proxy-mu.safetensors"
-    return path, write_weights(path)
 
 
 @pytest.fixture
@@ -101,19 +86,6 @@ evaluate_every: 7
 checkpoint_every: 5
 """
     return lambda *overrides: parse_learn_recipe(text, overrides=overrides)
-
-
-def quiet(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-    return nullcontext(lambda n: None)
-
-
-def go(recipe: LearnRecipe) -> dict[str, Any]:
-    return learn(recipe, torch.device("cpu"), quiet, lambda text: None)
-
-
-def start(recipe: LearnRecipe) -> Run:
-    data = read(recipe, listed(recipe), quiet)
-    return Run(recipe, data, LocalBlocks(data.candidates, quiet), torch.device("cpu"))
 
 
 def test_memory_holds_what_it_says_and_an_epoch_has_every_sample_once(

@@ -5,43 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from builders import write_corpus, write_shard, write_weights
+from builders import write_corpus, write_shard
+from learning_runs import go, quiet, start
 
 from curation.errors import UserError
 from curation.flops import Payoff
 from curation.learners.classification import ClassLearner
-from curation.learning import learn
-from curation.learning.blocks import LocalBlocks
 from curation.learning.data import listed, read
 from curation.learning.prices import forward_flops
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
-from curation.learning.run import Run
 from curation.policy import Policy
 from curation.store import Store, open_store
 
 STEPS, BATCH = 12, 8
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("pool"), shards=2, n=60, flaws=False)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    path = tmp_path_factory.mktemp("weights") / "proxy-mu.safetensors"
-    return path, write_weights(path)
 
 
 @pytest.fixture
@@ -60,19 +45,6 @@ evaluate_every: 6
 checkpoint_every: 5
 """
     return lambda *overrides: parse_learn_recipe(text, overrides=overrides)
-
-
-def quiet(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-    return nullcontext(lambda n: None)
-
-
-def go(recipe: LearnRecipe) -> dict[str, Any]:
-    return learn(recipe, torch.device("cpu"), quiet, lambda text: None)
-
-
-def start(recipe: LearnRecipe) -> Run:
-    data = read(recipe, listed(recipe), quiet)
-    return Run(recipe, data, LocalBlocks(data.candidates, quiet), torch.device("cpu"))
 
 
 def test_what_a_run_leaves(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""Runs of online selection in this process, without progress: what tests of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from curation.learning import learn
+from curation.learning.blocks import LocalBlocks
+from curation.learning.data import listed, read
+from curation.learning.recipe import LearnRecipe
+from curation.learning.run import Run
+
+
+def quiet(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda n: None)
+
+
+def go(recipe: LearnRecipe) -> dict[str, Any]:
+    """The whole run, or what is left of it."""
+    return learn(recipe, torch.device("cpu"), quiet, lambda text: None)
+
+
+def start(recipe: LearnRecipe) -> Run:
+    """A run that makes no step yet."""
+    data = read(recipe, listed(recipe), quiet)
+    return Run(recipe, data, LocalBlocks(data.candidates, quiet), torch.device("cpu"))
