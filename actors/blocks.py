@@ -10,15 +10,18 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import ray
 
-from curation.learning.blocks import Recent, Shelf
+from actors.cluster import unwrap
+from curation.learning.blocks import Recent, Shelf, shares
 from curation.learning.data import Candidates, Data
+from curation.loader import Shard
 from curation.pool import Block, Extent, Read
 
-ASKED_AGAIN = 5  # times, for a block whose owner died before it was fetched
+ASKED_AGAIN = 5  # times, for a block that was lost before it was fetched
 
 
 class Measured(NamedTuple):
@@ -29,8 +32,8 @@ class Measured(NamedTuple):
     skipped: Counter[str]
 
 
-def _read(data: Data, ordinal: int) -> tuple[Block, Measured]:
-    block, skipped = data.candidates.read(ordinal)
+def _read(candidates: Candidates, place: int, shard: Shard) -> tuple[Block, Measured]:
+    block, skipped = candidates.read_shard(place, shard)
     return block, Measured(len(block), block.share, skipped)
 
 
@@ -40,9 +43,10 @@ class BlockKeeper(Shelf):
     def __init__(self, data: list[Any], readers: int) -> None:
         """`data`: a reference to what is to be read, in a list; `readers`: shards that are read at once."""
         found: Data = ray.get(data[0])
-        super().__init__(found.candidates)
-        self._data, self._readers = data[0], readers
+        super().__init__(found.candidates, ahead=readers - 1)
+        self._how = ray.put(replace(found.candidates, shards=()))  # a million of these are not unpacked by every task
         self._held: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # references to block and measures
+        self._noted: dict[int, int] = {}  # samples of those of them that are read
         self._refs = threading.Lock()
         self._begun = threading.Lock()
         self._is_begun = False
@@ -65,35 +69,62 @@ class BlockKeeper(Shelf):
         return [self._started(ordinal)[0]]
 
     def forget(self, ordinal: int) -> None:
-        """A block can't be had: it is read again when it is asked for."""
+        """A block can't be had, or was not read: it is read again when it is asked for."""
         with self._refs:
             self._held.pop(ordinal, None)
+            self._noted.pop(ordinal, None)
 
     def known(self) -> Read:
         """What was read so far."""
+        with self._refs:
+            self._look()
         return self.read.copy()
 
     def measure(self, ordinal: int, behind: Sequence[int]) -> tuple[int, float]:
         _, measured = self._started(ordinal)
-        for other in behind[: self._readers - 1]:
+        for other in behind[: self._ahead()]:
             self._started(other)
-        found: Measured = ray.get(measured)
-        self.read.note(ordinal, found.samples, found.skipped)
+        try:
+            found: Measured = ray.get(measured)
+        except ray.exceptions.RayError as error:
+            self.forget(ordinal)
+            raise unwrap(error) from None
         with self._refs:
-            while self._samples() > self.most and len(self._held) > self._readers:
-                self._held.popitem(last=False)
+            self._look()
         return found.samples, found.share
+
+    def _ahead(self) -> int:
+        """How many shards may be read ahead: of windows, as many as fit into one."""
+        return len(self.candidates.shards) if self.room is None else self.room // max(1, self.read.largest)
 
     def _started(self, ordinal: int) -> tuple[Any, Any]:
         with self._refs:
             if ordinal not in self._held:
-                block, measured = self._task.remote(self._data, ordinal)
+                place, shard = self.candidates.shards[ordinal]
+                block, measured = self._task.remote(self._how, place, shard)
                 self._held[ordinal] = block, measured
+                self._look()
             self._held.move_to_end(ordinal)
             return self._held[ordinal]
 
+    def _look(self) -> None:
+        """Note what has been read since, and let go of what was asked for longest ago, as memory has it."""
+        asked = {measured: ordinal for ordinal, (_, measured) in self._held.items() if ordinal not in self._noted}
+        there, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0) if asked else ([], [])
+        for ordinal, measured in [(asked[reference], reference) for reference in there]:
+            try:
+                found: Measured = ray.get(measured)
+            except ray.exceptions.RayError:
+                continue  # whoever asks for it is told
+            self.read.note(ordinal, found.samples, found.skipped)
+            self._noted[ordinal] = found.samples
+        while self._samples() > self.most and len(self._held) > 1:
+            ordinal, _ = self._held.popitem(last=False)
+            self._noted.pop(ordinal, None)
+
     def _samples(self) -> int:
-        return sum(self.read.samples.get(ordinal, 0) for ordinal in self._held)
+        """In memory, those that are being read with them."""
+        return sum(self._noted.values()) + (len(self._held) - len(self._noted)) * self.read.largest
 
 
 class SharedBlocks:
@@ -102,7 +133,7 @@ class SharedBlocks:
     def __init__(self, keeper: Any, candidates: Candidates) -> None:
         self.keeper, self.candidates = keeper, candidates
         self.room: int | None = ray.get(keeper.ready.remote())
-        self._held = Recent(Shelf.holds(candidates.recipe))
+        self._held = Recent(Shelf.holds(candidates.recipe) // shares(candidates.recipe, self.room))
 
     @property
     def read(self) -> Read:
@@ -124,10 +155,10 @@ class SharedBlocks:
             (reference,) = ray.get(self.keeper.reference.remote(ordinal))
             try:
                 found = ray.get(reference)
-            except (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError):
-                if attempt + 1 == ASKED_AGAIN:
-                    raise
-                self.keeper.forget.remote(ordinal)
+            except ray.exceptions.RayError as error:
+                ray.get(self.keeper.forget.remote(ordinal))
+                if attempt + 1 == ASKED_AGAIN or isinstance(error, ray.exceptions.RayTaskError):
+                    raise unwrap(error) from None
         assert found is not None
         self._held.put(ordinal, found)
         return found

@@ -20,6 +20,10 @@ from curation.errors import TutelageError
 from curation.feed import Feed, Plan, Ticket
 from curation.online import Choice
 from curation.pool import Place
+from curation.store_errors import TransientError
+
+PATIENCE = 20  # times that a window is asked for while the store is away, each of them several tries of its own
+AGAIN_SECONDS = 3.0  # between two of them
 
 
 class ModelWeights(NamedTuple):
@@ -66,10 +70,12 @@ class FeedActor:
         self._keeper = keeper
         self._feed: Feed | None = None
         self._changed = asyncio.Condition()
+        self._looks = asyncio.Lock()
         self._weights: dict[int, ModelWeights] = {}
         self._spent: dict[int, Spent] = {}
         self._note, self._position = "", 0
         self._gone: set[str] = set()  # actors that died, perhaps while they waited for a ticket
+        self._away = 0  # times in a row that the store was away while a window was read
         self._error: TutelageError | None = None
         self._summary: dict[str, Any] | None = None
 
@@ -95,20 +101,29 @@ class FeedActor:
                 asked = plan.moving and plan.selection.scores(ticket.number, plan.steps)  # else nothing is published
                 return Order(ticket, self._weights[ticket.version] if asked else None)
             if self._feed is not None and self._feed.asked is not None:
-                await self._look(self._feed, *self._feed.asked)
+                async with self._looks:
+                    await self._look(self._feed)
             else:
                 await self._wait()
         return None
 
-    async def _look(self, feed: Feed, epoch: int, first: int) -> None:
-        """Find out how large a window of the pool is: as soon as it is read."""
+    async def _look(self, feed: Feed) -> None:
+        """Find out how large the window is that is asked for: as soon as it is read."""
+        if feed.asked is None:
+            return  # somebody else has
         try:
+            epoch, first = feed.asked
             feed.know(epoch, first, await self._keeper.window.remote(epoch, first))
+            self._away = 0
         except RayTaskError as error:
             found = unwrap(error)
             if not isinstance(found, TutelageError):
                 raise
-            await self.end(None, found)
+            self._away += 1
+            if isinstance(found, TransientError) and self._away < PATIENCE:
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                await self.end(None, found)
 
     async def put(self, generation: str, choice: Choice, spent: Spent) -> None:
         """A choice, from whoever had the ticket."""

@@ -85,11 +85,15 @@ def learn(
     with cluster(address):
         told = [ray.put(data)]
         lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-        compute = recipe.compute or LearnCompute()
-        keeper = ray.remote(BlockKeeper).options(max_concurrency=THREADS, **lasting).remote(told, compute.readers)
+        assert recipe.compute is not None
+        readers = recipe.compute.readers
+        keeper = ray.remote(BlockKeeper).options(max_concurrency=THREADS, **lasting).remote(told, readers)
         feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote(keeper)
         job = Job(recipe, told, keeper, feed)
-        _check_room(job)
+        lack = _lack(job)
+        if lack is not None and not (address or os.environ.get("RAY_ADDRESS")):  # a cluster may grow, and is waited for
+            fix = "fewer learners, or smaller learner_cpus and actor_cpus, learner_gpus and actor_gpus (or fractions)"
+            raise ClusterError(f"{lack} on this machine", fix=fix)
         _begin(keeper, progress)
         with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
             state = _oversee(job, advance, note)
@@ -111,19 +115,18 @@ def _begin(keeper: Any, progress: Progress) -> None:
         raise unwrap(error) from None
 
 
-def _check_room(job: Job) -> None:
-    """On this machine; a cluster may grow."""
+def _lack(job: Job) -> str | None:
+    """What the cluster does not have, as it is now, and the learners wait for."""
     compute = job.compute
     who = "its learners and one actor" if job.fed else "its learners"
     for kind, learner, actor, there in (
-        ("cpus", compute.learner_cpus, compute.actor_cpus, cpus()),
-        ("gpus", compute.learner_gpus, compute.actor_gpus, gpus()),
+        ("CPUs", compute.learner_cpus, compute.actor_cpus, cpus()),
+        ("GPUs", compute.learner_gpus, compute.actor_gpus, gpus()),
     ):
         wanted = compute.learners * learner + (actor if job.fed else 0)
-        if wanted > there and not os.environ.get("RAY_ADDRESS"):
-            text = f"compute wants {wanted:g} {kind[:-1].upper()}s for {who}; this machine has {there:g}"
-            fix = f"fewer learners, or smaller learner_{kind} and actor_{kind} (they may be fractions)"
-            raise ClusterError(text, fix=fix)
+        if wanted > there:
+            return f"compute wants {wanted:g} {kind} for {who}; there are {there:g}"
+    return None
 
 
 def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], None]) -> State:
@@ -134,7 +137,7 @@ def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], Non
     try:
         while learners.running():
             state = _state(job)
-            note(state.note or "learners are starting")
+            note(state.note or _lack(job) or "learners are starting")
             advance(state.position - shown)  # backwards where learners begin again from a checkpoint
             shown = state.position
             if state.error is not None:

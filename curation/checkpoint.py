@@ -22,7 +22,7 @@ from curation.errors import BucketError, NotFoundError, StoreError, UserError
 from curation.models.weights import tensors_to_bytes
 from curation.store import Store
 
-FORMAT = "tutelage-checkpoint-1"
+FORMAT = "tutelage-checkpoint-2"  # 1: rows of candidates were places among all
 INDEX = "checkpoints/index.json"
 _CUT = (json.JSONDecodeError, UnicodeDecodeError)  # what reading the header of half a file raises
 
@@ -129,7 +129,8 @@ def _length(data: bytes) -> int:
 def _facts(where: str, header: bytes) -> dict[str, Any]:
     metadata = json.loads(header).get("__metadata__", {})
     if metadata.get("format") != FORMAT:
-        raise UserError(f"{where} is not a checkpoint", fix="name another folder for the run")
+        text = f"{where} is no checkpoint that this version goes on from: its format is {metadata.get('format')}"
+        raise UserError(f"{text}, not {FORMAT}", fix="name another output, or delete the checkpoints to begin anew")
     facts: dict[str, Any] = json.loads(metadata["facts"])
     return facts
 

@@ -16,9 +16,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from curation.images import Pixels
-from curation.loader import Example, SampleStream, Shard
+from curation.loader import SampleStream, Shard
 
 BUDGET = 2 << 30  # bytes of pixels
+GROWTH = 1024  # samples by which an array grows at a time
 
 Tokenize = Callable[[list[str]], torch.Tensor]
 
@@ -70,27 +71,30 @@ def gather(
     limit: int | None = None,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> Examples | None:
-    """All (or the first `limit`) samples of `stream` in memory; None when they don't fit into `budget` bytes."""
+    """All (or the first `limit`) samples of `stream` in memory; None when they don't fit into `budget` bytes.
+
+    Memory: theirs once, in an array that grows where it lies. `advance` is told of every `GROWTH` samples.
+    """
     room = budget // (stream.size * stream.size * 3)
-    chunks: list[Pixels] = []
-    rest: list[Example] = []
+    pixels = np.empty((0, stream.size, stream.size, 3), np.uint8)
     columns: tuple[list[str], list[str], list[str]] = ([], [], [])
-    for number, example in enumerate(stream):
-        if limit is not None and number >= limit:
+    count = 0
+    for example in stream:
+        if limit is not None and count >= limit:
             break
-        if number >= room:
+        if count >= room:
             return None
-        rest.append(example)
+        if count == len(pixels):
+            pixels.resize((count + GROWTH, *pixels.shape[1:]), refcheck=False)
+        pixels[count] = example.pixels
         for column, value in zip(columns, example[1:], strict=True):
             column.append(value)
-        if len(rest) == 4096:
-            chunks.append(np.stack([item.pixels for item in rest]))
-            rest = []
-            advance(4096)
-    advance(len(rest))
-    if rest:
-        chunks.append(np.stack([item.pixels for item in rest]))
-    return Examples(np.concatenate(chunks), *columns) if chunks else Examples.none(stream.size)
+        count += 1
+        if count % GROWTH == 0:
+            advance(GROWTH)
+    advance(count % GROWTH)
+    pixels.resize((count, *pixels.shape[1:]), refcheck=False)
+    return Examples(pixels, *columns)
 
 
 def gather_some(

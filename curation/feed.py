@@ -66,7 +66,8 @@ class Feed:
         self.position = 0  # the step that is trained on next
         self.repeated = 0  # tickets that were handed out again, as who held them died
         self._next = 0  # the step whose ticket is handed out next
-        self._place = Place()  # of that step
+        self._place = Place()  # of that step, as far as windows are known
+        self._last = 1  # epoch to which room for it is looked for
         self._published = -1
         self._first = 0  # the oldest version that this generation has
         self._failed = False
@@ -98,6 +99,7 @@ class Feed:
         assert [choice.number for choice in pending] == list(range(number, number + len(pending)))
         self.generation = uuid4().hex
         self.position, self._next, self._place = number, number + len(pending), place
+        self._last = place.epoch + 1
         self._published, self._first, self._failed = -1, number, False
         self._ready = {choice.number: choice for choice in pending}
         self._places, self._tickets, self._holders, self._lost = {}, {}, {}, []
@@ -128,13 +130,13 @@ class Feed:
                 return None
             if self._version(number) > self._published:
                 return None
-            found = begin(self._place, self.plan.candidates(number), self._extent)
-            if found is None:
+            place, count = begin(self._place, self.plan.candidates(number), self._extent, self._last)
+            self._place = place
+            if not count:
                 return None
-            place, count = found
             self._tickets[number] = Ticket(self.generation, number, place, count, self._version(number))
             self._places[number] = place
-            self._next, self._place = number + 1, place.after(count)
+            self._next, self._place, self._last = number + 1, place.after(count), place.epoch + 1
         self._holders[number] = holder
         return self._tickets[number]
 

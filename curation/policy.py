@@ -14,7 +14,8 @@ Source: 2312.05328, section 5 (data policies trained once and reused, "active le
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from curation.errors import NotFoundError, UserError
+from curation.errors import BucketError, NotFoundError, UserError
+from curation.examples import Batch
 from curation.ledger import digest
 from curation.online import Choice, OnlineStep
 from curation.parquet import from_parquet, to_parquet
@@ -74,7 +76,7 @@ class PolicyWriter:
         self._numbers = {met.uids: number for number, met in enumerate(self._met)}
         self._known: dict[int, int] = {}  # ordinal in the pool -> number here
         self._written = len(self._met)
-        if self._met:
+        with suppress(BucketError):  # a folder that is still to be made
             for key, first in _files(store):
                 if first >= begin:
                     store.delete(key)
@@ -193,18 +195,36 @@ class Policy:
         return found
 
 
-def replay(learner: Any, pool: Pool, policy: Policy) -> Iterator[OnlineStep]:
-    """Train `learner` on the recorded sub-batches from its own step on, with no scoring at all.
+def replay(learner: Any, pool: Pool, policy: Policy, until: int | None = None) -> Iterator[OnlineStep]:
+    """Train `learner` on the recorded sub-batches from its own step on (to step `until`), with no scoring at all.
 
-    The pool may be in another order, or hold more. Raises `UserError` when it lacks a sample that was trained on.
+    The pool may be in another order, or hold more. Where it does not fit into memory, half of that holds the samples of
+    the next steps, so that each of their shards is read once for all of these steps. Raises `UserError` when the pool
+    lacks a sample that was trained on.
     """
-    found = _Found(pool, policy)
-    for step in policy.steps():
-        if step.number < learner.steps:
-            continue
-        rows = found.rows(step.candidates[step.chosen])
-        report = learner.step(pool.rows(rows).batch)
-        yield OnlineStep(Choice(step.number, rows, None, torch.arange(len(rows))), report, None, proxies=False)
+    found, room = _Found(pool, policy), pool.blocks.room
+    begin = learner.steps
+    steps = (step for step in policy.steps() if step.number >= begin and (until is None or step.number < until))
+    for group in _groups(steps, 0 if room is None else 2 * room):
+        rows = [found.rows(step.candidates[step.chosen]) for step in group]
+        batch = pool.rows(torch.cat(rows)).batch
+        start = 0
+        for step, own in zip(group, rows, strict=True):
+            report = learner.step(Batch(*(column[start : start + len(own)] for column in batch)))
+            start += len(own)
+            yield OnlineStep(Choice(step.number, own, None, torch.arange(len(own))), report, None, proxies=False)
+
+
+def _groups(steps: Iterable[PolicyStep], samples: int) -> Iterator[list[PolicyStep]]:
+    """Steps that follow one another, as many as train on so many samples, or one."""
+    group: list[PolicyStep] = []
+    for step in steps:
+        if group and sum(len(one.chosen) for one in group) + len(step.chosen) > samples:
+            yield group
+            group = []
+        group.append(step)
+    if group:
+        yield group
 
 
 class _Found:
@@ -227,6 +247,10 @@ class _Found:
         if ordinal is not None:
             return int(joined(ordinal, own))
         uid = self.policy.uids(number)[own]
+        if self.pool.blocks.room is not None:
+            text = f"shard {self.policy.met[number].name} of the data policy is not here as it was"
+            why = "and its samples can't be looked for among others that do not fit into memory"
+            raise UserError(f"{text}, {why}", fix="replay on the same data, or with a larger memory:")
         if self._places is None:
             self._places = self.pool.places()
         if uid not in self._places:

@@ -73,17 +73,20 @@ def split(rows: Rows) -> tuple[Rows, Rows]:
     return rows >> _ORDINAL, rows & ((1 << _ORDINAL) - 1)
 
 
-def begin(place: Place, count: int, extent: Callable[[int, int], Extent | None]) -> tuple[Place, int] | None:
+def begin(
+    place: Place, count: int, extent: Callable[[int, int], Extent | None], last: int | None = None
+) -> tuple[Place, int]:
     """Where the next `count` candidates begin, and how many they are: fewer, where there is one window with fewer.
 
-    `extent` tells of the window of an epoch that begins with a shard; None, and so is the answer, if it is not known
-    yet. Raises `UserError` when no window of an epoch has as many.
+    `extent` tells of the window of an epoch that begins with a shard; None if that is not known yet: then the answer is
+    that window, and 0, to go on from there. Raises `UserError` when no window has as many, to the end of epoch `last`:
+    the one after `place`'s, if it isn't given.
     """
-    last = place.epoch + 1
+    last = place.epoch + 1 if last is None else last
     while place.epoch <= last:
         found = extent(place.epoch, place.first)
         if found is None:
-            return None
+            return place, 0
         wanted = min(count, found.size) if place.first == 0 and found.next is None else count
         if 0 < wanted <= found.size - place.drawn:
             return place, wanted
@@ -121,20 +124,22 @@ class Read:
 
     def __init__(self) -> None:
         self.samples: dict[int, int] = {}
+        self.largest = 0  # samples of a shard
         self._skipped: dict[int, Counter[str]] = {}
 
     def note(self, ordinal: int, samples: int, skipped: Counter[str]) -> None:
         self.samples[ordinal], self._skipped[ordinal] = samples, skipped
+        self.largest = max(self.largest, samples)
 
     def copy(self) -> Read:
         """As it is now, whoever goes on reading."""
         found = Read()
-        found.samples, found._skipped = dict(self.samples), dict(self._skipped)
+        found.samples, found.largest, found._skipped = dict(self.samples), self.largest, dict(self._skipped)
         return found
 
     @property
     def skipped(self) -> Counter[str]:
-        return sum(self._skipped.values(), Counter())
+        return sum(list(self._skipped.values()), Counter())  # a copy, for somebody may go on reading
 
 
 class Blocks(Protocol):
@@ -208,9 +213,8 @@ class Pool:
     def draw(self, count: int) -> SuperBatch:
         """The next `count` candidates (all there are, if they are fewer). No other draw of this epoch returns them, but
         for samples that weigh more than others."""
-        found = begin(self.place, count, self.blocks.extent)
-        assert found is not None, "here a window is read when it is asked for"
-        place, count = found
+        place, count = begin(self.place, count, self.blocks.extent)
+        assert count, "here a window is read when it is asked for"
         self.place = place.after(count)
         return self.at(place, count)
 
@@ -225,14 +229,17 @@ class Pool:
 
     def rows(self, rows: Tensor) -> SuperBatch:
         """Given rows as a super-batch."""
-        parts = [(places, self._torch(block, own)) for places, block, own in self._parts(rows)]
-        if len(parts) == 1:
-            return SuperBatch(rows, *parts[0][1])
-        places = torch.cat([places for places, _ in parts]).argsort()
-        columns = zip(*(part for _, part in parts), strict=True)
-        batch, losses = (list(column) for column in columns)
-        joined = Batch(*(torch.cat(column)[places] for column in zip(*batch, strict=True)))
-        return SuperBatch(rows, joined, None if losses[0] is None else torch.cat(losses)[places])
+        found: list[Tensor] = []
+        for places, block, own in self._parts(rows):
+            batch, losses = self._torch(block, own)
+            part = [*batch, *([] if losses is None else [losses])]
+            if len(own) == len(rows):
+                found = part
+                break
+            found = found or [column.new_empty((len(rows), *column.shape[1:])) for column in part]
+            for column, values in zip(found, part, strict=True):
+                column[places] = values
+        return SuperBatch(rows, Batch(*found[:2]), found[2] if len(found) > 2 else None)
 
     def uids(self, rows: Tensor) -> list[str]:
         """Whose rows they are."""
@@ -243,7 +250,7 @@ class Pool:
         return found
 
     def places(self) -> dict[str, int]:
-        """The row of every sample by its uid, where all are one window; else those of the window that is first."""
+        """The row of every sample by its uid, of those in the first window: all, where they are one."""
         extent = self.blocks.extent(0, 0)
         assert extent is not None
         return {

@@ -132,6 +132,8 @@ class Snapshot:
 
     def part_of(self, key: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The Parquet of the manifest that tells of the samples of one output shard, beside others."""
+        if key not in self._parts_by_shard:
+            raise LedgerError(f"{key} is no shard of {self.store.url}@{self.number}")
         return self.read_part(self._parts_by_shard[key], columns)
 
     @cached_property

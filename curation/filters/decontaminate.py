@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator
 
-from curation.filters.covering import masks
 from curation.filters.filter import table_of
-from curation.filters.hamming import MOST_DISTANCE, signed
+from curation.filters.hamming import MOST_DISTANCE, between
 from curation.filters.vectors import expect_vectors, insert, matrix, stream
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 COLUMNS = 1 << 14  # vectors of the others that a block is compared with at once
 HELD = 1 << 29  # bytes of the others' vectors in memory; for each so many, all samples' vectors are read once
 _ANOTHER = "NOT (o.own AND o.uid = alive.uid)"  # no sample of an earlier snapshot of the dataset is its own duplicate
-_BEST = "arg_min(o.snapshot, (o.bits, o.uid, o.snapshot)), arg_min(o.uid, (o.bits, o.uid))"
+_BEST = "min({'bits': o.bits, 'uid': o.uid, 'snapshot': o.snapshot}) AS best"  # the least as they are ordered here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +74,8 @@ class Decontaminate:
         if self.embedding:
             expect_vectors(db, self.embedding)
         made = "id BIGINT, how VARCHAR, snapshot INTEGER, other VARCHAR, value DOUBLE"
-        same = f"SELECT content_hash AS key, own, uid, 0 AS bits, snapshot FROM {self.others()}"
         db.execute(f"CREATE OR REPLACE TEMP TABLE {table} ({made})")
-        db.execute(f"""
-            INSERT INTO {table} SELECT alive.id, 'exact', {_BEST}, 1
-            FROM alive JOIN ({_few(f"{same} SEMI JOIN alive USING (content_hash)")}) o ON alive.content_hash = o.key
-            WHERE {_ANOTHER} GROUP BY alive.id""")
+        self._exact(db)
         if self.hash:
             self._perceptual(db)
         if self.embedding:
@@ -98,28 +93,41 @@ class Decontaminate:
     def _table(self) -> str:
         return f"{self.others()}_matches"
 
-    def _perceptual(self, db: duckdb.DuckDBPyConnection) -> None:
-        make, ours, theirs = "CREATE OR REPLACE TEMP TABLE", f"{self._table}_a", f"{self._table}_b"
-        db.execute(f'{make} {ours} AS SELECT DISTINCT "{self.hash}" AS h FROM alive')
-        db.execute(f'{make} {theirs} AS SELECT DISTINCT "{self.hash}" AS h FROM {self.others()}')
-        ((count,),) = db.execute(
-            f"SELECT greatest((SELECT count(*) FROM {ours}), (SELECT count(*) FROM {theirs}))"
-        ).fetchall()
-        near = " UNION ".join(
-            f"SELECT a.h AS a, b.h AS b FROM {ours} a JOIN {theirs} b ON a.h & {mask} = b.h & {mask} "
-            f"WHERE bit_count(xor(a.h, b.h)) <= {self.distance}"
-            for mask in map(signed, masks(self.distance, count))
+    def _exact(self, db: duckdb.DuckDBPyConnection) -> None:
+        shared, bits = f"{self._table}_shared", "hash(content_hash)"  # so that only few have their hashes compared
+        ours, theirs = (
+            f"SELECT {bits} AS h FROM {rows} WHERE content_hash IS NOT NULL" for rows in ("alive", self.others())
         )
-        pairs = f"{self._table}_pairs"
-        db.execute(f"{make} {pairs} AS SELECT a, b, bit_count(xor(a, b)) AS bits FROM ({near})")
-        same = f'SELECT "{self.hash}" AS key, own, uid, 0 AS bits, snapshot FROM {self.others()}'
-        of_theirs = _few(f"SELECT * FROM ({same}) SEMI JOIN {pairs} ON key = b")
-        near = f"SELECT a AS key, own, uid, p.bits, snapshot FROM {pairs} p JOIN ({of_theirs}) o ON p.b = o.key"
+        db.execute(f"CREATE OR REPLACE TEMP TABLE {shared} (h UBIGINT)")
+        for same, _ in between(db, ours, theirs, 0):
+            insert(db, shared, pa.table({"h": same}))
+        few = f"""
+            SELECT content_hash AS key, own, uid, 0 AS bits, snapshot
+            FROM {self.others()} SEMI JOIN {shared} ON {bits} = {shared}.h"""
         db.execute(f"""
-            INSERT INTO {self._table} SELECT alive.id, 'perceptual', {_BEST}, min(o.bits)
-            FROM alive JOIN ({_few(near)}) o ON alive."{self.hash}" = o.key
-            WHERE {_ANOTHER} GROUP BY alive.id""")
-        db.execute(f"DROP TABLE {ours}; DROP TABLE {theirs}; DROP TABLE {pairs}")
+            INSERT INTO {self._table} SELECT id, 'exact', best.snapshot, best.uid, 1 FROM (
+                SELECT alive.id, {_BEST}
+                FROM (FROM alive SEMI JOIN {shared} ON {bits} = {shared}.h) alive JOIN ({_few(few)}) o
+                ON alive.content_hash = o.key WHERE {_ANOTHER} GROUP BY alive.id)""")
+        db.execute(f"DROP TABLE {shared}")
+
+    def _perceptual(self, db: duckdb.DuckDBPyConnection) -> None:
+        near = f"{self._table}_near"
+        ours, theirs = (
+            f'SELECT "{self.hash}" AS h FROM {rows} WHERE h IS NOT NULL' for rows in ("alive", self.others())
+        )
+        db.execute(f"CREATE OR REPLACE TEMP TABLE {near} (a BIGINT, b BIGINT, bits INTEGER)")
+        for a, b in between(db, ours, theirs, self.distance):
+            bits = np.bitwise_count(a ^ b).astype(np.int32)
+            insert(db, near, pa.table({"a": a.view(np.int64), "b": b.view(np.int64), "bits": bits}))
+        same = f'SELECT "{self.hash}" AS key, own, uid, 0 AS bits, snapshot FROM {self.others()}'
+        of_theirs = _few(f"SELECT * FROM ({same}) SEMI JOIN {near} ON key = b")
+        matched = f"SELECT a AS key, own, uid, p.bits, snapshot FROM {near} p JOIN ({of_theirs}) o ON p.b = o.key"
+        db.execute(f"""
+            INSERT INTO {self._table} SELECT id, 'perceptual', best.snapshot, best.uid, best.bits FROM (
+                SELECT alive.id, {_BEST} FROM alive JOIN ({_few(matched)}) o ON alive."{self.hash}" = o.key
+                WHERE {_ANOTHER} GROUP BY alive.id)""")
+        db.execute(f"DROP TABLE {near}")
 
     def _similar(self, db: duckdb.DuckDBPyConnection) -> None:
         theirs, found = f"{self._table}_theirs", f"{self._table}_found"
@@ -176,10 +184,12 @@ def _few(rows: str) -> str:
     That is the nearest one that is not own (ties: smaller uid), and of own ones the nearest two: one may be the sample.
     """
     each = f"""
-        SELECT key, own, uid, min(bits) AS bits, arg_min(snapshot, (bits, snapshot)) AS snapshot
+        SELECT key, own, uid, min({{'bits': bits, 'snapshot': snapshot}}) AS best
         FROM ({rows}) GROUP BY key, own, uid"""
     place = "row_number() OVER (PARTITION BY key, own ORDER BY bits, uid)"
-    return f"SELECT * FROM ({each}) QUALIFY {place} <= CASE WHEN own THEN 2 ELSE 1 END"
+    return f"""
+        SELECT key, own, uid, best.bits AS bits, best.snapshot AS snapshot FROM ({each})
+        QUALIFY {place} <= CASE WHEN own THEN 2 ELSE 1 END"""
 
 
 def _places(uids: pa.Array, among: pa.Array) -> np.ndarray[Any, Any]:

@@ -1,4 +1,4 @@
-"""All pairs of 64-bit hashes that differ in few bits: what `near_duplicates` asks for.
+"""All pairs of 64-bit hashes that differ in few bits: what `near_duplicates` and `decontaminate` ask for.
 
 Two hashes within the distance agree wholly in the bits of one mask at least (`covering`). For each mask the hashes that
 agree in it are brought together by sorting, and each is compared with those after it for as long as they agree: nothing
@@ -18,9 +18,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from curation.filters.covering import BITS, masks
-from curation.filters.vectors import stream
+from curation.filters.repeats import IN_MEMORY, among, different, ordered, repeated
+from curation.filters.vectors import insert, stream
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 MOST_DISTANCE = 12  # beyond it, most pictures are linked by some other
 BATCH = 1 << 15  # hashes compared at once, so that what is made of them stays in a core's cache
 PIECE = 1 << 17  # hashes brought together at once, at least
-LEAD = 6  # bits of a mask that are to be the first: groups of hashes that agree in these are small enough for a cache
+LEAD = 5  # bits of a mask that are to be the first: groups of hashes that agree in these are small enough for a cache
 PAIRS = 1 << 20  # handed out at once, at least, of one mask
 DENSE = 8  # where more than one in so many is compared, comparing all is as cheap as picking these out
 
@@ -150,6 +152,44 @@ class OnDisk:
         query = f"SELECT h FROM {self.table} ORDER BY h & {signed(mask)}"
         batches = (batch.column(0).to_numpy().view(np.uint64) for batch in stream(self.db, query))
         return _gathered(near(batches, mask, distance))
+
+
+def between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> Pairs:
+    """Every pair of one of `ours` and one of `theirs` within the distance, once; both SQL of hashes `h`, BIGINT.
+
+    Of all pairs of both together, those that have one of each: what it costs is that of so many hashes.
+    """
+    counted = f"SELECT (SELECT count(*) FROM ({ours})) + (SELECT count(*) FROM ({theirs}))"
+    ((count,),) = db.execute(counted).fetchall()
+    return (_between if count <= IN_MEMORY else _between_on_disk)(db, ours, theirs, distance)
+
+
+def _between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> Pairs:
+    sides = [different(ordered(db, query)) for query in (ours, theirs)]
+    both = np.concatenate(sides)
+    both.sort()
+    same = repeated(both)
+    yield same, same
+    for a, b in pairs(InMemory(different(both)), distance):
+        for one, other in ((a, b), (b, a)):
+            at = np.flatnonzero(among(one, sides[0]) & among(other, sides[1]))
+            yield one[at], other[at]
+
+
+def _between_on_disk(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> Pairs:
+    both, found = "hamming_both", "hamming_found"
+    db.execute(f"""
+        CREATE OR REPLACE TABLE {both} AS SELECT h, bool_or(our) AS our, bool_or(NOT our) AS their
+        FROM (SELECT h, true AS our FROM ({ours}) UNION ALL SELECT h, false FROM ({theirs})) GROUP BY h""")
+    db.execute(f"CREATE OR REPLACE TABLE {found} AS SELECT h AS a, h AS b FROM {both} WHERE our AND their")
+    for a, b in pairs(OnDisk(db, both), distance):
+        one, other = (np.concatenate(side).view(np.int64) for side in ((a, b), (b, a)))
+        insert(db, found, pa.table({"a": one, "b": other}))
+    sided = f"SELECT a, b FROM {found} JOIN {both} x ON a = x.h JOIN {both} y ON b = y.h WHERE x.our AND y.their"
+    for batch in stream(db, sided):
+        a, b = (column.to_numpy().view(np.uint64) for column in batch.columns)
+        yield a, b
+    db.execute(f"DROP TABLE {both}; DROP TABLE {found}")
 
 
 def pairs(hashes: Hashes, distance: int) -> Pairs:

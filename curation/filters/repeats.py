@@ -52,3 +52,10 @@ def different(ordered: Array) -> Array:
 def repeated(ordered: Array) -> Array:
     """Each value that a sorted array has more than once, once."""
     return different(ordered[1:][ordered[1:] == ordered[:-1]])
+
+
+def among(values: Array, ordered: Array) -> Array:
+    """Which of the values a sorted array has: bool."""
+    if not len(ordered):
+        return np.zeros(len(values), bool)
+    return np.asarray(ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values)

@@ -11,6 +11,7 @@ prices.py        FLOPs by role        metrics.py  lines of metrics        result
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,11 +36,12 @@ def learn(recipe: LearnRecipe, device: torch.device, progress: Progress, note: C
     if done is not None:
         return {**done, "reused": True}
     data = read(recipe, listing, progress)
-    run = Run(recipe, data, LocalBlocks(data.candidates, progress), device)
-    with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
-        advance(run.learner.steps)
-        for step in run.steps():
-            run.record(step)
-            note(run.live())
-            advance(1)
-    return {**run.finish(), "reused": False}
+    with closing(LocalBlocks(data.candidates, progress)) as blocks:
+        run = Run(recipe, data, blocks, device)
+        with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
+            advance(run.learner.steps)
+            for step in run.steps():
+                run.record(step)
+                note(run.live())
+                advance(1)
+        return {**run.finish(), "reused": False}

@@ -1,7 +1,8 @@
 """Candidates held as blocks, window by window, in this process; `actors.blocks` has the same in the object store.
 
-What is held at most: all, if `memory` holds it; else three windows of a third of it each, the one in use, the one
-before, of which something may still be trained on, and the one behind, which is read meanwhile.
+What is held at most: all, if `memory` holds it; else a quarter of it each for the window in use, the one before, of
+which something may still be trained on, the one behind, which is read meanwhile, and what is being read. So a shard has
+to fit into a quarter.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from curation.errors import EmptyCorpusError
+from curation.errors import EmptyCorpusError, UserError
 from curation.learning.data import Candidates, Progress
 from curation.learning.recipe import LearnRecipe
 from curation.models import preprocess_for
 from curation.pool import Block, Extent, Read, generator_of
 
-HELD = 3  # windows
-AHEAD = 8  # shards that are told of in advance to whoever reads them
+HELD = 4  # windows, or as much
 
 #: Of a shard: its samples that can be used, and how many candidates an epoch has of it (the sum of their weights).
 #: Given with the shards that are asked for next.
@@ -30,9 +30,10 @@ Measure = Callable[[int, Sequence[int]], tuple[int, float]]
 class Windows:
     """Which shards make which window."""
 
-    def __init__(self, shards: int, room: int | None, seed: int, measure: Measure) -> None:
-        """`room`: samples of a window; None where all shards are one."""
-        self.shards, self.room, self.seed, self.measure = shards, room, seed, measure
+    def __init__(self, shards: int, room: int | None, seed: int, measure: Measure, ahead: int = 0) -> None:
+        """`room`: samples of a window; None where all shards are one. `ahead`: shards that `measure` is told of, at
+        most, for it to read several at once."""
+        self.shards, self.room, self.seed, self.measure, self.ahead = shards, room, seed, measure, ahead
         self._order: tuple[int, list[int]] | None = None
 
     def order(self, epoch: int) -> list[int]:
@@ -49,7 +50,7 @@ class Windows:
         order, taken = self.order(epoch), list[int]()
         samples, share = 0, 0.0
         for number in range(first, self.shards):
-            count, weight = self.measure(order[number], order[number + 1 : number + 1 + AHEAD])
+            count, weight = self.measure(order[number], order[number + 1 : number + 1 + self.ahead])
             if self.room is not None and taken and samples + count > self.room:
                 break
             taken.append(order[number])
@@ -63,14 +64,14 @@ class Shelf:
     """Windows of candidates, the next of which is found out, and so read, while one is in use. Whoever holds the blocks
     says how: `measure`."""
 
-    def __init__(self, candidates: Candidates) -> None:
+    def __init__(self, candidates: Candidates, ahead: int = 0) -> None:
         self.candidates = candidates
         self.read = Read()
         self.most = self.holds(candidates.recipe)
         self._extents: dict[tuple[int, int], Future[Extent]] = {}
         self._thread = ThreadPoolExecutor(1, "tutelage-windows")
         self._lock = threading.Lock()
-        self.windows = Windows(len(candidates.shards), None, candidates.recipe.learner.seed, self.measure)
+        self.windows = Windows(len(candidates.shards), None, candidates.recipe.learner.seed, self._measured, ahead)
 
     @property
     def room(self) -> int | None:
@@ -82,30 +83,55 @@ class Shelf:
     @staticmethod
     def holds(recipe: LearnRecipe) -> int:
         """Samples that the recipe's memory holds."""
-        size = preprocess_for(recipe.learner.model).size
-        return recipe.memory // (3 * size * size)
+        return recipe.memory // _sample_bytes(recipe)
 
     def measure(self, ordinal: int, behind: Sequence[int]) -> tuple[int, float]:
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Nothing more is asked for: what is being read for later is left."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _measured(self, ordinal: int, behind: Sequence[int]) -> tuple[int, float]:
+        """The same, where a window has room for the shard."""
+        samples, share = self.measure(ordinal, behind)
+        if self.room is not None and samples > self.room:
+            recipe, (_, shard) = self.candidates.recipe, self.candidates.shards[ordinal]
+            wanted = samples * HELD * _sample_bytes(recipe)
+            text = f"{shard.store.location(shard.ref.key)} has {samples:,} samples, and a window of candidates has room"
+            raise UserError(f"{text} for {self.room:,}", fix=f"memory: {wanted:,} or more, or smaller shards")
+        return samples, share
+
     def begin(self, advance: Callable[[int], None]) -> None:
-        """Read what memory holds, in the order of the listing; if that is not all, there will be windows."""
+        """Read what memory holds, in the order of the listing; if that is not all, there will be windows.
+
+        Raises `UserError` for too few samples, and for windows without room for a super-batch.
+        """
         candidates, samples = self.candidates, 0
         counts = [shard.samples for _, shard in candidates.shards]
         fits = None in counts or sum(count or 0 for count in counts) <= self.most
         for ordinal in range(len(counts) if fits else 0):
-            found, _ = self.measure(ordinal, range(ordinal + 1, min(ordinal + 1 + AHEAD, len(counts))))
+            found, _ = self.measure(ordinal, range(ordinal + 1, min(ordinal + 1 + self.windows.ahead, len(counts))))
             samples += found
             advance(found)
             if not (fits := samples <= self.most):
                 break
         if not fits:
             self.windows.room = self.most // HELD
+            self._expect_room(self.windows.room)
             return
         if samples < max(2, batch := candidates.recipe.learner.batch):
             reasons = ", ".join(f"{reason} {n}" for reason, n in self.read.skipped.items()) or "none"
             text = f"{', '.join(candidates.urls)} has {samples} samples to train on (skipped: {reasons})"
             raise EmptyCorpusError(f"{text}, and a batch takes {batch}", fix="a smaller batch, or more data")
+
+    def _expect_room(self, room: int) -> None:
+        """Told at once, where it can be: samples that weigh more than others give a window more than it holds."""
+        recipe = self.candidates.recipe
+        wanted = recipe.selection.candidates(recipe.learner.batch, 0.0)
+        if recipe.replay is None and wanted > room and not any(self.candidates.means):
+            text = f"a super-batch of {wanted:,} candidates does not fit into a window of {room:,}"
+            raise UserError(text, fix="a larger `memory:`, or a smaller filtering ratio or batch")
 
     def extent(self, epoch: int, first: int) -> Extent:
         found = self._extent(epoch, first).result()
@@ -114,14 +140,24 @@ class Shelf:
         return found
 
     def _extent(self, epoch: int, first: int) -> Future[Extent]:
-        """The window, as soon as it is known; the last few are remembered."""
+        """The window, as soon as it is known; the last few are remembered. What failed is tried again."""
         with self._lock:
             key = epoch, first
-            if key not in self._extents:
+            found = self._extents.get(key)
+            if found is None or (found.done() and found.exception() is not None):
                 self._extents[key] = self._thread.submit(self.windows.extent, epoch, first)
                 if len(self._extents) > HELD + 1:
                     self._extents.pop(next(iter(self._extents)))
             return self._extents[key]
+
+
+def shares(recipe: LearnRecipe, room: int | None) -> int:
+    """Of how many shares of memory blocks have one: a replay over windows holds the samples of its next steps too."""
+    return 2 if recipe.replay is not None and room is not None else 1
+
+
+class _Closed(Exception):
+    """Nobody waits for this shard any more."""
 
 
 class LocalBlocks(Shelf):
@@ -130,13 +166,16 @@ class LocalBlocks(Shelf):
     def __init__(self, candidates: Candidates, progress: Progress) -> None:
         super().__init__(candidates)
         self._held = Recent(self.most)
+        self._closed = False
         with progress("Reading candidates", None) as advance:
             self.begin(advance)
+        self._held.most = self.most // shares(candidates.recipe, self.room)
 
     def block(self, ordinal: int) -> Block:
         found = self._held.get(ordinal)
         if found is None:
-            found, skipped = self.candidates.read(ordinal)
+            self._held.spare(self.read.largest)
+            found, skipped = self.candidates.read(ordinal, self._go_on)
             self.read.note(ordinal, len(found), skipped)
             self._held.put(ordinal, found)
         return found
@@ -145,12 +184,27 @@ class LocalBlocks(Shelf):
         block = self.block(ordinal)
         return len(block), block.share
 
+    def close(self) -> None:
+        self._closed = True
+        super().close()
+
+    def _go_on(self, samples: int) -> None:
+        if self._closed:
+            raise _Closed
+
+
+def _sample_bytes(recipe: LearnRecipe) -> int:
+    """Of a candidate's pixels."""
+    size = preprocess_for(recipe.learner.model).size
+    return 3 * size * size
+
 
 class Recent:
     """The blocks that were asked for last, of at most so many samples. For several threads."""
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.samples = 0
         self._blocks: OrderedDict[int, Block] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -162,6 +216,12 @@ class Recent:
 
     def put(self, ordinal: int, block: Block) -> None:
         with self._lock:
+            self.samples += len(block) - len(self._blocks.pop(ordinal, ()))
             self._blocks[ordinal] = block
-            while sum(map(len, self._blocks.values())) > self.most and len(self._blocks) > 1:
-                self._blocks.popitem(last=False)
+        self.spare(0)
+
+    def spare(self, samples: int) -> None:
+        """Let go of blocks until so many samples would have room, but for the last one."""
+        with self._lock:
+            while self.samples + samples > self.most and len(self._blocks) > 1:
+                self.samples -= len(self._blocks.popitem(last=False)[1])

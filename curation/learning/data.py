@@ -81,13 +81,20 @@ class Candidates:
     shards: tuple[tuple[int, Shard], ...]  # each with the place of its URL
     means: tuple[float | None, ...]  # of each URL's weights; None where all are alike
     classes: tuple[str, ...]  # of a classifier; of another learner none
+    sha256: str  # of the shards, by content
 
-    def read(self, ordinal: int) -> tuple[Block, Counter[str]]:
+    def read(self, ordinal: int, advance: Callable[[int], None] = lambda samples: None) -> tuple[Block, Counter[str]]:
         """What can be used of one shard, and how many samples can't, by reason. A classifier's samples are those whose
         label is one of the classes."""
-        recipe, (place, shard) = self.recipe, self.shards[ordinal]
+        return self.read_shard(*self.shards[ordinal], advance)
+
+    def read_shard(
+        self, place: int, shard: Shard, advance: Callable[[int], None] = lambda samples: None
+    ) -> tuple[Block, Counter[str]]:
+        """The same, of a shard of the URL at this place."""
+        recipe = self.recipe
         stream = stream_of([shard], recipe, "train" if recipe.holdout else "all")
-        examples = gather(stream, budget=recipe.memory)
+        examples = gather(stream, budget=recipe.memory, advance=advance)
         if examples is None:
             text = f"{shard.store.location(shard.ref.key)} does not fit into {recipe.memory:,} bytes of memory at"
             raise UserError(f"{text} {stream.size} px", fix="a larger `memory:`, or smaller shards")
@@ -104,9 +111,8 @@ class Candidates:
         fields = {name: [values[1 + number] for values in told] for number, name in enumerate(recipe.by)}
         column = recipe.reference.column if recipe.reference is not None and self.looked_at("reference") else None
         mean, missing = self.means[place], [name for name, values in fields.items() if not any(values)]
-        known = _from_manifest(
-            recipe, url, shard, [*missing, *([column] if column else []), *(["weight"] if mean else [])]
-        )
+        wanted = [*missing, *([column] if column else []), *(["weight"] if mean else [])]
+        known = self._from_manifest(url, shard, wanted)
         uids = examples.uids
         fields |= {name: [str(known[name].get(uid, "")) for uid in uids] for name in missing if name in known}
         if len(self.urls) > 1:
@@ -121,6 +127,18 @@ class Candidates:
                 raise UserError(f"sample {without[0]} has no score {column}", fix="score the snapshot with that scorer")
             losses = torch.tensor([-known[column][uid] for uid in uids], dtype=torch.float32)
         return Block(examples.pixels, targets, np.array(uids, "S"), weights, losses, fields), skipped
+
+    def _from_manifest(self, url: str, shard: Shard, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Values of manifest columns, by name and uid, of the samples of one output shard: of that part which tells of
+        it. Names that the manifest doesn't have are left out, and so are all where the shard is of no snapshot."""
+        snapshot = _snapshot_of(url, self.recipe.options, self.sha256) if names else None
+        if snapshot is None:
+            return {}
+        wanted = [name for name in names if name in snapshot.reader().schema.names]
+        table = snapshot.part_of(shard.ref.key, ["uid", *wanted])
+        uids = table.column("uid").to_pylist()
+        columns = {name: zip(uids, table.column(name).to_pylist(), strict=True) for name in wanted}
+        return {name: {uid: value for uid, value in column if value is not None} for name, column in columns.items()}
 
     def names(self) -> list[str]:
         """By which shards are known again in another run: key, size and etag."""
@@ -138,7 +156,6 @@ class Data:
     candidates: Candidates
     held_out: Examples
     sha256: str  # of the listing
-    candidates_sha256: str
     held_out_sha256: str
     trusted: Examples | None  # for a reference that learns beside the learner
 
@@ -200,12 +217,11 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
             raise EmptyCorpusError(f"{text} {recipe.learner.batch}", fix="name more data, or a smaller learner batch")
     shards = tuple((place, shard) for place, some in enumerate(listing.shards) for shard in some)
     means = tuple(weights.mean if weights else None for weights in listing.weights)
-    candidates = Candidates(recipe, listing.urls, shards, means, tuple(classes))
+    candidates = Candidates(recipe, listing.urls, shards, means, tuple(classes), listing.candidates_sha256)
     if recipe.reference is not None and recipe.reference.column is not None and candidates.looked_at("reference"):
         check_column(recipe, recipe.reference.column, listing.urls)
     return Data(
-        candidates, _held_out(recipe, listing, progress), listing.sha256, listing.candidates_sha256,
-        listing.held_out_sha256, trusted,
+        candidates, _held_out(recipe, listing, progress), listing.sha256, listing.held_out_sha256, trusted,
     )  # fmt: skip
 
 
@@ -260,24 +276,10 @@ def check_column(recipe: LearnRecipe, column: str, urls: tuple[str, ...]) -> str
     return fingerprints.pop()
 
 
-def _from_manifest(recipe: LearnRecipe, url: str, shard: Shard, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Values of manifest columns, by name and uid, of the samples of one output shard: of that part which tells of it.
-
-    Names that the manifest doesn't have are left out, and so are all where the shard is of no snapshot.
-    """
-    snapshot = _snapshot_of(url, recipe.options) if names else None
-    if snapshot is None:
-        return {}
-    wanted = [name for name in names if name in snapshot.reader().schema.names]
-    table = snapshot.part_of(shard.ref.key, ["uid", *wanted])
-    uids = table.column("uid").to_pylist()
-    return {
-        name: {uid: value for uid, value in zip(uids, table.column(name).to_pylist(), strict=True) if value is not None}
-        for name in wanted
-    }
-
-
-_snapshot_of = lru_cache(maxsize=8)(snapshot_of)  # of a URL with its number: immutable
+@lru_cache(maxsize=8)
+def _snapshot_of(url: str, options: StoreOptions, sha256: str) -> Snapshot | None:
+    """Of a URL with its number, which is immutable: another one made there in its place has other shards."""
+    return snapshot_of(url, options)
 
 
 def stream_of(shards: list[Shard], recipe: LearnRecipe, part: Part) -> SampleStream:

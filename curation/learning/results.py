@@ -87,7 +87,7 @@ def differences(recipe: LearnRecipe, data: Data, other: Mapping[str, Any]) -> li
     """In what another run is no uniform run of the same learner: names of settings, `selection` first."""
     theirs = parse_learn_recipe(yaml.safe_dump(dict(other["recipe"])), "the recipe of the run that is compared with")
     found = ["selection"] if theirs.selection.selector.roles() or theirs.replay else []
-    found += ["data"] if data.candidates_sha256 != other.get("candidates_sha256") else []
+    found += ["data"] if data.candidates.sha256 != other.get("candidates_sha256") else []
     found += ["held-out samples"] if data.held_out_sha256 != other.get("held_out_sha256") else []
     wanted, had = dataclasses.asdict(recipe.learner), dataclasses.asdict(theirs.learner)
     found += [name for name, value in wanted.items() if had.get(name) != value]

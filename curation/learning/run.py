@@ -86,17 +86,14 @@ class Run:
             return
         policy = policy_of(recipe.replay, recipe.options)
         _check_replay(policy, recipe)
-        for step in replay(roles.learner, self.pool, policy):
-            if step.number >= settings.steps:
-                return
-            yield step
+        yield from replay(roles.learner, self.pool, policy, settings.steps)
 
     def record(self, step: OnlineStep, **more: float) -> None:
         """Everything that is kept of a step, after it was made. `more`: other numbers of it, for the metrics."""
         recipe, done = self.recipe, step.number + 1
         self.ledger.add(step, self.participants.roles(), self.scoring)
         self.policy.add(step.choice)
-        self._window.add(step.choice, self.pool.values(step.choice.candidates), more)
+        self._window.add(step.choice, self._values(step.choice), more)
         last = done == recipe.learner.steps
         logs, evaluates, saves = (
             done % every == 0 or last for every in (LOG_EVERY, recipe.evaluate_every, recipe.checkpoint_every)
@@ -109,6 +106,12 @@ class Run:
             self.evaluate(done)
         if saves:
             self.save()
+
+    def _values(self, choice: Choice) -> dict[str, list[str]]:
+        """By which metrics tell candidates apart. A replay trains on all that it is offered, so its shares are 1; where
+        its shards are not in memory, they are not read again for that."""
+        replays = self.recipe.replay is not None and self.pool.blocks.room is not None
+        return {} if replays else self.pool.values(choice.candidates)
 
     def evaluate(self, done: int) -> None:
         """A point of the learning curve."""
@@ -167,12 +170,12 @@ class Run:
         data = tensors_to_bytes(self.learner.tensors(), metadata)
         key = f"{self.recipe.learner.model}.safetensors"
         self.store.put(key, data)
-        read = self.pool.blocks.read
+        read = self.pool.blocks.read.copy()  # somebody may still read ahead
         summary = {
             "identity": self.recipe.identity,
             "data": list(self.data.urls),
             "data_sha256": self.data.sha256,
-            "candidates_sha256": self.data.candidates_sha256,
+            "candidates_sha256": self.data.candidates.sha256,
             "held_out_sha256": self.data.held_out_sha256,
             "recipe": self.recipe.document,
             "weights": self.store.location(key),

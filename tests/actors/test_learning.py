@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ import torch
 from builders import PLAIN, curate, write_corpus, write_recipe, write_weights
 
 from actors import learning
+from actors.blocks import BlockKeeper, SharedBlocks
 from actors.cluster import ClusterError
-from curation.errors import UserError
+from curation.errors import NotFoundError, UserError
 from curation.learning import learn as learn_here
+from curation.learning.data import listed, read
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.models.weights import read_tensors
 from curation.policy import Policy, PolicyStep
@@ -182,7 +184,7 @@ def test_windows_in_the_object_store_are_those_of_one_process_whoever_reads_them
     make: Make, tmp_path: Path
 ) -> None:
     corpus = write_corpus(tmp_path / "pool", shards=9, n=30, flaws=False)
-    options = f"data={corpus}", f"memory={90 * 3 * 64 * 64}", "selection.filtering_ratio=0.5", "selection.lag=2"
+    options = f"data={corpus}", f"memory={120 * 3 * 64 * 64}", "selection.filtering_ratio=0.5", "selection.lag=2"
     theirs = here(make(*options, f"output={tmp_path}/here"))
     out, killed, over = tmp_path / "there", list[bool](), threading.Event()
 
@@ -202,6 +204,49 @@ def test_windows_in_the_object_store_are_those_of_one_process_whoever_reads_them
     assert ours["sha256"] == theirs["sha256"] and ours["curve"] == theirs["curve"]
     same_choices(ours, theirs)
     assert len(Policy(open_store(f"{out}/policy")).met) > 4  # of several windows
+
+
+def test_memory_holds_of_blocks_by_reference_too_and_what_could_not_be_read_is_read_again(
+    make: Make, tmp_path: Path
+) -> None:
+    corpus = write_corpus(tmp_path / "pool", shards=9, n=30, flaws=False)
+    recipe = make(f"data={corpus}", f"memory={120 * 3 * 64 * 64}", "compute={learners: 1}", f"output={tmp_path}/out")
+    data = read(recipe, listed(recipe), quiet)
+    keeper = BlockKeeper([ray.put(data)], 2)
+    assert keeper.ready() == 30
+    for ordinal in range(9):
+        ray.get(keeper.reference(ordinal)[0])
+        assert keeper.known().samples[ordinal]
+        assert keeper._samples() <= 120 or len(keeper._held) == 1
+    actor = ray.remote(BlockKeeper).options(max_concurrency=4).remote([ray.put(data)], 2)
+    shared = SharedBlocks(actor, data.candidates)
+    first = shared.extent(0, 0)
+    away = [data.candidates.shards[ordinal][1].ref.key for ordinal in range(9) if ordinal not in first.ordinals]
+    lost = next(ordinal for ordinal in range(9) if ordinal not in first.ordinals)
+    for key in away:
+        (corpus / key).rename(tmp_path / key)
+    for ask in (lambda: shared.block(lost), lambda: shared.extent(1, 0), lambda: shared.block(lost)):
+        with suppress(NotFoundError, ray.exceptions.RayError):  # some of them may have been read ahead
+            ask()
+    for key in away:
+        (tmp_path / key).rename(corpus / key)
+    assert len(shared.block(lost)) and shared.extent(1, 0).size
+
+
+def test_a_cluster_without_room_is_waited_for_and_the_progress_says_so(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def note(text: str) -> None:
+        if text.startswith("compute wants 34 CPUs"):
+            raise Seen
+
+    monkeypatch.setenv("RAY_ADDRESS", "a cluster of somebody's")
+    recipe = make("compute={learners: 33}", "learner.contrastive.batch=33", f"output={tmp_path}/large")
+    with pytest.raises(Seen):
+        learning.learn(recipe, quiet, note)
 
 
 def kill(name: str) -> bool:

@@ -111,7 +111,7 @@ def test_a_file_that_is_none(store: Store) -> None:
     from curation.models.weights import tensors_to_bytes
 
     store.put(key, tensors_to_bytes({"x": torch.zeros(1)}, {"format": "pt"}))
-    with pytest.raises(UserError, match="is not a checkpoint"):
+    with pytest.raises(UserError, match="is no checkpoint that"):
         latest(store, {})
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from curation.filters import hamming
 from curation.filters.covering import BITS
-from curation.filters.hamming import Array, Hashes, InMemory, OnDisk, Top, pairs, signed
+from curation.filters.hamming import Array, Hashes, InMemory, OnDisk, Top, between, pairs, signed
 
 ALL = 2**BITS - 1
 HASHES = st.integers(0, ALL)
@@ -102,3 +102,28 @@ def test_a_group_of_many_among_hashes_that_agree_with_none(monkeypatch: pytest.M
     values = np.unique(np.concatenate([rng.integers(0, 2**64 - 1, 900, np.uint64), flat]))
     wanted = brute(values, 6)
     assert wanted and found(InMemory(values), 6) == wanted
+
+
+@pytest.mark.parametrize("fit", [0, 1 << 25])
+@pytest.mark.parametrize("distance", [0, 4])
+def test_pairs_between_two_sides_some_of_whose_hashes_are_the_same(
+    distance: int, fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory and on disk: each pair once, whichever side has the lesser hash, and repeated hashes as one."""
+    monkeypatch.setattr(hamming, "IN_MEMORY", fit)
+    rng = np.random.default_rng(1)
+    some = rng.integers(0, 2**64 - 1, 60, np.uint64)
+    ours, theirs = (np.concatenate([flipped(rng, some, 3) for _ in range(3)]) for _ in range(2))
+    wanted = {(a, b) for a in ours.tolist() for b in theirs.tolist() if (a ^ b).bit_count() <= distance}
+    assert any(a < b for a, b in wanted) == any(a > b for a, b in wanted) == bool(distance)
+    assert any(a == b for a, b in wanted)
+    with duckdb.connect() as db:
+        queries = []
+        for name, values in (("ours", ours), ("theirs", theirs), ("none", ours[:0])):
+            db.register("incoming", pa.table({"h": values.view(np.int64)}))
+            db.execute(f"CREATE TABLE {name} AS SELECT h FROM incoming")
+            queries.append(f"SELECT h FROM {name}")
+        a, b, none = queries
+        out = [pair for x, y in between(db, a, b, distance) for pair in zip(x.tolist(), y.tolist(), strict=True)]
+        assert sorted(out) == sorted(wanted)
+        assert sum(len(x) for x, _ in between(db, a, none, distance)) == 0
