@@ -30,11 +30,12 @@ class Measured(NamedTuple):
     samples: int
     share: float
     skipped: Counter[str]
+    fields: set[str]
 
 
 def _read(candidates: Candidates, place: int, shard: Shard) -> tuple[Block, Measured]:
     block, skipped = candidates.read_shard(place, shard)
-    return block, Measured(len(block), block.share, skipped)
+    return block, Measured(len(block), block.share, skipped, block.told)
 
 
 class BlockKeeper(Shelf):
@@ -116,7 +117,7 @@ class BlockKeeper(Shelf):
                 found: Measured = ray.get(measured)
             except ray.exceptions.RayError:
                 continue  # whoever asks for it is told
-            self.read.note(ordinal, found.samples, found.skipped)
+            self.read.note(ordinal, found.samples, found.skipped, found.fields)
             self._noted[ordinal] = found.samples
         while self._samples() > self.most and len(self._held) > 1:
             ordinal, _ = self._held.popitem(last=False)

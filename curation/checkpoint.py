@@ -4,7 +4,8 @@
     <folder>/checkpoints/index.json               their keys, the latest last
 
 The index is put after its checkpoint: a process that dies between, or while it writes, leaves the one before as the
-latest. One that can't be read (any more) is passed over for the one before, which is why two are kept. The facts are
+latest. One that can't be read (any more), or whose bits are not those that were put, is passed over for the one before,
+which is why two are kept. The facts are
 what the tensors don't say: the pool's place, the snapshot, the recipe's identity. A run whose identity differs does not
 go on from it. Cost: three times the weights (AdamW's moments), four with averaged weights.
 """
@@ -14,8 +15,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from curation.errors import BucketError, NotFoundError, StoreError, UserError
@@ -69,13 +72,24 @@ def save(
     tensors = dict(tensors or {})
     tensors |= {f"{role}.{name}": tensor for role, one in learners.items() for name, tensor in one.state().items()}
     key = f"checkpoints/{learners['learner'].steps:09d}.safetensors"
-    metadata = {"format": FORMAT, "facts": json.dumps(facts, sort_keys=True)}
+    told = json.dumps(facts, sort_keys=True)
+    metadata = {"format": FORMAT, "facts": told, "sha256": _sha256(told, tensors)}
     store.put(key, tensors_to_bytes(tensors, metadata))
-    keys = [old for old in _keys(store) if old != key] + [key]
-    store.put(INDEX, json.dumps(keys[-keep:]).encode())
-    for old in keys[:-keep]:
-        store.delete(old)
+    keys = ([old for old in _keys(store) if old != key] + [key])[-keep:]
+    store.put(INDEX, json.dumps(keys).encode())
+    for old in _files(store):
+        if old not in keys:  # also what a process that died here once left behind
+            store.delete(old)
     return key
+
+
+def _sha256(facts: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a checkpoint says. Safetensors itself notices no bit that has changed."""
+    found = sha256(facts.encode())
+    for name in sorted(tensors):
+        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        found.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
@@ -91,8 +105,12 @@ def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
     for key in reversed(_keys(store)):
         try:
             data = store.get(key)
-            facts, tensors = _facts(store.location(key), data[8 : 8 + _length(data)]), load(data)
+            header, tensors = data[8 : 8 + _length(data)], load(data)
+            facts, metadata = _facts(store.location(key), header), json.loads(header)["__metadata__"]
         except (NotFoundError, SafetensorError, *_CUT):
+            unreadable.append(key)
+            continue
+        if metadata.get("sha256") != _sha256(metadata["facts"], tensors):
             unreadable.append(key)
             continue
         for name, value in identity.items():
@@ -139,6 +157,11 @@ def _keys(store: Store) -> list[str]:
     """The keys of the checkpoints, the latest last, by the index; by what is there, where it is lost or broken."""
     with suppress(NotFoundError, *_CUT):
         return [str(key) for key in json.loads(store.get(INDEX))]
+    return _files(store)
+
+
+def _files(store: Store) -> list[str]:
+    """The keys of all that lie there."""
     try:
         return sorted(item.key for item in store.list("checkpoints/") if item.key.endswith(".safetensors"))
     except BucketError:  # a folder that is still to be made

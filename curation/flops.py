@@ -24,6 +24,12 @@ from curation.online import OnlineStep, Roles
 BACKWARD = 2  # forward passes that a backward pass costs: gradients of activations, and of weights
 
 ACCOUNTINGS = ("scoring", "online", "full")
+_UNITS = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))
+
+
+def unit_of(flops: float) -> tuple[str, float]:
+    """The unit in which so many FLOPs are told to a person, and its FLOPs."""
+    return next((unit for unit in _UNITS if flops >= unit[1]), _UNITS[-1])
 
 
 @dataclass(frozen=True, kw_only=True)

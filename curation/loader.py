@@ -260,7 +260,8 @@ class SampleStream(IterableDataset[Example]):
             group = group_of(str(metadata.get(self.group) or ""), name)
             if is_held_out(group, self.holdout) != (self.part == "held_out"):
                 return None
-        labels = ("" if (value := metadata.get(label)) is None else str(value) for label in self.labels)
+        values = (metadata.get(label) for label in self.labels)
+        labels = ("" if value is None or isinstance(value, list | dict) else str(value) for value in values)
         return _Drawn(image, caption, name, SEPARATOR.join(labels))
 
 

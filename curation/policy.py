@@ -17,6 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,12 +28,13 @@ from curation.errors import BucketError, NotFoundError, UserError
 from curation.examples import Batch
 from curation.ledger import digest
 from curation.online import Choice, OnlineStep
-from curation.parquet import from_parquet, to_parquet
+from curation.parquet import read_parquet, to_parquet
 from curation.pool import Pool, joined, split
 from curation.store import Store
 
 STEPS_A_FILE = 1000  # 128 of 256: about 2 MB
 SHARDS_HELD = 64  # whose uids are in memory, when a policy is read
+_AGAIN = "put it back, or make that run anew"
 
 _SCHEMA = pa.schema(
     [
@@ -100,11 +102,11 @@ class PolicyWriter:
         if len(self._met) > self._written:
             columns = zip(*self._met, strict=True)
             table = pa.table(dict(zip(Met._fields, map(list, columns), strict=True)))
-            self.store.put("shards.parquet", to_parquet(table))
+            self.store.put("shards.parquet", to_parquet(table, checksums=True))
             self._written = len(self._met)
         if self._rows:
             table = pa.Table.from_pylist(self._rows, _SCHEMA)
-            self.store.put(f"steps-{self._rows[0]['step']:08d}.parquet", to_parquet(table))
+            self.store.put(f"steps-{self._rows[0]['step']:08d}.parquet", to_parquet(table, checksums=True))
             self._rows = []
 
     def _counted(self, rows: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -141,16 +143,14 @@ class Policy:
         self.met = met
         self._uids: OrderedDict[int, list[str]] = OrderedDict()  # of the shards that were asked for last
 
-    @property
-    def samples(self) -> int:
-        """Of all shards that were met."""
-        return sum(met.samples for met in self.met)
-
     def uids(self, number: int) -> list[str]:
         """Of the samples of one shard."""
         if number not in self._uids:
-            table = from_parquet(self.store.get(_uids_key(self.met[number].uids)))
-            self._uids[number] = [uid.hex() for uid in table.column("uid").to_pylist()]
+            key, wanted = _uids_key(self.met[number].uids), self.met[number].uids
+            found = read_parquet(self.store, key, _AGAIN).column("uid").to_pylist()
+            if sha256(b"".join(found)).hexdigest() != wanted:
+                raise UserError(f"{self.store.location(key)} is damaged: its uids are not {wanted[:12]}", fix=_AGAIN)
+            self._uids[number] = [uid.hex() for uid in found]
             if len(self._uids) > SHARDS_HELD:
                 self._uids.popitem(last=False)
         self._uids.move_to_end(number)
@@ -161,12 +161,12 @@ class Policy:
         some are missing in between."""
         files, expected = _files(self.store), 0
         for (key, _), following in zip(files, [*(first for _, first in files[1:]), None], strict=True):
-            for row in from_parquet(self.store.get(key)).to_pylist():
+            for row in read_parquet(self.store, key, _AGAIN).to_pylist():
                 if following is not None and row["step"] >= following:
                     break
                 if row["step"] != expected:
                     text = f"{self.store.url} lacks steps {expected:,} to {row['step'] - 1:,}: a file is gone"
-                    raise UserError(text, fix="put it back, or make that run anew")
+                    raise UserError(text, fix=_AGAIN)
                 expected += 1
                 yield _step(row)
 
@@ -180,7 +180,8 @@ class Policy:
         files = _files(self.store)
         if not files:
             return 0, 0
-        first, last = (from_parquet(self.store.get(key), ["step", "chosen"]) for key, _ in (files[0], files[-1]))
+        ends = (files[0], files[-1])
+        first, last = (read_parquet(self.store, key, _AGAIN, ["step", "chosen"]) for key, _ in ends)
         return last.column("step")[-1].as_py() + 1, len(first.column("chosen")[0])
 
     def counts(self) -> Counter[str]:
@@ -188,11 +189,28 @@ class Policy:
         rows: Counter[int] = Counter()
         for step in self.steps():
             rows.update(step.candidates[step.chosen].tolist())
+        return self.by_uid(rows)
+
+    def by_uid(self, rows: Mapping[int, int]) -> Counter[str]:
+        """How often each sample is among rows: one that several shards have, as those of a newer snapshot, once."""
         found: Counter[str] = Counter()
         for row in sorted(rows):
             number, own = split(row)
             found[self.uids(number)[own]] += rows[row]
         return found
+
+    def distinct(self) -> int:
+        """Samples of all shards that were met, each once. Counted out of core: 16 bytes of each are read."""
+        import duckdb
+
+        with TemporaryDirectory(prefix="tutelage-policy-") as folder, duckdb.connect(f"{folder}/uids.db") as db:
+            db.execute("CREATE TABLE met (uid BLOB)")
+            for met in self.met:
+                incoming = read_parquet(self.store, _uids_key(met.uids), _AGAIN)
+                db.register("incoming", incoming)
+                db.execute("INSERT INTO met SELECT uid FROM incoming")
+            ((count,),) = db.execute("SELECT count(DISTINCT uid) FROM met").fetchall()
+        return int(count)
 
 
 def replay(learner: Any, pool: Pool, policy: Policy, until: int | None = None) -> Iterator[OnlineStep]:
@@ -266,7 +284,8 @@ class _Found:
 
 
 def describe(policy: Policy) -> dict[str, Any]:
-    """What a policy holds, and its size; `times`: how many samples were trained on once, twice, ... Streams steps."""
+    """What a policy holds, and its size; `pool`: samples of the shards that candidates came from; `times`: how many of
+    them were trained on never, once, twice, ... Streams steps."""
     steps = scored = candidates = chosen = lag = 0
     times: Counter[int] = Counter()
     models: Counter[str] = Counter()
@@ -277,11 +296,12 @@ def describe(policy: Policy) -> dict[str, Any]:
         times.update(step.candidates[step.chosen].tolist())
         models.update(step.models.keys())
     size = sum(policy.store.size(item.key) for item in policy.store.list(etags=False))
-    counts = Counter(times.values())
+    trained, pool = policy.by_uid(times), policy.distinct()
+    counts = Counter(trained.values())
     return {
-        "steps": steps, "scored": scored, "candidates": candidates, "chosen": chosen, "pool": policy.samples,
+        "steps": steps, "scored": scored, "candidates": candidates, "chosen": chosen, "pool": pool,
         "lag": lag, "models": sorted(models), "bytes": size, "bytes_per_candidate": round(size / max(1, candidates), 2),
-        "times": {0: policy.samples - len(times), **dict(sorted(counts.items()))},
+        "times": {0: pool - len(trained), **dict(sorted(counts.items()))},
     }  # fmt: skip
 
 
@@ -294,7 +314,7 @@ def _files(store: Store) -> list[tuple[str, int]]:
 def _shards(store: Store) -> list[Met] | None:
     """The shards that policies of this folder speak of; None where there are none."""
     try:
-        table = from_parquet(store.get("shards.parquet"))
+        table = read_parquet(store, "shards.parquet", _AGAIN)
     except NotFoundError:
         return None
     return [Met(**row) for row in table.to_pylist()]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -115,6 +115,11 @@ class Block:
         return float(len(self)) if self.weights is None else float(self.weights.sum())
 
     @property
+    def told(self) -> set[str]:
+        """Fields that some sample has a value of."""
+        return {name for name, values in self.fields.items() if any(values)}
+
+    @property
     def nbytes(self) -> int:
         return int(self.pixels.nbytes + self.targets.nbytes + self.uids.nbytes)
 
@@ -125,11 +130,13 @@ class Read:
     def __init__(self) -> None:
         self.samples: dict[int, int] = {}
         self.largest = 0  # samples of a shard
+        self.fields: set[str] = set()  # that some sample has a value of
         self._skipped: dict[int, Counter[str]] = {}
 
-    def note(self, ordinal: int, samples: int, skipped: Counter[str]) -> None:
+    def note(self, ordinal: int, samples: int, skipped: Counter[str], fields: Collection[str] = ()) -> None:
         self.samples[ordinal], self._skipped[ordinal] = samples, skipped
         self.largest = max(self.largest, samples)
+        self.fields |= set(fields)
 
     def copy(self) -> Read:
         """As it is now, whoever goes on reading."""

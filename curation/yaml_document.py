@@ -133,11 +133,16 @@ def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: 
     at, key = where(loc), ".".join(str(part) for part in path)
     if first["type"] == "extra_forbidden":
         return _unknown_key(at, str(path[-1]), list(owner.model_fields), ".".join(map(str, path[:-1])))
+    if first["type"] == "missing" and isinstance(path[-1], int):
+        return RecipeError(f"{at}: {'.'.join(map(str, path[:-1]))} takes at least {path[-1] + 1} values")
     if first["type"] in {"missing", "missing_argument", "missing_keyword_only_argument"}:
         owner = f" of {prefix[-1]}" if prefix else ""
         return RecipeError(f"{at}: {key}{owner} is missing", fix=f"add `{key}: ...`")
     message = first["msg"].removeprefix("Value error, ")
     return RecipeError(f"{at}: {key or prefix[-1]}: {message[0].lower()}{message[1:]}")
+
+
+_TAGS = {"bool", "dict", "float", "int", "list[str]", "str", "Ramp"}  # of a union's branches, as pydantic names them
 
 
 def _path(cls: Any, loc: tuple[Any, ...], unknown: bool) -> tuple[tuple[Any, ...], Any]:
@@ -147,7 +152,7 @@ def _path(cls: Any, loc: tuple[Any, ...], unknown: bool) -> tuple[tuple[Any, ...
     for part in loc[:-1] if unknown else loc:
         fields = getattr(owner, "model_fields", None)
         if fields is None:
-            path += [part] if part not in {"str", "list[str]"} else []
+            path += [part] if part not in _TAGS else []
         elif isinstance(part, int) or part in fields:
             path.append(part)
             kinds = (fields[part].annotation, *get_args(fields[part].annotation)) if part in fields else ()

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import click
 
-from curation.flops import Point
+from curation.flops import Point, unit_of
 from curation.learning.recipe import LearnRecipe
 from curation.store import open_store
 
@@ -29,15 +29,17 @@ def draw(runs: Mapping[str, Sequence[Point]]) -> bytes:
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
+    unit, size = unit_of(max((point.totals["full"] for points in runs.values() for point in points), default=0.0))
     for name, points in runs.items():
         quality = [point.quality for point in points]
         left.plot([point.updates for point in points], quality, label=name)
-        right.plot([point.totals["full"] / 1e12 for point in points], quality, label=name)
+        right.plot([point.totals["full"] / size for point in points], quality, label=name)
     left.set(xlabel="updates of the learner", ylabel="quality on held-out samples")
-    right.set(xlabel="TFLOP, everything counted")
+    right.set(xlabel=f"{unit}, everything counted")
     for panel in (left, right):
         panel.grid(alpha=0.3)
         panel.set_xlim(left=0)
+        panel.locator_params(axis="x", nbins=6)
     left.legend(fontsize=8)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, metadata={"Software": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import click
 
 from jobs.proxy import training_options
+
+_EXPECTED = {"no_class"}  # reasons why samples of a snapshot are skipped
 
 
 @click.command(epilog="\b\nExamples:\n  curate learn demo/curated --out demo/learned\n"
@@ -103,16 +106,34 @@ def _unit(label: str) -> str:
 
 def report(found: dict[str, Any], model: str) -> str:
     """The summary for a person."""
+    from curation.flops import unit_of
+
     lines = [f"{model}: {found['steps']:,} steps in {found['seconds']:.0f} s, quality {found['quality']:.3f}"]
     if found["reused"]:
         lines[0] += "  (already trained: nothing done)"
     parts, totals = found["flops"]["parts"], found["flops"]["totals"]
-    told = ", ".join(f"{name} {value / 1e12:.2f}" for name, value in parts.items() if value)
-    lines.append(f"compute  {totals['full'] / 1e12:.2f} TFLOP ({told})")
+    unit, size = unit_of(totals["full"])
+    told = ", ".join(f"{name} {value / size:.2f}" for name, value in parts.items() if value)
+    lines.append(f"compute  {totals['full'] / size:.2f} {unit} ({told})")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in found["device_seconds"].items())
     lines.append(f"device   {found['device']}: {seconds}")
     lines += _paid(found)
+    lines += _noticed(found)
     return "\n".join([*lines, f"weights  {found['weights']}", f"sha256   {found['sha256']}"])
+
+
+def _noticed(found: dict[str, Any]) -> list[str]:
+    """What was not as the recipe or a snapshot says."""
+    lines = [f"skipped  {count:,}: {reason}" for reason, count in found["skipped"].items()]
+    damaged = [url for url in found["data"] if re.search(r"@\d+\Z", url)] if found["skipped"].keys() - _EXPECTED else []
+    if damaged:
+        lines.append(f"         what a snapshot keeps can be used: see `curate verify {damaged[0]}`")
+    if found.get("cut"):
+        wanted, pool = found["cut"]["wanted"], found["cut"]["pool"]
+        lines.append(
+            f"a super-batch of {wanted:,} is more than there is: all {pool:,} samples were candidates each time"
+        )
+    return lines
 
 
 def _paid(found: dict[str, Any]) -> list[str]:

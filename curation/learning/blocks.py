@@ -124,6 +124,9 @@ class Shelf:
             reasons = ", ".join(f"{reason} {n}" for reason, n in self.read.skipped.items()) or "none"
             text = f"{', '.join(candidates.urls)} has {samples} samples to train on (skipped: {reasons})"
             raise EmptyCorpusError(f"{text}, and a batch takes {batch}", fix="a smaller batch, or more data")
+        if missing := [name for name in candidates.recipe.by if name not in self.read.fields]:
+            fix = "name fields of the samples' json, or columns of a snapshot's manifest"
+            raise UserError(f"by: no sample has a field {missing[0]}", fix=fix)
 
     def _expect_room(self, room: int) -> None:
         """Told at once, where it can be: samples that weigh more than others give a window more than it holds."""
@@ -176,7 +179,7 @@ class LocalBlocks(Shelf):
         if found is None:
             self._held.spare(self.read.largest)
             found, skipped = self.candidates.read(ordinal, self._go_on)
-            self.read.note(ordinal, len(found), skipped)
+            self.read.note(ordinal, len(found), skipped, found.told)
             self._held.put(ordinal, found)
         return found
 

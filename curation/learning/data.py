@@ -23,9 +23,11 @@ from curation.corpus import open_corpus
 from curation.errors import EmptyCorpusError, UserError
 from curation.examples import Examples, gather, gather_some
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
+from curation.learning.apart import expect_apart
 from curation.learning.recipe import Classification, LearnRecipe
-from curation.ledger import digest
+from curation.ledger import Ledger, digest
 from curation.loader import Part, SampleStream, Shard, latest_of, open_shards, split_label
+from curation.manifest import BASE_FIELDS
 from curation.models import preprocess_for
 from curation.models.tokenizer import tokenizer_for
 from curation.policy import Policy
@@ -169,11 +171,14 @@ class Data:
 
 
 def listed(recipe: LearnRecipe) -> Listing:
-    """The shards of each of the recipe's data."""
+    """The shards of each of the recipe's data. Raises `UserError` for data that overlap, and an output that is none."""
     urls = tuple(pinned(url, recipe.options) for url in recipe.data)
     train = recipe.reference.train if recipe.reference is not None else None
     trusted = None if train is None else open_shards(pinned(train, recipe.options), recipe.options)
     shards = tuple(open_shards(url, recipe.options) for url in urls)
+    expect_apart(urls, shards, {url: snapshot_of(url, recipe.options) for url in urls})
+    if Ledger(open_store(recipe.output, recipe.options)).latest():
+        raise UserError(f"{recipe.output} holds snapshots", fix="output: a folder of its own")
     weights = tuple(weights_of(url, recipe.options) if recipe.weighted else ALIKE for url in urls)
     held_out = recipe.evaluation
     evaluation = None if held_out is None else open_shards(pinned(held_out, recipe.options), recipe.options)
@@ -263,6 +268,10 @@ def check_column(recipe: LearnRecipe, column: str, urls: tuple[str, ...]) -> str
             text = f"{url} is no snapshot, so it has no score {column}"
             raise UserError(text, fix="curate it first, or give the reference as `weights:`")
         schema = snapshot.reader().schema
+        if column in dict(BASE_FIELDS):
+            text = f"the column {column} of {url} is no score"
+            fix = f"name the column of a scorer; it has: {', '.join(snapshot.document['score_types']) or 'none'}"
+            raise UserError(text, fix=fix)
         if column not in schema.names:
             text = f"the manifest of {url} has no column {column}"
             raise UserError(text, fix=f"it has: {', '.join(schema.names)}")
@@ -307,5 +316,6 @@ def _held_out(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Exam
     with progress("Reading the held-out part", None) as advance:
         found = gather_some(shards, lambda some: stream_of(some, recipe, part), MAX_EVALUATED, advance)
     if len(found) < 2:
-        raise UserError("there are too few held-out samples to evaluate on", fix="a larger holdout:")
+        text = f"of {recipe.evaluation or ', '.join(listing.urls)}, {len(found)} samples are held out that can be used"
+        raise UserError(f"{text}; it takes 2", fix="a larger holdout:, or evaluation: URL, another dataset")
     return relabelled(found, [split_label(label)[0] for label in found.labels])

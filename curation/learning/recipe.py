@@ -37,6 +37,11 @@ class Contrastive(Training):
 
     model: str = "proxy-mu"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch < 2:
+            raise ValueError(f"batch is {self.batch}: it is at least 2, for a pair is told from the others")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(Training):

@@ -80,6 +80,10 @@ def summary_of(url: str, recipe: LearnRecipe) -> dict[str, Any]:
     if not isinstance(found, dict) or not {"recipe", "curve", "seconds", "device_seconds", "data"} <= found.keys():
         fix = "a run of a recipe; the same one with --set selection.selector=uniform --set compare=null"
         raise UserError(f"{url} holds no learning curve to compare with", fix=fix)
+    if recipe.kind not in found["recipe"]["learner"]:
+        kind = ", ".join(found["recipe"]["learner"])
+        text = f"{url} is a run of another kind of learner ({kind}), whose quality is another figure"
+        raise UserError(text, fix=f"compare with a run of a {recipe.kind} learner")
     return found
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from curation import checkpoint
 from curation.checkpoint import Checkpoint
 from curation.errors import NotFoundError, UserError
-from curation.flops import ComputeLedger, Payoff, Point, payoff
+from curation.flops import ComputeLedger, Payoff, Point, payoff, unit_of
 from curation.learners.learner import Learner
 from curation.learning.data import Data, policy_of
 from curation.learning.metrics import Window, training_row
@@ -100,7 +100,7 @@ class Run:
         )
         if logs or evaluates or saves or done == 1:  # not always: a loss that is looked at makes a GPU wait
             self._check(step)
-        if logs or done == 1:
+        if logs or saves or done == 1:  # a checkpoint holds nothing of the lines that are still to come
             self._log(step)
         if evaluates:
             self.evaluate(done)
@@ -129,7 +129,8 @@ class Run:
         """The ledger of compute in a few words, for the progress line."""
         full = self.ledger.totals()["full"]
         share = full / max(1.0, self.ledger.parts()["learning"])
-        return f"{full / 1e12:.2f} TFLOP ({share:.2f} x learning){self._standing}"
+        name, size = unit_of(full)
+        return f"{full / size:.2f} {name} ({share:.2f} x learning){self._standing}"
 
     def seconds(self) -> dict[str, float]:
         """Seconds on devices by role, of the whole run."""
@@ -184,6 +185,7 @@ class Run:
             "steps": self.learner.steps,
             "samples": {"pool": sum(read.samples.values()), "held_out": len(self.data.held_out)},
             "skipped": dict(read.skipped),
+            "cut": self._cut(),
             "quality": self.curve[-1].quality,
             "evaluation": next(row for row in reversed(self.metrics) if "quality" in row),
             "curve": [point._asdict() for point in self.curve],
@@ -196,6 +198,14 @@ class Run:
         }
         self.store.put("summary.json", json.dumps(summary, indent=2).encode())
         return summary
+
+    def _cut(self) -> dict[str, int] | None:
+        """Where super-batches were to be larger than all that there is: how large, and what there is."""
+        extent, selection = self.pool.blocks.extent(0, 0), self.recipe.selection
+        wanted = max(selection.candidates(self.recipe.learner.batch, percent / 100) for percent in range(100))
+        if self.pool.blocks.room is not None or self.recipe.replay is not None or extent is None:
+            return None
+        return {"wanted": wanted, "pool": extent.size} if wanted > extent.size else None
 
     def _against(self) -> dict[str, Any] | None:
         """What was saved against the named uniform run."""

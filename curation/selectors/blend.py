@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from curation.outputs import Outputs, Pairs
-from curation.selectors.draw import Schedule, at, check_schedules, draw, top
+from curation.selectors.draw import Schedule, always, at, check_schedules, draw, top
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Blend:
 
     def __post_init__(self) -> None:
         check_schedules(gain=self.gain, online=self.online, reference=self.reference)
-        if self.online == 0 and self.reference == 0:
+        if always(self.online, 0) and always(self.reference, 0):
             raise ValueError("online and reference are both 0: there is nothing to choose by")
 
 

@@ -32,6 +32,11 @@ def at(schedule: Schedule, progress: float) -> float:
     return float(schedule)
 
 
+def always(schedule: Schedule, value: float) -> bool:
+    """Whether a schedule has one value all along."""
+    return at(schedule, 0.0) == at(schedule, 1.0) == value
+
+
 def check_schedules(**schedules: Schedule) -> None:
     """Raises `ValueError` for one that is no number at one of its ends: what is compared with it is not in order."""
     for name, schedule in schedules.items():

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from curation.outputs import Outputs, Pairs, PairwiseLoss
-from curation.selectors.draw import Schedule, at, check_schedules, check_size, draw
+from curation.selectors.draw import Schedule, always, at, check_schedules, check_size, draw
 
 Added = Callable[[Tensor], Tensor]  # rows chosen so far -> [B], what adding each row adds to the summed loss
 
@@ -53,7 +53,7 @@ class Joint:
         check_schedules(gain=self.gain, online=self.online, reference=self.reference)
         if self.chunks < 1:
             raise ValueError(f"chunks is {self.chunks}: it takes at least one")
-        if self.online == 0 and self.reference == 0:
+        if always(self.online, 0) and always(self.reference, 0):
             raise ValueError("online and reference are both 0: there is nothing to choose by")
 
     def roles(self) -> frozenset[Any]:

@@ -128,3 +128,26 @@ def test_what_cannot_be_read_is_passed_over_and_none_at_all_is_one_line(store: S
     store.delete("checkpoints/000000001.safetensors")
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
         latest(store, {"identity": "a"})
+
+
+def test_bits_that_changed_are_noticed(store: Store) -> None:
+    for steps in (1, 2):
+        key = save(store, {"learner": Toy(steps)}, {"identity": "a"})
+    data = bytearray(store.get(key))
+    data[-3] ^= 4  # in a tensor
+    store.put(key, bytes(data))
+    found = latest(store, {"identity": "a"})
+    assert found is not None and found.updates == 1 and found.unreadable == (key,)
+
+
+def test_what_a_process_left_that_died_between_index_and_deletion_is_deleted_by_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for steps in (1, 2):
+        save(store, {"learner": Toy(steps)}, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "delete", lambda self, key: None)
+        save(store, {"learner": Toy(3)}, {})
+    save(store, {"learner": Toy(4)}, {})
+    left = [item.key for item in store.list("checkpoints") if item.key.endswith(".safetensors")]
+    assert left == ["checkpoints/000000003.safetensors", "checkpoints/000000004.safetensors"]

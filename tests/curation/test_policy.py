@@ -108,6 +108,32 @@ def test_a_pool_that_lacks_a_sample_and_a_folder_that_is_none(
         Policy(open_store(str(tmp_path)))
 
 
+@pytest.mark.parametrize("begins", ["shards", "steps-00000003", "uids/"])
+def test_damage_is_one_line_that_names_the_file(recorded: tuple[Store, Noting, list[Choice]], begins: str) -> None:
+    store = recorded[0]
+    key = next(item.key for item in store.list() if item.key.startswith(begins))
+    whole = store.get(key)
+    for damaged in (whole[:300], b"xx", whole[:40] + bytes([whole[40] ^ 1]) + whole[41:]):
+        store.put(key, damaged)
+        with pytest.raises(UserError, match=rf"{key} is damaged"):
+            policies.describe(Policy(store))
+    store.put(key, whole)
+    assert policies.describe(Policy(store))["steps"] == STEPS
+
+
+def test_a_sample_of_several_shards_is_one(recorded: tuple[Store, Noting, list[Choice]]) -> None:
+    """As after a restart on a newer snapshot."""
+    store = recorded[0]
+    writer = PolicyWriter(store, pool(list(range(5, N))), begin=STEPS)
+    writer.add(Choice(STEPS, torch.arange(4), None, torch.arange(4)))  # samples 5 to 8
+    writer.close()
+    policy = Policy(store)
+    found, counts = policies.describe(policy), policy.counts()
+    assert len(policy.met) == 2 and found["pool"] == N
+    assert found["times"][0] == N - len(counts)
+    assert sum(n for times, n in found["times"].items() if times) == len(counts)
+
+
 def test_bytes_a_candidate(tmp_path: Path) -> None:
     """The figure in the module's text: 256 candidates, 128 chosen, 1,000 steps, of a pool of 20,000."""
     store, generator = open_store(str(tmp_path)), torch.Generator().manual_seed(0)

@@ -36,6 +36,7 @@ SUMMARY = {
     "steps": 40, "seconds": 9.0, "quality": 0.5, "reused": False, "device": "cpu", "device_seconds": {"learner": 8.0},
     "flops": {"parts": {"learning": 2e12, "scoring": 1e12}, "totals": {"full": 3e12}},
     "weights": "out/x.safetensors", "sha256": "0" * 64, "uncounted": [],
+    "data": ["pool", "curated@2"], "skipped": {}, "cut": None,
     "against": {
         "run": "out/uniform", "target": 0.4, "updates": 20, "updates_saved": 0.5, "differs": [],
         "compute_saved": {"scoring": 0.3, "online": 0.2, "full": 0.1}, "compute_positive": True,
@@ -57,6 +58,12 @@ SUMMARY = {
 def test_report_says_whether_it_paid(uncounted: list[str], against: dict[str, Any] | None, told: str) -> None:
     changed = None if against is None else {**SUMMARY["against"], **against}  # type: ignore[dict-item]
     assert told in report({**SUMMARY, "uncounted": uncounted, "against": changed}, "proxy-mu")
+
+
+def test_report_says_what_was_skipped_and_what_was_cut() -> None:
+    told = report({**SUMMARY, "skipped": {"tar_bad_header": 37}, "cut": {"wanted": 800, "pool": 286}}, "proxy-mu")
+    assert "skipped  37: tar_bad_header" in told and "`curate verify curated@2`" in told
+    assert "a super-batch of 800 is more than there is: all 286 samples were candidates" in told
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -49,6 +49,10 @@ def test_a_classifier_says_where_its_labels_are() -> None:
 MISTAKES = [
     ("filtering_ratio: 0.8", "filtering_ratio: {start: 0.5, end: 1.0}", "recipe:9: the filtering ratio is 1.0", ""),
     ("steps: 60, lr", "steps: 0, lr", "steps is 0: it is at least 1", ""),
+    ("steps: 60, lr", "batch: 1, lr", "batch is 1: it is at least 2", ""),
+    ("steps: 60, lr", "betas: [0.9], lr", "recipe:4: betas takes at least 2 values", ""),
+    ("{start: 5, end: 20}", "much", "recipe:8: gain: input should be a valid number", ""),
+    ("gain: {start: 5, end: 20}", "online: {start: 0, end: 0}, reference: 0", "are both 0", ""),
     ("steps: 60, lr", "averaging: 1.5, lr", "averaging is 1.5", ""),
     ("steps: 60, lr", "reduced: 0.5, lr", "there is no scoring_size", ""),
     ("lr: 2.0e-3}", "lr: 2.0e-3, scoring_size: 30}", "recipe:5: a scoring_size of 30 is no multiple of the 16", "32"),

@@ -6,10 +6,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from builders import write_corpus, write_shard
+from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 from learning_runs import go, quiet, start
 
 from curation.errors import UserError
@@ -51,10 +52,10 @@ def test_what_a_run_leaves(recipe: Callable[..., LearnRecipe], tmp_path: Path) -
     found = go(recipe())
     assert found["steps"] == STEPS and not found["reused"]
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "loss" in row] == [1, 10, 12]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 5, 10, 12]
     assert [row["step"] for row in rows if "quality" in row] == [6, 12]
     tenth = next(row for row in rows if row["step"] == 10)
-    assert sum(tenth["scores"]["counts"]) == 9 * 2 * BATCH
+    assert sum(tenth["scores"]["counts"]) == 5 * 2 * BATCH  # since the checkpoint, which holds nothing of a line
     shares = tenth["chosen_share"]["name"].values()
     assert all(0 <= share <= 1 for share in shares) and len(set(shares)) > 1
     steps = list(Policy(open_store(f"{tmp_path}/out/policy")).steps())
@@ -85,6 +86,13 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(
     for ours, theirs in zip(*policies, strict=True):
         assert ours.number == theirs.number and ours.candidates.tolist() == theirs.candidates.tolist()
         assert ours.chosen.tolist() == theirs.chosen.tolist()
+    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("straight", "out")]
+    for one, other in zip(*(map(json.loads, some) for some in lines), strict=True):
+        assert _undated(one) == _undated(other)
+
+
+def _undated(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "samples_per_second"}
 
 
 def test_a_replay_trains_on_the_same_without_scoring(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
@@ -211,6 +219,38 @@ def test_a_replay_of_less_than_is_wanted_is_refused(recipe: Callable[..., LearnR
     replay = f"selection.selector={{replay: {{run: {tmp_path}/out}}}}"
     with pytest.raises(UserError, match="chose 4 times 8 samples, not 12 times 8"):
         go(recipe(replay, f"output={tmp_path}/again"))
+
+
+def test_candidates_are_never_the_same_data_twice(
+    recipe: Callable[..., LearnRecipe], corpus: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        curate(write_recipe(tmp_path / f"{name}.yaml", f"{corpus}", f"{tmp_path}/{name}", "", "", **PLAIN))
+    curate(write_recipe(tmp_path / "three.yaml", f"{tmp_path}/one@1", f"{tmp_path}/three", "", "", **PLAIN))
+    other = write_corpus(tmp_path / "other", shards=1, n=60, flaws=False)
+    for data, says in (
+        (f"{corpus}, {corpus}", "is in"),
+        (f"{corpus}/00000.tar, {corpus}", "is in"),
+        (f"{tmp_path}/one@1, {tmp_path}/one@latest", "is in"),
+        (f"{corpus}, {tmp_path}/one", "was made from shards of"),
+        (f"{tmp_path}/three, {tmp_path}/one", "was made from shards of"),
+        (f"{tmp_path}/one, {tmp_path}/two", "same samples"),
+    ):
+        with pytest.raises(UserError, match=says):
+            listed(recipe(f"data=[{data}]"))
+    assert len(listed(recipe(f"data=[{tmp_path}/one, {other}]")).urls) == 2
+    with pytest.raises(UserError, match="holds snapshots"):
+        listed(recipe(f"output={tmp_path}/one"))
+
+
+def test_what_is_not_as_the_recipe_says_is_told(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no sample has a field nosuch"):
+        start(recipe("by=[name, nosuch]"))
+    found = go(recipe("selection.filtering_ratio=0.99"))
+    assert found["cut"] == {"wanted": 100 * BATCH, "pool": found["samples"]["pool"]}
+    classes = "learner={classification: {steps: 2, batch: 8}}", "selection={}", "reference=null"
+    with pytest.raises(UserError, match="another kind of learner"):
+        go(recipe(*classes, f"output={tmp_path}/classes", f"compare={tmp_path}/out"))
 
 
 def test_a_late_stop_saves_the_updates_of_the_small_models(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
