@@ -35,9 +35,11 @@ class Decontaminate:
     without `@3` it is the latest when the run begins, and is written down in what the run makes. A sample that both
     snapshots take from the same place counts too; only against an earlier snapshot of the very dataset that the recipe
     writes is a sample no duplicate of itself. `curate matches` shows what matched what.
-    Cost: hash joins for exact, 0.7 us of CPU a sample with 10 million others; for perceptual a join a mask, 1.5 us with
-    a million others and 4 us with 10 million; for embeddings N M D multiply-adds with the M others, of which 512 MB are
-    in memory at a time: for evaluation sets, and for what was curated before as far as that can be paid.
+    Cost: exact, 64 bits a sample, of which the shared ones are looked for, then a join of few: 0.2 us of CPU a sample;
+    perceptual, all near pairs of both sides together, as in `near_duplicates`: 0.4 us a sample against an evaluation
+    set, and 1 us of each side's where both have 10 million; for embeddings N M D multiply-adds with the M others, of
+    which 512 MB are in memory at a time: for evaluation sets, and for what was curated before as far as that can be
+    paid.
     Source: deduplication against evaluation sets as in DataComp (2304.14108), appendix F.
     Example: decontaminate: {against: [s3://eval/val@3], hash: phash, embedding: embedding, threshold: 0.95}
     """

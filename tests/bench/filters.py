@@ -9,8 +9,9 @@ change little; memory is the process' peak. The bars: ten times the rows take at
 below 4 GB. What takes less than SHORT seconds is measured three times and the middle one told: a little more or less
 work of the machine would move the growth by a tenth. `what-if` is the first answer over columns that are loaded, with
 all that is found out before it: below 5 s and 2 GB at the larger size. To load the columns from score tables on local
-disk, which every command does once, is not in it and told beside it, as is a second answer. Appends to RESULTS.md. Half
-an hour and more on two busy cores.
+disk, which every command does once, is not in it and told beside it, as is a second answer. `decontaminate` looks for
+the rows in evaluation sets of 100,000 samples, `decontaminate as many` in as many samples as there are rows: ten times
+the rows are then a hundred times the pairs. Appends to RESULTS.md. Half an hour and more on two busy cores.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from bench.record import append, facts  # noqa: E402
 
 SHORT = 2.0  # seconds of CPU
 GROWTH, MEMORY = 12.0, 4.0  # the bars: times as long for ten times the rows; GB
+EVALUATED, AS_MANY = 100_000, "as many"  # samples of other snapshots: of evaluation sets, or as many as there are rows
 WHAT_IF, ASK_SECONDS, ASK_MEMORY = "what-if", 5.0, 2.0  # one answer over the larger number of rows
 ASKED = {"image_size": {"min_side": 200}, "top_fraction": {"score": "score", "fraction": 0.3}}
 
@@ -85,6 +87,7 @@ NAMES = "SELECT 'w' || i AS text FROM range(100000, 105000) t(i)"
 
 def filters(rows: int, phrases: dict[str, str], names: dict[str, str]) -> dict[str, dict[str, Any]]:
     """name -> fields; `phrases` and `names`: files. Limits grow with the rows, so that the same share leaves."""
+    elsewhere = {"against": ["elsewhere"], "hash": "phash"}
     parts = [{"threshold": {"score": "score", "min": 0.2}}, {"image_size": {"min_side": 200}}]
     return {
         "all": {"of": parts},
@@ -93,7 +96,8 @@ def filters(rows: int, phrases: dict[str, str], names: dict[str, str]) -> dict[s
         "budget": {"samples": rows // 2, "score": "score"},
         "caption": {"min_words": 5, "max_repetition": 0.5},
         "cluster_balance": {"column": "cluster", "most": rows // 10_000, "prefer": "score"},
-        "decontaminate": {"against": ["elsewhere"], "hash": "phash"},
+        "decontaminate": elsewhere,
+        f"decontaminate {AS_MANY}": elsewhere,
         "exact_duplicates": {},
         "image_size": {"min_side": 200, "max_aspect": 3},
         "mentions": names,
@@ -117,11 +121,12 @@ def decide(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
     from curation.decisions import NamedFilter, columns_needed
     from curation.filters import FILTERS, Compares
 
-    item = NamedFilter(name, TypeAdapter(FILTERS[name]).validate_python(fields))
+    kind, _, how = name.partition(" ")
+    item = NamedFilter(kind, TypeAdapter(FILTERS[kind]).validate_python(fields))
     index, scores = columns_needed([item])
     with loaded(index, scores, rows) as engine:
         if isinstance(item.filter, Compares):
-            load_elsewhere(engine, item.filter, rows)
+            load_elsewhere(engine, item.filter, rows if how == AS_MANY else EVALUATED)
         began, spent = time.monotonic(), time.process_time()
         engine.decide([item])
         seconds, cpu = time.monotonic() - began, time.process_time() - spent
@@ -228,7 +233,7 @@ def loaded(index: Sequence[str], scores: Sequence[str], rows: int) -> Iterator[A
 
 
 def load_elsewhere(engine: Any, item: Any, rows: int) -> None:
-    """As many samples of another snapshot, all kept, for a filter that compares."""
+    """So many samples of another snapshot, all kept, for a filter that compares."""
     import duckdb
 
     columns = ", ".join(f"{ELSEWHERE[name]} AS {name}" for name in ("content_hash", *item.compared()))
