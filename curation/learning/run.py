@@ -127,10 +127,10 @@ class Run:
 
     def live(self) -> str:
         """The ledger of compute in a few words, for the progress line."""
-        full = self.ledger.totals()["full"]
-        share = full / max(1.0, self.ledger.parts()["learning"])
+        full, learning = self.ledger.totals()["full"], self.ledger.parts()["learning"]
         name, size = unit_of(full)
-        return f"{full / size:.2f} {name} ({share:.2f} x learning){self._standing}"
+        share = f" ({full / learning:.2f} x learning)" if learning else ""
+        return f"{full / size:.2f} {name}{share}{self._standing}"
 
     def seconds(self) -> dict[str, float]:
         """Seconds on devices by role, of the whole run."""
@@ -201,11 +201,11 @@ class Run:
 
     def _cut(self) -> dict[str, int] | None:
         """Where super-batches were to be larger than all that there is: how large, and what there is."""
+        if self.pool.blocks.room is not None:
+            return None  # then it is an error
         extent, selection = self.pool.blocks.extent(0, 0), self.recipe.selection
         wanted = max(selection.candidates(self.recipe.learner.batch, percent / 100) for percent in range(100))
-        if self.pool.blocks.room is not None or self.recipe.replay is not None or extent is None:
-            return None
-        return {"wanted": wanted, "pool": extent.size} if wanted > extent.size else None
+        return {"wanted": wanted, "pool": extent.size} if extent is not None and wanted > extent.size else None
 
     def _against(self) -> dict[str, Any] | None:
         """What was saved against the named uniform run."""
