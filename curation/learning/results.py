@@ -87,12 +87,14 @@ def summary_of(url: str, recipe: LearnRecipe) -> dict[str, Any]:
     return found
 
 
-def differences(recipe: LearnRecipe, data: Data, other: Mapping[str, Any]) -> list[str]:
-    """In what another run is no uniform run of the same learner: names of settings, `selection` first."""
+def differences(recipe: LearnRecipe, data: Data, room: int | None, other: Mapping[str, Any]) -> list[str]:
+    """In what another run is no uniform run of the same learner: names of settings, `selection` first. `room`: samples
+    of a window, where there are several."""
     theirs = parse_learn_recipe(yaml.safe_dump(dict(other["recipe"])), "the recipe of the run that is compared with")
     found = ["selection"] if theirs.selection.selector.roles() or theirs.replay else []
     found += ["data"] if data.candidates.sha256 != other.get("candidates_sha256") else []
     found += ["held-out samples"] if data.held_out_sha256 != other.get("held_out_sha256") else []
+    found += ["memory"] if room != other.get("room") else []
     wanted, had = dataclasses.asdict(recipe.learner), dataclasses.asdict(theirs.learner)
     found += [name for name, value in wanted.items() if had.get(name) != value]
     return found + [

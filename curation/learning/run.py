@@ -186,6 +186,7 @@ class Run:
             "samples": {"pool": sum(read.samples.values()), "held_out": len(self.data.held_out)},
             "skipped": dict(read.skipped),
             "cut": self._cut(),
+            "room": self.pool.blocks.room,
             "quality": self.curve[-1].quality,
             "evaluation": next(row for row in reversed(self.metrics) if "quality" in row),
             "curve": [point._asdict() for point in self.curve],
@@ -216,7 +217,7 @@ class Run:
         return {
             "run": self.recipe.compare,
             "sha256": summary_sha256(other),
-            "differs": differences(self.recipe, self.data, other),
+            "differs": differences(self.recipe, self.data, self.pool.blocks.room, other),
             **asdict(found),
             "compute_positive": self._positive(found),
             "seconds": {"this": self.elapsed(), "compared": other["seconds"]},

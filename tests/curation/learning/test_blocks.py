@@ -131,6 +131,8 @@ def test_a_run_over_windows_goes_on_to_the_bit(
     found = go(recipe(*options))
     assert found["sha256"] == straight["sha256"] and found["curve"] == straight["curve"]
     assert found["sha256"] != go(recipe(f"selection.lag={lag}", f"output={tmp_path}/whole"))["sha256"]
+    compared = go(recipe(*options, "selection={}", f"compare={tmp_path}/whole", f"output={tmp_path}/compared"))
+    assert "memory" in compared["against"]["differs"]
 
 
 def test_a_policy_over_windows_is_replayed_with_any_memory(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
