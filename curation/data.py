@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+FORMATS = ("jpeg", "png", "webp")
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
 

@@ -150,9 +150,11 @@ class Decisions:
         fixed = "snapshot INTEGER, own BOOLEAN, uid VARCHAR, content_hash VARCHAR"
         self.db.execute(f"CREATE OR REPLACE TABLE {name} ({fixed}{told})")
         for place, (own, manifest, tables) in enumerate(snapshots):
-            self.db.register("manifest", manifest)
-            self.db.execute("CREATE TEMP TABLE others_kept AS SELECT uid FROM manifest WHERE decision = 'kept'")
-            self.db.unregister("manifest")
+            self.db.execute("CREATE TEMP TABLE others_kept (uid VARCHAR)")
+            for rows in manifest:  # not read by DuckDB itself, which makes every error one of its own
+                self.db.register("incoming", rows)
+                self.db.execute("INSERT INTO others_kept SELECT uid FROM incoming WHERE decision = 'kept'")
+                self.db.unregister("incoming")
             for batch in _batched(tables):
                 self.db.register("incoming", batch)
                 kept = "incoming SEMI JOIN others_kept USING (uid)"

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from curation.data import FORMATS
 from curation.errors import ImageError
 
 IMAGE_CODE_VERSION = 1  # goes into fingerprints: raise it with any change here that changes a pixel
@@ -68,7 +69,7 @@ class DecodeLimits:
 
     max_bytes: int = 64 << 20
     max_pixels: int = 64 << 20
-    formats: tuple[str, ...] = ("jpeg", "png", "webp")
+    formats: tuple[str, ...] = FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,6 +96,21 @@ class Plan:
             yield from self.page(index)
 
 
+ANEW = "delete it, and run again: what it speaks of is made anew"
+
+
+def read_record(store: Store, key: str, fix: str) -> Record:
+    """The document at a key. Raises `LedgerError` with `fix` for one that is no JSON object any more."""
+    data = store.get(key)
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise LedgerError(f"{store.location(key)} is damaged: it is no JSON object", fix=fix)
+    return found
+
+
 class Ledger:
     """Plans, records and snapshots below one URL. Cheap to make and to pickle: it holds nothing but the store."""
 
@@ -128,7 +143,7 @@ class Ledger:
     def open_plan(self, plan_id: str) -> Plan:
         """The plan with this id. Raises `LedgerError` when the ledger doesn't hold it."""
         try:
-            return Plan(self.store, plan_id, json.loads(self.store.get(f"plans/{plan_id}.json")))
+            return Plan(self.store, plan_id, read_record(self.store, f"plans/{plan_id}.json", "curate run plans again"))
         except NotFoundError:
             raise LedgerError(f"plan {plan_id[:12]} is not in {self.store.url}", fix="plan again: curate run") from None
 
@@ -137,7 +152,7 @@ class Ledger:
     def find(self, unit: str) -> Record | None:
         """The commit record of this unit, or None while nobody has finished it."""
         try:
-            return json.loads(self.store.get(f"units/{unit}.json"))  # type: ignore[no-any-return]
+            return read_record(self.store, f"units/{unit}.json", ANEW)
         except NotFoundError:
             return None
 
@@ -186,7 +201,7 @@ class Ledger:
         """The document of snapshot `number`, or of the latest. Raises `NoSnapshotError`."""
         wanted = self.latest() if number is None else number
         try:
-            return json.loads(self.store.get(_snapshot_key(wanted)))  # type: ignore[no-any-return]
+            return read_record(self.store, _snapshot_key(wanted), "put it back; what it names may still be there")
         except NotFoundError:
             fix = "curate run makes one" if wanted == 0 else f"the latest is @{self.latest()}"
             name = "no snapshot" if wanted == 0 else f"no snapshot @{wanted}"

@@ -52,6 +52,13 @@ class Others:
         }
         return replace(self, snapshots={**self.snapshots, **then})
 
+    def expect(self, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
+        """Raises `RecipeError` where a snapshot lacks a column that a filter compares: before anything is scored."""
+        by_name = {column.name: column for column in columns}
+        for item in (one for one in flat(filters) if isinstance(one, Compares)):
+            for made in filter(None, (self.snapshots[url] for url in item.against)):
+                _expect_columns(made, [by_name[name] for name in item.compared()])
+
     def load(self, engine: decisions.Decisions, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
         """Fill the tables of those filters that compare. `columns` are the recipe's. Raises `RecipeError`."""
         by_name = {column.name: column for column in columns}
@@ -82,19 +89,23 @@ def _open(url: str, number: int | None, own: str, options: StoreOptions | None) 
     return None if number == 0 else snapshot.open_snapshot(root, number, options)
 
 
+def _expect_columns(made: snapshot.Snapshot, columns: Sequence[Column]) -> None:
+    have = set(made.document["fingerprints"].values())
+    for column in columns:
+        if column.fingerprint not in have:
+            where = f"{made.store.url}@{made.number}"
+            fix = "curate run it with the same scorer, then name that snapshot"
+            raise RecipeError(f"{where} has no column made as {column.name} is in this recipe", fix=fix)
+
+
 def _rows(
     made: snapshot.Snapshot | None, columns: Sequence[Column], vectors: Sequence[str]
 ) -> tuple[pa.RecordBatchReader, Iterator[pa.Table]]:
     """(uid and decision of its manifest; uid, content_hash and the columns of all its samples, unit by unit)."""
     if made is None:
         return pa.table({"uid": pa.array([], pa.string()), "decision": pa.array([], pa.string())}).to_reader(), iter(())
+    _expect_columns(made, columns)
     document = made.document
-    have = set(document["fingerprints"].values())
-    for column in columns:
-        if column.fingerprint not in have:
-            where = f"{made.store.url}@{made.number}"
-            fix = "curate run it with the same scorer, then name that snapshot"
-            raise RecipeError(f"{where} has no column made as {column.name} is in this recipe", fix=fix)
     scored = Ledger(open_store(document["scores_url"], made.store.options))
     shards = Ledger(made.store).open_plan(document["plan"]).shards()
     plain = [Column(INDEX, document["fingerprints"][INDEX]), *(one for one in columns if one.name not in vectors)]

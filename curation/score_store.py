@@ -7,7 +7,6 @@ in memory.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,8 @@ import pyarrow.parquet as pq
 
 from curation import scores
 from curation.data import ShardRef
-from curation.errors import NotFoundError
-from curation.ledger import Ledger, Record
+from curation.errors import LedgerError, NotFoundError
+from curation.ledger import ANEW, Ledger, Record, read_record
 from curation.parallel import map_ordered
 from curation.scores import Column
 
@@ -117,9 +116,11 @@ def _keyed(scored: Ledger) -> Iterator[tuple[str, Record | None]]:
 
     def read(key: str) -> tuple[str, Record | None]:
         try:
-            record: Record = json.loads(scored.store.get(key))
+            record = read_record(scored.store, key, ANEW)
         except NotFoundError:
             return key, None
+        if not record:
+            raise LedgerError(f"{scored.store.location(key)} is damaged: it says nothing", fix=ANEW)
         return key, record if record.get("kind") == "score" else None
 
     return map_ordered(read, (item.key for item in scored.store.list("units", etags=False)))

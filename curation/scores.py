@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.data import ShardRef
-from curation.errors import LedgerError, UserError
+from curation.errors import LedgerError, NotFoundError, UserError
 from curation.ledger import Ledger, Record, unit_id
 from curation.parallel import map_ordered
 from curation.parquet import from_parquet, to_parquet
@@ -93,12 +93,15 @@ def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> Record:
 def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> pa.Table:
     """The table that a record names, checked against the sha256 it was committed with (1 ms a megabyte)."""
     key, sha = record["data"]["key"], record["data"]["sha256"]
-    data = ledger.store.get(key)
+    unit = key.removeprefix("data/").rpartition("-")[0]
+    fix = f"delete it and its record units/{unit}.json, and run again: it is scored anew"
+    try:
+        data = ledger.store.get(key)
+    except NotFoundError:
+        raise LedgerError(f"{key} in {ledger.store.url} is gone, though its record names it", fix=fix) from None
     if sha256(data).hexdigest() != sha:
-        fix = "delete it and its record in units/, and run again: it is scored anew"
-        raise LedgerError(
-            f"{key} in {ledger.store.url} is damaged: it has another sha256 than its record says", fix=fix
-        )
+        text = f"{key} in {ledger.store.url} is damaged: it has another sha256 than its record says"
+        raise LedgerError(text, fix=fix)
     return from_parquet(data, names)
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -127,7 +128,17 @@ class Snapshot:
 
     def read_part(self, part: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
         """One Parquet of the manifest, by its row in `parts`."""
-        data = _get(self.store, part["key"])
+        return self.table(part, columns)
+
+    def table(self, item: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
+        """A Parquet object that the snapshot names (key, sha256). Raises `LedgerError` where it is gone or damaged."""
+        where, fix = self.store.location(item["key"]), "put it back; `curate verify` tells what else is wrong"
+        try:
+            data = self.store.get(item["key"])
+        except NotFoundError:
+            raise LedgerError(f"{where} is named by the ledger but is not there", fix=fix) from None
+        if sha256(data).hexdigest() != item["sha256"]:
+            raise LedgerError(f"{where} is damaged: it has another sha256 than the ledger says", fix=fix)
         return from_parquet(data, columns)
 
     def part_of(self, key: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -195,8 +206,7 @@ class Snapshot:
 
     def _index(self, name: str) -> pa.Table:
         item = self.document[name]
-        table = from_parquet(_get(self.store, item["key"]))
-        return table.cast(SHARDS_SCHEMA if name == "shards" else PARTS_SCHEMA)
+        return self.table(item).cast(SHARDS_SCHEMA if name == "shards" else PARTS_SCHEMA)
 
     def _manifest_schema(self) -> pa.Schema:
         kinds = self.document.get("score_types", {})
@@ -244,16 +254,6 @@ class Manifest:
                 raise UserError(
                     f"manifest query: {line}", fix="the columns are those of manifest.BASE_FIELDS"
                 ) from None
-
-
-def _get(store: Store, key: str) -> bytes:
-    try:
-        data: bytes = store.get(key)
-        return data
-    except NotFoundError:
-        raise LedgerError(
-            f"{store.location(key)} is named by the ledger but is not there", fix="was it deleted? curate verify tells"
-        ) from None
 
 
 def _plain(url: str) -> str:

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from curation.errors import ChangedError, NotFoundError, StoreError, UnsafeStoreError, UserError
+from curation.errors import BucketError, ChangedError, NotFoundError, StoreError, UnsafeStoreError, UserError
 from curation.retry import Budget, Stats
 from curation.store_errors import SAFE_STORES, TransientError
 from curation.store_url import ObjectInfo, Place, StoreOptions, check_key, parse
@@ -200,6 +200,10 @@ class Store:
         try:
             safe = self.create(key, first) and not self.create(key, second) and self.get(key) == first
             text = f"{self.url} ignores create-only puts, so nothing can be committed to it"
+        except NotFoundError as error:  # of a folder that can't be made
+            raise BucketError(
+                f"{self.url} can't be written to", fix="check the path and who may write there"
+            ) from error
         except UnsafeStoreError as error:
             safe, text = (
                 False,

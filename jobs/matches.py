@@ -52,14 +52,13 @@ def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[st
     import duckdb
 
     from curation.errors import UserError
-    from curation.parquet import from_parquet
 
     item = snapshot.document.get("matches")
     if item is None:
         fix = "a recipe's filter decontaminate does"
         raise UserError(f"{snapshot.store.url}@{snapshot.number} was compared with no other snapshot", fix=fix)
     with duckdb.connect() as db:
-        db.register("matches", from_parquet(snapshot.store.get(item["key"])))
+        db.register("matches", snapshot.table(item))
         where = "WHERE $how IS NULL OR how = $how"
         ((total,),) = db.execute(f"SELECT count(*) FROM matches {where}", {"how": how}).fetchall()
         order = "CASE how WHEN 'perceptual' THEN -value WHEN 'embedding' THEN value ELSE 2 END, uid"

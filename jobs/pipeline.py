@@ -273,7 +273,9 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     corpus = open_corpus(recipe.corpus, recipe.options)
     named = (("keep", recipe.keep), ("drop", recipe.drop), ("weights", recipe.weights))
     lists = {name: read_list(name, url, recipe.options) for name, url in named if url}
-    others = open_others([item.filter for item in recipe.filters], recipe.output, recipe.options)
+    filters = [item.filter for item in recipe.filters]
+    others = open_others(filters, recipe.output, recipe.options)
+    others.expect(filters, recipe.columns)
     if not dry:
         out.store.probe()
         scored.store.probe()
@@ -300,7 +302,9 @@ def _check_file(file: Weights, options: StoreOptions) -> None:
     """It is there and hashes to what the recipe says; a copy in the cache is no excuse for a URL that is wrong."""
     store, key = open_object(file.url, options)
     if not store.exists(key):
-        raise WeightsError(f"{file.url} does not exist", fix="check the URL; `curate proxy train` makes weights")
+        raise WeightsError(
+            f"{file.url} does not exist", fix="check the URL: of weights, `curate proxy train` makes some"
+        )
     fetch_weights(file, options)
 
 

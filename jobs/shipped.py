@@ -74,8 +74,14 @@ def needs(text: str) -> list[str]:
 
 def fill(text: str, values: Sequence[str]) -> str:
     """The recipe with placeholders replaced; each value is quoted as YAML wants it. Raises `UnknownNameError`."""
-    given: dict[str, Any] = dict(value.partition("=")[::2] for value in values)
-    from curation.errors import UnknownNameError
+    from curation.errors import UnknownNameError, UserError
+
+    given: dict[str, Any] = {}
+    for value in values:
+        key, sign, filled = value.partition("=")
+        if not sign:
+            raise UserError(f"--fill {value} has no value", fix=f"--fill {value}=...")
+        given[key] = filled
 
     for key in given:
         if key not in needs(text):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 
 from curation.filters.filter import table_of
 from curation.filters.hamming import MOST_DISTANCE, between
-from curation.filters.vectors import expect_vectors, insert, matrix, stream
+from curation.filters.vectors import ALIKE, expect_vectors, halves, insert, matrix, stream
 
 if TYPE_CHECKING:
     import duckdb
@@ -43,6 +43,8 @@ class Decontaminate:
     Source: deduplication against evaluation sets as in DataComp (2304.14108), appendix F.
     Example: decontaminate: {against: [s3://eval/val@3], hash: phash, embedding: embedding, threshold: 0.95}
     """
+
+    code: ClassVar[int] = 2
 
     against: Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
     hash: str | None = None
@@ -155,7 +157,8 @@ class Decontaminate:
 
     def _compare(self, db: duckdb.DuckDBPyConnection, others: pa.Table, into: str) -> None:
         """All samples with some of the others: of those that are similar enough, the most similar one of each."""
-        parts = [matrix(part.column("vector")).half() for part in others.to_batches(max_chunksize=COLUMNS)]
+        stored = [halves(part.column("vector")) for part in others.to_batches(max_chunksize=COLUMNS)]
+        parts = [(part, part.float().norm(dim=1).clamp_min(1e-12)) for part in stored]
         uids, snapshots = (others.column(name).combine_chunks() for name in ("uid", "snapshot"))
         itself_too = np.append(~others.column("own").to_numpy(), True)  # the last: of samples that they don't have
         for batch in stream(db, f'SELECT id, uid, "{self.embedding}" FROM alive'):
@@ -164,15 +167,15 @@ class Decontaminate:
             places = _places(batch.column(1), uids)
             itself = np.where(itself_too[places], -1, places)
             first = 0
-            for part in parts:
-                cosines = vectors @ part.float().T
+            for part, lengths in parts:
+                cosines = vectors @ part.float().T / lengths
                 own = np.flatnonzero((itself >= first) & (itself < first + len(part)))
                 cosines[own, itself[own] - first] = -2.0
                 found = cosines.max(1)
                 better = found.values.numpy() > best
                 best[better], at[better] = found.values.numpy()[better], found.indices.numpy()[better] + first
                 first += len(part)
-            rows = np.flatnonzero(best >= self.threshold)
+            rows = np.flatnonzero(best >= min(self.threshold, ALIKE))
             place = pa.array(at[rows])
             columns = [batch.column(0).take(pa.array(rows)), snapshots.take(place), uids.take(place)]
             columns.append(pa.array(best[rows].astype(np.float64)))

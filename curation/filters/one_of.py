@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from curation.data import FORMATS
+
 
 @dataclass(frozen=True, kw_only=True)
 class OneOf:
@@ -22,6 +24,8 @@ class OneOf:
     def __post_init__(self) -> None:
         if not self.values:
             raise ValueError("values is empty: name at least one")
+        if self.column == "format" and self.keep and not set(self.values) & set(FORMATS):
+            raise ValueError(f"no picture has the format {self.values[0]}: there are {', '.join(FORMATS)}")
 
     def columns(self) -> Sequence[str]:
         return (self.column,)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from curation.filters.draw import draw
 from curation.filters.filter import table_of
-from curation.filters.vectors import expect_vectors, insert, matrix, stream
+from curation.filters.vectors import ALIKE, expect_vectors, insert, matrix, stream
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,7 +25,6 @@ MOST_CLUSTERS = 1 << 16
 SAMPLE = 32  # vectors a centre, of which the centres are found
 SAMPLE_BYTES = 1 << 29
 BLOCK = 1024  # samples compared at once
-ALIKE = 1 - 1e-6  # the cosine of a vector and itself may be less than 1
 IDS = 1 << 16  # of those that leave, put into their table at once, about
 
 

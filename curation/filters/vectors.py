@@ -12,17 +12,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS = 1 << 16  # read at once
+ALIKE = 1 - 1e-6  # the cosine of a vector and itself may be less than 1
 
 
 def matrix(blobs: pa.Array) -> Tensor:
     """float32 [N, D] of unit length, from N blobs of D halves."""
-    import torch
     from torch.nn.functional import normalize
 
+    return normalize(halves(blobs).float(), dim=-1)
+
+
+def halves(blobs: pa.Array) -> Tensor:
+    """float16 [N, D], from N blobs of D halves."""
+    import torch
+
     if not len(blobs):
-        return torch.zeros(0, 0)
-    halves = torch.frombuffer(bytearray(b"".join(blobs.to_pylist())), dtype=torch.float16)
-    return normalize(halves.view(len(blobs), -1).float(), dim=-1)
+        return torch.zeros(0, 0, dtype=torch.float16)
+    return torch.frombuffer(bytearray(b"".join(blobs.to_pylist())), dtype=torch.float16).view(len(blobs), -1)
 
 
 def expect_vectors(db: duckdb.DuckDBPyConnection, column: str) -> None:

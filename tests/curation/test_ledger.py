@@ -149,3 +149,15 @@ def test_data_is_named_by_content_and_checked(ledger: Ledger, tmp_path: Path) ->
     assert ledger.put_data_file("u", path, "bin") == one
     assert ledger.store.get(one.key) == b"abc"
     assert ledger.put_data("u", b"abd", "bin").key != one.key
+
+
+@pytest.mark.parametrize("damaged", [b"", b'{"kind": "sc', b"[]", b"\xff\xfe"])
+def test_damage_is_one_line_that_names_the_record(ledger: Ledger, damaged: bytes) -> None:
+    for key, ask in (
+        ("units/a.json", lambda: ledger.find("a")),
+        ("plans/b.json", lambda: ledger.open_plan("b")),
+        ("snapshots/000007.json", lambda: ledger.snapshot(7)),
+    ):
+        ledger.store.put(key, damaged)
+        with pytest.raises(LedgerError, match=f"{key} is damaged"):
+            ask()

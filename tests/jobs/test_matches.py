@@ -125,7 +125,8 @@ def test_a_column_made_otherwise_is_one_line(home: Path, tmp_path: Path) -> None
     change = f"scorers=[{{embedding: {{model: proxy-mu, weights: {tmp_path}/other.safetensors, sha256: {sha}}}}}]"
     one = f"filters=[{{decontaminate: {{against: {home}/out-eval@1, embedding: embedding}}}}]"
     with pytest.raises(RecipeError, match="no column made as embedding is"):
-        curate(home / "pool.yaml", change, one, f"output={tmp_path}/out")
+        curate(home / "pool.yaml", change, one, f"output={tmp_path}/out", f"scores={tmp_path}/scores")
+    assert not (tmp_path / "scores").exists()  # nothing was scored for it
 
 
 def test_a_snapshot_that_was_compared_with_none_says_so(home: Path) -> None:

@@ -186,6 +186,26 @@ def test_an_embedding_of_the_others_that_is_no_number_matches_nothing(tmp_path: 
     }
 
 
+def test_equal_vectors_have_a_cosine_of_1_and_cosines_are_those_of_what_is_stored(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [{**row, "reason": None, "content_hash": f"{n}"} for n, row in enumerate(random_rows(200, 3))]
+    for row in rows:
+        row["embedding"] = rng.standard_normal(8).astype(np.float16)
+    near = [row["embedding"] + rng.standard_normal(8).astype(np.float16) * np.float16(0.05) for row in rows[100:]]
+    vectors = [*(row["embedding"] for row in rows[:100]), *near]
+    others = [
+        {**row, "uid": f"{9000 + n:032x}", "content_hash": f"o{n}", "embedding": vector.astype(np.float16)}
+        for n, (row, vector) in enumerate(zip(rows, vectors, strict=True))
+    ]
+    found = asked(tmp_path, Decontaminate(against=("e",), embedding="embedding", threshold=1), rows, [others])[0]
+    assert set(found) == set(range(100))
+    _, matches = asked(tmp_path, Decontaminate(against=("e",), embedding="embedding", threshold=0.9), rows, [others])
+    by_uid = {row["uid"]: row["embedding"].astype(np.float64) for row in [*rows, *others]}
+    for match in matches:
+        a, b = by_uid[match["uid"]], by_uid[match["other"]]
+        assert match["value"] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-6)
+
+
 def test_as_a_part_of_another_filter_its_matches_are_told_too(tmp_path: Path) -> None:
     rows = [{**row, "reason": None, "content_hash": f"{n}"} for n, row in enumerate(random_rows(20, 4))]
     copies = [{**row, "uid": f"{n:032x}"} for n, row in enumerate(rows[:3])]
