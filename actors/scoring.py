@@ -269,14 +269,24 @@ class ScorerActor:
 
     def _column(self, name: str, batch: Batch, valid: np.ndarray[Any, Any]) -> pa.Array:
         """What a scorer says of the batch's first rows, as many as `valid` tells of."""
-        values = self.models[name](batch)
-        rows = values if isinstance(values, pa.Array | np.ndarray) else as_numpy(values)
+        rows = as_rows(name, self.models[name](batch))
         if len(rows) != len(batch.captions):
-            raise UserError(f"scorer {name} gives {len(rows)} values for {len(batch.captions)} samples")
+            fix = "one value a sample of the batch that it is given, which may be filled up to its size"
+            raise UserError(f"scorer {name} gives {len(rows)} values for {len(batch.captions)} samples", fix=fix)
         try:
             return scores.value_array(rows[: len(valid)], valid, self.job.scorers[name].values())
         except UserError as error:
             raise UserError(f"scorer {name}: {error}", fix=error.fix) from None
+
+
+def as_rows(name: str, values: Any) -> pa.Array | np.ndarray[Any, Any]:
+    """What a scorer gave. Raises `UserError` for what is neither an array nor a tensor."""
+    import torch
+
+    if not isinstance(values, pa.Array | np.ndarray | torch.Tensor):
+        fix = "a numpy array, a tensor or an Arrow array"
+        raise UserError(f"scorer {name} gives a {type(values).__name__}, not values of a batch", fix=fix)
+    return as_numpy(values) if isinstance(values, torch.Tensor) else values
 
 
 def as_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -9,11 +9,13 @@ from math import log
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, as_numpy, units_per_call
+from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, as_numpy, as_rows, units_per_call
+from curation.errors import UserError
 from curation.scores import value_array
 
 
@@ -28,6 +30,13 @@ def test_calls_are_large_first_and_single_units_last(units: int, actors: int) ->
     assert calls[-1] == 1
     deal = CALLS_PER_ACTOR * actors
     assert len(calls) <= units / MOST_UNITS + deal * (2 + log(MOST_UNITS)) + 1  # few, beside those that must be
+
+
+def test_what_a_scorer_gives_is_values_of_a_batch() -> None:
+    for good in (np.zeros(3), torch.zeros(3), pa.array(["a"])):
+        assert len(as_rows("mine", good)) in (1, 3)
+    with pytest.raises(UserError, match="scorer mine gives a list"):
+        as_rows("mine", ["a", "b"])
 
 
 def test_tensors_of_whole_numbers_stay_what_they_are() -> None:
