@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.errors import ConservationError, RecipeError
-from curation.filters import Compares, Filter, Prepares, Weighs, flat
+from curation.filters import FILTERS, Compares, Filter, Prepares, Weighs, flat
 from curation.units import INDEX_SCHEMA
 
 KEPT, FILTERED, QUARANTINED = "kept", "filtered", "quarantined"
@@ -198,7 +198,8 @@ class Decisions:
             try:
                 self._filter(item, place)
             except duckdb.Error as error:
-                if told := _explained(error, item.name, self.memory):
+                kinds = self.scores | dict.fromkeys(self.vectors, "vectors")
+                if told := _explained(error, item, kinds, self.memory):
                     raise told from None
                 error.add_note(f"in filter {item.name}")
                 raise
@@ -356,14 +357,17 @@ def _batched(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(batch)
 
 
-def _explained(error: duckdb.Error, name: str, memory: str) -> RecipeError | None:
-    """What a filter's query came to, as one line for the recipe's author; None for what no recipe can mend."""
-    line = str(error).splitlines()[0]
+def _explained(error: duckdb.Error, item: NamedFilter, kinds: Mapping[str, Any], memory: str) -> RecipeError | None:
+    """What a filter's query came to, as one line for the recipe's author; None for what no recipe can mend. `kinds`:
+    of scores."""
+    line, name = str(error).splitlines()[0], item.name
     if isinstance(error, duckdb.OutOfMemoryException):
         return _too_little(f"filter {name}", memory, error)
-    fix = f"curate rooms filters {name} says which it takes"
-    if isinstance(error, duckdb.BinderException):  # a column of another kind than it takes
-        return RecipeError(f"filter {name} can't read its columns: {line}", fix=fix)
+    kind = next((known for known, made in FILTERS.items() if type(item.filter) is made), name)
+    fix = f"curate rooms filters {kind} says which it takes"
+    if isinstance(error, duckdb.BinderException):
+        read = ", ".join(f"{column} ({kinds[column]})" for column in item.filter.columns() if column in kinds)
+        return RecipeError(f"filter {name} can't read its columns, of another kind than it takes: {read}", fix=fix)
     if isinstance(error, duckdb.DataError | duckdb.ProgrammingError):
         return RecipeError(f"filter {name} can't compute with its settings and columns: {line}", fix=fix)
     return None

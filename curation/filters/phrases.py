@@ -38,6 +38,8 @@ class Phrases:
     def __post_init__(self) -> None:
         if bool(self.entries) == bool(self.url):
             raise ValueError("give entries, or the url and sha256 of a file with one a line")
+        if self.entries and not any(entry.strip() for entry in self.entries):
+            raise ValueError("entries are all empty: no caption mentions any")
         self.files()
 
     def files(self) -> Sequence[Weights]:
