@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 import curation as cu
+from curation.errors import ChangedError, NotFoundError
 from curation.snapshot import Snapshot
 from jobs.gallery import content
 from jobs.what_if_page import document
@@ -48,7 +49,10 @@ def _facts(snapshot: Snapshot, uids: Sequence[str]) -> dict[str, dict[str, Any]]
 
 
 def _sample(snapshot: Snapshot, row: dict[str, Any]) -> str:
-    pixels, caption = content(snapshot, row)
+    try:
+        pixels, caption = content(snapshot, row)
+    except (NotFoundError, ChangedError):  # a source may go; what was found about it stays
+        pixels, caption = None, f"(no longer where it was: {row['source_key']})"
     picture = "" if pixels is None else f'<img alt="" src="data:image/jpeg;base64,{_jpeg(pixels)}"><br>'
     return f"{picture}{escape(caption[:200])}<br><code>{escape(row['uid'])}</code>"
 

@@ -92,6 +92,11 @@ def test_copies_leave_and_the_report_pairs_them(home: Path, tmp_path: Path) -> N
         assert keys[match["other"]].removeprefix("eval") == keys[match["uid"]].strip(ascii_lowercase)
     page = (tmp_path / "m.html").read_text()
     assert page.count("<img") == 2 * found["total"] and "a picture called eval7" in page
+    (home / "eval").rename(home / "away")
+    invoke(matches, f"{home}/out-pool", "--html", str(tmp_path / "m.html"))
+    (home / "away").rename(home / "eval")
+    page = (tmp_path / "m.html").read_text()
+    assert page.count("<img") == page.count("no longer where it was") == found["total"]
 
 
 def test_it_is_verified_against_the_snapshot_it_was_compared_with(home: Path) -> None:
