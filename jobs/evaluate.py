@@ -132,17 +132,17 @@ def report(document: Mapping[str, Any]) -> Iterator[str]:
         yield "  its own models met each sample as often as it weighs in the manifest"
 
 
-def changes(found: Sequence[Mapping[str, Any]], before: int, after: int) -> Iterator[str]:
-    """Evaluations of two snapshots side by side, for `curate diff`."""
+def changes(found: Sequence[Mapping[str, Any]], before: str, after: str) -> Iterator[str]:
+    """Evaluations of two snapshots, called `before` and `after`, side by side, for `curate diff`."""
     from curation.intervals import Estimate
 
     for one in found:
         yield f"evaluations on {_held_out(one)}"
         means = [
-            (f"@{number}", "", {name: str(Estimate(**value)) for name, value in one[side].items()})
-            for number, side in ((before, "from"), (after, "to"))
+            (called, "", {name: str(Estimate(**value)) for name, value in one[side].items()})
+            for called, side in ((before, "from"), (after, "to"))
         ]
-        yield from table([*means, (f"@{after} - @{before}", "", _words(one["difference"]))])
+        yield from table([*means, (f"{after} - {before}", "", _words(one["difference"]))])
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:

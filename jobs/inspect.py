@@ -92,7 +92,9 @@ def diff(left: str, right: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
-    click.echo(f"@{a.number} -> @{b.number}: {result['entered']:,} entered, {result['left']:,} left, "
+    roots = ("", "") if a.store.url == b.store.url else (a.store.url, b.store.url)
+    before, after = (f"{root}@{snapshot.number}" for root, snapshot in zip(roots, (a, b), strict=True))
+    click.echo(f"{before} -> {after}: {result['entered']:,} entered, {result['left']:,} left, "
                f"{result['kept_in_both']:,} kept in both")  # fmt: skip
     for change in result["changes"]:
         click.echo(f"  {change['samples']:>10,}  {change['was']} -> {change['is']}")
@@ -104,7 +106,7 @@ def diff(left: str, right: str, as_json: bool) -> None:
             click.echo(f"  ... and {len(shards[name]) - 20:,} more input shards {name}")
     for line in result["recipe"]:
         click.echo(f"  recipe  {line}")
-    for line in changes(compared, a.number, b.number):
+    for line in changes(compared, before, after):
         click.echo(f"  {line}")
 
 
