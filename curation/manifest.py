@@ -7,13 +7,15 @@ of weights and its filters that weigh say (see `decisions`), and 0 otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
 import yaml
+
+from curation.errors import TutelageError
 
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot
@@ -43,14 +45,39 @@ def schema(scores: Mapping[str, pa.DataType]) -> pa.Schema:
     return pa.schema([*BASE_FIELDS, *scores.items()])
 
 
+class Streams:
+    """Readers for DuckDB, which makes every error of theirs one of its own: within `with`, ours is what is raised."""
+
+    def __init__(self) -> None:
+        self._failed: TutelageError | None = None
+
+    def of(self, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(reader.schema, self._noted(reader))
+
+    def _noted(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from reader
+        except TutelageError as error:
+            self._failed = error
+            raise
+
+    def __enter__(self) -> Streams:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None and self._failed is not None:
+            raise self._failed from None
+
+
 def diff(left: Snapshot, right: Snapshot) -> dict[str, Any]:
     """What changed from `left` to `right`: samples by uid, input shards by key and etag, and the recipe's lines.
 
     Hash joins of a few columns in DuckDB, out of core; only counts, and the keys of shards that differ, reach Python.
     """
-    with duckdb.connect() as db:
+    with Streams() as streams, duckdb.connect() as db:
         for name, snapshot in (("a", left), ("b", right)):
-            db.register(f"{name}_rows", snapshot.reader(["uid", "decision", "reason", "source_key", "source_etag"]))
+            reader = snapshot.reader(["uid", "decision", "reason", "source_key", "source_etag"])
+            db.register(f"{name}_rows", streams.of(reader))
             db.execute(f"CREATE TABLE {name} AS SELECT * REPLACE (coalesce(reason, '') AS reason) FROM {name}_rows")
             db.unregister(f"{name}_rows")
         rows = db.execute(

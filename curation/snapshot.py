@@ -247,8 +247,9 @@ class Manifest:
 
         with duckdb.connect() as db:
             try:
-                db.register("manifest", self._snapshot.reader(columns))
-                return db.sql(sql).to_arrow_table()
+                with manifest.Streams() as streams:
+                    db.register("manifest", streams.of(self._snapshot.reader(columns)))
+                    return db.sql(sql).to_arrow_table()
             except duckdb.Error as error:
                 line = str(error).splitlines()[0]
                 raise UserError(

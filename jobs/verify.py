@@ -86,10 +86,16 @@ def _indexes(snapshot: Snapshot) -> Iterator[str]:
     """The snapshot's own objects, and that no uid occurs twice."""
     from hashlib import sha256
 
+    from curation.errors import LedgerError
+
     for name in ("shards", "manifest", "urls"):
         item = snapshot.document[name]
         if sha256(snapshot.store.get(item["key"])).hexdigest() != item["sha256"]:
             yield f"{item['key']}: sha256 differs from the snapshot's"
-    repeated = snapshot.manifest.query("SELECT uid FROM manifest GROUP BY uid HAVING count(*) > 1").num_rows
+    try:
+        repeated = snapshot.manifest.query("SELECT uid FROM manifest GROUP BY uid HAVING count(*) > 1").num_rows
+    except LedgerError as error:
+        yield f"the manifest can't be read: {error}"
+        return
     if repeated:
         yield f"{repeated} uids occur more than once in the manifest"

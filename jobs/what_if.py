@@ -99,6 +99,7 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
     """An answer for each recipe, and how many shards have not been scored. `work` is of `every(recipes)`."""
     from curation import decisions
     from curation.errors import IncompleteError
+    from curation.manifest import Streams
     from curation.snapshot import Snapshot
     from curation.what_if import MADE, WhatIf
     from jobs.progress import progress
@@ -120,7 +121,8 @@ def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
         with progress("Reading scores", None) as tick:
             loaded = work.loaded(plan, scored(), sorted({*index, "caption"}), fields, tick, MADE)
             engine = stack.enter_context(loaded).engine
-        asked = WhatIf(engine, kept)
+        with Streams() as streams:
+            asked = WhatIf(engine, None if kept is None else streams.of(kept))
         lists = work.listed()
         answers = [asked.ask(name, recipe.filters, **lists) for name, recipe in recipes.items()]
     return answers, len(lacking)

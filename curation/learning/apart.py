@@ -8,6 +8,7 @@ from itertools import combinations
 from curation.errors import UserError
 from curation.ledger import Ledger
 from curation.loader import Shard
+from curation.manifest import Streams
 from curation.snapshot import Snapshot
 from curation.subset import source_store
 
@@ -44,9 +45,9 @@ def expect_apart(
 def _shared(one: Snapshot, other: Snapshot) -> int:
     import duckdb
 
-    with duckdb.connect() as db:
+    with Streams() as streams, duckdb.connect() as db:
         for name, snapshot in (("a", one), ("b", other)):
-            db.register(name, snapshot.reader(["uid", "decision"]))
+            db.register(name, streams.of(snapshot.reader(["uid", "decision"])))
         kept = ("(SELECT uid FROM a WHERE decision = 'kept')", "(SELECT uid FROM b WHERE decision = 'kept')")
         ((count,),) = db.execute(f"SELECT count(*) FROM {kept[0]} SEMI JOIN {kept[1]} USING (uid)").fetchall()
     return int(count)

@@ -43,15 +43,14 @@ learner: {{contrastive: {{model: proxy-mu, steps: 10, batch: 8}}}}
 reference: {{column: clip_score}}
 selection: {{selector: {{easy_reference: {{gain: 100}}}}}}
 holdout: 0.3
-by: [source_key, flavour]
+by: [source_key]
 device: cpu
 """)
     learned = json.loads(curate("learn", f"{tmp_path}/learn.yaml", "--json"))
     assert learned["data"] == [f"{tmp_path}/out@1"]
     rows = [json.loads(line) for line in (tmp_path / "learned/metrics.jsonl").read_text().splitlines()]
     shares = next(row["chosen_share"] for row in rows if row["step"] == 10)
-    assert shares["source_key"].keys() == {"00000.tar", "00001.tar"}  # of the manifest; nothing is called flavour
-    assert shares["flavour"].keys() == {""}
+    assert shares["source_key"].keys() == {"00000.tar", "00001.tar"}  # of the manifest
     shown = json.loads(curate("policy", "show", f"{tmp_path}/learned", "--json"))
     assert shown["steps"] == 10 and shown["chosen"] == 80 and shown["bytes_per_candidate"] > 2
     assert sum(int(times) * n for times, n in shown["times"].items()) == 80
