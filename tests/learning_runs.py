@@ -19,12 +19,12 @@ def quiet(label: str, total: int | None) -> AbstractContextManager[Callable[[int
     return nullcontext(lambda n: None)
 
 
-def go(recipe: LearnRecipe) -> dict[str, Any]:
+def go(recipe: LearnRecipe, device: str = "cpu") -> dict[str, Any]:
     """The whole run, or what is left of it."""
-    return learn(recipe, torch.device("cpu"), quiet, lambda text: None)
+    return learn(recipe, torch.device(device), quiet, lambda text: None)
 
 
-def start(recipe: LearnRecipe) -> Run:
+def start(recipe: LearnRecipe, device: str = "cpu") -> Run:
     """A run that makes no step yet."""
     data = read(recipe, listed(recipe), quiet)
-    return Run(recipe, data, LocalBlocks(data.candidates, quiet), torch.device("cpu"))
+    return Run(recipe, data, LocalBlocks(data.candidates, quiet), torch.device(device))

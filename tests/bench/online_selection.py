@@ -29,7 +29,7 @@ sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, o
 
 from bench.online import data, record  # noqa: E402
 from bench.online.arms import ARMS, CORE, HEADLINE  # noqa: E402
-from bench.online.runs import SHORT, STEPS, cached, result  # noqa: E402
+from bench.online.runs import SETTINGS, cached, result  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
 from curation.flops import Payoff, Point, payoff  # noqa: E402
@@ -66,7 +66,8 @@ def _wanted(options: argparse.Namespace, workloads: Sequence[str]) -> list[tuple
     """Workload, arm, seed of every run; all arms with the first seed before any with the second."""
     asked = options.arms.split(",") if options.arms else []
     for unknown in {*asked}.difference(*ARMS.values()):
-        raise SystemExit(f"there is no arm {unknown!r}; there are: {', '.join({**ARMS['pairs'], **ARMS['classes']})}")
+        known = dict.fromkeys(name for named in ARMS.values() for name in named)
+        raise SystemExit(f"there is no arm {unknown!r}; there are: {', '.join(known)}")
     first = TUNING_SEED if options.held_out == "tuning" else TEST_SEED
     wanted = []
     for workload in workloads:
@@ -88,7 +89,9 @@ def collect(wanted: Sequence[tuple[str, str, int]], options: argparse.Namespace)
                 found.setdefault((workload, name), {})[seed] = run["curve"]
         return found
     for workload in dict.fromkeys(workload for workload, _, _ in wanted):
-        data.load(workload, options.held_out, options.folder)  # fetched and rendered once, before runs look for it
+        data.load(
+            SETTINGS[workload].data, options.held_out, options.folder
+        )  # fetched and rendered once, before runs look for it
     with ProcessPoolExecutor(options.jobs, max_tasks_per_child=1) as pool:  # a run's memory goes with it
         futures = {
             pool.submit(result, workload, ARMS[workload][name], seed, options.held_out, options.folder): (
@@ -113,8 +116,8 @@ def report(found: Found, workloads: Sequence[str]) -> str:
         arms = [name for name in ARMS[workload] if found.get((workload, name)) and _uniform(found, workload, name)]
         lines += [
             "",
-            f"{workload}: against uniform with the same seed and schedule, {STEPS[workload]:,} updates, short "
-            f"{SHORT[workload]:,} (mean and 95 % interval); one thread each, these runs took "
+            f"{workload}: against uniform with the same seed and schedule, {SETTINGS[workload].steps:,} updates, short "
+            f"{SETTINGS[workload].short:,} (mean and 95 % interval); one thread each, these runs took "
             f"{_hours(found, workload)} hours in all",
             "",
             "| arm | seeds | final quality | minus uniform's, at its FLOPs | arrive | updates saved "
@@ -128,7 +131,7 @@ def report(found: Found, workloads: Sequence[str]) -> str:
             final = interval([ours[-1].quality for ours, _ in pairs])
             equal = interval([at_flops(ours, theirs[-1].totals["full"]) - theirs[-1].quality for ours, theirs in pairs])
             lines.append(f"| {name} | {len(pairs)} | {final} | {equal} | {_savings(payoffs)} | {_others(runs)} |")
-        tag = "emoji" if workload == "pairs" else "names without a modifier"
+        tag = "emoji" if SETTINGS[workload].data == "pairs" else "names without a modifier"
         lines += ["", f"{workload}: share of {tag} among the chosen, by share of the run", ""]
         lines += ["| arm | first tenth | at a half | last tenth |", "|---|---|---|---|"]
         lines += [f"| {name} | {' | '.join(_over_time(found[workload, name]))} |" for name in arms]
@@ -206,7 +209,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core", action="store_true", help="the main arms, three seeds")
     parser.add_argument("--arms", help=f"of: {', '.join(ARMS['pairs'])}")
-    parser.add_argument("--workloads", default="pairs,classes")
+    parser.add_argument("--workloads", default="pairs,classes", help="also: long, on a GPU (default: %(default)s)")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--held-out", default="test", choices=("tuning", "test"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())

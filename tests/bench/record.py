@@ -25,7 +25,8 @@ def facts(seconds: float, cpu: float | None = None) -> list[str]:
     return [
         f"command: python {' '.join(sys.argv)} ({took})",
         f"commit {commit or 'unknown'}{' with uncommitted changes' if dirty.stdout else ''}",
-        f"machine: {len(os.sched_getaffinity(0))} cores, {_cpu()}; load average {load[0]:.1f} (5 min {load[1]:.1f})",
+        f"machine: {len(os.sched_getaffinity(0))} cores, {_cpu()}{_gpus()}; load average {load[0]:.1f} (5 min "
+        f"{load[1]:.1f})",
     ]
 
 
@@ -36,6 +37,13 @@ def append(facts: Sequence[str], figures: Sequence[str]) -> None:
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write("\n".join(lines))
     print(f"appended to {RESULTS}")
+
+
+def _gpus() -> str:
+    """Asked of torch only where a bench has loaded it."""
+    torch = sys.modules.get("torch")
+    names = [torch.cuda.get_device_name(at) for at in range(torch.cuda.device_count())] if torch is not None else []
+    return f", {', '.join(names)}" if names else ""
 
 
 def _cpu() -> str:

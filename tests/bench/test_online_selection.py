@@ -34,16 +34,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     workload = data.Workload(examples(160, 0.1, "twemoji"), examples(60, 0, "trusted"), examples(40, 0, "test"))
     monkeypatch.setattr(data, "load", lambda name, held_out, folder: workload)
-    monkeypatch.setattr(runs, "LEARNER", "proxy-mu")
     arms = {
         workload: {name: replace(arm, reference_steps=4) for name, arm in named.items()}
         for workload, named in online_selection.ARMS.items()
     }
     monkeypatch.setattr(online_selection, "ARMS", arms)
-    monkeypatch.setattr(runs, "STEPS", {"pairs": 8, "classes": 8})
-    monkeypatch.setattr(runs, "SHORT", {"pairs": 4, "classes": 4})
-    monkeypatch.setattr(runs, "EVERY", 4)
-    monkeypatch.setattr(runs, "BATCH", 16)
+    settings = {
+        name: replace(setting, steps=8, short=4, learner="proxy-mu", batch=16, every=4)
+        for name, setting in runs.SETTINGS.items()
+    }
+    monkeypatch.setattr(runs, "SETTINGS", settings)
+    monkeypatch.setattr(runs, "REFERENCE_BATCH", 16)
 
 
 def test_arms_are_run_once_and_reported(

@@ -14,6 +14,7 @@ from typing import Any
 from bench.online.runs import Arm
 
 STEADY: dict[str, Any] = {"schedule": "constant", "averaging": 0.98}
+LONG = {**STEADY, "lr": 1e-3}
 
 
 def arms(
@@ -90,6 +91,12 @@ ARMS: dict[str, dict[str, Arm]] = {
         "pointwise losses short": replace(EASY_PAIRS, fields=(("gain", 20.0),), contrastive=False, short=True),
     },
     "classes": arms(EASY_CLASSES, LEARNABILITY_CLASSES, 0.25, (5.0, 80.0), (0.98, 0.7, 1.0)),
+    "long": {
+        "uniform at a constant rate": Arm(**LONG),
+        "easy reference at a constant rate": replace(EASY_CLASSES, **LONG),
+        "learnability at a constant rate": replace(LEARNABILITY_CLASSES, **LONG),
+        "learnability, ratio 0.8 at a constant rate": replace(LEARNABILITY_CLASSES, filtering_ratio=0.8, **LONG),
+    },
 }
 CORE = ("uniform", "easy reference short", "learnability short", "joint short")
 HEADLINE = ("uniform", "uniform + trusted", "easy reference short")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,18 +31,38 @@ from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp
 
 EDITION = 2  # of this file's loop; part of every run's identity
-BATCH, LR, EVERY = 128, 2e-3, 40  # EVERY: updates between two evaluations
-LEARNER, PROXY = "proxy-ti", "proxy-mu"
-REFERENCE_STEPS = 800
+LR = 2e-3
+PROXY = "proxy-mu"
+REFERENCE_STEPS, REFERENCE_BATCH = 800, 128
 AMONG = 4096  # samples of the pool that a contrastive score table compares each one with
 CHUNK = 8192  # so many of them at once: floats by AMONG twice, 0.3 GB
-STEPS = {"pairs": 1500, "classes": 800}
-SHORT = {"pairs": 735, "classes": 432}  # 51 % and 46 % fewer than uniform has
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all arms of a workload share."""
+
+    data: str  # pairs or classes
+    steps: int
+    short: int  # updates of a short run: 51 % (pairs) or 46 % (classes) fewer
+    learner: str = "proxy-ti"
+    batch: int = 128
+    every: int = 40  # updates between two evaluations
+    precision: Literal["fp32", "bf16"] = "fp32"  # of all models
+
+
+SETTINGS = {
+    "pairs": Setting(data="pairs", steps=1500, short=735),
+    "classes": Setting(data="classes", steps=800, short=432),
+    # Nine epochs of the classes for two, by a larger learner that the same small models choose for: wants a GPU.
+    "long": Setting(data="classes", steps=1000, short=540, learner="proxy-s", batch=512, every=50, precision="bf16"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What is compared. Everything else (b, learning rate, learner) is the same for all arms."""
+    """What is compared. Everything else (b, learner, data) is the same for all arms."""
 
     selector: str = "uniform"
     fields: tuple[tuple[str, Any], ...] = ()  # of the selector; a Ramp as (start, end, until)
@@ -64,9 +84,11 @@ class Arm:
 
 
 def identity(workload: str, arm: Arm, seed: int, held_out: str) -> str:
-    steps = [STEPS[workload], SHORT[workload] if arm.short else 0, EVERY]
+    setting = SETTINGS[workload]
+    steps = [setting.steps, setting.short if arm.short else 0, setting.every]
     told = {name: value for name, value in asdict(arm).items() if value != getattr(Arm(), name)}
-    about = [data.EDITION[workload], EDITION, BATCH, steps, LEARNER, workload, told, seed, held_out]
+    edition = data.EDITION[setting.data]
+    about = [edition, EDITION, setting.batch, steps, setting.learner, workload, told, seed, held_out]
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -92,17 +114,19 @@ def result(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> d
 def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     began = time.monotonic()
-    steps = (SHORT if arm.short else STEPS)[workload]
-    load = data.load(workload, held_out, folder)
+    setting = SETTINGS[workload]
+    steps = setting.short if arm.short else setting.steps
+    load = data.load(setting.data, held_out, folder)
     training = Training(
         steps=steps,
-        batch=BATCH,
+        batch=setting.batch,
+        precision=setting.precision,
         lr=arm.lr,
         seed=seed,
         schedule=arm.schedule,
         averaging=arm.averaging,  # type: ignore[arg-type]
     )
-    learner = make(workload, load, LEARNER, training)
+    learner = make(workload, load, setting.learner, training)
     selector = SELECTORS[arm.selector](**{name: _field(name, value) for name, value in arm.fields})
     selection = Selection(selector=selector, filtering_ratio=_schedule(arm.filtering_ratio), stop=arm.stop)
     needs = selector.roles()
@@ -135,10 +159,10 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     curve = []
     tagged = np.array([_tag(workload, uid) for uid in candidates.uids])
     shares: list[float] = []
-    for step in online_selection(roles, pool, selection, steps=steps, batch=BATCH, seed=seed):
+    for step in online_selection(roles, pool, selection, steps=steps, batch=setting.batch, seed=seed):
         ledger.add(step, roles, scored)
         shares.append(float(tagged[step.choice.rows.numpy()].mean()))
-        if (step.number + 1) % EVERY == 0 or step.number + 1 == steps:
+        if (step.number + 1) % setting.every == 0 or step.number + 1 == steps:
             point = {"updates": step.number + 1, "totals": ledger.totals(), **quality(learner, load.held_out)}
             point["tagged"] = float(np.mean(shares))
             point["seconds"] = time.monotonic() - began
@@ -149,9 +173,9 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
 
 def make(workload: str, load: data.Workload, model: str, training: Training) -> Learner:
     """A learner of the workload's kind."""
-    if workload == "classes":
-        return ClassLearner(model, classes_of(load.pool.labels), training)
-    return ClipLearner(model, training)
+    if SETTINGS[workload].data == "classes":
+        return ClassLearner(model, classes_of(load.pool.labels), training, DEVICE)
+    return ClipLearner(model, training, DEVICE)
 
 
 def pool_of(
@@ -159,25 +183,26 @@ def pool_of(
 ) -> Pool:
     """Candidates with what belongs to them: their classes, or their captions' token ids, which are kept; and `losses`
     that a reference has said of them already."""
-    if workload == "classes":
+    if SETTINGS[workload].data == "classes":
         return Pool.of(*labelled(examples, classes_of(load.pool.labels)), seed, losses=losses)
     name = sha256("\n".join(examples.captions).encode()).hexdigest()[:20]
+    model = SETTINGS[workload].learner
     ids = _kept(
-        folder / "tokens" / f"{LEARNER}-{name}.safetensors",
-        lambda: {"ids": tokenizer_for(LEARNER)(examples.captions).to(torch.int32)},
+        folder / "tokens" / f"{model}-{name}.safetensors",
+        lambda: {"ids": tokenizer_for(model)(examples.captions).to(torch.int32)},
     )["ids"]
     return Pool.of(examples, ids, seed, losses=losses)
 
 
 def reference_of(workload: str, load: data.Workload, arm: Arm, seed: int, folder: Path) -> Learner:
     """The reference, trained once on the trusted set with this seed."""
-    training = Training(steps=arm.reference_steps, batch=BATCH, lr=LR, seed=seed + 2000)
+    training = Training(steps=arm.reference_steps, batch=REFERENCE_BATCH, lr=LR, seed=seed + 2000)
     learner = make(workload, load, arm.reference, training)
 
     def trained() -> dict[str, torch.Tensor]:
         pool = pool_of(workload, load, load.trusted, seed + 2000, folder)
         for _ in range(arm.reference_steps):
-            learner.step(pool.draw(BATCH).batch)
+            learner.step(pool.draw(REFERENCE_BATCH).batch)
         return learner.tensors()
 
     learner.module.load_state_dict(_kept(_of_reference(workload, arm, seed, folder), trained))
@@ -192,7 +217,8 @@ def table_of(workload: str, load: data.Workload, arm: Arm, reference: Learner, s
 
 
 def _of_reference(workload: str, arm: Arm, seed: int, folder: Path) -> Path:
-    name = f"{data.EDITION[workload]}-{workload}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"
+    kind = SETTINGS[workload].data
+    name = f"{data.EDITION[kind]}-{kind}-{arm.reference}-{arm.reference_steps}-{seed}.safetensors"
     return folder / "references" / name
 
 
@@ -209,20 +235,22 @@ def _kept(file: Path, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, 
 def _tag(workload: str, uid: str) -> bool:
     """Of which the share among the chosen is told: emoji (pairs), or names without a modifier (classes)."""
     place, _, name = uid.partition(":")
-    return place in data.EMOJI if workload == "pairs" else not set(name.split("-")) & data.MODIFIERS
+    return place in data.EMOJI if SETTINGS[workload].data == "pairs" else not set(name.split("-")) & data.MODIFIERS
 
 
 def prices(workload: str, arm: Arm, reference: bool, online: Learner | None, pool: int) -> Prices:
     """FLOPs of a forward pass by role; of pairs both towers, captions at the context's full length."""
-    text = workload == "pairs"
+    setting = SETTINGS[workload]
+    text = setting.data == "pairs"
     own = forward_flops(arm.reference, text=text)
+    trained = arm.reference_steps * REFERENCE_BATCH
     matrices = 4 * pool * AMONG * int(model_config(arm.reference)["embed_dim"]) if arm.contrastive else 0
     return Prices(
-        learner=forward_flops(LEARNER, text=text),
+        learner=forward_flops(setting.learner, text=text),
         online=training_flops(online.model, online.training, text=text) if online else 0.0,
         online_scoring=forward_flops(online.model, text=text, size=online.training.scoring_size) if online else None,
         reference=arm.references * own,
-        reference_training=arm.references * (3 * own * BATCH * arm.reference_steps + matrices) if reference else 0.0,
+        reference_training=arm.references * (3 * own * trained + matrices) if reference else 0.0,
     )
 
 
@@ -247,7 +275,7 @@ def losses_of(workload: str, load: data.Workload, reference: Learner, contrastiv
     pool, count = pool_of(workload, load, load.pool, 0, folder), len(load.pool)
     outputs = [reference.outputs(pool.rows(part)) for part in torch.arange(count).split(256)]
     if not contrastive:
-        return torch.cat([part.losses() for part in outputs])
+        return torch.cat([part.losses() for part in outputs]).cpu()
     image, text = (torch.cat([getattr(part, way) for part in outputs]) for way in ("image", "text"))
     scale = outputs[0].temperature
     among = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:AMONG]
@@ -255,7 +283,7 @@ def losses_of(workload: str, load: data.Workload, reference: Learner, contrastiv
     for one, other in zip(image.split(CHUNK), text.split(CHUNK), strict=True):
         rows, columns = scale * one @ text[among].T, scale * other @ image[among].T
         losses.append((rows.logsumexp(1) + columns.logsumexp(1)) / 2 - scale * (one * other).sum(1))
-    return torch.cat(losses)
+    return torch.cat(losses).cpu()
 
 
 def _candidates(load: data.Workload, arm: Arm, losses: torch.Tensor | None) -> Examples:
