@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench bench-filters bench-online bench-recipes soak docs clean
+.PHONY: help demo test lint bench bench-filters bench-online bench-recipes bench-roles soak docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench-filters: $(READY)  ## how filters grow from 1 to 10 million rows: time and
 
 bench-online: $(READY)  ## what online selection saves (wants npm); ARGS=--core: the main arms; all of it: hours
 	@$(BIN)/python tests/bench/online_selection.py $(ARGS)
+
+bench-roles: $(READY)  ## what scoring and learning cost on this machine's device, beside what it can do; minutes
+	@$(BIN)/python tests/bench/roles.py $(ARGS)
 
 bench-recipes: $(READY)  ## which recipes make data better, and what they find of planted noise (wants npm): an hour
 	@$(BIN)/python tests/bench/recipes.py $(ARGS)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import ray
 
 from actors.cluster import unwrap
-from curation.learning.blocks import Recent, Shelf, shares
+from curation.learning.blocks import Recent, Shelf, held_here
 from curation.learning.data import Candidates, Data
 from curation.loader import Shard
 from curation.pool import Block, Extent, Read
@@ -134,7 +134,7 @@ class SharedBlocks:
     def __init__(self, keeper: Any, candidates: Candidates) -> None:
         self.keeper, self.candidates = keeper, candidates
         self.room: int | None = ray.get(keeper.ready.remote())
-        self._held = Recent(Shelf.holds(candidates.recipe) // shares(candidates.recipe, self.room))
+        self._held = Recent(held_here(candidates.recipe, self.room))
 
     @property
     def read(self) -> Read:

@@ -23,6 +23,11 @@ class ClusterError(TutelageError):
     exit_code = 3
 
 
+def address_of(address: str | None) -> str | None:
+    """The cluster that is asked for: `address`, or RAY_ADDRESS; None for one on this machine."""
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
 @contextmanager
 def cluster(address: str | None = None) -> Iterator[None]:
     """Use the cluster at `address` (or RAY_ADDRESS, as inside a submitted job); else start a local one and stop it.
@@ -33,7 +38,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
         yield
         return
     logging.getLogger("ray").setLevel(logging.ERROR)  # Ray's own account of a run goes to its log files
-    where = address or os.environ.get("RAY_ADDRESS")
+    where = address_of(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not where:
         options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}

@@ -27,7 +27,7 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.blocks import BlockKeeper, SharedBlocks
-from actors.cluster import ClusterError, cluster, cpus, gpus, unwrap
+from actors.cluster import ClusterError, address_of, cluster, cpus, gpus, unwrap
 from actors.feed import FeedActor, ModelWeights, Order, Spent, State, Taken
 from actors.train_driver import TrainDriver
 from curation.checkpoint import latest_facts
@@ -91,7 +91,7 @@ def learn(
         feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote(keeper)
         job = Job(recipe, told, keeper, feed)
         lack = _lack(job)
-        if lack is not None and not (address or os.environ.get("RAY_ADDRESS")):  # a cluster may grow, and is waited for
+        if lack is not None and address_of(address) is None:  # a cluster may grow, and is waited for
             fix = "fewer learners, or smaller learner_cpus and actor_cpus, learner_gpus and actor_gpus (or fractions)"
             raise ClusterError(f"{lack} on this machine", fix=fix)
         _begin(keeper, progress)

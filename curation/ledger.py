@@ -111,6 +111,18 @@ def read_record(store: Store, key: str, fix: str) -> Record:
     return found
 
 
+def read_named(store: Store, key: str, sha: str, fix: str) -> bytes:
+    """An object that a ledger names with its sha256 (1 ms a megabyte to check). Raises `LedgerError` with `fix` where
+    it is gone or is another."""
+    try:
+        data = store.get(key)
+    except NotFoundError:
+        raise LedgerError(f"{store.location(key)} is gone, though the ledger names it", fix=fix) from None
+    if sha256(data).hexdigest() != sha:
+        raise LedgerError(f"{store.location(key)} is damaged: it has another sha256 than the ledger says", fix=fix)
+    return data
+
+
 class Ledger:
     """Plans, records and snapshots below one URL. Cheap to make and to pickle: it holds nothing but the store."""
 

@@ -91,8 +91,13 @@ def begin(
         if 0 < wanted <= found.size - place.drawn:
             return place, wanted
         place = Place(place.epoch + 1) if found.next is None else Place(place.epoch, 0, found.next)
-    text = f"a super-batch of {count:,} candidates does not fit into a window"
-    raise UserError(text, fix="a larger `memory:`, or a smaller filtering ratio or batch")
+    raise too_large(count)
+
+
+def too_large(count: int, room: int | None = None) -> UserError:
+    """For super-batches of `count` candidates, where a window holds fewer: `room`, if it is known."""
+    text = f"a super-batch of {count:,} candidates does not fit into a window" + (f" of {room:,}" if room else "")
+    return UserError(text, fix="a larger `memory:`, or a smaller filtering ratio or batch")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.data import ShardRef
-from curation.errors import LedgerError, NotFoundError, UserError
-from curation.ledger import Ledger, Record, unit_id
+from curation.errors import LedgerError, UserError
+from curation.ledger import Ledger, Record, read_named, unit_id
 from curation.parallel import map_ordered
 from curation.parquet import from_parquet, to_parquet
 from curation.units import INDEX_SCHEMA
@@ -91,18 +90,11 @@ def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> Record:
 
 
 def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> pa.Table:
-    """The table that a record names, checked against the sha256 it was committed with (1 ms a megabyte)."""
-    key, sha = record["data"]["key"], record["data"]["sha256"]
+    """The table that a record names. Raises `LedgerError` where it is gone or damaged."""
+    key = record["data"]["key"]
     unit = key.removeprefix("data/").rpartition("-")[0]
     fix = f"delete it and its record units/{unit}.json, and run again: it is scored anew"
-    try:
-        data = ledger.store.get(key)
-    except NotFoundError:
-        raise LedgerError(f"{key} in {ledger.store.url} is gone, though its record names it", fix=fix) from None
-    if sha256(data).hexdigest() != sha:
-        text = f"{key} in {ledger.store.url} is damaged: it has another sha256 than its record says"
-        raise LedgerError(text, fix=fix)
-    return from_parquet(data, names)
+    return from_parquet(read_named(ledger.store, key, record["data"]["sha256"], fix), names)
 
 
 def fields(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.DataType]:

@@ -13,15 +13,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from curation import manifest
 from curation.data import IMAGE_EXTENSIONS, Sample, ShardRef, Source
-from curation.errors import LedgerError, NotFoundError, UserError
-from curation.ledger import Ledger
+from curation.errors import LedgerError, UserError
+from curation.ledger import Ledger, read_named
 from curation.parquet import from_parquet
 from curation.store import Store, StoreOptions, open_store
 from curation.tar import read_samples
@@ -132,14 +131,8 @@ class Snapshot:
 
     def table(self, item: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
         """A Parquet object that the snapshot names (key, sha256). Raises `LedgerError` where it is gone or damaged."""
-        where, fix = self.store.location(item["key"]), "put it back; `curate verify` tells what else is wrong"
-        try:
-            data = self.store.get(item["key"])
-        except NotFoundError:
-            raise LedgerError(f"{where} is named by the ledger but is not there", fix=fix) from None
-        if sha256(data).hexdigest() != item["sha256"]:
-            raise LedgerError(f"{where} is damaged: it has another sha256 than the ledger says", fix=fix)
-        return from_parquet(data, columns)
+        fix = "put it back; `curate verify` tells what else is wrong"
+        return from_parquet(read_named(self.store, item["key"], item["sha256"], fix), columns)
 
     def part_of(self, key: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The Parquet of the manifest that tells of the samples of one output shard, beside others."""

@@ -18,7 +18,7 @@ from curation.errors import EmptyCorpusError, UserError
 from curation.learning.data import Candidates, Progress
 from curation.learning.recipe import LearnRecipe
 from curation.models import preprocess_for
-from curation.pool import Block, Extent, Read, generator_of
+from curation.pool import Block, Extent, Read, generator_of, too_large
 
 HELD = 4  # windows, or as much
 
@@ -133,8 +133,7 @@ class Shelf:
         recipe = self.candidates.recipe
         wanted = recipe.selection.candidates(recipe.learner.batch, 0.0)
         if recipe.replay is None and wanted > room and not any(self.candidates.means):
-            text = f"a super-batch of {wanted:,} candidates does not fit into a window of {room:,}"
-            raise UserError(text, fix="a larger `memory:`, or a smaller filtering ratio or batch")
+            raise too_large(wanted, room)
 
     def extent(self, epoch: int, first: int) -> Extent:
         found = self._extent(epoch, first).result()
@@ -154,9 +153,10 @@ class Shelf:
             return self._extents[key]
 
 
-def shares(recipe: LearnRecipe, room: int | None) -> int:
-    """Of how many shares of memory blocks have one: a replay over windows holds the samples of its next steps too."""
-    return 2 if recipe.replay is not None and room is not None else 1
+def held_here(recipe: LearnRecipe, room: int | None) -> int:
+    """Samples of blocks that a process holds, of windows of `room`: what memory has room for; half of it for a replay
+    over windows, which holds the samples of its next steps too."""
+    return Shelf.holds(recipe) // (2 if recipe.replay is not None and room is not None else 1)
 
 
 class _Closed(Exception):
@@ -172,7 +172,7 @@ class LocalBlocks(Shelf):
         self._closed = False
         with progress("Reading candidates", None) as advance:
             self.begin(advance)
-        self._held.most = self.most // shares(candidates.recipe, self.room)
+        self._held.most = held_here(candidates.recipe, self.room)
 
     def block(self, ordinal: int) -> Block:
         found = self._held.get(ordinal)

@@ -241,6 +241,9 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
     if document.compute is not None and learner.batch % document.compute.learners:
         text = f"{where(('compute', 'learners'))}: a batch of {learner.batch} is no multiple of"
         raise RecipeError(f"{text} {document.compute.learners} learners", fix="another number of learners")
+    if document.compute is not None and document.compute.learners > 1 and 0 < document.compute.learner_gpus < 1:
+        text = f"{where(('compute', 'learner_gpus'))}: {document.compute.learners} learners can't share a GPU"
+        raise RecipeError(f"{text}: NCCL wants one for each", fix="learner_gpus: 1, or one learner")
     if document.compute is not None and document.device.startswith("cuda"):
         text = f"{where(('device',))}: {document.device} is for one process; here learners and actors are given GPUs"
         raise RecipeError(text, fix="leave device out; compute: {learner_gpus: 1, actor_gpus: 0.5}")
