@@ -23,6 +23,7 @@ from curation.loader import group_of
 from curation.models.dual import DualEncoder
 
 EVALUATION_VERSION = 1  # of what `evaluate` measures and how: part of what names a figure that is kept
+CANDIDATES = 1000  # of retrieval, at most
 TEMPLATES = ("{}", "{} icon", "an icon of {}", "a picture of {}")
 
 
@@ -37,7 +38,9 @@ class Rate:
     chance: float
 
 
-def evaluate(encoder: DualEncoder, examples: Examples, *, candidates: int = 1000, classes: int = 200) -> dict[str, Any]:
+def evaluate(
+    encoder: DualEncoder, examples: Examples, *, candidates: int = CANDIDATES, classes: int = 200
+) -> dict[str, Any]:
     """Everything at once, as a JSON object: `retrieval` with recall@1 and @5 both ways, `zero_shot` accuracy.
 
     The fewer candidates or classes, the easier: compare only figures with the same `chance`.

@@ -172,6 +172,7 @@ def _check_filter(what: str, item: Filter, made: Mapping[str, pa.DataType]) -> N
         if column not in kinds:
             raise RecipeError(f"{what} reads {column}, which is for the engine", fix=f"of the index: {_of(READABLE)}")
     numbers = [name for name, kind in kinds.items() if _is_number(kind)]
+    hashes = [name for name, kind in made.items() if kind == pa.int64()]
     for part in flat([item]):
         for field, value in vars(part).items():
             if isinstance(value, int) and abs(value) > LARGEST:
@@ -180,6 +181,10 @@ def _check_filter(what: str, item: Filter, made: Mapping[str, pa.DataType]) -> N
                 continue
             if field in {"score", "prefer"} and value not in numbers:
                 raise RecipeError(f"{what}: {field}: {value} is no number", fix=f"numbers here: {_of(numbers)}")
+            if field == "hash" and value not in hashes:
+                raise RecipeError(f"{what}: hash: {value} is no hash of a picture", fix=f"hashes here: {_of(hashes)}")
+            if field == "column" and pa.types.is_floating(kinds[value]):
+                raise RecipeError(f"{what}: column: {value} has another value for each sample", fix="filter threshold")
             if field == "column" and is_vector(kinds[value]):
                 words = [name for name, kind in kinds.items() if not is_vector(kind)]
                 raise RecipeError(f"{what}: column: {value} is a vector", fix=f"words and numbers here: {_of(words)}")

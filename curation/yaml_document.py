@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from curation.errors import RecipeError, TutelageError, UnknownNameError
 
@@ -23,6 +23,13 @@ class Section(BaseModel):
     """A part of a recipe; unknown keys are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if told := _no_number(cls.model_fields[str(info.field_name)].annotation, value):
+            raise ValueError(told)
+        return value
 
 
 Document = TypeVar("Document", bound=Section)
@@ -105,9 +112,20 @@ def _check_keys(
         raise _unknown_key(where((*loc, unknown[0])), unknown[0], [*names, *also], owner)
     kinds = get_type_hints(cls)
     for name, value in fields.items():
+        if told := _no_number(kinds[name], value):
+            raise RecipeError(f"{where((*loc, name))}: {owner}.{name} {told}")
         for inner in (kinds[name], *get_args(kinds[name])):
             if isinstance(inner, type) and dataclasses.is_dataclass(inner) and isinstance(value, dict):
                 _check_keys(inner, value, where, (*loc, name), f"{owner}.{name}")
+
+
+def _no_number(kind: Any, value: Any) -> str:
+    """What is wrong with `true` where a number or a word is wanted: pydantic would take it for 1."""
+
+    def may_be(some: Any) -> bool:
+        return some in (bool, Any) or any(map(may_be, get_args(some)))
+
+    return f"is {str(value).lower()}, which is no number" if isinstance(value, bool) and not may_be(kind) else ""
 
 
 def _numbers(value: Any, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], float]]:
@@ -139,7 +157,8 @@ def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: 
         owner = f" of {prefix[-1]}" if prefix else ""
         return RecipeError(f"{at}: {key}{owner} is missing", fix=f"add `{key}: ...`")
     message = first["msg"].removeprefix("Value error, ")
-    return RecipeError(f"{at}: {key or prefix[-1]}: {message[0].lower()}{message[1:]}")
+    fix = "put it in quotes" if first["type"] == "string_type" and isinstance(first["input"], int | float) else ""
+    return RecipeError(f"{at}: {key or prefix[-1]}: {message[0].lower()}{message[1:]}", fix=fix)
 
 
 _TAGS = {"bool", "dict", "float", "int", "list[str]", "str", "Ramp"}  # of a union's branches, as pydantic names them

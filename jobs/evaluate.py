@@ -170,4 +170,7 @@ def _words(found: Mapping[str, Any]) -> dict[str, str]:
 def _held_out(document: Mapping[str, Any]) -> str:
     held_out = document["held_out"]
     share = f", {held_out['share']:.0%} of the names" if held_out["share"] else ""
-    return f"{held_out['url']}{share} ({held_out['samples']:,} samples; ± are 95 % intervals over seeds)"
+    samples = f"{held_out['samples']:,} samples"
+    if held_out.get("candidates", held_out["samples"]) < held_out["samples"]:  # older ones don't tell
+        samples += f", recall among {held_out['candidates']:,} of different names and captions"
+    return f"{held_out['url']}{share} ({samples}; ± are 95 % intervals over seeds)"

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import curation as cu
 from curation import evaluations
 from curation.errors import UserError
+from curation.evaluation import CANDIDATES, one_per_group
 from curation.evaluations import CURATED, RANDOM, RAW, Document
 from curation.learners.learner import Training
 from curation.ledger import digest
@@ -132,12 +133,13 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
     for arm, found in arms.items():
         found["mean"] = evaluations.means(runs[arm])
     held_out, snapshot = protocol.held_out, plan.snapshot
-    samples = len(held_out_examples(held_out, protocol.model))
+    examples = held_out_examples(held_out, protocol.model)
+    judged = {"samples": len(examples), "candidates": len(one_per_group(examples, CANDIDATES))}
     document = {
         "snapshot": snapshot.number,
         "identity": plan.identity,
         "protocol": protocol.to_json(),
-        "held_out": {"url": held_out.url, "share": held_out.share, "samples": samples},
+        "held_out": {"url": held_out.url, "share": held_out.share, **judged},
         "arms": arms,
         "minus": {arm: evaluations.differences(runs[CURATED], runs[arm]) for arm in arms if arm != CURATED},
         "overlap": _overlap(plan, held_out),

@@ -107,6 +107,8 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
     store.put(key, data)
     store.put(f"{job.model}.json", config_path(job.model).read_bytes())
     store.put("metrics.jsonl", ("\n".join(log.lines) + "\n").encode())
+    # The part that is held out of the same samples has met the same flaws again.
+    read = [*pairs.values(), *([held_out] if job.evaluation is not None else [])]
     card = {
         "identity": digest(recipe),
         "model": job.model,
@@ -117,7 +119,7 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
         "parameters": models.cost(job.model).parameters,
         **job.sources,
         "samples": {"train": pairs["data"].count, "held_out": held_out.count},
-        "skipped": dict(sum((some.stream.skipped for some in (*pairs.values(), held_out)), Counter[str]())),
+        "skipped": dict(sum((some.stream.skipped for some in read), Counter[str]())),
         "recipe": recipe,
         "steps": learner.steps,
         "samples_per_second": round(learner.steps * job.training.batch / max(seconds, 1e-9)),

@@ -119,7 +119,9 @@ def test_nothing_is_trained_twice(
 def test_other_held_out_samples_cost_no_training(evaluated: Path) -> None:
     cards = {path: path.stat().st_mtime_ns for path in (evaluated / "out/runs").glob("*/card.json")}
     found = invoke(evaluated, f"{evaluated}/out@1", "--no-raw", "--no-random", against="other")
-    assert found["judged"] == 2 and found["evaluations"][0]["held_out"]["samples"] == 120
+    assert found["judged"] == 2
+    held_out = found["evaluations"][0]["held_out"]
+    assert held_out["samples"] == 120 and 2 <= held_out["candidates"] < 120
     assert cards == {path: path.stat().st_mtime_ns for path in (evaluated / "out/runs").glob("*/card.json")}
 
 

@@ -50,7 +50,7 @@ def test_train_writes_weights_that_load_and_a_card(
     assert load_dual_encoder("proxy-mu", Weights(card["weights"], card["sha256"])).text(["a thing"]).shape == (1, 64)
     assert read_metadata(weights)["model"] == "proxy-mu"
     assert card["samples"]["train"] > 20 and card["samples"]["held_out"] > 3
-    assert card["skipped"]["tar_truncated"] >= 1
+    assert card["skipped"]["tar_truncated"] == 1  # once, though two parts of the corpus are read
     assert card["evaluation"]["retrieval"]["i2t_recall@1"]["total"] > 1
     readme = (tmp_path / "a" / "README.md").read_text()
     assert card["sha256"] in readme and "clip_score" in readme
