@@ -209,7 +209,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--core", action="store_true", help="the main arms, three seeds")
     parser.add_argument("--arms", help=f"of: {', '.join(ARMS['pairs'])}")
-    parser.add_argument("--workloads", default="pairs,classes", help="also: long, on a GPU (default: %(default)s)")
+    parser.add_argument(
+        "--workloads", default="pairs,classes", help="also: epochs, and long, on a GPU (default: %(default)s)"
+    )
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--held-out", default="test", choices=("tuning", "test"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())

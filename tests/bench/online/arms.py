@@ -14,7 +14,6 @@ from typing import Any
 from bench.online.runs import Arm
 
 STEADY: dict[str, Any] = {"schedule": "constant", "averaging": 0.98}
-LONG = {**STEADY, "lr": 1e-3}
 
 
 def arms(
@@ -78,6 +77,21 @@ JOINT_SOFTMAX = replace(JOINT, fields=(("loss", "softmax"),), filtering_ratio=(0
 EASY_CLASSES = Arm(selector="easy_reference", fields=(("gain", 20.0),), filtering_ratio=(0.95, 0.5, 1.0), cached=True)
 LEARNABILITY_CLASSES = replace(EASY_CLASSES, selector="learnability", filtering_ratio=(0.9, 0.5, 1.0))
 
+
+def steady(**changes: Any) -> dict[str, Arm]:
+    """Arms of runs at a constant rate over many epochs, as tuned on few; and such as choose in the first sixth alone."""
+    early = {"stop": 0.15, **changes}
+    return {
+        "uniform at a constant rate": Arm(**changes),
+        "easy reference at a constant rate": replace(EASY_CLASSES, **changes),
+        "learnability at a constant rate": replace(LEARNABILITY_CLASSES, **changes),
+        "easy reference, early, at a constant rate": replace(EASY_CLASSES, filtering_ratio=(0.95, 0.5, 0.15), **early),
+        "learnability, early, at a constant rate": replace(
+            LEARNABILITY_CLASSES, filtering_ratio=(0.9, 0.5, 0.15), **early
+        ),
+    }
+
+
 ARMS: dict[str, dict[str, Arm]] = {
     "pairs": {
         **arms(EASY_PAIRS, LEARNABILITY_PAIRS, 0.05, (0.3, 3.0), (0.95, 0.5, 1.0)),
@@ -91,12 +105,8 @@ ARMS: dict[str, dict[str, Arm]] = {
         "pointwise losses short": replace(EASY_PAIRS, fields=(("gain", 20.0),), contrastive=False, short=True),
     },
     "classes": arms(EASY_CLASSES, LEARNABILITY_CLASSES, 0.25, (5.0, 80.0), (0.98, 0.7, 1.0)),
-    "long": {
-        "uniform at a constant rate": Arm(**LONG),
-        "easy reference at a constant rate": replace(EASY_CLASSES, **LONG),
-        "learnability at a constant rate": replace(LEARNABILITY_CLASSES, **LONG),
-        "learnability, ratio 0.8 at a constant rate": replace(LEARNABILITY_CLASSES, filtering_ratio=0.8, **LONG),
-    },
+    "epochs": steady(**STEADY),
+    "long": steady(**STEADY, lr=1e-3),
 }
 CORE = ("uniform", "easy reference short", "learnability short", "joint short")
 HEADLINE = ("uniform", "uniform + trusted", "easy reference short")

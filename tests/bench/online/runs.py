@@ -55,7 +55,9 @@ class Setting:
 SETTINGS = {
     "pairs": Setting(data="pairs", steps=1500, short=735),
     "classes": Setting(data="classes", steps=800, short=432),
-    # Nine epochs of the classes for two, by a larger learner that the same small models choose for: wants a GPU.
+    # Nine epochs of the classes for two; the second by a larger learner that the same small models choose for, which
+    # wants a GPU.
+    "epochs": Setting(data="classes", steps=3900, short=2106, every=130),
     "long": Setting(data="classes", steps=1000, short=540, learner="proxy-s", batch=512, every=50, precision="bf16"),
 }
 
