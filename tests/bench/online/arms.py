@@ -79,7 +79,7 @@ LEARNABILITY_CLASSES = replace(EASY_CLASSES, selector="learnability", filtering_
 
 
 def steady(**changes: Any) -> dict[str, Arm]:
-    """Arms of runs at a constant rate over many epochs, as tuned on few; and such as choose in the first sixth alone."""
+    """Arms of runs at a constant rate over many epochs, as tuned on few; and such as choose in the first sixth only."""
     early = {"stop": 0.15, **changes}
     return {
         "uniform at a constant rate": Arm(**changes),
