@@ -13,6 +13,8 @@ say of it (`filters.Weighs`), one times the other, or 1 (and 1 is what the keep 
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,26 +80,28 @@ class Decisions:
         *,
         made: Mapping[str, str] | None = None,
         memory: str = "2GB",
+        kept: Path | None = None,
     ) -> None:
         """`index`, `scores` and `vectors` are the columns that will be loaded; scores with their types.
 
         `made`: small numbers to be kept beside them (UTINYINT), by the SQL that makes them of the index's columns.
+        `kept`: a file that another engine has left of just these (`keep`); then nothing is to be loaded.
         """
         self.index, self.scores, self.vectors = list(index), dict(scores), list(vectors)
         self.made = dict(made or {})
         self.path, self.memory = spool / "decisions.duckdb", memory
         self.db = duckdb.connect(str(self.path), config={"memory_limit": memory, "temp_directory": str(spool)})
         self.db.execute("SET preserve_insertion_order = false")
-        columns = [f"{_quote(n)} {_SQL_TYPES[INDEX_SCHEMA.field(n).type]}" for n in self.index]
-        columns += [f"{_quote(n)} {_SQL_TYPES[kind]}" for n, kind in self.scores.items()]
-        columns += [f"{_quote(n)} BLOB" for n in self.vectors]
-        columns += [f"{_quote(n)} UTINYINT" for n in self.made]
-        fixed = ["id BIGINT", "unit INTEGER", "row INTEGER", "uid VARCHAR", "bad VARCHAR"]
-        self.db.execute(f"CREATE TABLE pool ({', '.join(fixed + columns)})")
+        self.rows = self.checked = 0
+        # What is loaded lies in a file of its own: filters' tables don't belong to it.
+        self._loaded = kept or spool / "loaded.duckdb"
+        if kept is None:
+            self._make_pool()
+        else:
+            self._take_over(kept)
         # What is decided is kept beside the file: it spills as well, and time for compressing and logging it is saved.
         self.db.execute("ATTACH ':memory:' AS decided")
         self.clear()
-        self.rows = self.checked = 0
 
     def __enter__(self) -> Decisions:
         return self
@@ -105,6 +109,44 @@ class Decisions:
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self.db.close()
         self.path.unlink(missing_ok=True)
+        if self._loaded.parent == self.path.parent:
+            self._loaded.unlink(missing_ok=True)
+
+    def _make_pool(self) -> None:
+        columns = [f"{_quote(n)} {_SQL_TYPES[INDEX_SCHEMA.field(n).type]}" for n in self.index]
+        columns += [f"{_quote(n)} {_SQL_TYPES[kind]}" for n, kind in self.scores.items()]
+        columns += [f"{_quote(n)} BLOB" for n in self.vectors]
+        columns += [f"{_quote(n)} UTINYINT" for n in self.made]
+        fixed = ["id BIGINT", "unit INTEGER", "row INTEGER", "uid VARCHAR", "bad VARCHAR"]
+        self.db.execute(f"ATTACH {_text(self._loaded)} AS loaded")
+        self.db.execute(f"CREATE TABLE loaded.pool ({', '.join(fixed + columns)})")
+        self.db.execute("CREATE VIEW pool AS FROM loaded.pool")
+
+    def _take_over(self, kept: Path) -> None:
+        self.db.execute(f"ATTACH {_text(kept)} AS loaded (READ_ONLY)")
+        self.db.execute("CREATE VIEW pool AS FROM loaded.pool")
+        self.rows = self.checked = self.db.execute("FROM loaded.rows").fetchall()[0][0]
+
+    def loaded_bytes(self) -> int:
+        """What is loaded takes so much of local disk."""
+        self.db.execute("CHECKPOINT loaded")
+        return self._loaded.stat().st_size
+
+    def keep(self, path: Path) -> None:
+        """Leave a copy of what is loaded at `path` for other engines, whole or not at all. Raises `OSError`."""
+        self._check_uids()
+        self.db.execute(f"CREATE TABLE loaded.rows AS SELECT {self.rows} AS rows")
+        self.db.execute("DROP VIEW IF EXISTS alive; DROP VIEW pool; DETACH loaded")  # so that it is whole
+        part = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            try:
+                os.link(self._loaded, part)
+            except OSError:  # on another disk
+                shutil.copyfile(self._loaded, part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+            self._take_over(self._loaded)
 
     def load(self, units: Iterable[tuple[int, pa.Table]]) -> None:
         """Take in units in plan order: (ordinal, table of row, uid, reason, the needed columns). Batched inserts."""
@@ -131,7 +173,7 @@ class Decisions:
             bad.append(f"CASE WHEN {_quote(name)} IS NULL{finite} THEN 'score_not_finite' END")
         columns = [*map(_quote, [*self.index, *self.scores, *self.vectors]), *self.made.values()]
         fixed = ["id, unit, row, uid", f"coalesce({', '.join(bad)})"]
-        self.db.execute(f"INSERT INTO pool SELECT {', '.join([*fixed, *columns])} FROM incoming")
+        self.db.execute(f"INSERT INTO loaded.pool SELECT {', '.join([*fixed, *columns])} FROM incoming")
         self.db.unregister("incoming")
 
     def load_others(
@@ -376,6 +418,10 @@ def _explained(error: duckdb.Error, item: NamedFilter, kinds: Mapping[str, Any],
 def _too_little(what: str, memory: str, error: duckdb.Error) -> RecipeError:
     text = f"{what} needs more memory than compute.memory, {memory}, or more local disk: {str(error).splitlines()[0]}"
     return RecipeError(text, fix="give it more, such as --set compute.memory=8GB")
+
+
+def _text(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _quote(name: str) -> str:

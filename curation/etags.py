@@ -18,6 +18,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import NamedTuple
 
+from curation.cache import cache_folder
 from curation.errors import StoreError
 
 _BLOCK = 1 << 20
@@ -121,7 +122,7 @@ class EtagCache:
             return None
 
     def _open(self) -> sqlite3.Connection:
-        file = str(cache_directory() / "etags.sqlite")
+        file = str(cache_folder() / "etags.sqlite")
         if self._database is None or self._file != file:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             # not WAL: its shared memory does not work where home directories are on NFS
@@ -136,17 +137,12 @@ class EtagCache:
         self._database = None
         for suffix in ("", "-journal"):
             with suppress(OSError):
-                Path(str(cache_directory() / "etags.sqlite") + suffix).unlink(missing_ok=True)
+                Path(str(cache_folder() / "etags.sqlite") + suffix).unlink(missing_ok=True)
 
     def after_fork(self) -> None:
         """A forked child must not touch the parent's connection, nor wait for a lock of one of its threads."""
         _PARENTS.append(self._database)  # never closed: closing would release the parent's file locks
         self._reset()
-
-
-def cache_directory() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or ""
-    return (Path(base) if base.startswith("/") else Path("~/.cache").expanduser()) / "tutelage"
 
 
 def _seal(path: str, signature: Signature, etag: str) -> str:

@@ -113,6 +113,11 @@ class Pipeline:
 
         return self._lacking(plan.shards())
 
+    @staticmethod
+    def nothing() -> pa.Table:
+        """What is missing where nothing is."""
+        return UNITS_SCHEMA.empty_table()
+
     def _lacking(self, shards: Iterable[ShardRef]) -> pa.Table:
         def lacks(shard: ShardRef) -> tuple[ShardRef, list[str]]:
             return shard, scores.missing(self.scored, shard, self.columns)
@@ -174,21 +179,23 @@ class Pipeline:
         fields: Fields,
         tick: Tick,
         made: Mapping[str, str] | None = None,
+        kept: Path | None = None,
     ) -> Iterator[Decided]:
         """An engine with score tables of some of the plan's shards, and what its filters compare with.
 
         Of the index those columns, of the scores those of `fields`, and the vectors that the recipe's filters read;
-        `made` as the engine takes it.
+        `made` and `kept` as the engine takes them.
         """
         kinds = {name: kind for found in fields.values() for name, kind in found.items()}
         wanted = set(decisions.columns_needed(self.recipe.filters)[1]) - kinds.keys()
         columns, vectors = [self.columns[0], *fields], [item for item in self.columns[1:] if item.name in wanted]
         names, memory = [column.name for column in vectors], self.recipe.compute.memory
-        with decisions.Decisions(self.spool, index, kinds, names, made=made, memory=memory) as engine:
+        with decisions.Decisions(self.spool, index, kinds, names, made=made, memory=memory, kept=kept) as engine:
             decided = Decided(engine, plan, columns)
-            lengths = partial(writing.written_lengths, samples_per_shard=self.recipe.shards.samples)
-            units = scores.load_units(self.scored, shards, columns, index, vectors, lengths)
-            engine.load(decided.collect(units, tick))
+            if kept is None:
+                lengths = partial(writing.written_lengths, samples_per_shard=self.recipe.shards.samples)
+                units = scores.load_units(self.scored, shards, columns, index, vectors, lengths)
+                engine.load(decided.collect(units, tick))
             filters = [item.filter for item in self.recipe.filters]
             self.others.load(engine, filters, self.columns)
             yield decided

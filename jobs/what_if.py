@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from curation.data import ShardRef
+    from curation.ledger import Plan
     from curation.snapshot import Snapshot
     from curation.what_if import Answer
     from jobs.pipeline import Pipeline
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
 @recipe_argument
 @click.option("--set", "overrides", multiple=True, metavar="KEY=V1,V2,...",
               help="Values of a key, each of which is tried; with several --set, all combinations.")  # fmt: skip
+@click.option("--keep/--no-keep", default=True, show_default=True,
+              help="Keep what is loaded in this machine's cache: the next question is answered at once.")  # fmt: skip
 @html_option("Write a page with plots.")
 @json_option
-def what_if(recipe: str, overrides: tuple[str, ...], html: str | None, as_json: bool) -> None:
+def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | None, as_json: bool) -> None:
     """Say what each setting of the filters would keep, and how that differs from the current snapshot.
 
-    Reads score tables only: nothing is scored, no byte is moved, nothing is written. Shards that have not been scored
-    yet are left out, of the snapshot too, and counted.
+    Reads score tables only: nothing is scored, no byte is moved, nothing is written to a store. Shards that have not
+    been scored yet are left out, of the snapshot too, and counted.
     """
     from curation.recipe import load_recipe
     from jobs.pipeline import pipeline
@@ -45,7 +48,7 @@ def what_if(recipe: str, overrides: tuple[str, ...], html: str | None, as_json: 
     recipes = {" ".join(setting) or "as it is": load_recipe(recipe, setting) for setting in settings(overrides)}
     _check_only_filters_differ(recipes)
     with pipeline(every(recipes), dry=True) as work:
-        answers, unscored = ask(work, recipes)
+        answers, unscored = ask(work, recipes, keep=keep)
     if html:
         from jobs.what_if_page import page
 
@@ -95,37 +98,77 @@ def every(recipes: dict[str, Any]) -> Any:
     return replace(first, filters=[item for recipe in recipes.values() for item in recipe.filters])
 
 
-def ask(work: Pipeline, recipes: dict[str, Any]) -> tuple[list[Answer], int]:
-    """An answer for each recipe, and how many shards have not been scored. `work` is of `every(recipes)`."""
-    from curation import decisions
+def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple[list[Answer], int]:
+    """An answer for each recipe, and how many shards have not been scored. `work` is of `every(recipes)`. `keep`: take
+    the columns that an earlier question has left in the cache, or leave them for the next one."""
+    import duckdb
+
+    from curation import kept_columns
     from curation.errors import IncompleteError
+
+    plan = work.plan(write=False)
+    name = _name_of(work, plan)
+    if keep and (kept := kept_columns.found(name)):
+        try:
+            return _answers(work, recipes, plan, work.nothing(), kept), 0
+        except duckdb.Error:  # it is damaged, or a filter fails, and then will again
+            kept.unlink(missing_ok=True)
+    unscored = work.missing(plan)
+    if unscored.num_rows == plan.units:
+        raise IncompleteError("none of the shards has been scored", fix="curate run scores them")
+    keeps = keep and not unscored.num_rows
+    return _answers(work, recipes, plan, unscored, keep_as=name if keeps else None), unscored.num_rows
+
+
+def _name_of(work: Pipeline, plan: Plan) -> str:
+    """Of the columns that are loaded, in the cache: by all that decides them."""
+    from curation import kept_columns, scores
+    from curation.recipe import kinds_of
+    from curation.what_if import MADE
+
+    index, needed = _columns(work)
+    kinds = kinds_of(work.recipe.scorers)
+    vectors = [column for column in needed if scores.is_vector(kinds[column])]
+    return kept_columns.identity(plan.id, index, vectors, MADE, work.recipe.shards.samples)
+
+
+def _columns(work: Pipeline) -> tuple[list[str], list[str]]:
+    """Of the index, and of scores, as filters read them; captions to tell examples and to count words."""
+    from curation.decisions import columns_needed
+
+    index, needed = columns_needed(work.recipe.filters)
+    return sorted({*index, "caption"}), needed
+
+
+def _answers(
+    work: Pipeline, recipes: dict[str, Any], plan: Plan, unscored: pa.Table, kept: Path | None = None,
+    keep_as: str | None = None,
+) -> list[Answer]:  # fmt: skip
+    """The answers of what is scored: of the columns at `kept`, or of score tables, to be kept then under a name."""
+    from curation import kept_columns
     from curation.manifest import Streams
     from curation.snapshot import Snapshot
     from curation.what_if import MADE, WhatIf
     from jobs.progress import progress
 
-    plan = work.plan(write=False)
-    unscored = work.missing(plan)
     lacking = set(unscored.column("shard_key").to_pylist())
-    if len(lacking) == plan.units:
-        raise IncompleteError("none of the shards has been scored", fix="curate run scores them")
 
     def scored() -> Iterator[ShardRef]:
         return (shard for shard in plan.shards() if shard.key not in lacking)
 
-    index, _ = decisions.columns_needed(work.recipe.filters)
     fields = {column: found for column, found in work.fields(next(scored())).items() if found}  # as a run loads them
     latest = work.out.latest()
-    kept = manifest_of(Snapshot(work.out.store, work.out.snapshot(latest)), unscored) if latest else None
+    before = manifest_of(Snapshot(work.out.store, work.out.snapshot(latest)), unscored) if latest else None
     with ExitStack() as stack:
         with progress("Reading scores", None) as tick:
-            loaded = work.loaded(plan, scored(), sorted({*index, "caption"}), fields, tick, MADE)
+            loaded = work.loaded(plan, scored(), _columns(work)[0], fields, tick, MADE, kept)
             engine = stack.enter_context(loaded).engine
+        if keep_as is not None and (why := kept_columns.keep(engine, keep_as)):
+            click.echo(f"what is loaded is not kept for the next question: {why}", err=True)
         with Streams() as streams:
-            asked = WhatIf(engine, None if kept is None else streams.of(kept))
+            asked = WhatIf(engine, None if before is None else streams.of(before))
         lists = work.listed()
-        answers = [asked.ask(name, recipe.filters, **lists) for name, recipe in recipes.items()]
-    return answers, len(lacking)
+        return [asked.ask(name, recipe.filters, **lists) for name, recipe in recipes.items()]
 
 
 def manifest_of(snapshot: Snapshot, unscored: pa.Table) -> pa.RecordBatchReader:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from curation.cache import cache_folder
 from curation.errors import StoreError, WeightsError
 
 if TYPE_CHECKING:
@@ -46,9 +47,8 @@ class Weights:
 
 
 def cache_dir() -> Path:
-    """Where fetched weights are kept: `$XDG_CACHE_HOME/tutelage/weights`, by sha256."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "tutelage" / "weights"
+    """Where fetched weights are kept, by sha256."""
+    return cache_folder() / "weights"
 
 
 def fetch_weights(weights: Weights, options: StoreOptions | None = None) -> Path:

@@ -11,9 +11,11 @@ from builders import write_corpus, write_recipe, write_shard, write_weights
 from click.testing import CliRunner
 
 import curation as cu
+from curation import kept_columns, scores
+from curation.cache import cache_folder
 from curation.errors import IncompleteError, UserError
 from curation.recipe import load_recipe
-from jobs.pipeline import pipeline
+from jobs.pipeline import Pipeline, pipeline
 from jobs.run import run_steps
 from jobs.what_if import what_if
 
@@ -74,3 +76,41 @@ def test_shards_that_are_not_scored_are_counted(home: Path) -> None:
 def test_only_filters_may_differ_between_settings(home: Path, setting: str) -> None:
     with pytest.raises(UserError, match=f"changes {setting.partition('=')[0].partition('.')[0]}, and all settings"):
         invoke(f"{home}/r.yaml", "--set", setting)
+
+
+def kept_files() -> list[Path]:
+    return sorted((cache_folder() / "columns").glob("*"))
+
+
+def test_the_next_question_reads_no_score_table(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    command = (str(home / "r.yaml"), "--set", FRACTIONS, "--json")
+    first = invoke(*command, "--no-keep")
+    assert not kept_files()
+    assert invoke(*command) == first
+    (file,) = kept_files()
+    with monkeypatch.context() as patched:
+        patched.setattr(scores, "load_units", None)
+        patched.setattr(Pipeline, "missing", None)
+        assert invoke(*command) == first
+        assert invoke(str(home / "r.yaml"), "--json") != first  # another question of the same columns
+    for damage in (file.read_bytes()[: file.stat().st_size // 2], b"no database", bytes(file.stat().st_size)):
+        file.write_bytes(damage)
+        assert invoke(*command) == first
+    assert kept_files() == [file]
+
+
+def test_other_columns_are_others(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    invoke(str(home / "r.yaml"))
+    semantic = "filters=[{semantic_duplicates: {threshold: 0.9}}]"
+    invoke(str(home / "r.yaml"), "--set", semantic)  # reads a vector
+    invoke(str(home / "r.yaml"), "--set", "filters=[{image_size: {min_side: 8}}]")  # reads width and height
+    assert len(kept_files()) == 3
+    monkeypatch.setattr(kept_columns, "MOST_BYTES", 1.5 * kept_files()[0].stat().st_size)
+    invoke(str(home / "r.yaml"), "--set", "filters=[{one_of: {column: format, values: [png]}}]")
+    assert len(kept_files()) == 1  # the last one
+    monkeypatch.setattr(kept_columns, "MOST_BYTES", 1)
+    result = CliRunner().invoke(what_if, [str(home / "r.yaml"), "--set", "filters=[]"])
+    assert result.exit_code == 0 and "not kept for the next question: it takes" in result.stderr
+    assert len(kept_files()) == 1
