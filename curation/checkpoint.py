@@ -5,9 +5,9 @@
 
 The index is put after its checkpoint: a process that dies between, or while it writes, leaves the one before as the
 latest. One that can't be read (any more), or whose bits are not those that were put, is passed over for the one before,
-which is why two are kept. The facts are
-what the tensors don't say: the pool's place, the snapshot, the recipe's identity. A run whose identity differs does not
-go on from it. Cost: three times the weights (AdamW's moments), four with averaged weights.
+which is why two are kept. The facts are what the tensors don't say: the pool's place, the snapshot, the recipe's
+identity. A run whose identity differs does not go on from it. Cost: three times the weights (AdamW's moments), four
+with averaged weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from curation.errors import BucketError, NotFoundError, StoreError, UserError
 from curation.models.weights import tensors_to_bytes
 from curation.store import Store
 
-FORMAT = "tutelage-checkpoint-2"  # 1: rows of candidates were places among all
+FORMAT = "tutelage-checkpoint-3"  # 1: rows of candidates were places among all; 2: facts had no hash of their own
 INDEX = "checkpoints/index.json"
 _CUT = (json.JSONDecodeError, UnicodeDecodeError)  # what reading the header of half a file raises
 
@@ -73,9 +73,9 @@ def save(
     tensors |= {f"{role}.{name}": tensor for role, one in learners.items() for name, tensor in one.state().items()}
     key = f"checkpoints/{learners['learner'].steps:09d}.safetensors"
     told = json.dumps(facts, sort_keys=True)
-    metadata = {"format": FORMAT, "facts": told, "sha256": _sha256(told, tensors)}
+    metadata = {"format": FORMAT, "facts": told, "facts_sha256": _sha256(told, {}), "sha256": _sha256(told, tensors)}
     store.put(key, tensors_to_bytes(tensors, metadata))
-    keys = ([old for old in _keys(store) if old != key] + [key])[-keep:]
+    keys = ([old for old in _keys(store) if old < key] + [key])[-keep:]  # later ones could not be read
     store.put(INDEX, json.dumps(keys).encode())
     for old in _files(store):
         if old not in keys:  # also what a process that died here once left behind
@@ -102,16 +102,18 @@ def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
     from safetensors.torch import load
 
     unreadable: list[str] = []
+    formats: set[str] = set()
     for key in reversed(_keys(store)):
         try:
             data = store.get(key)
-            header, tensors = data[8 : 8 + _length(data)], load(data)
-            facts, metadata = _facts(store.location(key), header), json.loads(header)["__metadata__"]
+            metadata, tensors = _metadata(data[8 : 8 + _length(data)]), load(data)
         except (NotFoundError, SafetensorError, *_CUT):
             unreadable.append(key)
             continue
-        if metadata.get("sha256") != _sha256(metadata["facts"], tensors):
+        facts = _facts(metadata)
+        if facts is None or metadata.get("sha256") != _sha256(metadata["facts"], tensors):
             unreadable.append(key)
+            formats.add(str(metadata.get("format")))
             continue
         for name, value in identity.items():
             if facts.get(name) != value:
@@ -121,6 +123,8 @@ def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
         return Checkpoint(updates, facts, tensors, tuple(unreadable))
     if unreadable:
         text = f"no checkpoint in {store.location('checkpoints')} can be read: {', '.join(unreadable)}"
+        if others := sorted(formats - {FORMAT}):
+            text += f" (of format {', '.join(others)}, and this version reads {FORMAT})"
         raise UserError(text, fix="put one back, or delete them to begin anew")
     return None
 
@@ -131,11 +135,10 @@ def latest_facts(store: Store) -> dict[str, Any] | None:
     Reads the file's header alone, however large the models are.
     """
     for key in reversed(_keys(store)):
-        try:
-            header = store.get_range(key, 8, _length(store.get_range(key, 0, 8)))
-            return _facts(store.location(key), header)
-        except (StoreError, *_CUT):
-            continue
+        with suppress(StoreError, *_CUT):
+            facts = _facts(_metadata(store.get_range(key, 8, _length(store.get_range(key, 0, 8)))))
+            if facts is not None:
+                return facts
     return None
 
 
@@ -144,19 +147,27 @@ def _length(data: bytes) -> int:
     return int.from_bytes(data[:8], "little")
 
 
-def _facts(where: str, header: bytes) -> dict[str, Any]:
-    metadata = json.loads(header).get("__metadata__", {})
-    if metadata.get("format") != FORMAT:
-        text = f"{where} is no checkpoint that this version goes on from: its format is {metadata.get('format')}"
-        raise UserError(f"{text}, not {FORMAT}", fix="name another output, or delete the checkpoints to begin anew")
-    facts: dict[str, Any] = json.loads(metadata["facts"])
+def _metadata(header: bytes) -> dict[str, Any]:
+    found = json.loads(header)
+    said = found.get("__metadata__") if isinstance(found, dict) else None
+    return said if isinstance(said, dict) else {}
+
+
+def _facts(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+    """None where they are not those that were put, or of another format."""
+    told = str(metadata.get("facts"))
+    if metadata.get("format") != FORMAT or metadata.get("facts_sha256") != _sha256(told, {}):
+        return None
+    facts: dict[str, Any] = json.loads(told)
     return facts
 
 
 def _keys(store: Store) -> list[str]:
     """The keys of the checkpoints, the latest last, by the index; by what is there, where it is lost or broken."""
     with suppress(NotFoundError, *_CUT):
-        return [str(key) for key in json.loads(store.get(INDEX))]
+        keys = json.loads(store.get(INDEX))
+        if isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys):
+            return keys
     return _files(store)
 
 

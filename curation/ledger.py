@@ -86,7 +86,8 @@ class Plan:
 
     def page(self, index: int) -> list[ShardRef]:
         """The shards of one page, at most `PAGE_UNITS`."""
-        table = from_parquet(self.store.get(self.pages[index]["key"]))
+        page = self.pages[index]
+        table = from_parquet(read_named(self.store, page["key"], page["sha256"], ANEW))
         columns = (table.column(name).to_pylist() for name in ("key", "size", "etag"))
         return [ShardRef(*row) for row in zip(*columns, strict=True)]
 
@@ -100,14 +101,14 @@ ANEW = "delete it, and run again: what it speaks of is made anew"
 
 
 def read_record(store: Store, key: str, fix: str) -> Record:
-    """The document at a key. Raises `LedgerError` with `fix` for one that is no JSON object any more."""
+    """The document at a key. Raises `LedgerError` with `fix` for one that is no JSON object with something in it."""
     data = store.get(key)
     try:
         found = json.loads(data)
     except ValueError:
         found = None
-    if not isinstance(found, dict):
-        raise LedgerError(f"{store.location(key)} is damaged: it is no JSON object", fix=fix)
+    if not isinstance(found, dict) or not found:
+        raise LedgerError(f"{store.location(key)} is damaged: it is no JSON object that says something", fix=fix)
     return found
 
 

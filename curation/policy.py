@@ -14,9 +14,10 @@ Source: 2312.05328, section 5 (data policies trained once and reused, "active le
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
+from itertools import takewhile
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -156,10 +157,13 @@ class Policy:
         self._uids.move_to_end(number)
         return self._uids[number]
 
-    def steps(self) -> Iterator[PolicyStep]:
-        """Every step once, in order; of one that was recorded twice, what the later file says. Raises `UserError` where
-        some are missing in between."""
-        files, expected = _files(self.store), 0
+    def steps(self, begin: int = 0) -> Iterator[PolicyStep]:
+        """Every step from `begin` on once, in order; of one that was recorded twice, what the later file says. Raises
+        `UserError` where some are missing in between. Files of earlier steps are not read."""
+        files = _files(self.store)
+        later = [first for _, first in files if first > begin]
+        files = files[max(0, len(files) - len(later) - 1) :]
+        expected = files[0][1] if files and begin else 0
         for (key, _), following in zip(files, [*(first for _, first in files[1:]), None], strict=True):
             for row in read_parquet(self.store, key, _AGAIN).to_pylist():
                 if following is not None and row["step"] >= following:
@@ -168,7 +172,8 @@ class Policy:
                     text = f"{self.store.url} lacks steps {expected:,} to {row['step'] - 1:,}: a file is gone"
                     raise UserError(text, fix=_AGAIN)
                 expected += 1
-                yield _step(row)
+                if row["step"] >= begin:
+                    yield _step(row)
 
     def sha256(self, steps: int) -> str:
         """Of what the first `steps` steps are replayed from, by the files' etags: another run's have others."""
@@ -213,34 +218,42 @@ class Policy:
         return int(count)
 
 
-def replay(learner: Any, pool: Pool, policy: Policy, until: int | None = None) -> Iterator[OnlineStep]:
+def replay(
+    learner: Any, pool: Pool, policy: Policy, until: int | None = None, *, shared: int = 1
+) -> Iterator[OnlineStep]:
     """Train `learner` on the recorded sub-batches from its own step on (to step `until`), with no scoring at all.
 
     The pool may be in another order, or hold more. Where it does not fit into memory, half of that holds the samples of
-    the next steps, so that each of their shards is read once for all of these steps. Raises `UserError` when the pool
-    lacks a sample that was trained on.
+    the next steps, which are gathered together, shard by shard. `shared`: so many learners share the memory, each with
+    the samples of its own next steps. Raises `UserError` when the pool lacks a sample that was trained on.
     """
     found, room = _Found(pool, policy), pool.blocks.room
-    begin = learner.steps
-    steps = (step for step in policy.steps() if step.number >= begin and (until is None or step.number < until))
-    for group in _groups(steps, 0 if room is None else 2 * room):
-        rows = [found.rows(step.candidates[step.chosen]) for step in group]
-        batch = pool.rows(torch.cat(rows)).batch
-        start = 0
-        for step, own in zip(group, rows, strict=True):
-            report = learner.step(Batch(*(column[start : start + len(own)] for column in batch)))
-            start += len(own)
-            yield OnlineStep(Choice(step.number, own, None, torch.arange(len(own))), report, None, proxies=False)
+    steps = takewhile(lambda step: until is None or step.number < until, policy.steps(learner.steps))
+    for group in _groups(steps, 0 if room is None else 2 * room // shared):
+        yield from _train_on(learner, pool, group, [found.rows(step.candidates[step.chosen]) for step in group])
+
+
+def _train_on(
+    learner: Any, pool: Pool, group: Sequence[PolicyStep], rows: Sequence[torch.Tensor]
+) -> Iterator[OnlineStep]:
+    """Some steps, whose samples are in memory as long as this goes on."""
+    batch, start = pool.rows(torch.cat(list(rows))).batch, 0
+    for step, own in zip(group, rows, strict=True):
+        report = learner.step(Batch(*(column[start : start + len(own)] for column in batch)))
+        start += len(own)
+        yield OnlineStep(Choice(step.number, own, None, torch.arange(len(own))), report, None, proxies=False)
 
 
 def _groups(steps: Iterable[PolicyStep], samples: int) -> Iterator[list[PolicyStep]]:
     """Steps that follow one another, as many as train on so many samples, or one."""
     group: list[PolicyStep] = []
+    held = 0
     for step in steps:
-        if group and sum(len(one.chosen) for one in group) + len(step.chosen) > samples:
+        if group and held + len(step.chosen) > samples:
             yield group
-            group = []
+            group, held = [], 0
         group.append(step)
+        held += len(step.chosen)
     if group:
         yield group
 

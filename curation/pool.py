@@ -147,6 +147,7 @@ class Read:
         """As it is now, whoever goes on reading."""
         found = Read()
         found.samples, found.largest, found._skipped = dict(self.samples), self.largest, dict(self._skipped)
+        found.fields = set(self.fields)
         return found
 
     @property

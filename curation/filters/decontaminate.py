@@ -18,7 +18,7 @@ from curation.filters.vectors import ALIKE, expect_vectors, halves, insert, matr
 if TYPE_CHECKING:
     import duckdb
 
-COLUMNS = 1 << 14  # vectors of the others that a block is compared with at once
+COLUMNS = 1 << 11  # vectors of the others that a block is compared with at once
 HELD = 1 << 29  # bytes of the others' vectors in memory; for each so many, all samples' vectors are read once
 _ANOTHER = "NOT (o.own AND o.uid = alive.uid)"  # no sample of an earlier snapshot of the dataset is its own duplicate
 _BEST = "min({'bits': o.bits, 'uid': o.uid, 'snapshot': o.snapshot}) AS best"  # the least as they are ordered here
@@ -38,8 +38,8 @@ class Decontaminate:
     Cost: exact, 64 bits a sample, of which the shared ones are looked for, then a join of few: 0.2 us of CPU a sample;
     perceptual, all near pairs of both sides together, as in `near_duplicates`: 0.4 us a sample against an evaluation
     set, and 1 us of each side's where both have 10 million; for embeddings N M D multiply-adds with the M others, of
-    which 512 MB are in memory at a time: for evaluation sets, and for what was curated before as far as that can be
-    paid.
+    which 512 MB are in memory at a time, and as much of cosines: for evaluation sets, and for what was curated before
+    as far as that can be paid.
     Source: deduplication against evaluation sets as in DataComp (2304.14108), appendix F.
     Example: decontaminate: {against: [s3://eval/val@3], hash: phash, embedding: embedding, threshold: 0.95}
     """
@@ -168,7 +168,7 @@ class Decontaminate:
             itself = np.where(itself_too[places], -1, places)
             first = 0
             for part, lengths in parts:
-                cosines = vectors @ part.float().T / lengths
+                cosines = (vectors @ part.float().T).div_(lengths)
                 own = np.flatnonzero((itself >= first) & (itself < first + len(part)))
                 cosines[own, itself[own] - first] = -2.0
                 found = cosines.max(1)

@@ -86,7 +86,8 @@ class Run:
             return
         policy = policy_of(recipe.replay, recipe.options)
         _check_replay(policy, recipe)
-        yield from replay(roles.learner, self.pool, policy, settings.steps)
+        learners = 1 if recipe.compute is None else recipe.compute.learners
+        yield from replay(roles.learner, self.pool, policy, settings.steps, shared=learners)
 
     def record(self, step: OnlineStep, **more: float) -> None:
         """Everything that is kept of a step, after it was made. `more`: other numbers of it, for the metrics."""
