@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import ray
 
 from actors.cluster import unwrap
-from curation.learning.blocks import Recent, Shelf, held_here
+from curation.learning.blocks import HELD, Recent, Shelf
 from curation.learning.data import Candidates, Data
 from curation.loader import Shard
 from curation.pool import Block, Extent, Read
@@ -95,33 +95,36 @@ class BlockKeeper(Shelf):
         return found.samples, found.share
 
     def _ahead(self) -> int:
-        """How many shards may be read ahead: of windows, as many as fit into one."""
-        return len(self.candidates.shards) if self.room is None else self.room // max(1, self.read.largest)
+        """How many shards may be read ahead: as many as fit into a window, by the largest that was read."""
+        return self.most // HELD // self.read.largest if self.read.largest else 0
 
     def _started(self, ordinal: int) -> tuple[Any, Any]:
         with self._refs:
-            if ordinal not in self._held:
+            found = self._held.pop(ordinal, None)
+            if found is None:
+                self._look()
                 place, shard = self.candidates.shards[ordinal]
                 block, measured = self._task.remote(self._how, place, shard)
-                self._held[ordinal] = block, measured
-                self._look()
-            self._held.move_to_end(ordinal)
-            return self._held[ordinal]
+                found = block, measured
+            self._held[ordinal] = found  # as the one that was asked for last
+            return found
 
     def _look(self) -> None:
-        """Note what has been read since, and let go of what was asked for longest ago, as memory has it."""
+        """Note what has been read since, and let go of what was asked for longest ago, as memory has it; and of what
+        could not be read, for whoever waits for it has its reference, and later it may be there."""
         asked = {measured: ordinal for ordinal, (_, measured) in self._held.items() if ordinal not in self._noted}
         there, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0) if asked else ([], [])
         for ordinal, measured in [(asked[reference], reference) for reference in there]:
             try:
                 found: Measured = ray.get(measured)
             except ray.exceptions.RayError:
-                continue  # whoever asks for it is told
+                self._held.pop(ordinal)
+                continue
             self.read.note(ordinal, found.samples, found.skipped, found.fields)
-            self._noted[ordinal] = found.samples
-        while self._samples() > self.most and len(self._held) > 1:
-            ordinal, _ = self._held.popitem(last=False)
-            self._noted.pop(ordinal, None)
+            self._noted[ordinal] = max(1, found.samples)  # there may be any number of empty ones
+        while self._samples() > self.most and len(self._noted) > 1:
+            ordinal = next(ordinal for ordinal in self._held if ordinal in self._noted)
+            del self._held[ordinal], self._noted[ordinal]  # what is being read comes anyhow
 
     def _samples(self) -> int:
         """In memory, those that are being read with them."""
@@ -134,7 +137,8 @@ class SharedBlocks:
     def __init__(self, keeper: Any, candidates: Candidates) -> None:
         self.keeper, self.candidates = keeper, candidates
         self.room: int | None = ray.get(keeper.ready.remote())
-        self._held = Recent(held_here(candidates.recipe, self.room))
+        # Of windows the one in use and the one before: the keeper holds those that come.
+        self._held = Recent(Shelf.holds(candidates.recipe) if self.room is None else 2 * self.room)
 
     @property
     def read(self) -> Read:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, TypeVar
 
 import ray
@@ -49,7 +50,8 @@ def cluster(address: str | None = None) -> Iterator[None]:
         fix = "check RAY_ADDRESS and the cluster's token, or leave RAY_ADDRESS out to run on this machine"
         raise ClusterError(f"no Ray cluster at {where or 'this machine'}: {line}", fix=fix) from None
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # Ray tells there of workers that died, and what we print is for machines
+            yield
     finally:
         ray.shutdown()
 

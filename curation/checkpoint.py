@@ -13,7 +13,7 @@ with averaged weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
@@ -92,8 +92,9 @@ def _sha256(facts: str, tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """The checkpoint with the most updates that can be read; None where there is none.
+def latest(store: Store, identity: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> Checkpoint | None:
+    """The checkpoint with the most updates that can be read; None where there is none. `recipe`: to tell in what
+    another run differs, whose facts have its own under this name.
 
     Raises `UserError` when its facts differ from those of `identity`: it belongs to another run; and where there are
     checkpoints and none can be read.
@@ -118,6 +119,8 @@ def latest(store: Store, identity: Mapping[str, Any]) -> Checkpoint | None:
         for name, value in identity.items():
             if facts.get(name) != value:
                 text = f"{store.location(key)} is of another run: its {name} is {facts.get(name)}, not {value}"
+                if others := list(_differing(facts.get("recipe") or {}, recipe or {})):
+                    text = f"{store.location(key)} is of another run, with another {', '.join(others)}"
                 raise UserError(text, fix="name another folder for this run, or delete the checkpoints")
         updates = int(key.removeprefix("checkpoints/").removesuffix(".safetensors"))
         return Checkpoint(updates, facts, tensors, tuple(unreadable))
@@ -140,6 +143,16 @@ def latest_facts(store: Store) -> dict[str, Any] | None:
             if facts is not None:
                 return facts
     return None
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """The keys whose values differ, with those above them."""
+    for key in sorted(one.keys() | other.keys(), key=str):
+        values = one.get(key), other.get(key)
+        if all(isinstance(value, dict) for value in values):
+            yield from _differing(*values, f"{above}{key}.")  # type: ignore[arg-type]
+        elif values[0] != values[1]:
+            yield f"{above}{key}"
 
 
 def _length(data: bytes) -> int:

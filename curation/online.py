@@ -94,6 +94,10 @@ class Selection:
             return size
         return round(size / (1 - at(self.filtering_ratio, progress)))
 
+    def most(self, size: int) -> int:
+        """The largest B of a run: at one of the ends of its straight lines, which a hundredth of the run tells of."""
+        return max(self.candidates(size, percent / 100) for percent in range(100))
+
     def scores(self, number: int, steps: int) -> bool:
         """Whether step `number` of a run of `steps`, or any later one, is chosen by models."""
         return bool(self.selector.roles()) and number / steps < self.stop

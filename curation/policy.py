@@ -140,7 +140,7 @@ class Policy:
         self.store = store
         met = _shards(store)
         if met is None:
-            raise UserError(f"{store.url} holds no data policy", fix="name the policy/ folder of a run")
+            raise UserError(f"{store.url} holds no data policy", fix="name the run, whose folder policy/ is looked for")
         self.met = met
         self._uids: OrderedDict[int, list[str]] = OrderedDict()  # of the shards that were asked for last
 

@@ -125,9 +125,9 @@ def report(found: dict[str, Any], model: str) -> str:
 def _noticed(found: dict[str, Any]) -> list[str]:
     """What was not as the recipe or a snapshot says."""
     lines = [f"skipped  {count:,}: {reason}" for reason, count in found["skipped"].items()]
-    damaged = [url for url in found["data"] if re.search(r"@\d+\Z", url)] if found["skipped"].keys() - _EXPECTED else []
-    if damaged:
-        lines.append(f"         what a snapshot keeps can be used: see `curate verify {damaged[0]}`")
+    snapshots = all(re.search(r"@\d+\Z", url) for url in found["data"])  # beside a corpus, nobody knows whose they are
+    if snapshots and found["skipped"].keys() - _EXPECTED:
+        lines += [f"         what a snapshot keeps can be used: see `curate verify {url}`" for url in found["data"]]
     if found.get("cut"):
         wanted, pool = found["cut"]["wanted"], found["cut"]["pool"]
         lines.append(
@@ -143,6 +143,8 @@ def _paid(found: dict[str, Any]) -> list[str]:
     against, unknown = found["against"], "; ".join(found["uncounted"])
     if against is None:
         return [f"uncounted  {unknown}"] if unknown else []
+    if against["target"] is None:
+        return [f"{against['run']} was judged on other held-out samples: nothing that it was can be compared"]
     positive = against["compute_positive"]
     paid = verdict(positive) + (f" ({unknown})" if positive is None else "")
     if against["updates"] is None:
@@ -158,5 +160,5 @@ def _paid(found: dict[str, Any]) -> list[str]:
               for name, key in (("by the clock", "seconds"), ("on devices", "device_seconds")))  # fmt: skip
     lines.append(f"the whole runs: {', '.join(clocks)}")
     if against["differs"]:
-        lines.append(f"that run is no uniform run of this learner: {', '.join(against['differs'])} differ")
+        lines.append(f"that run differs from this one in: {', '.join(against['differs'])}")
     return lines

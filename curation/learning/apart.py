@@ -1,53 +1,120 @@
-"""No sample is trained on twice by accident: what a run draws from is several times data, never the same data twice."""
+"""No sample is trained on twice by accident, nor judged on after it was trained on: what a run reads is several times
+data, never the same data twice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
+from tempfile import TemporaryDirectory
 
+from curation.data import ShardRef
 from curation.errors import UserError
 from curation.ledger import Ledger
 from curation.loader import Shard
 from curation.manifest import Streams
-from curation.snapshot import Snapshot
+from curation.snapshot import Snapshot, open_snapshot
+from curation.store import Store
 from curation.subset import source_store
 
+Places = dict[str, str]  # where a shard lies, and its size and etag, by which copies are known -> where it lies
 _FIX = "name one of them; weights of a snapshot make samples come more often on purpose"
 
 
-def expect_apart(
-    urls: Sequence[str], shards: Sequence[Sequence[Shard]], snapshots: Mapping[str, Snapshot | None]
-) -> None:
-    """Raises `UserError` where a shard is in two of the data, a snapshot was made from shards of another of them, or
-    two snapshots of one corpus keep the same samples. `snapshots`: of the URLs that are any.
+@dataclass(frozen=True)
+class Source:
+    """What a run reads at one URL; `snapshot`: where it is one."""
 
-    Cost: a string a shard; of two snapshots of one corpus, a pass over two columns of their manifests.
+    url: str
+    shards: Sequence[Shard]
+    snapshot: Snapshot | None
+
+    @cached_property
+    def places(self) -> Places:
+        """Of its own shards."""
+        return _places((shard.store, shard.ref) for shard in self.shards)
+
+    @cached_property
+    def made_from(self) -> Places:
+        """Of the shards that it was made from."""
+        return {} if self.snapshot is None else _planned(self.snapshot)
+
+    @cached_property
+    def origins(self) -> Places:
+        """The same, and of a snapshot of a snapshot what that was made from, and so on."""
+        found, snapshot = dict(self.made_from), self.snapshot
+        while snapshot is not None:
+            corpus = Ledger(snapshot.store).open_plan(snapshot.document["plan"]).document["corpus"]
+            number = corpus["snapshot"]
+            snapshot = None if number is None else open_snapshot(corpus["root"], number, snapshot.store.options)
+            found |= {} if snapshot is None else _planned(snapshot)
+        return found
+
+
+def expect_apart(data: Sequence[Source]) -> None:
+    """Raises `UserError` where a shard is in two of the data, where one was made from shards of another, and where two
+    snapshots have the same samples, or may have them and can't be told apart.
+
+    Copies are the same: shards of one size and etag. Cost: two strings a shard; of two snapshots of one corpus, a pass
+    over three columns of their manifests.
     """
-    listed: dict[str, str] = {}
-    for url, some in zip(urls, shards, strict=True):
-        for shard in some:
-            where = shard.store.location(shard.ref.key)
-            if where in listed:
-                raise UserError(f"{where} is in {listed[where]} and in {url}", fix=_FIX)
-            listed[where] = url
-    made = {url: snapshot for url in urls if len(urls) > 1 and (snapshot := snapshots[url]) is not None}
-    for url, snapshot in made.items():
-        store = source_store(snapshot)
-        for ref in Ledger(snapshot.store).open_plan(snapshot.document["plan"]).shards():
-            other = listed.get(store.location(ref.key))
-            if other is not None:
-                raise UserError(f"{url} was made from shards of {other}", fix=_FIX)
-    for (url, one), (other, two) in combinations(made.items(), 2):
-        if source_store(one).url == source_store(two).url and (count := _shared(one, two)):
-            raise UserError(f"{url} and {other} keep {count:,} same samples", fix=_FIX)
+    for one, other in combinations(data, 2):
+        if told := _overlap(one, other):
+            raise UserError(told, fix=_FIX)
+
+
+def expect_unseen(evaluation: Source, data: Sequence[Source]) -> None:
+    """Raises `UserError` where what a run is judged on has samples that it is trained on."""
+    for one in data:
+        if told := _overlap(evaluation, one):
+            fix = "other samples to judge on; or no evaluation, and holdout: 0.05, a part of the names"
+            raise UserError(f"what is judged on may not be trained on: {told}", fix=fix)
+
+
+def _overlap(one: Source, other: Source) -> str:
+    """What two of them have in common, in words; nothing where they have nothing."""
+    if both := one.places.keys() & other.places.keys():
+        where, too = one.places[min(both)], other.places[min(both)]
+        return f"{where} is in {one.url} and in {other.url}" + (f", as {too}" if where != too else "")
+    for snapshot, source in ((one, other), (other, one)):
+        if snapshot.origins.keys() & source.places.keys():
+            return f"{snapshot.url} was made from shards of {source.url}"
+    if one.snapshot is None or other.snapshot is None or not (both := one.origins.keys() & other.origins.keys()):
+        return ""
+    if not one.made_from.keys() & other.made_from.keys():
+        where = one.origins[min(both)]
+        return f"{one.url} and {other.url} may keep the same samples: both come from {where}, by different ways"
+    count = _shared(one.snapshot, other.snapshot)
+    return f"{one.url} and {other.url} keep {count:,} same samples" if count else ""
+
+
+def _planned(snapshot: Snapshot) -> Places:
+    store = source_store(snapshot)
+    return _places((store, ref) for ref in Ledger(snapshot.store).open_plan(snapshot.document["plan"]).shards())
+
+
+def _places(shards: Iterable[tuple[Store, ShardRef]]) -> Places:
+    found: Places = {}
+    for store, ref in shards:
+        where = store.location(ref.key)
+        found |= {where: where, f"{ref.size} {ref.etag}" if ref.etag else where: where}
+    return found
 
 
 def _shared(one: Snapshot, other: Snapshot) -> int:
+    """Samples that both keep, by shard and place in it: a uid is of its corpus' root too."""
     import duckdb
 
-    with Streams() as streams, duckdb.connect() as db:
+    kept = []
+    with (
+        TemporaryDirectory(prefix="tutelage-apart-") as spool,
+        Streams() as streams,
+        duckdb.connect(config={"memory_limit": "2GB", "temp_directory": spool}) as db,
+    ):
         for name, snapshot in (("a", one), ("b", other)):
-            db.register(name, streams.of(snapshot.reader(["uid", "decision"])))
-        kept = ("(SELECT uid FROM a WHERE decision = 'kept')", "(SELECT uid FROM b WHERE decision = 'kept')")
-        ((count,),) = db.execute(f"SELECT count(*) FROM {kept[0]} SEMI JOIN {kept[1]} USING (uid)").fetchall()
+            db.register(name, streams.of(snapshot.reader(["source_etag", "source_offset", "decision"])))
+            kept.append(f"(SELECT source_etag, source_offset FROM {name} WHERE decision = 'kept')")
+        query = f"SELECT count(*) FROM {kept[0]} SEMI JOIN {kept[1]} USING (source_etag, source_offset)"
+        ((count,),) = db.execute(query).fetchall()
     return int(count)

@@ -118,25 +118,35 @@ class Shelf:
                 break
         if not fits:
             self.windows.room = self.most // HELD
+            if candidates.recipe.replay is not None:
+                self.most //= 2  # the other half holds the samples of its next steps
             self._expect_room(self.windows.room)
+            if None not in counts:  # the largest shard is known: whether it fits is told now, not when it is met
+                self._measured(max(range(len(counts)), key=lambda ordinal: counts[ordinal] or 0), ())
             return
-        if samples < max(2, batch := candidates.recipe.learner.batch):
-            reasons = ", ".join(f"{reason} {n}" for reason, n in self.read.skipped.items()) or "none"
-            text = f"{', '.join(candidates.urls)} has {samples} samples to train on (skipped: {reasons})"
-            raise EmptyCorpusError(f"{text}, and a batch takes {batch}", fix="a smaller batch, or more data")
+        if samples < max(2, candidates.recipe.learner.batch):
+            raise self._too_few(samples)
         if missing := [name for name in candidates.recipe.by if name not in self.read.fields]:
             fix = "name fields of the samples' json, or columns of a snapshot's manifest"
             raise UserError(f"by: no sample has a field {missing[0]}", fix=fix)
 
+    def _too_few(self, samples: int) -> EmptyCorpusError:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in self.read.skipped.items()) or "none"
+        text = f"{', '.join(self.candidates.urls)} has {samples} samples to train on (skipped: {reasons})"
+        batch = self.candidates.recipe.learner.batch
+        return EmptyCorpusError(f"{text}, and a batch takes {batch}", fix="a smaller batch, or more data")
+
     def _expect_room(self, room: int) -> None:
         """Told at once, where it can be: samples that weigh more than others give a window more than it holds."""
         recipe = self.candidates.recipe
-        wanted = recipe.selection.candidates(recipe.learner.batch, 0.0)
+        wanted = recipe.selection.most(recipe.learner.batch)
         if recipe.replay is None and wanted > room and not any(self.candidates.means):
             raise too_large(wanted, room)
 
     def extent(self, epoch: int, first: int) -> Extent:
         found = self._extent(epoch, first).result()
+        if self.room is not None and found.next is None and not any(self.read.samples.values()):
+            raise self._too_few(0)  # no window of the epoch has any
         if self.room is not None:
             self._extent(*((epoch + 1, 0) if found.next is None else (epoch, found.next)))
         return found
@@ -153,12 +163,6 @@ class Shelf:
             return self._extents[key]
 
 
-def held_here(recipe: LearnRecipe, room: int | None) -> int:
-    """Samples of blocks that a process holds, of windows of `room`: what memory has room for; half of it for a replay
-    over windows, which holds the samples of its next steps too."""
-    return Shelf.holds(recipe) // (2 if recipe.replay is not None and room is not None else 1)
-
-
 class _Closed(Exception):
     """Nobody waits for this shard any more."""
 
@@ -172,12 +176,13 @@ class LocalBlocks(Shelf):
         self._closed = False
         with progress("Reading candidates", None) as advance:
             self.begin(advance)
-        self._held.most = held_here(candidates.recipe, self.room)
+        self._held.most = self.most
 
     def block(self, ordinal: int) -> Block:
         found = self._held.get(ordinal)
         if found is None:
-            self._held.spare(self.read.largest)
+            if self.room is not None:
+                self._held.spare(self.read.largest)
             found, skipped = self.candidates.read(ordinal, self._go_on)
             self.read.note(ordinal, len(found), skipped, found.told)
             self._held.put(ordinal, found)
@@ -219,7 +224,7 @@ class Recent:
 
     def put(self, ordinal: int, block: Block) -> None:
         with self._lock:
-            self.samples += len(block) - len(self._blocks.pop(ordinal, ()))
+            self.samples += _size(block) - _size(self._blocks.pop(ordinal, None))
             self._blocks[ordinal] = block
         self.spare(0)
 
@@ -227,4 +232,9 @@ class Recent:
         """Let go of blocks until so many samples would have room, but for the last one."""
         with self._lock:
             while self.samples + samples > self.most and len(self._blocks) > 1:
-                self.samples -= len(self._blocks.popitem(last=False)[1])
+                self.samples -= _size(self._blocks.popitem(last=False)[1])
+
+
+def _size(block: Block | None) -> int:
+    """Samples; of an empty one 1, for there may be any number of these."""
+    return 0 if block is None else max(1, len(block))

@@ -23,7 +23,7 @@ from curation.corpus import open_corpus
 from curation.errors import EmptyCorpusError, UserError
 from curation.examples import Examples, gather, gather_some
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
-from curation.learning.apart import expect_apart
+from curation.learning.apart import Source, expect_apart, expect_unseen
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.ledger import Ledger, digest
 from curation.loader import Part, SampleStream, Shard, latest_of, open_shards, split_label
@@ -36,6 +36,7 @@ from curation.snapshot import Snapshot, open_snapshot
 from curation.store import StoreOptions, open_store
 from curation.weights import ALIKE, SampleWeights
 
+_OWN = "output: a folder of its own"
 MAX_EVALUATED = 4000  # held-out samples that are looked at
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
@@ -171,14 +172,20 @@ class Data:
 
 
 def listed(recipe: LearnRecipe) -> Listing:
-    """The shards of each of the recipe's data. Raises `UserError` for data that overlap, and an output that is none."""
+    """The shards of each of the recipe's data. Raises `UserError` for an output that is none."""
     urls = tuple(pinned(url, recipe.options) for url in recipe.data)
     train = recipe.reference.train if recipe.reference is not None else None
     trusted = None if train is None else open_shards(pinned(train, recipe.options), recipe.options)
     shards = tuple(open_shards(url, recipe.options) for url in urls)
-    expect_apart(urls, shards, {url: snapshot_of(url, recipe.options) for url in urls})
-    if Ledger(open_store(recipe.output, recipe.options)).latest():
-        raise UserError(f"{recipe.output} holds snapshots", fix="output: a folder of its own")
+    out = open_store(recipe.output, recipe.options)
+    if Ledger(out).latest():
+        raise UserError(f"{recipe.output} holds snapshots", fix=_OWN)
+    for url, some in zip(urls, shards, strict=True):
+        snapshot = snapshot_of(url, recipe.options)
+        if snapshot is not None and out.location("").startswith(snapshot.store.location("")):
+            raise UserError(f"{recipe.output} lies within the dataset {url}", fix=_OWN)
+        if any(shard.store.location(shard.ref.key).startswith(out.location("")) for shard in some):
+            raise UserError(f"{recipe.output} holds shards of {url}", fix=_OWN)
     weights = tuple(weights_of(url, recipe.options) if recipe.weighted else ALIKE for url in urls)
     held_out = recipe.evaluation
     evaluation = None if held_out is None else open_shards(pinned(held_out, recipe.options), recipe.options)
@@ -210,9 +217,16 @@ def weights_of(url: str, options: StoreOptions | None) -> SampleWeights:
 
 
 def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
-    """Everything but the candidates into memory. A run that goes on keeps the classes that it began with."""
+    """Everything but the candidates into memory. A run that goes on keeps the classes that it began with. Raises
+    `UserError` for data that overlap, or are what the run is judged on."""
     if recipe.evaluation is None and not recipe.holdout:
         raise UserError("there is nothing to evaluate on", fix="holdout: 0.05, or evaluation: URL")
+    sources = [_source(recipe, url, shards) for url, shards in zip(listing.urls, listing.shards, strict=True)]
+    expect_apart(sources)
+    if recipe.evaluation is not None and listing.evaluation is not None and _judged_on_all(recipe):
+        train = recipe.reference.train if recipe.reference is not None else None
+        trusted_too = [] if train is None else [_source(recipe, train, listing.trusted or [])]
+        expect_unseen(_source(recipe, recipe.evaluation, listing.evaluation), [*sources, *trusted_too])
     classes = _classes(recipe, listing, progress)
     trusted = None if listing.trusted is None else _trusted(recipe, listing.trusted, progress)
     if classes and trusted is not None:
@@ -228,6 +242,16 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
     return Data(
         candidates, _held_out(recipe, listing, progress), listing.sha256, listing.held_out_sha256, trusted,
     )  # fmt: skip
+
+
+def _source(recipe: LearnRecipe, url: str, shards: list[Shard]) -> Source:
+    return Source(url, shards, snapshot_of(url, recipe.options))
+
+
+def _judged_on_all(recipe: LearnRecipe) -> bool:
+    """Whether all of what is held out is looked at, rather than such samples as no run with this holdout trains on."""
+    other = recipe.evaluation is not None
+    return not recipe.holdout or (other and isinstance(recipe.learner, Classification))
 
 
 def _classes(recipe: LearnRecipe, listing: Listing, progress: Progress) -> list[str]:
@@ -249,7 +273,8 @@ def _classes(recipe: LearnRecipe, listing: Listing, progress: Progress) -> list[
 
 def _trusted(recipe: LearnRecipe, shards: list[Shard], progress: Progress) -> Examples:
     with progress("Reading the reference's data", None) as advance:
-        found = gather(stream_of(shards, recipe, "all"), budget=recipe.memory, advance=advance)
+        part: Part = "train" if recipe.holdout else "all"  # what is held out, the reference shall not know either
+        found = gather(stream_of(shards, recipe, part), budget=recipe.memory, advance=advance)
     url = recipe.reference.train if recipe.reference is not None else None
     if found is None:
         raise UserError(f"{url} does not fit into {recipe.memory:,} bytes of memory", fix="a larger `memory:`")
@@ -310,8 +335,7 @@ def relabelled(examples: Examples, labels: list[str]) -> Examples:
 
 def _held_out(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Examples:
     places = listing.shards if listing.evaluation is None else (listing.evaluation,)
-    whole = not recipe.holdout or (recipe.evaluation is not None and isinstance(recipe.learner, Classification))
-    part: Part = "all" if whole else "held_out"
+    part: Part = "all" if _judged_on_all(recipe) else "held_out"
     shards = [shard for some in places for shard in some]
     with progress("Reading the held-out part", None) as advance:
         found = gather_some(shards, lambda some: stream_of(some, recipe, part), MAX_EVALUATED, advance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -100,6 +100,11 @@ def differences(recipe: LearnRecipe, data: Data, room: int | None, other: Mappin
     return found + [
         name for name in ("evaluation", "holdout", "weighted") if getattr(recipe, name) != getattr(theirs, name)
     ]
+
+
+def judged_alike(differs: Sequence[str]) -> bool:
+    """Whether the qualities of two runs are figures of the same samples, by their `differences`."""
+    return not {"held-out samples", "holdout"} & set(differs)
 
 
 def verdict(positive: bool | None) -> str:

@@ -33,7 +33,15 @@ from curation.learning.metrics import Window, training_row
 from curation.learning.participants import Participants
 from curation.learning.prices import prices
 from curation.learning.recipe import LearnRecipe
-from curation.learning.results import curve_of, differences, evaluation, summary_of, summary_sha256, verdict
+from curation.learning.results import (
+    curve_of,
+    differences,
+    evaluation,
+    judged_alike,
+    summary_of,
+    summary_sha256,
+    verdict,
+)
 from curation.models.weights import tensors_to_bytes
 from curation.online import Choice, OnlineStep, online_selection
 from curation.policy import Policy, PolicyWriter, replay
@@ -68,7 +76,7 @@ class Run:
         self._compared = summary_of(recipe.compare, recipe) if recipe.compare else None
         self._window = Window()
         self._began, self._before = time.monotonic(), 0.0  # seconds of the run's earlier parts
-        found = checkpoint.latest(self.store, {"identity": recipe.identity})
+        found = checkpoint.latest(self.store, {"identity": recipe.identity}, recipe.document)
         if found is not None:
             self._resume(found)
         self._standing = self._stand()
@@ -150,6 +158,7 @@ class Run:
         reference_pool = self.participants.reference_pool
         facts = {
             "identity": self.recipe.identity,
+            "recipe": self.recipe.document,
             "data": list(self.data.urls),
             "data_sha256": self.data.sha256,
             "held_out_sha256": self.data.held_out_sha256,
@@ -206,7 +215,7 @@ class Run:
         if self.pool.blocks.room is not None:
             return None  # then it is an error
         extent, selection = self.pool.blocks.extent(0, 0), self.recipe.selection
-        wanted = max(selection.candidates(self.recipe.learner.batch, percent / 100) for percent in range(100))
+        wanted = selection.most(self.recipe.learner.batch)
         return {"wanted": wanted, "pool": extent.size} if extent is not None and wanted > extent.size else None
 
     def _against(self) -> dict[str, Any] | None:
@@ -214,13 +223,15 @@ class Run:
         other = self._compared
         if other is None:
             return None
-        found = payoff(self.curve, curve_of(other))
+        differs = differences(self.recipe, self.data, self.pool.blocks.room, other)
+        found = payoff(self.curve, curve_of(other)) if judged_alike(differs) else None
+        nothing = dict.fromkeys(Payoff.__dataclass_fields__)
         return {
             "run": self.recipe.compare,
             "sha256": summary_sha256(other),
-            "differs": differences(self.recipe, self.data, self.pool.blocks.room, other),
-            **asdict(found),
-            "compute_positive": self._positive(found),
+            "differs": differs,
+            **(nothing if found is None else asdict(found)),
+            "compute_positive": None if found is None else self._positive(found),
             "seconds": {"this": self.elapsed(), "compared": other["seconds"]},
             "device_seconds": {"this": sum(self.seconds().values()), "compared": sum(other["device_seconds"].values())},
         }
@@ -237,6 +248,8 @@ class Run:
         text = f", quality {curve[-1].quality:.3f}"
         if self._compared is None:
             return text
+        if not judged_alike(differences(self.recipe, self.data, self.pool.blocks.room, self._compared)):
+            return f"{text} (judged on other samples than {self.recipe.compare})"
         found = payoff(curve, curve_of(self._compared))
         arrived = "not yet" if found.updates is None else f"after {found.updates:,} steps"
         return f"{text} ({found.target:.3f}: {arrived}, compute_positive: {verdict(self._positive(found))})"

@@ -10,8 +10,8 @@ below 4 GB. What takes less than SHORT seconds is measured three times and the m
 work of the machine would move the growth by a tenth. `what-if` is the first answer over columns that are kept, with
 all that is found out before it: below 5 s and 2 GB at the larger size. To load the columns from score tables on local
 disk, which the first command does for all, is not in it and told beside it, as is a second answer. `decontaminate`
-looks for the rows in evaluation sets of 100,000 samples, `decontaminate as many` in as many samples as there are rows: ten times
-the rows are then a hundred times the pairs. Appends to RESULTS.md. Half an hour and more on two busy cores.
+looks for the rows in evaluation sets of 100,000 samples, `decontaminate as many` in as many samples as there are rows:
+ten times the rows are then a hundred times the pairs. Appends to RESULTS.md. Half an hour and more on two busy cores.
 """
 
 from __future__ import annotations

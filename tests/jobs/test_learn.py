@@ -51,7 +51,7 @@ SUMMARY = {
         ([], {}, "compute_positive: true\nthe whole runs: by the clock 9 s against 8 s, on devices 8 s against 7 s"),
         (["the training of a.safetensors"], {"compute_positive": None}, "unknown (the training of a.safetensors)"),
         ([], {"updates": None, "compute_positive": False}, "never arrives at quality 0.400 of out/uniform"),
-        ([], {"differs": ["lr", "data"]}, "no uniform run of this learner: lr, data differ"),
+        ([], {"differs": ["lr", "data"]}, "that run differs from this one in: lr, data"),
         (["the training of a.safetensors"], None, "uncounted  the training of a.safetensors"),
     ],
 )
@@ -61,8 +61,10 @@ def test_report_says_whether_it_paid(uncounted: list[str], against: dict[str, An
 
 
 def test_report_says_what_was_skipped_and_what_was_cut() -> None:
-    told = report({**SUMMARY, "skipped": {"tar_bad_header": 37}, "cut": {"wanted": 800, "pool": 286}}, "proxy-mu")
-    assert "skipped  37: tar_bad_header" in told and "`curate verify curated@2`" in told
+    flaws = {**SUMMARY, "skipped": {"tar_bad_header": 37}, "cut": {"wanted": 800, "pool": 286}}
+    told = report(flaws, "proxy-mu")
+    assert "skipped  37: tar_bad_header" in told and "verify" not in told  # they may be the corpus' own
+    assert "`curate verify curated@2`" in report({**flaws, "data": ["curated@2"]}, "proxy-mu")
     assert "a super-batch of 800 is more than there is: all 286 samples were candidates" in told
 
 

@@ -161,7 +161,9 @@ def test_held_out_samples_are_of_all_sources(
     recipe: Callable[..., LearnRecipe], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("curation.learning.data.MAX_EVALUATED", 20)
-    other = write_corpus(tmp_path / "other", shards=2, n=60, flaws=False)
+    other = tmp_path / "other"
+    for shard in (7, 8):
+        write_shard(other / f"{shard}.tar", shard, 60, flaws=False)
     both = recipe(f"data=[{corpus}, {other}]", "evaluate_every=1")
     found = read(both, listed(both), quiet).held_out
     assert len(found) == 20
@@ -224,23 +226,48 @@ def test_a_replay_of_less_than_is_wanted_is_refused(recipe: Callable[..., LearnR
 def test_candidates_are_never_the_same_data_twice(
     recipe: Callable[..., LearnRecipe], corpus: Path, tmp_path: Path
 ) -> None:
-    for name in ("one", "two"):
-        curate(write_recipe(tmp_path / f"{name}.yaml", f"{corpus}", f"{tmp_path}/{name}", "", "", **PLAIN))
-    curate(write_recipe(tmp_path / "three.yaml", f"{tmp_path}/one@1", f"{tmp_path}/three", "", "", **PLAIN))
-    other = write_corpus(tmp_path / "other", shards=1, n=60, flaws=False)
+    other = tmp_path / "other"
+    write_shard(other / "00007.tar", 7, 60, flaws=False)
+    shutil.copytree(corpus, tmp_path / "copied")
+    sources = dict.fromkeys(("one", "two"), f"{corpus}") | dict.fromkeys(("three", "four"), f"{tmp_path}/one@1")
+    for name, source in {**sources, "wider": [f"{corpus}", f"{other}"], "apart": f"{other}"}.items():
+        curate(write_recipe(tmp_path / f"{name}.yaml", source, f"{tmp_path}/{name}", "", "", **PLAIN))  # type: ignore[arg-type]
+
+    def data_of(one: LearnRecipe) -> None:
+        read(one, listed(one), quiet)
+
     for data, says in (
         (f"{corpus}, {corpus}", "is in"),
         (f"{corpus}/00000.tar, {corpus}", "is in"),
+        (f"{corpus}, {tmp_path}/copied", "is in .*, as "),
+        (f"{tmp_path}/one, {tmp_path}/copied", "was made from shards of"),
         (f"{tmp_path}/one@1, {tmp_path}/one@latest", "is in"),
         (f"{corpus}, {tmp_path}/one", "was made from shards of"),
         (f"{tmp_path}/three, {tmp_path}/one", "was made from shards of"),
-        (f"{tmp_path}/one, {tmp_path}/two", "same samples"),
+        (f"{tmp_path}/one, {tmp_path}/two", "keep 106 same samples"),
+        (f"{tmp_path}/one, {tmp_path}/wider", "keep 106 same samples"),  # whose corpora have other roots
+        (f"{tmp_path}/apart, {tmp_path}/wider", "keep 53 same samples"),
+        (f"{corpus}, {tmp_path}/three", "was made from shards of"),
+        (f"{tmp_path}/three, {tmp_path}/four", "same samples"),
+        (f"{tmp_path}/two, {tmp_path}/three", "may keep the same samples"),
     ):
         with pytest.raises(UserError, match=says):
-            listed(recipe(f"data=[{data}]"))
-    assert len(listed(recipe(f"data=[{tmp_path}/one, {other}]")).urls) == 2
-    with pytest.raises(UserError, match="holds snapshots"):
-        listed(recipe(f"output={tmp_path}/one"))
+            data_of(recipe(f"data=[{data}]"))
+    for others in (f"{other}", f"{tmp_path}/apart"):
+        data_of(recipe(f"data=[{tmp_path}/one, {others}]"))
+    for output, data, says in (
+        ("one", corpus, "holds snapshots"), ("one/scores", tmp_path / "one", "within the dataset"),
+        ("copied", tmp_path / "copied", "holds shards of"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=says):
+            listed(recipe(f"output={tmp_path}/{output}", f"data={data}"))
+    classes = "learner={classification: {model: proxy-mu, steps: 4, batch: 8}}"
+    plain = ("online=null", "reference=null", "selection={}")
+    for judged, more in ((f"{corpus}", ["holdout=0"]), (f"{tmp_path}/one", ["holdout=0"]), (f"{corpus}", [classes])):
+        with pytest.raises(UserError, match="what is judged on may not be trained on"):
+            data_of(recipe(f"evaluation={judged}", *more, *plain))
+    data_of(recipe(f"evaluation={corpus}"))  # of which the names that are held out
+    data_of(recipe(f"evaluation={other}", "holdout=0"))
 
 
 def test_what_is_not_as_the_recipe_says_is_told(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
@@ -339,8 +366,10 @@ def test_other_shards_or_another_held_out_set_make_no_fair_comparison(
     assert go(recipe(*places))["against"]["differs"] == []
     for place, says in (("test", "held-out samples"), ("pool", "data")):
         write_shard(tmp_path / place / "9.tar", 9, 20, flaws=False)
-        found = go(recipe(*places, f"output={tmp_path}/{place}-changed"))["against"]["differs"]
-        assert says in found and ("data" in found) == (place == "pool")
+        found = go(recipe(*places, f"output={tmp_path}/{place}-changed"))["against"]
+        assert says in found["differs"] and ("data" in found["differs"]) == (place == "pool")
+        if place == "test":  # whose quality is of other samples
+            assert found["compute_positive"] is None and found["target"] is None and found["compute_saved"] is None
 
 
 def test_weights_that_are_gone_are_made_again(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
