@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import write_corpus
+from builders import PLAIN, curate, write_corpus, write_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning_runs import go, start
 
-from curation.errors import UserError
+from curation.errors import EmptyCorpusError, UserError
 from curation.learning.blocks import HELD, Recent, Windows
 from curation.learning.data import Candidates
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.policy import Policy
-from curation.pool import Place, begin
+from curation.pool import Block, Place, begin
 from curation.store import open_store
 from curation.store_errors import TransientError
 
@@ -160,6 +161,38 @@ def test_what_can_not_be_is_one_line(recipe: Callable[..., LearnRecipe]) -> None
         go(recipe("memory=100kB"))
     with pytest.raises(UserError, match="a super-batch of 40 candidates does not fit into a window"):
         go(recipe(SMALL, "selection.filtering_ratio=0.8"))
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> str:
+    """Of two shards of 71 samples."""
+    corpus = write_corpus(tmp_path / "source", shards=2, n=80, flaws=False)
+    recipe = write_recipe(tmp_path / "r.yaml", f"{corpus}", f"{tmp_path}/cur", "", "", **PLAIN, shards={"samples": 80})
+    curate(recipe)
+    return f"data={tmp_path}/cur"
+
+
+def test_what_will_not_fit_later_is_told_at_the_start(recipe: Callable[..., LearnRecipe], snapshot: str) -> None:
+    with pytest.raises(UserError, match="a super-batch of 38 candidates does not fit into a window of 30"):
+        start(recipe(SMALL, "selection.filtering_ratio={start: 0, end: 0.8}"))
+    with pytest.raises(UserError, match=r"cur/.* samples, and a window of candidates has room for 25"):
+        start(recipe(f"memory={100 * PIXELS}", snapshot, "selection.filtering_ratio=0"))
+
+
+def test_windows_without_a_sample_are_told_as_such(
+    recipe: Callable[..., LearnRecipe], snapshot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Candidates.read_shard
+
+    def nothing(self: Candidates, *arguments: Any) -> tuple[Block, Counter[str]]:
+        block, _ = read(self, *arguments)
+        empty = replace(block, pixels=block.pixels[:0], targets=block.targets[:0], uids=block.uids[:0], fields={})
+        return empty, Counter(no_class=len(block))
+
+    monkeypatch.setattr(Candidates, "read_shard", nothing)
+    run = start(recipe(SMALL, snapshot, "selection.filtering_ratio=0"))
+    with pytest.raises(EmptyCorpusError, match=r"cur@1 has 0 samples to train on \(skipped: no_class \d+\)"):
+        next(run.steps())
 
 
 def test_a_classifier_over_windows(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
