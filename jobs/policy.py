@@ -51,10 +51,16 @@ def policy_weights(run: str, least: int, out: str, as_json: bool) -> None:
     With `weights: URL`, the recipe of the snapshot that the run read makes a snapshot of those samples alone, with the
     weights in its manifest.
     """
+    from curation.errors import UserError
     from curation.store import open_object
 
     counts = _policy(run).counts()
     lines = [f"{uid}\t{count}\n" for uid, count in sorted(counts.items()) if count >= least]
+    if not lines:
+        text = (
+            f"no sample was trained on {least:,} times; the most often met one was {max(counts.values(), default=0):,}"
+        )
+        raise UserError(text, fix="a smaller --least")
     store, key = open_object(out)
     store.put(key, "".join(lines).encode())
     found = {"weights": store.location(key), "samples": len(lines), "least": least}

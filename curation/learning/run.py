@@ -193,6 +193,7 @@ class Run:
             "key": key,
             "sha256": sha256(data).hexdigest(),
             "steps": self.learner.steps,
+            # Of what was read since the run began or went on: over windows perhaps not all that there is.
             "samples": {"pool": sum(read.samples.values()), "held_out": len(self.data.held_out)},
             "skipped": dict(read.skipped),
             "cut": self._cut(),

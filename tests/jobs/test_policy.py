@@ -12,7 +12,7 @@ from builders import write_corpus, write_recipe, write_weights
 from click.testing import CliRunner
 
 import curation as cu
-from curation.errors import RecipeError
+from curation.errors import RecipeError, UserError
 from curation.learning.data import listed, read
 from curation.learning.recipe import parse_learn_recipe
 from curation.lists import parse_weights
@@ -56,6 +56,9 @@ device: cpu
     assert sum(int(times) * n for times, n in shown["times"].items()) == 80
     assert "trained on" in curate("policy", "show", f"{tmp_path}/learned")
     curate("policy", "weights", f"{tmp_path}/learned", "--least", "2", "--out", f"{tmp_path}/chosen.tsv")
+    none = ["policy", "weights", f"{tmp_path}/learned", "--least", "99", "--out", f"{tmp_path}/none.tsv"]
+    with pytest.raises(UserError, match="no sample was trained on 99 times; the most often met one was"):
+        CliRunner().invoke(cli, none, catch_exceptions=False, standalone_mode=False)
     counts = dict(line.split("\t") for line in (tmp_path / "chosen.tsv").read_text().splitlines())
     overrides = [f"weights={tmp_path}/chosen.tsv", f"output={tmp_path}/chosen", f"scores={tmp_path}/out/scores"]
     with pipeline(load_recipe(made, overrides)) as work:
