@@ -85,8 +85,8 @@ def steady(**changes: Any) -> dict[str, Arm]:
         "uniform at a constant rate": Arm(**changes),
         "easy reference at a constant rate": replace(EASY_CLASSES, **changes),
         "learnability at a constant rate": replace(LEARNABILITY_CLASSES, **changes),
-        "easy reference, early, at a constant rate": replace(EASY_CLASSES, filtering_ratio=(0.95, 0.5, 0.15), **early),
-        "learnability, early, at a constant rate": replace(
+        "easy reference early at a constant rate": replace(EASY_CLASSES, filtering_ratio=(0.95, 0.5, 0.15), **early),
+        "learnability early at a constant rate": replace(
             LEARNABILITY_CLASSES, filtering_ratio=(0.9, 0.5, 0.15), **early
         ),
     }
