@@ -47,6 +47,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "REFERENCE_BATCH", 16)
 
 
+def test_arms_can_be_named_in_a_list() -> None:
+    assert not any("," in name for named in online_selection.ARMS.values() for name in named)
+
+
 def test_arms_are_run_once_and_reported(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
