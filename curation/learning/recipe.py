@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ByteSize, Field
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 
 from curation.errors import RecipeError
 from curation.examples import BUDGET
@@ -123,11 +123,17 @@ def _each_once(names: list[str]) -> list[str]:
     return names
 
 
+def _model_or_learner(value: Any) -> Any:
+    if isinstance(value, str) and value != "learner":
+        raise ValueError(f"{value} is neither `learner` nor the fields of a model, such as {{model: proxy-mu}}")
+    return value
+
+
 class _Document(Section):
     data: str | Annotated[list[str], Field(min_length=1)]
     output: str
     learner: dict[str, Any]
-    online: OnlineModel | Literal["learner"] | None = None
+    online: Annotated[OnlineModel | Literal["learner"] | None, BeforeValidator(_model_or_learner)] = None
     reference: ReferenceModel | None = None
     selection: _SelectionSection = Field(default_factory=_SelectionSection)
     compare: str | None = None
@@ -303,7 +309,8 @@ def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
         what = "a classifier has no pairs" if "classification" in document.learner else "a column has none"
         how = "joint selection" if isinstance(selector, Joint) else f"{name} with `loss: softmax`"
         text = f"{where(('selection', 'selector'))}: {how} looks at pairs of image and caption, and {what}"
-        raise RecipeError(text, fix="`learnability: {loss: pointwise}`, or a reference with `weights:`")
+        fix = "`learnability: {loss: pointwise}`" + (", or a reference with `weights:`" if column else "")
+        raise RecipeError(text, fix=fix)
     if reference is None:
         return
     at = where(("reference",))

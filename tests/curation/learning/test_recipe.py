@@ -50,6 +50,7 @@ MISTAKES = [
     ("filtering_ratio: 0.8", "filtering_ratio: {start: 0.5, end: 1.0}", "recipe:9: the filtering ratio is 1.0", ""),
     ("steps: 60, lr", "steps: 0, lr", "steps is 0: it is at least 1", ""),
     ("steps: 60, lr", "batch: 1, lr", "batch is 1: it is at least 2", ""),
+    ("online: {model: proxy-mu, lr: 2.0e-3}", "online: teacher", "online: teacher is neither `learner` nor", ""),
     ("output: out", "output: out\ncompute: {learners: 2, learner_gpus: 0.5}", "recipe:3: 2 learners can't share", "1"),
     ("steps: 60, lr", "betas: [0.9], lr", "recipe:4: betas takes at least 2 values", ""),
     ("{start: 5, end: 20}", "much", "recipe:8: gain: input should be a valid number", ""),
