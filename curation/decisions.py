@@ -94,11 +94,11 @@ class Decisions:
         self.db.execute("SET preserve_insertion_order = false")
         self.rows = self.checked = 0
         # What is loaded lies in a file of its own: filters' tables don't belong to it.
-        self._loaded = kept or spool / "loaded.duckdb"
-        if kept is None:
+        self._loaded, self._is_own = kept or spool / "loaded.duckdb", kept is None
+        if self._is_own:
             self._make_pool()
         else:
-            self._take_over(kept)
+            self._take_over()
         # What is decided is kept beside the file: it spills as well, and time for compressing and logging it is saved.
         self.db.execute("ATTACH ':memory:' AS decided")
         self.clear()
@@ -109,7 +109,7 @@ class Decisions:
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self.db.close()
         self.path.unlink(missing_ok=True)
-        if self._loaded.parent == self.path.parent:
+        if self._is_own:
             self._loaded.unlink(missing_ok=True)
 
     def _make_pool(self) -> None:
@@ -122,8 +122,8 @@ class Decisions:
         self.db.execute(f"CREATE TABLE loaded.pool ({', '.join(fixed + columns)})")
         self.db.execute("CREATE VIEW pool AS FROM loaded.pool")
 
-    def _take_over(self, kept: Path) -> None:
-        self.db.execute(f"ATTACH {_text(kept)} AS loaded (READ_ONLY)")
+    def _take_over(self) -> None:
+        self.db.execute(f"ATTACH {_text(self._loaded)} AS loaded (READ_ONLY)")
         self.db.execute("CREATE VIEW pool AS FROM loaded.pool")
         self.rows = self.checked = self.db.execute("FROM loaded.rows").fetchall()[0][0]
 
@@ -146,7 +146,7 @@ class Decisions:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-            self._take_over(self._loaded)
+            self._take_over()
 
     def load(self, units: Iterable[tuple[int, pa.Table]]) -> None:
         """Take in units in plan order: (ordinal, table of row, uid, reason, the needed columns). Batched inserts."""

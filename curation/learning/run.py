@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -224,18 +225,23 @@ class Run:
         other = self._compared
         if other is None:
             return None
-        differs = differences(self.recipe, self.data, self.pool.blocks.room, other)
-        found = payoff(self.curve, curve_of(other)) if judged_alike(differs) else None
+        found = payoff(self.curve, curve_of(other)) if judged_alike(self._differs) else None
         nothing = dict.fromkeys(Payoff.__dataclass_fields__)
         return {
             "run": self.recipe.compare,
             "sha256": summary_sha256(other),
-            "differs": differs,
+            "differs": self._differs,
             **(nothing if found is None else asdict(found)),
             "compute_positive": None if found is None else self._positive(found),
             "seconds": {"this": self.elapsed(), "compared": other["seconds"]},
             "device_seconds": {"this": sum(self.seconds().values()), "compared": sum(other["device_seconds"].values())},
         }
+
+    @cached_property
+    def _differs(self) -> list[str]:
+        """In what the named run differs: the same all along."""
+        assert self._compared is not None
+        return differences(self.recipe, self.data, self.pool.blocks.room, self._compared)
 
     def _positive(self, found: Payoff) -> bool | None:
         """Whether the run was cheaper; None where something that may change the answer is not known."""
@@ -249,7 +255,7 @@ class Run:
         text = f", quality {curve[-1].quality:.3f}"
         if self._compared is None:
             return text
-        if not judged_alike(differences(self.recipe, self.data, self.pool.blocks.room, self._compared)):
+        if not judged_alike(self._differs):
             return f"{text} (judged on other samples than {self.recipe.compare})"
         found = payoff(curve, curve_of(self._compared))
         arrived = "not yet" if found.updates is None else f"after {found.updates:,} steps"
