@@ -10,10 +10,10 @@ count the chance in initial weights, in the order of samples and in the draw of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -97,10 +97,18 @@ def attached(snapshot: Snapshot) -> list[Document]:
     return [json.loads(data) for data in map_ordered(snapshot.store.get, keys)]
 
 
-def contents(shards: Iterable[Shard], limit: int, share: float = 0.0) -> pa.Array:
-    """The content hashes of the first `limit` pictures in shards, as the index and the manifest have them; with a
-    `share`, of those that are held out with their names."""
-    return pa.array(islice(_contents(shards, share), limit), pa.string())
+def contents(shards: Iterable[Shard], uids: Collection[str]) -> pa.Array:
+    """The content hashes of the pictures of these samples, as the index and the manifest have them. Reads shards until
+    all are found."""
+    left, found = set(uids), list[str]()
+    for shard in shards:
+        if not left:
+            break
+        for name, content in _contents(shard):
+            if name in left:
+                left.remove(name)
+                found.append(content)
+    return pa.array(found, pa.string())
 
 
 def overlap(snapshot: Snapshot, held_out: pa.Array) -> dict[str, int]:
@@ -155,27 +163,33 @@ def _any_trained_on(store: Store, share: float, rows: Sequence[Mapping[str, Any]
     return False
 
 
-def _contents(shards: Iterable[Shard], share: float) -> Iterator[str]:
-    for store, ref, _ in shards:
-        try:
-            for sample in read_samples(store.blocks(ref.key, ref.size, ref.etag or None), ref.size):
-                try:
-                    if sample.reason is not None:
-                        continue
-                    image = parse(sample)[0]
-                except ImageError:
-                    continue  # no sample that anything is evaluated on
-                if not share or _is_held_out(sample, uid(ref.key, ref.etag, sample.start), share):
-                    yield sha256(image).hexdigest()[:32]
-        except TarError:
-            continue
+def _contents(shard: Shard) -> Iterator[tuple[str, str]]:
+    """Of each sample of a shard its uid, as `loader.SampleStream` tells it, and the hash of its picture."""
+    from curation.loader import uid_of
+
+    store, ref, _ = shard
+    try:
+        for sample in read_samples(store.blocks(ref.key, ref.size, ref.etag or None), ref.size):
+            if sample.reason is not None:
+                continue
+            try:
+                image, name = parse(sample)[0], uid_of(_told(sample))
+            except ImageError:
+                continue  # no sample that anything is evaluated on
+            yield name or uid(ref.key, ref.etag, sample.start), sha256(image).hexdigest()[:32]
+    except TarError:
+        return
+
+
+def _told(sample: TarSample) -> dict[str, Any]:
+    return next((metadata(part.data) for part in sample.parts if part.extension == "json"), {})
 
 
 def _is_held_out(sample: TarSample, place: str, share: float) -> bool:
     """Whether no model is trained on a sample at this place, as `loader.SampleStream` reads it."""
     from curation.loader import group_of, is_held_out, uid_of
 
-    found = next((metadata(part.data) for part in sample.parts if part.extension == "json"), {})
+    found = _told(sample)
     return is_held_out(group_of(str(found.get("name") or ""), uid_of(found) or place), share)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -102,22 +103,32 @@ def gather_some(
     stream_of: Callable[[list[Shard]], SampleStream],
     limit: int,
     advance: Callable[[int], None] = lambda samples: None,
-) -> Examples:
-    """At most `limit` samples of many shards, for an evaluation: shards in the order of their hashes, so that all
-    sources have their share, and of each no more than a sixteenth (or its part, where they are fewer)."""
-    order = sorted(shards, key=lambda shard: sha256(repr(tuple(shard.ref)).encode()).digest())
-    most = math.ceil(limit / max(1, min(len(order), 16)))
-    parts: list[Examples] = []
-    left = limit
-    for shard in order:
+) -> tuple[Examples, Counter[str]]:
+    """At most `limit` samples of many shards (or what fits into `BUDGET`), for an evaluation, and how many were
+    skipped, by reason.
+
+    Shards are read `mixed`, and of each no more than a sixteenth (or its part, where they are fewer): so all sources
+    have their share.
+    """
+    size = stream_of([]).size
+    left = limit = min(limit, BUDGET // (size * size * 3))
+    most = math.ceil(limit / max(1, min(len(shards), 16)))
+    parts, skipped = [Examples.none(size)], Counter[str]()
+    for shard in mixed(shards):
         stream = stream_of([shard])
         found = gather(stream, limit=min(most, left), advance=advance)
-        assert found is not None, "a few thousand samples fit"
+        assert found is not None, "the limit fits"
         parts.append(found)
+        skipped += stream.skipped
         left -= len(found)
         if not left:
             break
-    return Examples.joined(parts)
+    return Examples.joined(parts), skipped
+
+
+def mixed(shards: Sequence[Shard]) -> list[Shard]:
+    """Shards in the order of their hashes: whatever their names are ordered by, the first few have some of all."""
+    return sorted(shards, key=lambda shard: sha256(repr(tuple(shard.ref)).encode()).digest())
 
 
 def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers: int = 0) -> Iterator[Batch]:

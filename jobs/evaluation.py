@@ -16,18 +16,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 import curation as cu
 from curation import evaluations
 from curation.errors import UserError
 from curation.evaluation import CANDIDATES, one_per_group
 from curation.evaluations import CURATED, RANDOM, RAW, Document
+from curation.examples import mixed
 from curation.learners.learner import Training
 from curation.ledger import digest
 from curation.loader import open_shards
 from curation.models import model_config
 from curation.snapshot import Snapshot
 from curation.subset import usable
-from jobs.training import MAX_EVALUATED, Job
+from jobs.training import Job
 from jobs.trials import HeldOut, Trial, attempt, held_out_examples, trial
 
 
@@ -135,6 +138,7 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
     held_out, snapshot = protocol.held_out, plan.snapshot
     examples = held_out_examples(held_out, protocol.model)
     judged = {"samples": len(examples), "candidates": len(one_per_group(examples, CANDIDATES))}
+    pictures = evaluations.contents(mixed(open_shards(held_out.url)), examples.uids)
     document = {
         "snapshot": snapshot.number,
         "identity": plan.identity,
@@ -142,19 +146,18 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
         "held_out": {"url": held_out.url, "share": held_out.share, **judged},
         "arms": arms,
         "minus": {arm: evaluations.differences(runs[CURATED], runs[arm]) for arm in arms if arm != CURATED},
-        "overlap": _overlap(plan, held_out),
+        "overlap": _overlap(plan, pictures, held_out.share),
         "weighted": _weighs(snapshot),
     }
     return evaluations.attach(snapshot.store, snapshot.number, plan.identity, document)
 
 
-def _overlap(plan: Plan, held_out: HeldOut) -> dict[str, int]:
+def _overlap(plan: Plan, pictures: pa.Array, share: float) -> dict[str, int]:
     """Held-out pictures, byte for byte, among what is trained on. No model is trained on a held-out name, but the same
     picture may have another one, or none."""
-    found = evaluations.contents(open_shards(held_out.url), MAX_EVALUATED, held_out.share)
-    if not held_out.share:
-        return evaluations.overlap(plan.snapshot, found)
-    return evaluations.leaks(plan.snapshot, found, held_out.share, pool=plan.arms.keys() != {CURATED})
+    if not share:
+        return evaluations.overlap(plan.snapshot, pictures)
+    return evaluations.leaks(plan.snapshot, pictures, share, pool=plan.arms.keys() != {CURATED})
 
 
 def _weighs(snapshot: Snapshot) -> bool:

@@ -29,6 +29,14 @@ class Samples(NamedTuple):
     limits: DecodeLimits = DecodeLimits()
     weights: SampleWeights = ALIKE
 
+    def stream(self, model: str, *, part: Part, holdout: float, seed: int = 0) -> SampleStream:
+        """A part of them as `model` looks at them, each once, in their order."""
+        view = preprocess_for(model)
+        return SampleStream(
+            self.shards, size=view.size, mode=view.mode, shuffle=0, seed=seed, part=part, holdout=holdout,
+            subset=self.subset, limits=self.limits,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -65,18 +73,11 @@ class Pairs:
         )  # fmt: skip
 
 
-def read_pairs(
-    label: str, url: str, samples: Samples, *, model: str, part: Part, holdout: float, seed: int,
-    limit: int | None = None,
-) -> Pairs:  # fmt: skip
-    """Read a part of the samples at `url`, the first `limit` pairs of it; `label` is what the progress is called."""
-    view = preprocess_for(model)
-    stream = SampleStream(
-        samples.shards, size=view.size, mode=view.mode, shuffle=0, seed=seed, part=part, holdout=holdout,
-        subset=samples.subset, limits=samples.limits,
-    )  # fmt: skip
+def read_pairs(label: str, url: str, samples: Samples, *, model: str, part: Part, holdout: float, seed: int) -> Pairs:
+    """Read a part of the samples at `url`; `label` is what the progress is called."""
+    stream = samples.stream(model, part=part, holdout=holdout, seed=seed)
     with progress(label, None) as advance:
-        return Pairs(url, model, stream, gather(stream, limit=limit, advance=advance), samples.weights)
+        return Pairs(url, model, stream, gather(stream, advance=advance), samples.weights)
 
 
 def side_by_side(one: Iterator[Batch], other: Iterator[Batch]) -> Iterator[Batch]:

@@ -20,13 +20,13 @@ import torch
 from curation import models
 from curation.errors import NotFoundError, UserError
 from curation.evaluation import evaluate
-from curation.examples import Batch
+from curation.examples import Batch, Examples, gather_some
 from curation.images import DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.learning.data import weights_of
 from curation.ledger import digest
-from curation.loader import Part, open_shards
+from curation.loader import Part, SampleStream, Shard, open_shards
 from curation.models.architecture import config_path
 from curation.models.weights import tensors_to_bytes
 from curation.store import StoreOptions, open_store
@@ -91,13 +91,13 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
     began = time.monotonic()
     part: Part = "train" if job.holdout else "all"
     pairs = {name: _read(job, f"Reading the {name}", url, sources[name], part) for name, url in job.sources.items()}
-    held_out = _held_out(job, sources["data"])
+    held_out, flaws = _held_out(job, sources["data"])
     log = Log()
     learner = ClipLearner(job.model, job.training, device)
     trained = time.monotonic()
     _loop(job, learner, _batches(job, pairs), log)
     seconds = time.monotonic() - trained
-    results = evaluate(learner.encoder(), held_out.examples) if held_out.examples else {}
+    results = evaluate(learner.encoder(), held_out) if held_out else {}
     log.write(step=learner.steps, evaluation=results)
 
     metadata = {"format": "pt", "model": job.model, "training": json.dumps(recipe, sort_keys=True)}
@@ -108,7 +108,7 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
     store.put(f"{job.model}.json", config_path(job.model).read_bytes())
     store.put("metrics.jsonl", ("\n".join(log.lines) + "\n").encode())
     # The part that is held out of the same samples has met the same flaws again.
-    read = [*pairs.values(), *([held_out] if job.evaluation is not None else [])]
+    skipped = [some.stream.skipped for some in pairs.values()] + ([flaws] if job.evaluation is not None else [])
     card = {
         "identity": digest(recipe),
         "model": job.model,
@@ -118,8 +118,8 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
         "bytes": len(data),
         "parameters": models.cost(job.model).parameters,
         **job.sources,
-        "samples": {"train": pairs["data"].count, "held_out": held_out.count},
-        "skipped": dict(sum((some.stream.skipped for some in read), Counter[str]())),
+        "samples": {"train": pairs["data"].count, "held_out": len(held_out)},
+        "skipped": dict(sum(skipped, Counter[str]())),
         "recipe": recipe,
         "steps": learner.steps,
         "samples_per_second": round(learner.steps * job.training.batch / max(seconds, 1e-9)),
@@ -195,29 +195,29 @@ def _finished(job: Job, identity: str) -> dict[str, Any] | None:
     return card
 
 
-def _read(job: Job, label: str, url: str, samples: Samples, part: Part, limit: int | None = None) -> Pairs:
+def _read(job: Job, label: str, url: str, samples: Samples, part: Part) -> Pairs:
     seed, holdout = job.training.seed, job.holdout
-    return read_pairs(label, url, samples, model=job.model, part=part, holdout=holdout, seed=seed, limit=limit)
+    return read_pairs(label, url, samples, model=job.model, part=part, holdout=holdout, seed=seed)
 
 
-def _held_out(job: Job, samples: Samples) -> Pairs:
+def _held_out(job: Job, samples: Samples) -> tuple[Examples, Counter[str]]:
     """What the result is judged by: nothing, where it is not here or there is none."""
     if not job.evaluated or (job.evaluation is None and not job.holdout):
         samples = samples._replace(shards=())
     elif job.evaluation is not None:
         samples = Samples(open_shards(job.evaluation, job.options))
-    return read_held_out(job.evaluation or job.data, samples, job.model, job.holdout)
+    return read_held_out(samples, job.model, job.holdout)
 
 
-def read_held_out(url: str, samples: Samples, model: str, share: float) -> Pairs:
-    """The held-out samples that are looked at, in memory. Raises `UserError` when they do not fit."""
+def read_held_out(samples: Samples, model: str, share: float) -> tuple[Examples, Counter[str]]:
+    """The held-out samples that are looked at, in memory, and how many were skipped, by reason."""
     part: Part = "held_out" if share else "all"
-    found = read_pairs(
-        "Reading the held-out part", url, samples, model=model, part=part, holdout=share, seed=0, limit=MAX_EVALUATED
-    )
-    if found.examples is None:
-        raise UserError("the held-out part does not fit into memory", fix="a smaller --holdout")
-    return found
+
+    def stream_of(shards: list[Shard]) -> SampleStream:
+        return samples._replace(shards=shards).stream(model, part=part, holdout=share)
+
+    with progress("Reading the held-out part", None) as advance:
+        return gather_some(samples.shards, stream_of, MAX_EVALUATED, advance)
 
 
 def _batches(job: Job, pairs: dict[str, Pairs]) -> Iterator[Batch]:

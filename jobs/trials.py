@@ -127,12 +127,11 @@ def pin(url: str, share: float) -> HeldOut:
 @lru_cache(maxsize=1)
 def held_out_examples(held_out: HeldOut, model: str) -> Examples:
     """The held-out samples as `model` sees them. Raises `UserError` where there are too few to be judged on."""
-    pairs = read_held_out(held_out.url, Samples(open_shards(held_out.url)), model, held_out.share)
-    found = pairs.examples
-    if found is None or len(found) < 2:
+    found, flaws = read_held_out(Samples(open_shards(held_out.url)), model, held_out.share)
+    if len(found) < 2:
         why = f", with {held_out.share:.0%} of the names held out" if held_out.share else ""
-        skipped = ", ".join(f"{reason} {n}" for reason, n in pairs.stream.skipped.items()) or "none"
-        text = f"{held_out.url} has {pairs.count} samples to be judged on{why} (skipped: {skipped})"
+        skipped = ", ".join(f"{reason} {n}" for reason, n in flaws.items()) or "none"
+        text = f"{held_out.url} has {len(found)} samples to be judged on{why} (skipped: {skipped})"
         raise UserError(text, fix="name held-out data with pictures and captions, or a larger --holdout")
     return found
 

@@ -338,7 +338,7 @@ def _held_out(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Exam
     part: Part = "all" if _judged_on_all(recipe) else "held_out"
     shards = [shard for some in places for shard in some]
     with progress("Reading the held-out part", None) as advance:
-        found = gather_some(shards, lambda some: stream_of(some, recipe, part), MAX_EVALUATED, advance)
+        found, _ = gather_some(shards, lambda some: stream_of(some, recipe, part), MAX_EVALUATED, advance)
     if len(found) < 2:
         text = f"of {recipe.evaluation or ', '.join(listing.urls)}, {len(found)} samples are held out that can be used"
         raise UserError(f"{text}; it takes 2", fix="a larger holdout:, or evaluation: URL, another dataset")

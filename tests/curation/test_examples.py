@@ -6,8 +6,9 @@ import pytest
 import torch
 from builders import write_shard
 
-from curation.examples import gather, stream_batches
-from curation.loader import SampleStream, open_shards
+from curation import examples
+from curation.examples import gather, gather_some, mixed, stream_batches
+from curation.loader import SampleStream, Shard, open_shards
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,22 @@ def test_gather(stream: SampleStream) -> None:
     assert everything.take([4, 1]).uids == [everything.uids[4], everything.uids[1]]
     assert gather(stream, budget=19 * 16 * 16 * 3) is None
     assert gather(stream, budget=20 * 16 * 16 * 3) is not None
+
+
+def test_of_many_shards_some_of_each(stream: SampleStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stream_of(shards: list[Shard]) -> SampleStream:
+        return SampleStream(shards, size=16, shuffle=0)
+
+    found, skipped = gather_some(stream.shards, stream_of, 6)
+    assert len(found) == 6 and not skipped
+    everything = [example.uid for example in stream]
+    assert sum(uid in everything[:10] for uid in found.uids) == 3, "as many of either shard, whatever their order"
+    assert gather_some(stream.shards[::-1], stream_of, 6)[0].uids == found.uids
+    assert [shard.ref.key for shard in mixed(stream.shards)] == [shard.ref.key for shard in mixed(stream.shards[::-1])]
+    assert len(gather_some(stream.shards, stream_of, 1000)[0]) == 20
+    assert len(gather_some([], stream_of, 6)[0]) == 0
+    monkeypatch.setattr(examples, "BUDGET", 4 * 16 * 16 * 3)
+    assert len(gather_some(stream.shards, stream_of, 1000)[0]) == 4
 
 
 def test_stream_batches_go_on_over_epochs(stream: SampleStream) -> None:
