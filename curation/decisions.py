@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 import numpy as np
@@ -137,7 +138,7 @@ class Decisions:
         self._check_uids()
         self.db.execute(f"CREATE TABLE loaded.rows AS SELECT {self.rows} AS rows")
         self.db.execute("DROP VIEW IF EXISTS alive; DROP VIEW pool; DETACH loaded")  # so that it is whole
-        part = path.with_suffix(f".{os.getpid()}.part")
+        part = path.with_suffix(f".{uuid4().hex}.part")
         try:
             try:
                 os.link(self._loaded, part)

@@ -82,9 +82,9 @@ def retrieval(image: Tensor, text: Tensor, ks: Sequence[int] = (1, 5)) -> dict[s
 
 
 def zero_shot(image: Tensor, classes: Tensor, truth: Tensor) -> Rate:
-    """Share of images whose nearest class vector is the right one."""
+    """Share of images whose nearest class vector is the right one; by chance, that of the most frequent class."""
     guess = (image @ classes.T).float().argmax(1).cpu()
-    return wilson(int((guess == truth).sum()), len(truth), 1 / len(classes))
+    return wilson(int((guess == truth).sum()), len(truth), int(truth.bincount().max()) / len(truth))
 
 
 def class_vectors(encoder: DualEncoder, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Tensor:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -136,7 +137,9 @@ def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers
     produced = True
     while produced:
         produced = False
-        loader = DataLoader(stream, batch_size=batch, num_workers=workers, drop_last=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # more of them than cores: as everywhere
+            loader = DataLoader(stream, batch_size=batch, num_workers=workers, drop_last=True)
         for pixels, captions, _, _ in loader:
             produced = True
             yield Batch(pixels, tokenize(captions))

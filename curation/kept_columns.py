@@ -10,7 +10,9 @@ answered, about 60 bytes a sample and 10 million samples' captions and numbers i
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -20,6 +22,7 @@ from curation.decisions import Decisions
 from curation.ledger import digest
 
 MOST_BYTES = 8 << 30
+HALF_WRITTEN = 86_400  # seconds after which nobody is at a file any more
 VERSION = 1  # of what a file holds
 
 
@@ -34,8 +37,8 @@ def found(name: str) -> Path | None:
     path = _path(name)
     try:
         os.utime(path)  # used now
-    except FileNotFoundError:
-        return None
+    except OSError:  # it is not there, or belongs to somebody else
+        return path if os.access(path, os.R_OK) else None
     return path
 
 
@@ -46,16 +49,29 @@ def keep(engine: Decisions, name: str) -> str:
         return f"it takes {size / 1e9:.1f} GB, and at most {MOST_BYTES / 1e9:.1f} GB are kept"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(0o700)  # captions are for nobody else on this machine
         engine.keep(path)
+        _evict(path.parent)
     except OSError as error:
         return str(error)
-    kept = sorted(path.parent.glob("*.duckdb"), key=lambda one: one.stat().st_mtime, reverse=True)
+    return ""
+
+
+def _evict(folder: Path) -> None:
+    """Those that were used longest ago, and what killed commands have left half-written."""
+    used: list[tuple[float, int, Path]] = []
+    for one in folder.iterdir():
+        with suppress(FileNotFoundError):  # another command is at it
+            found = one.stat()
+            if one.suffix == ".duckdb":
+                used.append((found.st_mtime, found.st_size, one))
+            elif found.st_mtime < time.time() - HALF_WRITTEN:
+                one.unlink()
     size = 0
-    for one in kept:
-        size += one.stat().st_size
+    for _, bytes_, one in sorted(used, reverse=True):
+        size += bytes_
         if size > MOST_BYTES:
             one.unlink(missing_ok=True)
-    return ""
 
 
 def _path(name: str) -> Path:

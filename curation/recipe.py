@@ -32,6 +32,7 @@ from curation.yaml_document import Section, Where, build_entry, nearest, parse_d
 #: columns of their own. Filters' queries say of each column whose it is, and have no name that is taken.
 TAKEN = frozenset(
     {*INDEX_SCHEMA.names, INDEX, "id", "unit", "bad", "bits", "block", "kept", "snapshot", "own"}
+    | {"shard_key", "shard_etag"}  # of an export of scores
     | {*manifest.schema({}).names}
 )
 LARGEST = (1 << 63) - 1  # whole number of the decision engine
@@ -133,9 +134,9 @@ class Recipe:
         index = self.index
         return [index, *(Column(n, fingerprint(s, index.fingerprint)) for n, s in self.scorers.items())]
 
-    def files(self) -> Iterator[Weights]:
+    def files(self, *, scorers: bool = True) -> Iterator[Weights]:
         """What scorers and filters read besides the corpus: weights, vectors, lists of words; some perhaps twice."""
-        items = (*self.scorers.values(), *(named.filter for named in self.filters))
+        items = (*(self.scorers.values() if scorers else ()), *(named.filter for named in self.filters))
         return (file for item in items if isinstance(item, Reads) for file in item.files())
 
     @property

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -223,22 +224,61 @@ class ScoredUnit:
 class Collector:
     """Gives streamed rows back to their units: batches cross units, tables don't.
 
-    Rows may come in any order and more than once (a retried task repeats its rows). Memory: the rows of the units that
-    are under way, without pixels.
+    Rows may come in any order and more than once (a retried task repeats its rows); those of a unit that was whole
+    before are let go. Memory: the rows of the units that are under way, without pixels, and 80 bytes a unit.
     """
 
     def __init__(self) -> None:
-        self._pending: dict[ShardRef, list[pa.Table]] = {}
+        self._pending: dict[ShardRef, _Rows] = {}
+        self._done: set[bytes] = set()
 
     def add(self, table: pa.Table) -> Iterator[ScoredUnit]:
         """Take in some rows; yields every unit that has become whole."""
         for shard, rows in _runs(table):
-            parts = self._pending.setdefault(shard, [])
-            parts.append(rows)
-            unit = _whole(shard, parts)
-            if unit is not None:
+            name = sha256(repr(tuple(shard)).encode()).digest()[:16]
+            if name in self._done:
+                continue
+            pending = self._pending.setdefault(shard, _Rows())
+            pending.add(rows)
+            if (unit := pending.unit(shard)) is not None:
+                if unit.failure is None:
+                    self._done.add(name)
                 del self._pending[shard]
                 yield unit
+
+
+class _Rows:
+    """What has come of one unit."""
+
+    def __init__(self) -> None:
+        self.parts: list[pa.Table] = []
+        self.count = 0  # rows, repeated ones as well
+        self.end: pa.Table | None = None
+
+    def add(self, rows: pa.Table) -> None:
+        last = rows.column("end")
+        if pc.any(last).as_py():
+            self.end = rows.filter(last)
+            rows = rows.filter(pc.invert(last))
+        self.parts.append(rows)
+        self.count += rows.num_rows
+
+    def unit(self, shard: ShardRef) -> ScoredUnit | None:
+        """The unit when its end row and all rows before it are there."""
+        if self.end is None:
+            return None
+        expected, reason = (self.end.column(name)[0].as_py() for name in ("row", "reason"))
+        if 0 <= self.count < expected:
+            return None
+        rows = pa.concat_tables(self.parts)
+        if expected < 0:
+            return ScoredUnit(shard, rows, None, failure=reason)
+        order = np.unique(rows.column("row").to_numpy(), return_index=True)[1]  # sorted, repeats dropped
+        if len(order) < expected:
+            self.parts = [rows.take(pa.array(order))]
+            self.count = len(order)
+            return None
+        return ScoredUnit(shard, rows.take(pa.array(order)).combine_chunks(), reason)
 
 
 def _runs(table: pa.Table) -> Iterator[tuple[ShardRef, pa.Table]]:
@@ -251,22 +291,3 @@ def _runs(table: pa.Table) -> Iterator[tuple[ShardRef, pa.Table]]:
         if stop == len(shards) or shards[stop] != shards[start]:
             yield ShardRef(*shards[start]), table.slice(start, stop - start)
             start = stop
-
-
-def _whole(shard: ShardRef, parts: list[pa.Table]) -> ScoredUnit | None:
-    """The unit when its end row and all rows before it are there."""
-    ends = [part.filter(part.column("end")) for part in parts]
-    end = next((rows for rows in ends if rows.num_rows), None)
-    if end is None:
-        return None
-    expected = end.column("row")[0].as_py()
-    rows = pa.concat_tables(parts)
-    rows = rows.filter(pc.invert(rows.column("end")))
-    if expected < 0:
-        return ScoredUnit(shard, rows, None, failure=end.column("reason")[0].as_py())
-    if rows.num_rows < expected:
-        return None
-    order = np.unique(rows.column("row").to_numpy(), return_index=True)[1]  # sorted, repeats dropped
-    if len(order) < expected:
-        return None
-    return ScoredUnit(shard, rows.take(pa.array(order)).combine_chunks(), end.column("reason")[0].as_py())

@@ -193,7 +193,9 @@ class WhatIf:
             by_it += " AND reason IN ($name, $name || '.' || $score)"
         rows = self.engine.db.execute(
             f"""
-            WITH gone AS MATERIALIZED ({BITS} FROM decided.dropped WHERE {by_it} GROUP BY block),
+            WITH gone AS MATERIALIZED (
+                {BITS} FROM decided.dropped ANTI JOIN decided.rescued USING (id) WHERE {by_it} GROUP BY block
+            ),
             below AS (SELECT id, {far_below} AS far FROM pool JOIN gone {OF_BLOCK} WHERE {IN_SET}),
             above AS (SELECT id, {far_above} AS far FROM kept {sides}),
             last_below AS (SELECT max(far) FROM (SELECT far FROM below ORDER BY far LIMIT {NEAR})),

@@ -13,3 +13,9 @@ _OWN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 SPACE = "".join(letter for letter in map(chr, range(0x3001)) if letter.isspace())
 #: A pattern of one word.
 WORD = f"[{_OWN}]|[^{SPACE}{_OWN}]+"
+
+
+def fold(text: str) -> str:
+    """Small letters, one for one, as DuckDB's `lower` has them: Python's looks at neighbours (the sigma that ends a
+    word) and makes two of one (the Turkish I with a dot)."""
+    return text.lower() if text.isascii() else "".join(map(str.lower, text.replace("\u0130", "i")))

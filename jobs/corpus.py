@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.options import json_option
+
 if TYPE_CHECKING:
     from curation.corpora.openmoji_icons import Built
 
@@ -54,7 +56,7 @@ def _command(name: str, about: str) -> click.Command:
     @click.option("--endpoint", metavar="URL", help="An S3-compatible server other than AWS.")
     @click.option("--region", metavar="NAME", help="The bucket's region.")
     @click.option("--profile", metavar="NAME", help="A profile of the AWS configuration.")
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+    @json_option
     def command(
         out: str, endpoint: str | None, region: str | None, profile: str | None, as_json: bool, **arguments: Any
     ) -> None:

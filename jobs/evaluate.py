@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.options import json_option
 from jobs.proxy import training_options
-from jobs.run import json_option
 
 if TYPE_CHECKING:
     from jobs.evaluation import Protocol
@@ -23,7 +23,7 @@ Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
     "  curate evaluate s3://curated/a s3://curated/b@3 --against s3://pool/test --model proxy-s --device cuda --seeds 5"
 )
 @click.argument("snapshots", metavar="OUT[@N]...", nargs=-1, required=True)
-@click.option("--against", required=True, metavar="URL", help="Held-out samples: shards or a snapshot.")
+@click.option("--against", required=True, metavar="URL", help="Held-out samples: shards or a snapshot; 4,000 of them.")
 @click.option(
     "--holdout",
     default=0.0,

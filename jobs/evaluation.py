@@ -23,14 +23,14 @@ from curation import evaluations
 from curation.errors import UserError
 from curation.evaluation import CANDIDATES, one_per_group
 from curation.evaluations import CURATED, RANDOM, RAW, Document
-from curation.examples import mixed
+from curation.examples import BUDGET, mixed
 from curation.learners.learner import Training
 from curation.ledger import digest
 from curation.loader import open_shards
-from curation.models import model_config
+from curation.models import model_config, preprocess_for
 from curation.snapshot import Snapshot
 from curation.subset import usable
-from jobs.training import Job
+from jobs.training import TRAINING_VERSION, Job
 from jobs.trials import HeldOut, Trial, attempt, held_out_examples, trial
 
 
@@ -46,12 +46,16 @@ class Protocol:
     device: str = "cpu"  # a type; it and the threads decide the last bits of the weights
     threads: int = 1
 
-    def job(self, data: str, seed: int) -> Job:
+    def job(self, data: str, seed: int, *, streamed: bool) -> Job:
         """One training, of which nobody has said yet where it is kept."""
         return Job(
             data=data, model=self.model, out="", training=replace(self.training, seed=seed), evaluated=False,
-            holdout=self.held_out.share, device=self.device, threads=self.threads,
+            holdout=self.held_out.share, device=self.device, threads=self.threads, streamed=streamed, shared=True,
         )  # fmt: skip
+
+    def streams(self, samples: int) -> bool:
+        """Whether so many are too many for memory: then all arms are streamed, so that only data differ."""
+        return samples * preprocess_for(self.model).size ** 2 * 3 > BUDGET
 
     def to_json(self) -> dict[str, Any]:
         """What makes figures comparable: other seeds are more of the same."""
@@ -59,7 +63,8 @@ class Protocol:
         settings["betas"] = list(settings["betas"])
         config = digest(model_config(self.model))
         about = {"model": self.model, "config": config, "training": settings, "held_out": self.held_out.id}
-        return {**about, "sampling": "by weight"}
+        where = {"device": self.device, "threads": self.threads if self.device == "cpu" else 0}
+        return {**about, **where, "version": TRAINING_VERSION, "sampling": "by weight"}
 
 
 class Plan(NamedTuple):
@@ -67,6 +72,7 @@ class Plan(NamedTuple):
 
     snapshot: Snapshot
     arms: Mapping[str, tuple[int, Sequence[Trial]]]
+    streamed: bool
 
     @property
     def trials(self) -> list[Trial]:
@@ -92,14 +98,15 @@ def plan(url: str, protocol: Protocol, others: Sequence[str]) -> Plan:
         raise UserError(text, fix="a smaller --batch")
     pool = usable(snapshot)
     sizes = {CURATED: kept, RAW: pool, RANDOM: kept}
+    streamed = protocol.streams(max(kept, pool))
     seeds = range(protocol.training.seed, protocol.training.seed + protocol.seeds)
 
     def trials(arm: str) -> list[Trial]:
         size = kept if arm == RANDOM and kept < pool else None  # a part as large as the pool is the pool
-        jobs = [protocol.job(f"{name} ({arm})", seed) for seed in seeds]
+        jobs = [protocol.job(f"{name} ({arm})", seed, streamed=streamed) for seed in seeds]
         return [trial(name, arm, size, job, protocol.held_out, protocol.runs) for job in jobs]
 
-    return Plan(snapshot, {arm: (sizes[arm], trials(arm)) for arm in sizes if arm == CURATED or arm in others})
+    return Plan(snapshot, {arm: (sizes[arm], trials(arm)) for arm in sizes if arm in (CURATED, *others)}, streamed)
 
 
 def missing(plans: Sequence[Plan]) -> list[Trial]:
@@ -142,7 +149,7 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
     document = {
         "snapshot": snapshot.number,
         "identity": plan.identity,
-        "protocol": protocol.to_json(),
+        "protocol": protocol.to_json() | {"streamed": plan.streamed},
         "held_out": {"url": held_out.url, "share": held_out.share, **judged},
         "arms": arms,
         "minus": {arm: evaluations.differences(runs[CURATED], runs[arm]) for arm in arms if arm != CURATED},

@@ -6,6 +6,8 @@ import json
 
 import click
 
+from jobs.options import json_option
+
 
 @click.command(
     epilog="\b\nExamples:\n  curate gc s3://curated/objects --dry-run\n  curate gc demo/curated --grace 1h\n"
@@ -15,7 +17,7 @@ import click
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @click.option("--grace", default="24h", show_default=True, metavar="TIME",
               help="Spare objects younger than this (s, m, h, d): a run may be about to name them.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
     """Delete data objects that no commit record and no snapshot names: the leavings of killed or beaten workers.
 

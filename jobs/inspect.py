@@ -6,7 +6,8 @@ import json
 
 import click
 
-from jobs.run import counts, json_option, recipe_argument, set_option
+from jobs.options import json_option, recipe_argument, set_option
+from jobs.run import counts
 
 dataset_argument = click.argument("dataset", metavar="OUT[@N]")
 

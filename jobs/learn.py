@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from jobs.options import json_option
 from jobs.proxy import training_options
 
 _EXPECTED = {"no_class"}  # reasons why samples of a snapshot are skipped
@@ -29,7 +30,7 @@ _EXPECTED = {"no_class"}  # reasons why samples of a snapshot are skipped
 @click.option("--eval", "evaluation", metavar="URL", help="Evaluate on the held-out part of this corpus instead.")
 @click.option("--steps", default=500, show_default=True, type=click.IntRange(1), help="Updates.")
 @training_options()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 @click.pass_context
 def learn(context: click.Context, what: str, overrides: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     """Train a learner: by a recipe, which says how samples are chosen, or on a snapshot with uniform sampling.

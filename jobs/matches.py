@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.inspect import dataset_argument
-from jobs.run import html_option, json_option
+from jobs.options import html_option, json_option
 
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot
@@ -62,5 +62,5 @@ def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[st
         where = "WHERE $how IS NULL OR how = $how"
         ((total,),) = db.execute(f"SELECT count(*) FROM matches {where}", {"how": how}).fetchall()
         order = "CASE how WHEN 'perceptual' THEN -value WHEN 'embedding' THEN value ELSE 2 END, uid"
-        query = f"SELECT * FROM matches {where} ORDER BY how DESC, {order} LIMIT {limit}"
+        query = f"SELECT * FROM matches {where} ORDER BY how = 'exact', how DESC, {order} LIMIT {limit}"
         return db.sql(query, params={"how": how}).to_arrow_table().to_pylist(), total

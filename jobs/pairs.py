@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +18,8 @@ from curation.pool import Pool
 from curation.subset import Subset
 from curation.weights import ALIKE, SampleWeights
 from jobs.progress import progress
+
+WORKERS = 4  # that read and decode what is streamed: the order of samples depends on it, so on every machine
 
 
 class Samples(NamedTuple):
@@ -57,7 +58,7 @@ class Pairs:
         """Endless batches, uniformly drawn, each pair once an epoch, or as often as it weighs."""
         tokenize = tokenizer_for(self.model)
         if self.examples is None:
-            return stream_batches(self._shuffled(), tokenize, size, workers=max(0, (os.cpu_count() or 1) - 1))
+            return stream_batches(self._shuffled(), tokenize, size, workers=WORKERS)
         if len(self.examples) < 2:
             skipped = ", ".join(f"{reason} {n}" for reason, n in self.stream.skipped.items()) or "none"
             raise EmptyCorpusError(f"{self.url} has {len(self.examples)} samples to train on (skipped: {skipped})")
@@ -78,6 +79,12 @@ def read_pairs(label: str, url: str, samples: Samples, *, model: str, part: Part
     stream = samples.stream(model, part=part, holdout=holdout, seed=seed)
     with progress(label, None) as advance:
         return Pairs(url, model, stream, gather(stream, advance=advance), samples.weights)
+
+
+def stream_pairs(url: str, samples: Samples, *, model: str, part: Part, holdout: float, seed: int) -> Pairs:
+    """The same, whether or not they would fit: none is read yet."""
+    stream = samples.stream(model, part=part, holdout=holdout, seed=seed)
+    return Pairs(url, model, stream, None, samples.weights)
 
 
 def side_by_side(one: Iterator[Batch], other: Iterator[Batch]) -> Iterator[Batch]:

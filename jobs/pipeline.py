@@ -274,8 +274,7 @@ class Pipeline:
 @contextmanager
 def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     """Open a recipe's stores. Refuses, before any work: unsafe stores, missing or wrong weights, bad lists."""
-    for file in dict.fromkeys(recipe.files()):
-        _check_file(file, recipe.options)
+    _check_files(recipe.files(), recipe.options)
     out, scored = (Ledger(open_store(url, recipe.options)) for url in (recipe.output, recipe.scores))
     corpus = open_corpus(recipe.corpus, recipe.options)
     named = (("keep", recipe.keep), ("drop", recipe.drop), ("weights", recipe.weights))
@@ -305,14 +304,15 @@ def _try_filters(recipe: Recipe, spool: Path) -> None:
         engine.decide(recipe.filters)
 
 
-def _check_file(file: Weights, options: StoreOptions) -> None:
-    """It is there and hashes to what the recipe says; a copy in the cache is no excuse for a URL that is wrong."""
-    store, key = open_object(file.url, options)
-    if not store.exists(key):
-        raise WeightsError(
-            f"{file.url} does not exist", fix="check the URL: of weights, `curate proxy train` makes some"
-        )
-    fetch_weights(file, options)
+def _check_files(files: Iterable[Weights], options: StoreOptions) -> None:
+    """They are there and hash to what the recipe says, and then are in this machine's cache; a copy there from before
+    is no excuse for a URL that is wrong."""
+    for file in dict.fromkeys(files):
+        store, key = open_object(file.url, options)
+        if not store.exists(key):
+            fix = "check the URL: of weights, `curate proxy train` makes some"
+            raise WeightsError(f"{file.url} does not exist", fix=fix)
+        fetch_weights(file, options)
 
 
 @contextmanager
@@ -320,6 +320,7 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
     """The pipeline that made a snapshot, as its document pins it: nothing is taken from today's files but the bytes."""
     document, options = made.document, made.store.options
     recipe = parse_recipe(json.dumps(document["recipe"]), f"recipe of {made.store.url}@{made.number}")
+    _check_files(recipe.files(scorers=False), options)
     out = Ledger(made.store)
     where = out.open_plan(document["plan"]).document["corpus"]
     corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)

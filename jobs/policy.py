@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobs.options import json_option
+
 if TYPE_CHECKING:
     from curation.policy import Policy
 
@@ -18,7 +20,7 @@ def policy() -> None:
 
 @policy.command("show", epilog="\b\nExamples:\n  curate policy show demo/learned/learnability")
 @click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def policy_show(run: str, as_json: bool) -> None:
     """Tell what a run's data policy holds: steps, candidates, what was chosen how often, and its size."""
     from curation.policy import describe
@@ -44,7 +46,7 @@ def policy_show(run: str, as_json: bool) -> None:
     "--least", default=1, show_default=True, type=click.IntRange(1), help="Leave out what was chosen fewer times."
 )
 @click.option("--out", required=True, metavar="URL", help="The list: a uid, a tab and a number a line.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def policy_weights(run: str, least: int, out: str, as_json: bool) -> None:
     """Write a list of weights: how often each sample was trained on.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+from jobs.options import json_option
 
 _TRAINING_OPTIONS = {
     "batch": click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs in a batch."),
@@ -120,6 +120,7 @@ _ENCODING_OPTIONS = (
     click.option("--model", required=True, help="`curate proxy ls` lists them."),
     click.option("--weights", required=True, metavar="URL", help="Its safetensors."),
     click.option("--sha256", required=True, help="What the weights hash to."),
+    _TRAINING_OPTIONS["device"],
     click.option("--out", required=True, metavar="URL", help="Directory for the file, which is named by its content."),
 )
 

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.options import json_option, recipe_argument, set_option
+
 if TYPE_CHECKING:
     from jobs.pipeline import Pipeline, Work
-
-recipe_argument = click.argument("recipe", type=click.Path(dir_okay=False))
-set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
-    help="Override a key of the recipe, e.g. --set filters.top_fraction.fraction=0.2 (repeatable).",
-)  # fmt: skip
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-
-
-def html_option(about: str) -> Any:
-    """The option of a page to write, whose folder is looked for before any work."""
-
-    def check(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
-        if path and not Path(path).resolve().parent.is_dir():
-            raise click.BadParameter(f"there is no folder {Path(path).parent}", context, option)
-        return path
-
-    return click.option("--html", type=click.Path(dir_okay=False, writable=True), callback=check, help=about)
 
 
 @click.command(epilog="\b\nExample:\n  curate plan recipe.yaml")

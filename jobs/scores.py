@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobs.run import json_option, recipe_argument, set_option
+from jobs.options import json_option, recipe_argument, set_option
 
 store_argument = click.argument("store", metavar="SCORES")
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
+from jobs.options import json_option
+
 PLACEHOLDER = re.compile(r'"\{(\w+)\}"')
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
 @click.group()
@@ -86,4 +87,6 @@ def fill(text: str, values: Sequence[str]) -> str:
     for key in given:
         if key not in needs(text):
             raise UnknownNameError(f"there is no {{{key}}} in this recipe", fix=f"it has {', '.join(needs(text))}")
-    return PLACEHOLDER.sub(lambda match: json.dumps(given[match[1]]) if match[1] in given else match[0], text)
+    return PLACEHOLDER.sub(
+        lambda match: json.dumps(given[match[1]], ensure_ascii=False) if match[1] in given else match[0], text
+    )

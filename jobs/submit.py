@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from jobs.run import recipe_argument, set_option
+from jobs.options import recipe_argument, set_option
 
 PACKAGES = ("curation", "actors", "jobs")
 LOOK_SECONDS = 1.0  # between two looks at a job whose log is silent

@@ -21,7 +21,7 @@ from curation import models
 from curation.errors import NotFoundError, UserError
 from curation.evaluation import evaluate
 from curation.examples import Batch, Examples, gather_some
-from curation.images import DecodeLimits
+from curation.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.learning.data import weights_of
@@ -31,10 +31,11 @@ from curation.models.architecture import config_path
 from curation.models.weights import tensors_to_bytes
 from curation.store import StoreOptions, open_store
 from curation.weights import ALIKE
-from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
+from jobs.pairs import Pairs, Samples, read_pairs, side_by_side, stream_pairs
 from jobs.progress import progress
 
 MAX_EVALUATED = 4000  # held-out samples that are looked at: +-1.5 points at recall 0.5
+TRAINING_VERSION = 2  # of what weights come of one recipe: raise it where learner, order or preparation change
 LOG_EVERY = 10  # steps between two lines of metrics
 
 
@@ -50,6 +51,8 @@ class Job:
     holdout: float = 0.05
     evaluation: str | None = None  # another URL to evaluate on; None: the held-out part of `data`
     evaluated: bool = True  # False: not here; whoever asked does it
+    streamed: bool = False  # from shards, even what would fit into memory: as others are that are compared with it
+    shared: bool = False  # `out` is named by all that decides the weights, and others may be at it too
     device: str = "auto"
     threads: int = 0  # 0: one a core, at most 8
     weighted: bool = True  # samples of a snapshot as often as they weigh
@@ -103,10 +106,12 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
     metadata = {"format": "pt", "model": job.model, "training": json.dumps(recipe, sort_keys=True)}
     metadata["preprocess"] = json.dumps(asdict(models.preprocess_for(job.model)), sort_keys=True)
     data = tensors_to_bytes(learner.tensors(), metadata)
-    key = f"{job.model}.safetensors"
+    weights = sha256(data).hexdigest()
+    own = f"-{weights[:16]}" if job.shared else ""  # whoever comes second changes no file of the first
+    key = f"{job.model}{own}.safetensors"
     store.put(key, data)
     store.put(f"{job.model}.json", config_path(job.model).read_bytes())
-    store.put("metrics.jsonl", ("\n".join(log.lines) + "\n").encode())
+    store.put(f"metrics{own}.jsonl", ("\n".join(log.lines) + "\n").encode())
     # The part that is held out of the same samples has met the same flaws again.
     skipped = [some.stream.skipped for some in pairs.values()] + ([flaws] if job.evaluation is not None else [])
     card = {
@@ -114,7 +119,7 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
         "model": job.model,
         "weights": store.location(key),
         "key": key,
-        "sha256": sha256(data).hexdigest(),
+        "sha256": weights,
         "bytes": len(data),
         "parameters": models.cost(job.model).parameters,
         **job.sources,
@@ -126,7 +131,10 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
         "seconds": {"training": round(seconds, 1), "all": round(time.monotonic() - began, 1)},
         "evaluation": results,
     }
-    store.put("card.json", json.dumps(card, indent=2).encode())  # last: its presence says that the run is whole
+    text = json.dumps(card, indent=2).encode()  # the last to be put: its presence says that the run is whole
+    if job.shared and not store.create("card.json", text) and (first := _finished(job, card["identity"])):
+        return {**first, "reused": True}  # of another machine: its weights may differ in their last bits
+    store.put("card.json", text)
     return {**card, "reused": False}
 
 
@@ -158,6 +166,7 @@ def pick_device(name: str) -> torch.device:
 def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str, Any]:
     """All that decides the weights, on a type of device. Shards by content, so that a copied corpus gives the same."""
     recipe = {
+        "version": [TRAINING_VERSION, IMAGE_CODE_VERSION],
         "model": job.model,
         "config": models.model_config(job.model),
         **{f"{name}_sha256": digest([list(shard.ref) for shard in some.shards]) for name, some in sources.items()},
@@ -167,6 +176,8 @@ def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str
         "device": device,
         "threads": threads_of(job.threads) if device == "cpu" else 0,
     }
+    if job.streamed:
+        recipe["streamed"] = True
     samples = sources["data"]
     if samples.subset is not None:
         recipe["subset"] = samples.subset._asdict()
@@ -197,6 +208,8 @@ def _finished(job: Job, identity: str) -> dict[str, Any] | None:
 
 def _read(job: Job, label: str, url: str, samples: Samples, part: Part) -> Pairs:
     seed, holdout = job.training.seed, job.holdout
+    if job.streamed:
+        return stream_pairs(url, samples, model=job.model, part=part, holdout=holdout, seed=seed)
     return read_pairs(label, url, samples, model=job.model, part=part, holdout=holdout, seed=seed)
 
 

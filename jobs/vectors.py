@@ -18,15 +18,19 @@ from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import Weights
 from curation.store import open_store
 from jobs.progress import progress
+from jobs.training import pick_device
 
 SHARDS = 64  # that are drawn from at once: a sample of 4,096 pairs need not open a million shards
 BATCH = 256
 A_CENTRE = 64  # vectors that are enough to place one
 
 
-def write_vectors(*, data: str, model: str, weights: str, sha256: str, samples: int, out: str) -> dict[str, Any]:
+def write_vectors(
+    *, data: str, model: str, weights: str, sha256: str, samples: int, device: str = "auto", out: str
+) -> dict[str, Any]:
     """Encode up to `samples` pairs of `data` and put the file at `out`; returns its URL, sha256 and size."""
-    image, text = encode(data, load_dual_encoder(model, Weights(weights, sha256)), samples, ("image", "text"))
+    encoder = load_dual_encoder(model, Weights(weights, sha256), pick_device(device))
+    image, text = encode(data, encoder, samples, ("image", "text"))
     found = _put(out, "vectors", vectors_file(image, text, sha256))
     return {**found, "vectors": len(image), "width": image.shape[1]}
 
@@ -41,10 +45,11 @@ def write_clusters(
     samples: int | None,
     of: str,
     seed: int,
+    device: str = "auto",
     out: str,
 ) -> dict[str, Any]:
     """Find `clusters` centres among `samples` images (or captions) of `data`, and put their file at `out`."""
-    encoder = load_dual_encoder(model, Weights(weights, sha256))
+    encoder = load_dual_encoder(model, Weights(weights, sha256), pick_device(device))
     (vectors,) = encode(data, encoder, samples or A_CENTRE * clusters, (of,))
     centres = find_centres(vectors.cpu(), clusters, seed=seed)
     found = _put(out, "centres", centres_file(centres, of, sha256))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.options import json_option
+
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot
     from jobs.pipeline import Pipeline
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(epilog="\b\nExamples:\n  curate verify s3://curated/objects\n  curate verify demo/curated@2")
 @click.argument("dataset", metavar="OUT[@N]")
 @click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else a cluster on this machine.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def verify(dataset: str, address: str | None, as_json: bool) -> None:
     """Recompute every count, hash, uid and decision from raw input and output bytes; fail on any difference."""
     import curation as cu

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.run import html_option, json_option, recipe_argument
+from jobs.options import html_option, json_option, recipe_argument
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,8 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
     """Say what each setting of the filters would keep, and how that differs from the current snapshot.
 
     Reads score tables only: nothing is scored, no byte is moved, nothing is written to a store. Shards that have not
-    been scored yet are left out, of the snapshot too, and counted.
+    been scored yet are left out, of the snapshot too, and counted. Columns that the cache keeps are of all shards, and
+    no store is asked about them again.
     """
     from curation.recipe import load_recipe
     from jobs.pipeline import pipeline

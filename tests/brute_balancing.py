@@ -38,10 +38,10 @@ def spacing(text: str) -> str:
 
 
 def matched(item: Phrases, caption: str) -> list[str]:
-    """The entries that a caption mentions: MetaCLIP's sub-string matching."""
+    """The entries that a caption mentions: MetaCLIP's sub-string matching, of entries without white space around."""
     cased = str.lower if item.ignore_case else str
     text = spacing(cased(caption))
-    return [entry for entry in sorted({cased(entry) for entry in item.entries}) if f" {entry} " in text]
+    return [entry for entry in sorted({cased(entry.strip()) for entry in item.entries}) if f" {entry} " in text]
 
 
 def brute_mentions(item: Mentions, rows: list[Row]) -> set[int]:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curation.words import WORD
+from curation.words import SPACE, WORD
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
     """Length, word count and repetition of the caption; a limit that is not given does not apply.
 
+    Characters are counted without white space at either end.
     Words as `caption_stats` counts them: runs without white space, and single characters of Han and kana. Repetition is
     1 - (different words / words): 0 for "a red apple", 0.67 for "sale sale sale".
     Source: basic filtering of DataComp (2304.14108, appendix N) and the repetition rule of Gopher (2112.11446, A.1).
@@ -20,7 +21,7 @@ class Caption:
     Example: caption: {min_words: 2, min_chars: 5, max_repetition: 0.5}
     """
 
-    code: ClassVar[int] = 2
+    code: ClassVar[int] = 3
 
     min_words: int = 1
     max_words: int | None = None
@@ -42,8 +43,10 @@ class Caption:
         rules = [
             (f"words < {self.min_words}", "too_few_words"),
             (f"words > {self.max_words}", "too_many_words") if self.max_words is not None else None,
-            (f"length(trim(caption)) < {self.min_chars}", "too_short"),
-            (f"length(trim(caption)) > {self.max_chars}", "too_long") if self.max_chars is not None else None,
+            (f"length(trim(caption, '{SPACE}')) < {self.min_chars}", "too_short"),
+            (f"length(trim(caption, '{SPACE}')) > {self.max_chars}", "too_long")
+            if self.max_chars is not None
+            else None,
             (f"words > 0 AND 1 - different / words > {self.max_repetition!r}", "repetitive")
             if self.max_repetition is not None
             else None,

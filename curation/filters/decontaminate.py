@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator
 
-from curation.filters.filter import table_of
+from curation.filters.filter import table_by, table_of
 from curation.filters.hamming import MOST_DISTANCE, between
 from curation.filters.vectors import ALIKE, expect_vectors, halves, insert, matrix, stream
 
@@ -69,8 +69,8 @@ class Decontaminate:
 
     def others(self) -> str:
         """The table that the engine fills: snapshot (a place in `against`), own (whether that is an earlier snapshot of
-        the dataset), uid, content_hash, and `compared`."""
-        return table_of(self, "others")
+        the dataset), uid, content_hash, and `compared`. Another threshold has the same."""
+        return table_by((self.against, self.compared()), "others")
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         """Make the table of matches: `id, how, snapshot, other, value`; of each way, a sample's best one."""
@@ -95,7 +95,7 @@ class Decontaminate:
 
     @property
     def _table(self) -> str:
-        return f"{self.others()}_matches"
+        return table_of(self, "matches")
 
     def _exact(self, db: duckdb.DuckDBPyConnection) -> None:
         shared, bits = f"{self._table}_shared", "hash(content_hash)"  # so that only few have their hashes compared

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 def table_of(item: Any, prefix: str) -> str:
     """A name for a table that a filter makes, by all of its fields: two that differ don't share one."""
-    return f"{prefix}_{sha256(repr(astuple(item)).encode()).hexdigest()[:16]}"
+    return table_by(astuple(item), prefix)
+
+
+def table_by(values: tuple[Any, ...], prefix: str) -> str:
+    """A name for a table that these values decide: whoever has the same shares it."""
+    return f"{prefix}_{sha256(repr(values).encode()).hexdigest()[:16]}"
 
 
 @runtime_checkable

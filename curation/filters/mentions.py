@@ -16,9 +16,9 @@ class Mentions(Phrases):
     """Keep the samples whose caption mentions at least one of `entries`, as whole words, in any case.
 
     Use it to keep what is about the classes that one wants to know. The list stands in the recipe, or one phrase a line
-    in a text file (`url`, `sha256`). A phrase is looked for between spaces, with the marks `, . ; : ? !` set apart from
-    words, so one with such a mark in it is never found. Cost: 1.5 us of CPU a caption of 10 words with a list of
-    5,000, 4 us with one of 500,000.
+    in a text file (`url`, `sha256`). A phrase is looked for between spaces, with the marks `, . ; : ? !` and the
+    backtick set apart from words, so one with such a mark in it is never found. Cost: 1.5 us of CPU a caption of 10
+    words with a list of 5,000, 4 us with one of 500,000.
     Source: text-based filtering of DataComp (2304.14108, section 3.3), which keeps captions with a word whose first
     WordNet sense is one of ImageNet-21k's; here the list has to name each spelling.
     Example: mentions: {url: s3://lists/names.txt, sha256: 9f2c..., ignore_case: true}

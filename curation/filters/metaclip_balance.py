@@ -22,10 +22,10 @@ class MetaclipBalance(Phrases):
     keeps them all, and a frequent one brings in about `t` samples; captions that mention none leave (`no_match`), the
     unlucky ones as `capped`. `entries` stand in the recipe, or one a line in a text file (`url`, `sha256`): WordNet's
     synsets and Wikipedia's frequent words, pairs of words and titles in the paper, 500,000 of them, with t = 20,000 for
-    400 million samples kept. An entry is looked for between spaces, with the marks `, . ; : ? !` set apart from words,
-    in the same case unless `ignore_case`. Chance is a hash of seed and uid: the same samples everywhere, and a larger
-    `t` keeps all that a smaller one did. Cost: some 7 us of CPU a caption of 10 words with 500,000 entries, and 12
-    bytes a mention on local disk; out of core.
+    400 million samples kept. An entry is looked for between spaces, with the marks `, . ; : ? !` and the backtick set
+    apart from words, in the same case unless `ignore_case`. Chance is a hash of seed and uid: the same samples
+    everywhere, and a larger `t` keeps all that a smaller one did. Cost: some 7 us of CPU a caption of 10 words with
+    500,000 entries, and 12 bytes a mention on local disk; out of core.
     Source: MetaCLIP (2309.16671), section 3 and algorithm 1, whose one draw for each mention has this probability.
     Example: metaclip_balance: {url: s3://lists/metadata.txt, sha256: 9f2c..., t: 20000}
     """

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 
+from curation.errors import RecipeError
 from curation.filters.filter import table_of
 from curation.models.weights import Weights, fetch_weights
 
@@ -28,7 +29,10 @@ MARKS = ",.;:?!`"
 
 @dataclass(frozen=True, kw_only=True)
 class Phrases:
-    """A list of phrases: `entries` in the recipe, or a text file at `url` with its `sha256`, one a line."""
+    """A list of phrases: `entries` in the recipe, or a text file at `url` with its `sha256`, one a line. White space at
+    either end is none of a phrase."""
+
+    code: ClassVar[int] = 2
 
     entries: tuple[str, ...] = ()
     url: str | None = None
@@ -95,11 +99,13 @@ class Phrases:
             ) JOIN ({phrases} > 1) USING (text)"""
 
     def _lines(self) -> list[str]:
-        if self.entries:
-            return [entry for entry in self.entries if entry.strip()]
-        (file,) = self.files()
-        lines = fetch_weights(file).read_text(encoding="utf-8", errors="replace").splitlines()
-        return [line.strip() for line in lines if line.strip()]
+        lines: Sequence[str] = self.entries
+        for file in self.files():
+            lines = fetch_weights(file).read_text(encoding="utf-8", errors="replace").split("\n")
+        found = [line.strip() for line in lines if line.strip()]
+        if not found:
+            raise RecipeError(f"{self.url} holds no phrase: no caption mentions any", fix="one phrase a line")
+        return found
 
     def _cased(self, sql: str) -> str:
         return f"lower({sql})" if self.ignore_case else sql

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 LARGEST = 3.4e38  # float32, but for its last digits
 
@@ -16,6 +17,8 @@ class Threshold:
     Cost: 0.03 us of CPU a sample.
     Example: threshold: {score: nsfw, max: 0.2}
     """
+
+    code: ClassVar[int] = 2
 
     score: str
     min: float | None = None
@@ -39,7 +42,11 @@ class Threshold:
         return [limit for limit in (self.min, self.max) if limit is not None]
 
     def drops(self) -> str:
-        # The score is float32: comparing as float32 makes a threshold read off the manifest mean what it says.
-        rules = [f'"{self.score}" < {self.min!r}::FLOAT' if self.min is not None else None]
-        rules += [f'"{self.score}" > {self.max!r}::FLOAT' if self.max is not None else None]
+        rules = [f'"{self.score}" < {self._limit(self.min)}' if self.min is not None else None]
+        rules += [f'"{self.score}" > {self._limit(self.max)}' if self.max is not None else None]
         return f"SELECT id, '{self.score}' AS detail FROM alive WHERE {' OR '.join(rule for rule in rules if rule)}"
+
+    def _limit(self, value: float) -> str:
+        """SQL of a limit. Of a float32 it is the nearest float32: so one that was read off the manifest means what it
+        says. Of whole numbers it is what it is."""
+        return f"CASE typeof(\"{self.score}\") WHEN 'FLOAT' THEN {value!r}::FLOAT::DOUBLE ELSE {value!r}::DOUBLE END"

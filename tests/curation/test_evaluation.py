@@ -31,6 +31,12 @@ def test_a_collapsed_encoder_recalls_nothing() -> None:
     assert all(rate.rate == 0 for rate in retrieval(same, same).values())
 
 
+def test_a_collapsed_encoder_classifies_as_chance_does() -> None:
+    truth = torch.tensor([0] * 30 + [1] * 15 + [2] * 5)
+    found = zero_shot(torch.ones(50, 4) / 2, torch.ones(3, 4) / 2, truth)
+    assert found.rate == found.chance == 0.6
+
+
 def test_a_perfect_encoder_recalls_everything() -> None:
     eye = torch.eye(50)
     assert all(rate.rate == 1 for rate in retrieval(eye, eye).values())

@@ -7,6 +7,7 @@ import pytest
 from curation.decisions import described
 from curation.errors import RecipeError, UserError
 from curation.filters.caption import Caption
+from curation.filters.threshold import Threshold
 from curation.ledger import digest
 from curation.recipe import parse_recipe
 
@@ -118,6 +119,7 @@ MISTAKES = [
     ("shards: {samples: 1000}", "compute: {memory: lots}", "recipe:10: compute.memory", "such as 2GB or 80%"),
     ("shards: {samples: 1000}", "compute: {memory: 1KB}", "recipe:10: compute.memory", "too little"),
     ("- embedding: {", "- embedding: {name: kept, ", "recipe:6", "two columns are called kept"),
+    ("- embedding: {", "- embedding: {name: shard_key, ", "recipe:6", "two columns are called shard_key"),
 ]
 
 
@@ -190,7 +192,7 @@ def test_filters_of_filters() -> None:
     assert item.filter.columns() == ("caption_stats.words", "caption")
     words = {"score": "caption_stats.words", "min": 3.0, "max": None}
     inner = ["NotOf", {"of": [["Caption", vars(Caption(min_words=2)), Caption.code]]}]
-    assert described(item.filter) == ["AnyOf", {"of": [["Threshold", words], inner]}]
+    assert described(item.filter) == ["AnyOf", {"of": [["Threshold", words, Threshold.code], inner]}]
     assert digest(described(item.filter))
 
 

@@ -17,7 +17,7 @@ from curation.data import ShardRef
 from curation.errors import LedgerError, UserError
 from curation.ledger import Ledger
 from curation.store import open_store
-from curation.units import INDEX_SCHEMA, STREAM_SCHEMA
+from curation.units import INDEX_SCHEMA, STREAM_SCHEMA, failure_table
 
 
 def rows(shard: ShardRef, n: int, reason: str | None = None) -> pa.Table:
@@ -53,6 +53,29 @@ def test_the_collector_gives_every_unit_back_whole(sizes: list[int], seed: int, 
     assert set(found) == {shard.key for shard in shards}
     for shard, n in zip(shards, sizes, strict=True):
         assert found[shard.key].column("uid").to_pylist() == [f"{shard.key}-{i}" for i in range(n)]
+
+
+def test_rows_that_come_again_after_their_unit_was_whole_are_let_go() -> None:
+    collector, shard = scores.Collector(), ShardRef("a.tar", 1, "e")
+    assert len(list(collector.add(rows(shard, 3)))) == 1
+    assert list(collector.add(rows(shard, 3).slice(1, 2))) == list(collector.add(rows(shard, 3))) == []
+    assert not collector._pending
+
+
+def test_a_unit_of_many_parts_is_looked_at_once() -> None:
+    collector, shard, n = scores.Collector(), ShardRef("a.tar", 1, "e"), 50
+    table = rows(shard, n)
+    order = [n, *range(n - 1), *range(n - 1), n - 1]  # its end first, most rows twice
+    found = [list(collector.add(table.slice(row, 1))) for row in order]
+    assert [len(units) for units in found] == [0] * (len(order) - 1) + [1]
+    assert found[-1][0].rows.column("row").to_pylist() == list(range(n))
+
+
+def test_a_unit_that_failed_may_come_after_all() -> None:
+    collector, shard = scores.Collector(), ShardRef("a.tar", 1, "e")
+    failed = failure_table(shard, "the store says no", [])
+    assert [unit.failure for unit in collector.add(failed)] == ["the store says no"]
+    assert [unit.failure for unit in collector.add(rows(shard, 2))] == [None]
 
 
 def test_a_broken_archive_quarantines_every_row(tmp_path: Path) -> None:

@@ -110,6 +110,18 @@ def test_examples_are_the_nearest_to_the_limit(answers: dict[str, Answer]) -> No
         assert [row["kept"] for row in examples] == [True] * 3 + [False] * 3
 
 
+def test_what_a_list_keeps_is_an_example_of_what_stays(tmp_path: Path) -> None:
+    table = rows()
+    filters = [NamedFilter("threshold", Threshold(score="score", min=0.5))]
+    low = sorted(zip(table.column("score").to_pylist(), table.column("uid").to_pylist(), strict=True))
+    highest = max(row for row in low if row[0] is not None and row[0] < 0.5)
+    with Decisions(tmp_path, ["caption"], KINDS) as engine:
+        engine.load([(0, table)])
+        (near,) = WhatIf(engine).ask("one", filters, keep=pa.array([highest[1]])).near.values()
+    assert [row["kept"] for row in near if row["uid"] == highest[1]] in ([True], [])
+    assert highest[1] in {row["uid"] for row in near} and len({row["uid"] for row in near}) == len(near)
+
+
 def test_lists_and_no_snapshot(tmp_path: Path) -> None:
     uids = rows().column("uid").to_pylist()
     lists = {"keep": pa.array([uids[1]]), "drop": pa.array([uids[2]])}

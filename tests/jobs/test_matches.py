@@ -84,6 +84,9 @@ def test_copies_leave_and_the_report_pairs_them(home: Path, tmp_path: Path) -> N
     assert made.document["against"] == {f"{home}/out-eval": 1}
     found = json.loads(invoke(matches, f"{home}/out-pool", "--json", "--html", str(tmp_path / "m.html")))
     assert found["total"] == len({match["uid"] for match in found["matches"]}) + 5  # exact are near too
+    some = json.loads(invoke(matches, f"{home}/out-pool", "--json", "--limit", "7"))
+    assert some["matches"] == found["matches"][:7], "first those that a limit decides about"
+    assert [match["how"] for match in some["matches"]].count("exact") == max(0, 7 - (found["total"] - 5))
     keys = {}
     for name in ("eval", "pool"):
         rows = cu.open(f"{home}/out-{name}").manifest.to_arrow(["uid", "key"]).to_pylist()

@@ -42,6 +42,8 @@ def test_ls_and_show() -> None:
     filled = invoke("show", "datacomp-basic", "--fill", "corpus=s3://pool/it's: here", "--fill", "output=out")
     recipe = parse_recipe(filled)
     assert (recipe.corpus, recipe.output) == (("s3://pool/it's: here",), "out")
+    filled = invoke("show", "datacomp-basic", "--fill", "corpus=data/😀", "--fill", "output=out")
+    assert parse_recipe(filled).corpus == ("data/😀",)
 
 
 def test_mistakes() -> None:

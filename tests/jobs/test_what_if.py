@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,29 @@ def test_the_next_question_reads_no_score_table(home: Path, monkeypatch: pytest.
         file.write_bytes(damage)
         assert invoke(*command) == first
     assert kept_files() == [file]
+    assert file.parent.stat().st_mode & 0o077 == 0, "captions are for nobody else"
+
+
+def test_what_others_take_away_meanwhile_is_no_error(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "tutelage" / "columns"
+    folder.mkdir(parents=True)
+    (folder / "gone.duckdb").symlink_to("nowhere")  # what a file is that goes between being listed and looked at
+    left = folder / "killed.part"
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    invoke(str(home / "r.yaml"))
+    assert len([path for path in kept_files() if not path.is_symlink()]) == 1 and not left.exists()
+    monkeypatch.setattr(os, "utime", _refuse)
+    with monkeypatch.context() as patched:
+        patched.setattr(scores, "load_units", None)
+        invoke(str(home / "r.yaml"))  # of somebody else, and still read
+
+
+def _refuse(*_: object) -> None:
+    raise PermissionError
 
 
 def test_other_columns_are_others(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

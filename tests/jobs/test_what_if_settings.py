@@ -105,6 +105,13 @@ def test_snapshots_to_compare_with_are_opened_and_loaded_once(home: Path, monkey
     with pipeline(every(recipes), dry=True) as work:
         ask(work, recipes)
     assert opened == [f"{home}/eval"] and len(loaded) == 2  # for the trial with nothing, then
+    loaded.clear()
+    near = {"against": f"{home}/eval", "hash": "phash"}
+    recipes = {str(n): with_filters(home, {"decontaminate": {**near, "distance": n}}) for n in (1, 2, 3)}
+    with pipeline(every(recipes), dry=True) as work:
+        found, _ = ask(work, recipes)
+    assert len(loaded) == 2, "what they are compared with does not depend on how"
+    assert len(found) == 3
 
 
 def test_settings_are_all_combinations() -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.decisions import Decisions, NamedFilter, columns_needed
-from curation.errors import WeightsError
+from curation.errors import RecipeError, WeightsError
 from curation.filters import Filter, Reads, Weighs
 from curation.filters.algebra import AnyOf
 from curation.filters.cluster_balance import ClusterBalance
@@ -206,3 +206,11 @@ def test_a_list_in_a_file_is_the_list(tmp_path: Path) -> None:
     assert not isinstance(either, Weighs) and isinstance(SoftCap(column="cluster", cap=1), Weighs)
     with pytest.raises(WeightsError, match="has sha256"):
         decided(tmp_path, rows, Mentions(url=file["url"], sha256="1" * 64))
+    assert decided(tmp_path, rows, Mentions(entries=("\tdog ",))) == decided(tmp_path, rows, Mentions(entries=("dog",)))
+    (tmp_path / "empty.txt").write_bytes(b"\n  \n")
+    with pytest.raises(RecipeError, match=r"empty\.txt holds no phrase"):
+        decided(tmp_path, rows, Mentions(url=f"{tmp_path}/empty.txt", sha256=sha256(b"\n  \n").hexdigest()))
+    text = "red\u2028dog\r\nzebra\n".encode()  # lines end at \n alone
+    (tmp_path / "odd.txt").write_bytes(text)
+    odd = Mentions(url=f"{tmp_path}/odd.txt", sha256=sha256(text).hexdigest())
+    assert decided(tmp_path, rows, odd) == decided(tmp_path, rows, Mentions(entries=("red\u2028dog", "zebra")))

@@ -89,9 +89,9 @@ def brute_caption(item: Caption, rows: list[Row]) -> set[int]:
     out = set()
     for i, row in enumerate(rows):
         words = words_of(row["caption"])
-        bad = len(words) < item.min_words or len(row["caption"].strip(" ")) < item.min_chars
+        bad = len(words) < item.min_words or len(row["caption"].strip()) < item.min_chars
         bad |= item.max_words is not None and len(words) > item.max_words
-        bad |= item.max_chars is not None and len(row["caption"].strip(" ")) > item.max_chars
+        bad |= item.max_chars is not None and len(row["caption"].strip()) > item.max_chars
         if words and item.max_repetition is not None:
             bad |= 1 - len(set(words)) / len(words) > item.max_repetition
         if bad:
@@ -316,6 +316,26 @@ def goes_by_order(item: Filter) -> bool:
     if isinstance(item, AllOf | AnyOf | NotOf):
         return any(map(goes_by_order, item.of))
     return isinstance(item, ExactDuplicates | NearDuplicates | SemanticDuplicates) and item.prefer is None
+
+
+def test_limits_of_whole_numbers_are_what_they_are(tmp_path: Path) -> None:
+    rows = [{**row, "reason": None, "length": 16_777_216 + i} for i, row in enumerate(random_rows(4, 1))]
+    assert set(dropped(tmp_path, rows, Threshold(score="length", min=16_777_217))) == {0}
+    assert set(dropped(tmp_path, rows, Threshold(score="length", max=16_777_217))) == {2, 3}
+
+
+def test_a_limit_that_was_read_off_a_float32_score_means_that_score(tmp_path: Path) -> None:
+    rows = [{**row, "reason": None, "score": np.float32(0.1)} for row in random_rows(3, 1)]
+    assert not dropped(tmp_path, rows, Threshold(score="score", min=0.1))
+    assert not dropped(tmp_path, rows, Threshold(score="score", max=0.1))
+
+
+def test_characters_are_counted_without_white_space_of_any_kind_around(tmp_path: Path) -> None:
+    captions = ["a b c\t\t\t", "\u3000a b c  ", "a b c d"]
+    rows = [
+        {**row, "reason": None, "caption": caption} for row, caption in zip(random_rows(3, 1), captions, strict=True)
+    ]
+    assert set(dropped(tmp_path, rows, Caption(min_chars=6))) == {0, 1}
 
 
 @pytest.mark.parametrize("item", [item for item, _ in CASES], ids=repr)

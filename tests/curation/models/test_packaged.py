@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("network", [NETWORK, DETECTOR, READER])
 def test_a_package_that_is_not_there(network: Packaged) -> None:
     missing = replace(network, package="no_such_package")
-    with pytest.raises(UserError, match="wants the packages no_such_package") as caught:
+    with pytest.raises(UserError, match="comes with the package no_such_package") as caught:
         missing.open(lambda pixels: pixels.astype("float32"), CPU)
     assert caught.value.fix == f"pip install 'tutelage[{network.extra}]'"
 

@@ -81,6 +81,12 @@ def test_fingerprints(name: str, given: Fields) -> None:
                 changed = {**fields, nested: {**fields[nested], key: value}}
                 assert fingerprint(make(name, changed), INDEX) != base, (nested, key)
     assert not left, "fields that no case changes"
+    later = make(name, fields)
+    told = dict(later.identity())
+    assert isinstance(told["code"], int), "the code's version, which is raised where values change"
+    told["code"] += 1
+    object.__setattr__(later, "identity", lambda: told)
+    assert fingerprint(later, INDEX) != base
 
 
 def moved(fields: Mapping[str, Any]) -> dict[str, Any]:
