@@ -15,9 +15,11 @@ are equal anyway (tested).
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,7 +33,7 @@ from ray.autoscaler.sdk import request_resources
 from actors.cluster import cpus, gpus, unwrap
 from curation import scores
 from curation.data import ShardRef
-from curation.errors import IncompleteError, StoreError, UserError
+from curation.errors import IncompleteError, StoreError, TutelageError, UserError
 from curation.images import DecodeLimits, Preprocess
 from curation.ledger import Ledger
 from curation.recipe import Compute
@@ -229,7 +231,11 @@ class ScorerActor:
 
     @cached_property
     def models(self) -> Mapping[str, Score]:
-        return {name: scorer.load(self.device, self.job.corpus.options) for name, scorer in self.job.scorers.items()}
+        options, models = self.job.corpus.options, {}
+        for name, scorer in self.job.scorers.items():
+            with blamed(name):
+                models[name] = scorer.load(self.device, options)
+        return models
 
     def score(self, units: pa.Table) -> Progress:
         """Score and commit `units`; units that somebody has committed meanwhile are skipped."""
@@ -269,7 +275,8 @@ class ScorerActor:
 
     def _column(self, name: str, batch: Batch, valid: np.ndarray[Any, Any]) -> pa.Array:
         """What a scorer says of the batch's first rows, as many as `valid` tells of."""
-        rows = as_rows(name, self.models[name](batch))
+        with blamed(name):
+            rows = as_rows(name, self.models[name](batch))
         if len(rows) != len(batch.captions):
             fix = "one value a sample of the batch that it is given, which may be filled up to its size"
             raise UserError(f"scorer {name} gives {len(rows)} values for {len(batch.captions)} samples", fix=fix)
@@ -277,6 +284,23 @@ class ScorerActor:
             return scores.value_array(rows[: len(valid)], valid, self.job.scorers[name].values())
         except UserError as error:
             raise UserError(f"scorer {name}: {error}", fix=error.fix) from None
+
+
+@contextmanager
+def blamed(name: str) -> Iterator[None]:
+    """What goes wrong in a scorer's own code is one line that names it, and where it did."""
+    try:
+        yield
+    except (UserError, StoreError) as error:
+        said = str(error) if name in str(error) else f"scorer {name}: {error}"
+        raise type(error)(said, fix=error.fix) from None
+    except TutelageError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        first = next(iter(str(error).splitlines()), "")
+        text = f"scorer {name} fails: {type(error).__name__}: {first} ({frame.filename}:{frame.lineno})"
+        raise UserError(text, fix="mend it, or leave it out of the recipe") from error
 
 
 def as_rows(name: str, values: Any) -> pa.Array | np.ndarray[Any, Any]:
@@ -292,7 +316,7 @@ def as_rows(name: str, values: Any) -> pa.Array | np.ndarray[Any, Any]:
 def as_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
     """As they are, since a float32 holds no whole number above 2^24; of floats that numpy doesn't know, float32."""
     small = values.is_floating_point() and values.dtype.itemsize < 4
-    return (values.float() if small else values).cpu().numpy()
+    return (values.float() if small else values).detach().cpu().numpy()
 
 
 def guarded(tables: Iterator[pa.Table], reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:

@@ -17,7 +17,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,6 +50,7 @@ class NamedFilter:
 
     name: str
     filter: Filter
+    place: str = field(default="", compare=False)  # file:line in the recipe
 
 
 def described(item: Filter) -> list[Any]:

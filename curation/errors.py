@@ -9,6 +9,8 @@ discovery and end as a `quarantined(reason)` in the manifest.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -31,6 +33,18 @@ def _rebuild(cls: type[TutelageError], message: str, state: dict[str, object]) -
     Exception.__init__(error, message)
     error.__dict__.update(state)
     return error
+
+
+@contextmanager
+def said_of(what: str) -> Iterator[None]:
+    """A user's mistake that is found meanwhile is said of `what`, which is a place in a recipe and a name there."""
+    try:
+        yield
+    except UserError as error:
+        place = what.partition(": ")[0]
+        if str(error).startswith(place):
+            raise
+        raise type(error)(f"{what}: {error}", fix=error.fix) from None
 
 
 # --- mistakes of the user -------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 import duckdb
 import pyarrow as pa
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from curation import manifest
 from curation.decisions import READABLE, NamedFilter, columns_needed
-from curation.errors import RecipeError, UnknownNameError
+from curation.errors import RecipeError, UnknownNameError, said_of
 from curation.filters import FILTERS, Compares, Filter, Reads, flat
 from curation.images import DecodeLimits
 from curation.ledger import digest
@@ -101,6 +101,11 @@ class _Document(Section):
     store: StoreSection = Field(default_factory=StoreSection)
     compute: Compute = Field(default_factory=Compute)
 
+    @field_validator("scorers", "filters", mode="before")
+    @classmethod
+    def _none_yet(cls, value: Any) -> Any:
+        return [] if value is None else value  # all of them are commented out
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -119,6 +124,7 @@ class Recipe:
     options: StoreOptions
     compute: Compute
     document: Mapping[str, Any]  # as written, for the snapshot
+    places: Mapping[str, str]  # scorer -> file:line
 
     @property
     def sha256(self) -> str:
@@ -134,10 +140,14 @@ class Recipe:
         index = self.index
         return [index, *(Column(n, fingerprint(s, index.fingerprint)) for n, s in self.scorers.items())]
 
-    def files(self, *, scorers: bool = True) -> Iterator[Weights]:
-        """What scorers and filters read besides the corpus: weights, vectors, lists of words; some perhaps twice."""
-        items = (*(self.scorers.values() if scorers else ()), *(named.filter for named in self.filters))
-        return (file for item in items if isinstance(item, Reads) for file in item.files())
+    def files(self, *, scorers: bool = True) -> Iterator[tuple[str, Weights]]:
+        """What scorers and filters read besides the corpus: weights, vectors, lists of words; some perhaps twice. Each
+        with whose it is, and where that stands."""
+        for name, scorer in self.scorers.items() if scorers else ():
+            yield from ((f"{self.places[name]}: scorer {name}", file) for file in scorer.files())
+        for item in self.filters:
+            if isinstance(item.filter, Reads):
+                yield from ((f"{item.place}: filter {item.name}", file) for file in item.filter.files())
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -201,21 +211,25 @@ def _of(names: Sequence[str]) -> str:
 
 def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
     scorers: dict[str, Scorer] = {}
+    places: dict[str, str] = {}
     for i, entry in enumerate(document.scorers):
         name, scorer = build_entry(entry, SCORERS, where, ("scorers", i), "scorer")
+        at = where(("scorers", i))
         if name.lower() in {*map(str.lower, scorers), *TAKEN}:  # DuckDB knows no capitals
-            at = where(("scorers", i))
             raise RecipeError(f"{at}: two columns are called {name}", fix="give one of them a `name:` of its own")
-        for column, kind in columns_of(name, scorer).items():
+        with said_of(f"{at}: scorer {name}"):
+            scorer.files(), scorer.identity()  # what they say of weights and models that can't be
+            kinds = columns_of(name, scorer)
+        for column, kind in kinds.items():
             if str(kind) not in manifest.TYPES and not is_vector(kind):
                 may = ", ".join(manifest.TYPES)
-                raise RecipeError(f"{where(('scorers', i))}: {column} is {kind}; a column is one of {may}, or a vector")
-        scorers[name] = scorer
+                raise RecipeError(f"{at}: {column} is {kind}; a column is one of {may}, or a vector")
+        scorers[name], places[name] = scorer, at
     made = kinds_of(scorers)
     filters = []
     for i, entry in enumerate(document.filters):
         name, item = build_entry(entry, FILTERS, where, ("filters", i), "filter")
-        filters.append(NamedFilter(name, item))
+        filters.append(NamedFilter(name, item, where(("filters", i))))
         _check_filter(f"{where(('filters', i))}: filter {name}", item, made)
         for column in columns_needed([filters[-1]])[1]:
             if column not in made:
@@ -245,4 +259,5 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
         options=StoreOptions(**document.store.model_dump()),
         compute=document.compute,
         document=value,
+        places=places,
     )

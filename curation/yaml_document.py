@@ -7,6 +7,7 @@ line that names the file's line and the nearest valid key.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from math import isfinite
@@ -70,10 +71,13 @@ def parse_document(
     locate = Where(name, _lines(tree))
     for override in overrides:
         _override(value, override)
-    for loc, number in _numbers(value, ()):
-        if not isfinite(number):
-            at, key = locate(loc), ".".join(map(str, loc))
-            raise RecipeError(f"{at}: {key} is {number}: not a finite number", fix="leave out a limit that is none")
+    for loc, found in _leaves(value, ()):
+        at, key = locate(loc), ".".join(map(str, loc))
+        if isinstance(found, float) and not isfinite(found):
+            raise RecipeError(f"{at}: {key} is {found}: not a finite number", fix="leave out a limit that is none")
+        if isinstance(found, str) and re.fullmatch(r"\{\w+\}", found):
+            fix = f"curate recipes show NAME --fill {found[1:-1]}=... does, or write it there"
+            raise RecipeError(f"{at}: {key} is {found}, which is to be filled in", fix=fix)
     try:
         return cls.model_validate(value), value, locate
     except ValidationError as error:
@@ -128,13 +132,13 @@ def _no_number(kind: Any, value: Any) -> str:
     return f"is {str(value).lower()}, which is no number" if isinstance(value, bool) and not may_be(kind) else ""
 
 
-def _numbers(value: Any, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], float]]:
-    """All floats of a document, and where they stand."""
-    if isinstance(value, float):
-        yield loc, value
-    elif isinstance(value, dict | list):
+def _leaves(value: Any, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """All numbers and words of a document, and where they stand."""
+    if isinstance(value, dict | list):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _numbers(part, (*loc, key))
+            yield from _leaves(part, (*loc, key))
+    else:
+        yield loc, value
 
 
 def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: type[Any]) -> TutelageError:
@@ -156,11 +160,17 @@ def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: 
     if first["type"] in {"missing", "missing_argument", "missing_keyword_only_argument"}:
         owner = f" of {prefix[-1]}" if prefix else ""
         return RecipeError(f"{at}: {key}{owner} is missing", fix=f"add `{key}: ...`")
-    message = first["msg"].removeprefix("Value error, ")
+    message = _MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     fix = "put it in quotes" if first["type"] == "string_type" and isinstance(first["input"], int | float) else ""
     return RecipeError(f"{at}: {key or prefix[-1]}: {message[0].lower()}{message[1:]}", fix=fix)
 
 
+_LIST = "input should be a list, as [a, b]"
+_MESSAGES = {
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "dict_type": "input should be a mapping of keys to values, as `name: {key: value}`; or `name:` where none are",
+}
 _TAGS = {"bool", "dict", "float", "int", "list[str]", "str", "Ramp"}  # of a union's branches, as pydantic names them
 
 

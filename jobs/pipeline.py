@@ -22,11 +22,11 @@ import pyarrow.compute as pc
 from curation import decisions, scores, snapshot, writing
 from curation.corpus import Corpus, open_corpus
 from curation.data import ShardRef
-from curation.errors import IncompleteError, WeightsError
+from curation.errors import IncompleteError, WeightsError, said_of
 from curation.filters import Compares, flat
 from curation.ledger import Ledger, Plan, Record, digest
 from curation.lists import UidList, parse_list, read_list
-from curation.models.weights import Weights, fetch_weights
+from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.others import Others, open_others
 from curation.parallel import map_ordered
 from curation.parquet import to_parquet, write_parquet
@@ -304,15 +304,22 @@ def _try_filters(recipe: Recipe, spool: Path) -> None:
         engine.decide(recipe.filters)
 
 
-def _check_files(files: Iterable[Weights], options: StoreOptions) -> None:
-    """They are there and hash to what the recipe says, and then are in this machine's cache; a copy there from before
-    is no excuse for a URL that is wrong."""
-    for file in dict.fromkeys(files):
-        store, key = open_object(file.url, options)
-        if not store.exists(key):
-            fix = "check the URL: of weights, `curate proxy train` makes some"
-            raise WeightsError(f"{file.url} does not exist", fix=fix)
-        fetch_weights(file, options)
+def _check_files(files: Iterable[tuple[str, Weights]], options: StoreOptions) -> None:
+    """They are there and hash to what the recipe says, and then are in this machine's cache.
+
+    A copy there from before is no excuse for a URL that is wrong: what lies on this machine is hashed, and of what lies
+    elsewhere the size is asked for.
+    """
+    for what, file in files:
+        with said_of(what):
+            store, key = open_object(file.url, options)
+            if not store.exists(key):
+                raise WeightsError(f"{file.url} does not exist", fix="check the URL")
+            copy = fetch_weights(file, options)
+            here = store.location(key).removeprefix("file://")
+            if store.size(key) != copy.stat().st_size or ("://" not in here and sha256_of(Path(here)) != file.sha256):
+                fix = "it has been replaced: name the new one's sha256 if you trust it"
+                raise WeightsError(f"{file.url} has another sha256 than {file.sha256}", fix=fix)
 
 
 @contextmanager

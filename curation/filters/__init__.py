@@ -66,4 +66,5 @@ FILTERS: dict[str, type[Filter]] = with_installed(
         "threshold": Threshold,
         "top_fraction": TopFraction,
     },
+    Filter,
 )

@@ -47,7 +47,7 @@ class _OfFilters:
         for item in self.of:
             if isinstance(item, Weighs) and item.weighs():
                 without = ", or with `weights: false`" if hasattr(item, "weights") else ""
-                raise ValueError(f"{type(item).__name__} gives weights: name it by itself{without}")
+                raise ValueError(f"a {type(item).__name__} in it gives weights: name that by itself{without}")
 
     def columns(self) -> Sequence[str]:
         return tuple(dict.fromkeys(column for item in self.of for column in item.columns()))

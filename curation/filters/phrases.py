@@ -101,7 +101,7 @@ class Phrases:
     def _lines(self) -> list[str]:
         lines: Sequence[str] = self.entries
         for file in self.files():
-            lines = fetch_weights(file).read_text(encoding="utf-8", errors="replace").split("\n")
+            lines = _text(fetch_weights(file).read_bytes(), file.url).split("\n")
         found = [line.strip() for line in lines if line.strip()]
         if not found:
             raise RecipeError(f"{self.url} holds no phrase: no caption mentions any", fix="one phrase a line")
@@ -113,6 +113,15 @@ class Phrases:
     @property
     def _table(self) -> str:
         return table_of(self, "phrases")
+
+
+def _text(data: bytes, url: str) -> str:
+    """Of a file, without a byte order mark. Raises `RecipeError`."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{url}:{line}: the list is not UTF-8", fix="iconv -t UTF-8 makes it so") from None
 
 
 def _run(n: int) -> str:

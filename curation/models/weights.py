@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from curation.cache import cache_folder
-from curation.errors import StoreError, WeightsError
+from curation.errors import StoreError, UserError, WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -34,16 +34,16 @@ _UNPICKLING = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, Looku
 
 @dataclass(frozen=True)
 class Weights:
-    """A safetensors file: where it lies, and what it must hash to. The sha256 is part of every score's fingerprint."""
+    """A file, mostly a safetensors: where it lies, and what it must hash to, which is part of every fingerprint."""
 
     url: str
     sha256: str
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            fix = f"`sha256sum` prints it; `curate proxy train` and `curate proxy convert` do too (file: {self.url})"
+            fix = f"`sha256sum` prints it; for weights, `curate proxy train` and `convert` do too (file: {self.url})"
             found = repr(self.sha256) if self.sha256 else "empty"
-            raise WeightsError(f"sha256 of weights must be 64 lower-case hexadecimal digits; it is {found}", fix=fix)
+            raise WeightsError(f"sha256 of a file must be 64 lower-case hexadecimal digits; it is {found}", fix=fix)
 
 
 def cache_dir() -> Path:
@@ -58,8 +58,12 @@ def fetch_weights(weights: Weights, options: StoreOptions | None = None) -> Path
     cached = cache_dir() / f"{weights.sha256}.safetensors"
     if cached.exists() and sha256_of(cached) == weights.sha256:
         return cached
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=cached.parent, suffix=".part")
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=cached.parent, suffix=".part")
+    except OSError as error:
+        fix = "set XDG_CACHE_HOME to a folder that can be written to"
+        raise UserError(f"files can't be kept in {cached.parent}: {error.strerror}", fix=fix) from None
     try:
         with os.fdopen(handle, "wb") as file:
             found = _download(weights.url, options, file)
@@ -167,7 +171,7 @@ def _download(url: str, options: StoreOptions | None, file: BinaryIO) -> str:
             digest.update(block)
             file.write(block)
     except StoreError as error:
-        raise WeightsError(f"weights {url}: {error}", fix=error.fix) from error
+        raise WeightsError(f"{url}: {error}", fix=error.fix) from error
     return digest.hexdigest()
 
 

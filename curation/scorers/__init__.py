@@ -47,11 +47,24 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
         "phash": PHash,
         "text_masked_clip_score": TextMaskedClipScore,
     },
+    Scorer,
 )
 
 
 def fingerprint(scorer: Scorer, index_fingerprint: str) -> str:
-    """The name of a scorer's values: sha256 of its identity and of how units are read (see `units`)."""
+    """The name of a scorer's values: sha256 of its identity and of how units are read (see `units`).
+
+    Of another package's class, also of what it is called: one that is derived from ours, and leaves the identity as it
+    is, has not its values. Raises `UserError` for an identity that is no JSON.
+    """
+    from curation.errors import UserError
     from curation.ledger import digest
 
-    return digest({"scorer": dict(scorer.identity()), "index": index_fingerprint})
+    cls = type(scorer)
+    called = {} if cls.__module__.startswith("curation.") else {"class": f"{cls.__module__}.{cls.__qualname__}"}
+    identity = dict(scorer.identity())
+    try:
+        return digest({"scorer": identity, "index": index_fingerprint, **called})
+    except (TypeError, ValueError) as error:
+        text = f"what identity() of {cls.__module__}.{cls.__qualname__} says can't be written as JSON: {error}"
+        raise UserError(text, fix="numbers, words, lists and mappings of such") from None
