@@ -9,11 +9,10 @@ count the chance in initial weights, in the order of samples and in the draw of 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, product
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.data import uid
-from curation.errors import ImageError, NotFoundError, TarError
+from curation.errors import ImageError, LedgerError, NotFoundError, TarError
 from curation.intervals import difference, estimate
-from curation.ledger import canonical
+from curation.ledger import canonical, read_record
 from curation.parallel import map_ordered
 from curation.store import Store
 from curation.subset import USABLE, source_store
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
 METRICS = ("recall@1", "recall@5", "zero_shot")
 CURATED, RAW, RANDOM = ARMS = ("curated", "raw", "random")
+
+ANEW = "delete it, and evaluate again: models that are kept are not trained again"
 
 Document = dict[str, Any]
 Figures = Mapping[int, Mapping[str, float]]  # seed -> metric -> value
@@ -75,10 +76,30 @@ def compared(left: Sequence[Document], right: Sequence[Document]) -> list[dict[s
     return [_compared(before[key], after[key]) for key in after if key in before]
 
 
+def apart(left: Sequence[Document], right: Sequence[Document]) -> list[str]:
+    """Where two snapshots have evaluations, but none under the same protocol: in what the nearest two differ."""
+    if not left or not right or compared(left, right):
+        return []
+    pairs = product((one["protocol"] for one in left), (one["protocol"] for one in right))
+    return min((_differing(one, other) for one, other in pairs), key=len)
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    names = sorted(one.keys() | other.keys())
+    found = list[str]()
+    for name in names:
+        was, is_ = one.get(name), other.get(name)
+        if isinstance(was, dict) and isinstance(is_, dict):
+            found += _differing(was, is_)
+        elif was != is_:
+            found.append(name)
+    return found
+
+
 def find(store: Store, number: int, identity: str) -> Document | None:
     """The evaluation that snapshot `number` below this root has under this name."""
     try:
-        return json.loads(store.get(_key(number, identity)))  # type: ignore[no-any-return]
+        return _read(store, _key(number, identity))
     except NotFoundError:
         return None
 
@@ -87,14 +108,22 @@ def attach(store: Store, number: int, identity: str, document: Document) -> Docu
     """Put an evaluation beside its snapshot; returns the one that holds, an earlier one if we came second."""
     if store.create(_key(number, identity), canonical(document)):
         return document
-    return json.loads(store.get(_key(number, identity)))  # type: ignore[no-any-return]
+    return _read(store, _key(number, identity))
 
 
 def attached(snapshot: Snapshot) -> list[Document]:
     """All evaluations of a snapshot, by name."""
     begin = _key(snapshot.number, "").removesuffix(".json")
     keys = sorted(item.key for item in snapshot.store.list("evaluations", etags=False) if item.key.startswith(begin))
-    return [json.loads(data) for data in map_ordered(snapshot.store.get, keys)]
+    return list(map_ordered(partial(_read, snapshot.store), keys))
+
+
+def _read(store: Store, key: str) -> Document:
+    """An evaluation at a key. Raises `LedgerError` where it is damaged."""
+    found = read_record(store, key, ANEW)
+    if CURATED not in found.get("arms", {}) or "protocol" not in found:
+        raise LedgerError(f"{store.location(key)} is damaged: it is no evaluation", fix=ANEW)
+    return found
 
 
 def contents(shards: Iterable[Shard], uids: Collection[str]) -> pa.Array:
@@ -206,10 +235,15 @@ def _by_protocol(documents: Sequence[Document]) -> dict[bytes, list[Document]]:
 
 
 def _compared(left: Sequence[Document], right: Sequence[Document]) -> dict[str, Any]:
+    """Of the seeds that both have, or of all where fewer than two are in both: as the difference is."""
     before, after = _curated(left), _curated(right)
+    if len(both := before.keys() & after.keys()) > 1:
+        before, after = ({seed: runs[seed] for seed in sorted(both)} for runs in (before, after))
     return {
         "protocol": right[0]["protocol"],
         "held_out": right[0]["held_out"],
+        "overlap": {"from": left[0]["overlap"], "to": right[0]["overlap"]},
+        "seeds": {"from": sorted(before), "to": sorted(after)},
         "from": means(before),
         "to": means(after),
         "difference": differences(after, before),

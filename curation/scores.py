@@ -86,7 +86,9 @@ def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> Record:
     """The commit record of a unit and column. Raises `LedgerError` when it has not been scored."""
     record = ledger.find(unit_id(shard, column.fingerprint))
     if record is None:
-        raise LedgerError(f"{column.name} of {shard.key} has not been scored", fix="curate run scores it")
+        raise LedgerError(
+            f"{column.name} of {shard.key} has not been scored", fix="curate run --check-scores scores it"
+        )
     return record
 
 
@@ -94,7 +96,7 @@ def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> 
     """The table that a record names. Raises `LedgerError` where it is gone or damaged."""
     key = record["data"]["key"]
     unit = key.removeprefix("data/").rpartition("-")[0]
-    fix = f"delete it and its record units/{unit}.json, and run again: it is scored anew"
+    fix = f"delete it and its record units/{unit}.json; curate run --check-scores makes it anew"
     return from_parquet(read_named(ledger.store, key, record["data"]["sha256"], fix), names)
 
 

@@ -7,8 +7,14 @@ the bound is a member's own hash, found in two passes over three columns of the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import islice
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
+
+import duckdb
+import pyarrow as pa
 
 from curation.errors import UserError
 from curation.ledger import Ledger
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
 # What a model could be trained on, whatever the filters say: all that can be read and decoded.
 USABLE = "(decision <> 'quarantined' OR reason = 'score_not_finite')"
 _COLUMNS = ("uid", "decision", "reason")
+_MEMORY = {"memory_limit": "1GB"}
+_ROWS = 100_000  # inserted at once
 _HEAD = 4  # hexadecimal digits of the hashes that are counted
 
 
@@ -79,3 +87,53 @@ def random_subset(snapshot: Snapshot, samples: int, seed: int) -> Subset:
     within = f"SELECT hash FROM {hashes} WHERE left(hash, {_HEAD}) = '{row['head']}'"
     last = snapshot.manifest.query(f"{within} ORDER BY hash LIMIT 1 OFFSET {samples - before - 1}", _COLUMNS)
     return Subset(seed, last.column("hash")[0].as_py())
+
+
+class Parts(NamedTuple):
+    """What models are trained on: so many samples of the snapshot, so many of its source corpus, and, by seed, of that
+    corpus a random part of the snapshot's size (None: all of it)."""
+
+    kept: int
+    pool: int
+    random: Mapping[int, Subset | None]
+
+
+def parts(snapshot: Snapshot, seeds: Iterable[int]) -> Parts:
+    """Of all samples."""
+    kept, pool = int(snapshot.document["samples"]["kept"]), usable(snapshot)
+    draws = {seed: random_subset(snapshot, kept, seed) if 0 < kept < pool else None for seed in seeds}
+    return Parts(kept, pool, draws)
+
+
+def parts_without(
+    snapshot: Snapshot, share: float, seeds: Iterable[int], advance: Callable[[int], None] = lambda samples: None
+) -> Parts:
+    """Of the samples whose names are not of the held-out `share`, so that a random part is as large as what is trained
+    on of the snapshot. Reads the headers of the snapshot's shards and of its sources', for only they have the names;
+    uids on local disk."""
+    from curation.loader import SampleStream, shards_of
+
+    def places(shards: Sequence[Shard]) -> Iterator[str]:
+        return SampleStream(shards, size=1, shuffle=0, part="train", holdout=share).places()
+
+    kept = 0
+    for _ in places(shards_of(snapshot)):
+        kept += 1
+        advance(1)
+    with TemporaryDirectory(prefix="tutelage-") as spool, duckdb.connect(f"{spool}/uids.db", config=_MEMORY) as db:
+        db.execute("CREATE TABLE place (uid VARCHAR)")
+        found = places(source_shards(snapshot))
+        while some := list(islice(found, _ROWS)):
+            db.register("incoming", pa.table({"uid": some}))
+            db.execute("INSERT INTO place FROM incoming")
+            db.unregister("incoming")
+            advance(len(some))
+        db.register("manifest", snapshot.reader(_COLUMNS))
+        db.execute(f"CREATE TABLE pool AS FROM place SEMI JOIN (SELECT uid FROM manifest WHERE {USABLE}) USING (uid)")
+        ((pool,),) = db.execute("SELECT count(*) FROM pool").fetchall()
+        query = "SELECT sha256($seed || ' ' || uid) AS hash FROM pool ORDER BY hash LIMIT 1 OFFSET $before"
+        draws: dict[int, Subset | None] = dict.fromkeys(seeds)
+        for seed in draws if 0 < kept < pool else ():
+            ((bound,),) = db.execute(query, {"seed": str(seed), "before": kept - 1}).fetchall()
+            draws[seed] = Subset(seed, bound)
+    return Parts(kept, pool, draws)

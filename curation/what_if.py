@@ -102,10 +102,10 @@ class WhatIf:
         """What says what kind a sample is: name -> SQL of the pool. Makes a table of the largest groups of each."""
         scores = self.engine.scores
         kinds = {name: (f'"{name}"', "value") for name, kind in scores.items() if pa.types.is_string(kind)}
-        kinds |= {name: (f'"{name}"', "value::BIGINT") for name in scores if name.split(".")[-1] == "cluster"}
+        kinds |= {name: (f'"{name}"', "value::BIGINT::VARCHAR") for name in scores if name.split(".")[-1] == "cluster"}
         if "caption" in self.engine.index:
             ((made, sql),) = MADE.items()
-            shown = "(4 * value)::VARCHAR || CASE WHEN value = 5 THEN '+' ELSE '' END"
+            shown = "(4 * value) || CASE WHEN value = 5 THEN '+' ELSE '-' || (4 * value + 3) END"
             kinds = {"caption_words": (f'"{made}"' if made in self.engine.made else sql, shown), **kinds}
         for place, (sql, shown) in enumerate(kinds.values()):
             self.engine.db.execute(f"""
@@ -160,13 +160,17 @@ class WhatIf:
         return {"in_both": both, "entering": now - both, "leaving": self.was - both, "jaccard": share}
 
     def _shifts(self, kept: int) -> dict[str, list[dict[str, Any]]]:
-        """How the kept differ from all that can be used, by every column that says what kind a sample is."""
+        """How the kept differ from all that can be used, by every column that says what kind a sample is: in the order
+        of its numbers, or of how many there are, and then all others together."""
         found = {}
         for place, name in enumerate(self.kinds):
             rows = self.engine.db.execute(f"""
                 SELECT shown, n, coalesce(k, 0) FROM groups_{place} AS g
                 LEFT JOIN (SELECT "kind {place}" AS value, count(*) AS k FROM kept GROUP BY 1) AS now
-                ON now.value IS NOT DISTINCT FROM g.value ORDER BY n DESC, shown""").fetchall()
+                ON now.value IS NOT DISTINCT FROM g.value
+                ORDER BY {"g.value" if name == "caption_words" else "n DESC, shown"}""").fetchall()
+            all_, now = (total - sum(row[column] for row in rows) for column, total in ((1, self.usable), (2, kept)))
+            rows += [("(others)", all_, now)] if all_ else []
             found[name] = [
                 {"group": group, "of_all": n / self.usable, "of_kept": k / max(1, kept)} for group, n, k in rows
             ]

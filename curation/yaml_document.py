@@ -68,9 +68,13 @@ def parse_document(
         raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(value, dict):
         raise RecipeError(f"{name}: a recipe is a mapping of keys", fix=needs)
-    locate = Where(name, _lines(tree))
+    given: dict[tuple[Any, ...], str] = {}
+    locate = Where(name, _lines(tree), given)
+    keys = [override.partition("=")[0] for override in overrides]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise RecipeError(f"--set {twice} is given {keys.count(twice)} times", fix="give it once")
     for override in overrides:
-        _override(value, override)
+        given[_override(value, override)] = f"--set {override.partition('=')[0]}"
     for loc, found in _leaves(value, ()):
         at, key = locate(loc), ".".join(map(str, loc))
         if isinstance(found, float) and not isfinite(found):
@@ -149,7 +153,7 @@ def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: 
         found, key=lambda row: (row[0]["type"] != "extra_forbidden", row[1][-1:] != row[0]["loc"][-1:])
     )
     inner = first.get("ctx", {}).get("error")
-    if isinstance(inner, TutelageError) and str(inner).startswith(where.name):  # of an entry in it, which says where
+    if isinstance(inner, TutelageError) and str(inner).startswith((where.name, "--set ")):  # of an entry in it
         return inner
     loc = (*prefix, *path)
     at, key = where(loc), ".".join(str(part) for part in path)
@@ -202,12 +206,16 @@ def nearest(word: Any, among: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Where:
-    """`file:line` of a location in the document; of the nearest parent when the location isn't written there."""
+    """`file:line` of a location in the document, of the nearest parent when the location isn't written there; `--set
+    key` of one that the command line gives."""
 
     name: str
     lines: Mapping[tuple[Any, ...], int]
+    given: Mapping[tuple[Any, ...], str] = dataclasses.field(default_factory=dict)
 
     def __call__(self, loc: tuple[Any, ...]) -> str:
+        if given := [key for at, key in self.given.items() if loc[: len(at)] == at]:
+            return given[-1]
         while loc and loc not in self.lines:
             loc = loc[:-1]
         return f"{self.name}:{self.lines[loc]}" if loc in self.lines else self.name
@@ -228,19 +236,23 @@ def _walk(node: yaml.Node, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ..
             yield from _walk(value, (*loc, i))
 
 
-def _override(value: dict[str, Any], override: str) -> None:
-    """Apply `a.b.2.c=value` to the parsed document; list entries by number or by their single key's name."""
+def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
+    """Apply `a.b.2.c=value` to the parsed document; list entries by number or by their single key's name. Returns where
+    that is."""
     path, eq, text = override.partition("=")
     if not eq or not path:
         raise RecipeError(f"--set {override}: expected key=value", fix="for example --set shards.samples=1000")
     parts = path.split(".")
     target: Any = value
+    loc: list[Any] = []
     for place, part in enumerate(parts[:-1]):
         if isinstance(target, list):
-            target = _entry(target, part, override)
+            at, kind, target = _entry(target, part, override)
+            loc += [at, kind]
         elif isinstance(target, dict):
             target[part] = {} if target.get(part) is None else target[part]
             target = target[part]
+            loc.append(part)
         if not isinstance(target, dict | list) or (isinstance(target, list) and place == len(parts) - 2):
             raise RecipeError(f"--set {override}: {'.'.join(parts[: place + 1])} is not a mapping")
     try:
@@ -249,10 +261,12 @@ def _override(value: dict[str, Any], override: str) -> None:
         problem = getattr(error, "problem", None) or error
         fix = "quote what is no YAML by itself: --set 'key=\"*.tar\"'"
         raise RecipeError(f"--set {override}: {text} is not valid YAML: {problem}", fix=fix) from None
+    return (*loc, parts[-1])
 
 
-def _entry(entries: list[Any], part: str, override: str) -> Any:
-    """The fields of a list's entry: `filters.near_target` by its name, `filters.top_fraction`, or `filters.1`."""
+def _entry(entries: list[Any], part: str, override: str) -> tuple[int, Any, Any]:
+    """Place, kind and fields of a list's entry: `filters.near_target` by its name, `filters.top_fraction`, or
+    `filters.1`."""
     kinds = {i: next(iter(entry)) for i, entry in enumerate(entries) if isinstance(entry, dict) and len(entry) == 1}
     names = {i: _name(entries[i][kind], kind) for i, kind in kinds.items()}
     if part.isdecimal():
@@ -266,9 +280,9 @@ def _entry(entries: list[Any], part: str, override: str) -> Any:
         near = nearest(part, names.values())
         fix = f"did you mean {near}?" if near else f"the list has {', '.join(names.values()) or 'no entries'}"
         raise RecipeError(f"--set {override}: there is no {part} in the list", fix=fix)
-    entry = entries[found[0]]
-    entry[kinds[found[0]]] = entry[kinds[found[0]]] or {}
-    return entry[kinds[found[0]]]
+    entry, kind = entries[found[0]], kinds[found[0]]
+    entry[kind] = entry[kind] or {}
+    return found[0], kind, entry[kind]
 
 
 def _name(fields: Any, kind: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.options import json_option
+from jobs.options import Between, json_option
 from jobs.proxy import training_options
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
     "--holdout",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0, 0.5),
+    type=Between(0, 0.5),
     help="Judge on this share of names only, and train no model on them: for held-out names of one corpus.",
 )
 @click.option("--model", default="proxy-ti", show_default=True, help="`curate proxy ls --all` lists them.")
@@ -121,13 +121,8 @@ def report(document: Mapping[str, Any]) -> Iterator[str]:
     seeds = ", ".join(str(one["seed"]) for one in arms["curated"]["runs"])
     seconds = sum(one["seconds"] for arm in arms.values() for one in arm["runs"])
     cost = f"{run['samples_seen']:,} samples seen, {run['flops'] / 1e12:.2f} TFLOP"
-    yield f"  each model: {document['protocol']['model']}, {cost}; seeds {seeds}; {seconds:,.0f} s of training in all"
-    overlap = document["overlap"]  # None: by an earlier version, with a share of names
-    if overlap and any(overlap.values()):
-        pool = f" and {overlap['pool']:,} in the pool" if "pool" in overlap else ""
-        names = " under names that aren't held out" if document["held_out"]["share"] else ""
-        yield (f"  WARNING: of the held-out pictures, {overlap['kept']:,} are among the kept samples{pool}{names}, "
-               "byte for byte: figures flatter")  # fmt: skip
+    yield f"  each model: {_settings(document)}: {cost}; seeds {seeds}; {seconds:,.0f} s of training in all"
+    yield from _flattered(document["overlap"], document["held_out"])
     if document.get("weighted"):
         yield "  its own models met each sample as often as it weighs in the manifest"
 
@@ -137,12 +132,30 @@ def changes(found: Sequence[Mapping[str, Any]], before: str, after: str) -> Iter
     from curation.intervals import Estimate
 
     for one in found:
-        yield f"evaluations on {_held_out(one)}"
+        seeds = " and ".join(dict.fromkeys(", ".join(map(str, one["seeds"][side])) for side in ("from", "to")))
+        yield f"evaluations on {_held_out(one)}; {_settings(one)}; seeds {seeds}"
         means = [
             (called, "", {name: str(Estimate(**value)) for name, value in one[side].items()})
             for called, side in ((before, "from"), (after, "to"))
         ]
         yield from table([*means, (f"{after} - {before}", "", _words(one["difference"]))])
+        for called, side in ((before, "from"), (after, "to")):
+            yield from _flattered(one["overlap"][side], one["held_out"], f" of {called}")
+
+
+def _flattered(overlap: Mapping[str, int] | None, held_out: Mapping[str, Any], of: str = "") -> Iterator[str]:
+    """A warning, where models have been trained on what they are judged by. None: by an earlier version."""
+    if overlap and any(overlap.values()):
+        pool = f" and {overlap['pool']:,} in the pool" if "pool" in overlap else ""
+        names = " under names that aren't held out" if held_out["share"] else ""
+        yield (f"  WARNING: of the held-out pictures, {overlap['kept']:,} are among the kept samples{of}{pool}{names}, "
+               "byte for byte: figures flatter")  # fmt: skip
+
+
+def _settings(document: Mapping[str, Any]) -> str:
+    training = document["protocol"]["training"]
+    return (f"{document['protocol']['model']}, {training['steps']:,} updates of {training['batch']:,} pairs, "
+            f"lr {training['lr']:g}")  # fmt: skip
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:

@@ -29,9 +29,8 @@ from curation.ledger import digest
 from curation.loader import open_shards
 from curation.models import model_config, preprocess_for
 from curation.snapshot import Snapshot
-from curation.subset import usable
 from jobs.training import TRAINING_VERSION, Job
-from jobs.trials import HeldOut, Trial, attempt, held_out_examples, trial
+from jobs.trials import HeldOut, Trial, attempt, held_out_examples, parts_of, trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +92,20 @@ def plan(url: str, protocol: Protocol, others: Sequence[str]) -> Plan:
     snapshot = cu.open(url)
     name = f"{snapshot.store.url.removeprefix('file://')}@{snapshot.number}"
     kept, batch = snapshot.document["samples"]["kept"], protocol.training.batch
-    if kept < batch:
-        text = f"{name} has {kept:,} samples to train on, and a batch takes {batch:,}"
-        raise UserError(text, fix="a smaller --batch")
-    pool = usable(snapshot)
-    sizes = {CURATED: kept, RAW: pool, RANDOM: kept}
-    streamed = protocol.streams(max(kept, pool))
+    if not kept:
+        raise UserError(f"{name} keeps no sample that could be trained on", fix="a snapshot that keeps some")
     seeds = range(protocol.training.seed, protocol.training.seed + protocol.seeds)
+    parts = parts_of(snapshot, protocol.held_out.share, seeds, protocol.runs)
+    if parts.kept < batch:
+        text = f"{name} has {parts.kept:,} samples to train on, and a batch takes {batch:,}"
+        raise UserError(text, fix="a smaller --batch")
+    sizes = {CURATED: parts.kept, RAW: parts.pool, RANDOM: parts.kept}
+    streamed = protocol.streams(max(parts.kept, parts.pool))
 
     def trials(arm: str) -> list[Trial]:
-        size = kept if arm == RANDOM and kept < pool else None  # a part as large as the pool is the pool
-        jobs = [protocol.job(f"{name} ({arm})", seed, streamed=streamed) for seed in seeds]
-        return [trial(name, arm, size, job, protocol.held_out, protocol.runs) for job in jobs]
+        jobs = {seed: protocol.job(f"{name} ({arm})", seed, streamed=streamed) for seed in seeds}
+        draws = parts.random if arm == RANDOM else dict.fromkeys(seeds)
+        return [trial(name, arm, draws[seed], job, protocol.held_out, protocol.runs) for seed, job in jobs.items()]
 
     return Plan(snapshot, {arm: (sizes[arm], trials(arm)) for arm in sizes if arm in (CURATED, *others)}, streamed)
 

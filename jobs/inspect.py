@@ -74,6 +74,8 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
         return
     click.echo(f"scored    {result['scored']:,} of {planned.units:,} shards")
     state = "up to date" if current else "made from an earlier plan or recipe"
+    if current and missing:
+        state += "; curate run --check-scores makes the scores anew that are gone"
     click.echo(f"snapshot  {f'@{latest}, {state}' if latest else 'none yet'}")
 
 
@@ -88,8 +90,9 @@ def diff(left: str, right: str, as_json: bool) -> None:
     from jobs.evaluate import changes
 
     a, b = cu.open(left), cu.open(right)
-    compared = evaluations.compared(evaluations.attached(a), evaluations.attached(b))
-    result = {**manifest.diff(a, b), "evaluations": compared}
+    attached = [evaluations.attached(snapshot) for snapshot in (a, b)]
+    compared, apart = evaluations.compared(*attached), evaluations.apart(*attached)
+    result = {**manifest.diff(a, b), "evaluations": compared, "evaluations_differ_in": apart}
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
@@ -109,6 +112,8 @@ def diff(left: str, right: str, as_json: bool) -> None:
         click.echo(f"  recipe  {line}")
     for line in changes(compared, before, after):
         click.echo(f"  {line}")
+    if apart:
+        click.echo(f"  both have evaluations, which can't be compared: they differ in {', '.join(apart)}")
 
 
 @click.group()

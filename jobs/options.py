@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import click
+
+
+class Between(click.FloatRange):
+    """A range of numbers, of which `nan` is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if not isfinite(found):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return found
+
 
 recipe_argument = click.argument("recipe", type=click.Path(dir_okay=False))
 set_option = click.option(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -200,9 +200,10 @@ class Pipeline:
             self.others.load(engine, filters, self.columns)
             yield decided
 
-    def fields(self, shard: ShardRef) -> Fields:
+    def fields(self, shard: ShardRef, without: Collection[str] = ()) -> Fields:
         """Of every scorer the names and types of its numbers and words, none of a vector; any shard tells."""
-        return {column: scores.fields(self.scored, shard, column) for column in self.columns[1:]}
+        wanted = [column for column in self.columns[1:] if column.name not in without]
+        return {column: scores.fields(self.scored, shard, column) for column in wanted}
 
     def listed(self) -> dict[str, Any]:
         """The lists that override filters, as `Decisions.decide` takes them."""

@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
-from jobs.options import json_option
+from jobs.options import Between, json_option
 
 _TRAINING_OPTIONS = {
     "batch": click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs in a batch."),
     "lr": click.option(
-        "--lr", default=2e-3, show_default=True, type=click.FloatRange(0, min_open=True), help="Peak learning rate."
+        "--lr", default=2e-3, show_default=True, type=Between(0, min_open=True), help="Peak learning rate."
     ),
     "seed": click.option("--seed", default=0, show_default=True, help="Of the weights and of the order of samples."),
     "holdout": click.option(
-        "--holdout", default=0.05, show_default=True, type=click.FloatRange(0, 0.5),
+        "--holdout", default=0.05, show_default=True, type=Between(0, 0.5),
         help="Share of names (all samples of one name together) kept for evaluation.",
     ),
     "precision": click.option(

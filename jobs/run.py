@@ -33,16 +33,23 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
             "units_to_score": units.num_rows,
             "bytes_to_read": sum(units.column("shard_size").to_pylist()),
             "columns": list(work.recipe.fingerprints),
+            "lacking": sorted({name for names in units.column("lacks").to_pylist() for name in names}),
             "snapshot": current["snapshot"] if current else None,
         }
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
     click.echo(f"plan {planned.id[:12]}: {result['units']:,} shards, {_size(result['bytes'])}")
-    done = result["units"] - result["units_to_score"]
+    done, lacking = result["units"] - result["units_to_score"], ", ".join(result["lacking"])
     click.echo(f"  scored already  {done:,} shards ({', '.join(result['columns'])})")
-    click.echo(f"  to score        {result['units_to_score']:,} shards, {_size(result['bytes_to_read'])} to read")
-    if current:
+    which = f"; they lack {lacking}" if lacking else ""
+    click.echo(
+        f"  to score        {result['units_to_score']:,} shards, {_size(result['bytes_to_read'])} to read{which}"
+    )
+    if current and lacking:
+        click.echo(f"  snapshot        @{current['snapshot']} is already what this recipe makes, but scores are gone: "
+                   "curate run --check-scores makes them anew")  # fmt: skip
+    elif current:
         click.echo(f"  snapshot        @{current['snapshot']} is already what this recipe makes: nothing to do")
     else:
         click.echo("  snapshot        a new one would be written")
@@ -52,8 +59,13 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @recipe_argument
 @set_option
 @click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else a cluster on this machine.")
+@click.option(
+    "--check-scores",
+    is_flag=True,
+    help="Look for score tables that are gone though the snapshot is what the recipe makes, and make them anew.",
+)
 @json_option
-def run(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: bool) -> None:
+def run(recipe: str, overrides: tuple[str, ...], address: str | None, check_scores: bool, as_json: bool) -> None:
     """Curate: plan, score what is not scored yet, decide, write shards and manifest, make a snapshot.
 
     Safe to interrupt, to kill and to repeat: the same command goes on where it stopped, and does nothing when all is
@@ -63,7 +75,7 @@ def run(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: b
     from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides)) as work:
-        document = run_steps(work, address)
+        document = run_steps(work, address, check_scores=check_scores)
         result = {**work.work.to_json(), "units": document["units"], "samples": document["samples"]}
     if as_json:
         click.echo(json.dumps(result, indent=2))
@@ -71,21 +83,31 @@ def run(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: b
         _print(work.recipe.output, work.work, document)
 
 
-def run_steps(work: Pipeline, address: str | None) -> dict[str, Any]:
-    """The steps in order; Ray is started only when something is left to do."""
+def run_steps(work: Pipeline, address: str | None, *, check_scores: bool = False) -> dict[str, Any]:
+    """The steps in order; Ray is started only when something is left to do.
+
+    Where the snapshot is what the recipe makes, its scores are looked for only if that is asked for: a small GET for
+    each shard and column would be all that a nightly run of nothing new costs.
+    """
     from actors.cluster import cluster
     from jobs.progress import progress
 
     planned = work.plan()
-    if current := work.current(planned):
+    current = work.current(planned)
+    if current:
         work.work.snapshot = current["snapshot"]
-        return current
+        if not check_scores:
+            return current
     units = work.missing(planned)
+    if current and not units.num_rows:
+        return current
     with cluster(address):
         if units.num_rows:
             click.echo(f"scoring {units.num_rows:,} of {planned.units:,} shards", err=True)
             with progress("Scoring", None) as tick:
                 work.score(units, tick)
+        if current:
+            return current
         with progress("Deciding", None) as tick, work.decide(planned, tick) as decided:
             total = decided.engine.rows
             with progress("Writing", total) as tick_write:
@@ -94,7 +116,10 @@ def run_steps(work: Pipeline, address: str | None) -> dict[str, Any]:
 
 
 def _print(output: str, work: Work, document: dict[str, Any]) -> None:
-    if not work.new_snapshot:
+    if not work.new_snapshot and work.units_scored:
+        click.echo(f"{output}@{work.snapshot} is what this recipe makes; scored {work.units_scored:,} shards anew in "
+                   f"{work.model_batches:,} model batches, {work.score_puts:,} data puts")  # fmt: skip
+    elif not work.new_snapshot:
         click.echo(f"nothing to do: {output}@{work.snapshot} is what this recipe makes (0 data puts, 0 model batches)")
     else:
         click.echo(

@@ -8,8 +8,7 @@ So the same model is never trained twice, whoever asks, and other held-out sampl
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
@@ -18,23 +17,25 @@ from typing import Any, NamedTuple
 from safetensors.torch import load
 
 import curation as cu
-from curation.errors import NotFoundError, UserError, WeightsError
+from curation.errors import LedgerError, NotFoundError, UserError, WeightsError
 from curation.evaluation import EVALUATION_VERSION, evaluate
-from curation.evaluations import CURATED, Document, figures
+from curation.evaluations import ANEW, CURATED, Document, figures
 from curation.examples import Examples
 from curation.images import DecodeLimits
 from curation.learning.data import pinned
 from curation.learning.prices import training_flops
-from curation.ledger import canonical, digest
+from curation.ledger import canonical, digest, read_record
 from curation.loader import open_shards
 from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
 from curation.recipe import Limits
-from curation.store import StoreOptions, open_store
+from curation.snapshot import Snapshot
+from curation.store import Store, StoreOptions, open_store
 from curation.store_url import anywhere
-from curation.subset import Subset, random_subset, source_shards
+from curation.subset import Parts, Subset, parts, parts_without, source_shards
 from curation.weights import ALIKE
 from jobs.pairs import Samples
+from jobs.progress import progress
 from jobs.training import MAX_EVALUATED, Job, pick_device, read_held_out, recipe_of, run, use_threads
 
 
@@ -73,17 +74,13 @@ class Trial(NamedTuple):
     def found(self) -> Document | None:
         """Its figures, if they are there."""
         try:
-            return json.loads(open_store(self.job.out).get(self.key))  # type: ignore[no-any-return]
+            return _figures(open_store(self.job.out), self.key)
         except NotFoundError:
             return None
 
 
-def trial(snapshot: str, arm: str, size: int | None, job: Job, held_out: HeldOut, runs: str) -> Trial:
-    """The model of an arm with the seed of `job`, to be kept below `runs`. Trains nothing.
-
-    `size`: of a random part of the pool, whose draw has the same seed; None: all samples of the arm.
-    """
-    subset = None if size is None else _random(snapshot, size, job.training.seed)
+def trial(snapshot: str, arm: str, subset: Subset | None, job: Job, held_out: HeldOut, runs: str) -> Trial:
+    """The model of an arm, or of a part of its samples, to be kept below `runs`. Trains nothing."""
     name = digest(recipe_of(job, {"data": _samples(snapshot, arm, subset)}, job.device))
     return Trial(snapshot, arm, subset, replace(job, out=f"{runs.rstrip('/')}/{name}"), held_out)
 
@@ -115,7 +112,35 @@ def attempt(trial: Trial) -> Document:
     store = open_store(job.out)
     if store.create(trial.key, canonical(document)):
         return document
-    return json.loads(store.get(trial.key))  # type: ignore[no-any-return]
+    return _figures(store, trial.key)
+
+
+def _figures(store: Store, key: str) -> Document:
+    """A model's figures. Raises `LedgerError` where they are damaged."""
+    found = read_record(store, key, ANEW)
+    if not {"run", "seed"} <= found.keys():
+        raise LedgerError(f"{store.location(key)} is damaged: it has no figures of a model", fix=ANEW)
+    return found
+
+
+def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) -> Parts:
+    """What models of a snapshot's evaluation are trained on. With a share of names held out all headers are read to
+    tell, once: it is kept below `runs`."""
+    if not share:
+        return parts(snapshot, seeds)
+    store, document = open_store(runs), snapshot.document
+    decided = [document["plan"], [shard["key"] for shard in snapshot.shards.to_pylist()], share, list(seeds)]
+    key = f"parts/{digest(decided)}.json"
+    try:
+        kept, pool, bounds = (read_record(store, key, ANEW)[name] for name in ("kept", "pool", "bounds"))
+    except NotFoundError:
+        with progress("Looking for held-out names", None) as advance:
+            found = parts_without(snapshot, share, seeds, advance)
+        bounds = {str(seed): None if part is None else part.bound for seed, part in found.random.items()}
+        store.create(key, canonical({"kept": found.kept, "pool": found.pool, "bounds": bounds}))
+        return found
+    draws = {seed: None if (bound := bounds[str(seed)]) is None else Subset(seed, bound) for seed in seeds}
+    return Parts(kept, pool, draws)
 
 
 def pin(url: str, share: float) -> HeldOut:
@@ -146,17 +171,14 @@ def _samples(snapshot: str, arm: str, subset: Subset | None) -> Samples:
     return Samples(shards, subset, DecodeLimits(**limits.model_dump()), weights)
 
 
-@lru_cache(maxsize=64)
-def _random(snapshot: str, samples: int, seed: int) -> Subset:
-    return random_subset(cu.open(snapshot), samples, seed)
-
-
 def _encoder(card: Mapping[str, Any], job: Job) -> DualEncoder:
     """The model that was trained, from where it is kept: a copy in the cache of weights would be read once."""
-    data = open_store(job.out).get(card["key"])
+    store = open_store(job.out)
+    data, where = store.get(card["key"]), store.location(card["key"])  # the card may be of another place
     if sha256(data).hexdigest() != card["sha256"]:
-        raise WeightsError(f"{card['weights']} is not what its card says", fix="delete that run, and evaluate again")
+        fix = f"delete {store.location('')}, and evaluate again"
+        raise WeightsError(f"{where} is not what its card says", fix=fix)
     use_threads(job.threads)
     module = build_model(job.model)
-    load_tensors(module, load(data), job.model, card["weights"])
+    load_tensors(module, load(data), job.model, where)
     return DualEncoder(job.model, module, pick_device(job.device), job.training.precision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
@@ -114,11 +114,24 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
             return _answers(work, recipes, plan, work.nothing(), kept), 0
         except duckdb.Error:  # it is damaged, or a filter fails, and then will again
             kept.unlink(missing_ok=True)
-    unscored = work.missing(plan)
+    missing = work.missing(plan)
+    unscored, without = _unscored(work, missing)
     if unscored.num_rows == plan.units:
-        raise IncompleteError("none of the shards has been scored", fix="curate run scores them")
-    keeps = keep and not unscored.num_rows
-    return _answers(work, recipes, plan, unscored, keep_as=name if keeps else None), unscored.num_rows
+        lacking = ", ".join(sorted({name for names in unscored.column("lacks").to_pylist() for name in names}))
+        text = f"none of the shards has been scored: they lack {lacking}"
+        raise IncompleteError(text, fix="curate run --check-scores scores them")
+    keep_as = name if keep and not missing.num_rows else None
+    return _answers(work, recipes, plan, unscored, keep_as=keep_as, without=without), unscored.num_rows
+
+
+def _unscored(work: Pipeline, missing: pa.Table) -> tuple[pa.Table, set[str]]:
+    """Shards that lack what the filters read, and the other columns that some shard lacks: nothing is told by these."""
+    import pyarrow as pa
+
+    needed = {work.columns[0].name, *(name.partition(".")[0] for name in _columns(work)[1])}
+    lacks = [set(names) for names in missing.column("lacks").to_pylist()]
+    without = set[str]().union(*lacks) - needed
+    return missing.filter(pa.array([bool(names & needed) for names in lacks], pa.bool_())), without
 
 
 def _name_of(work: Pipeline, plan: Plan) -> str:
@@ -143,7 +156,7 @@ def _columns(work: Pipeline) -> tuple[list[str], list[str]]:
 
 def _answers(
     work: Pipeline, recipes: dict[str, Any], plan: Plan, unscored: pa.Table, kept: Path | None = None,
-    keep_as: str | None = None,
+    keep_as: str | None = None, without: Collection[str] = (),
 ) -> list[Answer]:  # fmt: skip
     """The answers of what is scored: of the columns at `kept`, or of score tables, to be kept then under a name."""
     from curation import kept_columns
@@ -157,7 +170,8 @@ def _answers(
     def scored() -> Iterator[ShardRef]:
         return (shard for shard in plan.shards() if shard.key not in lacking)
 
-    fields = {column: found for column, found in work.fields(next(scored())).items() if found}  # as a run loads them
+    there = work.fields(next(scored()), without)
+    fields = {column: found for column, found in there.items() if found}  # as a run loads them
     latest = work.out.latest()
     before = manifest_of(Snapshot(work.out.store, work.out.snapshot(latest)), unscored) if latest else None
     with ExitStack() as stack:

@@ -13,9 +13,9 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}
 th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd;vertical-align:middle}
-td.n{text-align:right;font-variant-numeric:tabular-nums} code{background:#f3f3f3;padding:0 .2rem}
+code{background:#f3f3f3;padding:0 .2rem}
 .bar{display:inline-block;height:.8rem;background:#3b6ea5;vertical-align:middle}.all{background:#bbb}
-.drop{color:#a33}
+.drop{color:#a33} .wide{overflow-x:auto} td,code{overflow-wrap:anywhere}
 """
 
 
@@ -85,4 +85,4 @@ def _bar(share: float, kind: str = "") -> str:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{text}</th>" for text in heads)
     body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>\n{body}</table>"
+    return f'<div class="wide"><table><tr>{head}</tr>\n{body}</table></div>'

@@ -14,8 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, as_numpy, as_rows, units_per_call
-from curation.errors import UserError
+from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, as_numpy, as_rows, blamed, units_per_call
+from curation.errors import ConservationError, UserError, WeightsError
 from curation.scores import value_array
 
 
@@ -37,6 +37,22 @@ def test_what_a_scorer_gives_is_values_of_a_batch() -> None:
         assert len(as_rows("mine", good)) in (1, 3)
     with pytest.raises(UserError, match="scorer mine gives a list"):
         as_rows("mine", ["a", "b"])
+
+
+def test_what_goes_wrong_in_a_scorer_is_one_line_that_names_it() -> None:
+    with (
+        pytest.raises(
+            UserError, match=r"scorer mine fails: ZeroDivisionError: division by zero \(.*test_scoring.py:\d+"
+        ),
+        blamed("mine"),
+    ):
+        print(1 / 0)
+    with pytest.raises(WeightsError, match="scorer mine: vectors of another encoder") as error, blamed("mine"):
+        raise WeightsError("vectors of another encoder", fix="make others")
+    assert error.value.fix == "make others"
+    with pytest.raises(ConservationError, match=r"^counts$"), blamed("mine"):
+        raise ConservationError("counts")
+    assert as_rows("mine", torch.ones(2, requires_grad=True) * 2).tolist() == [2, 2]
 
 
 def test_tensors_of_whole_numbers_stay_what_they_are() -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from curation.entry_points import with_installed
 from curation.errors import UserError
+from curation.scorers import Scorer
 
 README = (Path(__file__).parents[2] / "curation/scorers/README.md").read_text()
 MODULE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0] + "\n\n@dataclass\nclass Loose: ...\n"
+MODULE += "class Derived(Exclamations): ...\n\n@dataclass(frozen=True)\nclass Empty: ...\n"
 
 
 @pytest.fixture
@@ -52,10 +54,14 @@ def test_a_scorer_of_another_package_is_one_of_the_table(installed: Path) -> Non
         ("gone = loud:Missing", "can't be imported"),
         ("gone = nowhere:Missing", "can't be imported"),
         ("loose = loud:Loose", "no frozen dataclass"),
+        ("derived = loud:Derived", "no frozen dataclass"),
+        ("empty = loud:Empty", "has no identity, views, files, values, load"),
+        ("broken = broken:Thing", "can't be imported: RuntimeError: no licence"),
     ],
 )
 def test_what_is_wrong_with_one_is_said(installed: Path, line: str, words: str) -> None:
     installed.write_text(f"[tutelage.tests]\n{line}\n")
+    (installed.parents[1] / "broken.py").write_text("raise RuntimeError('no licence')\n")
     with pytest.raises(UserError, match=words) as error:
-        with_installed("tutelage.tests", {"taken": int})
+        with_installed("tutelage.tests", {"taken": int}, Scorer)
     assert "loud" in str(error.value) and error.value.fix

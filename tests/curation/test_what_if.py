@@ -97,7 +97,7 @@ def test_shifts_are_shares(answers: dict[str, Answer], tmp_path: Path) -> None:
         now = sum(table[i]["language.code"] == group["group"] for i in kept) / len(kept)
         assert group["of_all"] == pytest.approx(was) and group["of_kept"] == pytest.approx(now)
     words = answers["tight"].shifts["caption_words"]
-    assert {group["group"] for group in words} == {"0", "4", "8", "12", "16", "20+"}
+    assert {group["group"] for group in words} == {"0-3", "4-7", "8-11", "12-15", "16-19", "20+"}
     assert sum(group["of_all"] for group in words) == pytest.approx(1)
 
 
@@ -174,13 +174,18 @@ def snapshot() -> pa.Table:
 
 def words(row: Row) -> str:
     count = len(re.findall(WORD, row["caption"]))
-    return "20+" if count >= 20 else str(count // 4 * 4)
+    return "20+" if count >= 20 else f"{count // 4 * 4}-{count // 4 * 4 + 3}"
 
 
 def shift(kind: Any, usable: Sequence[Row], kept: Sequence[Row]) -> list[Row]:
     was, now = Counter(map(kind, usable)), Counter(map(kind, kept))
-    largest = sorted(was, key=lambda group: (-was[group], group))[:8]
-    return [{"group": g, "of_all": was[g] / len(usable), "of_kept": now[g] / max(1, len(kept))} for g in largest]
+    largest = sorted(was, key=lambda group: (-was[group], str(group)))[:8]
+    if kind is words:
+        largest.sort(key=lambda group: int(group.rstrip("+").partition("-")[0]))
+    told = [(str(g), was[g], now[g]) for g in largest]
+    if len(was) > 8:
+        told.append(("(others)", *(sum(n for g, n in some.items() if g not in largest) for some in (was, now))))
+    return [{"group": g, "of_all": a / len(usable), "of_kept": k / max(1, len(kept))} for g, a, k in told]
 
 
 def nearest(dropped: Sequence[Row], kept: Sequence[Row], known: bool) -> list[Row]:

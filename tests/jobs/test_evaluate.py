@@ -13,13 +13,13 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation.data import IMAGE_EXTENSIONS, uid
-from curation.errors import EmptyCorpusError, NoSnapshotError, UserError
+from curation.errors import EmptyCorpusError, LedgerError, NoSnapshotError, UserError
 from curation.garbage import sweep
 from curation.ledger import Ledger
 from curation.loader import group_of, is_held_out
 from curation.store import open_store
 from curation.tar import TarWriter, read_samples
-from jobs import trials
+from jobs import training, trials
 from jobs.evaluate import evaluate
 from jobs.inspect import diff, show
 from jobs.verify import problems_of
@@ -145,7 +145,7 @@ def test_show_and_diff_tell_of_it_and_gc_leaves_it(evaluated: Path) -> None:
     assert sorted(path for name in ("runs", "evaluations") for path in (home / "out" / name).rglob("*")) == files
     text = CliRunner().invoke(show, [f"{home}/out@2"], catch_exceptions=False).stdout
     assert f"evaluation of @2 on {home}/test (48 samples" in text and "- random" in text and "±" in text
-    assert "each model: proxy-mu, 16 samples seen" in text and "seeds 0, 1" in text
+    assert "each model: proxy-mu, 2 updates of 8 pairs, lr 0.002: 16 samples seen" in text and "seeds 0, 1" in text
     text = CliRunner().invoke(diff, [f"{home}/out@1", f"{home}/out@2"], catch_exceptions=False).stdout
     assert "@2 - @1" in text and "recall@5" in text and "zero-shot" in text
     result = CliRunner().invoke(diff, [f"{home}/out@1", f"{home}/out@2", "--json"], catch_exceptions=False)
@@ -156,11 +156,78 @@ def test_show_and_diff_tell_of_it_and_gc_leaves_it(evaluated: Path) -> None:
     assert len(json.loads(CliRunner().invoke(show, [f"{home}/out@1", "--json"]).stdout)["evaluations"]) == 1
 
 
-def test_held_out_names_of_the_corpus_itself(home: Path) -> None:
+def test_held_out_names_of_the_corpus_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", against="corpus")
     (document,) = found["evaluations"]
     assert list(document["arms"]) == ["curated", "random"]
     assert 2 <= document["held_out"]["samples"] < 50
+    runs = [run for arm in document["arms"].values() for run in arm["runs"]]
+    trained = {json.loads((home / f"out/runs/{run['run']}/card.json").read_text())["samples"]["train"] for run in runs}
+    assert trained == {document["arms"]["curated"]["samples"]} == {document["arms"]["random"]["samples"]}
+    assert trained < {open_kept(home, 1)} or trained.pop() < open_kept(home, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.trials.parts_without", None)  # who is held out is found out once
+        again = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", against="corpus")
+    assert again == {**found, "judged": 0}
+
+
+def test_damaged_documents_are_one_line(evaluated: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(evaluated / "out", out)
+    name = next((out / "evaluations").iterdir())
+    for text in ('{"x', "{}", '{"arms": {}}'):
+        name.write_text(text)
+        with pytest.raises(LedgerError, match=r"evaluations/.* is damaged"):
+            CliRunner().invoke(show, [f"{out}@1"], catch_exceptions=False)
+    shutil.rmtree(out / "evaluations")
+    for path in (out / "runs").glob("*/evaluations/*.json"):
+        path.write_text("{}")
+    with pytest.raises(LedgerError, match=r"runs/.* is damaged"):
+        invoke(evaluated, f"{out}@1", "--runs", f"{out}/runs")
+
+
+def test_who_comes_second_with_other_last_bits_takes_the_first_ones_model(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.tensors_to_bytes
+
+    def another_machine(tensors: Any, metadata: Any) -> bytes:
+        """Between its start and its end, another process finishes the same run with weights of its own."""
+        monkeypatch.setattr(training, "tensors_to_bytes", lambda t, m: real({k: v + 1e-7 for k, v in t.items()}, m))
+        invoke(home, f"{home}/out@1", "--no-raw", "--no-random")
+        return real(tensors, metadata)
+
+    monkeypatch.setattr(training, "tensors_to_bytes", another_machine)
+    first = invoke(home, f"{home}/out@1", "--no-raw", "--no-random")
+    assert invoke(home, f"{home}/out@1", "--no-raw", "--no-random") == {**first, "judged": 0}
+    found = first["evaluations"][0]["arms"]["curated"]["runs"][0]
+    folder = home / "out/runs" / found["run"]
+    assert json.loads((folder / "card.json").read_text())["sha256"] == found["sha256"]
+    assert len(list(folder.glob("proxy-mu-*.safetensors"))) == 2, "neither wrote over the other's"
+
+
+def test_arms_are_streamed_alike_where_one_is_too_large(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = invoke(home, f"{home}/out@1")["evaluations"][0]
+    kept, pool = whole["arms"]["curated"]["samples"], whole["arms"]["raw"]["samples"]
+    monkeypatch.setattr("jobs.evaluation.BUDGET", (kept + pool) // 2 * 64 * 64 * 3)
+    found = invoke(home, f"{home}/out@1")
+    (document,) = found["evaluations"]
+    assert found["judged"] == 6 and document["protocol"] == {**whole["protocol"], "streamed": True}
+    for arm in ("curated", "raw", "random"):
+        assert document["arms"][arm]["runs"][0]["run"] != whole["arms"][arm]["runs"][0]["run"]
+    said = CliRunner().invoke(diff, [f"{home}/out@1", f"{home}/out@2"], catch_exceptions=False).stdout
+    assert "evaluations" not in said
+
+
+def test_diff_tells_where_evaluations_cannot_be_compared_and_what_flatters(home: Path) -> None:
+    invoke(home, f"{home}/out@1", "--no-raw", "--no-random")
+    command = [f"{home}/out@2", "--against", f"{home}/test", *SMALL, "--no-raw", "--no-random", "--lr", "0.001"]
+    assert CliRunner().invoke(evaluate, command, catch_exceptions=False).exit_code == 0
+    said = CliRunner().invoke(diff, [f"{home}/out@1", f"{home}/out@2"], catch_exceptions=False).stdout
+    assert "both have evaluations, which can't be compared: they differ in lr" in said
+    invoke(home, f"{home}/out@1", f"{home}/out@2", "--no-raw", "--no-random", against="corpus")
+    said = CliRunner().invoke(diff, [f"{home}/out@1", f"{home}/out@2"], catch_exceptions=False).stdout
+    assert said.count("WARNING: of the held-out pictures") == 2 and "2 updates of 8 pairs, lr 0.002" in said
 
 
 def twins(shards: list[Path], share: float, against: list[Path]) -> int:

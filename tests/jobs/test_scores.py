@@ -12,10 +12,10 @@ from builders import write_corpus, write_recipe, write_weights
 from click.testing import CliRunner
 
 import curation as cu
-from curation.errors import UnknownNameError, UserError
+from curation.errors import LedgerError, UnknownNameError, UserError
 from curation.recipe import load_recipe
 from jobs.pipeline import pipeline
-from jobs.run import run_steps
+from jobs.run import plan, run, run_steps
 from jobs.scores import scores
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
@@ -28,10 +28,10 @@ def invoke(*arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
-def score_puts(recipe: str, *overrides: str) -> int:
+def score_puts(recipe: str, *overrides: str, check: bool = False) -> int:
     """Run a recipe; returns how many score tables that made."""
     with pipeline(load_recipe(recipe, overrides)) as work:
-        run_steps(work, None)
+        run_steps(work, None, check_scores=check)
         return work.work.score_puts
 
 
@@ -89,4 +89,13 @@ def test_gc_takes_what_nothing_names(home: Path) -> None:
     invoke("gc", store, "--keep", f"{home}/a.yaml", "--delete")
     assert invoke("ls", store) == before
     assert score_puts(f"{home}/b.yaml") == 0, "a snapshot that is up to date wants no scores"
+    planned = CliRunner().invoke(plan, [f"{home}/b.yaml"], catch_exceptions=False).stdout
+    assert "they lack caption_stats" in planned and "but scores are gone" in planned
+    with pytest.raises(LedgerError, match=r"caption_stats of .* has not been scored") as error:
+        invoke("export", f"{home}/b.yaml", "--out", f"{home}/none")
+    assert "run --check-scores" in error.value.fix
+    again = CliRunner().invoke(run, [f"{home}/b.yaml", "--check-scores", "--json"], catch_exceptions=False).stdout
+    assert json.loads(again)["score_puts"] == SHARDS and not json.loads(again)["new_snapshot"]
+    assert score_puts(f"{home}/b.yaml", check=True) == 0
+    invoke("gc", store, "--keep", f"{home}/a.yaml", "--delete")
     assert score_puts(f"{home}/b.yaml", f"output={home}/again") == SHARDS

@@ -73,6 +73,15 @@ def test_shards_that_are_not_scored_are_counted(home: Path) -> None:
     assert found["unscored_shards"] == 1 and found["answers"][0]["setting"] == "as it is"
 
 
+def test_a_scorer_that_no_filter_reads_and_nobody_has_run_is_no_hindrance(home: Path, tmp_path: Path) -> None:
+    document = load_recipe(home / "r.yaml").document
+    more = tmp_path / "more.yaml"
+    more.write_text(json.dumps({**document, "scorers": [*document["scorers"], {"image_stats": {}}]}))
+    assert invoke(str(more), "--json") == invoke(str(home / "r.yaml"), "--json")
+    with pytest.raises(IncompleteError, match="they lack image_stats"):
+        invoke(str(more), "--set", "filters=[{threshold: {score: image_stats.entropy, min: 1}}]")
+
+
 @pytest.mark.parametrize("setting", ["limits.max_pixels=1000,2000", "keep=a.parquet,b.parquet", "output=o,p"])
 def test_only_filters_may_differ_between_settings(home: Path, setting: str) -> None:
     with pytest.raises(UserError, match=f"changes {setting.partition('=')[0].partition('.')[0]}, and all settings"):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from curation.errors import WeightsError
+from curation.errors import UserError, WeightsError
 from curation.models.weights import (
     Weights,
     convert,
@@ -83,6 +83,13 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="nowhere") as caught:
         fetch_weights(Weights(str(tmp_path / "nowhere.safetensors"), "0" * 64))
     assert "\n" not in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    with pytest.raises(UserError, match="files can't be kept in /proc/nowhere") as caught:
+        fetch_weights(Weights(str(file), sha256_of(file)))
+    assert "XDG_CACHE_HOME" in caught.value.fix
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".pkl", ".ckpt", ".PT"])
