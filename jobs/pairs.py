@@ -59,9 +59,10 @@ class Pairs:
         tokenize = tokenizer_for(self.model)
         if self.examples is None:
             return stream_batches(self._shuffled(), tokenize, size, workers=WORKERS)
-        if len(self.examples) < 2:
+        if len(self.examples) < size:  # or one batch would have a pair twice, as if it were another
             skipped = ", ".join(f"{reason} {n}" for reason, n in self.stream.skipped.items()) or "none"
-            raise EmptyCorpusError(f"{self.url} has {len(self.examples)} samples to train on (skipped: {skipped})")
+            text = f"{self.url} has {len(self.examples)} samples to train on (skipped: {skipped})"
+            raise EmptyCorpusError(f"{text}, and a batch takes {size}", fix="more data, or a smaller --batch")
         weights = self.weights.of(self.examples.uids) if self.weights else None
         return Pool.of(self.examples, tokenize, self.stream.seed, weights=weights).batches(size)
 

@@ -85,6 +85,8 @@ def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
     """
     if (objective == "dfn") != bool(arguments["pool"]):
         raise click.UsageError("--objective dfn and --pool go together: the pool is what the network is to filter")
+    if arguments["pool"] == arguments["data"]:
+        raise click.UsageError("--data and --pool are the same: the network would learn to tell nothing")
     job = training_job(**arguments)
     from curation.store import open_store
     from jobs.training import report, run

@@ -85,6 +85,17 @@ def test_files_of_every_setting_are_fetched_before_any_is_answered(home: Path) -
         pass
 
 
+def test_a_file_that_was_replaced_is_refused_though_the_cache_has_the_old_one(home: Path) -> None:
+    found = words(home / "replaced.txt", "a word\n")
+    recipes = {"0": with_filters(home, {"mentions": found})}
+    with pipeline(every(recipes), dry=True):
+        pass
+    for text in ("a longer word\n", "z word\n"):
+        (home / "replaced.txt").write_text(text)
+        with pytest.raises(WeightsError, match=r"yaml:\d+: filter mentions: .*replaced.txt has another sha256 than"):
+            pipeline(every(recipes), dry=True).__enter__()
+
+
 def test_snapshots_to_compare_with_are_opened_and_loaded_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     loaded: list[str] = []
