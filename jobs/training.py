@@ -29,7 +29,7 @@ from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, open_shards
 from curation.models.architecture import config_path
 from curation.models.weights import tensors_to_bytes
-from curation.store import StoreOptions, open_store
+from curation.store import Store, StoreOptions, open_store
 from curation.weights import ALIKE
 from jobs.pairs import Pairs, Samples, read_pairs, side_by_side, stream_pairs
 from jobs.progress import progress
@@ -103,24 +103,13 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
     results = evaluate(learner.encoder(), held_out) if held_out else {}
     log.write(step=learner.steps, evaluation=results)
 
-    metadata = {"format": "pt", "model": job.model, "training": json.dumps(recipe, sort_keys=True)}
-    metadata["preprocess"] = json.dumps(asdict(models.preprocess_for(job.model)), sort_keys=True)
-    data = tensors_to_bytes(learner.tensors(), metadata)
-    weights = sha256(data).hexdigest()
-    own = f"-{weights[:16]}" if job.shared else ""  # whoever comes second changes no file of the first
-    key = f"{job.model}{own}.safetensors"
-    store.put(key, data)
-    store.put(f"{job.model}.json", config_path(job.model).read_bytes())
-    store.put(f"metrics{own}.jsonl", ("\n".join(log.lines) + "\n").encode())
+    files = _put_files(job, store, recipe, learner, log)
     # The part that is held out of the same samples has met the same flaws again.
     skipped = [some.stream.skipped for some in pairs.values()] + ([flaws] if job.evaluation is not None else [])
     card = {
         "identity": digest(recipe),
         "model": job.model,
-        "weights": store.location(key),
-        "key": key,
-        "sha256": weights,
-        "bytes": len(data),
+        **files,
         "parameters": models.cost(job.model).parameters,
         **job.sources,
         "samples": {"train": pairs["data"].count, "held_out": len(held_out)},
@@ -131,7 +120,26 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
         "seconds": {"training": round(seconds, 1), "all": round(time.monotonic() - began, 1)},
         "evaluation": results,
     }
-    text = json.dumps(card, indent=2).encode()  # the last to be put: its presence says that the run is whole
+    return _put_card(job, store, card)
+
+
+def _put_files(job: Job, store: Store, recipe: dict[str, Any], learner: ClipLearner, log: Log) -> dict[str, Any]:
+    """Weights, what the model is, and metrics; returns what a card says of the weights."""
+    metadata = {"format": "pt", "model": job.model, "training": json.dumps(recipe, sort_keys=True)}
+    metadata["preprocess"] = json.dumps(asdict(models.preprocess_for(job.model)), sort_keys=True)
+    data = tensors_to_bytes(learner.tensors(), metadata)
+    name = sha256(data).hexdigest()
+    own = f"-{name[:16]}" if job.shared else ""  # whoever comes second changes no file of the first
+    key = f"{job.model}{own}.safetensors"
+    store.put(key, data)
+    store.put(f"{job.model}.json", config_path(job.model).read_bytes())
+    store.put(f"metrics{own}.jsonl", ("\n".join(log.lines) + "\n").encode())
+    return {"weights": store.location(key), "key": key, "sha256": name, "bytes": len(data)}
+
+
+def _put_card(job: Job, store: Store, card: dict[str, Any]) -> dict[str, Any]:
+    """The last of all: its presence says that the run is whole. Returns the card that holds."""
+    text = json.dumps(card, indent=2).encode()
     if job.shared and not store.create("card.json", text) and (first := _finished(job, card["identity"])):
         return {**first, "reused": True}  # of another machine: its weights may differ in their last bits
     store.put("card.json", text)
