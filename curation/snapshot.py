@@ -187,7 +187,7 @@ class Snapshot:
 
     def show(self) -> dict[str, Any]:
         """What `curate show --json` prints."""
-        from curation.evaluations import attached
+        from curation.snapshot_evaluations import attached
 
         keys = ("snapshot", "parent", "recipe_sha256", "fingerprints", "units", "samples")
         rows = self.shards.to_pylist()

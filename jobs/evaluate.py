@@ -12,7 +12,7 @@ from jobs.options import Between, json_option
 from jobs.proxy import training_options
 
 if TYPE_CHECKING:
-    from jobs.evaluation import Protocol
+    from jobs.protocol import Protocol
 
 TITLES = {"recall@1": "recall@1", "recall@5": "recall@5", "zero_shot": "zero-shot"}
 Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
@@ -67,8 +67,8 @@ def evaluate(
 
     Models are kept by all that decides them, and none is trained twice: interrupted, the same command goes on.
     """
-    from jobs.evaluation import carry_out, conclude, missing, plan
     from jobs.progress import progress
+    from jobs.protocol import carry_out, conclude, missing, plan
 
     protocol = _protocol(snapshots[0], **settings)
     others = [arm for arm, wanted in (("raw", raw), ("random", random)) if wanted]
@@ -92,7 +92,7 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
     import curation as cu
     from curation.learners.learner import Training
     from curation.store_url import anywhere
-    from jobs.evaluation import Protocol
+    from jobs.protocol import Protocol
     from jobs.training import pick_device
     from jobs.trials import pin
 
@@ -106,8 +106,8 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
 
 def report(document: Mapping[str, Any]) -> Iterator[str]:
     """An evaluation for a person: a table of means, differences with their intervals, and what a model costs."""
-    from curation.evaluations import ARMS
     from curation.intervals import Estimate
+    from curation.snapshot_evaluations import ARMS
 
     arms = {arm: document["arms"][arm] for arm in ARMS if arm in document["arms"]}
     run = arms["curated"]["runs"][0]

@@ -86,7 +86,8 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 def diff(left: str, right: str, as_json: bool) -> None:
     """Say what changed from snapshot A to snapshot B: samples, reasons, input shards, recipe, evaluations of both."""
     import curation as cu
-    from curation import evaluations, manifest
+    from curation import manifest
+    from curation import snapshot_evaluations as evaluations
     from jobs.evaluate import changes
 
     a, b = cu.open(left), cu.open(right)

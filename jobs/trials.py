@@ -19,7 +19,6 @@ from safetensors.torch import load
 import curation as cu
 from curation.errors import LedgerError, NotFoundError, UserError, WeightsError
 from curation.evaluation import EVALUATION_VERSION, evaluate
-from curation.evaluations import ANEW, CURATED, Document, figures
 from curation.examples import Examples
 from curation.images import DecodeLimits
 from curation.learning.data import pinned
@@ -30,6 +29,7 @@ from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
 from curation.recipe import Limits
 from curation.snapshot import Snapshot
+from curation.snapshot_evaluations import ANEW, CURATED, Document, figures
 from curation.store import Store, StoreOptions, open_store
 from curation.store_url import anywhere
 from curation.subset import Parts, Subset, parts, parts_without, source_shards

@@ -157,8 +157,9 @@ def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All columns that a recipe can use: of a proxy of the trusted pairs, one of the pool, and of the pictures."""
     from jobs.vectors import write_clusters, write_vectors
 
-    trusted, pool = (_proxy(folder, name, options.proxy_steps) for name in ("trusted", "pool"))
-    network = _proxy(folder, "trusted", options.proxy_steps, against="pool")
+    training = Training(steps=options.proxy_steps, batch=options.proxy_batch)
+    trusted, pool = (_proxy(folder, name, training) for name in ("trusted", "pool"))
+    network = _proxy(folder, "trusted", training, against="pool")
     vectors = {name: write_vectors(data=f"{folder}/{name}", samples=4096, out=f"{folder}/vectors", **trusted)
                for name in ("trusted", "pool")}  # fmt: skip
     against, target = vectors["pool"], vectors["trusted"]
@@ -177,13 +178,13 @@ def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
-def _proxy(folder: Path, name: str, steps: int, against: str | None = None) -> dict[str, Any]:
+def _proxy(folder: Path, name: str, training: Training, against: str | None = None) -> dict[str, Any]:
     """A small model of these shards, as a scorer names it; `against` others: a data filtering network."""
     from jobs.training import Job, run
 
     job = Job(data=f"{folder}/{name}", pool=f"{folder}/{against}" if against else None, model="proxy-mu",
               out=f"{folder}/proxy-{name}" + (f"-against-{against}" if against else ""),
-              training=Training(steps=steps), holdout=0.0, device="cpu", threads=1)  # fmt: skip
+              training=training, holdout=0.0, device="cpu", threads=1)  # fmt: skip
     card = run(job)
     return {"model": card["model"], "weights": card["weights"], "sha256": card["sha256"]}
 
@@ -207,8 +208,8 @@ def curated(filters: Filters, corpus: Path, made: Made) -> Snapshot:
 
 def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The evaluation of every snapshot that has a batch of samples."""
-    from jobs.evaluation import Protocol, carry_out, conclude, missing, plan
     from jobs.progress import progress
+    from jobs.protocol import Protocol, carry_out, conclude, missing, plan
     from jobs.trials import pin
 
     protocol = Protocol(
@@ -315,6 +316,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--clusters", type=int, default=500, help="of the pool's pictures")
     parser.add_argument("--proxy-steps", type=int, default=400, help="of the models that score")
+    parser.add_argument("--proxy-batch", type=int, default=128)
     parser.add_argument("--jobs", type=int, help="models trained at once (default: one a core)")
     parser.add_argument("--no-record", action="store_true", help="do not append to RESULTS.md")
     parser.add_argument("--cache", type=Path, default=CACHE / "bench-online", help="the icons (default: %(default)s)")

@@ -56,7 +56,8 @@ def test_recipes_are_run_once_and_reported(tmp_path: Path, monkeypatch: pytest.M
     workload = data.Workload(examples(160, "pool"), examples(40, "trusted"), examples(30, "test"))
     monkeypatch.setattr(data, "load", lambda name, held_out, folder: workload)
     names = ("no filter", "exact duplicates", "near duplicates", "decontaminated", "soft-cap sampling, DFN")
-    small = "--pool 160 --model proxy-mu --steps 2 --batch 16 --seeds 2 --proxy-steps 2 --jobs 1 --no-record"
+    small = "--pool 160 --model proxy-mu --steps 2 --batch 16 --seeds 2 --jobs 1 --no-record"
+    small += " --proxy-steps 2 --proxy-batch 16"
     options = ["--recipes", ";".join(names), "--folder", str(tmp_path), *small.split()]
     text = recipes.main(options)
     rows = {line.split(" | ")[0][2:]: line.strip("| ").split(" | ") for line in text.splitlines() if line[:2] == "| "}

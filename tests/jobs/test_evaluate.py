@@ -209,7 +209,7 @@ def test_who_comes_second_with_other_last_bits_takes_the_first_ones_model(
 def test_arms_are_streamed_alike_where_one_is_too_large(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = invoke(home, f"{home}/out@1")["evaluations"][0]
     kept, pool = whole["arms"]["curated"]["samples"], whole["arms"]["raw"]["samples"]
-    monkeypatch.setattr("jobs.evaluation.BUDGET", (kept + pool) // 2 * 64 * 64 * 3)
+    monkeypatch.setattr("jobs.protocol.BUDGET", (kept + pool) // 2 * 64 * 64 * 3)
     found = invoke(home, f"{home}/out@1")
     (document,) = found["evaluations"]
     assert found["judged"] == 6 and document["protocol"] == {**whole["protocol"], "streamed": True}

@@ -6,8 +6,8 @@ a seed: the same initial weights, the same number of updates of the same batch, 
 is drawn anew for every seed, so that the interval holds the luck of the draw. The snapshot's own models meet a sample
 as often as it weighs in the manifest.
 
-What came of it is attached to the snapshot (`curation.evaluations`); models are kept and shared (`jobs.trials`): two
-snapshots of one pool share the pool's, and what was stopped goes on with those that are missing.
+What came of it is attached to the snapshot (`curation.snapshot_evaluations`); models are kept and shared
+(`jobs.trials`): two snapshots of one pool share the pool's, and what was stopped goes on with those that are missing.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 import curation as cu
-from curation import evaluations
+from curation import snapshot_evaluations as evaluations
 from curation.errors import UserError
 from curation.evaluation import CANDIDATES, one_per_group
-from curation.evaluations import CURATED, RANDOM, RAW, Document
 from curation.examples import BUDGET, mixed
 from curation.learners.learner import Training
 from curation.ledger import digest
 from curation.loader import open_shards
 from curation.models import model_config, preprocess_for
 from curation.snapshot import Snapshot
+from curation.snapshot_evaluations import CURATED, RANDOM, RAW, Document
 from jobs.training import TRAINING_VERSION, Job
 from jobs.trials import HeldOut, Trial, attempt, held_out_examples, parts_of, trial
 
