@@ -85,13 +85,13 @@ class AllOf(_OfFilters):
 class AnyOf(_OfFilters):
     """Keep what at least one of the filters in `of` keeps: a union, where a list of filters is an intersection.
 
-    Cost: that of its parts, and a hash aggregation of what they drop.
+    Cost: that of its parts, and a hash join of what they drop.
     Example: any: {of: [{threshold: {score: cluster.near_target, min: 1}}, {top_fraction: {score: dfn, fraction: 0.1}}]}
     """
 
     def drops(self) -> str:
-        wanted = len(self.of)
-        return f"SELECT id, '' AS detail FROM ({self._each()}) GROUP BY id HAVING count(DISTINCT n) = {wanted}"
+        first, *others = (f"SELECT id FROM ({item.drops()})" for item in self.of)
+        return f"SELECT id, '' AS detail FROM ({first})" + "".join(f" SEMI JOIN ({rest}) USING (id)" for rest in others)
 
 
 @dataclass(frozen=True, kw_only=True)
