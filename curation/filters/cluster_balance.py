@@ -15,7 +15,7 @@ class ClusterBalance:
     Use it to flatten a corpus in which a few concepts take most of the room. `column` is any score that is a word or an
     integer (`cluster.cluster`, `language.code`) or the index's `format`. The highest `prefer` score stays (ties:
     smaller uid); without it, samples drawn by a hash of seed and uid: the same ones everywhere.
-    Cost: one aggregation, and one sort within the groups that are too large, out of core. 0.2 us of CPU a sample.
+    Cost: one aggregation, and one sort within the groups that are too large, out of core. 0.1 us of CPU a sample.
     Source: sampling from k-means clusters, at random or those nearest to the centre (`prefer: cluster.similarity`),
     as in Vo et al. 2024 (2405.15613).
     Example: cluster_balance: {column: cluster.cluster, most: 1000, prefer: clip_score}

@@ -39,7 +39,7 @@ class Filter(Protocol):
         ...
 
     def drops(self) -> str:
-        """SQL that selects `id, detail` of the rows to drop from `alive(id, uid, <columns>)`.
+        """SQL that selects `id, detail` of the rows to drop from `alive(id, uid, <columns>)`, each of them once.
 
         `id` counts the samples in source order. The reason in the manifest is `<filter's name>.<detail>`, or the
         name alone where detail is empty. A score may be called as anything: in a join, say of each column whose it is.
