@@ -139,7 +139,7 @@ def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers
         produced = False
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more of them than cores: as everywhere
-            loader = DataLoader(stream, batch_size=batch, num_workers=workers, drop_last=True)
+            loader = iter(DataLoader(stream, batch_size=batch, num_workers=workers, drop_last=True))
         for pixels, captions, _, _ in loader:
             produced = True
             yield Batch(pixels, tokenize(captions))
