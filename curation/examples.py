@@ -21,6 +21,7 @@ from curation.images import Pixels
 from curation.loader import SampleStream, Shard
 
 BUDGET = 2 << 30  # bytes of pixels
+PIECE = 32  # samples that a worker gives at a time
 GROWTH = 1024  # samples by which an array grows at a time
 
 Tokenize = Callable[[list[str]], torch.Tensor]
@@ -133,14 +134,26 @@ def mixed(shards: Sequence[Shard]) -> list[Shard]:
 
 
 def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers: int = 0) -> Iterator[Batch]:
-    """Endless batches read from shards, epoch after epoch; ends when an epoch has no whole batch."""
-    produced = True
-    while produced:
-        produced = False
+    """Endless batches read from shards; what an epoch leaves over begins the next one's. Ends after an epoch that has
+    no whole batch: another would have samples twice.
+
+    Workers give what they read by `PIECE` in turns, from which batches are made here: so a batch needs no worker that
+    has all of it, and no sample is left out.
+    """
+    held: list[Batch] = []
+    count = 0
+    while True:
+        seen = 0
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more of them than cores: as everywhere
-            loader = iter(DataLoader(stream, batch_size=batch, num_workers=workers, drop_last=True))
+            loader = iter(DataLoader(stream, batch_size=min(batch, PIECE), num_workers=workers))
         for pixels, captions, _, _ in loader:
-            produced = True
-            yield Batch(pixels, tokenize(captions))
+            held.append(Batch(pixels, tokenize(captions)))
+            seen, count = seen + len(pixels), count + len(pixels)
+            if count >= batch:
+                whole = [torch.cat(column) for column in zip(*held, strict=True)]
+                yield Batch(*(column[:batch] for column in whole))
+                held, count = [Batch(*(column[batch:] for column in whole))], count - batch
+        if seen < batch:
+            return
         stream.set_epoch(stream.epoch + 1)

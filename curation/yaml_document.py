@@ -79,7 +79,7 @@ def parse_document(
         at, key = locate(loc), ".".join(map(str, loc))
         if isinstance(found, float) and not isfinite(found):
             raise RecipeError(f"{at}: {key} is {found}: not a finite number", fix="leave out a limit that is none")
-        if isinstance(found, str) and re.fullmatch(r"\{\w+\}", found):
+        if isinstance(found, str) and not isinstance(loc[-1], int) and re.fullmatch(r"\{\w+\}", found):
             fix = f"curate recipes show NAME --fill {found[1:-1]}=... does, or write it there"
             raise RecipeError(f"{at}: {key} is {found}, which is to be filled in", fix=fix)
     try:

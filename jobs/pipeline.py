@@ -311,7 +311,7 @@ def _check_files(files: Iterable[tuple[str, Weights]], options: StoreOptions) ->
     A copy there from before is no excuse for a URL that is wrong: what lies on this machine is hashed, and of what lies
     elsewhere the size is asked for.
     """
-    for what, file in files:
+    for file, what in {file: what for what, file in files}.items():
         with said_of(what):
             store, key = open_object(file.url, options)
             if not store.exists(key):
@@ -328,7 +328,9 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
     """The pipeline that made a snapshot, as its document pins it: nothing is taken from today's files but the bytes."""
     document, options = made.document, made.store.options
     recipe = parse_recipe(json.dumps(document["recipe"]), f"recipe of {made.store.url}@{made.number}")
-    _check_files(recipe.files(scorers=False), options)
+    for what, file in recipe.files(scorers=False):
+        with said_of(what):
+            fetch_weights(file, options)  # where the cache has these bytes, whatever lies at the URL by now
     out = Ledger(made.store)
     where = out.open_plan(document["plan"]).document["corpus"]
     corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)

@@ -100,7 +100,7 @@ def plan(url: str, protocol: Protocol, others: Sequence[str]) -> Plan:
         text = f"{name} has {parts.kept:,} samples to train on, and a batch takes {batch:,}"
         raise UserError(text, fix="a smaller --batch")
     sizes = {CURATED: parts.kept, RAW: parts.pool, RANDOM: parts.kept}
-    streamed = protocol.streams(max(parts.kept, parts.pool))
+    streamed = protocol.streams(parts.pool if others else parts.kept)
 
     def trials(arm: str) -> list[Trial]:
         jobs = {seed: protocol.job(f"{name} ({arm})", seed, streamed=streamed) for seed in seeds}

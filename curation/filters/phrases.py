@@ -11,6 +11,8 @@ takes memory in proportion to its words, times those of the longest phrase.
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -101,7 +103,7 @@ class Phrases:
     def _lines(self) -> list[str]:
         lines: Sequence[str] = self.entries
         for file in self.files():
-            lines = _text(fetch_weights(file).read_bytes(), file.url).split("\n")
+            lines = re.split(r"\r\n|\r|\n", _text(fetch_weights(file).read_bytes(), file.url))
         found = [line.strip() for line in lines if line.strip()]
         if not found:
             raise RecipeError(f"{self.url} holds no phrase: no caption mentions any", fix="one phrase a line")
@@ -117,8 +119,9 @@ class Phrases:
 
 def _text(data: bytes, url: str) -> str:
     """Of a file, without a byte order mark. Raises `RecipeError`."""
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise RecipeError(f"{url}:{line}: the list is not UTF-8", fix="iconv -t UTF-8 makes it so") from None

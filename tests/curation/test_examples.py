@@ -52,8 +52,18 @@ def test_of_many_shards_some_of_each(stream: SampleStream, monkeypatch: pytest.M
     assert len(gather_some(stream.shards, stream_of, 1000)[0]) == 4
 
 
-def test_stream_batches_go_on_over_epochs(stream: SampleStream) -> None:
-    batches = stream_batches(SampleStream(stream.shards, size=16), tokenize, 8)
-    taken = [next(batches) for _ in range(5)]  # two whole batches an epoch
+@pytest.mark.parametrize("workers", [0, 4])
+def test_stream_batches_go_on_over_epochs(stream: SampleStream, workers: int) -> None:
+    everything = gather(stream)
+    assert everything is not None
+    batches = stream_batches(SampleStream(stream.shards, size=16), tokenize, 8, workers)
+    taken = [next(batches) for _ in range(5)]  # two epochs of 20: what the first leaves over is in the third batch
     assert all(len(batch.pixels) == len(batch.targets) == 8 for batch in taken)
+    seen = torch.cat([batch.pixels for batch in taken]).flatten(1).numpy()
+    found = sorted(map(bytes, seen))
+    assert found == sorted([bytes(row) for row in everything.pixels.reshape(20, -1)] * 2), "each once an epoch"
+
+
+def test_a_batch_may_be_larger_than_a_worker_s_share_and_not_than_the_data(stream: SampleStream) -> None:
+    assert len(next(stream_batches(SampleStream(stream.shards, size=16), tokenize, 19, 4)).pixels) == 19
     assert list(stream_batches(SampleStream(stream.shards, size=16), tokenize, 21)) == []

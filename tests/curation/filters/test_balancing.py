@@ -210,14 +210,18 @@ def test_a_list_in_a_file_is_the_list(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_bytes(b"\n  \n")
     with pytest.raises(RecipeError, match=r"empty\.txt holds no phrase"):
         decided(tmp_path, rows, Mentions(url=f"{tmp_path}/empty.txt", sha256=sha256(b"\n  \n").hexdigest()))
-    (tmp_path / "latin.txt").write_bytes(b"dog\ncaf\xe9\n")
+    (tmp_path / "latin.txt").write_bytes(b"\xef\xbb\xbfdog\ncaf\xe9\n")
     with pytest.raises(RecipeError, match=r"latin\.txt:2: the list is not UTF-8"):
-        decided(tmp_path, rows, Mentions(url=f"{tmp_path}/latin.txt", sha256=sha256(b"dog\ncaf\xe9\n").hexdigest()))
+        decided(
+            tmp_path,
+            rows,
+            Mentions(url=f"{tmp_path}/latin.txt", sha256=sha256(b"\xef\xbb\xbfdog\ncaf\xe9\n").hexdigest()),
+        )
     text = "\ufeffdog\n".encode()  # as some editors write it
     (tmp_path / "mark.txt").write_bytes(text)
     marked = Mentions(url=f"{tmp_path}/mark.txt", sha256=sha256(text).hexdigest())
     assert decided(tmp_path, rows, marked) == decided(tmp_path, rows, Mentions(entries=("dog",)))
-    text = "red\u2028dog\r\nzebra\n".encode()  # lines end at \n alone
+    text = "red\u2028dog\r\nred\rzebra\n".encode()  # lines end as text files' do, and nowhere else
     (tmp_path / "odd.txt").write_bytes(text)
     odd = Mentions(url=f"{tmp_path}/odd.txt", sha256=sha256(text).hexdigest())
-    assert decided(tmp_path, rows, odd) == decided(tmp_path, rows, Mentions(entries=("red\u2028dog", "zebra")))
+    assert decided(tmp_path, rows, odd) == decided(tmp_path, rows, Mentions(entries=("red\u2028dog", "red", "zebra")))
