@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from curation import manifest
 from curation.decisions import READABLE, NamedFilter, columns_needed
-from curation.errors import RecipeError, UnknownNameError, said_of
+from curation.errors import RecipeError, UnknownNameError, UserError, said_of
 from curation.filters import FILTERS, Compares, Filter, Reads, flat
 from curation.images import DecodeLimits
 from curation.ledger import digest
@@ -171,6 +171,22 @@ def columns_of(name: str, scorer: Scorer) -> dict[str, pa.DataType]:
     return {f"{name}.{part.name}": part.type for part in kind} if pa.types.is_struct(kind) else {name: kind}
 
 
+def _told(name: str, scorer: Scorer) -> dict[str, pa.DataType]:
+    """`columns_of`, once it has told what of its weights and models can't be. Raises `UserError`, also for what goes
+    wrong in the code of another package."""
+    try:
+        scorer.files()
+        scorer.identity()
+        return columns_of(name, scorer)
+    except UserError:
+        raise
+    except Exception as error:
+        if type(scorer).__module__.startswith("curation."):
+            raise
+        text = f"{type(scorer).__name__} fails: {type(error).__name__}: {error}"
+        raise UserError(text, fix="have its package mended, or leave it out of the recipe") from error
+
+
 def kinds_of(scorers: Mapping[str, Scorer]) -> dict[str, pa.DataType]:
     """All columns that these scorers give, with their types."""
     return {column: kind for name, scorer in scorers.items() for column, kind in columns_of(name, scorer).items()}
@@ -218,8 +234,7 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
         if name.lower() in {*map(str.lower, scorers), *TAKEN}:  # DuckDB knows no capitals
             raise RecipeError(f"{at}: two columns are called {name}", fix="give one of them a `name:` of its own")
         with said_of(f"{at}: scorer {name}"):
-            scorer.files(), scorer.identity()  # what they say of weights and models that can't be
-            kinds = columns_of(name, scorer)
+            kinds = _told(name, scorer)
         for column, kind in kinds.items():
             if str(kind) not in manifest.TYPES and not is_vector(kind):
                 may = ", ".join(manifest.TYPES)

@@ -121,7 +121,11 @@ def attached(snapshot: Snapshot) -> list[Document]:
 def _read(store: Store, key: str) -> Document:
     """An evaluation at a key. Raises `LedgerError` where it is damaged."""
     found = read_record(store, key, ANEW)
-    if CURATED not in found.get("arms", {}) or "protocol" not in found:
+    arms, wanted = found.get("arms"), {"snapshot", "protocol", "held_out", "minus", "overlap"}
+    whole = isinstance(arms, dict) and CURATED in arms and wanted <= found.keys()
+    if not whole or not all(
+        isinstance(arm, dict) and {"samples", "runs", "mean"} <= arm.keys() for arm in arms.values()
+    ):
         raise LedgerError(f"{store.location(key)} is damaged: it is no evaluation", fix=ANEW)
     return found
 

@@ -132,15 +132,18 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     decided = [document["plan"], [shard["key"] for shard in snapshot.shards.to_pylist()], share, list(seeds)]
     key = f"parts/{digest(decided)}.json"
     try:
-        kept, pool, bounds = (read_record(store, key, ANEW)[name] for name in ("kept", "pool", "bounds"))
+        told = read_record(store, key, ANEW)
     except NotFoundError:
         with progress("Looking for held-out names", None) as advance:
             found = parts_without(snapshot, share, seeds, advance)
-        bounds = {str(seed): None if part is None else part.bound for seed, part in found.random.items()}
-        store.create(key, canonical({"kept": found.kept, "pool": found.pool, "bounds": bounds}))
+        drawn = {str(seed): None if part is None else part.bound for seed, part in found.random.items()}
+        store.create(key, canonical({"kept": found.kept, "pool": found.pool, "bounds": drawn}))
         return found
-    draws = {seed: None if (bound := bounds[str(seed)]) is None else Subset(seed, bound) for seed in seeds}
-    return Parts(kept, pool, draws)
+    if not {"kept", "pool", "bounds"} <= told.keys():
+        raise LedgerError(f"{store.location(key)} is damaged: it tells of no parts", fix=ANEW)
+    bounds = {int(seed): bound for seed, bound in told["bounds"].items()}
+    draws = {seed: None if bounds[seed] is None else Subset(seed, bounds[seed]) for seed in seeds}
+    return Parts(told["kept"], told["pool"], draws)
 
 
 def pin(url: str, share: float) -> HeldOut:

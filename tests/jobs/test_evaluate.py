@@ -175,7 +175,7 @@ def test_damaged_documents_are_one_line(evaluated: Path, tmp_path: Path) -> None
     out = tmp_path / "out"
     shutil.copytree(evaluated / "out", out)
     name = next((out / "evaluations").iterdir())
-    for text in ('{"x', "{}", '{"arms": {}}'):
+    for text in ('{"x', "{}", '{"arms": {}}', '{"arms": {"curated": {}}, "protocol": {}}'):
         name.write_text(text)
         with pytest.raises(LedgerError, match=r"evaluations/.* is damaged"):
             CliRunner().invoke(show, [f"{out}@1"], catch_exceptions=False)

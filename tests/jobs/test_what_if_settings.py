@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 
+import curation as cu
 from curation import others
 from curation.decisions import Decisions
 from curation.errors import WeightsError
 from curation.models.weights import cache_dir
 from curation.recipe import Recipe, load_recipe
 from jobs.pipeline import pipeline
+from jobs.verify import problems_of
 from jobs.what_if import ask, every, settings
 
 
@@ -94,6 +96,15 @@ def test_a_file_that_was_replaced_is_refused_though_the_cache_has_the_old_one(ho
         (home / "replaced.txt").write_text(text)
         with pytest.raises(WeightsError, match=r"yaml:\d+: filter mentions: .*replaced.txt has another sha256 than"):
             pipeline(every(recipes), dry=True).__enter__()
+
+
+def test_verify_wants_no_list_that_was_moved_since(home: Path) -> None:
+    found = words(home / "moved.txt", "a\n")
+    recipe = home / "moved.yaml"
+    plain = PLAIN | {"filters": [{"mentions": found}, {"mentions": {"entries": ["{name}", "a"]}}]}
+    curate(write_recipe(recipe, f"{home}/corpus", f"{home}/moved", "", "", **plain))
+    (home / "moved.txt").unlink()
+    assert list(problems_of(cu.open(f"{home}/moved"))) == []
 
 
 def test_snapshots_to_compare_with_are_opened_and_loaded_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
