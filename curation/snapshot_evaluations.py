@@ -38,6 +38,8 @@ CURATED, RAW, RANDOM = ARMS = ("curated", "raw", "random")
 
 ANEW = "delete it, and evaluate again: models that are kept are not trained again"
 
+_FIELDS, _OF_ARM = {"snapshot", "protocol", "held_out", "minus", "overlap"}, {"samples", "runs", "mean"}
+
 Document = dict[str, Any]
 Figures = Mapping[int, Mapping[str, float]]  # seed -> metric -> value
 
@@ -121,11 +123,9 @@ def attached(snapshot: Snapshot) -> list[Document]:
 def _read(store: Store, key: str) -> Document:
     """An evaluation at a key. Raises `LedgerError` where it is damaged."""
     found = read_record(store, key, ANEW)
-    arms, wanted = found.get("arms"), {"snapshot", "protocol", "held_out", "minus", "overlap"}
-    whole = isinstance(arms, dict) and CURATED in arms and wanted <= found.keys()
-    if not whole or not all(
-        isinstance(arm, dict) and {"samples", "runs", "mean"} <= arm.keys() for arm in arms.values()
-    ):
+    arms = found.get("arms")
+    parts = list(arms.values()) if isinstance(arms, dict) and CURATED in arms else [{}]
+    if not found.keys() >= _FIELDS or not all(isinstance(arm, dict) and arm.keys() >= _OF_ARM for arm in parts):
         raise LedgerError(f"{store.location(key)} is damaged: it is no evaluation", fix=ANEW)
     return found
 

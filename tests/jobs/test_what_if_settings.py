@@ -15,8 +15,7 @@ from curation.decisions import Decisions
 from curation.errors import WeightsError
 from curation.models.weights import cache_dir
 from curation.recipe import Recipe, load_recipe
-from jobs.pipeline import pipeline
-from jobs.verify import problems_of
+from jobs.pipeline import pipeline, pipeline_of
 from jobs.what_if import ask, every, settings
 
 
@@ -104,7 +103,10 @@ def test_verify_wants_no_list_that_was_moved_since(home: Path) -> None:
     plain = PLAIN | {"filters": [{"mentions": found}, {"mentions": {"entries": ["{name}", "a"]}}]}
     curate(write_recipe(recipe, f"{home}/corpus", f"{home}/moved", "", "", **plain))
     (home / "moved.txt").unlink()
-    assert list(problems_of(cu.open(f"{home}/moved"))) == []
+    with pipeline_of(cu.open(f"{home}/moved")) as work:
+        assert [item.name for item in work.recipe.filters] == ["mentions", "mentions"]
+    with pytest.raises(WeightsError, match="does not exist"):
+        pipeline(load_recipe(recipe), dry=True).__enter__()
 
 
 def test_snapshots_to_compare_with_are_opened_and_loaded_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
