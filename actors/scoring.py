@@ -277,13 +277,10 @@ class ScorerActor:
         """What a scorer says of the batch's first rows, as many as `valid` tells of."""
         with blamed(name):
             rows = as_rows(name, self.models[name](batch))
-        if len(rows) != len(batch.captions):
-            fix = "one value a sample of the batch that it is given, which may be filled up to its size"
-            raise UserError(f"scorer {name} gives {len(rows)} values for {len(batch.captions)} samples", fix=fix)
-        try:
+            if len(rows) != len(batch.captions):
+                fix = "one value a sample of the batch that it is given, which may be filled up to its size"
+                raise UserError(f"scorer {name} gives {len(rows)} values for {len(batch.captions)} samples", fix=fix)
             return scores.value_array(rows[: len(valid)], valid, self.job.scorers[name].values())
-        except UserError as error:
-            raise UserError(f"scorer {name}: {error}", fix=error.fix) from None
 
 
 @contextmanager
@@ -292,8 +289,9 @@ def blamed(name: str) -> Iterator[None]:
     try:
         yield
     except (UserError, StoreError) as error:
-        said = str(error) if name in str(error) else f"scorer {name}: {error}"
-        raise type(error)(said, fix=error.fix) from None
+        if str(error).startswith(f"scorer {name} "):
+            raise
+        raise type(error)(f"scorer {name}: {error}", fix=error.fix) from None
     except TutelageError:
         raise
     except Exception as error:

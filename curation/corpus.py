@@ -23,6 +23,7 @@ import pyarrow as pa
 from curation.errors import EmptyCorpusError, RecipeError
 from curation.ledger import Ledger
 from curation.store import Store, StoreOptions, open_store
+from curation.tables import insert
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)\Z")
@@ -52,9 +53,7 @@ class Corpus:
         with duckdb.connect(str(path), config={"memory_limit": "1GB", "temp_directory": str(spool)}) as db:
             db.execute("CREATE TABLE shards (key VARCHAR, size BIGINT, etag VARCHAR)")
             for batch in self._unsorted():
-                db.register("incoming", batch)
-                db.execute("INSERT INTO shards SELECT * FROM incoming")
-                db.unregister("incoming")
+                insert(db, "shards", batch)
             if not db.execute("SELECT 1 FROM shards LIMIT 1").fetchall():
                 where = ", ".join(self.patterns) or "*.tar"
                 raise EmptyCorpusError(

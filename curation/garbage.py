@@ -16,21 +16,16 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice, repeat
-from tempfile import TemporaryDirectory
+from itertools import chain, repeat
 from typing import Any
 
-import duckdb
-import pyarrow as pa
-
+from curation import tables
 from curation.errors import NotFoundError, UserError
 from curation.ledger import Ledger
 from curation.parallel import map_ordered
 from curation.store import Store
 
 FOLDERS = ("data", "units", "snapshots", "plans", "evaluations", "runs")  # of a ledger, and of what judges it
-MEMORY = {"memory_limit": "1GB"}
-ROWS = 100_000  # at once
 _OF_A_UNIT = re.compile(r"units/[0-9a-f]{64}\.json|data/[0-9a-f]{64}-[0-9a-f]{16}\.\w+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -61,15 +56,15 @@ def sweep(ledger: Ledger, *, older_than: float, delete: bool) -> list[Garbage]:
     """The unnamed data objects that are older than `older_than` seconds; deletes them when told to."""
     newest_allowed = time.time() - older_than
     store, swept = ledger.store, list[Garbage]()
-    with TemporaryDirectory(prefix="tutelage-gc-") as spool, duckdb.connect(f"{spool}/gc.db", config=MEMORY) as db:
+    with tables.scratch() as db:
         db.execute("CREATE TABLE there (key VARCHAR, bytes BIGINT, whole BOOLEAN); CREATE TABLE named (key VARCHAR)")
         unfinished = chain.from_iterable(store.unfinished(name) for name in FOLDERS)
         found = chain(zip(store.list("data", etags=False), repeat(True)), zip(unfinished, repeat(False)))
         old = ((item.key, item.size, whole) for item, whole in found if item.modified <= newest_allowed)
-        _insert(db, "there", old)  # first: whatever is named from now on is found named
-        _insert(db, "named", ((key,) for keys in _named(ledger) for key in keys))
+        tables.insert_rows(db, "there", old)  # first: whatever is named from now on is found named
+        tables.insert_rows(db, "named", ((key,) for keys in _named(ledger) for key in keys))
         unnamed = db.execute("SELECT * FROM there ANTI JOIN named USING (key) ORDER BY key")
-        while rows := unnamed.fetchmany(ROWS):
+        while rows := unnamed.fetchmany(tables.ROWS):
             for key, size, whole in rows:
                 if delete:
                     if whole and _put_since(store, key, newest_allowed):
@@ -77,15 +72,6 @@ def sweep(ledger: Ledger, *, older_than: float, delete: bool) -> list[Garbage]:
                     store.delete(key)
                 swept.append(Garbage(store.location(key), size))
     return swept
-
-
-def _insert(db: duckdb.DuckDBPyConnection, table: str, rows: Iterator[tuple[Any, ...]]) -> None:
-    names = [name for name, *_ in db.execute(f"DESCRIBE {table}").fetchall()]
-    while some := list(islice(rows, ROWS)):
-        columns = [pa.array(values) for values in zip(*some, strict=True)]
-        db.register("incoming", pa.table(columns, names=names))
-        db.execute(f"INSERT INTO {table} SELECT * FROM incoming")
-        db.unregister("incoming")
 
 
 def _put_since(store: Store, key: str, moment: float) -> bool:

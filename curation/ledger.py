@@ -100,8 +100,9 @@ class Plan:
 ANEW = "delete it, and run again: what it speaks of is made anew"
 
 
-def read_record(store: Store, key: str, fix: str) -> Record:
-    """The document at a key. Raises `LedgerError` with `fix` for one that is no JSON object with something in it."""
+def read_record(store: Store, key: str, fix: str, needs: Sequence[str] = ()) -> Record:
+    """The document at a key. Raises `LedgerError` with `fix` for one that is no JSON object with something in it, or
+    lacks what it `needs`."""
     data = store.get(key)
     try:
         found = json.loads(data)
@@ -109,6 +110,8 @@ def read_record(store: Store, key: str, fix: str) -> Record:
         found = None
     if not isinstance(found, dict) or not found:
         raise LedgerError(f"{store.location(key)} is damaged: it is no JSON object that says something", fix=fix)
+    if lacks := [name for name in needs if name not in found]:
+        raise LedgerError(f"{store.location(key)} is damaged: it says nothing of {', '.join(lacks)}", fix=fix)
     return found
 
 

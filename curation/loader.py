@@ -251,7 +251,7 @@ class SampleStream(IterableDataset[Example]):
             return None
         try:
             image, caption = units.parse(sample)
-            metadata = next((units.metadata(part.data) for part in sample.parts if part.extension == "json"), {})
+            metadata = units.told(sample)
         except ImageError as error:
             count(error.reason, 1)
             return None

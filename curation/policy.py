@@ -18,13 +18,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from itertools import takewhile
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from curation import tables
 from curation.errors import BucketError, NotFoundError, UserError
 from curation.examples import Batch
 from curation.ledger import digest
@@ -206,14 +206,10 @@ class Policy:
 
     def distinct(self) -> int:
         """Samples of all shards that were met, each once. Counted out of core: 16 bytes of each are read."""
-        import duckdb
-
-        with TemporaryDirectory(prefix="tutelage-policy-") as folder, duckdb.connect(f"{folder}/uids.db") as db:
+        with tables.scratch() as db:
             db.execute("CREATE TABLE met (uid BLOB)")
             for met in self.met:
-                incoming = read_parquet(self.store, _uids_key(met.uids), _AGAIN)
-                db.register("incoming", incoming)
-                db.execute("INSERT INTO met SELECT uid FROM incoming")
+                tables.insert(db, "met", read_parquet(self.store, _uids_key(met.uids), _AGAIN).select(["uid"]))
             ((count,),) = db.execute("SELECT count(DISTINCT uid) FROM met").fetchall()
         return int(count)
 

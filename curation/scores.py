@@ -232,7 +232,7 @@ class Collector:
 
     def __init__(self) -> None:
         self._pending: dict[ShardRef, _Rows] = {}
-        self._done: set[bytes] = set()
+        self._done: set[bytes] = set()  # digests: references would be five times as large
 
     def add(self, table: pa.Table) -> Iterator[ScoredUnit]:
         """Take in some rows; yields every unit that has become whole."""

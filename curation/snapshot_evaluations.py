@@ -27,7 +27,7 @@ from curation.parallel import map_ordered
 from curation.store import Store
 from curation.subset import USABLE, source_store
 from curation.tar import TarSample, read_samples
-from curation.units import metadata, parse
+from curation.units import parse, told
 
 if TYPE_CHECKING:
     from curation.loader import Shard
@@ -38,7 +38,8 @@ CURATED, RAW, RANDOM = ARMS = ("curated", "raw", "random")
 
 ANEW = "delete it, and evaluate again: models that are kept are not trained again"
 
-_FIELDS, _OF_ARM = {"snapshot", "protocol", "held_out", "minus", "overlap"}, {"samples", "runs", "mean"}
+_FIELDS = ("snapshot", "protocol", "held_out", "arms", "minus", "overlap")
+_OF_ARM = {"samples", "runs", "mean"}
 
 Document = dict[str, Any]
 Figures = Mapping[int, Mapping[str, float]]  # seed -> metric -> value
@@ -122,10 +123,10 @@ def attached(snapshot: Snapshot) -> list[Document]:
 
 def _read(store: Store, key: str) -> Document:
     """An evaluation at a key. Raises `LedgerError` where it is damaged."""
-    found = read_record(store, key, ANEW)
-    arms = found.get("arms")
+    found = read_record(store, key, ANEW, _FIELDS)
+    arms = found["arms"]
     parts = list(arms.values()) if isinstance(arms, dict) and CURATED in arms else [{}]
-    if not found.keys() >= _FIELDS or not all(isinstance(arm, dict) and arm.keys() >= _OF_ARM for arm in parts):
+    if not all(isinstance(arm, dict) and arm.keys() >= _OF_ARM for arm in parts):
         raise LedgerError(f"{store.location(key)} is damaged: it is no evaluation", fix=ANEW)
     return found
 
@@ -206,7 +207,7 @@ def _contents(shard: Shard) -> Iterator[tuple[str, str]]:
             if sample.reason is not None:
                 continue
             try:
-                image, name = parse(sample)[0], uid_of(_told(sample))
+                image, name = parse(sample)[0], uid_of(told(sample))
             except ImageError:
                 continue  # no sample that anything is evaluated on
             yield name or uid(ref.key, ref.etag, sample.start), sha256(image).hexdigest()[:32]
@@ -214,15 +215,11 @@ def _contents(shard: Shard) -> Iterator[tuple[str, str]]:
         return
 
 
-def _told(sample: TarSample) -> dict[str, Any]:
-    return next((metadata(part.data) for part in sample.parts if part.extension == "json"), {})
-
-
 def _is_held_out(sample: TarSample, place: str, share: float) -> bool:
     """Whether no model is trained on a sample at this place, as `loader.SampleStream` reads it."""
     from curation.loader import group_of, is_held_out, uid_of
 
-    found = _told(sample)
+    found = told(sample)
     return is_held_out(group_of(str(found.get("name") or ""), uid_of(found) or place), share)
 
 

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from itertools import islice
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
-import duckdb
-import pyarrow as pa
-
+from curation import tables
 from curation.errors import UserError
 from curation.ledger import Ledger
 from curation.store import open_store
@@ -28,8 +24,6 @@ if TYPE_CHECKING:
 # What a model could be trained on, whatever the filters say: all that can be read and decoded.
 USABLE = "(decision <> 'quarantined' OR reason = 'score_not_finite')"
 _COLUMNS = ("uid", "decision", "reason")
-_MEMORY = {"memory_limit": "1GB"}
-_ROWS = 100_000  # inserted at once
 _HEAD = 4  # hexadecimal digits of the hashes that are counted
 
 
@@ -114,20 +108,14 @@ def parts_without(
     from curation.loader import SampleStream, shards_of
 
     def places(shards: Sequence[Shard]) -> Iterator[str]:
-        return SampleStream(shards, size=1, shuffle=0, part="train", holdout=share).places()
+        for place in SampleStream(shards, size=1, shuffle=0, part="train", holdout=share).places():
+            advance(1)
+            yield place
 
-    kept = 0
-    for _ in places(shards_of(snapshot)):
-        kept += 1
-        advance(1)
-    with TemporaryDirectory(prefix="tutelage-") as spool, duckdb.connect(f"{spool}/uids.db", config=_MEMORY) as db:
+    kept = sum(1 for _ in places(shards_of(snapshot)))
+    with tables.scratch() as db:
         db.execute("CREATE TABLE place (uid VARCHAR)")
-        found = places(source_shards(snapshot))
-        while some := list(islice(found, _ROWS)):
-            db.register("incoming", pa.table({"uid": some}))
-            db.execute("INSERT INTO place FROM incoming")
-            db.unregister("incoming")
-            advance(len(some))
+        tables.insert_rows(db, "place", ((place,) for place in places(source_shards(snapshot))))
         db.register("manifest", snapshot.reader(_COLUMNS))
         db.execute(f"CREATE TABLE pool AS FROM place SEMI JOIN (SELECT uid FROM manifest WHERE {USABLE}) USING (uid)")
         ((pool,),) = db.execute("SELECT count(*) FROM pool").fetchall()

@@ -228,6 +228,11 @@ def parse(sample: TarSample) -> tuple[bytes, str]:
     return image, caption
 
 
+def told(sample: TarSample) -> dict[str, Any]:
+    """What its json says; nothing, where it has none. Raises `ImageError("bad_json")`."""
+    return next((metadata(part.data) for part in sample.parts if part.extension == "json"), {})
+
+
 def metadata(data: bytes) -> dict[str, Any]:
     """The sample's json. Raises `ImageError("bad_json")` unless it is an object."""
     try:

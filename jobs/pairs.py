@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -75,17 +75,16 @@ class Pairs:
         )  # fmt: skip
 
 
-def read_pairs(label: str, url: str, samples: Samples, *, model: str, part: Part, holdout: float, seed: int) -> Pairs:
-    """Read a part of the samples at `url`; `label` is what the progress is called."""
-    stream = samples.stream(model, part=part, holdout=holdout, seed=seed)
+def read_pairs(
+    label: str, url: str, samples: Samples, *, model: str, part: Part, holdout: float, seed: int, streamed: bool
+) -> Pairs:
+    """Read a part of the samples at `url`; `label` is what the progress is called. `streamed`: none is read yet,
+    whether or not they would fit."""
+    pairs = Pairs(url, model, samples.stream(model, part=part, holdout=holdout, seed=seed), None, samples.weights)
+    if streamed:
+        return pairs
     with progress(label, None) as advance:
-        return Pairs(url, model, stream, gather(stream, advance=advance), samples.weights)
-
-
-def stream_pairs(url: str, samples: Samples, *, model: str, part: Part, holdout: float, seed: int) -> Pairs:
-    """The same, whether or not they would fit: none is read yet."""
-    stream = samples.stream(model, part=part, holdout=holdout, seed=seed)
-    return Pairs(url, model, stream, None, samples.weights)
+        return replace(pairs, examples=gather(pairs.stream, advance=advance))
 
 
 def side_by_side(one: Iterator[Batch], other: Iterator[Batch]) -> Iterator[Batch]:

@@ -131,8 +131,7 @@ class Pipeline:
         failures: Sequence[tuple[str, str]] = ()
         for _ in range(MAX_PASSES):
             failures, done = [], 0
-            lacking = pc.unique(pc.list_flatten(units.column("lacks").combine_chunks())).to_pylist()
-            for progress in score(self._scoring(lacking), units):
+            for progress in score(self._scoring(lacking(units)), units):
                 tick(progress.samples)
                 done += progress.units
                 self.work.samples_scored += progress.samples
@@ -340,6 +339,11 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
     with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(open_store(document["scores_url"], options))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others)
+
+
+def lacking(units: pa.Table) -> list[str]:
+    """The columns that some of these units lack."""
+    return sorted(pc.unique(pc.list_flatten(units.column("lacks").combine_chunks())).to_pylist())
 
 
 def _units(units: Iterator[tuple[Any, ...]]) -> pa.Table:

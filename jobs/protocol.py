@@ -71,12 +71,16 @@ class Plan(NamedTuple):
 
     snapshot: Snapshot
     arms: Mapping[str, tuple[int, Sequence[Trial]]]
-    streamed: bool
 
     @property
     def trials(self) -> list[Trial]:
         """The first seed of every arm before the second of any."""
         return [one for seed in zip(*(trials for _, trials in self.arms.values()), strict=True) for one in seed]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether all are trained on what is streamed."""
+        return self.trials[0].job.streamed
 
     @property
     def identity(self) -> str:
@@ -95,7 +99,7 @@ def plan(url: str, protocol: Protocol, others: Sequence[str]) -> Plan:
     if not kept:
         raise UserError(f"{name} keeps no sample that could be trained on", fix="a snapshot that keeps some")
     seeds = range(protocol.training.seed, protocol.training.seed + protocol.seeds)
-    parts = parts_of(snapshot, protocol.held_out.share, seeds, protocol.runs)
+    parts = parts_of(snapshot, protocol.held_out.share, seeds if RANDOM in others else (), protocol.runs)
     if parts.kept < batch:
         text = f"{name} has {parts.kept:,} samples to train on, and a batch takes {batch:,}"
         raise UserError(text, fix="a smaller --batch")
@@ -107,7 +111,7 @@ def plan(url: str, protocol: Protocol, others: Sequence[str]) -> Plan:
         draws = parts.random if arm == RANDOM else dict.fromkeys(seeds)
         return [trial(name, arm, draws[seed], job, protocol.held_out, protocol.runs) for seed, job in jobs.items()]
 
-    return Plan(snapshot, {arm: (sizes[arm], trials(arm)) for arm in sizes if arm in (CURATED, *others)}, streamed)
+    return Plan(snapshot, {arm: (sizes[arm], trials(arm)) for arm in sizes if arm in (CURATED, *others)})
 
 
 def missing(plans: Sequence[Plan]) -> list[Trial]:

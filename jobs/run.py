@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what `curate run` would do: units, bytes, what is already done. Puts nothing, runs no model."""
     from curation.recipe import load_recipe
-    from jobs.pipeline import pipeline
+    from jobs.pipeline import lacking, pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
         planned = work.plan(write=False)
@@ -33,20 +33,20 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
             "units_to_score": units.num_rows,
             "bytes_to_read": sum(units.column("shard_size").to_pylist()),
             "columns": list(work.recipe.fingerprints),
-            "lacking": sorted({name for names in units.column("lacks").to_pylist() for name in names}),
+            "lacking": lacking(units),
             "snapshot": current["snapshot"] if current else None,
         }
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
     click.echo(f"plan {planned.id[:12]}: {result['units']:,} shards, {_size(result['bytes'])}")
-    done, lacking = result["units"] - result["units_to_score"], ", ".join(result["lacking"])
+    done, lacks = result["units"] - result["units_to_score"], ", ".join(result["lacking"])
     click.echo(f"  scored already  {done:,} shards ({', '.join(result['columns'])})")
-    which = f"; they lack {lacking}" if lacking else ""
+    which = f"; they lack {lacks}" if lacks else ""
     click.echo(
         f"  to score        {result['units_to_score']:,} shards, {_size(result['bytes_to_read'])} to read{which}"
     )
-    if current and lacking:
+    if current and lacks:
         click.echo(f"  snapshot        @{current['snapshot']} is already what this recipe makes, but scores are gone: "
                    "curate run --check-scores makes them anew")  # fmt: skip
     elif current:

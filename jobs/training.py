@@ -31,7 +31,7 @@ from curation.models.architecture import config_path
 from curation.models.weights import tensors_to_bytes
 from curation.store import Store, StoreOptions, open_store
 from curation.weights import ALIKE
-from jobs.pairs import Pairs, Samples, read_pairs, side_by_side, stream_pairs
+from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
 from jobs.progress import progress
 
 MAX_EVALUATED = 4000  # held-out samples that are looked at: +-1.5 points at recall 0.5
@@ -215,10 +215,10 @@ def _finished(job: Job, identity: str) -> dict[str, Any] | None:
 
 
 def _read(job: Job, label: str, url: str, samples: Samples, part: Part) -> Pairs:
-    seed, holdout = job.training.seed, job.holdout
-    if job.streamed:
-        return stream_pairs(url, samples, model=job.model, part=part, holdout=holdout, seed=seed)
-    return read_pairs(label, url, samples, model=job.model, part=part, holdout=holdout, seed=seed)
+    return read_pairs(
+        label, url, samples, model=job.model, part=part, holdout=job.holdout, seed=job.training.seed,
+        streamed=job.streamed,
+    )  # fmt: skip
 
 
 def _held_out(job: Job, samples: Samples) -> tuple[Examples, Counter[str]]:

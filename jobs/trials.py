@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import load
 
 import curation as cu
-from curation.errors import LedgerError, NotFoundError, UserError, WeightsError
+from curation.errors import NotFoundError, UserError, WeightsError
 from curation.evaluation import EVALUATION_VERSION, evaluate
 from curation.examples import Examples
 from curation.images import DecodeLimits
@@ -30,13 +30,15 @@ from curation.models.dual import DualEncoder, load_tensors
 from curation.recipe import Limits
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import ANEW, CURATED, Document, figures
-from curation.store import Store, StoreOptions, open_store
+from curation.store import StoreOptions, open_store
 from curation.store_url import anywhere
 from curation.subset import Parts, Subset, parts, parts_without, source_shards
 from curation.weights import ALIKE
 from jobs.pairs import Samples
 from jobs.progress import progress
 from jobs.training import MAX_EVALUATED, Job, pick_device, read_held_out, recipe_of, run, use_threads
+
+_FIGURES = ("run", "seed")  # what those of a model have at least
 
 
 class HeldOut(NamedTuple):
@@ -74,7 +76,7 @@ class Trial(NamedTuple):
     def found(self) -> Document | None:
         """Its figures, if they are there."""
         try:
-            return _figures(open_store(self.job.out), self.key)
+            return read_record(open_store(self.job.out), self.key, ANEW, _FIGURES)
         except NotFoundError:
             return None
 
@@ -112,15 +114,7 @@ def attempt(trial: Trial) -> Document:
     store = open_store(job.out)
     if store.create(trial.key, canonical(document)):
         return document
-    return _figures(store, trial.key)
-
-
-def _figures(store: Store, key: str) -> Document:
-    """A model's figures. Raises `LedgerError` where they are damaged."""
-    found = read_record(store, key, ANEW)
-    if not {"run", "seed"} <= found.keys():
-        raise LedgerError(f"{store.location(key)} is damaged: it has no figures of a model", fix=ANEW)
-    return found
+    return read_record(store, trial.key, ANEW, _FIGURES)
 
 
 def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) -> Parts:
@@ -132,15 +126,13 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     decided = [document["plan"], [shard["key"] for shard in snapshot.shards.to_pylist()], share, list(seeds)]
     key = f"parts/{digest(decided)}.json"
     try:
-        told = read_record(store, key, ANEW)
+        told = read_record(store, key, ANEW, ("kept", "pool", "bounds"))
     except NotFoundError:
         with progress("Looking for held-out names", None) as advance:
             found = parts_without(snapshot, share, seeds, advance)
         drawn = {str(seed): None if part is None else part.bound for seed, part in found.random.items()}
         store.create(key, canonical({"kept": found.kept, "pool": found.pool, "bounds": drawn}))
         return found
-    if not {"kept", "pool", "bounds"} <= told.keys():
-        raise LedgerError(f"{store.location(key)} is damaged: it tells of no parts", fix=ANEW)
     bounds = {int(seed): bound for seed, bound in told["bounds"].items()}
     draws = {seed: None if bounds[seed] is None else Subset(seed, bounds[seed]) for seed in seeds}
     return Parts(told["kept"], told["pool"], draws)

@@ -106,6 +106,7 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
 
     from curation import kept_columns
     from curation.errors import IncompleteError
+    from jobs.pipeline import lacking
 
     plan = work.plan(write=False)
     name = _name_of(work, plan)
@@ -117,8 +118,7 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
     missing = work.missing(plan)
     unscored, without = _unscored(work, missing)
     if unscored.num_rows == plan.units:
-        lacking = ", ".join(sorted({name for names in unscored.column("lacks").to_pylist() for name in names}))
-        text = f"none of the shards has been scored: they lack {lacking}"
+        text = f"none of the shards has been scored: they lack {', '.join(lacking(unscored))}"
         raise IncompleteError(text, fix="curate run --check-scores scores them")
     keep_as = name if keep and not missing.num_rows else None
     return _answers(work, recipes, plan, unscored, keep_as=keep_as, without=without), unscored.num_rows
@@ -128,9 +128,11 @@ def _unscored(work: Pipeline, missing: pa.Table) -> tuple[pa.Table, set[str]]:
     """Shards that lack what the filters read, and the other columns that some shard lacks: nothing is told by these."""
     import pyarrow as pa
 
+    from jobs.pipeline import lacking
+
     needed = {work.columns[0].name, *(name.partition(".")[0] for name in _columns(work)[1])}
     lacks = [set(names) for names in missing.column("lacks").to_pylist()]
-    without = set[str]().union(*lacks) - needed
+    without = set(lacking(missing)) - needed
     return missing.filter(pa.array([bool(names & needed) for names in lacks], pa.bool_())), without
 
 

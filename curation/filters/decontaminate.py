@@ -13,7 +13,8 @@ from pydantic import BeforeValidator
 
 from curation.filters.filter import table_by, table_of
 from curation.filters.hamming import MOST_DISTANCE, between
-from curation.filters.vectors import ALIKE, expect_vectors, halves, insert, matrix, stream
+from curation.filters.vectors import ALIKE, expect_vectors, halves, matrix, stream
+from curation.tables import insert
 
 if TYPE_CHECKING:
     import duckdb

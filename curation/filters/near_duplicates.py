@@ -12,7 +12,7 @@ import pyarrow as pa
 from curation.filters.filter import table_of
 from curation.filters.hamming import MOST_DISTANCE, Hashes, InMemory, OnDisk, pairs
 from curation.filters.repeats import different, fits, ordered, repeated
-from curation.filters.vectors import insert
+from curation.tables import insert
 
 if TYPE_CHECKING:
     import duckdb

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from curation.filters.draw import draw
 from curation.filters.filter import table_of
-from curation.filters.vectors import ALIKE, expect_vectors, insert, matrix, stream
+from curation.filters.vectors import ALIKE, expect_vectors, matrix, stream
+from curation.tables import insert
 
 if TYPE_CHECKING:
     import duckdb

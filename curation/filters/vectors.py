@@ -39,10 +39,3 @@ def expect_vectors(db: duckdb.DuckDBPyConnection, column: str) -> None:
 def stream(db: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:
     """A query's rows in batches, through a connection of their own: the first one goes on to insert."""
     return iter(db.cursor().sql(query).to_arrow_reader(ROWS))
-
-
-def insert(db: duckdb.DuckDBPyConnection, into: str, table: pa.Table) -> None:
-    """Append rows to a table, whose columns are in the same order."""
-    db.register("incoming", table)
-    db.execute(f"INSERT INTO {into} SELECT * FROM incoming")
-    db.unregister("incoming")

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from curation import garbage
+from curation import garbage, tables
 from curation.errors import UserError
 from curation.garbage import parse_duration, sweep
 from curation.ledger import Ledger
@@ -95,9 +95,9 @@ def test_many_objects_are_told_apart_in_one_pass(monkeypatch: pytest.MonkeyPatch
         item = ledger.put_data(f"{number:064x}", b"%d" % number, "bin")
         if number % 7:
             ledger.commit(f"{number:064x}", {"kind": "test", "data": item.to_json()})
-    monkeypatch.setattr(garbage, "ROWS", 8)  # several batches of each table
+    monkeypatch.setattr(tables, "ROWS", 8)  # several batches of each table
     asked: list[str] = []
-    monkeypatch.setattr(garbage.duckdb, "connect", lambda *a, **k: _Counting(connect(*a, **k), asked))
+    monkeypatch.setattr(duckdb, "connect", lambda *a, **k: _Counting(connect(*a, **k), asked))
     assert len(sweep(ledger, older_than=0, delete=False)) == 10
     assert sum("JOIN" in query for query in asked) == 1, "not once an object"
     assert sum(query.startswith("SELECT") for query in asked) == 1
