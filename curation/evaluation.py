@@ -22,7 +22,7 @@ from curation.examples import Examples
 from curation.loader import group_of
 from curation.models.dual import DualEncoder
 
-EVALUATION_VERSION = 2  # of what `evaluate` measures, on which samples and how: it names a figure that is kept
+EVALUATION_VERSION = 3  # of what `evaluate` measures, on which samples and how: it names a figure that is kept
 CANDIDATES = 1000  # of retrieval, at most
 TEMPLATES = ("{}", "{} icon", "an icon of {}", "a picture of {}")
 

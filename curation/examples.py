@@ -110,22 +110,31 @@ def gather_some(
     skipped, by reason.
 
     Shards are read `mixed`, and of each no more than a sixteenth (or its part, where they are fewer): so all sources
-    have their share.
+    have their share. Where that makes too few, those that have more are read again, for more.
     """
     size = stream_of([]).size
     left = limit = min(limit, BUDGET // (size * size * 3))
     most = math.ceil(limit / max(1, min(len(shards), 16)))
-    parts, skipped = [Examples.none(size)], Counter[str]()
-    for shard in mixed(shards):
-        stream = stream_of([shard])
-        found = gather(stream, limit=min(most, left), advance=advance)
+    order = mixed(shards)
+    parts = [Examples.none(size)] * len(order)
+    skipped = [Counter[str]()] * len(order)
+
+    def read(place: int, samples: int) -> None:
+        nonlocal left
+        stream, had = stream_of([order[place]]), len(parts[place])
+        found = gather(stream, limit=samples)
         assert found is not None, "the limit fits"
-        parts.append(found)
-        skipped += stream.skipped
-        left -= len(found)
-        if not left:
-            break
-    return Examples.joined(parts), skipped
+        parts[place], skipped[place] = found, stream.skipped
+        left -= len(found) - had
+        advance(len(found) - had)
+
+    for place in range(len(order)):
+        if left:
+            read(place, min(most, left))
+    for place in [place for place, found in enumerate(parts) if len(found) == most]:
+        if left:
+            read(place, most + left)
+    return Examples.joined([Examples.none(size), *parts]), sum(skipped, Counter[str]())
 
 
 def mixed(shards: Sequence[Shard]) -> list[Shard]:

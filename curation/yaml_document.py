@@ -27,6 +27,13 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
+    def _nothing_in_it(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        empty = value is None and isinstance(kind, type) and issubclass(kind, Section)
+        return {} if empty else value  # all of it is commented out
+
+    @field_validator("*", mode="before")
+    @classmethod
     def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
         if told := _no_number(cls.model_fields[str(info.field_name)].annotation, value):
             raise ValueError(told)
@@ -70,11 +77,12 @@ def parse_document(
         raise RecipeError(f"{name}: a recipe is a mapping of keys", fix=needs)
     given: dict[tuple[Any, ...], str] = {}
     locate = Where(name, _lines(tree), given)
-    keys = [override.partition("=")[0] for override in overrides]
-    if twice := next((key for key in keys if keys.count(key) > 1), None):
-        raise RecipeError(f"--set {twice} is given {keys.count(twice)} times", fix="give it once")
     for override in overrides:
-        given[_override(value, override)] = f"--set {override.partition('=')[0]}"
+        path, option = _override(value, override), f"--set {override.partition('=')[0]}"
+        if lost := next((other for loc, other in given.items() if loc[: len(path)] == path), None):
+            text = f"{option} is given more than once" if lost == option else f"{option} takes away what {lost} says"
+            raise RecipeError(text, fix="give it once" if lost == option else "give one of them")
+        given[path] = option
     for loc, found in _leaves(value, ()):
         at, key = locate(loc), ".".join(map(str, loc))
         if isinstance(found, float) and not isfinite(found):
@@ -170,11 +178,8 @@ def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: 
 
 
 _LIST = "input should be a list, as [a, b]"
-_MESSAGES = {
-    "list_type": _LIST,
-    "tuple_type": _LIST,
-    "dict_type": "input should be a mapping of keys to values, as `name: {key: value}`; or `name:` where none are",
-}
+_MAPPING = "input should be a mapping of keys to values, as `name: {key: value}`; or `name:` where none are"
+_MESSAGES = {"list_type": _LIST, "tuple_type": _LIST, "dict_type": _MAPPING, "model_type": _MAPPING}
 _TAGS = {"bool", "dict", "float", "int", "list[str]", "str", "Ramp"}  # of a union's branches, as pydantic names them
 
 
@@ -207,7 +212,7 @@ def nearest(word: Any, among: Any) -> str:
 @dataclasses.dataclass(frozen=True)
 class Where:
     """`file:line` of a location in the document, of the nearest parent when the location isn't written there; `--set
-    key` of one that the command line gives."""
+    key` of one that the command line gives, and both of one in which it gives something."""
 
     name: str
     lines: Mapping[tuple[Any, ...], int]
@@ -216,9 +221,11 @@ class Where:
     def __call__(self, loc: tuple[Any, ...]) -> str:
         if given := [key for at, key in self.given.items() if loc[: len(at)] == at]:
             return given[-1]
+        within = ", ".join(key for at, key in self.given.items() if at[: len(loc)] == loc)
         while loc and loc not in self.lines:
             loc = loc[:-1]
-        return f"{self.name}:{self.lines[loc]}" if loc in self.lines else self.name
+        place = f"{self.name}:{self.lines[loc]}" if loc in self.lines else self.name
+        return f"{place} with {within}" if within else place
 
 
 def _lines(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
@@ -253,8 +260,11 @@ def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
             target[part] = {} if target.get(part) is None else target[part]
             target = target[part]
             loc.append(part)
-        if not isinstance(target, dict | list) or (isinstance(target, list) and place == len(parts) - 2):
+        if not isinstance(target, dict | list):
             raise RecipeError(f"--set {override}: {'.'.join(parts[: place + 1])} is not a mapping")
+    if isinstance(target, list):
+        fix = f"--set {'.'.join(parts)}.FIELD=... sets a field of one of its entries"
+        raise RecipeError(f"--set {override}: {'.'.join(parts[:-1])} is a list", fix=fix)
     try:
         target[parts[-1]] = yaml.safe_load(text)
     except yaml.YAMLError as error:

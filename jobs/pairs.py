@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -91,3 +91,8 @@ def side_by_side(one: Iterator[Batch], other: Iterator[Batch]) -> Iterator[Batch
     """Batches whose first rows are a batch of `one`, and whose last rows are a batch of `other`."""
     for batches in zip(one, other, strict=False):
         yield Batch(*(torch.cat(columns) for columns in zip(*batches, strict=True)))
+
+
+def skipped_lines(skipped: Mapping[str, int]) -> list[str]:
+    """What was left out of what was read, for a person: a line a reason."""
+    return [f"  skipped {count:,}: {reason}" for reason, count in skipped.items()]

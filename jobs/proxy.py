@@ -149,10 +149,12 @@ def proxy_vectors(as_json: bool, **arguments: Any) -> None:
 
     Writes a safetensors file of two tensors, `image` and `text`, and prints its sha256 for a recipe.
     """
+    from jobs.pairs import skipped_lines
     from jobs.vectors import write_vectors
 
     found = write_vectors(**arguments)
     text = f"{found['vectors']:,} pairs of {arguments['data']}\n  url: {found['url']}\n  sha256: {found['sha256']}"
+    text = "\n".join([text, *skipped_lines(found["skipped"])])
     click.echo(json.dumps(found, indent=2) if as_json else text)
 
 
@@ -176,12 +178,14 @@ def proxy_clusters(as_json: bool, **arguments: Any) -> None:
 
     Spherical k-means over a sample of the corpus. Writes a safetensors file and prints its sha256 for a recipe.
     """
+    from jobs.pairs import skipped_lines
     from jobs.vectors import write_clusters
 
     found = write_clusters(**arguments)
     fields = f"centres: {found['url']}, centres_sha256: {found['sha256']}, of: {found['of']}"
     text = f"{found['clusters']:,} centres of {found['vectors']:,} {found['of']} vectors; for the scorer cluster:"
-    click.echo(json.dumps(found, indent=2) if as_json else f"{text}\n  {fields}")
+    lines = [text, f"  {fields}", *skipped_lines(found["skipped"])]
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines))
 
 
 @proxy.command("ls", epilog="\b\nExamples:\n  curate proxy ls\n  curate proxy ls --all")

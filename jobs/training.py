@@ -31,7 +31,7 @@ from curation.models.architecture import config_path
 from curation.models.weights import tensors_to_bytes
 from curation.store import Store, StoreOptions, open_store
 from curation.weights import ALIKE
-from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
+from jobs.pairs import Pairs, Samples, read_pairs, side_by_side, skipped_lines
 from jobs.progress import progress
 
 MAX_EVALUATED = 4000  # held-out samples that are looked at: +-1.5 points at recall 0.5
@@ -281,9 +281,9 @@ def report(card: dict[str, Any]) -> str:
         lines.append(f"  {name:<14} {_rate(rate)}")
     if "zero_shot" in found:
         lines.append(f"  {'zero-shot':<14} {_rate(found['zero_shot'])}, {found['zero_shot']['classes']} classes")
-    for reason, count in card["skipped"].items():
-        lines.append(f"  skipped {count:,}: {reason}")
-    return "\n".join([*lines, f"weights  {card['weights']}", f"sha256   {card['sha256']}"])
+    return "\n".join(
+        [*lines, *skipped_lines(card["skipped"]), f"weights  {card['weights']}", f"sha256   {card['sha256']}"]
+    )
 
 
 def _rate(rate: dict[str, float]) -> str:

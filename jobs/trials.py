@@ -2,6 +2,7 @@
 
     <runs>/<run>/                                 weights and card of a training, named by all that decides them
     <runs>/<run>/evaluations/<held-out>.json      how good it is on held-out samples, create-only
+    <runs>/parts/<part>.json                      with names held out: how large the parts are, and which a seed draws
 
 So the same model is never trained twice, whoever asks, and other held-out samples cost no training.
 """
@@ -9,6 +10,7 @@ So the same model is never trained twice, whoever asks, and other held-out sampl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
@@ -30,7 +32,7 @@ from curation.models.dual import DualEncoder, load_tensors
 from curation.recipe import Limits
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import ANEW, CURATED, Document, figures
-from curation.store import StoreOptions, open_store
+from curation.store import Store, StoreOptions, open_store
 from curation.store_url import anywhere
 from curation.subset import Parts, Subset, parts, parts_without, source_shards
 from curation.weights import ALIKE
@@ -119,23 +121,28 @@ def attempt(trial: Trial) -> Document:
 
 def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) -> Parts:
     """What models of a snapshot's evaluation are trained on. With a share of names held out all headers are read to
-    tell, once: it is kept below `runs`."""
+    tell, once a seed: it is kept below `runs`."""
     if not share:
         return parts(snapshot, seeds)
-    store, document = open_store(runs), snapshot.document
-    decided = [document["plan"], [shard["key"] for shard in snapshot.shards.to_pylist()], share, list(seeds)]
-    key = f"parts/{digest(decided)}.json"
-    try:
-        told = read_record(store, key, ANEW, ("kept", "pool", "bounds"))
-    except NotFoundError:
+    store, decided = open_store(runs), [snapshot.document["plan"], [row["key"] for row in snapshot.shards.to_pylist()]]
+    keys = {seed: f"parts/{digest([*decided, share, seed])}.json" for seed in seeds or (None,)}
+    told = {seed: found for seed, key in keys.items() if (found := _part(store, key)) is not None}
+    if unknown := [seed for seed in keys if seed not in told]:
         with progress("Looking for held-out names", None) as advance:
-            found = parts_without(snapshot, share, seeds, advance)
-        drawn = {str(seed): None if part is None else part.bound for seed, part in found.random.items()}
-        store.create(key, canonical({"kept": found.kept, "pool": found.pool, "bounds": drawn}))
-        return found
-    bounds = {int(seed): bound for seed, bound in told["bounds"].items()}
-    draws = {seed: None if bounds[seed] is None else Subset(seed, bounds[seed]) for seed in seeds}
-    return Parts(told["kept"], told["pool"], draws)
+            made = parts_without(snapshot, share, [seed for seed in unknown if seed is not None], advance)
+        for seed in unknown:
+            drawn = made.random[seed] if seed is not None else None
+            told[seed] = {"kept": made.kept, "pool": made.pool, "bound": drawn and drawn.bound}
+            store.create(keys[seed], canonical(told[seed]))
+    draws = {seed: Subset(seed, bound) if (bound := told[seed]["bound"]) else None for seed in seeds}
+    one = next(iter(told.values()))
+    return Parts(one["kept"], one["pool"], draws)
+
+
+def _part(store: Store, key: str) -> Document | None:
+    with suppress(NotFoundError):
+        return read_record(store, key, ANEW, ("kept", "pool", "bound"))
+    return None
 
 
 def pin(url: str, share: float) -> HeldOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from curation import images
 from curation.errors import EmptyCorpusError
 from curation.kmeans import find_centres
 from curation.loader import Example, SampleStream, Shard, open_shards
@@ -30,9 +32,9 @@ def write_vectors(
 ) -> dict[str, Any]:
     """Encode up to `samples` pairs of `data` and put the file at `out`; returns its URL, sha256 and size."""
     encoder = load_dual_encoder(model, Weights(weights, sha256), pick_device(device))
-    image, text = encode(data, encoder, samples, ("image", "text"))
+    (image, text), skipped = encode(data, encoder, samples, ("image", "text"))
     found = _put(out, "vectors", vectors_file(image, text, sha256))
-    return {**found, "vectors": len(image), "width": image.shape[1]}
+    return {**found, "vectors": len(image), "width": image.shape[1], "skipped": dict(skipped)}
 
 
 def write_clusters(
@@ -50,18 +52,21 @@ def write_clusters(
 ) -> dict[str, Any]:
     """Find `clusters` centres among `samples` images (or captions) of `data`, and put their file at `out`."""
     encoder = load_dual_encoder(model, Weights(weights, sha256), pick_device(device))
-    (vectors,) = encode(data, encoder, samples or A_CENTRE * clusters, (of,))
+    (vectors,), skipped = encode(data, encoder, samples or A_CENTRE * clusters, (of,))
     centres = find_centres(vectors.cpu(), clusters, seed=seed)
     found = _put(out, "centres", centres_file(centres, of, sha256))
-    return {**found, "clusters": len(centres), "vectors": len(vectors), "of": of}
+    return {**found, "clusters": len(centres), "vectors": len(vectors), "of": of, "skipped": dict(skipped)}
 
 
-def encode(data: str, encoder: DualEncoder, samples: int, sides: Sequence[str]) -> list[torch.Tensor]:
-    """Vectors of up to `samples` pairs of `data`, [N, D] for each of `sides` (image, text)."""
-    shards = open_shards(data)
+def encode(
+    data: str, encoder: DualEncoder, samples: int, sides: Sequence[str]
+) -> tuple[list[torch.Tensor], Counter[str]]:
+    """Vectors of up to `samples` pairs of `data`, [N, D] for each of `sides` (image, text); and how many of those that
+    were drawn were skipped, by reason."""
+    shards, skipped = open_shards(data), Counter[str]()
     parts: dict[str, list[torch.Tensor]] = {side: [] for side in sides}
     with progress("Encoding", samples) as advance:
-        for examples in _batches(pairs(shards, samples, encoder)):
+        for examples in _batches(pairs(shards, samples, encoder, skipped)):
             if "image" in parts:
                 parts["image"].append(encoder.image(np.stack([example.pixels for example in examples])))
             if "text" in parts:
@@ -69,7 +74,7 @@ def encode(data: str, encoder: DualEncoder, samples: int, sides: Sequence[str]) 
             advance(len(examples))
     if not all(parts.values()):
         raise EmptyCorpusError(f"{data} has no sample that can be used")
-    return [torch.cat(parts[side]) for side in sides]
+    return [torch.cat(parts[side]) for side in sides], skipped
 
 
 def _put(out: str, name: str, body: bytes) -> dict[str, Any]:
@@ -80,11 +85,11 @@ def _put(out: str, name: str, body: bytes) -> dict[str, Any]:
     return {"url": store.location(key), "sha256": sha}
 
 
-def pairs(shards: list[Shard], samples: int, encoder: DualEncoder) -> Iterator[Example]:
+def pairs(shards: list[Shard], samples: int, encoder: DualEncoder, skipped: Counter[str]) -> Iterator[Example]:
     """Up to `samples` pairs, the same ones everywhere: of the first `SHARDS` shards by a hash of their keys and etags,
     those whose uids have the smallest hashes; of more shards where these have too few.
 
-    Shards are read twice, and only what is drawn is decoded.
+    Shards are read twice, and only what is drawn is decoded. `skipped` counts, by reason, what of it can't be.
     """
     view, left = encoder.preprocess, samples
     order = sorted(shards, key=lambda shard: _hash(f"{shard.ref.key} {shard.ref.etag}".encode()))
@@ -98,6 +103,7 @@ def pairs(shards: list[Shard], samples: int, encoder: DualEncoder) -> Iterator[E
             for example in stream:
                 left -= 1
                 yield example
+        skipped.update({reason: stream.skipped[reason] for reason in images.REASONS if stream.skipped[reason]})
 
 
 class _Between(NamedTuple):

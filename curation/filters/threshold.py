@@ -48,5 +48,5 @@ class Threshold:
 
     def _limit(self, value: float) -> str:
         """SQL of a limit. Of a float32 it is the nearest float32: so one that was read off the manifest means what it
-        says. Of whole numbers it is what it is."""
+        says. Of whole numbers it is what it is, as a double: beyond 2^53 to its precision."""
         return f"CASE typeof(\"{self.score}\") WHEN 'FLOAT' THEN {value!r}::FLOAT::DOUBLE ELSE {value!r}::DOUBLE END"

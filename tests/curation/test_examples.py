@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from builders import write_shard
@@ -36,7 +38,7 @@ def test_gather(stream: SampleStream) -> None:
     assert gather(stream, budget=20 * 16 * 16 * 3) is not None
 
 
-def test_of_many_shards_some_of_each(stream: SampleStream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_shards_some_of_each(stream: SampleStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stream_of(shards: list[Shard]) -> SampleStream:
         return SampleStream(shards, size=16, shuffle=0)
 
@@ -48,6 +50,12 @@ def test_of_many_shards_some_of_each(stream: SampleStream, monkeypatch: pytest.M
     assert [shard.ref.key for shard in mixed(stream.shards)] == [shard.ref.key for shard in mixed(stream.shards[::-1])]
     assert len(gather_some(stream.shards, stream_of, 1000)[0]) == 20
     assert len(gather_some([], stream_of, 6)[0]) == 0
+    write_shard(tmp_path / "few.tar", 7, 2, flaws=False)
+    uneven = [*stream.shards[:1], *open_shards(f"{tmp_path}/few.tar")]
+    for shards in (uneven, uneven[::-1]):
+        told: list[int] = []
+        found, _ = gather_some(shards, stream_of, 11, told.append)
+        assert len(found) == len(set(found.uids)) == sum(told) == 11, "what one has too few of, the other gives"
     monkeypatch.setattr(examples, "BUDGET", 4 * 16 * 16 * 3)
     assert len(gather_some(stream.shards, stream_of, 1000)[0]) == 4
 

@@ -151,8 +151,34 @@ def test_overrides() -> None:
         parse_recipe(GOOD, overrides=["corpus=*.tar"])
     with pytest.raises(RecipeError, match=r"shards.samples is not a mapping"):
         parse_recipe(GOOD, overrides=["shards.samples.x.y=1"])
-    with pytest.raises(RecipeError, match="filters is not a mapping"):
+    with pytest.raises(RecipeError, match="filters is a list"):
         parse_recipe(GOOD, overrides=["filters.0=1"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said", "fix"),
+    [
+        (["filters.top_fraction.fraction=2"], r"recipe:\d+ with --set filters.top_fraction.fraction: .*up to 1", ""),
+        (["filters.1.name=9"], r"recipe:\d+ with --set filters.1.name: name 9 must be a word", ""),
+        (
+            ["filters.top_fraction.fraction=.1", "filters.1.fraction=.2"],
+            "takes away what .*top_fraction.fraction",
+            "one",
+        ),
+        (["shards.samples=4", "shards={}"], "--set shards takes away what --set shards.samples says", "one"),
+        (["shards=5"], "--set shards: shards: input should be a mapping", ""),
+        (["nothing=1"], "--set nothing: unknown key nothing", "valid keys"),
+        (["shards.sample=1"], "--set shards.sample: unknown key sample", "did you mean samples"),
+    ],
+)
+def test_what_an_override_makes_wrong_is_said_of_it(overrides: list[str], said: str, fix: str) -> None:
+    with pytest.raises(RecipeError, match=said) as caught:
+        parse_recipe(GOOD, overrides=overrides)
+    assert fix in (caught.value.fix or "")
+
+
+def test_a_section_whose_lines_are_all_commented_out_is_as_if_it_were_not_there() -> None:
+    assert parse_recipe(GOOD + "compute:\n").compute == parse_recipe(GOOD).compute
 
 
 def test_overrides_of_entries_that_are_called_alike() -> None:

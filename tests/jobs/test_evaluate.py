@@ -60,7 +60,7 @@ def evaluated(first: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
 
 
 def invoke(home: Path, *arguments: str, against: str = "test") -> dict[str, Any]:
-    command = [*arguments, "--against", f"{home}/{against}", *SMALL, "--json"]
+    command = [*SMALL, *arguments, "--against", f"{home}/{against}", "--json"]
     result = CliRunner().invoke(evaluate, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
@@ -87,9 +87,8 @@ def test_an_evaluation_compares_with_the_pool_and_a_random_part(first: tuple[Pat
     assert found["judged"] == 6
     (document,) = found["evaluations"]
     arms = document["arms"]
-    assert list(arms) == ["curated", "raw", "random"]
     kept = open_kept(home, 1)
-    assert [arms[arm]["samples"] for arm in arms] == [kept, 50, kept]
+    assert {arm: made["samples"] for arm, made in arms.items()} == {"curated": kept, "raw": 50, "random": kept}
     for arm in arms.values():
         assert [row["seed"] for row in arm["runs"]] == [0, 1]
         values = [row["recall@5"] for row in arm["runs"]]
@@ -168,7 +167,13 @@ def test_held_out_names_of_the_corpus_itself(home: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patched:
         patched.setattr("jobs.trials.parts_without", None)  # who is held out is found out once
         again = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", against="corpus")
-    assert again == {**found, "judged": 0}
+    assert json.dumps(again) == json.dumps({**found, "judged": 0}), "in the same order, too"
+    with monkeypatch.context() as patched:
+        asked: list[list[int]] = []
+        real = trials.parts_without
+        patched.setattr(trials, "parts_without", lambda s, h, seeds, t: asked.append(seeds) or real(s, h, seeds, t))
+        more = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", "--seeds", "3", against="corpus")
+    assert (more["judged"], asked) == (2, [[2]]), "nor is it found out again for the seeds that there were"
 
 
 def test_damaged_documents_are_one_line(evaluated: Path, tmp_path: Path) -> None:

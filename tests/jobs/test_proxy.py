@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,6 +114,9 @@ def test_vectors(corpus: Path, tmp_path: Path) -> None:
     assert few["vectors"] == 10 and vectors("--samples", "10") == few
     everything = vectors()
     assert 20 < everything["vectors"] < 4096
+    stream = SampleStream(open_shards(str(corpus)), size=8, shuffle=0)
+    assert len(list(stream)) == everything["vectors"]
+    assert everything["skipped"] == {r: n for r, n in stream.skipped.items() if r.startswith("image_")} != {}
     file = Weights(everything["url"], everything["sha256"])
     found = read_vectors(file, sha, torch.device("cpu"))
     assert found.image.shape == found.text.shape == (everything["vectors"], 64)
@@ -133,10 +137,13 @@ def test_vectors_are_drawn_from_whole_shards_and_of_as_many_as_it_takes(
     encoder: Any = SimpleNamespace(preprocess=SimpleNamespace(size=8, mode="squash"))
     shards = open_shards(str(tmp_path / "data"))
     whole = [example.uid for shard in shards for example in SampleStream([shard], size=8, shuffle=0)]
-    everything = [example.uid for example in pairs(shards, 1000, encoder)]
+    everything = [example.uid for example in pairs(shards, 1000, encoder, Counter())]
     assert sorted(everything) == sorted(whole) and len(whole) == 46
-    some = [example.uid for example in pairs(shards, 20, encoder)]
-    assert len(some) == len(set(some)) == 20 and some == [example.uid for example in pairs(shards[::-1], 20, encoder)]
+    none = Counter[str]()
+    some = [example.uid for example in pairs(shards, 20, encoder, none)]
+    assert len(some) == len(set(some)) == 20 and some == [
+        example.uid for example in pairs(shards[::-1], 20, encoder, none)
+    ]
     first = [whole.index(uid) for uid in some if uid in whole[:40]]
     assert max(first) > 25
 
@@ -171,7 +178,7 @@ def test_clusters(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is no set of vectors"):
         read_vectors(Weights(few["url"], few["sha256"]), sha, torch.device("cpu"))
     lines = invoke("clusters", "--data", str(corpus), *options, "--clusters", "5", "--samples", "20").output
-    assert f"centres_sha256: {few['sha256']}" in lines
+    assert f"centres_sha256: {few['sha256']}" in lines and "  skipped " in lines
 
 
 def test_ls() -> None:
