@@ -110,31 +110,37 @@ def gather_some(
     skipped, by reason.
 
     Shards are read `mixed`, and of each no more than a sixteenth (or its part, where they are fewer): so all sources
-    have their share. Where that makes too few, those that have more are read again, for more.
+    have their share. Where that makes too few, those that have more give more, alike; they are read again for it.
     """
     size = stream_of([]).size
-    left = limit = min(limit, BUDGET // (size * size * 3))
+    limit = min(limit, BUDGET // (size * size * 3))
     most = math.ceil(limit / max(1, min(len(shards), 16)))
+    found: list[Examples] = []
+    skipped: list[Counter[str]] = []
+    left = limit
+
+    def read(shard: Shard, samples: int, advance: Callable[[int], None]) -> tuple[Examples, Counter[str]]:
+        stream = stream_of([shard])
+        some = gather(stream, limit=samples, advance=advance)
+        assert some is not None, "the limit fits"
+        return some, stream.skipped
+
     order = mixed(shards)
-    parts = [Examples.none(size)] * len(order)
-    skipped = [Counter[str]()] * len(order)
-
-    def read(place: int, samples: int) -> None:
-        nonlocal left
-        stream, had = stream_of([order[place]]), len(parts[place])
-        found = gather(stream, limit=samples)
-        assert found is not None, "the limit fits"
-        parts[place], skipped[place] = found, stream.skipped
-        left -= len(found) - had
-        advance(len(found) - had)
-
-    for place in range(len(order)):
-        if left:
-            read(place, min(most, left))
-    for place in [place for place, found in enumerate(parts) if len(found) == most]:
-        if left:
-            read(place, most + left)
-    return Examples.joined([Examples.none(size), *parts]), sum(skipped, Counter[str]())
+    for shard in order:
+        if not left:
+            break
+        some, flaws = read(shard, min(most, left), advance)
+        found.append(some)
+        skipped.append(flaws)
+        left -= len(some)
+    while left and (more := [place for place, some in enumerate(found) if len(some) == most]):
+        most += math.ceil(left / len(more))
+        for place in more:
+            had = len(found[place])
+            found[place], skipped[place] = read(order[place], min(most, had + left), lambda samples: None)
+            left -= len(found[place]) - had
+            advance(len(found[place]) - had)
+    return Examples.joined([Examples.none(size), *found]), sum(skipped, Counter[str]())
 
 
 def mixed(shards: Sequence[Shard]) -> list[Shard]:

@@ -149,18 +149,20 @@ class SampleStream(IterableDataset[Example]):
                 continue
             yield Example(pixels, drawn.caption, drawn.uid, drawn.label)
 
-    def places(self) -> Iterator[str]:
-        """Where each sample lies (`data.uid`), as `subset` knows it, of all that can be read; none is decoded."""
+    def places(self, *, counted: bool = False) -> Iterator[str]:
+        """Where each sample lies (`data.uid`), as `subset` knows it, of all that can be read; none is decoded.
+        `counted`: what can't be read is, in `skipped`."""
+        count = self._counter(0) if counted else _uncounted
         for shard in self.shards:
-            for sample in self._read(shard, 0, None, lambda reason, samples: None):
-                if self._draw(shard.ref, sample, lambda reason, samples: None) is not None:
+            for sample in self._read(shard, 0, None, count):
+                if self._draw(shard.ref, sample, count) is not None:
                     yield uid(shard.ref.key, shard.ref.etag, sample.start)
 
     def told(self) -> Iterator[str]:
         """The labels of this part's samples, as they are read; none is decoded."""
         for shard in self.shards:
-            for sample in self._read(shard, 0, None, lambda reason, samples: None):
-                if (drawn := self._draw(shard.ref, sample, lambda reason, samples: None)) is not None:
+            for sample in self._read(shard, 0, None, _uncounted):
+                if (drawn := self._draw(shard.ref, sample, _uncounted)) is not None:
                     yield drawn.label
 
     def plan(self, share: int, shares: int) -> list[tuple[Shard, int, int | None]]:
@@ -250,8 +252,7 @@ class SampleStream(IterableDataset[Example]):
             count(sample.reason, 1)
             return None
         try:
-            image, caption = units.parse(sample)
-            metadata = units.told(sample)
+            image, caption, metadata = units.parse(sample)
         except ImageError as error:
             count(error.reason, 1)
             return None
@@ -263,6 +264,10 @@ class SampleStream(IterableDataset[Example]):
         values = (metadata.get(label) for label in self.labels)
         labels = ("" if value is None or isinstance(value, list | dict) else str(value) for value in values)
         return _Drawn(image, caption, name, SEPARATOR.join(labels))
+
+
+def _uncounted(reason: str, samples: int) -> None:
+    """What is read beside an epoch, or again."""
 
 
 def uid_of(metadata: Mapping[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import duckdb
 import pyarrow as pa
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from curation import manifest
 from curation.decisions import READABLE, NamedFilter, columns_needed
@@ -100,11 +100,6 @@ class _Document(Section):
     limits: Limits = Field(default_factory=Limits)
     store: StoreSection = Field(default_factory=StoreSection)
     compute: Compute = Field(default_factory=Compute)
-
-    @field_validator("scorers", "filters", mode="before")
-    @classmethod
-    def _none_yet(cls, value: Any) -> Any:
-        return [] if value is None else value  # all of them are commented out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,10 +224,15 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
     scorers: dict[str, Scorer] = {}
     places: dict[str, str] = {}
     for i, entry in enumerate(document.scorers):
+        if index := [kind for kind in entry if kind in READABLE and kind not in SCORERS]:
+            fix = f"leave it out: filters may read it of every sample, as {_of(READABLE)}"
+            raise UnknownNameError(f"{where(('scorers', i))}: {index[0]} needs no scorer", fix=fix)
         name, scorer = build_entry(entry, SCORERS, where, ("scorers", i), "scorer")
         at = where(("scorers", i))
         if name.lower() in {*map(str.lower, scorers), *TAKEN}:  # DuckDB knows no capitals
-            raise RecipeError(f"{at}: two columns are called {name}", fix="give one of them a `name:` of its own")
+            other = next((f"the one at {places[made]}" for made in scorers if made.lower() == name.lower()), "our own")
+            text = f"{at}: two columns are called {name}, this and {other}"
+            raise RecipeError(text, fix="give one of them a `name:` of its own")
         with said_of(f"{at}: scorer {name}"):
             kinds = _told(name, scorer)
         for column, kind in kinds.items():

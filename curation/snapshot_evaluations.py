@@ -9,6 +9,7 @@ count the chance in initial weights, in the order of samples and in the draw of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
@@ -27,7 +28,7 @@ from curation.parallel import map_ordered
 from curation.store import Store
 from curation.subset import USABLE, source_store
 from curation.tar import TarSample, read_samples
-from curation.units import parse, told
+from curation.units import parse
 
 if TYPE_CHECKING:
     from curation.loader import Shard
@@ -109,8 +110,10 @@ def find(store: Store, number: int, identity: str) -> Document | None:
 
 def attach(store: Store, number: int, identity: str, document: Document) -> Document:
     """Put an evaluation beside its snapshot; returns the one that holds, an earlier one if we came second."""
-    if store.create(_key(number, identity), canonical(document)):
-        return document
+    body = canonical(document)
+    if store.create(_key(number, identity), body):
+        mine: Document = json.loads(body)  # as it is read from now on, to the order of its keys
+        return mine
     return _read(store, _key(number, identity))
 
 
@@ -207,10 +210,10 @@ def _contents(shard: Shard) -> Iterator[tuple[str, str]]:
             if sample.reason is not None:
                 continue
             try:
-                image, name = parse(sample)[0], uid_of(told(sample))
+                image, _, metadata = parse(sample)
             except ImageError:
                 continue  # no sample that anything is evaluated on
-            yield name or uid(ref.key, ref.etag, sample.start), sha256(image).hexdigest()[:32]
+            yield uid_of(metadata) or uid(ref.key, ref.etag, sample.start), sha256(image).hexdigest()[:32]
     except TarError:
         return
 
@@ -219,7 +222,7 @@ def _is_held_out(sample: TarSample, place: str, share: float) -> bool:
     """Whether no model is trained on a sample at this place, as `loader.SampleStream` reads it."""
     from curation.loader import group_of, is_held_out, uid_of
 
-    found = told(sample)
+    found = parse(sample).metadata
     return is_held_out(group_of(str(found.get("name") or ""), uid_of(found) or place), share)
 
 

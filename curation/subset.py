@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # What a model could be trained on, whatever the filters say: all that can be read and decoded.
 USABLE = "(decision <> 'quarantined' OR reason = 'score_not_finite')"
 _COLUMNS = ("uid", "decision", "reason")
+_TOLD = 1024  # samples at a time, to whoever shows how far it is
 _HEAD = 4  # hexadecimal digits of the hashes that are counted
 
 
@@ -108,9 +109,13 @@ def parts_without(
     from curation.loader import SampleStream, shards_of
 
     def places(shards: Sequence[Shard]) -> Iterator[str]:
+        count = 0
         for place in SampleStream(shards, size=1, shuffle=0, part="train", holdout=share).places():
-            advance(1)
+            count += 1
+            if count % _TOLD == 0:
+                advance(_TOLD)
             yield place
+        advance(count % _TOLD)
 
     kept = sum(1 for _ in places(shards_of(snapshot)))
     with tables.scratch() as db:

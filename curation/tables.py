@@ -1,4 +1,4 @@
-"""Rows into DuckDB's tables, some at a time: what a driver must not hold whole."""
+"""Tables of DuckDB for what a driver must not hold whole, and rows into them, some at a time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import pyarrow as pa
 if TYPE_CHECKING:
     import duckdb
 
-ROWS = 100_000  # inserted at once
+ROWS = 100_000  # in memory at once
 
 
 @contextmanager
 def scratch() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database on local disk for sets that may be larger than memory; it is gone afterwards."""
+    """A database on local disk for sets that may be larger than memory, of which it takes 1 GB; it is gone afterwards,
+    with what it spilled beside itself."""
     import duckdb
 
     config = {"memory_limit": "1GB"}
@@ -34,7 +35,7 @@ def insert(db: duckdb.DuckDBPyConnection, into: str, table: pa.Table | pa.Record
 
 
 def insert_rows(db: duckdb.DuckDBPyConnection, into: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """The same of any number of tuples."""
+    """Append tuples to a table, whose columns are in the same order; of any number of them, `ROWS` are in memory."""
     left = iter(rows)
     while some := list(islice(left, ROWS)):
         columns = [pa.array(values) for values in zip(*some, strict=True)]

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -146,7 +146,7 @@ def facts(
     if sample.reason is not None:
         return found
     try:
-        image, caption = parse(sample)
+        image, caption, _ = parse(sample)
         header = inspect(image, limits)
         for index, view in enumerate(views):
             assert into is not None
@@ -213,9 +213,17 @@ class _Rows:
         return pa.Table.from_arrays(arrays, names)
 
 
-def parse(sample: TarSample) -> tuple[bytes, str]:
-    """Image bytes and caption of a well-formed sample. Raises `ImageError` with the reason that quarantines it."""
-    image, caption = b"", ""
+class Parsed(NamedTuple):
+    """What a sample says: its picture's bytes, its caption, and what its json holds, nothing where it has none."""
+
+    image: bytes
+    caption: str
+    metadata: dict[str, Any]
+
+
+def parse(sample: TarSample) -> Parsed:
+    """The members of a well-formed sample. Raises `ImageError` with the reason that quarantines it."""
+    image, caption, said = b"", "", dict[str, Any]()
     for part in sample.parts:
         if len(part.extension) > MAX_EXTENSION or not part.extension.isascii():
             raise ImageError("unsafe_name")  # the output's member is called <uid>.<extension>
@@ -224,13 +232,8 @@ def parse(sample: TarSample) -> tuple[bytes, str]:
         elif part.extension == "txt":
             caption = _caption(part.data)
         elif part.extension == "json":
-            metadata(part.data)
-    return image, caption
-
-
-def told(sample: TarSample) -> dict[str, Any]:
-    """What its json says; nothing, where it has none. Raises `ImageError("bad_json")`."""
-    return next((metadata(part.data) for part in sample.parts if part.extension == "json"), {})
+            said = metadata(part.data)
+    return Parsed(image, caption, said)
 
 
 def metadata(data: bytes) -> dict[str, Any]:

@@ -27,13 +27,6 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _nothing_in_it(cls, value: Any, info: ValidationInfo) -> Any:
-        kind = cls.model_fields[str(info.field_name)].annotation
-        empty = value is None and isinstance(kind, type) and issubclass(kind, Section)
-        return {} if empty else value  # all of it is commented out
-
-    @field_validator("*", mode="before")
-    @classmethod
     def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
         if told := _no_number(cls.model_fields[str(info.field_name)].annotation, value):
             raise ValueError(told)
@@ -79,10 +72,14 @@ def parse_document(
     locate = Where(name, _lines(tree), given)
     for override in overrides:
         path, option = _override(value, override), f"--set {override.partition('=')[0]}"
-        if lost := next((other for loc, other in given.items() if loc[: len(path)] == path), None):
-            text = f"{option} is given more than once" if lost == option else f"{option} takes away what {lost} says"
-            raise RecipeError(text, fix="give it once" if lost == option else "give one of them")
+        for loc, other in given.items():
+            if loc == path:
+                called = "" if other == option else f", once as {other}"
+                raise RecipeError(f"{option} is given twice{called}", fix="give it once")
+            if loc[: len(path)] == path:
+                raise RecipeError(f"{option} takes away what {other} says", fix="give one of them")
         given[path] = option
+    _leave_out_the_empty(value, cls)
     for loc, found in _leaves(value, ()):
         at, key = locate(loc), ".".join(map(str, loc))
         if isinstance(found, float) and not isfinite(found):
@@ -94,6 +91,14 @@ def parse_document(
         return cls.model_validate(value), value, locate
     except ValidationError as error:
         raise explain(error, locate, (), cls) from None
+
+
+def _leave_out_the_empty(value: dict[str, Any], cls: type[Section]) -> None:
+    """A key with nothing behind it, all of whose lines are commented out, is as if it were not there."""
+    for key, field in cls.model_fields.items():
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        if default is not None and value.get(key, default) is None:
+            del value[key]
 
 
 def build_entry(entry: Any, table: Mapping[str, type[Any]], where: Where, loc: tuple[Any, ...], noun: str) -> Any:
@@ -178,8 +183,12 @@ def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: 
 
 
 _LIST = "input should be a list, as [a, b]"
-_MAPPING = "input should be a mapping of keys to values, as `name: {key: value}`; or `name:` where none are"
-_MESSAGES = {"list_type": _LIST, "tuple_type": _LIST, "dict_type": _MAPPING, "model_type": _MAPPING}
+_MESSAGES = {
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "dict_type": "input should be a mapping of keys to values, as `name: {key: value}`; or `name:` where none are",
+    "model_type": "input should be a mapping of its fields to values, as {field: value}",
+}
 _TAGS = {"bool", "dict", "float", "int", "list[str]", "str", "Ramp"}  # of a union's branches, as pydantic names them
 
 
@@ -211,8 +220,8 @@ def nearest(word: Any, among: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Where:
-    """`file:line` of a location in the document, of the nearest parent when the location isn't written there; `--set
-    key` of one that the command line gives, and both of one in which it gives something."""
+    """`file:line` of a location in the document, of the nearest parent where the location isn't written there; `--set
+    key` of one that the command line gives, or in which all is from there; both of one in which something is."""
 
     name: str
     lines: Mapping[tuple[Any, ...], int]
@@ -221,11 +230,13 @@ class Where:
     def __call__(self, loc: tuple[Any, ...]) -> str:
         if given := [key for at, key in self.given.items() if loc[: len(at)] == at]:
             return given[-1]
-        within = ", ".join(key for at, key in self.given.items() if at[: len(loc)] == loc)
-        while loc and loc not in self.lines:
+        while loc:
+            place = f"{self.name}:{self.lines[loc]}" if loc in self.lines else ""
+            within = ", ".join(key for at, key in self.given.items() if at[: len(loc)] == loc)
+            if place or within:
+                return " with ".join(filter(None, (place, within)))
             loc = loc[:-1]
-        place = f"{self.name}:{self.lines[loc]}" if loc in self.lines else self.name
-        return f"{place} with {within}" if within else place
+        return self.name
 
 
 def _lines(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
@@ -254,7 +265,7 @@ def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
     loc: list[Any] = []
     for place, part in enumerate(parts[:-1]):
         if isinstance(target, list):
-            at, kind, target = _entry(target, part, override)
+            at, kind, target = _entry(target, parts[: place + 1], override)
             loc += [at, kind]
         elif isinstance(target, dict):
             target[part] = {} if target.get(part) is None else target[part]
@@ -263,8 +274,9 @@ def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
         if not isinstance(target, dict | list):
             raise RecipeError(f"--set {override}: {'.'.join(parts[: place + 1])} is not a mapping")
     if isinstance(target, list):
-        fix = f"--set {'.'.join(parts)}.FIELD=... sets a field of one of its entries"
-        raise RecipeError(f"--set {override}: {'.'.join(parts[:-1])} is a list", fix=fix)
+        _entry(target, parts, override)
+        fix = f"--set {'.'.join(parts)}.FIELD=... sets one of its fields"
+        raise RecipeError(f"--set {override}: {'.'.join(parts)} is an entry of a list", fix=fix)
     try:
         target[parts[-1]] = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -274,9 +286,13 @@ def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
     return (*loc, parts[-1])
 
 
-def _entry(entries: list[Any], part: str, override: str) -> tuple[int, Any, Any]:
-    """Place, kind and fields of a list's entry: `filters.near_target` by its name, `filters.top_fraction`, or
-    `filters.1`."""
+def _entry(entries: list[Any], parts: Sequence[str], override: str) -> tuple[int, Any, Any]:
+    """Place, kind and fields of a list's entry, the last of `parts`: `filters.near_target` by its name,
+    `filters.top_fraction`, or `filters.1`."""
+    *within, part = parts
+    if any(isinstance(entry, str | int | float) for entry in entries):
+        where = ".".join(within)
+        raise RecipeError(f"--set {override}: {where} is a list of values", fix=f"all of it: --set '{where}=[a, b]'")
     kinds = {i: next(iter(entry)) for i, entry in enumerate(entries) if isinstance(entry, dict) and len(entry) == 1}
     names = {i: _name(entries[i][kind], kind) for i, kind in kinds.items()}
     if part.isdecimal():

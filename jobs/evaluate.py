@@ -80,7 +80,7 @@ def evaluate(
             carry_out(todo, workers, address, tick)
     documents = [found[one.identity] or conclude(one, protocol) for one in plans]
     if as_json:
-        click.echo(json.dumps({"judged": len(todo), "evaluations": documents}, indent=2, sort_keys=True))
+        click.echo(json.dumps({"judged": len(todo), "evaluations": documents}, indent=2))
         return
     click.echo("\n".join(line for document in documents for line in report(document)))
     done = f"judged {len(todo):,} models, after training those that were not there"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from curation.models.tokenizer import tokenizer_for
 from curation.pool import Pool
 from curation.subset import Subset
 from curation.weights import ALIKE, SampleWeights
+from jobs import skipped
 from jobs.progress import progress
 
 WORKERS = 4  # that read and decode what is streamed: the order of samples depends on it, so on every machine
@@ -60,8 +61,8 @@ class Pairs:
         if self.examples is None:
             return stream_batches(self._shuffled(), tokenize, size, workers=WORKERS)
         if len(self.examples) < size:  # or one batch would have a pair twice, as if it were another
-            skipped = ", ".join(f"{reason} {n}" for reason, n in self.stream.skipped.items()) or "none"
-            text = f"{self.url} has {len(self.examples)} samples to train on (skipped: {skipped})"
+            told = skipped.words(self.stream.skipped)
+            text = f"{self.url} has {len(self.examples)} samples to train on (skipped: {told})"
             raise EmptyCorpusError(f"{text}, and a batch takes {size}", fix="more data, or a smaller --batch")
         weights = self.weights.of(self.examples.uids) if self.weights else None
         return Pool.of(self.examples, tokenize, self.stream.seed, weights=weights).batches(size)
@@ -91,8 +92,3 @@ def side_by_side(one: Iterator[Batch], other: Iterator[Batch]) -> Iterator[Batch
     """Batches whose first rows are a batch of `one`, and whose last rows are a batch of `other`."""
     for batches in zip(one, other, strict=False):
         yield Batch(*(torch.cat(columns) for columns in zip(*batches, strict=True)))
-
-
-def skipped_lines(skipped: Mapping[str, int]) -> list[str]:
-    """What was left out of what was read, for a person: a line a reason."""
-    return [f"  skipped {count:,}: {reason}" for reason, count in skipped.items()]

@@ -131,7 +131,7 @@ class Pipeline:
         failures: Sequence[tuple[str, str]] = ()
         for _ in range(MAX_PASSES):
             failures, done = [], 0
-            for progress in score(self._scoring(lacking(units)), units):
+            for progress in score(self._scoring(lacked_columns(units)), units):
                 tick(progress.samples)
                 done += progress.units
                 self.work.samples_scored += progress.samples
@@ -149,12 +149,12 @@ class Pipeline:
                 fix="run the same command again: what is done is kept",
             )
 
-    def _scoring(self, lacking: Sequence[str]) -> Any:
+    def _scoring(self, lacked: Sequence[str]) -> Any:
         """What the actors have to know. Models whose columns are all there already are not loaded."""
         from actors.scoring import Scoring
 
         (index, *columns), recipe = self.columns, self.recipe
-        scorers = {name: scorer for name, scorer in recipe.scorers.items() if name in lacking}
+        scorers = {name: scorer for name, scorer in recipe.scorers.items() if name in lacked}
         wanted = [column for column in columns if column.name in scorers]
         return Scoring(self.corpus.store(), self.scored, index, wanted, scorers, recipe.limits, recipe.compute)
 
@@ -341,7 +341,7 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
         yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others)
 
 
-def lacking(units: pa.Table) -> list[str]:
+def lacked_columns(units: pa.Table) -> list[str]:
     """The columns that some of these units lack."""
     return sorted(pc.unique(pc.list_flatten(units.column("lacks").combine_chunks())).to_pylist())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from jobs import skipped
 from jobs.options import Between, json_option
 
 _TRAINING_OPTIONS = {
@@ -149,13 +150,12 @@ def proxy_vectors(as_json: bool, **arguments: Any) -> None:
 
     Writes a safetensors file of two tensors, `image` and `text`, and prints its sha256 for a recipe.
     """
-    from jobs.pairs import skipped_lines
     from jobs.vectors import write_vectors
 
     found = write_vectors(**arguments)
-    text = f"{found['vectors']:,} pairs of {arguments['data']}\n  url: {found['url']}\n  sha256: {found['sha256']}"
-    text = "\n".join([text, *skipped_lines(found["skipped"])])
-    click.echo(json.dumps(found, indent=2) if as_json else text)
+    lines = [f"{found['vectors']:,} pairs of {arguments['data']}", f"  url: {found['url']}"]
+    lines += [f"  sha256: {found['sha256']}", *skipped.lines(found["skipped"])]
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines))
 
 
 CLUSTERS_EXAMPLES = """\b
@@ -178,13 +178,12 @@ def proxy_clusters(as_json: bool, **arguments: Any) -> None:
 
     Spherical k-means over a sample of the corpus. Writes a safetensors file and prints its sha256 for a recipe.
     """
-    from jobs.pairs import skipped_lines
     from jobs.vectors import write_clusters
 
     found = write_clusters(**arguments)
     fields = f"centres: {found['url']}, centres_sha256: {found['sha256']}, of: {found['of']}"
     text = f"{found['clusters']:,} centres of {found['vectors']:,} {found['of']} vectors; for the scorer cluster:"
-    lines = [text, f"  {fields}", *skipped_lines(found["skipped"])]
+    lines = [text, f"  {fields}", *skipped.lines(found["skipped"])]
     click.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines))
 
 

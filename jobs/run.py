@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what `curate run` would do: units, bytes, what is already done. Puts nothing, runs no model."""
     from curation.recipe import load_recipe
-    from jobs.pipeline import lacking, pipeline
+    from jobs.pipeline import lacked_columns, pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
         planned = work.plan(write=False)
@@ -33,7 +33,7 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
             "units_to_score": units.num_rows,
             "bytes_to_read": sum(units.column("shard_size").to_pylist()),
             "columns": list(work.recipe.fingerprints),
-            "lacking": lacking(units),
+            "lacking": lacked_columns(units),
             "snapshot": current["snapshot"] if current else None,
         }
     if as_json:

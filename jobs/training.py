@@ -19,7 +19,7 @@ import torch
 
 from curation import models
 from curation.errors import NotFoundError, UserError
-from curation.evaluation import evaluate
+from curation.evaluation import MAX_EVALUATED, evaluate
 from curation.examples import Batch, Examples, gather_some
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.learners.contrastive import ClipLearner
@@ -31,10 +31,10 @@ from curation.models.architecture import config_path
 from curation.models.weights import tensors_to_bytes
 from curation.store import Store, StoreOptions, open_store
 from curation.weights import ALIKE
-from jobs.pairs import Pairs, Samples, read_pairs, side_by_side, skipped_lines
+from jobs import skipped
+from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
 from jobs.progress import progress
 
-MAX_EVALUATED = 4000  # held-out samples that are looked at: +-1.5 points at recall 0.5
 TRAINING_VERSION = 3  # of what weights come of one recipe: raise it where learner, order or preparation change
 LOG_EVERY = 10  # steps between two lines of metrics
 
@@ -282,7 +282,7 @@ def report(card: dict[str, Any]) -> str:
     if "zero_shot" in found:
         lines.append(f"  {'zero-shot':<14} {_rate(found['zero_shot'])}, {found['zero_shot']['classes']} classes")
     return "\n".join(
-        [*lines, *skipped_lines(card["skipped"]), f"weights  {card['weights']}", f"sha256   {card['sha256']}"]
+        [*lines, *skipped.lines(card["skipped"]), f"weights  {card['weights']}", f"sha256   {card['sha256']}"]
     )
 
 

@@ -2,7 +2,7 @@
 
     <runs>/<run>/                                 weights and card of a training, named by all that decides them
     <runs>/<run>/evaluations/<held-out>.json      how good it is on held-out samples, create-only
-    <runs>/parts/<part>.json                      with names held out: how large the parts are, and which a seed draws
+    <runs>/parts/<part>.json                      with names held out: how large parts are, and which part a seed draws
 
 So the same model is never trained twice, whoever asks, and other held-out samples cost no training.
 """
@@ -10,7 +10,6 @@ So the same model is never trained twice, whoever asks, and other held-out sampl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
@@ -20,7 +19,7 @@ from safetensors.torch import load
 
 import curation as cu
 from curation.errors import NotFoundError, UserError, WeightsError
-from curation.evaluation import EVALUATION_VERSION, evaluate
+from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.examples import Examples
 from curation.images import DecodeLimits
 from curation.learning.data import pinned
@@ -38,7 +37,8 @@ from curation.subset import Parts, Subset, parts, parts_without, source_shards
 from curation.weights import ALIKE
 from jobs.pairs import Samples
 from jobs.progress import progress
-from jobs.training import MAX_EVALUATED, Job, pick_device, read_held_out, recipe_of, run, use_threads
+from jobs.skipped import words
+from jobs.training import Job, pick_device, read_held_out, recipe_of, run, use_threads
 
 _FIGURES = ("run", "seed")  # what those of a model have at least
 
@@ -77,10 +77,7 @@ class Trial(NamedTuple):
 
     def found(self) -> Document | None:
         """Its figures, if they are there."""
-        try:
-            return read_record(open_store(self.job.out), self.key, ANEW, _FIGURES)
-        except NotFoundError:
-            return None
+        return _found(open_store(self.job.out), self.key, _FIGURES)
 
 
 def trial(snapshot: str, arm: str, subset: Subset | None, job: Job, held_out: HeldOut, runs: str) -> Trial:
@@ -121,28 +118,36 @@ def attempt(trial: Trial) -> Document:
 
 def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) -> Parts:
     """What models of a snapshot's evaluation are trained on. With a share of names held out all headers are read to
-    tell, once a seed: it is kept below `runs`."""
+    tell, once for all seeds that are new: what comes of it is kept below `runs`."""
     if not share:
         return parts(snapshot, seeds)
-    store, decided = open_store(runs), [snapshot.document["plan"], [row["key"] for row in snapshot.shards.to_pylist()]]
-    keys = {seed: f"parts/{digest([*decided, share, seed])}.json" for seed in seeds or (None,)}
-    told = {seed: found for seed, key in keys.items() if (found := _part(store, key)) is not None}
-    if unknown := [seed for seed in keys if seed not in told]:
+    store = open_store(runs)
+    decided = [snapshot.document["plan"], [shard["key"] for shard in snapshot.shards.to_pylist()], share]
+    of_sizes = f"parts/{digest(decided)}.json"
+    of_draws = {seed: f"parts/{digest([*decided, seed])}.json" for seed in seeds}
+    sizes = _found(store, of_sizes, ("kept", "pool"))
+    draws = {seed: _found(store, key, ("bound",)) for seed, key in of_draws.items()}
+    new = [seed for seed, drawn in draws.items() if drawn is None]
+    if sizes is None or new:
         with progress("Looking for held-out names", None) as advance:
-            made = parts_without(snapshot, share, [seed for seed in unknown if seed is not None], advance)
-        for seed in unknown:
-            drawn = made.random[seed] if seed is not None else None
-            told[seed] = {"kept": made.kept, "pool": made.pool, "bound": drawn and drawn.bound}
-            store.create(keys[seed], canonical(told[seed]))
-    draws = {seed: Subset(seed, bound) if (bound := told[seed]["bound"]) else None for seed in seeds}
-    one = next(iter(told.values()))
-    return Parts(one["kept"], one["pool"], draws)
+            made = parts_without(snapshot, share, new, advance)
+        sizes = {"kept": made.kept, "pool": made.pool}
+        store.create(of_sizes, canonical(sizes))
+        for seed in new:
+            part = made.random[seed]
+            draws[seed] = {"bound": None if part is None else part.bound}
+            store.create(of_draws[seed], canonical(draws[seed]))
+    bounds = {seed: drawn["bound"] for seed, drawn in draws.items() if drawn is not None}
+    random = {seed: None if bound is None else Subset(seed, bound) for seed, bound in bounds.items()}
+    return Parts(sizes["kept"], sizes["pool"], random)
 
 
-def _part(store: Store, key: str) -> Document | None:
-    with suppress(NotFoundError):
-        return read_record(store, key, ANEW, ("kept", "pool", "bound"))
-    return None
+def _found(store: Store, key: str, needs: Sequence[str]) -> Document | None:
+    """What is kept there, if it is. Raises `LedgerError` where it is damaged."""
+    try:
+        return read_record(store, key, ANEW, needs)
+    except NotFoundError:
+        return None
 
 
 def pin(url: str, share: float) -> HeldOut:
@@ -157,8 +162,7 @@ def held_out_examples(held_out: HeldOut, model: str) -> Examples:
     found, flaws = read_held_out(Samples(open_shards(held_out.url)), model, held_out.share)
     if len(found) < 2:
         why = f", with {held_out.share:.0%} of the names held out" if held_out.share else ""
-        skipped = ", ".join(f"{reason} {n}" for reason, n in flaws.items()) or "none"
-        text = f"{held_out.url} has {len(found)} samples to be judged on{why} (skipped: {skipped})"
+        text = f"{held_out.url} has {len(found)} samples to be judged on{why} (skipped: {words(flaws)})"
         raise UserError(text, fix="name held-out data with pictures and captions, or a larger --holdout")
     return found
 

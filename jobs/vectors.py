@@ -20,6 +20,7 @@ from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import Weights
 from curation.store import open_store
 from jobs.progress import progress
+from jobs.skipped import words
 from jobs.training import pick_device
 
 SHARDS = 64  # that are drawn from at once: a sample of 4,096 pairs need not open a million shards
@@ -61,8 +62,8 @@ def write_clusters(
 def encode(
     data: str, encoder: DualEncoder, samples: int, sides: Sequence[str]
 ) -> tuple[list[torch.Tensor], Counter[str]]:
-    """Vectors of up to `samples` pairs of `data`, [N, D] for each of `sides` (image, text); and how many of those that
-    were drawn were skipped, by reason."""
+    """Vectors of up to `samples` pairs of `data`, [N, D] for each of `sides` (image, text); and how many samples were
+    skipped, by reason."""
     shards, skipped = open_shards(data), Counter[str]()
     parts: dict[str, list[torch.Tensor]] = {side: [] for side in sides}
     with progress("Encoding", samples) as advance:
@@ -73,7 +74,7 @@ def encode(
                 parts["text"].append(encoder.text([example.caption for example in examples]))
             advance(len(examples))
     if not all(parts.values()):
-        raise EmptyCorpusError(f"{data} has no sample that can be used")
+        raise EmptyCorpusError(f"{data} has no sample that can be used (skipped: {words(skipped)})")
     return [torch.cat(parts[side]) for side in sides], skipped
 
 
@@ -89,21 +90,28 @@ def pairs(shards: list[Shard], samples: int, encoder: DualEncoder, skipped: Coun
     """Up to `samples` pairs, the same ones everywhere: of the first `SHARDS` shards by a hash of their keys and etags,
     those whose uids have the smallest hashes; of more shards where these have too few.
 
-    Shards are read twice, and only what is drawn is decoded. `skipped` counts, by reason, what of it can't be.
+    Shards are read twice, and only what is drawn is decoded. `skipped` counts, by reason,
+    what of these shards can't be read, and what of the draw can't be decoded.
     """
     view, left = encoder.preprocess, samples
     order = sorted(shards, key=lambda shard: _hash(f"{shard.ref.key} {shard.ref.etag}".encode()))
     while order and left > 0:
         some, order = order[:SHARDS], order[SHARDS:]
         stream = SampleStream(some, size=view.size, mode=view.mode, shuffle=0)
-        hashes = sorted(hashed(place) for place in stream.places())
+        hashes = sorted(hashed(place) for place in stream.places(counted=True))
+        unread = stream.skipped
         while hashes and left > 0:  # again, where some could not be decoded
             share, hashes = hashes[:left], hashes[left:]
             stream.subset = _Between(share[0], share[-1])
             for example in stream:
                 left -= 1
                 yield example
-        skipped.update({reason: stream.skipped[reason] for reason in images.REASONS if stream.skipped[reason]})
+        skipped += unread + undecoded(stream.skipped)  # what can't be read was met again in every pass
+
+
+def undecoded(skipped: Counter[str]) -> Counter[str]:
+    """Of all reasons, those of pictures."""
+    return Counter({reason: count for reason, count in skipped.items() if reason in images.REASONS})
 
 
 class _Between(NamedTuple):

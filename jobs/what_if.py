@@ -106,7 +106,7 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
 
     from curation import kept_columns
     from curation.errors import IncompleteError
-    from jobs.pipeline import lacking
+    from jobs.pipeline import lacked_columns
 
     plan = work.plan(write=False)
     name = _name_of(work, plan)
@@ -118,7 +118,7 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
     missing = work.missing(plan)
     unscored, without = _unscored(work, missing)
     if unscored.num_rows == plan.units:
-        text = f"none of the shards has been scored: they lack {', '.join(lacking(unscored))}"
+        text = f"none of the shards has been scored: they lack {', '.join(lacked_columns(unscored))}"
         raise IncompleteError(text, fix="curate run --check-scores scores them")
     keep_as = name if keep and not missing.num_rows else None
     return _answers(work, recipes, plan, unscored, keep_as=keep_as, without=without), unscored.num_rows
@@ -128,11 +128,9 @@ def _unscored(work: Pipeline, missing: pa.Table) -> tuple[pa.Table, set[str]]:
     """Shards that lack what the filters read, and the other columns that some shard lacks: nothing is told by these."""
     import pyarrow as pa
 
-    from jobs.pipeline import lacking
-
     needed = {work.columns[0].name, *(name.partition(".")[0] for name in _columns(work)[1])}
     lacks = [set(names) for names in missing.column("lacks").to_pylist()]
-    without = set(lacking(missing)) - needed
+    without = set[str]().union(*lacks) - needed
     return missing.filter(pa.array([bool(names & needed) for names in lacks], pa.bool_())), without
 
 
@@ -167,10 +165,10 @@ def _answers(
     from curation.what_if import MADE, WhatIf
     from jobs.progress import progress
 
-    lacking = set(unscored.column("shard_key").to_pylist())
+    left_out = set(unscored.column("shard_key").to_pylist())
 
     def scored() -> Iterator[ShardRef]:
-        return (shard for shard in plan.shards() if shard.key not in lacking)
+        return (shard for shard in plan.shards() if shard.key not in left_out)
 
     there = work.fields(next(scored()), without)
     fields = {column: found for column, found in there.items() if found}  # as a run loads them

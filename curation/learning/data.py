@@ -21,6 +21,7 @@ import torch
 from curation import checkpoint
 from curation.corpus import open_corpus
 from curation.errors import EmptyCorpusError, UserError
+from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED
 from curation.examples import Examples, gather, gather_some
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.apart import Source, expect_apart, expect_unseen
@@ -37,7 +38,6 @@ from curation.store import StoreOptions, open_store
 from curation.weights import ALIKE, SampleWeights
 
 _OWN = "output: a folder of its own"
-MAX_EVALUATED = 4000  # held-out samples that are looked at
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 
@@ -67,8 +67,9 @@ class Listing:
 
     @property
     def held_out_sha256(self) -> str:
-        """Of the shards that held-out samples come from, by content."""
-        return digest(_told(self.shards if self.evaluation is None else (self.evaluation,)))
+        """Of the shards that held-out samples come from, by content, and of how samples are chosen and judged."""
+        told = _told(self.shards if self.evaluation is None else (self.evaluation,))
+        return digest([*told, MAX_EVALUATED, EVALUATION_VERSION])
 
 
 def _told(parts: Sequence[Sequence[Shard]]) -> list[Any]:

@@ -50,6 +50,11 @@ def test_what_goes_wrong_in_a_scorer_is_one_line_that_names_it() -> None:
     with pytest.raises(WeightsError, match="scorer mine: vectors of another encoder") as error, blamed("mine"):
         raise WeightsError("vectors of another encoder", fix="make others")
     assert error.value.fix == "make others"
+    for said in ("scorer mine gives a list", "bad data"):
+        with pytest.raises(UserError, match=f"^scorer mine:? {said.removeprefix('scorer mine ')}$"), blamed("mine"):
+            raise UserError(said)
+    with pytest.raises(UserError, match=r"^scorer a: bad data$"), blamed("a"):  # whatever letters are in it
+        raise UserError("bad data")
     with pytest.raises(ConservationError, match=r"^counts$"), blamed("mine"):
         raise ConservationError("counts")
     assert as_rows("mine", torch.ones(2, requires_grad=True) * 2).tolist() == [2, 2]

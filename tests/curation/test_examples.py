@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,14 +51,27 @@ def test_of_many_shards_some_of_each(stream: SampleStream, tmp_path: Path, monke
     assert [shard.ref.key for shard in mixed(stream.shards)] == [shard.ref.key for shard in mixed(stream.shards[::-1])]
     assert len(gather_some(stream.shards, stream_of, 1000)[0]) == 20
     assert len(gather_some([], stream_of, 6)[0]) == 0
-    write_shard(tmp_path / "few.tar", 7, 2, flaws=False)
-    uneven = [*stream.shards[:1], *open_shards(f"{tmp_path}/few.tar")]
-    for shards in (uneven, uneven[::-1]):
-        told: list[int] = []
-        found, _ = gather_some(shards, stream_of, 11, told.append)
-        assert len(found) == len(set(found.uids)) == sum(told) == 11, "what one has too few of, the other gives"
     monkeypatch.setattr(examples, "BUDGET", 4 * 16 * 16 * 3)
     assert len(gather_some(stream.shards, stream_of, 1000)[0]) == 4
+
+
+def test_of_uneven_shards_those_that_have_more_give_more_alike(tmp_path: Path) -> None:
+    def stream_of(shards: list[Shard]) -> SampleStream:
+        return SampleStream(shards, size=16, shuffle=0)
+
+    for name, samples in (("few", 2), ("many", 40), ("more", 60)):
+        write_shard(tmp_path / f"{name}.tar", samples, samples)
+    shards = open_shards(str(tmp_path))
+    streams = [stream_of([shard]) for shard in shards]
+    few, many, more = ({example.uid for example in stream} for stream in streams)
+    for some in (shards, shards[::-1]):
+        told: list[int] = []
+        found, _ = gather_some(some, stream_of, 30, told.append)
+        assert len(found) == len(set(found.uids)) == sum(told) == 30
+        assert set(found.uids) > few and abs(len(many & set(found.uids)) - len(more & set(found.uids))) <= 1
+    found, skipped = gather_some(shards, stream_of, 1000)
+    assert set(found.uids) == few | many | more
+    assert skipped == sum((stream.skipped for stream in streams), Counter()), "once, however often it was read"
 
 
 @pytest.mark.parametrize("workers", [0, 4])

@@ -116,6 +116,7 @@ MISTAKES = [
     ("caption: {min_words: 2}", "near_duplicates: {hash: width}", "recipe:8", "width is no hash of a picture"),
     ("caption: {min_words: 2}", "one_of: {column: clip_score, values: [a]}", "recipe:8", "another value for each"),
     ("caption: {min_words: 2}", "one_of: {column: format, values: [png, 1]}", "recipe:8", "put it in quotes"),
+    ("- embedding: {", "- content_hash: {", "recipe:6: content_hash needs no scorer", "leave it out"),
     ("shards: {samples: 1000}", "compute: {memory: lots}", "recipe:10: compute.memory", "such as 2GB or 80%"),
     ("shards: {samples: 1000}", "compute: {memory: 1KB}", "recipe:10: compute.memory", "too little"),
     ("- embedding: {", "- embedding: {name: kept, ", "recipe:6", "two columns are called kept"),
@@ -151,7 +152,7 @@ def test_overrides() -> None:
         parse_recipe(GOOD, overrides=["corpus=*.tar"])
     with pytest.raises(RecipeError, match=r"shards.samples is not a mapping"):
         parse_recipe(GOOD, overrides=["shards.samples.x.y=1"])
-    with pytest.raises(RecipeError, match="filters is a list"):
+    with pytest.raises(RecipeError, match=r"filters.0 is an entry of a list"):
         parse_recipe(GOOD, overrides=["filters.0=1"])
 
 
@@ -160,14 +161,21 @@ def test_overrides() -> None:
     [
         (["filters.top_fraction.fraction=2"], r"recipe:\d+ with --set filters.top_fraction.fraction: .*up to 1", ""),
         (["filters.1.name=9"], r"recipe:\d+ with --set filters.1.name: name 9 must be a word", ""),
+        (["shards.samples=4", "shards.samples=4"], "--set shards.samples is given twice$", "once"),
         (
             ["filters.top_fraction.fraction=.1", "filters.1.fraction=.2"],
-            "takes away what .*top_fraction.fraction",
-            "one",
+            "--set filters.1.fraction is given twice, once as --set filters.top_fraction.fraction",
+            "once",
         ),
         (["shards.samples=4", "shards={}"], "--set shards takes away what --set shards.samples says", "one"),
         (["shards=5"], "--set shards: shards: input should be a mapping", ""),
         (["nothing=1"], "--set nothing: unknown key nothing", "valid keys"),
+        (["nothing.in=1"], "^--set nothing.in: unknown key nothing", "valid keys"),
+        (["embedding.model=x"], "^--set embedding.model: unknown key embedding", "valid keys"),
+        (["scorers.clip_score.name=embedding"], "recipe:6: .* this and the one at recipe:5 with --set scorers", "name"),
+        (["corpus=[a, b]", "corpus.0=c"], "corpus is a list of values", "--set 'corpus=[a, b]'"),
+        (["filters.9=1"], "there is no 9 in the list", "the list has caption"),
+        (["filters.9.x=1"], "there is no 9 in the list", "the list has caption"),
         (["shards.sample=1"], "--set shards.sample: unknown key sample", "did you mean samples"),
     ],
 )
@@ -178,7 +186,9 @@ def test_what_an_override_makes_wrong_is_said_of_it(overrides: list[str], said: 
 
 
 def test_a_section_whose_lines_are_all_commented_out_is_as_if_it_were_not_there() -> None:
-    assert parse_recipe(GOOD + "compute:\n").compute == parse_recipe(GOOD).compute
+    empty, without = parse_recipe(GOOD + "compute:\nlimits:\n"), parse_recipe(GOOD)
+    assert empty == without and empty.sha256 == without.sha256
+    assert parse_recipe("corpus: /a\noutput: /b\nfilters:\nscorers:\n").filters == []
 
 
 def test_overrides_of_entries_that_are_called_alike() -> None:

@@ -74,7 +74,7 @@ MISTAKES = [
     (["--set", "scorers.clip_score.model=proxy-mi"], 2, "unknown_name", "proxy-"),
     (["--set", "keep={home}/recipe.yaml"], 2, "bad_recipe", "uid"),
     (["--set", "filters.top_fraction.fraction=much"], 2, "bad_recipe", "--set filters.top_fraction.fraction: "),
-    (["--set", "shards.samples=1", "--set", "shards.samples=2"], 2, "bad_recipe", "more than once"),
+    (["--set", "shards.samples=1", "--set", "shards.samples=2"], 2, "bad_recipe", "given twice"),
     (["--set", "scorers=[phash]"], 2, "bad_recipe", "`name:` where none are"),
     (["--set", "corpus='{{corpus}}'"], 2, "bad_recipe", "--fill corpus"),
 ]

@@ -174,6 +174,15 @@ def test_held_out_names_of_the_corpus_itself(home: Path, monkeypatch: pytest.Mon
         patched.setattr(trials, "parts_without", lambda s, h, seeds, t: asked.append(seeds) or real(s, h, seeds, t))
         more = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", "--seeds", "3", against="corpus")
     assert (more["judged"], asked) == (2, [[2]]), "nor is it found out again for the seeds that there were"
+    with monkeypatch.context() as patched:
+        patched.setattr(trials, "parts_without", None)
+        alone = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", "--no-random", against="corpus")
+    assert alone["judged"] == 0 and list(alone["evaluations"][0]["arms"]) == ["curated"]
+    for path in (home / "out/runs/parts").iterdir():
+        path.write_text("{}")
+        with pytest.raises(LedgerError, match=r"runs/parts/.* is damaged"):
+            invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", "--seeds", "3", against="corpus")
+        path.unlink()
 
 
 def test_damaged_documents_are_one_line(evaluated: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_vectors(corpus: Path, tmp_path: Path) -> None:
     assert 20 < everything["vectors"] < 4096
     stream = SampleStream(open_shards(str(corpus)), size=8, shuffle=0)
     assert len(list(stream)) == everything["vectors"]
-    assert everything["skipped"] == {r: n for r, n in stream.skipped.items() if r.startswith("image_")} != {}
+    assert everything["skipped"] == stream.skipped != {}
     file = Weights(everything["url"], everything["sha256"])
     found = read_vectors(file, sha, torch.device("cpu"))
     assert found.image.shape == found.text.shape == (everything["vectors"], 64)
