@@ -90,8 +90,8 @@ def pairs(shards: list[Shard], samples: int, encoder: DualEncoder, skipped: Coun
     """Up to `samples` pairs, the same ones everywhere: of the first `SHARDS` shards by a hash of their keys and etags,
     those whose uids have the smallest hashes; of more shards where these have too few.
 
-    Shards are read twice, and only what is drawn is decoded. `skipped` counts, by reason,
-    what of these shards can't be read, and what of the draw can't be decoded.
+    Shards are read twice, and only what is drawn is decoded. `skipped` counts, by reason, what of these shards can't be
+    read, and what of the draw can't be decoded.
     """
     view, left = encoder.preprocess, samples
     order = sorted(shards, key=lambda shard: _hash(f"{shard.ref.key} {shard.ref.etag}".encode()))
