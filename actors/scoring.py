@@ -294,7 +294,7 @@ def blamed(name: str) -> Iterator[None]:
         raise type(error)(f"scorer {name}: {error}", fix=error.fix) from None
     except TutelageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # which would end the actor without a word
         frame = traceback.extract_tb(error.__traceback__)[-1]
         first = next(iter(str(error).splitlines()), "")
         text = f"scorer {name} fails: {type(error).__name__}: {first} ({frame.filename}:{frame.lineno})"

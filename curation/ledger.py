@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType, UnionType
 from typing import Any
 
 import pyarrow as pa
@@ -100,7 +101,10 @@ class Plan:
 ANEW = "delete it, and run again: what it speaks of is made anew"
 
 
-def read_record(store: Store, key: str, fix: str, needs: Sequence[str] = ()) -> Record:
+Needs = Mapping[str, type | UnionType]  # what a document says at least, and what kind of value that is
+
+
+def read_record(store: Store, key: str, fix: str, needs: Needs = MappingProxyType({})) -> Record:
     """The document at a key. Raises `LedgerError` with `fix` for one that is no JSON object with something in it, or
     lacks what it `needs`."""
     data = store.get(key)
@@ -110,7 +114,7 @@ def read_record(store: Store, key: str, fix: str, needs: Sequence[str] = ()) -> 
         found = None
     if not isinstance(found, dict) or not found:
         raise LedgerError(f"{store.location(key)} is damaged: it is no JSON object that says something", fix=fix)
-    if lacks := [name for name in needs if name not in found]:
+    if lacks := [name for name, kind in needs.items() if name not in found or not isinstance(found[name], kind)]:
         raise LedgerError(f"{store.location(key)} is damaged: it says nothing of {', '.join(lacks)}", fix=fix)
     return found
 
@@ -219,8 +223,9 @@ class Ledger:
         try:
             return read_record(self.store, _snapshot_key(wanted), "put it back; what it names may still be there")
         except NotFoundError:
-            fix = "curate run makes one" if wanted == 0 else f"the latest is @{self.latest()}"
-            name = "no snapshot" if wanted == 0 else f"no snapshot @{wanted}"
+            latest = self.latest()
+            fix = f"the latest is @{latest}" if latest else "curate run makes one"
+            name = "no snapshot" if number is None else f"no snapshot @{wanted}"
             raise NoSnapshotError(f"{name} in {self.store.url}", fix=fix) from None
 
     def create_snapshot(self, document: Record) -> Record:

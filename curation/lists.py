@@ -8,7 +8,7 @@ from hashlib import sha256
 import numpy as np
 import pyarrow as pa
 
-from curation.errors import RecipeError
+from curation.errors import NotFoundError, RecipeError
 from curation.store import StoreOptions, open_object
 
 
@@ -32,7 +32,10 @@ class UidList:
 def read_list(name: str, url: str, options: StoreOptions) -> UidList:
     """The list of a recipe's field `name` at a URL."""
     store, key = open_object(url, options)
-    return parse_list(name, store.get(key), url)
+    try:
+        return parse_list(name, store.get(key), url)
+    except NotFoundError:
+        raise RecipeError(f"{name}: {url} does not exist", fix=f"check the URL, or leave {name}: out") from None
 
 
 def parse_list(name: str, text: bytes, url: str) -> UidList:

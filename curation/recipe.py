@@ -19,7 +19,7 @@ from curation import manifest
 from curation.decisions import READABLE, NamedFilter, columns_needed
 from curation.errors import RecipeError, UnknownNameError, UserError, said_of
 from curation.filters import FILTERS, Compares, Filter, Reads, flat
-from curation.images import DecodeLimits
+from curation.images import DecodeLimits, Preprocess
 from curation.ledger import digest
 from curation.models import Weights
 from curation.scorers import SCORERS, Scorer, fingerprint
@@ -172,6 +172,8 @@ def _told(name: str, scorer: Scorer) -> dict[str, pa.DataType]:
     try:
         scorer.files()
         scorer.identity()
+        _expect(scorer, "views", list(scorer.views()), Preprocess)
+        _expect(scorer, "values", [scorer.values()], pa.DataType)
         return columns_of(name, scorer)
     except UserError:
         raise
@@ -180,6 +182,13 @@ def _told(name: str, scorer: Scorer) -> dict[str, pa.DataType]:
             raise
         text = f"{type(scorer).__name__} fails: {type(error).__name__}: {error}"
         raise UserError(text, fix="have its package mended, or leave it out of the recipe") from error
+
+
+def _expect(scorer: Scorer, method: str, given: Sequence[Any], kind: type[Any]) -> None:
+    for one in given:
+        if not isinstance(one, kind):
+            text = f"{method}() of {type(scorer).__name__} gives {type(one).__name__}, and not {kind.__name__}"
+            raise UserError(text, fix="have its package mended, or leave it out of the recipe")
 
 
 def kinds_of(scorers: Mapping[str, Scorer]) -> dict[str, pa.DataType]:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from curation import scores
 from curation.data import ShardRef
 from curation.errors import LedgerError, NotFoundError
-from curation.ledger import ANEW, Ledger, Record, read_record
+from curation.ledger import ANEW, Ledger, Record, read_record, unit_id
 from curation.parallel import map_ordered
 from curation.scores import Column
 
@@ -69,6 +69,25 @@ def take_out(scored: Ledger, keep: Iterable[str], *, delete: bool, tick: Tick = 
                 scored.store.delete(record["data"]["key"])
         tick(1)
     return sorted(found.values(), key=lambda held: (-held.bytes, held.fingerprint))
+
+
+def take_out_damaged(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> list[str]:
+    """Take out the tables of a shard that are gone, or are not what their records say, and records that say nothing,
+    so that they are made anew; returns the names of their columns. Reads every table whole."""
+    damaged = []
+    for column in columns:
+        unit = unit_id(shard, column.fingerprint)
+        record: Record | None = None
+        try:
+            record = scored.find(unit)
+            if record is not None:
+                scores.load(scored, record)
+        except LedgerError:  # data that is left, because its record doesn't name it any more, `curate gc` sweeps
+            scored.store.delete(f"units/{unit}.json")
+            if record is not None:
+                scored.store.delete(record["data"]["key"])
+            damaged.append(column.name)
+    return damaged
 
 
 def export(

@@ -94,10 +94,8 @@ def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> Record:
 
 def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> pa.Table:
     """The table that a record names. Raises `LedgerError` where it is gone or damaged."""
-    key = record["data"]["key"]
-    unit = key.removeprefix("data/").rpartition("-")[0]
-    fix = f"delete it and its record units/{unit}.json; curate run --check-scores makes it anew"
-    return from_parquet(read_named(ledger.store, key, record["data"]["sha256"], fix), names)
+    fix = "curate run --check-scores makes it anew"
+    return from_parquet(read_named(ledger.store, record["data"]["key"], record["data"]["sha256"], fix), names)
 
 
 def fields(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.DataType]:

@@ -39,7 +39,7 @@ CURATED, RAW, RANDOM = ARMS = ("curated", "raw", "random")
 
 ANEW = "delete it, and evaluate again: models that are kept are not trained again"
 
-_FIELDS = ("snapshot", "protocol", "held_out", "arms", "minus", "overlap")
+_FIELDS = {"snapshot": int, "protocol": dict, "held_out": dict, "arms": dict, "minus": dict, "overlap": dict | None}
 _OF_ARM = {"samples", "runs", "mean"}
 
 Document = dict[str, Any]
@@ -128,8 +128,8 @@ def _read(store: Store, key: str) -> Document:
     """An evaluation at a key. Raises `LedgerError` where it is damaged."""
     found = read_record(store, key, ANEW, _FIELDS)
     arms = found["arms"]
-    parts = list(arms.values()) if isinstance(arms, dict) and CURATED in arms else [{}]
-    if not all(isinstance(arm, dict) and arm.keys() >= _OF_ARM for arm in parts):
+    parts = list(arms.values()) if CURATED in arms else [{}]
+    if not all(isinstance(arm, dict) and arm.keys() >= _OF_ARM and arm["runs"] for arm in parts):
         raise LedgerError(f"{store.location(key)} is damaged: it is no evaluation", fix=ANEW)
     return found
 

@@ -35,6 +35,8 @@ class Section(BaseModel):
 
 Document = TypeVar("Document", bound=Section)
 
+_DEEPEST, _MOST = 64, 1_000_000  # places of a document: levels, and all; a list of words may be long
+
 
 def read_recipe(path: str | Path) -> str:
     """The text of a recipe file."""
@@ -61,6 +63,7 @@ def parse_document(
     """The validated document, its plain value with the overrides in it, and where its keys stand in the text."""
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = _lines(tree)
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -69,7 +72,7 @@ def parse_document(
     if not isinstance(value, dict):
         raise RecipeError(f"{name}: a recipe is a mapping of keys", fix=needs)
     given: dict[tuple[Any, ...], str] = {}
-    locate = Where(name, _lines(tree), given)
+    locate = Where(name, lines, given)
     for override in overrides:
         path, option = _override(value, override), f"--set {override.partition('=')[0]}"
         for loc, other in given.items():
@@ -240,17 +243,27 @@ class Where:
 
 
 def _lines(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
-    return dict(_walk(node, ())) if node is not None else {}
+    """Where each key and entry stands. Raises `yaml.YAMLError` for what YAML's loader would pass over: a key that is
+    there twice, of which it takes the last; and for aliases that make a document without an end, or nearly."""
+    found: dict[tuple[Any, ...], int] = {}
+    for loc, mark in _walk(node, ()) if node is not None else ():
+        if loc in found:
+            raise yaml.MarkedYAMLError(problem=f"{loc[-1]} stands in line {found[loc]}, too", problem_mark=mark)
+        if len(loc) > _DEEPEST or len(found) > _MOST:
+            raise yaml.MarkedYAMLError(problem="it has too many parts, perhaps by its aliases", problem_mark=mark)
+        found[loc] = mark.line + 1
+    return found
 
 
-def _walk(node: yaml.Node, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], int]]:
+def _walk(node: yaml.Node, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield (*loc, key.value), key.start_mark.line + 1
-            yield from _walk(value, (*loc, key.value))
+            if isinstance(key, yaml.ScalarNode):  # others can't be loaded
+                yield (*loc, key.value), key.start_mark
+                yield from _walk(value, (*loc, key.value))
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            yield (*loc, i), value.start_mark.line + 1
+            yield (*loc, i), value.start_mark
             yield from _walk(value, (*loc, i))
 
 
@@ -263,7 +276,11 @@ def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
     parts = path.split(".")
     target: Any = value
     loc: list[Any] = []
+    kind: Any = None  # of the entry that was gone into last
     for place, part in enumerate(parts[:-1]):
+        if part == kind and part not in target:
+            continue  # the entry's kind, as it stands in the file: filters.0.caption.min_words
+        kind = None
         if isinstance(target, list):
             at, kind, target = _entry(target, parts[: place + 1], override)
             loc += [at, kind]
@@ -278,6 +295,7 @@ def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
         fix = f"--set {'.'.join(parts)}.FIELD=... sets one of its fields"
         raise RecipeError(f"--set {override}: {'.'.join(parts)} is an entry of a list", fix=fix)
     try:
+        _lines(yaml.compose(text, Loader=yaml.SafeLoader))
         target[parts[-1]] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or error

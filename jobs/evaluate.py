@@ -23,7 +23,12 @@ Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
     "  curate evaluate s3://curated/a s3://curated/b@3 --against s3://pool/test --model proxy-s --device cuda --seeds 5"
 )
 @click.argument("snapshots", metavar="OUT[@N]...", nargs=-1, required=True)
-@click.option("--against", required=True, metavar="URL", help="Held-out samples: shards or a snapshot; 4,000 of them.")
+@click.option(
+    "--against",
+    required=True,
+    metavar="URL",
+    help="Held-out samples: shards (of a damaged one, what can be read) or a snapshot; 4,000 of them.",
+)
 @click.option(
     "--holdout",
     default=0.0,
@@ -72,7 +77,7 @@ def evaluate(
 
     protocol = _protocol(snapshots[0], **settings)
     others = [arm for arm, wanted in (("raw", raw), ("random", random)) if wanted]
-    plans = [plan(url, protocol, others) for url in snapshots]
+    plans = [plan(url, protocol, others) for url in dict.fromkeys(snapshots)]
     found = {one.identity: one.attached() for one in plans}
     todo = missing([one for one in plans if found[one.identity] is None])
     if todo:
@@ -182,7 +187,7 @@ def _words(found: Mapping[str, Any]) -> dict[str, str]:
 
 def _held_out(document: Mapping[str, Any]) -> str:
     held_out = document["held_out"]
-    share = f", {held_out['share']:.0%} of the names" if held_out["share"] else ""
+    share = f", {held_out['share'] * 100:g} % of the names" if held_out["share"] else ""
     samples = f"{held_out['samples']:,} samples"
     if held_out.get("candidates", held_out["samples"]) < held_out["samples"]:  # older ones don't tell
         samples += f", recall among {held_out['candidates']:,} of different names and captions"

@@ -48,7 +48,8 @@ def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json
 
 
 def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[str, Any]], int]:
-    """Up to `limit` matches, the least alike first, and how many there are. Raises `UserError` for no list."""
+    """Up to `limit` matches, the least alike first, `against` with its snapshot's number; and how many there are.
+    Raises `UserError` for no list."""
     import duckdb
 
     from curation.errors import UserError
@@ -63,4 +64,11 @@ def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[st
         ((total,),) = db.execute(f"SELECT count(*) FROM matches {where}", {"how": how}).fetchall()
         order = "CASE how WHEN 'perceptual' THEN -value WHEN 'embedding' THEN value ELSE 2 END, uid"
         query = f"SELECT * FROM matches {where} ORDER BY how = 'exact', how DESC, {order} LIMIT {limit}"
-        return db.sql(query, params={"how": how}).to_arrow_table().to_pylist(), total
+        rows = db.sql(query, params={"how": how}).to_arrow_table().to_pylist()
+    against = {url: _pinned(url, number) for url, number in snapshot.document["against"].items()}
+    return [{**row, "against": against[row["against"]]} for row in rows], total
+
+
+def _pinned(url: str, number: int) -> str:
+    """With the snapshot that it meant then."""
+    return url if url.endswith(f"@{number}") else f"{url.removesuffix('@latest')}@{number}"

@@ -24,7 +24,7 @@ def page(snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], total: int) -> s
     ours = _facts(snapshot, [row["uid"] for row in rows])
     theirs = {}
     for url in sorted({row["against"] for row in rows}):
-        other = cu.open(_pinned(url, snapshot.document["against"][url]), options=snapshot.store.options)
+        other = cu.open(url, options=snapshot.store.options)
         theirs[url] = (other, _facts(other, [row["other"] for row in rows if row["against"] == url]))
     cells = []
     for row in rows:
@@ -36,10 +36,6 @@ def page(snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], total: int) -> s
     title = f"{snapshot.store.url}@{snapshot.number}: {len(rows):,} of {total:,} matches"
     body = f"<h1>{escape(title)}</h1>\n<table>{head}\n" + "\n".join(cells) + "</table>"
     return document("matches", body)
-
-
-def _pinned(url: str, number: int) -> str:
-    return url if url.endswith(f"@{number}") else f"{url.removesuffix('@latest')}@{number}"
 
 
 def _facts(snapshot: Snapshot, uids: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import decisions, scores, snapshot, writing
+from curation import decisions, score_store, scores, snapshot, writing
 from curation.corpus import Corpus, open_corpus
 from curation.data import ShardRef
 from curation.errors import IncompleteError, WeightsError, said_of
@@ -30,7 +30,7 @@ from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.others import Others, open_others
 from curation.parallel import map_ordered
 from curation.parquet import to_parquet, write_parquet
-from curation.recipe import Recipe, kinds_of, parse_recipe
+from curation.recipe import Recipe, columns_of, kinds_of, parse_recipe
 from curation.store import StoreOptions, open_object, open_store
 from jobs.decided import Decided, Written
 from jobs.progress import Tick
@@ -118,6 +118,18 @@ class Pipeline:
         """What is missing where nothing is."""
         return UNITS_SCHEMA.empty_table()
 
+    def take_out_damaged(self, plan: Plan, tick: Tick) -> int:
+        """Take out score tables that are gone or damaged, so that they are missing; returns how many. Reads all."""
+
+        def check(shard: ShardRef) -> list[str]:
+            return score_store.take_out_damaged(self.scored, shard, self.columns)
+
+        found = 0
+        for names in map_ordered(check, plan.shards(), threads=4):
+            found += len(names)
+            tick(1)
+        return found
+
     def _lacking(self, shards: Iterable[ShardRef]) -> pa.Table:
         def lacks(shard: ShardRef) -> tuple[ShardRef, list[str]]:
             return shard, scores.missing(self.scored, shard, self.columns)
@@ -203,6 +215,14 @@ class Pipeline:
         """Of every scorer the names and types of its numbers and words, none of a vector; any shard tells."""
         wanted = [column for column in self.columns[1:] if column.name not in without]
         return {column: scores.fields(self.scored, shard, column) for column in wanted}
+
+    def declared(self) -> Fields:
+        """The same as the recipe's scorers declare them: no store is asked."""
+        kinds = {column: columns_of(column.name, self.recipe.scorers[column.name]) for column in self.columns[1:]}
+        return {
+            column: {name: kind for name, kind in found.items() if not scores.is_vector(kind)}
+            for column, found in kinds.items()
+        }
 
     def listed(self) -> dict[str, Any]:
         """The lists that override filters, as `Decisions.decide` takes them."""

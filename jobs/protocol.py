@@ -133,6 +133,8 @@ def carry_out(trials: Sequence[Trial], workers: int | None, address: str | None,
 
     cuda, threads = trials[0].job.device == "cuda", trials[0].job.threads
     with cluster(address):
+        if cuda and not gpus():  # or its tasks would wait for one
+            raise UserError("device cuda: the Ray cluster has no GPU", fix="--device cpu, or an --address with GPUs")
         width = workers or max(1, int(gpus()) if cuda else cpus() // threads)
         for _ in map_bounded(attempt, trials, width=width, num_cpus=threads, num_gpus=float(cuda)):
             tick(1)

@@ -10,6 +10,7 @@ import click
 from jobs import skipped
 from jobs.options import Between, json_option
 
+DATA = "A directory or pattern of shards (of a damaged one, what can be read is taken), or a snapshot (URL@N)."
 _TRAINING_OPTIONS = {
     "batch": click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs in a batch."),
     "lr": click.option(
@@ -60,7 +61,7 @@ Examples:
 
 
 @proxy.command("train", epilog=TRAIN_EXAMPLES)
-@click.option("--data", required=True, metavar="URL", help="A directory or pattern of shards, or a snapshot (URL@N).")
+@click.option("--data", required=True, metavar="URL", help=DATA)
 @click.option(
     "--objective",
     default="clip",
@@ -117,9 +118,7 @@ Examples:
 
 
 _ENCODING_OPTIONS = (
-    click.option(
-        "--data", required=True, metavar="URL", help="A directory or pattern of shards, or a snapshot (URL@N)."
-    ),
+    click.option("--data", required=True, metavar="URL", help=DATA),
     click.option("--model", required=True, help="`curate proxy ls` lists them."),
     click.option("--weights", required=True, metavar="URL", help="Its safetensors."),
     click.option("--sha256", required=True, help="What the weights hash to."),
@@ -183,6 +182,8 @@ def proxy_clusters(as_json: bool, **arguments: Any) -> None:
     found = write_clusters(**arguments)
     fields = f"centres: {found['url']}, centres_sha256: {found['sha256']}, of: {found['of']}"
     text = f"{found['clusters']:,} centres of {found['vectors']:,} {found['of']} vectors; for the scorer cluster:"
+    if found["clusters"] < arguments["clusters"]:
+        text += f" (fewer than {arguments['clusters']:,}: there are no more samples)"
     lines = [text, f"  {fields}", *skipped.lines(found["skipped"])]
     click.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines))
 

@@ -62,7 +62,8 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--check-scores",
     is_flag=True,
-    help="Look for score tables that are gone though the snapshot is what the recipe makes, and make them anew.",
+    help="Read every score table of the recipe; make those anew that are gone or damaged, also where the snapshot is "
+    "what the recipe makes.",
 )
 @json_option
 def run(recipe: str, overrides: tuple[str, ...], address: str | None, check_scores: bool, as_json: bool) -> None:
@@ -87,7 +88,7 @@ def run_steps(work: Pipeline, address: str | None, *, check_scores: bool = False
     """The steps in order; Ray is started only when something is left to do.
 
     Where the snapshot is what the recipe makes, its scores are looked for only if that is asked for: a small GET for
-    each shard and column would be all that a nightly run of nothing new costs.
+    each shard and column would be all that a nightly run of nothing new costs. Then they are read, too.
     """
     from actors.cluster import cluster
     from jobs.progress import progress
@@ -98,6 +99,10 @@ def run_steps(work: Pipeline, address: str | None, *, check_scores: bool = False
         work.work.snapshot = current["snapshot"]
         if not check_scores:
             return current
+    if check_scores:
+        with progress("Checking scores", planned.units, "shards") as tick:
+            if damaged := work.take_out_damaged(planned, tick):
+                click.echo(f"{damaged:,} score tables are gone or damaged, and made anew", err=True)
     units = work.missing(planned)
     if current and not units.num_rows:
         return current

@@ -209,7 +209,7 @@ def _finished(job: Job, identity: str) -> dict[str, Any] | None:
         card: dict[str, Any] = json.loads(store.get("card.json"))
         if card["identity"] != identity or store.head(card["key"]).size != card["bytes"]:
             return None
-    except (NotFoundError, ValueError, KeyError):
+    except (NotFoundError, ValueError, KeyError, TypeError):  # it is none, or damaged: another is made
         return None
     return card
 

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 from safetensors.torch import load
 
 import curation as cu
-from curation.errors import NotFoundError, UserError, WeightsError
+from curation.errors import LedgerError, NotFoundError, UserError
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.examples import Examples
 from curation.images import DecodeLimits
 from curation.learning.data import pinned
 from curation.learning.prices import training_flops
-from curation.ledger import canonical, digest, read_record
+from curation.ledger import Needs, canonical, digest, read_record
 from curation.loader import open_shards
 from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
@@ -40,7 +40,8 @@ from jobs.progress import progress
 from jobs.skipped import words
 from jobs.training import Job, pick_device, read_held_out, recipe_of, run, use_threads
 
-_FIGURES = ("run", "seed")  # what those of a model have at least
+_NUMBER = int | float
+_FIGURES = {"run": str, "seed": int, "seconds": _NUMBER, "samples_seen": int, "flops": _NUMBER}  # of a model, at least
 
 
 class HeldOut(NamedTuple):
@@ -125,8 +126,8 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     decided = [snapshot.document["plan"], [shard["key"] for shard in snapshot.shards.to_pylist()], share]
     of_sizes = f"parts/{digest(decided)}.json"
     of_draws = {seed: f"parts/{digest([*decided, seed])}.json" for seed in seeds}
-    sizes = _found(store, of_sizes, ("kept", "pool"))
-    draws = {seed: _found(store, key, ("bound",)) for seed, key in of_draws.items()}
+    sizes = _found(store, of_sizes, {"kept": int, "pool": int})
+    draws = {seed: _found(store, key, {"bound": str | None}) for seed, key in of_draws.items()}
     new = [seed for seed, drawn in draws.items() if drawn is None]
     if sizes is None or new:
         with progress("Looking for held-out names", None) as advance:
@@ -142,7 +143,7 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     return Parts(sizes["kept"], sizes["pool"], random)
 
 
-def _found(store: Store, key: str, needs: Sequence[str]) -> Document | None:
+def _found(store: Store, key: str, needs: Needs) -> Document | None:
     """What is kept there, if it is. Raises `LedgerError` where it is damaged."""
     try:
         return read_record(store, key, ANEW, needs)
@@ -161,7 +162,7 @@ def held_out_examples(held_out: HeldOut, model: str) -> Examples:
     """The held-out samples as `model` sees them. Raises `UserError` where there are too few to be judged on."""
     found, flaws = read_held_out(Samples(open_shards(held_out.url)), model, held_out.share)
     if len(found) < 2:
-        why = f", with {held_out.share:.0%} of the names held out" if held_out.share else ""
+        why = f", with {held_out.share * 100:g} % of the names held out" if held_out.share else ""
         text = f"{held_out.url} has {len(found)} samples to be judged on{why} (skipped: {words(flaws)})"
         raise UserError(text, fix="name held-out data with pictures and captions, or a larger --holdout")
     return found
@@ -183,7 +184,7 @@ def _encoder(card: Mapping[str, Any], job: Job) -> DualEncoder:
     data, where = store.get(card["key"]), store.location(card["key"])  # the card may be of another place
     if sha256(data).hexdigest() != card["sha256"]:
         fix = f"delete {store.location('')}, and evaluate again"
-        raise WeightsError(f"{where} is not what its card says", fix=fix)
+        raise LedgerError(f"{where} is not what its card says", fix=fix)
     use_threads(job.threads)
     module = build_model(job.model)
     load_tensors(module, load(data), job.model, where)

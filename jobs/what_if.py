@@ -170,7 +170,7 @@ def _answers(
     def scored() -> Iterator[ShardRef]:
         return (shard for shard in plan.shards() if shard.key not in left_out)
 
-    there = work.fields(next(scored()), without)
+    there = work.fields(next(scored()), without) if kept is None else work.declared()
     fields = {column: found for column, found in there.items() if found}  # as a run loads them
     latest = work.out.latest()
     before = manifest_of(Snapshot(work.out.store, work.out.snapshot(latest)), unscored) if latest else None

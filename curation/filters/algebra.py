@@ -42,12 +42,15 @@ class _OfFilters:
     of: Filters
 
     def __post_init__(self) -> None:
+        from curation.filters import FILTERS
+
         if not self.of:
             raise ValueError("of is empty: name at least one filter")
         for item in self.of:
             if isinstance(item, Weighs) and item.weighs():
                 without = ", or with `weights: false`" if hasattr(item, "weights") else ""
-                raise ValueError(f"a {type(item).__name__} in it gives weights: name that by itself{without}")
+                name = next((name for name, kind in FILTERS.items() if kind is type(item)), type(item).__name__)
+                raise ValueError(f"{name} in it gives weights: name that by itself{without}")
 
     def columns(self) -> Sequence[str]:
         return tuple(dict.fromkeys(column for item in self.of for column in item.columns()))
@@ -98,6 +101,7 @@ class AnyOf(_OfFilters):
 class NotOf(_OfFilters):
     """Keep what any of the filters in `of` would drop: to look at it, or to keep two recipes apart.
 
+    What a `decontaminate` in it finds is kept, and not in the list of `curate matches`, which is of what was dropped.
     Cost: that of its parts, and a hash join with what they drop.
     Example: not: {of: [{one_of: {column: format, values: [webp]}}]}
     """

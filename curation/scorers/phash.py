@@ -29,8 +29,9 @@ class PHash(Plain):
     Re-encoding and resizing change a few bits, other pictures about 32; of those of one colour the black ones have one
     hash, and all others another. The low 63 bits and the sign are one int64, computed in whole numbers: the same in
     every batch.
-    Cost: 0.01 ms a sample in batches of 256, and decoding; the package `imagehash`, whose bits these are, takes 0.04 ms
-    of pictures of that size.
+    Cost: 0.01 ms a sample in batches of 256, and decoding; the package `imagehash` takes 0.04 ms of pictures of that
+    size. Its definition is this one, but it makes pictures small in another way, which turns some bits: its hashes are
+    not to be compared with these.
     Source: Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010), section 3.2.1.
     Example: phash: {}
     """

@@ -174,6 +174,9 @@ def test_overrides() -> None:
         (["embedding.model=x"], "^--set embedding.model: unknown key embedding", "valid keys"),
         (["scorers.clip_score.name=embedding"], "recipe:6: .* this and the one at recipe:5 with --set scorers", "name"),
         (["corpus=[a, b]", "corpus.0=c"], "corpus is a list of values", "--set 'corpus=[a, b]'"),
+        (["filters.0.caption.min_words=-1"], "with --set filters.0.caption.min_words: caption: min_words is -1", ""),
+        (["corpus=&a [*a]"], "is not valid YAML: it has too many parts", "quote"),
+        (["shards={samples: 1, samples: 2}"], "samples stands in line 1, too", "quote"),
         (["filters.9=1"], "there is no 9 in the list", "the list has caption"),
         (["filters.9.x=1"], "there is no 9 in the list", "the list has caption"),
         (["shards.sample=1"], "--set shards.sample: unknown key sample", "did you mean samples"),
@@ -203,6 +206,22 @@ def test_overrides_of_entries_that_are_called_alike() -> None:
     assert parse_recipe(two, overrides=["filters.threshold.min=0.2"]).filters[0].filter.min == 0.2  # type: ignore[attr-defined]
     with pytest.raises(RecipeError, match="has 2 entries threshold"):
         parse_recipe(two.replace(", name: most", ""), overrides=["filters.threshold.min=0.2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "filters: []\n", "recipe:11: not valid YAML: filters stands in line 7, too"),
+        (
+            GOOD.replace("{min_words: 2}", "{min_words: 3, min_words: 2}"),
+            "recipe:8: .*min_words stands in line 8",
+        ),
+        (GOOD + "compute: &a [*a]\n", "recipe:11: not valid YAML: it has too many parts"),
+    ],
+)
+def test_what_yaml_passes_over_is_a_mistake(text: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        parse_recipe(text)
 
 
 def test_no_code_in_a_recipe() -> None:

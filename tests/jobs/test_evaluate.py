@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from builders import PLAIN, curate, picture, write_corpus, write_recipe
 from click.testing import CliRunner
 
@@ -24,6 +25,10 @@ from jobs.evaluate import evaluate
 from jobs.inspect import diff, show
 from jobs.verify import problems_of
 
+ARM = {"samples": 1, "runs": [], "mean": {}}
+EMPTY_ARM = json.dumps(
+    {"snapshot": 1, "protocol": {}, "held_out": {}, "arms": {"curated": ARM}, "minus": {}, "overlap": None}
+)
 SMALL = ["--model", "proxy-mu", "--steps", "2", "--batch", "8", "--seeds", "2", "--workers", "1", "--device", "cpu"]
 
 
@@ -189,15 +194,26 @@ def test_damaged_documents_are_one_line(evaluated: Path, tmp_path: Path) -> None
     out = tmp_path / "out"
     shutil.copytree(evaluated / "out", out)
     name = next((out / "evaluations").iterdir())
-    for text in ('{"x', "{}", '{"arms": {}}', '{"arms": {"curated": {}}, "protocol": {}}'):
+    for text in ('{"x', "{}", '{"arms": {}}', '{"arms": {"curated": {}}, "protocol": {}}', EMPTY_ARM):
         name.write_text(text)
         with pytest.raises(LedgerError, match=r"evaluations/.* is damaged"):
             CliRunner().invoke(show, [f"{out}@1"], catch_exceptions=False)
     shutil.rmtree(out / "evaluations")
+    for text in ("{}", '{"run": "x", "seed": 0}', '{"run": "x", "seed": "x"}'):
+        for path in (out / "runs").glob("*/evaluations/*.json"):
+            path.write_text(text)
+        with pytest.raises(LedgerError, match=r"runs/.* is damaged"):
+            invoke(evaluated, f"{out}@1", "--runs", f"{out}/runs")
+    assert not (out / "evaluations").exists(), "nothing is made of it"
     for path in (out / "runs").glob("*/evaluations/*.json"):
-        path.write_text("{}")
-    with pytest.raises(LedgerError, match=r"runs/.* is damaged"):
+        path.unlink()
+    model = next((out / "runs").glob("*/*.safetensors"))
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+    with pytest.raises(LedgerError, match="is not what its card says"):
         invoke(evaluated, f"{out}@1", "--runs", f"{out}/runs")
+    for path in (out / "runs").glob("*/card.json"):
+        path.write_text("[]")  # is trained anew
+    assert 0 < invoke(evaluated, f"{out}@1", "--runs", f"{out}/runs")["judged"] <= 6
 
 
 def test_who_comes_second_with_other_last_bits_takes_the_first_ones_model(
@@ -352,6 +368,9 @@ def test_mistakes(arguments: list[str], against: str, error: type[Exception], wo
 def test_models_side_by_side_are_the_same_models_and_verify_does_not_mind(home: Path) -> None:
     alone = invoke(home, f"{home}/out@1", "--no-raw", "--runs", f"{home}/alone")
     shutil.rmtree(home / "out/evaluations")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="the Ray cluster has no GPU"):
+            invoke(home, f"{home}/out@1", "--no-raw", "--workers", "2", "--device", "cuda")
     beside = invoke(home, f"{home}/out@1", "--no-raw", "--workers", "2")
     assert beside["judged"] == 4
     for arm, found in beside["evaluations"][0]["arms"].items():

@@ -99,3 +99,26 @@ def test_gc_takes_what_nothing_names(home: Path) -> None:
     assert score_puts(f"{home}/b.yaml", check=True) == 0
     invoke("gc", store, "--keep", f"{home}/a.yaml", "--delete")
     assert score_puts(f"{home}/b.yaml", f"output={home}/again") == SHARDS
+
+
+@pytest.mark.parametrize("what", ["gone", "cut", "flipped", "record"])
+def test_what_is_damaged_is_made_anew_when_it_is_asked_for(home: Path, what: str) -> None:
+    """Also where the snapshot is to be made, and the table would be read."""
+    exported = invoke("export", f"{home}/a.yaml", "--out", f"{home}/before-{what}")["files"][0]
+    record = next(path for path in (home / "s/units").iterdir() if b'"column":"clip_score"' in path.read_bytes())
+    table = home / "s" / json.loads(record.read_text())["data"]["key"]
+    data = table.read_bytes()
+    if what == "gone":
+        table.unlink()
+    elif what == "record":
+        record.write_text("[")
+    else:
+        table.write_bytes(data[:-9] if what == "cut" else data[:60] + bytes([data[60] ^ 1]) + data[61:])
+    with pytest.raises(LedgerError) as error:
+        invoke("export", f"{home}/a.yaml", "--out", f"{home}/none-{what}")
+    assert "run --check-scores" in error.value.fix or what == "record"
+    assert score_puts(f"{home}/a.yaml", f"output={home}/new-{what}", check=True) == 1
+    assert score_puts(f"{home}/a.yaml", check=True) == 0
+    assert table.read_bytes() == data
+    again = invoke("export", f"{home}/a.yaml", "--out", f"{home}/after-{what}")["files"][0]
+    assert pq.read_table(again).equals(pq.read_table(exported))

@@ -102,6 +102,7 @@ def test_the_next_question_reads_no_score_table(home: Path, monkeypatch: pytest.
     with monkeypatch.context() as patched:
         patched.setattr(scores, "load_units", None)
         patched.setattr(Pipeline, "missing", None)
+        patched.setattr(Pipeline, "fields", None)
         assert invoke(*command) == first
         assert invoke(str(home / "r.yaml"), "--json") != first  # another question of the same columns
     for damage in (file.read_bytes()[: file.stat().st_size // 2], b"no database", bytes(file.stat().st_size)):

@@ -194,7 +194,7 @@ def test_one_sample_in_too_many_draws_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_inside_any_it_is_refused_without_naming_a_field_that_it_has_not() -> None:
-    with pytest.raises(ValueError, match=r"SoftCapSampling in it gives weights: name that by itself$"):
+    with pytest.raises(ValueError, match=r"soft_cap_sampling in it gives weights: name that by itself$"):
         AnyOf(of=(SoftCapSampling(score="score"),))
 
 
