@@ -294,7 +294,7 @@ def blamed(name: str) -> Iterator[None]:
         raise type(error)(f"scorer {name}: {error}", fix=error.fix) from None
     except TutelageError:
         raise
-    except (Exception, SystemExit) as error:  # which would end the actor without a word
+    except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         first = next(iter(str(error).splitlines()), "")
         text = f"scorer {name} fails: {type(error).__name__}: {first} ({frame.filename}:{frame.lineno})"

@@ -115,7 +115,7 @@ def read_record(store: Store, key: str, fix: str, needs: Needs = MappingProxyTyp
     if not isinstance(found, dict) or not found:
         raise LedgerError(f"{store.location(key)} is damaged: it is no JSON object that says something", fix=fix)
     if lacks := [name for name, kind in needs.items() if name not in found or not isinstance(found[name], kind)]:
-        raise LedgerError(f"{store.location(key)} is damaged: it says nothing of {', '.join(lacks)}", fix=fix)
+        raise LedgerError(f"{store.location(key)} is damaged: it says nothing usable of {', '.join(lacks)}", fix=fix)
     return found
 
 

@@ -17,14 +17,22 @@ import pyarrow.parquet as pq
 
 from curation import scores
 from curation.data import ShardRef
-from curation.errors import LedgerError, NotFoundError
-from curation.ledger import ANEW, Ledger, Record, read_record, unit_id
+from curation.errors import LedgerError, NotFoundError, UserError
+from curation.ledger import ANEW, DataObject, Ledger, Record, read_record, unit_id
 from curation.parallel import map_ordered
 from curation.scores import Column
 
 Tick = Callable[[int], None]
 PART_ROWS = 1_000_000  # of an exported file
 FIRST_PART = "part-00000.parquet"
+_RECORD = {
+    "kind": str,
+    "column": str,
+    "fingerprint": str,
+    "key": str,
+    "seen": int,
+    "data": dict,
+}  # of a table, at least
 
 
 @dataclass
@@ -72,22 +80,31 @@ def take_out(scored: Ledger, keep: Iterable[str], *, delete: bool, tick: Tick = 
 
 
 def take_out_damaged(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> list[str]:
-    """Take out the tables of a shard that are gone, or are not what their records say, and records that say nothing,
-    so that they are made anew; returns the names of their columns. Reads every table whole."""
+    """Take out the records of a shard's tables that are gone or are not what their records say, and records that say
+    nothing, so that all are made anew; returns the names of their columns. Reads every table whole.
+
+    Data stay: what is made anew has the same name if it is the same, and else `curate gc` sweeps them.
+    """
     damaged = []
     for column in columns:
         unit = unit_id(shard, column.fingerprint)
-        record: Record | None = None
-        try:
-            record = scored.find(unit)
-            if record is not None:
-                scores.load(scored, record)
-        except LedgerError:  # data that is left, because its record doesn't name it any more, `curate gc` sweeps
+        if not _sound(scored, unit) and not _sound(scored, unit):  # nor now: another run may be at it as well
             scored.store.delete(f"units/{unit}.json")
-            if record is not None:
-                scored.store.delete(record["data"]["key"])
             damaged.append(column.name)
     return damaged
+
+
+def _sound(scored: Ledger, unit: str) -> bool:
+    """Whether a unit's record and table are whole, or it has none."""
+    try:
+        record = read_record(scored.store, f"units/{unit}.json", ANEW, _RECORD)
+        DataObject(**record["data"])
+        scores.load(scored, record)
+    except NotFoundError:
+        return True
+    except (LedgerError, UserError, TypeError):
+        return False
+    return True
 
 
 def export(

@@ -35,6 +35,7 @@ class Section(BaseModel):
 
 Document = TypeVar("Document", bound=Section)
 
+_MERGE = "tag:yaml.org,2002:merge"  # `<<`, which may be there twice
 _DEEPEST, _MOST = 64, 1_000_000  # places of a document: levels, and all; a list of words may be long
 
 
@@ -257,10 +258,11 @@ def _lines(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
 
 def _walk(node: yaml.Node, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
+        for n, (key, value) in enumerate(node.value):
             if isinstance(key, yaml.ScalarNode):  # others can't be loaded
-                yield (*loc, key.value), key.start_mark
-                yield from _walk(value, (*loc, key.value))
+                at = (*loc, key.value, n) if key.tag == _MERGE else (*loc, key.value)
+                yield at, key.start_mark
+                yield from _walk(value, at)
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
             yield (*loc, i), value.start_mark
@@ -279,6 +281,7 @@ def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
     kind: Any = None  # of the entry that was gone into last
     for place, part in enumerate(parts[:-1]):
         if part == kind and part not in target:
+            kind = None
             continue  # the entry's kind, as it stands in the file: filters.0.caption.min_words
         kind = None
         if isinstance(target, list):

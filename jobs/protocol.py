@@ -129,12 +129,12 @@ def carry_out(trials: Sequence[Trial], workers: int | None, address: str | None,
             attempt(one)
             tick(1)
         return
-    from actors.cluster import cluster, cpus, gpus, map_bounded
+    from actors.cluster import address_of, cluster, cpus, gpus, map_bounded
 
     cuda, threads = trials[0].job.device == "cuda", trials[0].job.threads
     with cluster(address):
-        if cuda and not gpus():  # or its tasks would wait for one
-            raise UserError("device cuda: the Ray cluster has no GPU", fix="--device cpu, or an --address with GPUs")
+        if cuda and not gpus() and not address_of(address):  # its tasks would wait for one; another cluster may grow
+            raise UserError("device cuda: this machine has no GPU", fix="--device cpu, or an --address with GPUs")
         width = workers or max(1, int(gpus()) if cuda else cpus() // threads)
         for _ in map_bounded(attempt, trials, width=width, num_cpus=threads, num_gpus=float(cuda)):
             tick(1)

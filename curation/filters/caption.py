@@ -33,8 +33,6 @@ class Caption:
         if self.max_repetition is not None and not 0 <= self.max_repetition <= 1:
             raise ValueError("max_repetition is a share between 0 and 1")
         for what, least, most in (("words", self.min_words, self.max_words), ("chars", self.min_chars, self.max_chars)):
-            if least < 0:
-                raise ValueError(f"min_{what} is {least}, less than none")
             if most is not None and most < least:
                 raise ValueError(f"max_{what} is {most}, less than min_{what}, {least}: no caption would stay")
 

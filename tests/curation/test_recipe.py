@@ -174,7 +174,8 @@ def test_overrides() -> None:
         (["embedding.model=x"], "^--set embedding.model: unknown key embedding", "valid keys"),
         (["scorers.clip_score.name=embedding"], "recipe:6: .* this and the one at recipe:5 with --set scorers", "name"),
         (["corpus=[a, b]", "corpus.0=c"], "corpus is a list of values", "--set 'corpus=[a, b]'"),
-        (["filters.0.caption.min_words=-1"], "with --set filters.0.caption.min_words: caption: min_words is -1", ""),
+        (["filters.0.caption.min_words=x"], "--set filters.0.caption.min_words: min_words: input should be", ""),
+        (["filters.0.caption.caption.min_words=1"], "unknown key caption of caption", ""),
         (["corpus=&a [*a]"], "is not valid YAML: it has too many parts", "quote"),
         (["shards={samples: 1, samples: 2}"], "samples stands in line 1, too", "quote"),
         (["filters.9=1"], "there is no 9 in the list", "the list has caption"),
@@ -216,6 +217,7 @@ def test_overrides_of_entries_that_are_called_alike() -> None:
             GOOD.replace("{min_words: 2}", "{min_words: 3, min_words: 2}"),
             "recipe:8: .*min_words stands in line 8",
         ),
+        (GOOD + "compute: {<<: {a: 1}, <<: {b: 2}}\n", "recipe:11: unknown key a of compute"),
         (GOOD + "compute: &a [*a]\n", "recipe:11: not valid YAML: it has too many parts"),
     ],
 )

@@ -369,7 +369,7 @@ def test_models_side_by_side_are_the_same_models_and_verify_does_not_mind(home: 
     alone = invoke(home, f"{home}/out@1", "--no-raw", "--runs", f"{home}/alone")
     shutil.rmtree(home / "out/evaluations")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="the Ray cluster has no GPU"):
+        with pytest.raises(UserError, match="this machine has no GPU"):
             invoke(home, f"{home}/out@1", "--no-raw", "--workers", "2", "--device", "cuda")
     beside = invoke(home, f"{home}/out@1", "--no-raw", "--workers", "2")
     assert beside["judged"] == 4
