@@ -101,7 +101,7 @@ def test_gc_takes_what_nothing_names(home: Path) -> None:
     assert score_puts(f"{home}/b.yaml", f"output={home}/again") == SHARDS
 
 
-@pytest.mark.parametrize("what", ["gone", "cut", "flipped", "record", "another record"])
+@pytest.mark.parametrize("what", ["gone", "cut", "flipped", "record", "other-record"])
 def test_what_is_damaged_is_made_anew_when_it_is_asked_for(home: Path, what: str) -> None:
     """Also where the snapshot is to be made, and the table would be read."""
     exported = invoke("export", f"{home}/a.yaml", "--out", f"{home}/before-{what}")["files"][0]
@@ -112,7 +112,7 @@ def test_what_is_damaged_is_made_anew_when_it_is_asked_for(home: Path, what: str
         table.unlink()
     elif what == "record":
         record.write_text("[")
-    elif what == "another record":
+    elif what == "other-record":
         record.write_text('{"data": {"key": "LATEST"}}')
     else:
         table.write_bytes(data[:-9] if what == "cut" else data[:60] + bytes([data[60] ^ 1]) + data[61:])
