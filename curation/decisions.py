@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.errors import ConservationError, RecipeError
-from curation.filters import FILTERS, Compares, Filter, Prepares, Weighs, flat
+from curation.filters import Compares, Filter, Prepares, Weighs, flat, kind_of
 from curation.units import INDEX_SCHEMA
 
 KEPT, FILTERED, QUARANTINED = "kept", "filtered", "quarantined"
@@ -407,8 +407,7 @@ def _explained(error: duckdb.Error, item: NamedFilter, kinds: Mapping[str, Any],
     line, name = str(error).splitlines()[0], item.name
     if isinstance(error, duckdb.OutOfMemoryException):
         return _too_little(f"filter {name}", memory, error)
-    kind = next((known for known, made in FILTERS.items() if type(item.filter) is made), name)
-    fix = f"curate rooms filters {kind} says which it takes"
+    fix = f"curate rooms filters {kind_of(item.filter) or name} says which it takes"
     if isinstance(error, duckdb.BinderException):
         read = ", ".join(f"{column} ({kinds[column]})" for column in item.filter.columns() if column in kinds)
         return RecipeError(f"filter {name} can't read its columns, of another kind than it takes: {read}", fix=fix)

@@ -119,6 +119,14 @@ def read_record(store: Store, key: str, fix: str, needs: Needs = MappingProxyTyp
     return found
 
 
+def find_record(store: Store, key: str, fix: str, needs: Needs = MappingProxyType({})) -> Record | None:
+    """The same, or None where there is none."""
+    try:
+        return read_record(store, key, fix, needs)
+    except NotFoundError:
+        return None
+
+
 def read_named(store: Store, key: str, sha: str, fix: str) -> bytes:
     """An object that a ledger names with its sha256 (1 ms a megabyte to check). Raises `LedgerError` with `fix` where
     it is gone or is another."""
@@ -171,10 +179,7 @@ class Ledger:
 
     def find(self, unit: str) -> Record | None:
         """The commit record of this unit, or None while nobody has finished it."""
-        try:
-            return read_record(self.store, f"units/{unit}.json", ANEW)
-        except NotFoundError:
-            return None
+        return find_record(self.store, f"units/{unit}.json", ANEW)
 
     def put_data(self, unit: str, data: bytes, suffix: str) -> DataObject:
         """Put a data object under its content's name. An equal one is already there after a repeated attempt."""

@@ -18,21 +18,15 @@ import pyarrow.parquet as pq
 from curation import scores
 from curation.data import ShardRef
 from curation.errors import LedgerError, NotFoundError, UserError
-from curation.ledger import ANEW, DataObject, Ledger, Record, read_record, unit_id
+from curation.ledger import ANEW, DataObject, Ledger, Record, find_record, read_record, unit_id
 from curation.parallel import map_ordered
 from curation.scores import Column
 
 Tick = Callable[[int], None]
 PART_ROWS = 1_000_000  # of an exported file
 FIRST_PART = "part-00000.parquet"
-_RECORD = {
-    "kind": str,
-    "column": str,
-    "fingerprint": str,
-    "key": str,
-    "seen": int,
-    "data": dict,
-}  # of a table, at least
+# What the record of a table says, at least.
+_RECORD = {"kind": str, "column": str, "fingerprint": str, "key": str, "seen": int, "data": dict}
 
 
 @dataclass
@@ -97,11 +91,9 @@ def take_out_damaged(scored: Ledger, shard: ShardRef, columns: Sequence[Column])
 def _sound(scored: Ledger, unit: str) -> bool:
     """Whether a unit's record and table are whole, or it has none."""
     try:
-        record = read_record(scored.store, f"units/{unit}.json", ANEW, _RECORD)
-        DataObject(**record["data"])
-        scores.load(scored, record)
-    except NotFoundError:
-        return True
+        if record := find_record(scored.store, f"units/{unit}.json", ANEW, _RECORD):
+            DataObject(**record["data"])
+            scores.load(scored, record)
     except (LedgerError, UserError, TypeError):
         return False
     return True

@@ -280,10 +280,9 @@ def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
     loc: list[Any] = []
     kind: Any = None  # of the entry that was gone into last
     for place, part in enumerate(parts[:-1]):
-        if part == kind and part not in target:
-            kind = None
+        before, kind = kind, None
+        if part == before and part not in target:
             continue  # the entry's kind, as it stands in the file: filters.0.caption.min_words
-        kind = None
         if isinstance(target, list):
             at, kind, target = _entry(target, parts[: place + 1], override)
             loc += [at, kind]

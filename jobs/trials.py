@@ -18,20 +18,20 @@ from typing import Any, NamedTuple
 from safetensors.torch import load
 
 import curation as cu
-from curation.errors import LedgerError, NotFoundError, UserError
+from curation.errors import LedgerError, UserError
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.examples import Examples
 from curation.images import DecodeLimits
 from curation.learning.data import pinned
 from curation.learning.prices import training_flops
-from curation.ledger import Needs, canonical, digest, read_record
+from curation.ledger import canonical, digest, find_record, read_record
 from curation.loader import open_shards
 from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
 from curation.recipe import Limits
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import ANEW, CURATED, Document, figures
-from curation.store import Store, StoreOptions, open_store
+from curation.store import StoreOptions, open_store
 from curation.store_url import anywhere
 from curation.subset import Parts, Subset, parts, parts_without, source_shards
 from curation.weights import ALIKE
@@ -78,7 +78,7 @@ class Trial(NamedTuple):
 
     def found(self) -> Document | None:
         """Its figures, if they are there."""
-        return _found(open_store(self.job.out), self.key, _FIGURES)
+        return find_record(open_store(self.job.out), self.key, ANEW, _FIGURES)
 
 
 def trial(snapshot: str, arm: str, subset: Subset | None, job: Job, held_out: HeldOut, runs: str) -> Trial:
@@ -126,8 +126,8 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     decided = [snapshot.document["plan"], [shard["key"] for shard in snapshot.shards.to_pylist()], share]
     of_sizes = f"parts/{digest(decided)}.json"
     of_draws = {seed: f"parts/{digest([*decided, seed])}.json" for seed in seeds}
-    sizes = _found(store, of_sizes, {"kept": int, "pool": int})
-    draws = {seed: _found(store, key, {"bound": str | None}) for seed, key in of_draws.items()}
+    sizes = find_record(store, of_sizes, ANEW, {"kept": int, "pool": int})
+    draws = {seed: find_record(store, key, ANEW, {"bound": str | None}) for seed, key in of_draws.items()}
     new = [seed for seed, drawn in draws.items() if drawn is None]
     if sizes is None or new:
         with progress("Looking for held-out names", None) as advance:
@@ -141,14 +141,6 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     bounds = {seed: drawn["bound"] for seed, drawn in draws.items() if drawn is not None}
     random = {seed: None if bound is None else Subset(seed, bound) for seed, bound in bounds.items()}
     return Parts(sizes["kept"], sizes["pool"], random)
-
-
-def _found(store: Store, key: str, needs: Needs) -> Document | None:
-    """What is kept there, if it is. Raises `LedgerError` where it is damaged."""
-    try:
-        return read_record(store, key, ANEW, needs)
-    except NotFoundError:
-        return None
 
 
 def pin(url: str, share: float) -> HeldOut:

@@ -40,6 +40,7 @@ __all__ = [
     "Reads",
     "Weighs",
     "flat",
+    "kind_of",
 ]
 
 #: name in the recipe -> dataclass. The recipe's schema, the help and the contract test come from this table.
@@ -68,3 +69,8 @@ FILTERS: dict[str, type[Filter]] = with_installed(
     },
     Filter,
 )
+
+
+def kind_of(item: Filter) -> str | None:
+    """What a recipe calls a filter of this class; None of one that is in no table."""
+    return next((name for name, kind in FILTERS.items() if kind is type(item)), None)

@@ -42,15 +42,16 @@ class _OfFilters:
     of: Filters
 
     def __post_init__(self) -> None:
-        from curation.filters import FILTERS
+        from curation.filters import kind_of
 
         if not self.of:
             raise ValueError("of is empty: name at least one filter")
         for item in self.of:
             if isinstance(item, Weighs) and item.weighs():
                 without = ", or with `weights: false`" if hasattr(item, "weights") else ""
-                name = next((name for name, kind in FILTERS.items() if kind is type(item)), type(item).__name__)
-                raise ValueError(f"{name} in it gives weights: name that by itself{without}")
+                raise ValueError(
+                    f"{kind_of(item) or type(item).__name__} in it gives weights: name that by itself{without}"
+                )
 
     def columns(self) -> Sequence[str]:
         return tuple(dict.fromkeys(column for item in self.of for column in item.columns()))
