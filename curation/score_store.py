@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from curation import scores
 from curation.data import ShardRef
-from curation.errors import LedgerError, NotFoundError, UserError
-from curation.ledger import ANEW, DataObject, Ledger, Record, find_record, read_record, unit_id
+from curation.errors import LedgerError, UserError
+from curation.ledger import ANEW, DataObject, Ledger, Record, find_record, unit_id
 from curation.parallel import map_ordered
 from curation.scores import Column
 
@@ -143,12 +143,7 @@ def _keyed(scored: Ledger) -> Iterator[tuple[str, Record | None]]:
     """Every record of a score table with its key; None for what is no such record, or has gone meanwhile."""
 
     def read(key: str) -> tuple[str, Record | None]:
-        try:
-            record = read_record(scored.store, key, ANEW)
-        except NotFoundError:
-            return key, None
-        if not record:
-            raise LedgerError(f"{scored.store.location(key)} is damaged: it says nothing", fix=ANEW)
-        return key, record if record.get("kind") == "score" else None
+        record = find_record(scored.store, key, ANEW)
+        return key, record if record is not None and record.get("kind") == "score" else None
 
     return map_ordered(read, (item.key for item in scored.store.list("units", etags=False)))
