@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,17 @@ from typing import Any
 
 import pytest
 import services
+from hypothesis import HealthCheck, settings
+
+# No deadlines: how long an example takes says how loaded the machine is. In CI the same examples every time.
+settings.register_profile(
+    "tutelage",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tutelage")
 
 _HOST = """
 import json, pathlib, signal, sys, time
@@ -81,10 +91,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
         if not (folder / "s3.json").exists():
             command = [sys.executable, "-c", _HOST, str(folder), str(owner)]
             host = subprocess.Popen(command, cwd=Path(__file__).parent, start_new_session=True)
-            deadline = time.monotonic() + 120
-            while not (folder / "s3.json").exists():
-                assert host.poll() is None and time.monotonic() < deadline, "the S3 server did not start"
-                time.sleep(0.1)
+            ended = host.poll
+            services.wait_until(lambda: (folder / "s3.json").exists() or ended() is not None, "the S3 server")
     server = S3(json.loads((folder / "s3.json").read_text()))
     with services.environment(server.env):
         yield server

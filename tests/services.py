@@ -17,7 +17,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -81,7 +81,7 @@ class S3Server:
             )
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         client = self.client()
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -311,6 +311,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _etag(data: bytes) -> str:
     return f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 600) -> None:
+    """Poll until `condition()` holds. The bound guards against hangs alone: a loaded machine may need most of it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,6 @@ from curation.store import open_store
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
-    pytest.mark.timeout(300),
 ]
 STEPS, BATCH = 12, 16
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
@@ -219,7 +218,6 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
 def test_a_cluster_is_the_loop_bit_for_bit(make: Make, tmp_path: Path, cluster: None) -> None:
     """Learner and actors share a GPU; NCCL is what Ray Train sets up for it."""
     from actors import learning
@@ -232,7 +230,6 @@ def test_a_cluster_is_the_loop_bit_for_bit(make: Make, tmp_path: Path, cluster: 
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL wants a GPU for each learner")
 def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path, cluster: None) -> None:
     from actors import learning
@@ -247,7 +244,6 @@ def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path, cluster: Non
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
 def test_scoring_actors_share_a_gpu(corpus: Path, tmp_path: Path, cluster: None) -> None:
     """The scores of a CPU to rounding; the same bits whatever the batches, since all are filled up to one size."""
     import curation as cu

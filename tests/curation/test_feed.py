@@ -158,8 +158,7 @@ class Running(RuleBasedStateMachine):
 
 
 TestFeed = Running.TestCase
-TestFeed.settings = settings(max_examples=60, stateful_step_count=60, deadline=None,
-                             suppress_health_check=list(HealthCheck))  # fmt: skip
+TestFeed.settings = settings(max_examples=60, stateful_step_count=60, suppress_health_check=list(HealthCheck))
 
 
 def test_versions_keep_within_the_lag() -> None:

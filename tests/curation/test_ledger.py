@@ -129,7 +129,7 @@ def test_two_drivers_with_the_same_result_make_one_snapshot(ledger: Ledger) -> N
     assert ledger.latest() == 1
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(hint=st.binary(max_size=12) | st.integers(0, 20).map(lambda n: str(n).encode()), n=st.integers(0, 5))
 def test_latest_is_a_hint_only(tmp_path_factory: pytest.TempPathFactory, hint: bytes, n: int) -> None:
     ledger = Ledger(open_store(str(tmp_path_factory.mktemp("out"))))

@@ -149,7 +149,7 @@ def test_many_processes_share_the_cache(tmp_path: Path) -> None:
     children = [context.Process(target=_head_forever, args=(store.url, "k", 50, queue)) for _ in range(4)]
     for child in children:
         child.start()
-    assert all(queue.get(timeout=30) == [wanted] * 50 for _ in children)
+    assert all(queue.get(timeout=300) == [wanted] * 50 for _ in children)
     for child in children:
         child.join()
 

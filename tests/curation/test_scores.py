@@ -30,7 +30,7 @@ def rows(shard: ShardRef, n: int, reason: str | None = None) -> pa.Table:
     return pa.Table.from_pylist(items, STREAM_SCHEMA)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 1000), repeat=st.booleans())
 def test_the_collector_gives_every_unit_back_whole(sizes: list[int], seed: int, repeat: bool) -> None:
     rng = random.Random(seed)

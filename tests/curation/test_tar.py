@@ -131,7 +131,7 @@ def test_round_trip_whatever_the_blocks(fmt: str, block: int) -> None:
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="/\\."), min_size=1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     keys=st.lists(st.tuples(NAMES, st.integers(0, 30)), min_size=1, max_size=5, unique_by=lambda key: key[0]),
     sizes=st.lists(st.integers(0, 1600), min_size=10, max_size=10),
@@ -393,7 +393,7 @@ def test_bits_of_every_header_of_a_hundred_samples(fmt: str) -> None:
         assert_nothing_silent(flip(data, at + rng.randrange(200), rng.randrange(8)), members)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.binary(max_size=3000), kind=st.sampled_from(["raw", "splice", "pax", "long"]), at=st.integers(0, 2000))
 def test_fuzz_raises_nothing_but_tar_errors(data: bytes, kind: str, at: int) -> None:
     if kind == "splice":
@@ -419,7 +419,7 @@ def written(members: list[tuple[str, bytes]]) -> tuple[bytes, list[int]]:
     return file.getvalue(), offsets
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes=st.lists(st.integers(0, 2000), min_size=2, max_size=12))
 def test_written_archives_are_read_back(sizes: list[int]) -> None:
     members = [(f"set/{i // 2:03d}.{('png', 'txt')[i % 2]}", bytes([i + 1]) * size) for i, size in enumerate(sizes)]

@@ -15,7 +15,7 @@ from curation.weights import ALIKE, SampleWeights, drawn
 WEIGHTS = st.lists(st.floats(0, 100), min_size=1, max_size=50).filter(lambda values: sum(values) > 1e-6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(WEIGHTS, st.integers(0, 9))
 def test_each_as_often_as_it_weighs_rounded_down_or_up(values: list[float], epoch: int) -> None:
     weights = torch.tensor(values, dtype=torch.float64)

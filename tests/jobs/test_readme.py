@@ -19,7 +19,7 @@ REPO = Path(__file__).parent.parent.parent
 README = (REPO / "README.md").read_text()
 BLOCKS = re.findall(r"<!-- tested -->\n```(bash|python)\n(.*?)```", README, re.DOTALL)
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def python(script: str, home: Path) -> str:

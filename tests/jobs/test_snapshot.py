@@ -126,6 +126,6 @@ def test_open_clips_own_training_reads_the_shards(snapshot: Snapshot, tmp_path: 
         "--force-image-size", "32", "--epochs", "1", "--workers", "1", "--device", "cpu", "--precision", "fp32",
         "--logs", str(tmp_path), "--save-frequency", "0", "--warmup", "1",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Train Epoch: 0" in done.stderr + done.stdout

@@ -20,7 +20,7 @@ import jobs.submit
 
 REPO = Path(__file__).parent.parent.parent
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "only-for-this-test-0123456789abcdef"}
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 _CLUSTER = """
 import sys
@@ -51,7 +51,7 @@ def dashboard() -> Iterator[str]:
     assert any(line == "ready\n" for line in process.stdout), "the cluster did not start"
     yield f"http://127.0.0.1:{port}"
     process.stdin.close()
-    process.wait(60)
+    process.wait(300)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def submit(recipe: Path, address: str, *options: str, token: bool = True) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs.cli", "submit", str(recipe), "--address", address, *options]
     environment = {**os.environ, **(TOKEN if token else {"RAY_AUTH_MODE": "disabled"})}
-    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def test_a_job_runs_and_its_log_is_followed(recipe: Path, dashboard: str) -> None:

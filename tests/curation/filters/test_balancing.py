@@ -93,7 +93,7 @@ def test_any_text_is_matched_as_published() -> None:
     text = st.lists(st.sampled_from(["a", "b", "ab", " ", " ", ",", ".", "\n"]), max_size=12).map("".join)
     with duckdb.connect() as db:
 
-        @settings(deadline=None, max_examples=40)
+        @settings(max_examples=40)
         @given(st.lists(text, min_size=1, max_size=20), st.lists(text.filter(str.strip), min_size=1, max_size=20))
         def holds(captions: list[str], entries: list[str]) -> None:
             item = Phrases(entries=tuple(entries))

@@ -33,7 +33,7 @@ def test_some_key_has_none_of_the_blocks_that_differ(distance: int, family: Fami
         assert any(key & bad == 0 for key in keys), differing
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(DISTANCES),
     st.integers(0, 2**BITS - 1),

@@ -41,7 +41,7 @@ NODES = st.integers(-12, 12) | st.sampled_from([-(2**63), 2**63 - 1])
 def test_the_root_is_the_least_of_all_that_are_linked() -> None:
     with duckdb.connect() as db:
 
-        @settings(deadline=None, max_examples=25)
+        @settings(max_examples=25)
         @given(st.lists(st.tuples(NODES, NODES), max_size=25))
         def holds(edges: list[tuple[int, int]]) -> None:
             assert found(db, edges) == brute(edges)

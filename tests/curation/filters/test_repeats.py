@@ -16,7 +16,7 @@ VALUES = st.lists(st.one_of(st.integers(0, 5), st.integers(2**64 - 3, 2**64 - 1)
 
 
 @pytest.mark.parametrize("part", [1, 3, 1 << 15])
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(values=VALUES)
 def test_each_once(part: int, values: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeats, "PART", part)

@@ -33,7 +33,7 @@ SMALL = f"memory={120 * PIXELS}"  # windows of 30 samples, of some 130
     room=st.integers(1, 30),
     wanted=st.lists(st.integers(1, 12), min_size=1, max_size=30),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_an_epoch_s_windows_are_its_shards_and_no_candidate_comes_twice(
     sizes: list[int], room: int, wanted: list[int]
 ) -> None:

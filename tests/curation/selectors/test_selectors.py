@@ -139,7 +139,7 @@ def test_a_drawn_set_has_the_probability_of_drawing_one_after_the_other() -> Non
 
 
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=20), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_high_gain_is_the_top(scores: list[float], data: st.DataObject) -> None:
     distinct = torch.tensor([round(value, 1) + index * 1e-3 for index, value in enumerate(scores)])
     size = data.draw(st.integers(0, len(scores)))
