@@ -25,6 +25,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from curation import images, tar, units
 from curation.data import ShardRef, uid
+from curation.epochs import SharedEpoch
 from curation.errors import ChangedError, ImageError, TarError, UserError
 from curation.images import DecodeLimits, Mode, Pixels
 from curation.ledger import Ledger
@@ -79,7 +80,8 @@ class _Drawn:
 
 
 class SampleStream(IterableDataset[Example]):
-    """Samples of `shards` as `Example`s, one epoch an iteration. Call `set_epoch` before each for another order.
+    """Samples of `shards` as `Example`s, one epoch an iteration. Call `set_epoch` before each for another order:
+    DataLoader workers follow it, persistent ones too.
 
     `shuffle` is the size of the shuffle buffer; 0 reads shards and samples in their order. `part` holds out the share
     `holdout` of groups: samples with one value of the metadata's field `group` (see `group_of`), or each sample alone
@@ -111,7 +113,7 @@ class SampleStream(IterableDataset[Example]):
             raise UserError("rank and world go together", fix="give both, or neither to ask torch.distributed")
         self.shards = list(shards)
         self.size, self.mode, self.limits = size, mode, limits or DecodeLimits()
-        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        self.shuffle, self.seed, self._epoch = shuffle, seed, SharedEpoch()
         self.rank, self.world = rank, world
         self.part, self.holdout = part, holdout
         self.group, self.subset, self.weights = group, subset, weights
@@ -120,9 +122,14 @@ class SampleStream(IterableDataset[Example]):
         self._skipped = torch.zeros(_COUNTED_WORKERS, len(REASONS), dtype=torch.int64)
         self._skipped.share_memory_()  # type: ignore[no-untyped-call]
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next iteration, here and in every DataLoader worker."""
+        return self._epoch.value
+
     def set_epoch(self, epoch: int) -> None:
-        """Another epoch, another order. With persistent DataLoader workers, make a new DataLoader after it."""
-        self.epoch = epoch
+        """Another epoch, another order, and other copies of weighted samples. Call it before the iteration begins."""
+        self._epoch.set(epoch)
 
     @property
     def samples(self) -> int | None:
@@ -140,8 +147,9 @@ class SampleStream(IterableDataset[Example]):
         worker = get_worker_info()
         rank, world = self._place()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
-        count = self._counter(number)
-        for drawn in self._shuffled(self._share(rank * workers + number, world * workers, count)):
+        count, epoch = self._counter(number), self.epoch  # as it is now: it may be set again while this one is read
+        share = self._share(rank * workers + number, world * workers, count, epoch)
+        for drawn in self._shuffled(share, epoch):
             try:
                 pixels = images.decode(drawn.image, self.limits, self.size, self.mode)
             except ImageError as error:
@@ -165,11 +173,11 @@ class SampleStream(IterableDataset[Example]):
                 if (drawn := self._draw(shard.ref, sample, _uncounted)) is not None:
                     yield drawn.label
 
-    def plan(self, share: int, shares: int) -> list[tuple[Shard, int, int | None]]:
-        """What share `share` of `shares` reads in this epoch: (shard, first sample, end or None for all)."""
+    def plan(self, share: int, shares: int, epoch: int | None = None) -> list[tuple[Shard, int, int | None]]:
+        """What share `share` of `shares` reads in an epoch (None: the next one): (shard, first sample, end; None: all)."""
         order = list(self.shards)
         if self.shuffle:
-            random.Random(f"{self.seed} {self.epoch}").shuffle(order)
+            random.Random(f"{self.seed} {self.epoch if epoch is None else epoch}").shuffle(order)
         total = self.samples
         if total is None:
             return [(shard, 0, None) for shard in order[share::shares]]
@@ -199,12 +207,12 @@ class SampleStream(IterableDataset[Example]):
 
         return count
 
-    def _shuffled(self, drawn: Iterator[_Drawn]) -> Iterator[_Drawn]:
+    def _shuffled(self, drawn: Iterator[_Drawn], epoch: int) -> Iterator[_Drawn]:
         """A buffer from which a random element leaves for each that enters. Seeded by the epoch alone."""
         if self.shuffle <= 1:
             yield from drawn
             return
-        generator = random.Random(f"{self.seed} {self.epoch} buffer")
+        generator = random.Random(f"{self.seed} {epoch} buffer")
         buffer: list[_Drawn] = []
         for item in drawn:
             if len(buffer) < self.shuffle:
@@ -216,12 +224,12 @@ class SampleStream(IterableDataset[Example]):
         generator.shuffle(buffer)
         yield from buffer
 
-    def _share(self, share: int, shares: int, count: Callable[[str, int], None]) -> Iterator[_Drawn]:
-        for shard, first, end in self.plan(share, shares):
+    def _share(self, share: int, shares: int, count: Callable[[str, int], None], epoch: int) -> Iterator[_Drawn]:
+        for shard, first, end in self.plan(share, shares, epoch):
             for sample in self._read(shard, first, end, count):
                 drawn = self._draw(shard.ref, sample, count)
                 if drawn is not None:
-                    times = self.weights.times(drawn.uid, self.seed, self.epoch) if self.weights else 1
+                    times = self.weights.times(drawn.uid, self.seed, epoch) if self.weights else 1
                     yield from [drawn] * times
 
     def _read(

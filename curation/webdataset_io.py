@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import io
+import random
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import webdataset as wds
+from torch.utils.data import get_worker_info
 from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.utils import PipelineStage
 
+from curation.epochs import SharedEpoch
 from curation.store import Store
+
+BUFFER = 1000  # shards, and samples, among which the next one is drawn
 
 
 class BlockFile(io.RawIOBase):
@@ -45,21 +52,71 @@ class _Opener:
             yield {**item, "url": self.store.location(key), "stream": stream}
 
 
+class _Epochs:
+    """Counts the iterations of a dataset from the epoch that was set last. One for all stages and copies of a pipeline.
+
+    Every worker counts its own iterations. A worker that begins anew with each epoch always counts 0, and can't know
+    how often others began before it, so that without `set_epoch` the order repeats: the first worker warns.
+    """
+
+    def __init__(self) -> None:
+        self.shared = SharedEpoch()
+        self._begun = SharedEpoch(-1)  # `settings` of `shared` when a fresh worker began last
+        self._seen: int | None = None  # the same, in this process
+        self._iterations = 0
+
+    def begin(self) -> None:
+        """Another iteration begins in this process."""
+        settings, worker = self.shared.settings, get_worker_info()
+        fresh = self._seen is None
+        self._iterations = self._iterations + 1 if self._seen == settings else 0
+        self._seen = settings
+        if fresh and worker is not None and worker.id == 0:
+            if self._begun.value == settings:
+                text = "shards and samples come in the order of the epoch before: call set_epoch(n) before each epoch"
+                warnings.warn(f"{text}, or keep the workers (persistent_workers=True)", UserWarning, stacklevel=2)
+            self._begun.set(settings)
+
+    @property
+    def now(self) -> int:
+        return self.shared.value + self._iterations
+
+
+class _Shuffle(PipelineStage):  # type: ignore[misc]
+    """webdataset's buffer from which a random item leaves for each that enters, seeded by the epoch."""
+
+    def __init__(self, epochs: _Epochs, seed: int, what: str, *, begins: bool = False) -> None:
+        self.epochs, self.seed, self.what, self.begins = epochs, seed, what, begins
+
+    def run(self, source: Iterator[Any]) -> Iterator[Any]:
+        if self.begins:
+            self.epochs.begin()
+        seed = random.Random(f"{self.seed} {self.epochs.now} {self.what}").getrandbits(32)
+        found: Iterator[Any] = wds.detshuffle(BUFFER, initial=100, seed=seed).run(source)
+        return found
+
+
 class SnapshotDataset(wds.DataPipeline, wds.compat.FluidInterface):  # type: ignore[misc]
     """A webdataset pipeline over the shards of a store, with webdataset's fluent methods.
 
-    Shards are split by node and by DataLoader worker as webdataset does it; with `shuffle`, shards are shuffled anew in
-    every epoch and samples in a buffer of 1,000.
+    Shards are split by node and by DataLoader worker as webdataset does it. With `shuffle`, shards and samples are
+    shuffled in buffers of 1,000, in an order that seed and epoch decide. `set_epoch` sets the epoch, in all workers;
+    iterations that follow in the same process (or in persistent workers) are the epochs after it.
     """
 
     def __init__(self, store: Store, keys: Sequence[str], *, shuffle: bool = False, seed: int = 0) -> None:
+        self._epochs = epochs = _Epochs()
         stages: list[Any] = [wds.SimpleShardList(list(keys)), wds.split_by_node, wds.split_by_worker]
         if shuffle:
-            stages.insert(1, wds.detshuffle(1000, seed=seed))
+            stages.insert(1, _Shuffle(epochs, seed, "shards", begins=True))
         stages += [_Opener(store), _samples]
         if shuffle:
-            stages.append(wds.shuffle(1000, initial=100))
+            stages.append(_Shuffle(epochs, seed, "samples"))
         super().__init__(*stages)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of the next iteration. Call it before a DataLoader's iteration begins, on every node alike."""
+        self._epochs.shared.set(epoch)
 
 
 def _samples(streams: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
