@@ -174,7 +174,7 @@ class SampleStream(IterableDataset[Example]):
                     yield drawn.label
 
     def plan(self, share: int, shares: int, epoch: int | None = None) -> list[tuple[Shard, int, int | None]]:
-        """What share `share` of `shares` reads in an epoch (None: the next one): (shard, first sample, end; None: all)."""
+        """What share `share` of `shares` reads in an epoch (None: the next one): (shard, first sample, end or None)."""
         order = list(self.shards)
         if self.shuffle:
             random.Random(f"{self.seed} {self.epoch if epoch is None else epoch}").shuffle(order)
