@@ -24,6 +24,7 @@ from torch import Tensor
 from curation.errors import UserError
 from curation.outputs import Losses, Outputs
 from curation.pool import Pool, SuperBatch, generator_of
+from curation.ranges import check
 from curation.selectors import Role, Selector
 from curation.selectors.draw import Schedule, at
 from curation.selectors.uniform import Uniform
@@ -80,6 +81,7 @@ class Selection:
     publish_every: int = 1
 
     def __post_init__(self) -> None:
+        check("stop", self.stop, "it is a share of the run, from which on training is uniform", least=0, most=1)
         for progress in (0.0, 1.0):  # the ends of a straight line: what is between is between
             ratio = at(self.filtering_ratio, progress)
             if not 0 <= ratio < 1:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from curation.ranges import check_count
 from curation.words import SPACE
 
 
@@ -26,8 +27,7 @@ class Boilerplate:
     most: int = 100
 
     def __post_init__(self) -> None:
-        if self.most < 1:
-            raise ValueError("most is how often a caption may occur, so at least 1")
+        check_count("most", self.most, "it is how often a caption may occur", least=1)
 
     def columns(self) -> Sequence[str]:
         return ("caption",)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curation.filters.best import all_but_best
+from curation.ranges import check_count
 from curation.tar import END_BLOCKS
 
 
@@ -32,8 +33,8 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.samples is None) == (self.bytes is None):
             raise ValueError("give samples or bytes, one of them")
-        if (self.samples or self.bytes or 0) < 1:
-            raise ValueError("a budget is at least 1")
+        check_count("samples", self.samples, "a budget of none keeps nothing", least=1)
+        check_count("bytes", self.bytes, "a budget of none keeps nothing", least=1)
 
     def columns(self) -> Sequence[str]:
         return (*(("length",) if self.bytes is not None else ()), *((self.score,) if self.score else ()))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from curation.ranges import check_count
 from curation.words import SPACE, WORD
 
 
@@ -32,6 +33,8 @@ class Caption:
     def __post_init__(self) -> None:
         if self.max_repetition is not None and not 0 <= self.max_repetition <= 1:
             raise ValueError("max_repetition is a share between 0 and 1")
+        for name in ("min_words", "max_words", "min_chars", "max_chars"):
+            check_count(name, getattr(self, name), "it is a length of a caption")
         for what, least, most in (("words", self.min_words, self.max_words), ("chars", self.min_chars, self.max_chars)):
             if most is not None and most < least:
                 raise ValueError(f"max_{what} is {most}, less than min_{what}, {least}: no caption would stay")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curation.filters.draw import draw
+from curation.ranges import check_count, check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,8 @@ class ClusterBalance:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.most < 1:
-            raise ValueError("most is how many samples a group may have, so at least 1")
+        check_count("most", self.most, "it is how many samples a group may have", least=1)
+        check_seed(self.seed)
 
     def columns(self) -> Sequence[str]:
         return (self.column, *((self.prefer,) if self.prefer else ()))

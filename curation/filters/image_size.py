@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+
+from curation.ranges import MOST, check, check_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,9 @@ class ImageSize:
     max_aspect: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_aspect is not None and not 1 <= self.max_aspect < inf:
-            raise ValueError("max_aspect is longer side / shorter side, so at least 1, and finite")
+        check_count("min_side", self.min_side, "it is a side in pixels", least=1)
+        if self.max_aspect is not None:
+            check("max_aspect", self.max_aspect, "it is longer side / shorter side", least=1, most=MOST)
 
     def columns(self) -> Sequence[str]:
         return ("width", "height")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from curation.filters.draw import draw
 from curation.filters.phrases import Phrases
+from curation.ranges import check_count, check_seed
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,8 +36,8 @@ class MetaclipBalance(Phrases):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.t < 1:
-            raise ValueError("t is how many samples of an entry all stay, so at least 1")
+        check_count("t", self.t, "it is how many samples of an entry all stay", least=1)
+        check_seed(self.seed)
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         """Make the table of the samples that mention anything: `id`, and `missing`, -log of the chance to be dropped.

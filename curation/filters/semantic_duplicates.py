@@ -14,6 +14,7 @@ import pyarrow as pa
 from curation.filters.draw import draw
 from curation.filters.filter import table_of
 from curation.filters.vectors import ALIKE, expect_vectors, matrix, stream
+from curation.ranges import check_seed
 from curation.tables import insert
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class SemanticDuplicates:
             raise ValueError("threshold is a cosine above 0 and up to 1")
         if self.clusters is not None and not 0 < self.clusters <= MOST_CLUSTERS:
             raise ValueError(f"clusters are from 1 to {MOST_CLUSTERS:,}")
+        check_seed(self.seed)
         if self.prefer and self.keep != "first":
             raise ValueError("prefer and keep are two ways to say which stays: name one")
 

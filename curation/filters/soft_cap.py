@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curation.filters.draw import draw
+from curation.ranges import check_count, check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,8 @@ class SoftCap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.cap < 1:
-            raise ValueError("cap is the size above which a group is cut, so at least 1")
+        check_count("cap", self.cap, "it is the size above which a group is cut", least=1)
+        check_seed(self.seed)
         if not 0 <= self.alpha < 1:
             raise ValueError("alpha is from 0 (all large groups alike) to below 1 (as they are)")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from curation.errors import RecipeError
 from curation.filters.draw import draw
+from curation.ranges import check_count, check_seed
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,8 +29,8 @@ class SoftCapSampling:
     Each draw takes a sample with a probability in proportion to exp(gain * score - penalty * times drawn before): the
     best come several times, and none takes over. Without `draws`, as many as samples reach the filter. A score that is
     1 / `gain` higher is e times as likely: 1 suits the logarithm of a probability, as FLYT's score is; a cosine wants
-    more. A sample that was drawn k times is as likely as another whose score is k * penalty / gain lower and that was
-    never drawn; `penalty: 0` draws with replacement.
+    more, and a loss, of which less is better, a negative one. A sample that was drawn k times is as likely as another
+    whose score is k * penalty / gain lower and that was never drawn; `penalty: 0` draws with replacement.
     Drawing is a race: every sample has a clock, which rings E / exp(gain * score - penalty * k) after its k-th ring
     (or the start), with E exponential, a hash of seed, uid and k. Such waits have no memory, so the first rings of all
     are the draws, exactly; they are the same everywhere, more draws repeat all that fewer did, and further samples only
@@ -50,8 +51,8 @@ class SoftCapSampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.draws is not None and self.draws < 1:
-            raise ValueError("draws are at least 1; not given, they are as many as samples reach the filter")
+        check_count("draws", self.draws, "not given, they are as many as samples reach the filter", least=1)
+        check_seed(self.seed)
         if not abs(self.gain) <= LARGEST:
             raise ValueError(f"gain, by which the score is multiplied, is from {-LARGEST:,.0f} to {LARGEST:,.0f}")
         if not 0 <= self.penalty <= LARGEST:

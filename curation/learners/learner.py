@@ -29,10 +29,12 @@ from curation.models.architecture import preprocess_for
 from curation.models.dual import PixelNormaliser
 from curation.outputs import Outputs, PairwiseLoss
 from curation.pool import SuperBatch
+from curation.ranges import LARGEST_FLOAT, check, check_count, check_seed
 
 # Samples that are scored at once. On a CPU, what is made of them stays in the cache: 1,280 pictures in parts of 256
 # take two thirds of the time that they take as one (`proxy-mu`).
 ON_CPU, ON_GPU = 256, 4096
+MOST_SIDE = 4096  # pixels of a picture that a model looks at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +60,19 @@ class Training:
     reduced: float = 0.0  # share of each batch that it trains on at `scoring_size`, so that it can score there
 
     def __post_init__(self) -> None:
+        check_count("steps", self.steps, "it is the number of updates", least=1)
+        check_count("batch", self.batch, "it is the number of samples of an update", least=1)
+        check_count("micro_batch", self.micro_batch, "0 encodes all of the batch at once")
+        check("scoring_size", self.scoring_size, "it is a side in pixels, 0 that of training", least=0, most=MOST_SIDE)
+        check_seed(self.seed)
         for name, good, what in (
-            ("steps", self.steps >= 1, "at least 1"),
-            ("batch", self.batch >= 1, "at least 1"),
-            ("lr", 0 < self.lr < math.inf, "above 0"),
+            ("lr", 0 < self.lr <= LARGEST_FLOAT, "above 0 and a number of float32"),
             ("warmup", 0 <= self.warmup <= 1, "a share from 0 to 1"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),
+            ("weight_decay", 0 <= self.weight_decay <= LARGEST_FLOAT, "at least 0 and a number of float32"),
             ("betas", len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two of 0 to less than 1"),
-            ("eps", 0 < self.eps < math.inf, "above 0"),
-            ("max_norm", self.max_norm >= 0, "at least 0; 0 is no limit"),
+            ("eps", 0 < self.eps <= LARGEST_FLOAT, "above 0 and a number of float32"),
+            ("max_norm", 0 <= self.max_norm <= LARGEST_FLOAT, "at least 0; 0 is no limit"),
             ("averaging", 0 <= self.averaging < 1, "at least 0 and less than 1"),
-            ("micro_batch", self.micro_batch >= 0, "at least 0"),
-            ("scoring_size", self.scoring_size >= 0, "at least 0"),
             ("reduced", 0 <= self.reduced <= 1, "a share from 0 to 1"),
         ):
             if not good:

@@ -19,6 +19,7 @@ from curation.ledger import digest
 from curation.models.architecture import model_config
 from curation.models.weights import Weights
 from curation.online import Selection
+from curation.ranges import check_count
 from curation.selectors import SELECTORS, Selector
 from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp, Schedule
@@ -50,6 +51,10 @@ class Classification(Training):
     model: str = "proxy-mu"
     label: str = "name"
     least: int = 2  # samples that a label needs to be a class
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("least", self.least, "it is the number of samples that make a label a class", least=1)
 
 
 KINDS: dict[str, type[Contrastive | Classification]] = {

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from curation.outputs import Outputs, Pairs
-from curation.selectors.draw import Schedule, always, at, check_schedules, draw, top
+from curation.selectors.draw import Schedule, at, check_gain, check_weights, draw, top
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class Blend:
     """Any mixture of online and reference loss, both weights of which may change over the run.
 
     When to use: to weigh the two against each other, or to go from one to the other over the run. s = online * l_online
-    - reference * l_ref; drawn without replacement with probability softmax(gain * s). Cost: a forward pass of each
-    model a candidate.
+    - reference * l_ref; drawn without replacement with probability softmax(gain * s), so that a gain of 0 draws
+    uniformly. No number is negative. Cost: a forward pass of each model a candidate.
     Example: blend: {gain: 10, online: {start: 0.5, end: 1}, reference: 1}
     """
 
@@ -69,9 +69,8 @@ class Blend:
         return draw(at(self.gain, progress) * scores.double().cpu(), size, generator)
 
     def __post_init__(self) -> None:
-        check_schedules(gain=self.gain, online=self.online, reference=self.reference)
-        if always(self.online, 0) and always(self.reference, 0):
-            raise ValueError("online and reference are both 0: there is nothing to choose by")
+        check_gain(self.gain)
+        check_weights(online=self.online, reference=self.reference)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from curation.ranges import check
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
@@ -18,11 +20,15 @@ class Ramp:
     until: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            if not math.isfinite(value := getattr(self, name)):
+                raise ValueError(f"{name} is {value}: it is a finite number")
         if not 0 < self.until <= 1:
             raise ValueError(f"until is {self.until}: it is a share of the run, above 0 and at most 1")
 
 
 Schedule = float | Ramp
+MOST_GAIN, MOST_WEIGHT = 1e9, 1e6  # at a gain of 1e9 a difference of 1e-7, float32's last digit, decides alone
 
 
 def at(schedule: Schedule, progress: float) -> float:
@@ -37,11 +43,28 @@ def always(schedule: Schedule, value: float) -> bool:
     return at(schedule, 0.0) == at(schedule, 1.0) == value
 
 
-def check_schedules(**schedules: Schedule) -> None:
-    """Raises `ValueError` for one that is no number at one of its ends: what is compared with it is not in order."""
-    for name, schedule in schedules.items():
-        if not all(math.isfinite(at(schedule, progress)) for progress in (0.0, 1.0)):
-            raise ValueError(f"{name} is {schedule}: it is a finite number, or goes from one to another")
+def check_gain(gain: Schedule) -> None:
+    """Raises `ValueError` for a gain below 0, which prefers the worst candidates, or beyond `MOST_GAIN`.
+
+    0 draws uniformly: a control. The limit of a large gain is `pick: top`.
+    """
+    why = "a negative gain prefers what scores worst, 0 draws uniformly"
+    _check_ends("gain", gain, why, most=MOST_GAIN)
+
+
+def check_weights(**weights: Schedule) -> None:
+    """Raises `ValueError` for weights of losses below 0, which would prefer what they are there to avoid, and where
+    there is none."""
+    for name, weight in weights.items():
+        _check_ends(name, weight, "a negative weight prefers what the loss is there to avoid", most=MOST_WEIGHT)
+    if all(always(weight, 0) for weight in weights.values()):
+        raise ValueError(f"{' and '.join(weights)} are both 0: there is nothing to choose by")
+
+
+def _check_ends(name: str, schedule: Schedule, why: str, *, most: float) -> None:
+    """A straight line lies between its ends."""
+    for end in (schedule.start, schedule.end) if isinstance(schedule, Ramp) else (schedule,):
+        check(name, end, why, least=0, most=most)
 
 
 def draw(logits: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from curation.outputs import Outputs, Pairs, PairwiseLoss
-from curation.selectors.draw import Schedule, always, at, check_schedules, check_size, draw
+from curation.ranges import check_count
+from curation.selectors.draw import Schedule, at, check_gain, check_size, check_weights, draw
 
 Added = Callable[[Tensor], Tensor]  # rows chosen so far -> [B], what adding each row adds to the summed loss
 
@@ -50,11 +51,9 @@ class Joint:
     reference: Schedule = 1.0
 
     def __post_init__(self) -> None:
-        check_schedules(gain=self.gain, online=self.online, reference=self.reference)
-        if self.chunks < 1:
-            raise ValueError(f"chunks is {self.chunks}: it takes at least one")
-        if always(self.online, 0) and always(self.reference, 0):
-            raise ValueError("online and reference are both 0: there is nothing to choose by")
+        check_gain(self.gain)
+        check_weights(online=self.online, reference=self.reference)
+        check_count("chunks", self.chunks, "a sub-batch is drawn in so many parts", least=1)
 
     def roles(self) -> frozenset[Any]:
         return frozenset(role for role in ("online", "reference") if getattr(self, role) != 0)

@@ -231,10 +231,19 @@ def test_joint_selection_takes_the_loss_of_the_online_model() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CHOOSING if name != "shuffled"])
-@pytest.mark.parametrize("gain", [float("nan"), float("inf"), Ramp(start=1.0, end=float("nan"))])
-def test_a_gain_that_is_no_number_is_refused(name: str, gain: Any) -> None:
-    with pytest.raises(ValueError, match="it is a finite number"):
+@pytest.mark.parametrize("gain", [-3, -1e-9, float("nan"), float("inf"), 1e10, Ramp(start=1.0, end=-0.5)])
+def test_a_gain_that_would_turn_the_selection_around_is_refused(name: str, gain: Any) -> None:
+    with pytest.raises(ValueError, match=r"gain is .*: it is from 0 to 1,000,000,000"):
         SELECTORS[name](gain=gain)
+    for field in ("online", "reference"):
+        with pytest.raises(ValueError, match=rf"{field} is .*a negative weight prefers what"):
+            SELECTORS[name](**{field: -1.0})
+
+
+def test_a_ramp_has_two_numbers() -> None:
+    for start, end in ((float("nan"), 1.0), (1.0, float("inf"))):
+        with pytest.raises(ValueError, match="it is a finite number"):
+            Ramp(start=start, end=end)
 
 
 def test_more_chunks_than_samples_are_one_each() -> None:
