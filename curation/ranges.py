@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import inf
 
-MOST = 1 << 53  # of counts: beyond it a double, in which SQL and JSON hold them on the way, is not exact
+MOST = (1 << 63) - 1  # of counts, which SQL holds in 64 bits
 LARGEST_FLOAT = 1e38  # float32, in which learners compute, ends at 3.4e38
 _SEED = 1 << 62  # torch takes 64 bits, and roles of a run add 1 and 2
 
@@ -21,11 +21,10 @@ def check(name: str, value: float, why: str, *, least: float = -inf, most: float
 
 
 def check_count(name: str, value: int | None, why: str, *, least: int = 0) -> None:
-    """Raises `ValueError` for a number of things below `least`, or beyond what is exact. None is no setting."""
-    if value is not None and value < least:
-        raise ValueError(f"{name} is {value}: it is at least {least:,}; {why}")
-    if value is not None:
-        check(name, value, why, least=least, most=MOST)
+    """Raises `ValueError` for a number of things below `least`, or beyond 64 bits. None is no setting."""
+    if value is not None and not least <= value <= MOST:
+        limit = f"at most {MOST:,}" if value > MOST else f"at least {least:,}"
+        raise ValueError(f"{name} is {value}: it is {limit}; {why}")
 
 
 def check_seed(seed: int) -> None:
