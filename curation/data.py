@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-FORMATS = ("jpeg", "png", "webp")
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+FORMATS = ("jpeg", "png", "webp", "gif", "avif", "bmp", "tiff")
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 
 
 class ShardRef(NamedTuple):

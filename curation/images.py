@@ -2,10 +2,16 @@
 
 `inspect` reads format and dimensions from the header and applies the limits before any memory goes to pixels.
 `decode` gives a whole picture or an `ImageError`, never a grey-filled one: libjpeg-turbo runs in strict mode, PNG
-chunks are walked with their CRCs to IEND (libpng then refuses short pixel data), a WebP must be as long as it says.
+chunks are walked with their CRCs to IEND (libpng then refuses short pixel data), a WebP must be as long as it says;
+GIF, BMP and TIFF are walked before Pillow decodes them (`image_others`).
 JPEGs are decoded at the smallest DCT scale (1/2 or less) that keeps both sides >= the size asked for, which changes
-pixels. EXIF orientation is ignored and alpha dropped, as by PIL's `convert("RGB")`; of an animation the first frame is
-taken. One difference: 16-bit grey is scaled to 8 bits, where PIL clips it to white.
+pixels. Of an animation the first frame is taken. Colour profiles are ignored, as by PIL's `convert("RGB")`; 16 bits a
+channel become 8 by the high byte, also for grey, which PIL clips to white.
+
+Alpha is flattened onto white, as img2dataset does and browsers show it: PIL's `convert("RGB")` drops it, and drawings
+on transparent ground become black on black. `limits.background` chooses white, black or drop_alpha.
+EXIF orientation is ignored, as by open_clip's loader; `limits.auto_orient` turns pictures upright. A TIFF's own
+orientation always applies, since Pillow's loader applies it.
 
 Importing this sets OpenCV to one thread and silences its log, for the whole process: workers are processes, one a
 core, and a pool of threads in each would oversubscribe the machine (7-60x slower under load); on hostile input it
@@ -20,56 +26,56 @@ scaling meets fine patterns.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
-from zlib import crc32
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 
+from curation import image_avif, image_headers, image_others, image_pixels, image_png
 from curation.data import FORMATS
 from curation.errors import ImageError
+from curation.image_exif import orientation
+from curation.image_pixels import Background
+from curation.image_pixels import Pixels as Pixels
 
-IMAGE_CODE_VERSION = 1  # goes into fingerprints: raise it with any change here that changes a pixel
+IMAGE_CODE_VERSION = 2  # goes into fingerprints: raise it with any change here that changes a pixel
 
 REASONS = {
     "image_empty": "no bytes",
     "image_too_many_bytes": "more bytes than the limit",
     "image_format": "not a format of the allow-list, by its magic bytes",
     "image_too_many_pixels": "more pixels than the limit, by its header",
-    "image_too_many_scans": "a progressive JPEG of more than 500 scans, each of which costs a pass over all pixels",
+    "image_too_many_scans": "a progressive JPEG of more scans than the limits allow; each costs a pass over all pixels",
     "image_truncated": "the file ends before the image does",
-    "image_unsupported": "a JPEG that libjpeg-turbo's API does not decode (odd chroma subsampling, lossless, 12 bits)",
+    "image_unsupported": "a kind of file that is not decoded: 12-bit or lossless JPEG, run-length BMP, animated AVIF",
     "image_corrupt": "a header, checksum or bitstream is wrong",
 }
 
 MAX_SCANS = 500  # what libjpeg-turbo's own tools suggest; ordinary progressive files have about 10
+SCANNED = 16  # times the limit on pixels that all scans of a JPEG may pass over: 64 Mpx cost 0.3 s a scan
 MAX_ASPECT = 4  # beyond it the middle is cut out before resizing: 1 x 60,000,000 must not become 64 x 3,840,000,000
 
 Mode = Literal["shortest", "squash"]
-Pixels = npt.NDArray[np.uint8]
-
-_MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "webp": b"RIFF"}
-_JPEG_MESSAGES = {
-    "remature end": "image_truncated",
-    "subsampling": "image_unsupported",
-    "nsupported": "image_unsupported",
-}
-_OPENCV_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-
 cv2.setNumThreads(0)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeLimits:
-    """What may be decoded at all. The defaults bound one decode to ~1 GB (a progressive CMYK JPEG, by arithmetic)."""
+    """What may be decoded at all, and how. The defaults bound one decode to ~1 GB (a progressive CMYK JPEG).
+
+    `background`: what alpha is flattened onto, or `drop_alpha` for the colours behind it. `auto_orient`: turn pictures
+    as their EXIF says.
+    """
 
     max_bytes: int = 64 << 20
     max_pixels: int = 64 << 20
     formats: tuple[str, ...] = FORMATS
+    background: Background = "white"
+    auto_orient: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +92,12 @@ class Preprocess:
 
 
 class ImageHeader(NamedTuple):
+    """Format, and the dimensions as a model sees them: of a turned picture, after the turn."""
+
     format: str
     width: int
     height: int
+    orientation: int = 1
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
@@ -97,27 +106,23 @@ def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
         raise ImageError("image_empty", "no bytes")
     if len(data) > limits.max_bytes:
         raise ImageError("image_too_many_bytes", f"{len(data)} bytes, more than {limits.max_bytes}")
-    name = _sniff(data)
+    name = image_headers.sniff(data)
     if name not in limits.formats:
         raise ImageError("image_format", f"{name or 'unknown'}, not {' or '.join(limits.formats)}: {data[:8]!r}")
     try:
-        width, height = _DIMENSIONS[name](data)
+        width, height = _DIMENSIONS[name](data, limits)
+        turn = _orientation(data, name, limits) if limits.auto_orient else 1
     except (struct.error, IndexError):
         raise ImageError("image_truncated", f"ends inside the header, after {len(data)} bytes") from None
     if width < 1 or height < 1:
         raise ImageError("image_corrupt", f"{width} x {height} pixels")
     if width * height > limits.max_pixels:
         raise ImageError("image_too_many_pixels", f"{width} x {height} pixels, more than {limits.max_pixels}")
-    return ImageHeader(name, width, height)
+    return ImageHeader(name, height, width, turn) if turn > 4 else ImageHeader(name, width, height, turn)
 
 
-def _sniff(data: bytes) -> str:
-    for name, magic in _MAGIC.items():
-        if data.startswith(magic) and (name != "webp" or b"WEBP".startswith(data[8:12])):
-            return name
-        if magic.startswith(data):
-            raise ImageError("image_truncated", f"only {len(data)} bytes")
-    return ""
+def _orientation(data: bytes, name: str, limits: DecodeLimits) -> int:
+    return image_avif.avif(data, limits.max_pixels).orientation if name == "avif" else orientation(data, name)
 
 
 def decode(
@@ -127,15 +132,16 @@ def decode(
 
     `header` is what `inspect` said of this image under these limits, if it was asked already.
     """
-    header = header or inspect(data, limits)
-    if header.format == "jpeg":
-        pixels = _decode_jpeg(data, size)
-    else:
-        (_check_png if header.format == "png" else _check_webp)(data)
-        pixels = _decode_opencv(data)
-        if pixels.shape != (header.height, header.width, 3):
-            raise ImageError("image_corrupt", "decoded to another size than its header says")
-    return fit(pixels, size, mode)
+    return fit(whole(data, limits, size, header or inspect(data, limits)), size, mode)
+
+
+def whole(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
+    """The whole image, uint8 [H, W, 3] RGB; of a JPEG, the smallest DCT scale with both sides >= `size`."""
+    pixels = _DECODERS[header.format](data, limits, size, header)
+    height, width = (header.width, header.height) if header.orientation > 4 else (header.height, header.width)
+    if header.format != "jpeg" and pixels.shape != (height, width, 3):
+        raise ImageError("image_corrupt", "decoded to another size than its header says")
+    return pixels if header.orientation == 1 else image_pixels.turned(pixels, header.orientation)
 
 
 def fit(pixels: Pixels, size: int, mode: Mode) -> Pixels:
@@ -167,96 +173,53 @@ def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
     return pixels
 
 
-# --- JPEG -------------------------------------------------------------------------------------------------------
-
-
-def _jpeg_error(data: bytes, error: ValueError) -> ImageError:
-    message = " ".join(str(error).split())[:200]
-    if b"\xff\xd9" not in data:  # no end-of-image marker; libjpeg words that differently from place to place
-        return ImageError("image_truncated", message)
-    reason = next((reason for text, reason in _JPEG_MESSAGES.items() if text in message), "image_corrupt")
-    return ImageError(reason, message)
-
-
-def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
-    try:  # libjpeg itself reads the header, so that no second parser can be told another size
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
-        raise _jpeg_error(data, error) from None
-    except KeyError:  # libjpeg-turbo knows 4:4:1 by now, simplejpeg has no name for it
-        raise ImageError("image_corrupt", "its chroma is subsampled in a way that the decoder does not know") from None
-    return width, height
-
-
-def _decode_jpeg(data: bytes, size: int) -> Pixels:
-    if data.count(b"\xff\xda") > MAX_SCANS:  # in entropy-coded data 0xff is always escaped: these are markers
-        raise ImageError("image_too_many_scans", f"more than {MAX_SCANS} scans")
+def _jpeg(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
+    scans = data.count(b"\xff\xda")  # in entropy-coded data 0xff is always escaped: these are markers
+    if scans > min(MAX_SCANS, max(1, SCANNED * limits.max_pixels // (header.width * header.height))):
+        raise ImageError("image_too_many_scans", f"{scans} scans of {header.width} x {header.height} pixels")
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size, min_factor=2)
     except ValueError as error:
-        raise _jpeg_error(data, error) from None
+        raise image_headers.jpeg_error(data, error) from None
     return pixels
 
 
-# --- PNG and WebP -----------------------------------------------------------------------------------------------
+def _png(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
+    return image_pixels.of_png(image_png.check(data, limits.max_pixels), limits.background)
 
 
-def _decode_opencv(data: bytes) -> Pixels:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _OPENCV_FLAGS)
-    except cv2.error as error:
-        raise ImageError("image_corrupt", " ".join(str(error).split())[:200]) from None
-    if pixels is None or pixels.dtype != np.uint8:
-        raise ImageError("image_corrupt", "the decoder refused it")
-    return pixels  # type: ignore[return-value]
+def _webp(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
+    image_headers.check_webp(data)
+    return image_pixels.of_webp(data, limits.background)
 
 
-def _png_dimensions(data: bytes) -> tuple[int, int]:
-    width, height = struct.unpack_from(">II", data, 16)
-    if data[12:16] != b"IHDR":
-        raise ImageError("image_corrupt", "PNG without IHDR")
-    return width, height
+def _avif(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
+    depth = image_avif.avif(data, limits.max_pixels).depth
+    return image_pixels.of_avif(data, depth, limits.background)
 
 
-def _check_png(data: bytes) -> None:
-    """Walk the chunks to IEND, with their CRCs; ~1 GB/s."""
-    view = memoryview(data)
-    at = 8
-    kind = b""
-    while kind != b"IEND":
-        if at + 12 > len(data):
-            raise ImageError("image_truncated", f"PNG without IEND, ends at {len(data)}")
-        length, kind = struct.unpack_from(">I4s", data, at)
-        stop = at + 12 + length
-        if stop > len(data):
-            raise ImageError("image_truncated", f"a PNG chunk ends at {stop} of {len(data)}")
-        if crc32(view[at + 4 : stop - 4]) != int.from_bytes(view[stop - 4 : stop], "big"):
-            raise ImageError("image_corrupt", f"wrong CRC of the PNG chunk at {at}")
-        at = stop
+def _gif(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
+    return image_others.by_pillow(image_others.gif(data).data, "GIF", limits.background)
 
 
-def _webp_dimensions(data: bytes) -> tuple[int, int]:
-    chunk = data[12:16]
-    if chunk == b"VP8X":
-        _, width, width_high, height, height_high = struct.unpack_from("<IHBHB", data, 20)
-        return 1 + width + (width_high << 16), 1 + height + (height_high << 16)
-    if chunk == b"VP8L":
-        signature, bits = struct.unpack_from("<BI", data, 20)
-        if signature == 0x2F:
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    elif chunk == b"VP8 ":
-        start, width, height = struct.unpack_from("<3sHH", data, 23)
-        if start == b"\x9d\x01\x2a":
-            return width & 0x3FFF, height & 0x3FFF
-    elif len(chunk) < 4:
-        raise IndexError
-    raise ImageError("image_corrupt", "no WebP bitstream header")
+def _bmp(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
+    return image_others.by_pillow(data, "BMP", limits.background)
 
 
-def _check_webp(data: bytes) -> None:
-    said = 8 + int.from_bytes(data[4:8], "little")
-    if said > len(data):
-        raise ImageError("image_truncated", f"{len(data)} bytes of a WebP of {said}")
+def _tiff(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
+    found = image_others.tiff(data, limits.max_pixels)[0]
+    return image_others.by_pillow(image_others.without_directories(found), "TIFF", limits.background)
 
 
-_DIMENSIONS = {"jpeg": _jpeg_dimensions, "png": _png_dimensions, "webp": _webp_dimensions}
+_DECODERS: dict[str, Callable[[bytes, DecodeLimits, int, ImageHeader], Pixels]] = {
+    "jpeg": _jpeg, "png": _png, "webp": _webp, "gif": _gif, "bmp": _bmp, "tiff": _tiff, "avif": _avif,
+}  # fmt: skip
+_DIMENSIONS: dict[str, Callable[[bytes, DecodeLimits], tuple[int, int]]] = {
+    "jpeg": lambda data, _: image_headers.jpeg_dimensions(data),
+    "png": lambda data, _: image_headers.png_dimensions(data),
+    "webp": lambda data, _: image_headers.webp_dimensions(data),
+    "gif": lambda data, _: image_others.gif(data)[1:],
+    "bmp": lambda data, _: image_others.bmp_dimensions(data),
+    "tiff": lambda data, limits: image_others.tiff(data, limits.max_pixels)[1:],
+    "avif": lambda data, limits: image_avif.avif(data, limits.max_pixels)[:2],
+}

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import duckdb
 import pyarrow as pa
 from pydantic import AfterValidator, Field
 
 from curation import manifest
+from curation.data import FORMATS
 from curation.decisions import READABLE, NamedFilter, columns_needed
 from curation.errors import RecipeError, UnknownNameError, UserError, said_of
 from curation.filters import FILTERS, Compares, Filter, Reads, flat
@@ -50,6 +51,12 @@ def _memory(value: str) -> str:
     return value
 
 
+def _formats(value: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [name for name in value if name not in FORMATS]:
+        raise ValueError(f"{unknown[0]!r} is not a format that is decoded; those are {', '.join(FORMATS)}")
+    return value
+
+
 class Shards(Section):
     """Output shards: at most this many samples each."""
 
@@ -57,11 +64,13 @@ class Shards(Section):
 
 
 class Limits(Section):
-    """What an image may be before it is decoded; defaults are those of `DecodeLimits`."""
+    """What an image may be before it is decoded, and how it is decoded; defaults are those of `DecodeLimits`."""
 
     max_bytes: int = Field(default=DecodeLimits.max_bytes, ge=1)
     max_pixels: int = Field(default=DecodeLimits.max_pixels, ge=1)
-    formats: tuple[str, ...] = DecodeLimits.formats
+    formats: Annotated[tuple[str, ...], AfterValidator(_formats)] = DecodeLimits.formats
+    background: Literal["white", "black", "drop_alpha"] = DecodeLimits.background  # what alpha is flattened onto
+    auto_orient: bool = DecodeLimits.auto_orient  # turn pictures as their EXIF says
 
 
 class StoreSection(Section):

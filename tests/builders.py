@@ -41,7 +41,7 @@ def members(shard: int, n: int, *, flaws: bool = True) -> Iterator[tuple[str, by
         elif flaw == "bad_json":
             value = b"[1, 2"
         elif flaw == "image_format":
-            image = b"GIF89a" + image[6:]
+            image = b"%PDF-1" + image[6:]
         yield f"{key}.{extension}", image
         yield f"{key}.json", value
         if flaw != "missing_text":

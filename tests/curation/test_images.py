@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from curation.errors import ImageError
 from curation.images import (
@@ -27,6 +27,7 @@ from curation.images import (
     decode,
     fit,
     inspect,
+    whole,
 )
 
 LIMITS = DecodeLimits()
@@ -52,7 +53,12 @@ def encoded(image: Image.Image, fmt: str, **options: object) -> bytes:
 
 
 def by_pil(data: bytes) -> npt.NDArray[np.int64]:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int64)
+    """On white, as browsers show it."""
+    image = Image.open(io.BytesIO(data))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB")).astype(np.int64)
 
 
 def png(
@@ -101,17 +107,15 @@ def test_sixteen_bits() -> None:
     assert np.abs(decode(data, LIMITS, 32) - (grey[..., None] / 257)).max() <= 1  # scaled; PIL clips it to white
 
 
-def test_transparent_colours_orientation_and_profiles_change_no_pixel() -> None:
+def test_orientation_and_profiles_change_no_pixel() -> None:
     image = picture(32, 32)
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees: ignored by us as by PIL's convert("RGB")
-    first = image.getpixel((0, 0))
     for data in (
         encoded(image, "JPEG", exif=exif),
         encoded(image, "PNG", exif=exif),
         encoded(image, "WEBP", exif=exif),
-        encoded(image, "PNG", transparency=first),
-        encoded(image.convert("P"), "PNG", transparency=3),
+        encoded(image, "PNG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()),
     ):
         assert np.array_equal(decode(data, LIMITS, 32), by_pil(data))
 
@@ -128,7 +132,7 @@ def test_the_first_frame_of_an_animation(fmt: str) -> None:
 
 def test_the_format_is_what_the_bytes_say() -> None:
     assert inspect(encoded(picture(8, 9), "JPEG"), LIMITS).format == "jpeg"
-    for fmt in ("GIF", "BMP", "TIFF", "PPM", "ICO"):
+    for fmt in ("PPM", "ICO", "PCX", "JPEG2000"):
         assert refusal(encoded(picture(32, 32), fmt)) == "image_format"
     assert refusal(b"RIFF\x24\0\0\0WAVEfmt ") == "image_format"
     assert refusal(b"<svg/>") == "image_format"
@@ -271,11 +275,10 @@ def test_close_to_pils_antialiased_bicubic(mode: Mode, width: int, height: int, 
 
 
 def test_large_jpegs_are_decoded_small() -> None:
-    from curation.images import _decode_jpeg
-
     data = encoded(picture(640, 480), "JPEG")
-    assert 64 <= min(_decode_jpeg(data, 64).shape[:2]) <= 120
-    assert _decode_jpeg(data, 300).shape == (480, 640, 3)
+    header = inspect(data, LIMITS)
+    assert 64 <= min(whole(data, LIMITS, 64, header).shape[:2]) <= 120
+    assert whole(data, LIMITS, 300, header).shape == (480, 640, 3)
 
 
 def test_fit_leaves_the_right_size_alone() -> None:
@@ -294,4 +297,4 @@ def test_many_threads_see_one_answer() -> None:
 def test_what_the_fingerprint_takes() -> None:
     preprocess = Preprocess(size=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     assert preprocess.mode == "shortest" and hash(preprocess) == hash(preprocess)
-    assert IMAGE_CODE_VERSION == 1
+    assert IMAGE_CODE_VERSION == 2

@@ -42,6 +42,14 @@ def test_fingerprints_follow_what_decides_values() -> None:
     assert other["index"] == base["index"]
     limits = parse_recipe(GOOD + "limits: {max_pixels: 100}\n").fingerprints
     assert not set(limits.values()) & set(base.values())
+    for change in ("background: black", "auto_orient: true", "formats: [jpeg]"):
+        assert not set(parse_recipe(GOOD + f"limits: {{{change}}}\n").fingerprints.values()) & set(base.values())
+
+
+def test_limits_name_formats_and_backgrounds_that_there_are() -> None:
+    for change, said in (("formats: [jpg]", "'jpg' is not a format"), ("background: green", "background")):
+        with pytest.raises(RecipeError, match=said):
+            parse_recipe(GOOD + f"limits: {{{change}}}\n")
 
 
 MISTAKES = [

@@ -1,0 +1,141 @@
+"""The EXIF orientation of an image, wherever its format keeps it; and the first directory of a TIFF, bounded.
+
+Damaged EXIF is no damage of the picture: its orientation is then 1, as everywhere.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from curation.errors import ImageError
+
+ORIENTATION = 0x0112
+MAX_ENTRIES = 1024  # of a TIFF's directory; ordinary ones have about 20
+
+_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}  # bytes of a TIFF's types
+_SHORT, _LONG = 3, 4
+
+
+class Entry(NamedTuple):
+    """One tag of a TIFF's directory: `length` values of a type, which stand at `offset`."""
+
+    kind: int
+    length: int
+    offset: int
+
+
+class Directory(NamedTuple):
+    """The first directory of a TIFF."""
+
+    data: bytes
+    order: str  # of bytes, as `struct` has it
+    start: int  # where it stands: the number of entries, then 12 bytes each
+    entries: dict[int, Entry]
+
+    def numbers(self, tag: int) -> list[int]:
+        """The values of a tag of whole numbers; none where it is absent. Raises `ImageError` for another type."""
+        entry = self.entries.get(tag)
+        if entry is None:
+            return []
+        if entry.kind not in (_SHORT, _LONG):
+            raise ImageError("image_corrupt", f"TIFF tag {tag} is of type {entry.kind}, not a whole number")
+        letter = "H" if entry.kind == _SHORT else "I"
+        return list(struct.unpack_from(f"{self.order}{entry.length}{letter}", self.data, entry.offset))
+
+    def number(self, tag: int, default: int = 0) -> int:
+        """The first value of a tag."""
+        return next(iter(self.numbers(tag)), default)
+
+
+def directory(data: bytes) -> Directory:
+    """The first directory of a TIFF. Raises `ImageError` for one that names more bytes than the file has."""
+    try:
+        order = {b"II*\0": "<", b"MM\0*": ">"}[data[:4]]
+        (at,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, at)
+        rows = [struct.unpack_from(f"{order}HHI4s", data, at + 2 + 12 * n) for n in range(min(count, MAX_ENTRIES + 1))]
+    except KeyError:
+        raise ImageError("image_corrupt", "no TIFF header") from None
+    except struct.error:
+        raise ImageError("image_truncated", f"the TIFF's directory lies beyond its {len(data)} bytes") from None
+    if count > MAX_ENTRIES:
+        raise ImageError("image_unsupported", f"a TIFF directory of {count} entries, more than {MAX_ENTRIES}")
+    entries, total = dict[int, Entry](), 0
+    for n, (tag, kind, values, inline) in enumerate(rows):
+        size = _SIZES.get(kind, 1) * values
+        offset = at + 10 + 12 * n if size <= 4 else struct.unpack(f"{order}I", inline)[0]
+        if offset + size > len(data):
+            raise ImageError("image_truncated", f"a TIFF tag ends at {offset + size} of {len(data)}")
+        total += size
+        if tag in entries:  # which of them a decoder takes is its own affair
+            raise ImageError("image_corrupt", f"the TIFF's tag {tag} stands twice")
+        entries[tag] = Entry(kind, values, offset)
+    if total > len(data):
+        raise ImageError("image_corrupt", f"the TIFF's tags hold {total} bytes, more than the file")
+    return Directory(data, order, at, entries)
+
+
+def orientation(data: bytes, format: str) -> int:
+    """The EXIF orientation of a JPEG, PNG or WebP, 1 to 8; 1 where none is given."""
+    for exif in _EXIF[format](data) if format in _EXIF else ():
+        try:
+            found = directory(exif.removeprefix(b"Exif\0\0")).number(ORIENTATION, 1)
+        except (ImageError, struct.error):
+            return 1
+        return found if 1 <= found <= 8 else 1
+    return 1
+
+
+def _of_jpeg(data: bytes) -> Iterator[bytes]:
+    """The APP1 segments with EXIF, before the first scan."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = struct.unpack_from(">xBH", data, at)
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        if marker == 0xDA or length < 2:
+            return
+        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            yield data[at + 4 : at + 2 + length]
+        at += 2 + length
+
+
+def _of_png(data: bytes) -> Iterator[bytes]:
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            yield data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def _of_webp(data: bytes) -> Iterator[bytes]:
+    at = 12
+    while at + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, at)
+        if kind == b"EXIF":
+            yield data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+
+
+_EXIF = {"jpeg": _of_jpeg, "png": _of_png, "webp": _of_webp}
