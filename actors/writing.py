@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from actors.cluster import map_bounded
-from curation.ledger import Record
 from curation.writing import Group, GroupWriter
 
 
-def write(writer: GroupWriter, groups: Iterable[Group], *, workers: int) -> Iterator[Record]:
+def write(writer: GroupWriter, groups: Iterable[Group], *, workers: int) -> Iterator[dict[str, Any]]:
     """Commit every group; records in the order in which they are finished. Twice `workers` are under way or waiting."""
     yield from map_bounded(writer.write, groups, width=2 * workers)

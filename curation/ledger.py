@@ -22,12 +22,25 @@ from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from itertools import count
 from pathlib import Path
-from types import MappingProxyType, UnionType
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from curation.data import ShardRef
+from curation.documents import (
+    REPAIR,
+    RESTORE,
+    DataObject,
+    PlanDocument,
+    PlanPage,
+    ScoreRecord,
+    SnapshotDocument,
+    WriteRecord,
+    find,
+    parse,
+    read,
+    repair,
+)
 from curation.errors import ConservationError, LedgerError, NoSnapshotError, NotFoundError
 from curation.parquet import from_parquet, to_parquet
 from curation.store import Store
@@ -35,7 +48,7 @@ from curation.store import Store
 PAGE_UNITS = 10_000
 _PAGE_SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
 
-Record = dict[str, Any]
+R = TypeVar("R", ScoreRecord, WriteRecord)
 
 
 def canonical(value: object) -> bytes:
@@ -54,77 +67,41 @@ def unit_id(shard: ShardRef, fingerprint: str, *, start: int = 0, stop: int | No
 
 
 @dataclass(frozen=True)
-class DataObject:
-    """A content-addressed object that a record names. `key` is relative to the ledger's root."""
-
-    key: str
-    sha256: str
-    bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {"key": self.key, "sha256": self.sha256, "bytes": self.bytes}
-
-
-@dataclass(frozen=True)
 class Plan:
     """Sorted shards, in pages, with what is to be done to them. Equal content has an equal id."""
 
     store: Store
     id: str
-    document: Mapping[str, Any]
+    document: PlanDocument
 
     @property
     def units(self) -> int:
-        return int(self.document["units"])
+        return self.document.units
 
     @property
     def bytes(self) -> int:
-        return int(self.document["bytes"])
+        return self.document.bytes
 
     @property
-    def pages(self) -> Sequence[Mapping[str, Any]]:
-        return self.document["pages"]  # type: ignore[no-any-return]
+    def pages(self) -> Sequence[PlanPage]:
+        return self.document.pages
 
     def page(self, index: int) -> list[ShardRef]:
-        """The shards of one page, at most `PAGE_UNITS`."""
-        page = self.pages[index]
-        table = from_parquet(read_named(self.store, page["key"], page["sha256"], ANEW))
-        columns = (table.column(name).to_pylist() for name in ("key", "size", "etag"))
+        """The shards of one page, at most `PAGE_UNITS`. Raises `LedgerError` where it is gone or damaged."""
+        page, fix = self.pages[index], repair(self.store.url)
+        data = read_named(self.store, page.key, page.sha256, fix)
+        try:
+            table = from_parquet(data, _PAGE_SCHEMA.names).cast(_PAGE_SCHEMA)
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            what = str(error).splitlines()[0]
+            raise LedgerError(f"{self.store.location(page.key)} is no page of a plan: {what}", fix=fix) from None
+        columns = (table.column(name).to_pylist() for name in _PAGE_SCHEMA.names)
         return [ShardRef(*row) for row in zip(*columns, strict=True)]
 
     def shards(self) -> Iterator[ShardRef]:
         """All shards in order, a page in memory at a time."""
         for index in range(len(self.pages)):
             yield from self.page(index)
-
-
-ANEW = "delete it, and run again: what it speaks of is made anew"
-
-
-Needs = Mapping[str, type | UnionType]  # what a document says at least, and what kind of value that is
-
-
-def read_record(store: Store, key: str, fix: str, needs: Needs = MappingProxyType({})) -> Record:
-    """The document at a key. Raises `LedgerError` with `fix` for one that is no JSON object with something in it, or
-    lacks what it `needs`."""
-    data = store.get(key)
-    try:
-        found = json.loads(data)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not found:
-        raise LedgerError(f"{store.location(key)} is damaged: it is no JSON object that says something", fix=fix)
-    if lacks := [name for name, kind in needs.items() if name not in found or not isinstance(found[name], kind)]:
-        raise LedgerError(f"{store.location(key)} is damaged: it says nothing usable of {', '.join(lacks)}", fix=fix)
-    return found
-
-
-def find_record(store: Store, key: str, fix: str, needs: Needs = MappingProxyType({})) -> Record | None:
-    """The same, or None where there is none."""
-    try:
-        return read_record(store, key, fix, needs)
-    except NotFoundError:
-        return None
 
 
 def read_named(store: Store, key: str, sha: str, fix: str) -> bytes:
@@ -164,27 +141,33 @@ class Ledger:
             units += table.num_rows
             total += sum(table.column("size").to_pylist())
         document = {**context, "pages": pages, "units": units, "bytes": total}
-        plan = Plan(self.store, digest(document), document)
-        self._create(f"plans/{plan.id}.json", document)
-        return plan
+        key = f"plans/{digest(document)}.json"
+        self._create(key, document)
+        return Plan(self.store, digest(document), parse(canonical(document), PlanDocument, key, ""))
 
     def open_plan(self, plan_id: str) -> Plan:
         """The plan with this id. Raises `LedgerError` when the ledger doesn't hold it."""
+        fix = repair(self.store.url)
         try:
-            return Plan(self.store, plan_id, read_record(self.store, f"plans/{plan_id}.json", "curate run plans again"))
+            return Plan(self.store, plan_id, read(self.store, f"plans/{plan_id}.json", PlanDocument, fix))
         except NotFoundError:
-            raise LedgerError(f"plan {plan_id[:12]} is not in {self.store.url}", fix="plan again: curate run") from None
+            raise LedgerError(f"plan {plan_id[:12]} is not in {self.store.url}", fix=fix) from None
 
     # --- units ------------------------------------------------------------------------------------------------
 
-    def find(self, unit: str) -> Record | None:
-        """The commit record of this unit, or None while nobody has finished it."""
-        return find_record(self.store, f"units/{unit}.json", ANEW)
+    def find(self, unit: str, kind: type[R]) -> R | None:
+        """The commit record of this unit, or None while nobody has finished it. Raises `LedgerError` for a record that
+        is damaged, or of another kind."""
+        return find(self.store, f"units/{unit}.json", kind, self._fix(kind))
+
+    def _fix(self, kind: type[Any]) -> str:
+        """What to do about a damaged record. Scores may be shared, so their ledger does not know the dataset's URL."""
+        return repair(self.store.url) if kind is WriteRecord else REPAIR
 
     def put_data(self, unit: str, data: bytes, suffix: str) -> DataObject:
         """Put a data object under its content's name. An equal one is already there after a repeated attempt."""
         sha = sha256(data).hexdigest()
-        item = DataObject(f"data/{unit}-{sha[:16]}.{suffix}", sha, len(data))
+        item = DataObject(key=f"data/{unit}-{sha[:16]}.{suffix}", sha256=sha, bytes=len(data))
         self.store.put(item.key, data)
         return self._checked(item)
 
@@ -192,7 +175,7 @@ class Ledger:
         """Like `put_data`, from a file that need not fit in memory."""
         with path.open("rb") as file:
             sha = file_digest(file, "sha256").hexdigest()
-        item = DataObject(f"data/{unit}-{sha[:16]}.{suffix}", sha, path.stat().st_size)
+        item = DataObject(key=f"data/{unit}-{sha[:16]}.{suffix}", sha256=sha, bytes=path.stat().st_size)
         self.store.put_file(item.key, path)
         return self._checked(item)
 
@@ -203,12 +186,13 @@ class Ledger:
             raise LedgerError(f"{item.key} has {size} bytes in {self.store.url}, not the {item.bytes} that were put")
         return item
 
-    def commit(self, unit: str, record: Record) -> Record:
+    def commit(self, unit: str, record: Mapping[str, Any], kind: type[R]) -> R:
         """Create the record of a unit; returns the record that holds, which is an earlier one if we came second."""
         check_conservation(record)
+        made = parse(canonical(record), kind, f"the record of unit {unit[:12]}", "")
         if self._create(f"units/{unit}.json", record):
-            return record
-        earlier = self.find(unit)
+            return made
+        earlier = self.find(unit, kind)
         if earlier is None:
             raise LedgerError(f"record of unit {unit[:12]} vanished from {self.store.url} (was it deleted by hand?)")
         return earlier
@@ -222,18 +206,19 @@ class Ledger:
             known //= 2  # a hint that lies (or was restored from elsewhere) only costs reads
         return next(number for number in count(known) if not self._has_snapshot(number + 1))
 
-    def snapshot(self, number: int | None = None) -> Record:
-        """The document of snapshot `number`, or of the latest. Raises `NoSnapshotError`."""
+    def snapshot(self, number: int | None = None) -> SnapshotDocument:
+        """The document of snapshot `number`, or of the latest. Raises `NoSnapshotError`, and `LedgerError` where it is
+        damaged."""
         wanted = self.latest() if number is None else number
         try:
-            return read_record(self.store, _snapshot_key(wanted), "put it back; what it names may still be there")
+            return read(self.store, snapshot_key(wanted), SnapshotDocument, RESTORE)
         except NotFoundError:
             latest = self.latest()
             fix = f"the latest is @{latest}" if latest else "curate run makes one"
             name = "no snapshot" if number is None else f"no snapshot @{wanted}"
             raise NoSnapshotError(f"{name} in {self.store.url}", fix=fix) from None
 
-    def create_snapshot(self, document: Record) -> Record:
+    def create_snapshot(self, document: Mapping[str, Any]) -> SnapshotDocument:
         """Append a snapshot. When another driver was first, the number and the parent move on (rebase).
 
         The caller has checked that every unit's counts balance and that uids are unique.
@@ -242,12 +227,13 @@ class Ledger:
         while True:
             parent = self.latest()
             snapshot = {**document, "snapshot": parent + 1, "parent": parent or None}
-            if parent and _same_content(self.snapshot(parent), snapshot):
-                self._hint_at(parent)  # who made it may have died before it did
-                return self.snapshot(parent)  # the other driver ran the same recipe: its snapshot is ours
-            if self._create(_snapshot_key(parent + 1), snapshot):
+            made = parse(canonical(snapshot), SnapshotDocument, "the snapshot to be made", "")
+            if parent and _same_content(earlier := self.snapshot(parent), made):
+                self._hint_at(parent)  # the process that created it may have died before writing the hint
+                return earlier  # the other driver ran the same recipe: its snapshot is ours
+            if self._create(snapshot_key(parent + 1), snapshot):
                 self._hint_at(parent + 1)
-                return snapshot
+                return made
 
     # --- details ----------------------------------------------------------------------------------------------
 
@@ -255,7 +241,7 @@ class Ledger:
         return self.store.create(key, canonical(document))
 
     def _has_snapshot(self, number: int) -> bool:
-        return self.store.exists(_snapshot_key(number))
+        return self.store.exists(snapshot_key(number))
 
     def _hint_at(self, number: int) -> None:
         if self._hint != number:
@@ -287,11 +273,11 @@ def check_conservation(counts: Mapping[str, Any]) -> None:
         )
 
 
-def _same_content(left: Record, right: Record) -> bool:
-    return {**left, "snapshot": 0, "parent": 0} == {**right, "snapshot": 0, "parent": 0}
+def _same_content(left: SnapshotDocument, right: SnapshotDocument) -> bool:
+    return {**left.to_json(), "snapshot": 0, "parent": 0} == {**right.to_json(), "snapshot": 0, "parent": 0}
 
 
-def _snapshot_key(number: int) -> str:
+def snapshot_key(number: int) -> str:
     return f"snapshots/{number:06d}.json"
 
 

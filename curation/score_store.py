@@ -17,16 +17,15 @@ import pyarrow.parquet as pq
 
 from curation import scores
 from curation.data import ShardRef
-from curation.errors import LedgerError, UserError
-from curation.ledger import ANEW, DataObject, Ledger, Record, find_record, unit_id
+from curation.documents import REPAIR, ScoreRecord, parse_unit_record
+from curation.errors import LedgerError, NotFoundError, UserError
+from curation.ledger import Ledger, unit_id
 from curation.parallel import map_ordered
 from curation.scores import Column
 
 Tick = Callable[[int], None]
 PART_ROWS = 1_000_000  # of an exported file
 FIRST_PART = "part-00000.parquet"
-# What the record of a table says, at least.
-_RECORD = {"kind": str, "column": str, "fingerprint": str, "key": str, "seen": int, "data": dict}
 
 
 @dataclass
@@ -39,11 +38,11 @@ class Held:
     samples: int = 0
     bytes: int = 0
 
-    def add(self, record: Record) -> None:
-        self.names.add(record["column"])
+    def add(self, record: ScoreRecord) -> None:
+        self.names.add(record.column)
         self.units += 1
-        self.samples += record["seen"]
-        self.bytes += record["data"]["bytes"]
+        self.samples += record.seen
+        self.bytes += record.data.bytes
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "names": sorted(self.names)}
@@ -64,11 +63,11 @@ def take_out(scored: Ledger, keep: Iterable[str], *, delete: bool, tick: Tick = 
     wanted = set(keep)
     found: dict[str, Held] = {}
     for key, record in _keyed(scored):
-        if record is not None and record["fingerprint"] not in wanted:
-            found.setdefault(record["fingerprint"], Held(record["fingerprint"])).add(record)
+        if record is not None and record.fingerprint not in wanted:
+            found.setdefault(record.fingerprint, Held(record.fingerprint)).add(record)
             if delete:
                 scored.store.delete(key)
-                scored.store.delete(record["data"]["key"])
+                scored.store.delete(record.data.key)
         tick(1)
     return sorted(found.values(), key=lambda held: (-held.bytes, held.fingerprint))
 
@@ -91,10 +90,9 @@ def take_out_damaged(scored: Ledger, shard: ShardRef, columns: Sequence[Column])
 def _sound(scored: Ledger, unit: str) -> bool:
     """Whether a unit's record and table are whole, or it has none."""
     try:
-        if record := find_record(scored.store, f"units/{unit}.json", ANEW, _RECORD):
-            DataObject(**record["data"])
+        if record := scored.find(unit, ScoreRecord):
             scores.load(scored, record)
-    except (LedgerError, UserError, TypeError):
+    except (LedgerError, UserError):
         return False
     return True
 
@@ -139,11 +137,15 @@ def _unit(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> pa.Tabl
     return table
 
 
-def _keyed(scored: Ledger) -> Iterator[tuple[str, Record | None]]:
-    """Every record of a score table with its key; None for what is no such record, or has gone meanwhile."""
+def _keyed(scored: Ledger) -> Iterator[tuple[str, ScoreRecord | None]]:
+    """Every record of a score table with its key; None for a record of a write unit, and for one that has gone since
+    the listing. Raises `LedgerError` for a record that can't be read."""
 
-    def read(key: str) -> tuple[str, Record | None]:
-        record = find_record(scored.store, key, ANEW)
-        return key, record if record is not None and record.get("kind") == "score" else None
+    def read(key: str) -> tuple[str, ScoreRecord | None]:
+        try:
+            record = parse_unit_record(scored.store.get(key), scored.store.location(key), REPAIR)
+        except NotFoundError:
+            return key, None
+        return key, record if isinstance(record, ScoreRecord) else None
 
     return map_ordered(read, (item.key for item in scored.store.list("units", etags=False)))

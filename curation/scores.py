@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.data import ShardRef
+from curation.documents import REPAIR, ScoreRecord
 from curation.errors import LedgerError, UserError
-from curation.ledger import Ledger, Record, read_named, unit_id
+from curation.ledger import Ledger, read_named, unit_id
 from curation.parallel import map_ordered
 from curation.parquet import from_parquet, to_parquet
 from curation.units import INDEX_SCHEMA
@@ -41,10 +42,12 @@ class Column:
 
 def missing(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> list[str]:
     """The names of those columns of this shard that nobody has committed yet. One small GET a column."""
-    return [column.name for column in columns if ledger.find(unit_id(shard, column.fingerprint)) is None]
+    return [column.name for column in columns if ledger.find(unit_id(shard, column.fingerprint), ScoreRecord) is None]
 
 
-def commit_index(ledger: Ledger, shard: ShardRef, column: Column, rows: pa.Table, unit_reason: str | None) -> Record:
+def commit_index(
+    ledger: Ledger, shard: ShardRef, column: Column, rows: pa.Table, unit_reason: str | None
+) -> ScoreRecord:
     """Commit the index table of a unit from its stream rows; of a broken archive, every row is quarantined."""
     table = rows.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
     if unit_reason is not None:
@@ -54,13 +57,15 @@ def commit_index(ledger: Ledger, shard: ShardRef, column: Column, rows: pa.Table
     return _commit(ledger, shard, column, table, {"quarantined": dict(sorted(reasons.items())), "reason": unit_reason})
 
 
-def commit_score(ledger: Ledger, shard: ShardRef, column: Column, uids: pa.ChunkedArray, values: pa.Array) -> Record:
+def commit_score(
+    ledger: Ledger, shard: ShardRef, column: Column, uids: pa.ChunkedArray, values: pa.Array
+) -> ScoreRecord:
     """Commit the score table of one scorer for a unit."""
     table = pa.table({"uid": uids, "value": values})
     return _commit(ledger, shard, column, table, {})
 
 
-def _commit(ledger: Ledger, shard: ShardRef, column: Column, table: pa.Table, extra: dict[str, Any]) -> Record:
+def _commit(ledger: Ledger, shard: ShardRef, column: Column, table: pa.Table, extra: dict[str, Any]) -> ScoreRecord:
     unit = unit_id(shard, column.fingerprint)
     item = ledger.put_data(unit, to_parquet(table), "parquet")
     record = {
@@ -74,7 +79,7 @@ def _commit(ledger: Ledger, shard: ShardRef, column: Column, table: pa.Table, ex
         "data": item.to_json(),
         **extra,
     }
-    return ledger.commit(unit, record)
+    return ledger.commit(unit, record, ScoreRecord)
 
 
 def read(ledger: Ledger, shard: ShardRef, column: Column, names: Sequence[str] | None = None) -> pa.Table:
@@ -82,9 +87,9 @@ def read(ledger: Ledger, shard: ShardRef, column: Column, names: Sequence[str] |
     return load(ledger, record_of(ledger, shard, column), names)
 
 
-def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> Record:
+def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> ScoreRecord:
     """The commit record of a unit and column. Raises `LedgerError` when it has not been scored."""
-    record = ledger.find(unit_id(shard, column.fingerprint))
+    record = ledger.find(unit_id(shard, column.fingerprint), ScoreRecord)
     if record is None:
         raise LedgerError(
             f"{column.name} of {shard.key} has not been scored", fix="curate run --check-scores scores it"
@@ -92,10 +97,9 @@ def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> Record:
     return record
 
 
-def load(ledger: Ledger, record: Record, names: Sequence[str] | None = None) -> pa.Table:
+def load(ledger: Ledger, record: ScoreRecord, names: Sequence[str] | None = None) -> pa.Table:
     """The table that a record names. Raises `LedgerError` where it is gone or damaged."""
-    fix = "curate run --check-scores makes it anew"
-    return from_parquet(read_named(ledger.store, record["data"]["key"], record["data"]["sha256"], fix), names)
+    return from_parquet(read_named(ledger.store, record.data.key, record.data.sha256, REPAIR), names)
 
 
 def fields(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.DataType]:
@@ -150,7 +154,7 @@ def load_units(
         for column in vectors:
             values = read(scored, shard, column, ["value"]).column("value")
             table = table.append_column(column.name, vector_bytes(values))
-        return record["reason"], table
+        return record.reason, table
 
     yield from map_ordered(one, shards, weigh=lambda unit: unit[1].nbytes)
     pa.default_memory_pool().release_unused()  # 0.4 GB that Arrow had kept for the threads that are gone

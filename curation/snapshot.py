@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from curation import manifest
 from curation.data import IMAGE_EXTENSIONS, Sample, ShardRef, Source
+from curation.documents import SnapshotDocument, repair
 from curation.errors import LedgerError, UserError
 from curation.ledger import Ledger, read_named
 from curation.parquet import from_parquet
@@ -65,11 +66,11 @@ class Snapshot:
     """An immutable version: filtered shards, manifest, recipe, parent. `document` is its json as committed."""
 
     store: Store
-    document: Mapping[str, Any]
+    document: SnapshotDocument
 
     @property
     def number(self) -> int:
-        return int(self.document["snapshot"])
+        return self.document.snapshot
 
     @cached_property
     def shards(self) -> pa.Table:
@@ -131,8 +132,15 @@ class Snapshot:
 
     def table(self, item: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
         """A Parquet object that the snapshot names (key, sha256). Raises `LedgerError` where it is gone or damaged."""
-        fix = "put it back; `curate verify` tells what else is wrong"
-        return from_parquet(read_named(self.store, item["key"], item["sha256"], fix), columns)
+        fix = repair(self.store.url)
+        data = read_named(self.store, item["key"], item["sha256"], fix)
+        try:
+            return from_parquet(data, columns)
+        except (pa.ArrowException, KeyError) as error:
+            what = str(error).splitlines()[0]
+            raise LedgerError(
+                f"{self.store.location(item['key'])} is not the table expected: {what}", fix=fix
+            ) from None
 
     def part_of(self, key: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The Parquet of the manifest that tells of the samples of one output shard, beside others."""
@@ -162,7 +170,7 @@ class Snapshot:
             kept = pc.equal(batch.column("decision"), "kept")
             some = batch.filter(pc.and_(kept, pc.not_equal(batch.column("weight"), 1.0)))
             own.update(zip(some.column("uid").to_pylist(), some.column("weight").to_pylist(), strict=True))
-        return SampleWeights(own, self.document["samples"]["kept"])
+        return SampleWeights(own, self.document.samples.kept)
 
     def webdataset(self, *, shuffle: bool = False, seed: int = 0) -> SnapshotDataset:
         """A `webdataset.WebDataset` over the shards; chain `.decode("pil").to_tuple("jpg;png;webp", "txt")` as usual.
@@ -198,12 +206,12 @@ class Snapshot:
         return {**{key: self.document[key] for key in keys}, "shards": shards, "evaluations": attached(self)}
 
     def _index(self, name: str) -> pa.Table:
-        item = self.document[name]
-        return self.table(item).cast(SHARDS_SCHEMA if name == "shards" else PARTS_SCHEMA)
+        schema = SHARDS_SCHEMA if name == "shards" else PARTS_SCHEMA
+        return self.table(self.document[name], schema.names).cast(schema)
 
     def _manifest_schema(self) -> pa.Schema:
-        kinds = self.document.get("score_types", {})
-        return manifest.schema({name: manifest.TYPES[kinds.get(name, "float")] for name in self.document["scores"]})
+        kinds = self.document.score_types
+        return manifest.schema({name: manifest.TYPES[kinds.get(name, "float")] for name in self.document.scores})
 
 
 class Manifest:

@@ -21,9 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.data import uid
+from curation.documents import read_json
+from curation.documents.learning import Evaluation
 from curation.errors import ImageError, LedgerError, NotFoundError, TarError
 from curation.intervals import difference, estimate
-from curation.ledger import canonical, read_record
+from curation.ledger import canonical
 from curation.parallel import map_ordered
 from curation.store import Store
 from curation.subset import USABLE, source_store
@@ -37,10 +39,7 @@ if TYPE_CHECKING:
 METRICS = ("recall@1", "recall@5", "zero_shot")
 CURATED, RAW, RANDOM = ARMS = ("curated", "raw", "random")
 
-ANEW = "delete it, and evaluate again: models that are kept are not trained again"
-
-_FIELDS = {"snapshot": int, "protocol": dict, "held_out": dict, "arms": dict, "minus": dict, "overlap": dict | None}
-_OF_ARM = {"samples", "runs", "mean"}
+ANEW = "delete it and run `curate evaluate` again: models that are kept are not trained again"
 
 Document = dict[str, Any]
 Figures = Mapping[int, Mapping[str, float]]  # seed -> metric -> value
@@ -126,11 +125,9 @@ def attached(snapshot: Snapshot) -> list[Document]:
 
 def _read(store: Store, key: str) -> Document:
     """An evaluation at a key. Raises `LedgerError` where it is damaged."""
-    found = read_record(store, key, ANEW, _FIELDS)
-    arms = found["arms"]
-    parts = list(arms.values()) if CURATED in arms else [{}]
-    if not all(isinstance(arm, dict) and arm.keys() >= _OF_ARM and arm["runs"] for arm in parts):
-        raise LedgerError(f"{store.location(key)} is damaged: it is no evaluation", fix=ANEW)
+    found = read_json(store, key, Evaluation, ANEW)
+    if CURATED not in found["arms"]:
+        raise LedgerError(f"{store.location(key)} is damaged: field `arms.{CURATED}` is missing or invalid", fix=ANEW)
     return found
 
 

@@ -15,9 +15,10 @@ from typing import Any
 from curation import scores
 from curation.data import ShardRef
 from curation.decisions import KEPT, QUARANTINED, tally
+from curation.documents import WriteRecord
 from curation.errors import LedgerError, StoreError, TarError
 from curation.images import DecodeLimits
-from curation.ledger import Ledger, Record
+from curation.ledger import Ledger
 from curation.parquet import from_parquet
 from curation.store import Store
 from curation.tar import TarSample, read_samples
@@ -37,9 +38,9 @@ class UnitVerifier:
     scored: Ledger
     columns: Sequence[scores.Column]
 
-    def verify(self, unit: str) -> tuple[Record, list[str]]:
+    def verify(self, unit: str) -> tuple[dict[str, Any], list[str]]:
         """(what the unit's bytes add up to, problems). No problem is raised: each is a line."""
-        record = self.out.find(unit)
+        record = self.out.find(unit, WriteRecord)
         if record is None:
             return {"inputs": [], "samples": 0}, [f"unit {unit[:12]}: its commit record is gone"]
         problems: list[str] = []
@@ -48,9 +49,9 @@ class UnitVerifier:
             if len(problems) == MAX_PROBLEMS:
                 problems.append("(more problems in this unit are not shown)")
                 break
-        return record, problems
+        return record.to_json(), problems
 
-    def _problems(self, record: Record) -> Iterator[str]:
+    def _problems(self, record: WriteRecord) -> Iterator[str]:
         try:
             part = self.out.store.get(record["manifest"]["key"])
             if sha256(part).hexdigest() != record["manifest"]["sha256"]:
@@ -65,7 +66,7 @@ class UnitVerifier:
         except (StoreError, TarError, LedgerError, KeyError, ValueError) as error:
             yield f"{type(error).__name__}: {error}"
 
-    def _output(self, record: Record) -> Iterator[tuple[str, TarSample]]:
+    def _output(self, record: WriteRecord) -> Iterator[tuple[str, TarSample]]:
         """(shard key, sample) of everything the unit's shards hold; checks hash, size and count on the way."""
         for shard in record["shards"]:
             hashed, size, samples = sha256(), self.out.store.head(shard["key"]).size, 0
@@ -76,7 +77,7 @@ class UnitVerifier:
             if found != (shard["sha256"], shard["bytes"], shard["samples"]):
                 raise LedgerError(f"{shard['key']}: sha256, bytes or samples differ from the commit record")
 
-    def _compare(self, record: Record, rows: list[dict[str, Any]], output: Iterator[Any]) -> Iterator[str]:
+    def _compare(self, record: WriteRecord, rows: list[dict[str, Any]], output: Iterator[Any]) -> Iterator[str]:
         """Walk the input shards beside the manifest rows and the output samples."""
         position = 0
         for item in record["inputs"]:

@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 from curation import manifest, scores
 from curation.data import ShardRef
 from curation.decisions import KEPT, tally
-from curation.ledger import Ledger, Record, digest
+from curation.documents import WriteRecord
+from curation.ledger import Ledger, digest
 from curation.parquet import to_parquet
 from curation.store import Store
 from curation.tar import END_BLOCKS, TarWriter
@@ -96,19 +97,19 @@ class GroupWriter:
     def __init__(self, corpus: Store, scored: Ledger, out: Ledger) -> None:
         self.corpus, self.scored, self.out = corpus, scored, out
 
-    def write(self, group: Group) -> Record:
+    def write(self, group: Group) -> dict[str, Any]:
         """Commit a group and return its record, with `unit` (its id) and `made` (whether it was written just now).
 
         A group that was committed before, by anybody, costs one GET.
         """
         unit = group.id
-        record = self.out.find(unit)
+        record = self.out.find(unit, WriteRecord)
         made = record is None
         if record is None:
-            record = self.out.commit(unit, self._make(unit, group))
-        return {**record, "unit": unit, "made": made}
+            record = self.out.commit(unit, self._make(unit, group), WriteRecord)
+        return {**record.to_json(), "unit": unit, "made": made}
 
-    def _make(self, unit: str, group: Group) -> Record:
+    def _make(self, unit: str, group: Group) -> dict[str, Any]:
         inputs = [_Input(self.scored, item, group.columns) for item in group.units]
         kept = [(item, row) for item in inputs for row in item.kept]
         shards = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from curation import decisions, scores, snapshot, writing
 from curation.data import ShardRef
-from curation.ledger import Plan, Record
+from curation.ledger import Plan
 from jobs.progress import Tick
 
 
@@ -26,7 +26,7 @@ class Written:
     _shards: list[pa.Table] = field(default_factory=list)
     _parts: list[pa.Table] = field(default_factory=list)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Mapping[str, Any]) -> None:
         self.units += len(record["inputs"])
         self.quarantined += sum(item["reason"] is not None for item in record["inputs"])
         self.samples = writing.add_up([self.samples, record])

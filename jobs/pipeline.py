@@ -22,9 +22,10 @@ import pyarrow.compute as pc
 from curation import decisions, score_store, scores, snapshot, writing
 from curation.corpus import Corpus, open_corpus
 from curation.data import ShardRef
+from curation.documents import SnapshotDocument
 from curation.errors import IncompleteError, WeightsError, said_of
 from curation.filters import Compares, flat
-from curation.ledger import Ledger, Plan, Record, digest
+from curation.ledger import Ledger, Plan, digest
 from curation.lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.others import Others, open_others
@@ -98,13 +99,13 @@ class Pipeline:
         compared = [others.identity] if others.snapshots else []
         return digest([plan.id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION, *compared])
 
-    def current(self, plan: Plan) -> Record | None:
+    def current(self, plan: Plan) -> SnapshotDocument | None:
         """The latest snapshot's document if it is already what this plan and recipe would make."""
         if not self.out.latest():
             return None
         document = self.out.snapshot()
-        then = self.others.as_then(document.get("against", {}))
-        return document if document["decision_id"] == self.decision_id(plan, then) else None
+        then = self.others.as_then(document.against)
+        return document if document.decision_id == self.decision_id(plan, then) else None
 
     # --- score ------------------------------------------------------------------------------------------------
 
@@ -244,15 +245,15 @@ class Pipeline:
             self.work.data_puts += record["made"] * (1 + len(record["shards"]))
         return written
 
-    def commit(self, plan: Plan, decided: Decided, written: Written) -> Record:
+    def commit(self, plan: Plan, decided: Decided, written: Written) -> SnapshotDocument:
         """Make the snapshot, after every unit's counts balanced."""
         if written.units != plan.units:
             raise IncompleteError(f"{written.units} of {plan.units} shards were written", fix="run the command again")
         made = self.out.create_snapshot(self._document(plan, decided, written))
-        self.work.snapshot, self.work.new_snapshot = made["snapshot"], True
+        self.work.snapshot, self.work.new_snapshot = made.snapshot, True
         return made
 
-    def _document(self, plan: Plan, decided: Decided, written: Written) -> Record:
+    def _document(self, plan: Plan, decided: Decided, written: Written) -> dict[str, Any]:
         scorers = self.recipe.scorers
         shards, parts = written.tables()
         urls = "".join(f"{key}\n" for key in shards.column("key").to_pylist())
@@ -355,7 +356,7 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
     corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)
     columns = [scores.Column(name, document["fingerprints"][name]) for name in (scores.INDEX, *recipe.scorers)]
     lists = {name: parse_list(name, made.store.get(item["key"]), name) for name, item in document["lists"].items()}
-    others = open_others([item.filter for item in recipe.filters], made.store.url, options, document.get("against"))
+    others = open_others([item.filter for item in recipe.filters], made.store.url, options, document.against)
     with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(open_store(document["scores_url"], options))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others)

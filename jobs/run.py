@@ -10,6 +10,7 @@ import click
 from jobs.options import json_option, recipe_argument, set_option
 
 if TYPE_CHECKING:
+    from curation.documents import SnapshotDocument
     from jobs.pipeline import Pipeline, Work
 
 
@@ -84,7 +85,7 @@ def run(recipe: str, overrides: tuple[str, ...], address: str | None, check_scor
         _print(work.recipe.output, work.work, document)
 
 
-def run_steps(work: Pipeline, address: str | None, *, check_scores: bool = False) -> dict[str, Any]:
+def run_steps(work: Pipeline, address: str | None, *, check_scores: bool = False) -> SnapshotDocument:
     """The steps in order; Ray is started only when something is left to do.
 
     Where the snapshot is what the recipe makes, its scores are looked for only if that is asked for: a small GET for
@@ -120,7 +121,7 @@ def run_steps(work: Pipeline, address: str | None, *, check_scores: bool = False
             return work.commit(planned, decided, written)
 
 
-def _print(output: str, work: Work, document: dict[str, Any]) -> None:
+def _print(output: str, work: Work, document: SnapshotDocument) -> None:
     if not work.new_snapshot and work.units_scored:
         click.echo(f"{output}@{work.snapshot} is what this recipe makes; scored {work.units_scored:,} shards anew in "
                    f"{work.model_batches:,} model batches, {work.score_puts:,} data puts")  # fmt: skip

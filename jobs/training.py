@@ -18,7 +18,9 @@ from typing import Any
 import torch
 
 from curation import models
-from curation.errors import NotFoundError, UserError
+from curation.documents import read_json
+from curation.documents.learning import Card
+from curation.errors import LedgerError, NotFoundError, UserError
 from curation.evaluation import MAX_EVALUATED, evaluate
 from curation.examples import Batch, Examples, gather_some
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits
@@ -206,10 +208,10 @@ def _finished(job: Job, identity: str) -> dict[str, Any] | None:
     """The card of a run like this one, if it lies at `out` with its weights."""
     store = open_store(job.out, job.options)
     try:
-        card: dict[str, Any] = json.loads(store.get("card.json"))
+        card = read_json(store, "card.json", Card, "")
         if card["identity"] != identity or store.head(card["key"]).size != card["bytes"]:
             return None
-    except (NotFoundError, ValueError, KeyError, TypeError):  # it is none, or damaged: another is made
+    except (NotFoundError, LedgerError, UserError):  # there is none, or it is damaged: the model is trained again
         return None
     return card
 

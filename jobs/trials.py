@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 from safetensors.torch import load
 
 import curation as cu
-from curation.errors import LedgerError, UserError
+from curation.documents import find, read_json
+from curation.documents.learning import Figures, PartDraw, PartSizes
+from curation.errors import LedgerError, NotFoundError, UserError
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.examples import Examples
 from curation.images import DecodeLimits
 from curation.learning.data import pinned
 from curation.learning.prices import training_flops
-from curation.ledger import canonical, digest, find_record, read_record
+from curation.ledger import canonical, digest
 from curation.loader import open_shards
 from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
@@ -39,9 +41,6 @@ from jobs.pairs import Samples
 from jobs.progress import progress
 from jobs.skipped import words
 from jobs.training import Job, pick_device, read_held_out, recipe_of, run, use_threads
-
-_NUMBER = int | float
-_FIGURES = {"run": str, "seed": int, "seconds": _NUMBER, "samples_seen": int, "flops": _NUMBER}  # of a model, at least
 
 
 class HeldOut(NamedTuple):
@@ -78,7 +77,10 @@ class Trial(NamedTuple):
 
     def found(self) -> Document | None:
         """Its figures, if they are there."""
-        return find_record(open_store(self.job.out), self.key, ANEW, _FIGURES)
+        try:
+            return read_json(open_store(self.job.out), self.key, Figures, ANEW)
+        except NotFoundError:
+            return None
 
 
 def trial(snapshot: str, arm: str, subset: Subset | None, job: Job, held_out: HeldOut, runs: str) -> Trial:
@@ -114,7 +116,7 @@ def attempt(trial: Trial) -> Document:
     store = open_store(job.out)
     if store.create(trial.key, canonical(document)):
         return document
-    return read_record(store, trial.key, ANEW, _FIGURES)
+    return read_json(store, trial.key, Figures, ANEW)
 
 
 def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) -> Parts:
@@ -126,21 +128,21 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     decided = [snapshot.document["plan"], [shard["key"] for shard in snapshot.shards.to_pylist()], share]
     of_sizes = f"parts/{digest(decided)}.json"
     of_draws = {seed: f"parts/{digest([*decided, seed])}.json" for seed in seeds}
-    sizes = find_record(store, of_sizes, ANEW, {"kept": int, "pool": int})
-    draws = {seed: find_record(store, key, ANEW, {"bound": str | None}) for seed, key in of_draws.items()}
+    sizes = find(store, of_sizes, PartSizes, ANEW)
+    draws = {seed: find(store, key, PartDraw, ANEW) for seed, key in of_draws.items()}
     new = [seed for seed, drawn in draws.items() if drawn is None]
     if sizes is None or new:
         with progress("Looking for held-out names", None) as advance:
             made = parts_without(snapshot, share, new, advance)
-        sizes = {"kept": made.kept, "pool": made.pool}
-        store.create(of_sizes, canonical(sizes))
+        sizes = PartSizes(kept=made.kept, pool=made.pool)
+        store.create(of_sizes, canonical(sizes.to_json()))
         for seed in new:
             part = made.random[seed]
-            draws[seed] = {"bound": None if part is None else part.bound}
-            store.create(of_draws[seed], canonical(draws[seed]))
-    bounds = {seed: drawn["bound"] for seed, drawn in draws.items() if drawn is not None}
+            draws[seed] = drawn = PartDraw(bound=None if part is None else part.bound)
+            store.create(of_draws[seed], canonical(drawn.to_json()))
+    bounds = {seed: drawn.bound for seed, drawn in draws.items() if drawn is not None}
     random = {seed: None if bound is None else Subset(seed, bound) for seed, bound in bounds.items()}
-    return Parts(sizes["kept"], sizes["pool"], random)
+    return Parts(sizes.kept, sizes.pool, random)
 
 
 def pin(url: str, share: float) -> HeldOut:

@@ -128,6 +128,36 @@ def curate(recipe: Path, *overrides: str) -> Any:
         return cu.open(f"{work.recipe.output}@{number}")
 
 
+def score_record(**changes: Any) -> dict[str, Any]:
+    """A commit record of a score table; `changes` replace its fields."""
+    data = {"key": "data/u-0.parquet", "sha256": "0" * 64, "bytes": 3}
+    where = {"key": "0.tar", "size": 1, "etag": "e"}
+    return {"kind": "score", "column": "s", "fingerprint": "f", **where, "seen": 1, "data": data, **changes}
+
+
+def write_record(**changes: Any) -> dict[str, Any]:
+    """A commit record of a write unit; `changes` replace its fields."""
+    counts = {"seen": 3, "kept": 1, "filtered": {"caption": 1}, "quarantined": {"bad_json": 1}}
+    inputs = [{"key": "0.tar", "size": 1, "etag": "e", "reason": None, **counts}]
+    shard = {"key": "data/u-0.tar", "sha256": "0" * 64, "bytes": 3, "samples": 1}
+    part = {"key": "data/u-1.parquet", "sha256": "0" * 64, "bytes": 3, "rows": 3}
+    return {"kind": "write", "inputs": inputs, "shards": [shard], "manifest": part, **counts, **changes}
+
+
+def snapshot_document(**changes: Any) -> dict[str, Any]:
+    """What a run hands to `Ledger.create_snapshot`; `changes` replace its fields."""
+    samples = {"seen": 3, "kept": 1, "filtered": {"caption": 1}, "quarantined": {"bad_json": 1}}
+    names = {"decision_id": "x", "plan": "0" * 64, "recipe": {}, "recipe_sha256": "0" * 64, "scores_url": "file:///s"}
+    data = {
+        name: {"key": f"data/{name}-0.parquet", "sha256": "0" * 64, "bytes": 3}
+        for name in ("shards", "manifest", "urls")
+    }
+    return {
+        **names, **data, "fingerprints": {"index": "f"}, "scores": [], "units": {"total": 1, "quarantined": 0},
+        "samples": samples, **changes,
+    }  # fmt: skip
+
+
 #: Filters that need no scorer: drops a tenth of the captions, and the exact duplicate of every shard.
 PLAIN: dict[str, Any] = {
     "scorers": [],

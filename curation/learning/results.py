@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import yaml
 
-from curation.errors import NotFoundError, UserError
+from curation.documents import read_json
+from curation.documents.learning import LearningSummary
+from curation.errors import LedgerError, NotFoundError, UserError
 from curation.evaluation import evaluate
 from curation.examples import Examples
 from curation.flops import Point
@@ -42,14 +43,12 @@ def finished(recipe: LearnRecipe, listing: Listing) -> dict[str, Any] | None:
     """The summary of this very run, if it is there."""
     store = open_store(recipe.output, recipe.options)
     try:
-        found: dict[str, Any] = json.loads(store.get("summary.json"))
-    except (NotFoundError, ValueError):
-        return None
-    if not isinstance(found, dict):
+        found = read_json(store, "summary.json", LearningSummary, "")
+    except (NotFoundError, LedgerError):
         return None
     told = {"identity": recipe.identity, "data_sha256": listing.sha256, "held_out_sha256": listing.held_out_sha256}
     same = all(found.get(name) == value for name, value in told.items())
-    whole = "key" in found and store.exists(found["key"])
+    whole = store.exists(found["key"])
     return found if same and whole and _compared_alike(found, recipe) else None
 
 
@@ -72,14 +71,12 @@ def summary_sha256(summary: Mapping[str, Any]) -> str:
 def summary_of(url: str, recipe: LearnRecipe) -> dict[str, Any]:
     """The summary of another run of a recipe. Raises `UserError` where there is none."""
     try:
-        found: dict[str, Any] = json.loads(open_store(url, recipe.options).get("summary.json"))
+        fix = "name a run of a recipe; the same recipe with --set selection.selector=uniform --set compare=null"
+        found = read_json(open_store(url, recipe.options), "summary.json", LearningSummary, fix)
     except NotFoundError:
         raise UserError(f"{url} holds no finished run to compare with", fix="run that one first") from None
-    except ValueError:
-        raise UserError(f"{url}/summary.json is no JSON", fix="run that one again") from None
-    if not isinstance(found, dict) or not {"recipe", "curve", "seconds", "device_seconds", "data"} <= found.keys():
-        fix = "a run of a recipe; the same one with --set selection.selector=uniform --set compare=null"
-        raise UserError(f"{url} holds no learning curve to compare with", fix=fix)
+    except LedgerError as error:
+        raise UserError(f"{url} holds no learning curve to compare with: {error}", fix=error.fix) from None
     if recipe.kind not in found["recipe"]["learner"]:
         kind = ", ".join(found["recipe"]["learner"])
         text = f"{url} is a run of another kind of learner ({kind}), whose quality is another figure"

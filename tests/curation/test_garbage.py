@@ -12,8 +12,10 @@ from typing import Any
 
 import duckdb
 import pytest
+from builders import score_record
 
 from curation import garbage, tables
+from curation.documents import ScoreRecord
 from curation.errors import UserError
 from curation.garbage import parse_duration, sweep
 from curation.ledger import Ledger
@@ -53,7 +55,7 @@ class _Counting:
 def ledger(tmp_path: Path) -> Ledger:
     ledger = Ledger(open_store(str(tmp_path / "out")))
     item = ledger.put_data("aa", b"named", "bin")
-    ledger.commit("aa", {"kind": "test", "data": item.to_json()})
+    ledger.commit("aa", score_record(data=item.to_json()), ScoreRecord)
     return ledger
 
 
@@ -82,7 +84,7 @@ def test_what_is_named_while_it_is_listed_is_spared(ledger: Ledger, monkeypatch:
     item, named = ledger.put_data("bb", b"late", "bin"), garbage._named
 
     def named_meanwhile(ledger: Ledger) -> Iterator[list[str]]:
-        ledger.commit("bb", {"kind": "test", "data": item.to_json()})
+        ledger.commit("bb", score_record(data=item.to_json()), ScoreRecord)
         yield from named(ledger)
 
     monkeypatch.setattr(garbage, "_named", named_meanwhile)
@@ -94,7 +96,7 @@ def test_many_objects_are_told_apart_in_one_pass(monkeypatch: pytest.MonkeyPatch
     for number in range(70):
         item = ledger.put_data(f"{number:064x}", b"%d" % number, "bin")
         if number % 7:
-            ledger.commit(f"{number:064x}", {"kind": "test", "data": item.to_json()})
+            ledger.commit(f"{number:064x}", score_record(data=item.to_json()), ScoreRecord)
     monkeypatch.setattr(tables, "ROWS", 8)  # several batches of each table
     asked: list[str] = []
     monkeypatch.setattr(duckdb, "connect", lambda *a, **k: _Counting(connect(*a, **k), asked))

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from builders import score_record, snapshot_document
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation import ledger as module
 from curation.data import ShardRef, uid
+from curation.documents import ScoreRecord, WriteRecord
 from curation.errors import ConservationError, LedgerError, NoSnapshotError
 from curation.ledger import Ledger, digest, unit_id
 from curation.store import open_store
@@ -35,9 +37,8 @@ def batches(n: int, size: int) -> Iterator[pa.RecordBatch]:
         )
 
 
-def document(**changes: object) -> dict[str, object]:
-    samples = {"seen": 3, "kept": 1, "filtered": {"caption": 1}, "quarantined": {"bad_json": 1}}
-    return {"samples": samples, "recipe": {}, "decision_id": "x", **changes}
+def context(root: str) -> dict[str, object]:
+    return {"corpus": {"root": root, "patterns": [""], "snapshot": None}, "fingerprints": {"index": "f"}}
 
 
 def test_unit_id_is_the_content() -> None:
@@ -62,15 +63,15 @@ def test_digest_ignores_the_order_of_keys(value: dict[str, object]) -> None:
 
 def test_plans_are_paged_and_repeatable(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PAGE_UNITS", 100)
-    plan = ledger.plan(batches(1042, 37), {"corpus": "c"})
-    assert [page["units"] for page in plan.pages] == [100] * 10 + [42]
+    plan = ledger.plan(batches(1042, 37), context("c"))
+    assert [page.units for page in plan.pages] == [100] * 10 + [42]
     assert (plan.units, plan.bytes) == (1042, sum(range(1042)))
     assert [shard.key for shard in plan.shards()] == [f"{i:07d}.tar" for i in range(1042)]
-    again = ledger.plan(batches(1042, 500), {"corpus": "c"})
+    again = ledger.plan(batches(1042, 500), context("c"))
     assert again.id == plan.id
     assert ledger.open_plan(plan.id).document == plan.document
-    assert ledger.plan(batches(1041, 37), {"corpus": "c"}).id != plan.id
-    assert ledger.plan(batches(1042, 37), {"corpus": "d"}).id != plan.id
+    assert ledger.plan(batches(1041, 37), context("c")).id != plan.id
+    assert ledger.plan(batches(1042, 37), context("d")).id != plan.id
 
 
 def test_an_unknown_plan(ledger: Ledger) -> None:
@@ -79,21 +80,22 @@ def test_an_unknown_plan(ledger: Ledger) -> None:
 
 
 def test_the_first_record_wins(ledger: Ledger) -> None:
-    first, second = {"kind": "score", "seen": 1, "by": 1}, {"kind": "score", "seen": 1, "by": 2}
-    assert ledger.find("u") is None
-    assert ledger.commit("u", first) == first
-    assert ledger.commit("u", second) == first
-    assert ledger.commit("u", first) == first
-    assert ledger.find("u") == first
+    first, second = score_record(etag="1"), score_record(etag="2")
+    assert ledger.find("u", ScoreRecord) is None
+    assert ledger.commit("u", first, ScoreRecord).to_json() == first
+    assert ledger.commit("u", second, ScoreRecord).to_json() == first
+    assert ledger.commit("u", first, ScoreRecord).to_json() == first
+    found = ledger.find("u", ScoreRecord)
+    assert found is not None and found.to_json() == first
 
 
 def test_racing_workers_agree(ledger: Ledger) -> None:
-    results: list[object] = []
+    results: list[str] = []
     barrier = threading.Barrier(16)
 
     def work(n: int) -> None:
         barrier.wait()
-        results.append(ledger.commit("u", {"kind": "score", "by": n})["by"])
+        results.append(ledger.commit("u", score_record(etag=str(n)), ScoreRecord).etag)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
     for thread in threads:
@@ -106,16 +108,16 @@ def test_racing_workers_agree(ledger: Ledger) -> None:
 def test_counts_that_do_not_add_up_are_refused(ledger: Ledger) -> None:
     bad = {"seen": 4, "kept": 1, "filtered": {"caption": 1}, "quarantined": {"bad_json": 1}}
     with pytest.raises(ConservationError, match="seen 4"):
-        ledger.commit("u", {"kind": "write", **bad})
+        ledger.commit("u", {"kind": "write", **bad}, WriteRecord)
     with pytest.raises(ConservationError):
-        ledger.create_snapshot(document(samples=bad))
-    assert ledger.find("u") is None and ledger.latest() == 0
+        ledger.create_snapshot(snapshot_document(samples=bad))
+    assert ledger.find("u", WriteRecord) is None and ledger.latest() == 0
 
 
 def test_snapshots_are_dense_and_have_parents(ledger: Ledger) -> None:
     with pytest.raises(NoSnapshotError):
         ledger.snapshot()
-    made = [ledger.create_snapshot(document(decision_id=str(i))) for i in range(3)]
+    made = [ledger.create_snapshot(snapshot_document(decision_id=str(i))) for i in range(3)]
     assert [(m["snapshot"], m["parent"]) for m in made] == [(1, None), (2, 1), (3, 2)]
     assert ledger.snapshot()["decision_id"] == "2"
     assert ledger.snapshot(1)["decision_id"] == "0"
@@ -124,8 +126,8 @@ def test_snapshots_are_dense_and_have_parents(ledger: Ledger) -> None:
 
 
 def test_two_drivers_with_the_same_result_make_one_snapshot(ledger: Ledger) -> None:
-    assert ledger.create_snapshot(document())["snapshot"] == 1
-    assert ledger.create_snapshot(document())["snapshot"] == 1
+    assert ledger.create_snapshot(snapshot_document())["snapshot"] == 1
+    assert ledger.create_snapshot(snapshot_document())["snapshot"] == 1
     assert ledger.latest() == 1
 
 
@@ -134,7 +136,7 @@ def test_two_drivers_with_the_same_result_make_one_snapshot(ledger: Ledger) -> N
 def test_latest_is_a_hint_only(tmp_path_factory: pytest.TempPathFactory, hint: bytes, n: int) -> None:
     ledger = Ledger(open_store(str(tmp_path_factory.mktemp("out"))))
     for i in range(n):
-        ledger.create_snapshot(document(decision_id=str(i)))
+        ledger.create_snapshot(snapshot_document(decision_id=str(i)))
     ledger.store.put("LATEST", hint)
     assert ledger.latest() == n
     ledger.store.delete("LATEST")
@@ -154,7 +156,7 @@ def test_data_is_named_by_content_and_checked(ledger: Ledger, tmp_path: Path) ->
 @pytest.mark.parametrize("damaged", [b"", b'{"kind": "sc', b"[]", b"\xff\xfe"])
 def test_damage_is_one_line_that_names_the_record(ledger: Ledger, damaged: bytes) -> None:
     for key, ask in (
-        ("units/a.json", lambda: ledger.find("a")),
+        ("units/a.json", lambda: ledger.find("a", ScoreRecord)),
         ("plans/b.json", lambda: ledger.open_plan("b")),
         ("snapshots/000007.json", lambda: ledger.snapshot(7)),
     ):

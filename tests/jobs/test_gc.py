@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, curate, score_record, write_corpus, write_recipe
 from click.testing import CliRunner
 
 from curation import garbage, score_store, scores
 from curation.data import ShardRef
+from curation.documents import ScoreRecord
 from curation.errors import BucketError, NoSnapshotError, NotFoundError
 from curation.ledger import Ledger, unit_id
 from curation.store import Store, open_store
@@ -96,7 +97,7 @@ def test_what_is_put_again_meanwhile_is_spared(tmp_path: Path, monkeypatch: pyte
         found = list(listing(store, prefix, **options))
         if prefix == "data":
             item = ledger.put_data(unit_id(shard, column.fingerprint), b"table", "parquet")
-            ledger.commit(unit_id(shard, column.fingerprint), {"kind": "score", "data": item.to_json()})
+            ledger.commit(unit_id(shard, column.fingerprint), score_record(data=item.to_json()), ScoreRecord)
         return found
 
     monkeypatch.setattr(Store, "list", list_and_put)

@@ -1,0 +1,194 @@
+"""The documents of the ledger: commit records, plans and snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from curation.documents.base import Count, Document, Sha256, Text, damaged
+
+DataKey = Annotated[str, Field(pattern=r"^data/[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+$")]  # so nothing with `..` or `/`
+PageKey = Annotated[str, Field(pattern=r"^plans/pages/[0-9a-f]{64}\.parquet$")]
+SnapshotNumber = Annotated[int, Field(ge=1, lt=10**9)]
+ByReason = dict[str, Count]
+
+
+# --- data objects and counts --------------------------------------------------------------------------------------
+
+
+class DataObject(Document):
+    """An object below `data/` that a document names. `key` is relative to the ledger's root."""
+
+    key: DataKey
+    sha256: Sha256
+    bytes: Count
+
+
+class Tally(Document):
+    """Counts of samples: seen = kept + filtered + quarantined."""
+
+    seen: Count
+    kept: Count
+    filtered: ByReason
+    quarantined: ByReason
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        filtered, quarantined = sum(self.filtered.values()), sum(self.quarantined.values())
+        _same("seen", self.seen, "kept + filtered + quarantined", self.kept + filtered + quarantined)
+        return self
+
+
+def _same(name: str, value: int, sum_of: str, total: int) -> None:
+    if value != total:
+        raise ValueError(f"counts do not add up: {name} {value} != {sum_of} {total}")
+
+
+# --- commit records -----------------------------------------------------------------------------------------------
+
+
+class ScoreRecord(Document):
+    """Commits the score table of one shard and fingerprint. Counts of quarantined samples: of the index alone."""
+
+    kind: Literal["score"]
+    column: Text
+    fingerprint: Text
+    key: Text
+    size: Count
+    etag: str
+    seen: Count
+    data: DataObject
+    quarantined: ByReason = Field(default_factory=dict)
+    reason: str | None = None
+
+    def names(self) -> Iterator[str]:
+        """The keys of all data objects that the record names."""
+        yield self.data.key
+
+
+class WriteInput(Tally):
+    """One input shard of a write unit; `reason`: why the whole shard is quarantined."""
+
+    key: Text
+    size: Count
+    etag: str
+    reason: str | None
+
+
+class OutputShard(DataObject):
+    """One output shard."""
+
+    samples: Count
+
+
+class ManifestPart(DataObject):
+    """One Parquet object of the manifest."""
+
+    rows: Count
+
+
+class WriteRecord(Tally):
+    """Commits a write unit: its inputs, its output shards and its part of the manifest."""
+
+    kind: Literal["write"]
+    inputs: Annotated[list[WriteInput], Field(min_length=1)]
+    shards: list[OutputShard]
+    manifest: ManifestPart
+
+    @model_validator(mode="after")
+    def _parts_add_up(self) -> Self:
+        _same("seen", self.seen, "seen of the inputs", sum(item.seen for item in self.inputs))
+        _same("kept", self.kept, "samples of the shards", sum(item.samples for item in self.shards))
+        _same("seen", self.seen, "rows of the manifest", self.manifest.rows)
+        return self
+
+    def names(self) -> Iterator[str]:
+        """The keys of all data objects that the record names."""
+        yield from (shard.key for shard in self.shards)
+        yield self.manifest.key
+
+
+UnitRecord = Annotated[ScoreRecord | WriteRecord, Field(discriminator="kind")]
+
+
+# --- plans and snapshots ------------------------------------------------------------------------------------------
+
+
+class CorpusPin(Document):
+    """The corpus of a plan: patterns below a root, or a snapshot there."""
+
+    root: Text
+    patterns: list[str] = Field(default_factory=list)
+    snapshot: int | None = None
+
+
+class PlanPage(Document):
+    """One page of a plan; `sha256` is that of its Parquet bytes."""
+
+    key: PageKey
+    sha256: Sha256
+    units: Count
+
+
+class PlanDocument(Document):
+    """Sorted shards, in pages, and what is to be done to them."""
+
+    corpus: CorpusPin
+    fingerprints: dict[str, str]
+    pages: list[PlanPage]
+    units: Count
+    bytes: Count
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        _same("units", self.units, "units of the pages", sum(page.units for page in self.pages))
+        return self
+
+
+class UnitCounts(Document):
+    """Input shards of a snapshot; `quarantined`: whole ones."""
+
+    total: Count
+    quarantined: Count
+
+
+class SnapshotDocument(Document):
+    """One immutable version of a dataset."""
+
+    snapshot: SnapshotNumber
+    parent: SnapshotNumber | None
+    decision_id: Text
+    plan: Sha256
+    recipe: dict[str, Any]
+    recipe_sha256: Sha256
+    scores_url: Text
+    fingerprints: dict[str, str]
+    weights: dict[str, str] = Field(default_factory=dict)
+    scores: list[str]
+    score_types: dict[str, str] = Field(default_factory=dict)
+    units: UnitCounts
+    samples: Tally
+    shards: DataObject
+    manifest: DataObject
+    urls: DataObject
+    lists: dict[str, DataObject] = Field(default_factory=dict)
+    against: dict[str, int] = Field(default_factory=dict)
+    matches: DataObject | None = None
+
+    def names(self) -> Iterator[str]:
+        """The keys of the data objects that the document names itself; two of them are indexes that name others."""
+        objects = [self.shards, self.manifest, self.urls, *self.lists.values(), *filter(None, [self.matches])]
+        yield from (item.key for item in objects)
+
+
+_EITHER: TypeAdapter[ScoreRecord | WriteRecord] = TypeAdapter(UnitRecord)
+
+
+def parse_unit_record(data: bytes, where: str, fix: str) -> ScoreRecord | WriteRecord:
+    """A commit record of either kind, from its bytes. Raises `LedgerError` for one that is damaged."""
+    try:
+        return _EITHER.validate_json(data)
+    except ValidationError as error:
+        raise damaged(error, data, where, fix) from None
