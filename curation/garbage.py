@@ -1,38 +1,49 @@
-"""Find and sweep data objects that nothing names: what killed workers left, or workers that came second.
+"""Find and delete data objects that nothing names: what killed workers left, or workers that came second.
 
-Half-written files of killed workers, which only local disks have, go with them.
+Two phases. The first reads and validates everything that can name data, and stops where a document can't be read:
+commit records, every snapshot under whatever number, and the two Parquet indexes of each snapshot, which name its
+shards and its manifest. Only then the second phase deletes what is neither named nor young. Half-written files of
+killed workers, which only local disks have, are deleted with it.
 
-`data/` is listed, then every commit record and snapshot is read (one small GET each, 32 at a time), both into tables on
-local disk; what is neither named nor young is deleted. That is safe only because an object is named within minutes of
-being put: `older_than` has to be longer than the slowest worker takes from its data put to its record. A worker that
-does again what a killed one did puts the same object anew, so its age is asked for once more before it goes. Cost
-beside the GETs: 3 us an object; in memory, what goes.
+An object is named within minutes of being put, and its name holds a random part, so no later put revives a name that is
+about to be deleted. The grace must therefore be longer than the slowest worker takes from its data put to its record
+(`MIN_GRACE` at the least; for a snapshot's index, from that put to the snapshot).
+
+Cost: listing `data/` (1,000 keys a request); one small GET and 10 us a commit record, 32 at a time; of each snapshot
+its document and two indexes, about 130 bytes an output shard; 90 bytes of local disk a key. In memory: what goes.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
 
 from curation import tables
+from curation.documents import REPAIR, RESTORE, SnapshotDocument, parse_unit_record, read
 from curation.errors import NotFoundError, UserError
 from curation.ledger import Ledger
 from curation.parallel import map_ordered
+from curation.snapshot import Snapshot
 from curation.store import Store
 
+if TYPE_CHECKING:
+    import duckdb
+
 FOLDERS = ("data", "units", "snapshots", "plans", "evaluations", "runs")  # of a ledger, and of what judges it
-_OF_A_UNIT = re.compile(r"units/[0-9a-f]{64}\.json|data/[0-9a-f]{64}-[0-9a-f]{16}\.\w+")
+MIN_GRACE = 3600.0  # seconds: the slowest worker's time from its data put to its record, with room
+_OF_A_UNIT = re.compile(r"units/[0-9a-f]{64}\.json|data/[0-9a-f]{64}-[0-9a-f]{16}(-[0-9a-f]{8})?\.\w+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """A data object that no record names."""
+    """A data object that no record and no snapshot names."""
 
     url: str
     bytes: int
@@ -42,7 +53,7 @@ def parse_duration(text: str) -> float:
     """`90s`, `10m`, `24h`, `7d` as seconds. Raises `UserError`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if not match:
-        raise UserError(f"{text!r} is not a length of time", fix="write for example 90s, 10m, 24h or 7d")
+        raise UserError(f"{text!r} is not a length of time", fix="write for example 90m, 24h or 7d")
     return float(match[1]) * _SECONDS[match[2]]
 
 
@@ -52,57 +63,76 @@ def is_ledger(store: Store) -> bool:
     return any(item is not None and _OF_A_UNIT.fullmatch(item.key) for item in first)
 
 
-def sweep(ledger: Ledger, *, older_than: float, delete: bool) -> list[Garbage]:
-    """The unnamed data objects that are older than `older_than` seconds; deletes them when told to."""
-    newest_allowed = time.time() - older_than
-    store, swept = ledger.store, list[Garbage]()
+def old_before(grace: float, now: float | None = None) -> float:
+    """The moment (seconds since 1970) before which an object counts as old. `now`: another clock, for tests.
+
+    Raises `UserError` for a grace below `MIN_GRACE`: a worker that has put its data and not yet its record would lose
+    them.
+    """
+    if grace < MIN_GRACE:
+        least = f"{MIN_GRACE / 3600:g}h"
+        text = f"a grace of {grace:g} s is too short: a worker that is about to name its data would lose them"
+        raise UserError(text, fix=f"--grace {least} or more; the default is 24h")
+    return (time.time() if now is None else now) - grace
+
+
+def sweep(ledgers: Sequence[Ledger], *, grace: float, delete: bool, now: float | None = None) -> list[Garbage]:
+    """The unnamed data objects that are older than `grace` seconds; deletes them when told to.
+
+    Raises `LedgerError` where a record, a snapshot or an index of any of the ledgers can't be read: then nothing is
+    deleted in any of them.
+    """
+    newest = old_before(grace, now)
+    swept = list[Garbage]()
     with tables.scratch() as db:
-        db.execute("CREATE TABLE there (key VARCHAR, bytes BIGINT, whole BOOLEAN); CREATE TABLE named (key VARCHAR)")
-        unfinished = chain.from_iterable(store.unfinished(name) for name in FOLDERS)
-        found = chain(zip(store.list("data", etags=False), repeat(True)), zip(unfinished, repeat(False)))
-        old = ((item.key, item.size, whole) for item, whole in found if item.modified <= newest_allowed)
-        tables.insert_rows(db, "there", old)  # first: whatever is named from now on is found named
-        tables.insert_rows(db, "named", ((key,) for keys in _named(ledger) for key in keys))
-        unnamed = db.execute("SELECT * FROM there ANTI JOIN named USING (key) ORDER BY key")
+        db.execute(
+            "CREATE TABLE there (ledger INTEGER, key VARCHAR, bytes BIGINT); "
+            "CREATE TABLE named (ledger INTEGER, key VARCHAR)"
+        )
+        for number, ledger in enumerate(ledgers):
+            _survey(db, number, ledger, newest)
+        unnamed = db.execute("SELECT * FROM there ANTI JOIN named USING (ledger, key) ORDER BY ledger, key")
         while rows := unnamed.fetchmany(tables.ROWS):
-            for key, size, whole in rows:
+            for number, key, size in rows:
+                store = ledgers[number].store
                 if delete:
-                    if whole and _put_since(store, key, newest_allowed):
-                        continue
                     store.delete(key)
                 swept.append(Garbage(store.location(key), size))
     return swept
 
 
-def _put_since(store: Store, key: str, moment: float) -> bool:
-    """Whether an object has been put after a moment, or is gone."""
-    try:
-        return store.head(key).modified > moment
-    except NotFoundError:
-        return True
+def old_objects(store: Store, newest: float) -> Iterator[tuple[str, int]]:
+    """(key, bytes) of the objects below `data/` and of half-written files that were last changed before `newest`."""
+    found = chain(store.list("data", etags=False), chain.from_iterable(store.unfinished(name) for name in FOLDERS))
+    return ((item.key, item.size) for item in found if item.modified <= newest)
 
 
-def _named(ledger: Ledger) -> Iterator[list[str]]:
-    """The data keys that each record or snapshot names."""
+def _survey(db: duckdb.DuckDBPyConnection, number: int, ledger: Ledger, newest: float) -> None:
+    """Fill both tables for one ledger. Data are listed first: whatever is named from then on is found named."""
+    tables.insert_rows(db, "there", ((number, *found) for found in old_objects(ledger.store, newest)))
+    tables.insert_rows(db, "named", zip(repeat(number), chain.from_iterable(_named(ledger))))
 
-    def read(key: str) -> list[str]:
+
+def _named(ledger: Ledger) -> Iterator[Iterator[str]]:
+    """The data keys that each record and each snapshot names."""
+    store = ledger.store
+
+    def of_record(key: str) -> Iterator[str]:
         try:
-            return list(_data_keys(json.loads(ledger.store.get(key))))
-        except NotFoundError:  # `curate scores gc` has just taken it out
-            return []
+            return parse_unit_record(store.get(key), store.location(key), REPAIR).names()
+        except NotFoundError:  # `curate scores gc` has deleted it since the listing
+            return iter(())
 
-    for folder in ("units", "snapshots"):
-        yield from map_ordered(read, (item.key for item in ledger.store.list(folder, etags=False)))
+    def of_snapshot(document: SnapshotDocument) -> Iterator[str]:
+        made = Snapshot(store, document)
+        indexes = (made.shards, made.parts)
+        return chain(made.document.names(), *(pc.unique(index.column("key")).to_pylist() for index in indexes))
+
+    yield from map_ordered(of_record, (item.key for item in store.list("units", etags=False)))
+    yield from map_ordered(of_snapshot, (document for _, document in snapshots(store)), threads=4)
 
 
-def _data_keys(value: Any) -> Iterator[str]:
-    """Every `"key": "data/..."` anywhere in a document."""
-    if isinstance(value, dict):
-        key = value.get("key")
-        if isinstance(key, str) and key.startswith("data/"):
-            yield key
-        for inner in value.values():
-            yield from _data_keys(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _data_keys(inner)
+def snapshots(store: Store) -> Iterator[tuple[str, SnapshotDocument]]:
+    """Every snapshot below a root with its key, in order, also behind a hole in their numbers. Raises `LedgerError`."""
+    keys = sorted(item.key for item in store.list("snapshots", etags=False) if item.key.endswith(".json"))
+    return map_ordered(lambda key: (key, read(store, key, SnapshotDocument, RESTORE)), keys)

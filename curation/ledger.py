@@ -1,10 +1,10 @@
 """The ledger: plans, commit records and snapshots on an object store, written once and never changed.
 
     <root>/plans/<plan_id>.json, <root>/plans/pages/<sha256>.parquet
-    <root>/units/<unit_id>.json            the commit record of one unit of work
-    <root>/data/<unit_id>-<sha>.<suffix>   content-addressed; what no record names is garbage
-    <root>/snapshots/<000042>.json         numbered densely from 1
-    <root>/LATEST                          a hint; a wrong one costs reads, never correctness
+    <root>/units/<unit_id>.json                     the commit record of one unit of work
+    <root>/data/<unit_id>-<sha>-<nonce>.<suffix>    what no record and no snapshot names is garbage
+    <root>/snapshots/<000042>.json                  numbered densely from 1
+    <root>/LATEST                                   a hint; a wrong one costs reads, never correctness
 
 The protocol of a worker: `find` the record; do the work; `put_data`; `commit` with a create-only put. The first record
 wins and everybody uses what it names, so two drivers on one root are safe and at worst do double work. Nothing here
@@ -17,6 +17,7 @@ is 100 pages; a page of 10,000 shards is about 1 MB and is all that is ever in m
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
@@ -165,9 +166,9 @@ class Ledger:
         return repair(self.store.url) if kind is WriteRecord else REPAIR
 
     def put_data(self, unit: str, data: bytes, suffix: str) -> DataObject:
-        """Put a data object under its content's name. An equal one is already there after a repeated attempt."""
+        """Put a data object under a name of its own (see `_data_key`)."""
         sha = sha256(data).hexdigest()
-        item = DataObject(key=f"data/{unit}-{sha[:16]}.{suffix}", sha256=sha, bytes=len(data))
+        item = DataObject(key=_data_key(unit, sha, suffix), sha256=sha, bytes=len(data))
         self.store.put(item.key, data)
         return self._checked(item)
 
@@ -175,7 +176,7 @@ class Ledger:
         """Like `put_data`, from a file that need not fit in memory."""
         with path.open("rb") as file:
             sha = file_digest(file, "sha256").hexdigest()
-        item = DataObject(key=f"data/{unit}-{sha[:16]}.{suffix}", sha256=sha, bytes=path.stat().st_size)
+        item = DataObject(key=_data_key(unit, sha, suffix), sha256=sha, bytes=path.stat().st_size)
         self.store.put_file(item.key, path)
         return self._checked(item)
 
@@ -273,8 +274,15 @@ def check_conservation(counts: Mapping[str, Any]) -> None:
         )
 
 
+def _data_key(unit: str, sha: str, suffix: str) -> str:
+    """A name that no other put has: a repeated attempt puts another object, so that `curate gc` can delete the one that
+    a killed worker left without racing it. Bytes stay a pure function of the content; names differ between runs."""
+    return f"data/{unit}-{sha[:16]}-{secrets.token_hex(4)}.{suffix}"
+
+
 def _same_content(left: SnapshotDocument, right: SnapshotDocument) -> bool:
-    return {**left.to_json(), "snapshot": 0, "parent": 0} == {**right.to_json(), "snapshot": 0, "parent": 0}
+    """Names and Parquet bytes of two drivers differ (a nonce, Arrow's version): what decides the content tells."""
+    return (left.decision_id, left.plan) == (right.decision_id, right.plan)
 
 
 def snapshot_key(number: int) -> str:

@@ -10,18 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import scores
+from curation import scores, tables
 from curation.data import ShardRef
 from curation.documents import REPAIR, ScoreRecord, parse_unit_record
 from curation.errors import LedgerError, NotFoundError, UserError
+from curation.garbage import old_before, old_objects
 from curation.ledger import Ledger, unit_id
 from curation.parallel import map_ordered
 from curation.scores import Column
+
+if TYPE_CHECKING:
+    import duckdb
 
 Tick = Callable[[int], None]
 PART_ROWS = 1_000_000  # of an exported file
@@ -53,30 +57,58 @@ def inventory(scored: Ledger, tick: Tick = lambda units: None) -> list[Held]:
     return take_out(scored, (), delete=False, tick=tick)
 
 
-def take_out(scored: Ledger, keep: Iterable[str], *, delete: bool, tick: Tick = lambda units: None) -> list[Held]:
+def take_out(
+    scored: Ledger,
+    keep: Iterable[str],
+    *,
+    delete: bool,
+    grace: float = 86_400,
+    now: float | None = None,
+    tick: Tick = lambda units: None,
+) -> list[Held]:
     """Delete the tables of all fingerprints that are not in `keep` (or only say which); returns what went.
 
-    Records go before the data that they name: a reader finds both or is told that the sample has not been scored. A run
-    that has found such a table already fails, and scores anew when it is repeated. Killed in between, it leaves data
-    that nothing names: `curate gc` sweeps it.
+    Every record is read before the first one is deleted: raises `LedgerError`, deleting nothing, where one can't be
+    read. A record is deleted before the data that it names, so a reader finds both or is told that the sample has not
+    been scored; a run that had found the table before fails, and scores the sample when it is repeated. Data younger
+    than `grace` seconds stay for `curate gc`, as do data whose record was deleted by a process that was killed then.
+    `now` is a clock for tests. Cost: a GET a record, a listing of `data/`, and two deletes a table that goes.
     """
-    wanted = set(keep)
+    wanted, newest = set(keep), old_before(grace, now)
     found: dict[str, Held] = {}
-    for key, record in _keyed(scored):
-        if record is not None and record.fingerprint not in wanted:
-            found.setdefault(record.fingerprint, Held(record.fingerprint)).add(record)
-            if delete:
-                scored.store.delete(key)
-                scored.store.delete(record.data.key)
-        tick(1)
+
+    def doomed() -> Iterator[tuple[str, str]]:
+        for key, record in _keyed(scored):
+            if record is not None and record.fingerprint not in wanted:
+                found.setdefault(record.fingerprint, Held(record.fingerprint)).add(record)
+                yield key, record.data.key
+            tick(1)
+
+    with tables.scratch() as db:
+        db.execute("CREATE TABLE doomed (record VARCHAR, key VARCHAR); CREATE TABLE old (key VARCHAR, bytes BIGINT)")
+        tables.insert_rows(db, "doomed", doomed())
+        if delete:
+            tables.insert_rows(db, "old", old_objects(scored.store, newest))
+            _delete(scored, db)
     return sorted(found.values(), key=lambda held: (-held.bytes, held.fingerprint))
 
 
-def take_out_damaged(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> list[str]:
-    """Take out the records of a shard's tables that are gone or are not what their records say, and records that say
-    nothing, so that all are made anew; returns the names of their columns. Reads every table whole.
+def _delete(scored: Ledger, db: duckdb.DuckDBPyConnection) -> None:
+    """The records of the table `doomed`, and their data where these are old."""
+    rows = db.execute("SELECT record, key, bytes IS NOT NULL FROM doomed LEFT JOIN old USING (key) ORDER BY record")
+    while some := rows.fetchmany(tables.ROWS):
+        for record, key, old in some:
+            scored.store.delete(record)
+            if old:
+                scored.store.delete(key)
 
-    Data stay: what is made anew has the same name if it is the same, and else `curate gc` sweeps them.
+
+def take_out_damaged(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> list[str]:
+    """Delete the records of a shard's tables that are gone or differ from their records, and damaged records, so that
+    the next pass scores them; returns the names of their columns. Reads every table whole.
+
+    Data stay until `curate gc` finds them unnamed. A record that another process mended between the second look and
+    the delete is deleted, too: its sample is scored once more, and nothing else is lost.
     """
     damaged = []
     for column in columns:

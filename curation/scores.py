@@ -30,6 +30,7 @@ from curation.parquet import from_parquet, to_parquet
 from curation.units import INDEX_SCHEMA
 
 INDEX = "index"
+_FIX = f"`curate run --check-scores` scores it again, and {REPAIR}"
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,13 @@ def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> ScoreRecord:
     """The commit record of a unit and column. Raises `LedgerError` when it has not been scored."""
     record = ledger.find(unit_id(shard, column.fingerprint), ScoreRecord)
     if record is None:
-        raise LedgerError(
-            f"{column.name} of {shard.key} has not been scored", fix="curate run --check-scores scores it"
-        )
+        raise LedgerError(f"{column.name} of {shard.key} has not been scored", fix=_FIX)
     return record
 
 
 def load(ledger: Ledger, record: ScoreRecord, names: Sequence[str] | None = None) -> pa.Table:
     """The table that a record names. Raises `LedgerError` where it is gone or damaged."""
-    return from_parquet(read_named(ledger.store, record.data.key, record.data.sha256, REPAIR), names)
+    return from_parquet(read_named(ledger.store, record.data.key, record.data.sha256, _FIX), names)
 
 
 def fields(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.DataType]:

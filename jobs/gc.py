@@ -10,26 +10,27 @@ from jobs.options import json_option
 
 
 @click.command(
-    epilog="\b\nExamples:\n  curate gc s3://curated/objects --dry-run\n  curate gc demo/curated --grace 1h\n"
+    epilog="\b\nExamples:\n  curate gc s3://curated/objects --dry-run\n  curate gc demo/curated --grace 2h\n"
     "  curate gc s3://curated/scores"
 )
 @click.argument("dataset", metavar="OUT")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @click.option("--grace", default="24h", show_default=True, metavar="TIME",
-              help="Spare objects younger than this (s, m, h, d): a run may be about to name them.")  # fmt: skip
+              help="Spare objects younger than this (1h at least): a worker may be about to name them.")  # fmt: skip
 @json_option
 def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
     """Delete data objects that no commit record and no snapshot names: the leavings of killed or beaten workers.
 
-    Score tables are swept in the same way where they lie below OUT; a store of scores that datasets share is swept when
-    it is named itself. Records, plans and snapshots are never deleted.
+    Every record, snapshot and index is read first. If one of them can't be read, nothing is deleted. Score tables are
+    swept in the same way where they lie below OUT; a store of scores that datasets share is swept when it is named
+    itself. Records, plans and snapshots are never deleted.
     """
     from curation.garbage import parse_duration, sweep
     from curation.ledger import Ledger
     from curation.store import open_store
 
     seconds, urls = parse_duration(grace), _swept_with(dataset)
-    swept = [item for url in urls for item in sweep(Ledger(open_store(url)), older_than=seconds, delete=not dry_run)]
+    swept = sweep([Ledger(open_store(url)) for url in urls], grace=seconds, delete=not dry_run)
     total = sum(item.bytes for item in swept)
     if as_json:
         click.echo(json.dumps({"deleted": not dry_run, "bytes": total, "objects": [i.url for i in swept]}, indent=2))
@@ -55,5 +56,5 @@ def _swept_with(url: str) -> list[str]:
         if is_ledger(store := open_store(url)):
             return [store.url]
         raise
-    scores = snapshot.document["scores_url"]
+    scores = snapshot.document.scores_url
     return [snapshot.store.url, *([scores] if scores.startswith(f"{snapshot.store.url.rstrip('/')}/") else [])]

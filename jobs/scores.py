@@ -109,13 +109,20 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
 @click.option("--keep", multiple=True, metavar="RECIPE", help="Its columns stay; may be given again.")
 @click.option("--keep-snapshots", multiple=True, metavar="OUT", help="The columns of all snapshots there stay.")
 @click.option("--delete", is_flag=True, help="Do it. Without, only say what would go.")
+@click.option("--grace", default="24h", show_default=True, metavar="TIME",
+              help="Tables younger than this (m, h, d; 1h at least) lose their record only: `curate gc` deletes them "
+                   "later.")  # fmt: skip
 @json_option
-def scores_gc(store: str, keep: tuple[str, ...], keep_snapshots: tuple[str, ...], delete: bool, as_json: bool) -> None:
-    """Take out the columns that no recipe and no snapshot named here uses. They can be scored again, at their price.
+def scores_gc(
+    store: str, keep: tuple[str, ...], keep_snapshots: tuple[str, ...], delete: bool, grace: str, as_json: bool
+) -> None:
+    """Delete the columns that no recipe and no snapshot named here uses. They can be scored again, at their price.
 
-    Tables that have no record, of workers that were killed, go with `curate gc SCORES`.
+    Every record is read first. If one of them can't be read, nothing is deleted. `curate gc SCORES` deletes tables that
+    no record names.
     """
     from curation.errors import UserError
+    from curation.garbage import parse_duration
     from curation.recipe import load_recipe
     from curation.score_store import take_out
     from jobs.progress import progress
@@ -127,7 +134,7 @@ def scores_gc(store: str, keep: tuple[str, ...], keep_snapshots: tuple[str, ...]
     wanted = {fingerprint for path in keep for fingerprint in load_recipe(path).fingerprints.values()}
     wanted |= {fingerprint for url in keep_snapshots for fingerprint in _of_snapshots(url)}
     with progress("Reading records", None, "tables") as tick:
-        found = take_out(_ledger(store), wanted, delete=delete, tick=tick)
+        found = take_out(_ledger(store), wanted, delete=delete, grace=parse_duration(grace), tick=tick)
     if as_json:
         click.echo(json.dumps({"deleted": delete, "columns": [held.to_json() for held in found]}, indent=2))
         return
@@ -138,10 +145,11 @@ def scores_gc(store: str, keep: tuple[str, ...], keep_snapshots: tuple[str, ...]
 
 def _of_snapshots(url: str) -> set[str]:
     import curation as cu
+    from curation.garbage import snapshots
 
     latest = cu.open(url)
-    documents = (cu.open(f"{url}@{number}").document for number in range(1, latest.number + 1))
-    return {fingerprint for document in documents for fingerprint in document["fingerprints"].values()}
+    documents = (document for _, document in snapshots(latest.store))
+    return {fingerprint for document in documents for fingerprint in document.fingerprints.values()}
 
 
 def _ledger(url: str) -> Any:

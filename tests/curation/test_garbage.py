@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
-from builders import score_record
+from builders import score_record, snapshot_document
 
 from curation import garbage, tables
-from curation.documents import ScoreRecord
-from curation.errors import UserError
-from curation.garbage import parse_duration, sweep
-from curation.ledger import Ledger
-from curation.store import open_store
+from curation.documents import REPAIR, RESTORE, ScoreRecord
+from curation.errors import LedgerError, UserError
+from curation.garbage import MIN_GRACE, Garbage, parse_duration, sweep
+from curation.ledger import Ledger, canonical
+from curation.parquet import to_parquet
+from curation.snapshot import PARTS_SCHEMA, SHARDS_SCHEMA
+from curation.store import Store, open_store
 
 connect = duckdb.connect
 KILLED = """
@@ -59,13 +62,18 @@ def ledger(tmp_path: Path) -> Ledger:
     return ledger
 
 
+def later(*ledgers: Ledger, delete: bool) -> list[Garbage]:
+    """A sweep two hours from now, with the shortest grace."""
+    return sweep(ledgers, grace=MIN_GRACE, delete=delete, now=time.time() + 7200)
+
+
 def test_unnamed_and_half_written_objects_are_found_and_deleted_when_told(ledger: Ledger, tmp_path: Path) -> None:
     unnamed = ledger.put_data("bb", b"beaten", "bin")
     assert subprocess.run([sys.executable, "-c", KILLED, ledger.store.url], check=False).returncode == 9
-    found = sweep(ledger, older_than=0, delete=False)
+    found = later(ledger, delete=False)
     assert sorted(item.bytes for item in found) == [4, 6]
-    assert sweep(ledger, older_than=0, delete=True) == found
-    assert sweep(ledger, older_than=0, delete=True) == []
+    assert later(ledger, delete=True) == found
+    assert later(ledger, delete=True) == []
     assert not ledger.store.exists(unnamed.key)
     assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file()) == sorted(
         ["aa.json", *(Path(item.key).name for item in ledger.store.list("data"))]
@@ -74,21 +82,29 @@ def test_unnamed_and_half_written_objects_are_found_and_deleted_when_told(ledger
 
 def test_young_objects_are_spared(ledger: Ledger, tmp_path: Path) -> None:
     unnamed = ledger.put_data("bb", b"about to be named", "bin")
-    assert sweep(ledger, older_than=60, delete=True) == []
-    past = time.time() - 61
+    assert sweep([ledger], grace=MIN_GRACE, delete=True) == []
+    past = time.time() - MIN_GRACE - 1
     os.utime(tmp_path / "out" / unnamed.key, (past, past))
-    assert len(sweep(ledger, older_than=60, delete=True)) == 1
+    assert len(sweep([ledger], grace=MIN_GRACE, delete=True)) == 1
+
+
+@pytest.mark.parametrize("grace", [0, -1, 59 * 60])
+def test_a_grace_in_which_no_worker_gets_done_is_refused(ledger: Ledger, grace: float) -> None:
+    unnamed = ledger.put_data("bb", b"beaten", "bin")
+    with pytest.raises(UserError, match="too short") as raised:
+        sweep([ledger], grace=grace, delete=True, now=time.time() + 7200)
+    assert "1h" in raised.value.fix and ledger.store.exists(unnamed.key)
 
 
 def test_what_is_named_while_it_is_listed_is_spared(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     item, named = ledger.put_data("bb", b"late", "bin"), garbage._named
 
-    def named_meanwhile(ledger: Ledger) -> Iterator[list[str]]:
+    def named_meanwhile(ledger: Ledger) -> Iterator[Iterator[str]]:
         ledger.commit("bb", score_record(data=item.to_json()), ScoreRecord)
         yield from named(ledger)
 
     monkeypatch.setattr(garbage, "_named", named_meanwhile)
-    assert sweep(ledger, older_than=0, delete=True) == []
+    assert later(ledger, delete=True) == []
 
 
 def test_many_objects_are_told_apart_in_one_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -100,9 +116,92 @@ def test_many_objects_are_told_apart_in_one_pass(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tables, "ROWS", 8)  # several batches of each table
     asked: list[str] = []
     monkeypatch.setattr(duckdb, "connect", lambda *a, **k: _Counting(connect(*a, **k), asked))
-    assert len(sweep(ledger, older_than=0, delete=False)) == 10
+    assert len(later(ledger, delete=False)) == 10
     assert sum("JOIN" in query for query in asked) == 1, "not once an object"
     assert sum(query.startswith("SELECT") for query in asked) == 1
+
+
+@pytest.fixture
+def dataset(ledger: Ledger) -> Ledger:
+    """With two snapshots, and nothing but them naming their shards, manifest parts, lists and matches."""
+    for number in range(2):
+        names = {
+            "shards": {"samples": 1, "unit": "u"},
+            "manifest": {"rows": 3, "unit": "u"},
+        }
+        indexes = {}
+        for name, more in names.items():
+            schema = SHARDS_SCHEMA if name == "shards" else PARTS_SCHEMA
+            item = ledger.put_data("cc", f"{name} {number}".encode(), "bin")
+            table = pa.Table.from_pylist([{**item.to_json(), **more}], schema)
+            indexes[name] = ledger.put_data(name, to_parquet(table), "parquet").to_json()
+        texts = {name: f"{name} {number}".encode() for name in ("urls", "keep")}
+        others = {name: ledger.put_data(name, text, "txt").to_json() for name, text in texts.items()}
+        matches = ledger.put_data("matches", b"%d" % number, "parquet").to_json()
+        ledger.create_snapshot(
+            snapshot_document(
+                **indexes, urls=others["urls"], lists={"keep": others["keep"]}, matches=matches, decision_id=str(number)
+            )
+        )
+    return ledger
+
+
+def test_what_a_snapshot_names_through_its_indexes_is_never_garbage(dataset: Ledger) -> None:
+    """Though no unit record names it any more; of a snapshot under whatever number, also behind a hole."""
+    unnamed = dataset.put_data("bb", b"beaten", "bin")
+    document = dataset.snapshot(2).to_json()
+    dataset.store.create("snapshots/000007.json", canonical({**document, "snapshot": 7, "parent": 6}))
+    dataset.store.delete("snapshots/000002.json")
+    dataset.store.put("LATEST", b"1")
+    assert [Path(item.url).name for item in later(dataset, delete=True)] == [Path(unnamed.key).name]
+    assert len(list(dataset.store.list("data"))) == 1 + 2 * 7
+
+
+WRONG = [b"", b"[]", b"{}", b'{"a": 1}', b'{"kind": "write"}', b'{"kind": "score", "data": {}}', b"\xff", b'{"kind":']
+
+
+@pytest.mark.parametrize("data", WRONG, ids=repr)
+@pytest.mark.parametrize("key", ["units/aa.json", "units/zz.json", "snapshots/000001.json", "snapshots/000004.json"])
+def test_a_document_that_cannot_be_read_stops_gc(dataset: Ledger, key: str, data: bytes, tmp_path: Path) -> None:
+    other = Ledger(open_store(str(tmp_path / "other")))
+    for ledger in (dataset, other):
+        ledger.put_data("bb", b"beaten", "bin")
+    dataset.store.put(key, data)
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    for ledgers in ((dataset, other), (other, dataset)):
+        with pytest.raises(LedgerError, match=f"{key} is damaged") as raised:
+            later(*ledgers, delete=True)
+        assert raised.value.fix in (REPAIR, RESTORE)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
+
+
+@pytest.mark.parametrize("name", ["shards", "manifest"])
+@pytest.mark.parametrize("how", ["gone", "cut", "other"])
+def test_an_index_that_cannot_be_read_stops_gc(dataset: Ledger, name: str, how: str) -> None:
+    unnamed = dataset.put_data("bb", b"beaten", "bin")
+    key = dataset.snapshot(1)[name]["key"]
+    if how == "gone":
+        dataset.store.delete(key)
+    else:
+        dataset.store.put(key, dataset.store.get(key)[:-9] if how == "cut" else to_parquet(pa.table({"x": [1]})))
+    with pytest.raises(LedgerError, match=key) as raised:
+        later(dataset, delete=True)
+    assert "curate repair" in raised.value.fix and dataset.store.exists(unnamed.key)
+
+
+def test_a_put_in_the_middle_of_a_sweep_loses_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rerun puts what a killed worker had put, at any moment of a sweep; what it commits stays."""
+    unnamed = ledger.put_data("bb", b"table", "bin")
+    delete, made = Store.delete, list[str]()
+
+    def put_and_delete(store: Store, key: str) -> None:
+        item = ledger.put_data("bb", b"table", "bin")
+        made.append(ledger.commit("bb", score_record(data=item.to_json()), ScoreRecord).data.key)
+        delete(store, key)
+
+    monkeypatch.setattr(Store, "delete", put_and_delete)
+    assert [item.url.endswith(unnamed.key) for item in later(ledger, delete=True)] == [True]
+    assert made != [unnamed.key] and ledger.store.get(made[0]) == b"table"
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("24h", 86400), ("7d", 604800)])
