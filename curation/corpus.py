@@ -7,12 +7,17 @@ patterns come to share another directory doesn't: `pool/{a}/*.tar` can become `p
 `[pool/a, pool/b]`.
 
 Listings arrive in any order and are sorted by DuckDB on disk: about 100 bytes of spool a shard, constant memory.
+
+A dataset that lies below the corpus' root is not read as input: a run would read what an earlier one has written, and
+its samples would double with every run. `expect_outside` refuses an output there, and a listing leaves out shards that
+have the name of a ledger's data (`data/<unit>-<sha>-<nonce>.tar`).
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path
@@ -28,6 +33,7 @@ from curation.tables import insert
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)\Z")
 _SNAPSHOT = re.compile(r"(.+)@(\d+|latest)\Z")
+_OF_A_LEDGER = re.compile(r"(?:.*/)?data/[0-9a-f]{64}-[0-9a-f]{16}(?:-[0-9a-f]{8})?\.tar")
 
 
 @dataclass(frozen=True)
@@ -45,24 +51,49 @@ class Corpus:
     def to_json(self) -> dict[str, Any]:
         return {"root": self.root, "patterns": list(self.patterns), "snapshot": self.snapshot}
 
-    def listing(self, spool: Path) -> Iterator[pa.RecordBatch]:
-        """The shards as sorted Arrow batches of (key, size, etag). Raises `EmptyCorpusError` when there are none."""
+    def listing(self, spool: Path, left_out: Callable[[int], None] = lambda shards: None) -> Iterator[pa.RecordBatch]:
+        """The shards as sorted Arrow batches of (key, size, etag). `left_out` is called with the number of shards that
+        belong to datasets below the root, if there are any. Raises `EmptyCorpusError` when no shard is left."""
         import duckdb
 
         path = spool / "listing.duckdb"
-        with duckdb.connect(str(path), config={"memory_limit": "1GB", "temp_directory": str(spool)}) as db:
-            db.execute("CREATE TABLE shards (key VARCHAR, size BIGINT, etag VARCHAR)")
-            for batch in self._unsorted():
-                insert(db, "shards", batch)
-            if not db.execute("SELECT 1 FROM shards LIMIT 1").fetchall():
-                where = ", ".join(self.patterns) or "*.tar"
-                raise EmptyCorpusError(
-                    f"no shard matches {where} in {self.root}", fix="check the corpus' URL; shards end in .tar"
-                )
-            yield from db.sql("SELECT DISTINCT * FROM shards ORDER BY key").to_arrow_reader(10_000)
-        path.unlink(missing_ok=True)
+        config = {"memory_limit": "1GB", "temp_directory": str(spool)}
+        try:
+            with duckdb.connect(str(path), config=config) as db:
+                db.execute("CREATE TABLE shards (key VARCHAR, size BIGINT, etag VARCHAR)")
+                for batch in self._unsorted(left_out):
+                    insert(db, "shards", batch)
+                if not db.execute("SELECT 1 FROM shards LIMIT 1").fetchall():
+                    where = ", ".join(self.patterns) or "*.tar"
+                    raise EmptyCorpusError(
+                        f"no shard matches {where} in {self.root}", fix="check the corpus' URL; shards end in .tar"
+                    )
+                yield from db.sql("SELECT DISTINCT * FROM shards ORDER BY key").to_arrow_reader(10_000)
+        finally:
+            path.unlink(missing_ok=True)
 
-    def _unsorted(self) -> Iterator[pa.Table]:
+    def expect_outside(self, places: Mapping[str, Store]) -> None:
+        """Raise `RecipeError` for an output or a store of scores (by its key in the recipe) in which the patterns match
+        what a run puts there. Links of local disks are followed."""
+        if self.snapshot is not None:
+            return
+        root, wanted = _real(self.root), _matcher(self.patterns)
+        for name, store in places.items():
+            place = _real(store.url)
+            if f"{root}/".startswith(f"{place}/data/"):
+                raise _of_a_dataset(self.root, place)
+            if place != root and not place.startswith(root.rstrip("/") + "/"):
+                continue
+            folder = place[len(root) :].strip("/")
+            below = f"{folder}/data/" if folder else "data/"
+            if any(wanted(f"{below}{c * 64}-{c * 16}-{c * 8}.tar") for c in "0123456789abcdef"):
+                raise RecipeError(
+                    f"{name}: {store.url} lies inside the corpus {self.root}, so a run would read its own output",
+                    fix=f"a place beside the corpus, such as {self.root.rstrip('/')}-curated; or a pattern that does "
+                    f"not match it, such as {self.root.rstrip('/')}/*.tar",
+                )
+
+    def _unsorted(self, left_out: Callable[[int], None]) -> Iterator[pa.Table]:
         """Matching objects in any order, 10,000 at a time."""
         if self.snapshot is not None:
             yield self._of_snapshot()
@@ -73,13 +104,29 @@ class Corpus:
             raise RecipeError(f"{self.root} holds snapshots, not a corpus", fix=fix)
         wanted = _matcher(self.patterns)
         rows: list[tuple[str, int, str]] = []
+        foreign = 0
         for item in store.list(_literal_prefix(self.patterns)):
-            if item.key.endswith(".tar") and wanted(item.key):
-                rows.append((item.key, item.size, item.etag))
+            if not item.key.endswith(".tar") or not wanted(item.key):
+                continue
+            if _OF_A_LEDGER.fullmatch(store.location(item.key)):
+                self._expect_not_meant(item.key)
+                foreign += 1
+                continue
+            rows.append((item.key, item.size, item.etag))
             if len(rows) == 10_000:
                 yield _table(rows)
                 rows = []
         yield _table(rows)
+        if foreign:
+            left_out(foreign)
+
+    def _expect_not_meant(self, key: str) -> None:
+        """Raise `RecipeError` where a pattern names the data folder of a dataset, by one of its shards."""
+        for pattern in self.patterns:
+            place = f"{self.root}/{pattern}".rstrip("/")
+            folder = place.rpartition("/")[0] if place.endswith(".tar") else place
+            if folder.endswith("/data") and _matcher((pattern,))(key):
+                raise _of_a_dataset(place, f"{self.root}/{key}".rpartition("/data/")[0])
 
     def _of_snapshot(self) -> pa.Table:
         from curation.snapshot import open_snapshot
@@ -126,6 +173,17 @@ def _split(url: str) -> tuple[str, str]:
         literal += 1
     tail = parts[literal:]
     return f"{scheme}://" + "/".join(parts[:literal]), "/".join(tail)
+
+
+def _of_a_dataset(place: str, dataset: str) -> RecipeError:
+    text = f"{place} names the data folder of a curated dataset, which holds the shards of all its snapshots"
+    return RecipeError(text, fix=f"to curate it further, write {dataset}@latest")
+
+
+def _real(url: str) -> str:
+    """The URL of a store without a slash at its end; of a local directory, where its links lead."""
+    scheme, _, rest = open_store(url).url.partition("://")
+    return f"{scheme}://{os.path.realpath(rest) if scheme == 'file' else rest}".rstrip("/")
 
 
 def _common(roots: Sequence[str]) -> str:

@@ -40,7 +40,10 @@ class UnitVerifier:
 
     def verify(self, unit: str) -> tuple[dict[str, Any], list[str]]:
         """(what the unit's bytes add up to, problems). No problem is raised: each is a line."""
-        record = self.out.find(unit, WriteRecord)
+        try:
+            record = self.out.find(unit, WriteRecord)
+        except LedgerError as error:
+            return {"inputs": [], "samples": 0}, [str(error)]
         if record is None:
             return {"inputs": [], "samples": 0}, [f"unit {unit[:12]}: its commit record is gone"]
         problems: list[str] = []

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -89,7 +90,10 @@ class Pipeline:
         """List the corpus and pin it. With `write=False` the plan stays on local disk, for as long as this pipeline."""
         context = {"corpus": self.corpus.to_json(), "fingerprints": self.fingerprints}
         ledger = self.out if write else Ledger(open_store(str(self.spool / "plan")))
-        return ledger.plan(self.corpus.listing(self.spool), context)
+        return ledger.plan(self.corpus.listing(self.spool, self._left_out), context)
+
+    def _left_out(self, shards: int) -> None:
+        click.echo(f"{shards:,} shards of curated datasets below {self.corpus.root} are not read as input", err=True)
 
     def decision_id(self, plan: Plan, others: Others | None = None) -> str:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""
@@ -298,6 +302,7 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     _check_files(recipe.files(), recipe.options)
     out, scored = (Ledger(open_store(url, recipe.options)) for url in (recipe.output, recipe.scores))
     corpus = open_corpus(recipe.corpus, recipe.options)
+    corpus.expect_outside({"output": out.store, "scores": scored.store})
     named = (("keep", recipe.keep), ("drop", recipe.drop), ("weights", recipe.weights))
     lists = {name: read_list(name, url, recipe.options) for name, url in named if url}
     filters = [item.filter for item in recipe.filters]

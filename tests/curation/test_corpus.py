@@ -9,6 +9,7 @@ import pytest
 
 from curation.corpus import Corpus, open_corpus
 from curation.errors import EmptyCorpusError, RecipeError
+from curation.store import open_store
 
 
 @pytest.fixture
@@ -66,3 +67,96 @@ def test_a_corpus_that_moves_keeps_its_keys_and_etags(shards: Path, tmp_path: Pa
     before = pa.Table.from_batches(list(open_corpus(str(shards)).listing(tmp_path)))
     shutil.copytree(shards, tmp_path / "elsewhere")
     assert pa.Table.from_batches(list(open_corpus(str(tmp_path / "elsewhere")).listing(tmp_path))) == before
+
+
+UNIT, SHA = "0123456789abcdef" * 4, "fedcba9876543210"
+
+
+def curated(root: Path) -> Path:
+    """What a run leaves at an output, of this version and of one before, with a stranger's tar beside it."""
+    for name in (f"{UNIT}-{SHA}-0a1b2c3d.tar", f"{UNIT}-{SHA}.tar", "00000.tar"):
+        (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "data" / name).write_bytes(name.encode())
+    return root
+
+
+INSIDE = [
+    ("pool", "pool/curated"),
+    ("pool", "pool"),
+    ("pool/", "pool/curated/"),
+    ("pool", "pool/a/deep"),
+    ("pool/*/data/*.tar", "pool/curated"),
+    ("pool/{a,curated}/data/*.tar", "pool/curated"),
+    ("link", "pool/curated"),
+    ("pool", "link/curated"),
+    ("file://{}/pool", "pool/curated"),
+]
+
+
+@pytest.mark.parametrize("name", ["output", "scores"])
+@pytest.mark.parametrize(("pattern", "place"), INSIDE)
+def test_an_output_inside_the_corpus_is_refused(
+    shards: Path, tmp_path: Path, pattern: str, place: str, name: str
+) -> None:
+    (tmp_path / "link").symlink_to(shards)
+    url = pattern.format(tmp_path) if "://" in pattern else str(tmp_path / pattern) + "/" * pattern.endswith("/")
+    for output in (f"{tmp_path}/{place}", f"file://{tmp_path}/{place}"):
+        with pytest.raises(RecipeError, match=f"{name}: .* lies inside the corpus") as caught:
+            open_corpus(url).expect_outside({name: open_store(output)})
+        assert "-curated" in caught.value.fix and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "place"),
+    [
+        ("pool", "curated"),
+        ("pool", "pool-curated"),
+        ("pool", "poo"),
+        ("pool/a", "pool/curated"),
+        ("pool/*.tar", "pool"),
+        ("pool/*.tar", "pool/curated"),
+        ("pool/{a,b}/*.tar", "pool/curated"),
+        ("pool/{00000..00009}.tar", "pool/curated"),
+    ],
+)
+def test_an_output_beside_what_the_patterns_match_is_none_of_them(
+    shards: Path, tmp_path: Path, pattern: str, place: str
+) -> None:
+    open_corpus(f"{tmp_path}/{pattern}").expect_outside({"output": open_store(f"{tmp_path}/{place}")})
+
+
+def test_the_data_folder_of_the_output_is_no_corpus_of_its_own(tmp_path: Path) -> None:
+    for pattern in ("out/data", "out/data/*.tar", "out/data/0*/*.tar"):
+        with pytest.raises(RecipeError, match="names the data folder") as caught:
+            open_corpus(f"{tmp_path}/{pattern}").expect_outside({"output": open_store(f"{tmp_path}/out")})
+        assert caught.value.fix.endswith("/out@latest")
+
+
+def test_buckets_are_told_apart() -> None:
+    corpus = open_corpus("s3://pool/laion")
+    for url in ("s3://other/laion/curated", "gs://pool/laion/curated", "s3://pool/laion-curated"):
+        corpus.expect_outside({"output": open_store(url)})
+    with pytest.raises(RecipeError, match="lies inside"):
+        corpus.expect_outside({"output": open_store("s3a://pool/laion/curated/")})
+
+
+def test_datasets_below_the_root_are_counted_and_left_out(shards: Path, tmp_path: Path) -> None:
+    curated(shards / "mine"), curated(shards)
+    left_out: list[int] = []
+    found = pa.Table.from_batches(list(open_corpus(str(shards)).listing(tmp_path, left_out.append)))
+    assert left_out == [4]
+    names = found.column("key").to_pylist()
+    assert "data/00000.tar" in names and "mine/data/00000.tar" in names and not any(UNIT in name for name in names)
+    left_out.clear()
+    list(open_corpus(f"{shards}/a").listing(tmp_path, left_out.append))
+    assert left_out == []
+
+
+@pytest.mark.parametrize("pattern", ["mine/data/*.tar", "mine/data", "m*/data/*.tar", f"mine/data/{UNIT}-{SHA}.tar"])
+def test_a_pattern_into_the_data_of_a_dataset_is_refused(shards: Path, tmp_path: Path, pattern: str) -> None:
+    curated(shards / "mine")
+    with pytest.raises(RecipeError, match="names the data folder of a curated dataset") as caught:
+        keys(open_corpus(f"{shards}/{pattern}"), tmp_path)
+    assert caught.value.fix.endswith(f"{shards}/mine@latest")
+    fine = [f"{shards}/a", f"{shards}/mine"]  # beside another pattern, which means the dataset's folder as it is
+    assert len(keys(open_corpus(fine), tmp_path)) == 5
