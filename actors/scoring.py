@@ -62,6 +62,7 @@ class Scoring:
     scorers: Mapping[str, Scorer]
     limits: DecodeLimits
     compute: Compute
+    caption: str = ""  # where captions stand, as the recipe's `input` names it
 
     @property
     def views(self) -> list[Preprocess]:
@@ -74,7 +75,7 @@ class Scoring:
         return [self.index, *self.columns]
 
     def reader(self) -> UnitReader:
-        return UnitReader(self.corpus, self.limits, self.views)
+        return UnitReader(self.corpus, self.limits, self.views, self.caption)
 
 
 @dataclass
@@ -370,7 +371,7 @@ def rebatch(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
 def commit(job: Scoring, unit: scores.ScoredUnit, wanted: Sequence[str]) -> None:
     """Commit the tables of a unit that are wanted; of those that others commit meanwhile, the first record wins."""
     if job.index.name in wanted:
-        scores.commit_index(job.scored, unit.shard, job.index, unit.rows, unit.reason)
+        scores.commit_index(job.scored, unit.shard, job.index, unit.rows, unit.reason, unit.detail)
     for column in job.columns:
         if column.name in wanted:
             values = unit.rows.column(f"score:{column.name}")

@@ -40,7 +40,7 @@ BITS = f"SELECT {_BLOCK} AS block, bitstring_agg({_BIT}, 0, 65535) AS bits"  # F
 IN_SET, NOT_IN_SET = f"get_bit(gone.bits, {_BIT}) = 1", f"coalesce(get_bit(gone.bits, {_BIT}), 0) = 0"
 OF_BLOCK = f"ON {_BLOCK} = gone.block"  # JOIN such a table, called gone; LEFT JOIN it for what is not in it
 #: Columns of the index that filters can read; the engine has others for itself, or (a list) not at all.
-READABLE = [name for name in INDEX_SCHEMA.names if name not in {"row", "uid", "reason", "members"}]
+READABLE = [name for name in INDEX_SCHEMA.names if name not in {"row", "uid", "reason", "detail", "members"}]
 _SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float32(): "FLOAT"}
 
 

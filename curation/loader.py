@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from curation import images, tar, units
+from curation import contents, images, tar
 from curation.data import ShardRef, uid
 from curation.epochs import SharedEpoch
 from curation.errors import ChangedError, ImageError, TarError, UserError
@@ -40,7 +40,7 @@ Part = Literal["all", "train", "held_out"]
 
 SEPARATOR = "\x1f"  # between the values of a label of several fields
 
-REASONS = (*tar.REASONS, *images.REASONS, *units.REASONS, "other")
+REASONS = (*tar.REASONS, *images.REASONS, *contents.REASONS, "other")
 _COUNTED_WORKERS = 64  # rows of the shared counters; workers beyond it share rows
 
 
@@ -50,6 +50,7 @@ class Shard(NamedTuple):
     store: Store
     ref: ShardRef
     samples: int | None
+    caption: str = ""  # where captions stand, as the recipe of its snapshot names it
 
 
 class Members(Protocol):
@@ -163,14 +164,14 @@ class SampleStream(IterableDataset[Example]):
         count = self._counter(0) if counted else _uncounted
         for shard in self.shards:
             for sample in self._read(shard, 0, None, count):
-                if self._draw(shard.ref, sample, count) is not None:
+                if self._draw(shard, sample, count) is not None:
                     yield uid(shard.ref.key, shard.ref.etag, sample.start)
 
     def told(self) -> Iterator[str]:
         """The labels of this part's samples, as they are read; none is decoded."""
         for shard in self.shards:
             for sample in self._read(shard, 0, None, _uncounted):
-                if (drawn := self._draw(shard.ref, sample, _uncounted)) is not None:
+                if (drawn := self._draw(shard, sample, _uncounted)) is not None:
                     yield drawn.label
 
     def plan(self, share: int, shares: int, epoch: int | None = None) -> list[tuple[Shard, int, int | None]]:
@@ -227,7 +228,7 @@ class SampleStream(IterableDataset[Example]):
     def _share(self, share: int, shares: int, count: Callable[[str, int], None], epoch: int) -> Iterator[_Drawn]:
         for shard, first, end in self.plan(share, shares, epoch):
             for sample in self._read(shard, first, end, count):
-                drawn = self._draw(shard.ref, sample, count)
+                drawn = self._draw(shard, sample, count)
                 if drawn is not None:
                     times = self.weights.times(drawn.uid, self.seed, epoch) if self.weights else 1
                     yield from [drawn] * times
@@ -252,15 +253,15 @@ class SampleStream(IterableDataset[Example]):
             where = shard.store.location(key)
             raise ChangedError(f"{where} holds {seen} samples, not {shard.samples} as its snapshot says")
 
-    def _draw(self, ref: ShardRef, sample: TarSample, count: Callable[[str, int], None]) -> _Drawn | None:
-        place = uid(ref.key, ref.etag, sample.start)
+    def _draw(self, shard: Shard, sample: TarSample, count: Callable[[str, int], None]) -> _Drawn | None:
+        place = uid(shard.ref.key, shard.ref.etag, sample.start)
         if self.subset is not None and not self.subset.holds(place):
             return None
         if sample.reason is not None:
             count(sample.reason, 1)
             return None
         try:
-            image, caption, metadata = units.parse(sample)
+            image, caption, metadata = contents.parse(sample, shard.caption)
         except ImageError as error:
             count(error.reason, 1)
             return None
@@ -306,7 +307,8 @@ def is_held_out(group: str, share: float) -> bool:
 def shards_of(snapshot: Snapshot) -> list[Shard]:
     """The output shards of a snapshot."""
     rows = snapshot.shards.to_pylist()
-    return [Shard(snapshot.store, ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
+    refs = [(ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
+    return [Shard(snapshot.store, ref, samples, snapshot.caption) for ref, samples in refs]
 
 
 def latest_of(url: str, options: StoreOptions | None = None) -> str:

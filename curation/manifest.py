@@ -35,7 +35,9 @@ BASE_FIELDS = [
     ("content_hash", pa.string()),
     ("output_shard", pa.string()),
     ("output_offset", pa.int64()),
+    ("detail", pa.string()),  # of the reason, where the sample itself is at fault: "70000 x 3 pixels, more than ..."
 ]
+LATER = {"detail": pa.string()}  # columns that manifests of earlier versions lack: read as null
 
 TYPES = {str(kind): kind for kind in (pa.float32(), pa.int32(), pa.int64(), pa.string())}  # that a score may have
 

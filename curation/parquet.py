@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,17 @@ def read_parquet(store: Store, key: str, fix: str, columns: Sequence[str] | None
         raise UserError(f"{store.location(key)} is damaged: {what}", fix=fix) from None
 
 
-def from_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table, or the named columns of it in their order.
+def from_parquet(
+    data: bytes, columns: Sequence[str] | None = None, later: Mapping[str, pa.DataType] | None = None
+) -> pa.Table:
+    """The table, or the named columns of it in their order; those of `later` are null where it lacks them.
 
     Not by `pq.read_table`: its asynchronous scanner can outlive the call on a thread of its own, and a process that
     ends meanwhile is aborted after its work is done (1 of 6 small processes, pyarrow 26). Whoever reads many tables
     reads them on threads of their own.
     """
     table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(columns, use_threads=False)
+    for name, kind in (later or {}).items():
+        if name not in table.column_names and (columns is None or name in columns):
+            table = table.append_column(name, pa.nulls(table.num_rows, kind))
     return table if columns is None else table.select(columns)

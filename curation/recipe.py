@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field
 
 from curation import manifest
+from curation.contents import CAPTION_PLACE
 from curation.data import FORMATS
 from curation.decisions import READABLE, NamedFilter, columns_needed
 from curation.errors import RecipeError, UnknownNameError, UserError, said_of
@@ -63,6 +64,12 @@ class Shards(Section):
     samples: int = Field(default=10_000, ge=1)
 
 
+class Input(Section):
+    """How samples are read. `caption`: `txt`, or `json.<field>`; else .txt, and then the json's `caption` or `text`."""
+
+    caption: Annotated[str | None, Field(pattern=f"^(?:{CAPTION_PLACE})$")] = None
+
+
 class Limits(Section):
     """What an image may be before it is decoded, and how it is decoded; defaults are those of `DecodeLimits`."""
 
@@ -106,6 +113,7 @@ class _Document(Section):
     drop: str | None = None
     weights: str | None = None
     shards: Shards = Field(default_factory=Shards)
+    input: Input = Field(default_factory=Input)
     limits: Limits = Field(default_factory=Limits)
     store: StoreSection = Field(default_factory=StoreSection)
     compute: Compute = Field(default_factory=Compute)
@@ -124,6 +132,7 @@ class Recipe:
     drop: str | None
     weights: str | None
     shards: Shards
+    caption: str  # where captions stand: `input.caption`, or "" for the usual places
     limits: DecodeLimits
     options: StoreOptions
     compute: Compute
@@ -136,7 +145,7 @@ class Recipe:
 
     @property
     def index(self) -> Column:
-        return Column(INDEX, index_fingerprint(self.limits))
+        return Column(INDEX, index_fingerprint(self.limits, self.caption))
 
     @property
     def columns(self) -> list[Column]:
@@ -288,6 +297,7 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
         drop=document.drop,
         weights=document.weights,
         shards=document.shards,
+        caption=document.input.caption or "",
         limits=DecodeLimits(**document.limits.model_dump()),
         options=StoreOptions(**document.store.model_dump()),
         compute=document.compute,

@@ -47,11 +47,19 @@ def missing(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> list[
 
 
 def commit_index(
-    ledger: Ledger, shard: ShardRef, column: Column, rows: pa.Table, unit_reason: str | None
+    ledger: Ledger,
+    shard: ShardRef,
+    column: Column,
+    rows: pa.Table,
+    unit_reason: str | None,
+    unit_detail: str | None = None,
 ) -> ScoreRecord:
     """Commit the index table of a unit from its stream rows; of a broken archive, every row is quarantined."""
     table = rows.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
     if unit_reason is not None:
+        at, sound = table.schema.get_field_index("detail"), pc.is_null(table.column("reason"))
+        detail = pa.scalar(unit_detail, pa.string())
+        table = table.set_column(at, "detail", pc.if_else(sound, detail, table.column("detail")))
         at = table.schema.get_field_index("reason")
         table = table.set_column(at, "reason", pc.fill_null(table.column("reason"), unit_reason))
     reasons = Counter(reason for reason in table.column("reason").to_pylist() if reason is not None)
@@ -222,6 +230,7 @@ class ScoredUnit:
     rows: pa.Table
     reason: str | None
     failure: str | None = None
+    detail: str | None = None  # of the reason, in words
 
 
 class Collector:
@@ -270,7 +279,7 @@ class _Rows:
         """The unit when its end row and all rows before it are there."""
         if self.end is None:
             return None
-        expected, reason = (self.end.column(name)[0].as_py() for name in ("row", "reason"))
+        expected, reason, detail = (self.end.column(name)[0].as_py() for name in ("row", "reason", "detail"))
         if 0 <= self.count < expected:
             return None
         rows = pa.concat_tables(self.parts)
@@ -281,7 +290,7 @@ class _Rows:
             self.parts = [rows.take(pa.array(order))]
             self.count = len(order)
             return None
-        return ScoredUnit(shard, rows.take(pa.array(order)).combine_chunks(), reason)
+        return ScoredUnit(shard, rows.take(pa.array(order)).combine_chunks(), reason, detail=detail)
 
 
 def _runs(table: pa.Table) -> Iterator[tuple[ShardRef, pa.Table]]:

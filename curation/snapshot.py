@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation import manifest
+from curation.contents import written
 from curation.data import IMAGE_EXTENSIONS, Sample, ShardRef, Source
 from curation.documents import SnapshotDocument, repair
 from curation.errors import LedgerError, UserError
@@ -25,7 +26,6 @@ from curation.ledger import Ledger, read_named
 from curation.parquet import from_parquet
 from curation.store import Store, StoreOptions, open_store
 from curation.tar import read_samples
-from curation.units import metadata
 
 if TYPE_CHECKING:
     from curation.loader import SampleStream
@@ -45,6 +45,7 @@ PARTS_SCHEMA = pa.schema(
     [("key", pa.string()), ("sha256", pa.string()), ("bytes", pa.int64()), ("rows", pa.int64()), ("unit", pa.string())]
 )
 
+_NONE: Mapping[str, pa.DataType] = {}
 _VERSION = re.compile(r"(.+)@(\d+|latest)\Z")
 
 
@@ -71,6 +72,11 @@ class Snapshot:
     @property
     def number(self) -> int:
         return self.document.snapshot
+
+    @property
+    def caption(self) -> str:
+        """Where captions stand: what its recipe says under `input`, "" for the usual places (see `contents`)."""
+        return str((self.document.recipe.get("input") or {}).get("caption") or "")
 
     @cached_property
     def shards(self) -> pa.Table:
@@ -104,14 +110,14 @@ class Snapshot:
         for found in read_samples(self.store.blocks(shard.key, shard.size, shard.etag or None), shard.size):
             parts = {part.extension: part.data for part in found.parts}
             extension = next(e for e in parts if e in IMAGE_EXTENSIONS)
-            value = metadata(parts["json"])
+            value, caption = written(parts, self.caption)
             origin = value["tutelage"]
             yield Sample(
                 uid=origin["uid"],
                 key=found.key,
                 image=parts[extension],
                 extension=extension,
-                caption=parts["txt"].decode(),
+                caption=caption,
                 metadata=value,
                 source=Source(**origin["source"]),
             )
@@ -128,14 +134,19 @@ class Snapshot:
 
     def read_part(self, part: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
         """One Parquet of the manifest, by its row in `parts`."""
-        return self.table(part, columns)
+        return self.table(part, columns, manifest.LATER)
 
-    def table(self, item: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
-        """A Parquet object that the snapshot names (key, sha256). Raises `LedgerError` where it is gone or damaged."""
+    def table(
+        self, item: Mapping[str, Any], columns: Sequence[str] | None = None, later: Mapping[str, pa.DataType] = _NONE
+    ) -> pa.Table:
+        """A Parquet object that the snapshot names (key, sha256). Raises `LedgerError` where it is gone or damaged.
+
+        Columns of `later` that it lacks are null: an earlier version wrote it.
+        """
         fix = repair(self.store.url)
         data = read_named(self.store, item["key"], item["sha256"], fix)
         try:
-            return from_parquet(data, columns)
+            return from_parquet(data, columns, later)
         except (pa.ArrowException, KeyError) as error:
             what = str(error).splitlines()[0]
             raise LedgerError(
@@ -179,7 +190,7 @@ class Snapshot:
         """
         from curation.webdataset_io import SnapshotDataset
 
-        return SnapshotDataset(self.store, self.shard_keys(), shuffle=shuffle, seed=seed)
+        return SnapshotDataset(self.store, self.shard_keys(), self.caption, shuffle=shuffle, seed=seed)
 
     def torch(self, *, size: int = 224, weighted: bool = False, **options: Any) -> SampleStream:
         """A `torch.utils.data.IterableDataset` of decoded samples that splits itself over ranks and workers.
@@ -225,10 +236,20 @@ class Manifest:
         return self._snapshot.reader(columns).read_all()
 
     def quarantined(self, reason: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """The first quarantined samples, of one reason or of any: uid, key, reason, source."""
+        """The first quarantined samples, of one reason or of any: uid, key, reason and its detail, source."""
         import pyarrow.compute as pc
 
-        columns = ["uid", "key", "decision", "reason", "source_key", "source_etag", "source_offset", "source_length"]
+        columns = [
+            "uid",
+            "key",
+            "decision",
+            "reason",
+            "detail",
+            "source_key",
+            "source_etag",
+            "source_offset",
+            "source_length",
+        ]
         rows: list[dict[str, Any]] = []
         for batch in self._snapshot.reader(columns):
             mask = pc.equal(batch.column("decision"), "quarantined")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.contents import metadata, parse
 from curation.data import uid
 from curation.documents import read_json
 from curation.documents.learning import Evaluation
@@ -30,7 +31,6 @@ from curation.parallel import map_ordered
 from curation.store import Store
 from curation.subset import USABLE, source_store
 from curation.tar import TarSample, read_samples
-from curation.units import parse
 
 if TYPE_CHECKING:
     from curation.loader import Shard
@@ -201,16 +201,16 @@ def _contents(shard: Shard) -> Iterator[tuple[str, str]]:
     """Of each sample of a shard its uid, as `loader.SampleStream` tells it, and the hash of its picture."""
     from curation.loader import uid_of
 
-    store, ref, _ = shard
+    store, ref = shard.store, shard.ref
     try:
         for sample in read_samples(store.blocks(ref.key, ref.size, ref.etag or None), ref.size):
             if sample.reason is not None:
                 continue
             try:
-                image, _, metadata = parse(sample)
+                image, _, found = parse(sample, shard.caption)
             except ImageError:
                 continue  # no sample that anything is evaluated on
-            yield uid_of(metadata) or uid(ref.key, ref.etag, sample.start), sha256(image).hexdigest()[:32]
+            yield uid_of(found) or uid(ref.key, ref.etag, sample.start), sha256(image).hexdigest()[:32]
     except TarError:
         return
 
@@ -219,7 +219,7 @@ def _is_held_out(sample: TarSample, place: str, share: float) -> bool:
     """Whether no model is trained on a sample at this place, as `loader.SampleStream` reads it."""
     from curation.loader import group_of, is_held_out, uid_of
 
-    found = parse(sample).metadata
+    found = next((metadata(part.data) for part in sample.parts if part.extension == "json"), {})
     return is_held_out(group_of(str(found.get("name") or ""), uid_of(found) or place), share)
 
 

@@ -38,7 +38,6 @@ REASONS = {
     "member_repeated": "the same extension twice under one key",
     "several_images": "two image extensions under one key",
     "missing_image": "no member with an image extension",
-    "missing_text": "no .txt member",
 }
 
 MAX_SAMPLE = 1 << 30  # bytes under one key; while a member's pieces are joined the reader holds them twice
@@ -70,6 +69,7 @@ class TarSample(NamedTuple):
     start: int
     stop: int
     reason: str | None
+    detail: str = ""  # the reason in words, where there is more to say
 
 
 def read_samples(blocks: Iterable[bytes], size: int, *, max_sample: int = MAX_SAMPLE) -> Iterator[TarSample]:
@@ -136,8 +136,6 @@ class _Group:
             flaws.add("member_repeated")
         if images != 1:
             flaws.add("several_images" if images else "missing_image")
-        if "txt" not in extensions:
-            flaws.add("missing_text")
         reason = next(filter(flaws.__contains__, REASONS)) if flaws else None
         return TarSample(self.key, tuple(self.parts), self.start, self.stop, reason)
 

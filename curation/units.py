@@ -10,16 +10,16 @@ Memory: one block of the shard and `ROWS_PER_TABLE` decoded images, whatever the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from curation.data import IMAGE_EXTENSIONS, ShardRef, uid
+from curation.contents import parse, printable
+from curation.data import ShardRef, uid
 from curation.errors import ImageError, TarError
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
 from curation.store import Store
@@ -28,8 +28,6 @@ from curation.tar import TarSample, read_samples
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 ROWS_PER_TABLE = 256
-MAX_CAPTION_BYTES = 1 << 20
-MAX_EXTENSION = 64
 
 MEMBERS = pa.list_(pa.struct([("extension", pa.string()), ("offset", pa.int64()), ("length", pa.int64())]))
 
@@ -48,6 +46,7 @@ INDEX_SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("content_hash", pa.string()),  # sha256 of the image's bytes, 32 hexadecimal characters
         ("reason", pa.string()),  # why the sample is quarantined; null when it can be used
+        ("detail", pa.string()),  # the same in words, where there are more than the reason says
     ]
 )
 STREAM_SCHEMA = pa.schema(
@@ -60,12 +59,6 @@ STREAM_SCHEMA = pa.schema(
     ]
 )
 
-REASONS = {
-    "caption_not_utf8": "the caption is not UTF-8",
-    "caption_too_long": f"the caption has more than {MAX_CAPTION_BYTES} bytes",
-    "bad_json": "the sample's json is not an object",
-}
-
 
 @dataclass(frozen=True)
 class UnitReader:
@@ -74,6 +67,7 @@ class UnitReader:
     store: Store
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     views: Sequence[Preprocess] = ()
+    caption: str = ""  # where captions stand, as a recipe's `input` names it
 
     def read(self, shard: ShardRef) -> Iterator[pa.Table]:
         """All rows of one shard, then its end row. Raises `StoreError`; input errors become reasons.
@@ -84,15 +78,15 @@ class UnitReader:
 
     def _tables(self, shard: ShardRef, blocks: Iterator[bytes]) -> Iterator[pa.Table]:
         rows = _Rows(shard, self)
-        reason = None
+        reason = detail = None
         try:
             for sample in read_samples(blocks, shard.size):
                 rows.add(sample)
                 if rows.full:
                     yield rows.take()
         except TarError as error:
-            reason = error.reason
-        rows.add_end(reason)
+            reason, detail = error.reason, printable(str(error))
+        rows.add_end(reason, detail)
         yield rows.take()
 
 
@@ -118,11 +112,12 @@ def pixels(table: pa.Table, view: Preprocess) -> Pixels:
     return flat.reshape(len(chunk), view.size, view.size, 3)
 
 
-def index_fingerprint(limits: DecodeLimits) -> str:
-    """What decides the index table's content besides the shard: the limits and the code that reads and decodes."""
+def index_fingerprint(limits: DecodeLimits, caption: str = "") -> str:
+    """What decides the index table's content besides the shard: limits, the place of captions, the code that reads."""
     from curation.ledger import digest
 
-    return digest({"kind": "index", "code": 1, "images": IMAGE_CODE_VERSION, "limits": asdict(limits)})
+    where = {"caption": caption} if caption else {}
+    return digest({"kind": "index", "code": 2, "images": IMAGE_CODE_VERSION, "limits": asdict(limits), **where})
 
 
 def facts(
@@ -132,6 +127,7 @@ def facts(
     limits: DecodeLimits,
     views: Sequence[Preprocess] = (),
     into: list[Pixels | None] | None = None,
+    caption: str = "",
 ) -> dict[str, Any]:
     """The index row of one sample; decodes it, and puts its pixels for each of `views` `into` the list."""
     found: dict[str, Any] = {
@@ -142,11 +138,12 @@ def facts(
         "length": sample.stop - sample.start,
         "members": [(_text(part.extension), part.offset, part.length) for part in sample.parts],
         "reason": sample.reason,
+        "detail": printable(sample.detail) or None,
     }
     if sample.reason is not None:
         return found
     try:
-        image, caption, _ = parse(sample)
+        image, text, _ = parse(sample, caption)
         header = inspect(image, limits)
         for index, view in enumerate(views):
             assert into is not None
@@ -154,9 +151,9 @@ def facts(
         if not views:  # nobody wants pixels, but a sample is only good when they can be had
             decode(image, limits, 8, "squash", header)
     except ImageError as error:
-        found["reason"] = error.reason
+        found["reason"], found["detail"] = error.reason, printable(str(error))
         return found
-    found |= {"caption": caption, "format": header.format, "width": header.width, "height": header.height}
+    found |= {"caption": text, "format": header.format, "width": header.width, "height": header.height}
     found["content_hash"] = sha256(image).hexdigest()[:32]
     return found
 
@@ -181,12 +178,12 @@ class _Rows:
 
     def add(self, sample: TarSample) -> None:
         views: list[Pixels | None] = [None] * len(self.reader.views)
-        found = facts(self.shard, self.row, sample, self.reader.limits, self.reader.views, views)
+        found = facts(self.shard, self.row, sample, self.reader.limits, self.reader.views, views, self.reader.caption)
         self._append(found, views, end=False)
         self.row += 1
 
-    def add_end(self, reason: str | None) -> None:
-        self._append({"row": self.row, "reason": reason}, [None] * len(self.reader.views), end=True)
+    def add_end(self, reason: str | None, detail: str | None = None) -> None:
+        self._append({"row": self.row, "reason": reason, "detail": detail}, [None] * len(self.reader.views), end=True)
 
     def _append(self, facts: dict[str, Any], views: list[Pixels | None], *, end: bool) -> None:
         for name, column in self.columns.items():
@@ -213,52 +210,9 @@ class _Rows:
         return pa.Table.from_arrays(arrays, names)
 
 
-class Parsed(NamedTuple):
-    """What a sample says: its picture's bytes, its caption, and what its json holds, nothing where it has none."""
-
-    image: bytes
-    caption: str
-    metadata: dict[str, Any]
-
-
-def parse(sample: TarSample) -> Parsed:
-    """The members of a well-formed sample. Raises `ImageError` with the reason that quarantines it."""
-    image, caption, said = b"", "", dict[str, Any]()
-    for part in sample.parts:
-        if len(part.extension) > MAX_EXTENSION or not part.extension.isascii():
-            raise ImageError("unsafe_name")  # the output's member is called <uid>.<extension>
-        if part.extension in IMAGE_EXTENSIONS:
-            image = part.data
-        elif part.extension == "txt":
-            caption = _caption(part.data)
-        elif part.extension == "json":
-            said = metadata(part.data)
-    return Parsed(image, caption, said)
-
-
-def metadata(data: bytes) -> dict[str, Any]:
-    """The sample's json. Raises `ImageError("bad_json")` unless it is an object."""
-    try:
-        value = json.loads(data.decode())
-    except (ValueError, RecursionError):
-        raise ImageError("bad_json") from None
-    if not isinstance(value, dict):
-        raise ImageError("bad_json")
-    return value
-
-
 def _text(name: str) -> str:
     """A member's name as Arrow can hold it: bytes that were not UTF-8 become U+FFFD."""
     return name if name.isascii() else name.encode(errors="replace").decode(errors="replace")
-
-
-def _caption(data: bytes) -> str:
-    if len(data) > MAX_CAPTION_BYTES:
-        raise ImageError("caption_too_long")
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise ImageError("caption_not_utf8") from None
 
 
 def _pixel_array(view: Preprocess, images: Sequence[Pixels | None]) -> pa.FixedSizeBinaryArray:

@@ -37,6 +37,7 @@ class UnitVerifier:
     limits: DecodeLimits
     scored: Ledger
     columns: Sequence[scores.Column]
+    caption: str = ""  # where captions stand, as the recipe's `input` names it
 
     def verify(self, unit: str) -> tuple[dict[str, Any], list[str]]:
         """(what the unit's bytes add up to, problems). No problem is raised: each is a line."""
@@ -118,7 +119,7 @@ class UnitVerifier:
     def _compare_sample(
         self, shard: ShardRef, n: int, sample: TarSample, row: dict[str, Any], output: Iterator[Any]
     ) -> Iterator[str]:
-        found = facts(shard, n, sample, self.limits)
+        found = facts(shard, n, sample, self.limits, caption=self.caption)
         expected = {
             "uid": found["uid"], "key": found["key"], "source_key": shard.key, "source_etag": shard.etag,
             "source_offset": found["offset"], "source_length": found["length"], "width": found.get("width"),

@@ -6,6 +6,7 @@ import io
 import random
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import webdataset as wds
@@ -13,6 +14,7 @@ from torch.utils.data import get_worker_info
 from webdataset.tariterators import group_by_keys, tar_file_expander
 from webdataset.utils import PipelineStage
 
+from curation.contents import written
 from curation.epochs import SharedEpoch
 from curation.store import Store
 
@@ -101,15 +103,18 @@ class SnapshotDataset(wds.DataPipeline, wds.compat.FluidInterface):  # type: ign
 
     Shards are split by node and by DataLoader worker as webdataset does it. With `shuffle`, shards and samples are
     shuffled in buffers of 1,000, in an order that seed and epoch decide. `set_epoch` sets the epoch, in all workers;
-    iterations that follow in the same process (or in persistent workers) are the epochs after it.
+    iterations that follow in the same process (or in persistent workers) are the epochs after it. `txt` is the caption,
+    also where the recipe found it in the json: `caption` is the place, as its `input` names it.
     """
 
-    def __init__(self, store: Store, keys: Sequence[str], *, shuffle: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, store: Store, keys: Sequence[str], caption: str = "", *, shuffle: bool = False, seed: int = 0
+    ) -> None:
         self._epochs = epochs = _Epochs()
         stages: list[Any] = [wds.SimpleShardList(list(keys)), wds.split_by_node, wds.split_by_worker]
         if shuffle:
             stages.insert(1, _Shuffle(epochs, seed, "shards", begins=True))
-        stages += [_Opener(store), _samples]
+        stages += [_Opener(store), partial(_samples, caption=caption)]
         if shuffle:
             stages.append(_Shuffle(epochs, seed, "samples"))
         super().__init__(*stages)
@@ -119,5 +124,9 @@ class SnapshotDataset(wds.DataPipeline, wds.compat.FluidInterface):  # type: ign
         self._epochs.shared.set(epoch)
 
 
-def _samples(streams: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    yield from group_by_keys(tar_file_expander(streams))
+def _samples(streams: Iterator[dict[str, Any]], caption: str) -> Iterator[dict[str, Any]]:
+    """webdataset's samples; `txt` is the caption, wherever the recipe found it."""
+    for sample in group_by_keys(tar_file_expander(streams)):
+        if caption not in ("", "txt") or "txt" not in sample:
+            sample["txt"] = written(sample, caption)[1].encode()
+        yield sample

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import manifest, scores
+from curation.contents import MAX_JSON_DEPTH, depth
 from curation.data import ShardRef
 from curation.decisions import KEPT, tally
 from curation.documents import WriteRecord
@@ -200,9 +201,15 @@ class _Input:
             "content_hash": self.index.column("content_hash"),
             "output_shard": pa.array([self.shard.get(row) for row in range(n)], pa.string()),
             "output_offset": pa.array([self.position.get(row) for row in range(n)], pa.int64()),
+            "detail": _or_null(self.index, "detail"),
             **self.scores,
         }
         return pa.table(columns).cast(manifest.schema({name: values.type for name, values in self.scores.items()}))
+
+
+def _or_null(index: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
+    """A column that the index tables of earlier versions lack."""
+    return index.column(name) if name in index.column_names else pa.nulls(index.num_rows, pa.string())
 
 
 def _ranges(rows: Sequence[tuple[_Input, int]]) -> Iterator[tuple[_Input, int, int, list[int]]]:
@@ -265,13 +272,16 @@ def _padded(size: Any) -> Any:
 def annotate(original: bytes, uid: str, shard: ShardRef, offset: int, length: int) -> bytes:
     """The sample's json with uid and source under `tutelage`; all other bytes stay as they were.
 
-    A sample that was curated before keeps its earlier entry as the new one's `parent`.
+    A sample that was curated before keeps its earlier entry as the new one's `parent`, unless that would nest the json
+    deeper than `contents.MAX_JSON_DEPTH`. Never raises for a json that `contents.metadata` accepts.
     """
     source = {"key": shard.key, "etag": shard.etag, "offset": offset, "length": length}
     value = json.loads(original)
     entry: dict[str, Any] = {"uid": uid, "source": source}
     if JSON_KEY in value:
-        entry["parent"] = value.pop(JSON_KEY)
+        parent = value.pop(JSON_KEY)
+        if depth(parent) + 2 <= MAX_JSON_DEPTH:
+            entry["parent"] = parent
         return json.dumps({**value, JSON_KEY: entry}, ensure_ascii=False).encode()
     body = original.decode().rstrip()[:-1].rstrip()
     comma = ", " if value else ""

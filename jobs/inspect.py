@@ -139,5 +139,5 @@ def quarantine_ls(dataset: str, reason: str | None, limit: int, as_json: bool) -
     total = sum(snapshot.document["samples"]["quarantined"].values())
     for row in rows:
         where = f"{row['source_key']}[{row['source_offset']}:+{row['source_length']}]"
-        click.echo(f"{row['uid']}  {row['reason']:<22} {where}  {row['key']}")
+        click.echo(f"{row['uid']}  {row['reason']:<22} {where}  {row['key']}  {row['detail'] or ''}".rstrip())
     click.echo(f"{len(rows):,} of {total:,} quarantined samples", err=True)

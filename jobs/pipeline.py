@@ -173,7 +173,9 @@ class Pipeline:
         (index, *columns), recipe = self.columns, self.recipe
         scorers = {name: scorer for name, scorer in recipe.scorers.items() if name in lacked}
         wanted = [column for column in columns if column.name in scorers]
-        return Scoring(self.corpus.store(), self.scored, index, wanted, scorers, recipe.limits, recipe.compute)
+        return Scoring(
+            self.corpus.store(), self.scored, index, wanted, scorers, recipe.limits, recipe.compute, recipe.caption
+        )
 
     # --- decide and write -------------------------------------------------------------------------------------
 

@@ -55,7 +55,9 @@ def problems_of(snapshot: Snapshot) -> Iterator[str]:
 
     document = snapshot.document
     with pipeline_of(snapshot) as run:
-        verifier = UnitVerifier(run.out, run.corpus.store(), run.recipe.limits, run.scored, run.columns)
+        verifier = UnitVerifier(
+            run.out, run.corpus.store(), run.recipe.limits, run.scored, run.columns, run.recipe.caption
+        )
         totals: list[Any] = []
         units = snapshot.parts.column("unit").to_pylist()
         with progress("Verifying", document["samples"]["seen"]) as tick:

@@ -115,11 +115,11 @@ def curate(recipe: Path, *overrides: str) -> Any:
 
     with pipeline(load_recipe(recipe, overrides)) as work:
         planned = work.plan()
-        reader = units.UnitReader(work.corpus.store(), work.recipe.limits)
+        reader = units.UnitReader(work.corpus.store(), work.recipe.limits, caption=work.recipe.caption)
         collector = scores.Collector()
         for table in (table for shard in planned.shards() for table in reader.read(shard)):
             for unit in collector.add(table):
-                scores.commit_index(work.scored, unit.shard, work.columns[0], unit.rows, unit.reason)
+                scores.commit_index(work.scored, unit.shard, work.columns[0], unit.rows, unit.reason, unit.detail)
         writer, written = GroupWriter(work.corpus.store(), work.scored, work.out), Written()
         with work.decide(planned, lambda n: None) as decided:
             for group in decided.groups(work.recipe.shards.samples):

@@ -53,3 +53,11 @@ def test_a_process_that_has_read_ends_well() -> None:
     with ThreadPoolExecutor(4) as pool:
         ended = list(pool.map(lambda _: subprocess.run([sys.executable, "-c", _READ_AND_END]).returncode, range(24)))
     assert ended == [0] * 24
+
+
+def test_columns_that_older_files_lack_are_null() -> None:
+    data = to_parquet(pa.table({"a": [1, 2]}))
+    later = {"detail": pa.string()}
+    assert from_parquet(data, ["detail", "a"], later).to_pydict() == {"detail": [None, None], "a": [1, 2]}
+    assert from_parquet(data, later=later).column_names == ["a", "detail"]
+    assert from_parquet(data, ["a"], later).column_names == ["a"]

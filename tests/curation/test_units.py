@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from builders import FLAWS, members, write_shard
 
-from curation import units
+from curation import contents
 from curation.data import ShardRef, uid
 from curation.images import DecodeLimits, Preprocess, decode
 from curation.store import open_store
@@ -101,7 +101,7 @@ def test_bad_json(data: bytes) -> None:
     from curation.errors import ImageError
 
     with pytest.raises(ImageError):
-        units.metadata(data)
+        contents.metadata(data)
 
 
 def test_a_failed_unit_says_so() -> None:

@@ -1,0 +1,130 @@
+"""What a sample's members say: its picture's bytes, its caption, its json. What a later step could stumble over is
+refused here, once: every json that is accepted can be annotated, written and read again.
+
+The caption is the `.txt` member; without one, the json's `caption`, then its `text`. A recipe's `input: {caption: ...}`
+names one place instead: `txt`, or `json.<field>`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from curation.data import IMAGE_EXTENSIONS
+from curation.errors import ImageError
+from curation.tar import TarSample
+
+MAX_CAPTION_BYTES = 1 << 20
+MAX_JSON_BYTES = 16 << 20  # about 10 times as much memory while it is parsed
+MAX_JSON_DEPTH = 100  # Python's own parser gives up near 1,000, depending on how deep its caller stands
+MAX_EXTENSION = 64
+CAPTION_FIELDS = ("caption", "text")  # of the json, where there is no .txt
+CAPTION_PLACE = r"txt|json\..+"  # what `input: {caption: ...}` may say
+
+REASONS = {
+    "missing_text": "no caption: neither a .txt member nor `caption` or `text` in the json, or not where `input` says",
+    "caption_not_utf8": "the caption is not UTF-8",
+    "caption_not_text": "the json's caption is not a string",
+    "caption_too_long": f"the caption has more than {MAX_CAPTION_BYTES} bytes",
+    "bad_json": f"the json is no object, is nested deeper than {MAX_JSON_DEPTH}, has more than 16 MiB, half of a "
+    "surrogate pair, or a whole number of more than 4,300 digits",
+}
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class Parsed(NamedTuple):
+    """What a sample says: its picture's bytes, its caption, and what its json holds, nothing where it has none."""
+
+    image: bytes
+    caption: str
+    metadata: dict[str, Any]
+
+
+def parse(sample: TarSample, place: str = "") -> Parsed:
+    """The members of a well-formed sample. Raises `ImageError` with the reason that quarantines it.
+
+    `place` is where the caption stands, as a recipe's `input` names it.
+    """
+    parts = {part.extension: part.data for part in sample.parts}
+    for extension in parts:
+        if len(extension) > MAX_EXTENSION or not extension.isascii():
+            text = f"an extension of more than {MAX_EXTENSION} characters, or beyond ASCII"
+            raise ImageError("unsafe_name", text)  # the output's member is called <uid>.<extension>
+    image = next((data for extension, data in parts.items() if extension in IMAGE_EXTENSIONS), b"")
+    said = metadata(parts["json"]) if "json" in parts else {}
+    return Parsed(image, caption(parts, said, place), said)
+
+
+def caption(parts: Mapping[str, bytes], said: Mapping[str, Any], place: str = "") -> str:
+    """The caption, from the members' bytes or the json. Raises `ImageError` where there is none that can be used."""
+    if place in ("", "txt") and "txt" in parts:
+        return _text(parts["txt"])
+    fields = CAPTION_FIELDS if place == "" else () if place == "txt" else (place.removeprefix("json."),)
+    for field in fields:
+        value = said.get(field)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise ImageError("caption_not_text", f"`{field}` of the json is {type(value).__name__}, not a string")
+        if len(value.encode()) > MAX_CAPTION_BYTES:
+            raise ImageError("caption_too_long", f"{len(value.encode())} bytes, more than {MAX_CAPTION_BYTES}")
+        return value
+    where = [f"`{field}` in the json" for field in fields]
+    raise ImageError("missing_text", f"no {' or '.join(where if place else ['.txt member', *where])}")
+
+
+def metadata(data: bytes) -> dict[str, Any]:
+    """The sample's json. Raises `ImageError("bad_json")` for one that this library could not write again."""
+    if len(data) > MAX_JSON_BYTES:
+        raise ImageError("bad_json", f"{len(data)} bytes, more than {MAX_JSON_BYTES}")
+    try:
+        value = json.loads(data.decode())
+    except RecursionError:
+        raise ImageError("bad_json", f"nested deeper than {MAX_JSON_DEPTH}") from None
+    except ValueError as error:
+        raise ImageError("bad_json", str(error)) from None
+    if not isinstance(value, dict):
+        raise ImageError("bad_json", f"{type(value).__name__}, not an object")
+    if data.count(b"{") + data.count(b"[") > MAX_JSON_DEPTH and depth(value) > MAX_JSON_DEPTH:
+        raise ImageError("bad_json", f"nested deeper than {MAX_JSON_DEPTH}")
+    if _SURROGATE.search(data):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ImageError("bad_json", "half of a surrogate pair, which no UTF-8 can hold") from None
+    return value
+
+
+def depth(value: Any) -> int:
+    """How deep lists and objects are nested: 0 for a plain value, 1 for `{}`."""
+    level, found = [value], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        found += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return found
+
+
+def written(parts: Mapping[str, bytes], place: str = "") -> tuple[dict[str, Any], str]:
+    """(json, caption) of a sample that this library wrote: what was accepted once is not judged again."""
+    said = json.loads(parts["json"])
+    return said, caption(parts, said, place)
+
+
+def printable(text: str, most: int = 200) -> str:
+    """A message as the manifest keeps it: one line, control characters escaped, cut at `most` characters."""
+    line = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[:most]
+    )
+    return line[:most].encode(errors="backslashreplace").decode()
+
+
+def _text(data: bytes) -> str:
+    if len(data) > MAX_CAPTION_BYTES:
+        raise ImageError("caption_too_long", f"{len(data)} bytes, more than {MAX_CAPTION_BYTES}")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ImageError("caption_not_utf8", f"byte {error.start} is {data[error.start]:#04x}") from None
