@@ -5,10 +5,13 @@ A uid says where a sample's bytes live, never what somebody called it: two shard
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
+
+_NONCE = re.compile(r"((?:^|/)data/[0-9a-f]{64}-[0-9a-f]{16})-[0-9a-f]{8}(?=\.tar\Z)")
 
 FORMATS = ("jpeg", "png", "webp", "gif", "avif", "bmp", "tiff")
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
@@ -20,6 +23,12 @@ class ShardRef(NamedTuple):
     key: str
     size: int
     etag: str
+
+    @property
+    def content(self) -> tuple[str, int, str]:
+        """The reference without the random part of the name of a dataset's shard: the same for the same content, so
+        that hashes of it are those of another run that wrote the same shards."""
+        return _NONCE.sub(r"\1", self.key), self.size, self.etag
 
 
 class Source(NamedTuple):

@@ -145,7 +145,7 @@ def gather_some(
 
 def mixed(shards: Sequence[Shard]) -> list[Shard]:
     """Shards in the order of their hashes: whatever their names are ordered by, the first few have some of all."""
-    return sorted(shards, key=lambda shard: sha256(repr(tuple(shard.ref)).encode()).digest())
+    return sorted(shards, key=lambda shard: sha256(repr(shard.ref.content).encode()).digest())
 
 
 def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers: int = 0) -> Iterator[Batch]:

@@ -1,6 +1,6 @@
 """The ledger: plans, commit records and snapshots on an object store, written once and never changed.
 
-    <root>/plans/<plan_id>.json, <root>/plans/pages/<sha256>.parquet
+    <root>/plans/<plan_id>.json, <root>/plans/pages/<sha256 of its rows>.parquet
     <root>/units/<unit_id>.json                     the commit record of one unit of work
     <root>/data/<unit_id>-<sha>-<nonce>.<suffix>    what no record and no snapshot names is garbage
     <root>/snapshots/<000042>.json                  numbered densely from 1
@@ -25,7 +25,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.data import ShardRef
 from curation.documents import (
@@ -47,7 +49,7 @@ from curation.parquet import from_parquet, to_parquet
 from curation.store import Store
 
 PAGE_UNITS = 10_000
-_PAGE_SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
+PAGE_SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
 
 R = TypeVar("R", ScoreRecord, WriteRecord)
 
@@ -89,15 +91,39 @@ class Plan:
 
     def page(self, index: int) -> list[ShardRef]:
         """The shards of one page, at most `PAGE_UNITS`. Raises `LedgerError` where it is gone or damaged."""
-        page, fix = self.pages[index], repair(self.store.url)
-        data = read_named(self.store, page.key, page.sha256, fix)
-        try:
-            table = from_parquet(data, _PAGE_SCHEMA.names).cast(_PAGE_SCHEMA)
-        except (pa.ArrowException, KeyError, ValueError) as error:
-            what = str(error).splitlines()[0]
-            raise LedgerError(f"{self.store.location(page.key)} is no page of a plan: {what}", fix=fix) from None
-        columns = (table.column(name).to_pylist() for name in _PAGE_SCHEMA.names)
+        columns = (column.to_pylist() for column in self.table(index).columns)
         return [ShardRef(*row) for row in zip(*columns, strict=True)]
+
+    def table(self, index: int) -> pa.Table:
+        """The same as Arrow: key, size and etag."""
+        page, fix = self.pages[index], repair(self.store.url)
+        where = self.store.location(page.key)
+        try:
+            data = self.store.get(page.key)
+            table = from_parquet(data, PAGE_SCHEMA.names).cast(PAGE_SCHEMA)
+            found = sha256(data).hexdigest() if page.sha256 else rows_sha256(table)
+        except NotFoundError:
+            raise LedgerError(f"{where} is gone, though a plan names it", fix=fix) from None
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            what = str(error).splitlines()[0]
+            raise LedgerError(f"{where} is damaged: {what}", fix=fix) from None
+        if found != (page.sha256 or page.name) or table.num_rows != page.units:
+            raise LedgerError(f"{where} is damaged: its rows are not those of the plan", fix=fix)
+        return table
+
+    def same_as(self, other: Plan) -> bool:
+        """Whether both plan the same shards for the same work. Plans of earlier versions have other ids for it: their
+        pages are read (1 MB for 10,000 shards), unless anything else differs."""
+        if self.id == other.id:
+            return True
+        mine, theirs = ({**plan.document.to_json(), "pages": 0} for plan in (self, other))
+        if mine != theirs or len(self.pages) != len(other.pages):
+            return False
+        return all(self._rows(n) == other._rows(n) for n in range(len(self.pages)))
+
+    def _rows(self, index: int) -> str:
+        page = self.pages[index]
+        return rows_sha256(self.table(index)) if page.sha256 else page.name
 
     def shards(self) -> Iterator[ShardRef]:
         """All shards in order, a page in memory at a time."""
@@ -117,6 +143,32 @@ def read_named(store: Store, key: str, sha: str, fix: str) -> bytes:
     return data
 
 
+def rows_sha256(table: pa.Table) -> str:
+    """sha256 of the rows of a page, whatever Parquet makes of them: the number of rows, then of each column in order
+    its values; strings as their lengths, then their bytes (UTF-8); lengths and sizes as int64, little-endian.
+
+    60 ms for 1 million rows of 60 bytes.
+    """
+    hashed = sha256(table.num_rows.to_bytes(8, "little"))
+    for column in table.select(PAGE_SCHEMA.names).columns:
+        if pa.types.is_integer(column.type):
+            hashed.update(np.ascontiguousarray(column.to_numpy(), "<i8").data)
+            continue
+        hashed.update(np.ascontiguousarray(pc.binary_length(column).to_numpy(), "<i8").data)
+        for chunk in column.chunks:
+            hashed.update(_bytes(chunk))
+    return hashed.hexdigest()
+
+
+def _bytes(strings: pa.Array) -> memoryview:
+    """The bytes of an array of strings, one after the other."""
+    _, offsets, data = strings.buffers()
+    if not len(strings) or data is None:
+        return memoryview(b"")
+    starts = np.frombuffer(offsets, "<i4", len(strings) + 1, 4 * strings.offset)
+    return memoryview(data)[starts[0] : starts[-1]]
+
+
 class Ledger:
     """Plans, records and snapshots below one URL. Cheap to make and to pickle: it holds nothing but the store."""
 
@@ -128,19 +180,18 @@ class Ledger:
     def plan(self, batches: Iterable[pa.RecordBatch], context: Mapping[str, Any]) -> Plan:
         """Make the plan for shards that arrive sorted by key, as Arrow batches of (key, size, etag).
 
-        Pages are content-addressed, so planning an unchanged corpus again puts nothing new. `context` (the corpus
-        and the fingerprints) becomes part of the id. For a dry run, plan into a ledger on local disk.
+        Pages are named by their rows, so planning an unchanged corpus again puts nothing new, whatever version of
+        Arrow does it. `context` (the corpus and the fingerprints) becomes part of the id. For a dry run, plan into a
+        ledger on local disk.
         """
         pages, units, total = [], 0, 0
         for table in _repage(batches):
-            data = to_parquet(table)
-            sha = sha256(data).hexdigest()
-            key = f"plans/pages/{sha}.parquet"
+            key = f"plans/pages/{rows_sha256(table)}.parquet"
             if not self.store.exists(key):
-                self.store.put(key, data)
-            pages.append({"key": key, "sha256": sha, "units": table.num_rows})
+                self.store.put(key, to_parquet(table))
+            pages.append({"key": key, "units": table.num_rows})
             units += table.num_rows
-            total += sum(table.column("size").to_pylist())
+            total += pc.sum(table.column("size")).as_py()
         document = {**context, "pages": pages, "units": units, "bytes": total}
         key = f"plans/{digest(document)}.json"
         self._create(key, document)
@@ -297,9 +348,9 @@ def _repage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         pending.append(batch)
         rows += batch.num_rows
         while rows >= PAGE_UNITS:
-            table = pa.Table.from_batches(pending).cast(_PAGE_SCHEMA)
+            table = pa.Table.from_batches(pending).cast(PAGE_SCHEMA)
             yield table.slice(0, PAGE_UNITS).combine_chunks()
             pending = table.slice(PAGE_UNITS).to_batches()
             rows -= PAGE_UNITS
     if rows:
-        yield pa.Table.from_batches(pending).cast(_PAGE_SCHEMA).combine_chunks()
+        yield pa.Table.from_batches(pending).cast(PAGE_SCHEMA).combine_chunks()

@@ -97,11 +97,14 @@ class Pipeline:
 
     def decision_id(self, plan: Plan, others: Others | None = None) -> str:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""
+        return self._decision_id(plan.id, others)
+
+    def _decision_id(self, plan_id: str, others: Others | None) -> str:
         others = others or self.others
         filters = [[item.name, *decisions.described(item.filter)] for item in self.recipe.filters]
         lists = {name: item.sha256 for name, item in self.lists.items()}
         compared = [others.identity] if others.snapshots else []
-        return digest([plan.id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION, *compared])
+        return digest([plan_id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION, *compared])
 
     def current(self, plan: Plan) -> SnapshotDocument | None:
         """The latest snapshot's document if it is already what this plan and recipe would make."""
@@ -109,7 +112,11 @@ class Pipeline:
             return None
         document = self.out.snapshot()
         then = self.others.as_then(document.against)
-        return document if document.decision_id == self.decision_id(plan, then) else None
+        if document.decision_id == self.decision_id(plan, then):
+            return document
+        if document.decision_id != self._decision_id(document.plan, then):
+            return None  # decided otherwise, whatever was planned
+        return document if plan.same_as(self.out.open_plan(document.plan)) else None
 
     # --- score ------------------------------------------------------------------------------------------------
 

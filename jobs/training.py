@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -179,7 +179,7 @@ def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str
         "version": [TRAINING_VERSION, IMAGE_CODE_VERSION],
         "model": job.model,
         "config": models.model_config(job.model),
-        **{f"{name}_sha256": digest([list(shard.ref) for shard in some.shards]) for name, some in sources.items()},
+        **{f"{name}_sha256": _listing(some.shards) for name, some in sources.items()},
         "training": asdict(job.training),
         "holdout": job.holdout,
         "evaluation": job.evaluation,
@@ -197,6 +197,10 @@ def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str
         if some.weights:
             recipe[f"{name}_weights"] = some.weights.sha256
     return recipe
+
+
+def _listing(shards: Iterable[Shard]) -> str:
+    return digest([list(shard.ref.content) for shard in shards])
 
 
 def _all_of(job: Job, url: str) -> Samples:

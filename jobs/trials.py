@@ -27,7 +27,7 @@ from curation.images import DecodeLimits
 from curation.learning.data import pinned
 from curation.learning.prices import training_flops
 from curation.ledger import canonical, digest
-from curation.loader import open_shards
+from curation.loader import open_shards, shards_of
 from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
 from curation.recipe import Limits
@@ -125,7 +125,7 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     if not share:
         return parts(snapshot, seeds)
     store = open_store(runs)
-    decided = [snapshot.document["plan"], [shard["key"] for shard in snapshot.shards.to_pylist()], share]
+    decided = [snapshot.document.plan, [shard.ref.content[0] for shard in shards_of(snapshot)], share]
     of_sizes = f"parts/{digest(decided)}.json"
     of_draws = {seed: f"parts/{digest([*decided, seed])}.json" for seed in seeds}
     sizes = find(store, of_sizes, PartSizes, ANEW)
@@ -148,7 +148,7 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
 def pin(url: str, share: float) -> HeldOut:
     """The held-out samples at `url`, as they are listed now."""
     url = pinned(anywhere(url), StoreOptions())
-    return HeldOut(url, share, digest([list(shard.ref) for shard in open_shards(url)]))
+    return HeldOut(url, share, digest([list(shard.ref.content) for shard in open_shards(url)]))
 
 
 @lru_cache(maxsize=1)

@@ -125,11 +125,17 @@ class CorpusPin(Document):
 
 
 class PlanPage(Document):
-    """One page of a plan; `sha256` is that of its Parquet bytes."""
+    """One page of a plan. `key` holds the hash of its rows. In plans of earlier versions it holds that of its Parquet
+    bytes, which depend on Arrow's version, and so does `sha256`."""
 
     key: PageKey
-    sha256: Sha256
     units: Count
+    sha256: Sha256 | None = None
+
+    @property
+    def name(self) -> str:
+        """The hash in the key."""
+        return self.key.removeprefix("plans/pages/").removesuffix(".parquet")
 
 
 class PlanDocument(Document):

@@ -73,7 +73,7 @@ class Listing:
 
 
 def _told(parts: Sequence[Sequence[Shard]]) -> list[Any]:
-    return [[list(shard.ref) for shard in some] for some in parts]
+    return [[list(shard.ref.content) for shard in some] for some in parts]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 import curation as cu
 from curation.data import IMAGE_EXTENSIONS, uid
 from curation.errors import EmptyCorpusError, LedgerError, NoSnapshotError, UserError
-from curation.garbage import sweep
+from curation.garbage import MIN_GRACE, sweep
 from curation.ledger import Ledger
 from curation.loader import group_of, is_held_out
 from curation.store import open_store
@@ -145,7 +146,8 @@ def test_show_and_diff_tell_of_it_and_gc_leaves_it(evaluated: Path) -> None:
     home = evaluated
     invoke(home, f"{home}/out@2")
     files = sorted(path for name in ("runs", "evaluations") for path in (home / "out" / name).rglob("*"))
-    assert sweep(Ledger(open_store(f"{home}/out")), older_than=0, delete=True) == []
+    ledgers = [Ledger(open_store(f"{home}/out"))]
+    assert sweep(ledgers, grace=MIN_GRACE, delete=True, now=time.time() + 7200) == []
     assert sorted(path for name in ("runs", "evaluations") for path in (home / "out" / name).rglob("*")) == files
     text = CliRunner().invoke(show, [f"{home}/out@2"], catch_exceptions=False).stdout
     assert f"evaluation of @2 on {home}/test (48 samples" in text and "- random" in text and "±" in text
