@@ -5,6 +5,9 @@
 Like a snapshot, an evaluation is never changed, and nothing sweeps it. An *arm* is what models of an evaluation are
 trained on; of each, figures by seed. Means and differences have 95 % intervals over seeds (`curation.intervals`): they
 count the chance in initial weights, in the order of samples and in the draw of a random part, not in the held-out set.
+The differences of one evaluation (metrics x arms) are judged together, and so are those of one comparison of two
+snapshots (metrics x protocols): a document says how (`intervals`). One from before that says nothing; its runs are
+judged again where it is printed.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import groupby, product
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +28,7 @@ from curation.data import uid
 from curation.documents import read_json
 from curation.documents.learning import Evaluation
 from curation.errors import ImageError, LedgerError, NotFoundError, TarError
-from curation.intervals import difference, estimate
+from curation.intervals import CORRECTION, LEVEL, difference, estimate
 from curation.ledger import canonical
 from curation.parallel import map_ordered
 from curation.store import Store
@@ -43,6 +46,7 @@ ANEW = "delete it and run `curate evaluate` again: models that are kept are not 
 
 Document = dict[str, Any]
 Figures = Mapping[int, Mapping[str, float]]  # seed -> metric -> value
+Key = TypeVar("Key", str, bytes)  # of what is compared: an arm, a protocol
 
 
 def figures(found: Mapping[str, Any]) -> dict[str, float]:
@@ -61,11 +65,29 @@ def means(runs: Figures) -> dict[str, dict[str, Any]]:
     return {name: estimate(list(values.values()))._asdict() for name, values in _by_metric(runs).items()}
 
 
-def differences(ours: Figures, theirs: Figures) -> dict[str, dict[str, Any]]:
-    """Ours minus theirs by metric, with interval, and in a word."""
+def minus(runs: Mapping[str, Figures]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The curated arm minus each other one by metric, with interval and in a word; and how they were judged."""
+    return judge({arm: (runs[CURATED], theirs) for arm, theirs in runs.items() if arm != CURATED})
+
+
+def judge(pairs: Mapping[Key, tuple[Figures, Figures]]) -> tuple[dict[Key, dict[str, Any]], dict[str, Any]]:
+    """Of each pair of arms the first minus the second by metric, with interval and in a word. All of them are judged
+    together; how, comes with them."""
+    metrics = {key: {name: (ours, theirs) for name, ours, theirs in _shared(*pair)} for key, pair in pairs.items()}
+    comparisons = sum(map(len, metrics.values()))
+
+    def told(ours: Mapping[int, float], theirs: Mapping[int, float]) -> dict[str, Any]:
+        one = difference(ours, theirs, comparisons)
+        return {**one._asdict(), "word": one.word}
+
+    found = {key: {name: told(*both) for name, both in by_name.items()} for key, by_name in metrics.items()}
+    return found, {"correction": CORRECTION, "level": LEVEL, "comparisons": comparisons}
+
+
+def _shared(ours: Figures, theirs: Figures) -> Iterator[tuple[str, dict[int, float], dict[int, float]]]:
+    """The metrics that both have."""
     left, right = _by_metric(ours), _by_metric(theirs)
-    found = {name: difference(left[name], right[name]) for name in left if name in right}
-    return {name: {**one._asdict(), "word": one.word} for name, one in found.items()}
+    yield from ((name, left[name], right[name]) for name in left if name in right)
 
 
 def by_seed(rows: Iterable[Mapping[str, Any]]) -> Figures:
@@ -76,7 +98,13 @@ def by_seed(rows: Iterable[Mapping[str, Any]]) -> Figures:
 def compared(left: Sequence[Document], right: Sequence[Document]) -> list[dict[str, Any]]:
     """Evaluations of two snapshots under the same protocol, side by side: right minus left."""
     before, after = _by_protocol(left), _by_protocol(right)
-    return [_compared(before[key], after[key]) for key in after if key in before]
+    keys = [key for key in after if key in before]
+    sides = [_sides(before[key], after[key]) for key in keys]
+    told, intervals = judge({key: (to, from_) for key, (from_, to) in zip(keys, sides, strict=True)})
+    return [
+        _compared(before[key], after[key], *both, told[key]) | {"intervals": intervals}
+        for key, both in zip(keys, sides, strict=True)
+    ]
 
 
 def apart(left: Sequence[Document], right: Sequence[Document]) -> list[str]:
@@ -235,11 +263,17 @@ def _by_protocol(documents: Sequence[Document]) -> dict[bytes, list[Document]]:
     return found
 
 
-def _compared(left: Sequence[Document], right: Sequence[Document]) -> dict[str, Any]:
+def _sides(left: Sequence[Document], right: Sequence[Document]) -> tuple[Figures, Figures]:
     """Of the seeds that both have, or of all where fewer than two are in both: as the difference is."""
     before, after = _curated(left), _curated(right)
     if len(both := before.keys() & after.keys()) > 1:
         before, after = ({seed: runs[seed] for seed in sorted(both)} for runs in (before, after))
+    return before, after
+
+
+def _compared(
+    left: Sequence[Document], right: Sequence[Document], before: Figures, after: Figures, difference: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "protocol": right[0]["protocol"],
         "held_out": right[0]["held_out"],
@@ -247,7 +281,7 @@ def _compared(left: Sequence[Document], right: Sequence[Document]) -> dict[str, 
         "seeds": {"from": sorted(before), "to": sorted(after)},
         "from": means(before),
         "to": means(after),
-        "difference": differences(after, before),
+        "difference": difference,
     }
 
 

@@ -112,16 +112,17 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
 def report(document: Mapping[str, Any]) -> Iterator[str]:
     """An evaluation for a person: a table of means, differences with their intervals, and what a model costs."""
     from curation.intervals import Estimate
-    from curation.snapshot_evaluations import ARMS
+    from curation.snapshot_evaluations import ARMS, by_seed, minus
 
     arms = {arm: document["arms"][arm] for arm in ARMS if arm in document["arms"]}
     run = arms["curated"]["runs"][0]
-    yield f"evaluation of @{document['snapshot']} on {_held_out(document)}"
+    differences, intervals = minus({arm: by_seed(found["runs"]) for arm, found in arms.items()})
+    yield f"evaluation of @{document['snapshot']} on {_held_out(document, intervals, len(arms['curated']['runs']))}"
     rows: list[Row] = []
     for arm, found in arms.items():
         means = {name: str(Estimate(**value)) for name, value in found["mean"].items()}
         rows.append((arm, f"{found['samples']:,}", means))
-    rows += [(f"- {arm}", "", _words(document["minus"][arm])) for arm in arms if arm in document["minus"]]
+    rows += [(f"- {arm}", "", _words(found)) for arm, found in differences.items()]
     yield from table(rows)
     seeds = ", ".join(str(one["seed"]) for one in arms["curated"]["runs"])
     seconds = sum(one["seconds"] for arm in arms.values() for one in arm["runs"])
@@ -138,7 +139,7 @@ def changes(found: Sequence[Mapping[str, Any]], before: str, after: str) -> Iter
 
     for one in found:
         seeds = " and ".join(dict.fromkeys(", ".join(map(str, one["seeds"][side])) for side in ("from", "to")))
-        yield f"evaluations on {_held_out(one)}; {_settings(one)}; seeds {seeds}"
+        yield f"evaluations on {_held_out(one, one['intervals'], _pairs(one))}; {_settings(one)}; seeds {seeds}"
         means = [
             (called, "", {name: str(Estimate(**value)) for name, value in one[side].items()})
             for called, side in ((before, "from"), (after, "to"))
@@ -185,10 +186,29 @@ def _words(found: Mapping[str, Any]) -> dict[str, str]:
     return cells
 
 
-def _held_out(document: Mapping[str, Any]) -> str:
+def _held_out(document: Mapping[str, Any], intervals: Mapping[str, Any], pairs: int) -> str:
+    """What models were judged on, and what the intervals are."""
     held_out = document["held_out"]
     share = f", {held_out['share'] * 100:g} % of the names" if held_out["share"] else ""
     samples = f"{held_out['samples']:,} samples"
     if held_out.get("candidates", held_out["samples"]) < held_out["samples"]:  # older ones don't tell
         samples += f", recall among {held_out['candidates']:,} of different names and captions"
-    return f"{held_out['url']}{share} ({samples}; ± are 95 % intervals over seeds)"
+    about = f"± are 95 % intervals over seeds{_together(intervals, pairs)}"
+    return f"{held_out['url']}{share} ({samples}; {about})"
+
+
+def _together(intervals: Mapping[str, Any], pairs: int) -> str:
+    """How differences are judged: how many together, and how many standard errors wide that makes an interval."""
+    from curation.intervals import student
+
+    count = intervals["comparisons"]
+    if not count or pairs < 2:
+        return ""
+    width = f"{student(pairs - 1, count):.1f} standard errors with {pairs} seeds"
+    return f"; those of all {count} differences hold together (Bonferroni: {width})" if count > 1 else f"; {width}"
+
+
+def _pairs(compared: Mapping[str, Any]) -> int:
+    """Seeds of which both snapshots have a model; 0 where the seeds are no pairs."""
+    paired = all(one["paired"] for one in compared["difference"].values())
+    return len(compared["seeds"]["to"]) if paired else 0

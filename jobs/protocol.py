@@ -150,6 +150,7 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
     for arm, found in arms.items():
         found["mean"] = evaluations.means(runs[arm])
     held_out, snapshot = protocol.held_out, plan.snapshot
+    minus, intervals = evaluations.minus(runs)
     examples = held_out_examples(held_out, protocol.model)
     judged = {"samples": len(examples), "candidates": len(one_per_group(examples, CANDIDATES))}
     pictures = evaluations.contents(mixed(open_shards(held_out.url)), examples.uids)
@@ -159,7 +160,8 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
         "protocol": protocol.to_json() | {"streamed": plan.streamed},
         "held_out": {"url": held_out.url, "share": held_out.share, **judged},
         "arms": arms,
-        "minus": {arm: evaluations.differences(runs[CURATED], runs[arm]) for arm in arms if arm != CURATED},
+        "minus": minus,
+        "intervals": intervals,
         "overlap": _overlap(plan, pictures, held_out.share),
         "weighted": _weighs(snapshot),
     }

@@ -113,8 +113,17 @@ class EvaluationProtocol(Document):
     training: TrainingSettings
 
 
+class Together(Document):
+    """How the differences of a report are judged: all `comparisons` of them hold together at a `level`."""
+
+    correction: Text
+    level: Number
+    comparisons: Count
+
+
 class Evaluation(Document):
-    """An evaluation of a snapshot. `overlap`: None where an earlier version didn't count it."""
+    """An evaluation of a snapshot. `overlap`: None where an earlier version didn't count it. `intervals`: None where it
+    judged each difference by itself."""
 
     snapshot: Count
     protocol: EvaluationProtocol
@@ -122,6 +131,7 @@ class Evaluation(Document):
     arms: dict[str, Arm]
     minus: dict[str, dict[str, Gain]]
     overlap: dict[str, Count] | None
+    intervals: Together | None = None
 
 
 # --- runs of learners ---------------------------------------------------------------------------------------------

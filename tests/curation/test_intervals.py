@@ -1,10 +1,13 @@
-"""Intervals against tables and arithmetic by hand."""
+"""Intervals against tables and arithmetic by hand, and what a whole report of them says where nothing differs."""
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from curation.intervals import difference, estimate, student
+from curation.intervals import Difference, Estimate, difference, estimate, student
+from curation.snapshot_evaluations import ARMS, METRICS, Figures, minus
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,70 @@ def test_seeds_that_are_no_pairs_are_two_samples() -> None:
     assert not found.paired and found.mean == pytest.approx(0.3)
     assert found.half == pytest.approx(4.3027 * (0.05 / 3) ** 0.5, abs=1e-4)
     assert difference({0: 0.4}, {7: 0.1, 8: 0.2}).half is None
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 10, 33, 100])
+@pytest.mark.parametrize("comparisons", [1, 2, 6, 9, 200])
+def test_student_is_that_of_scipy(freedom: int, comparisons: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    assert student(freedom, comparisons) == pytest.approx(stats.t.ppf(1 - 0.025 / comparisons, freedom), rel=1e-9)
+
+
+def reports(count: int, seeds: int, better: float = 0.0) -> list[list[str]]:
+    """The words of `count` evaluations of three arms, whose figures have three metrics that go together. The curated
+    arm is `better` by so much."""
+    found = []
+    generator = random.Random(seeds)
+    for _ in range(count):
+        runs: dict[str, Figures] = {}
+        luck = [generator.gauss(0, 0.004) for _ in range(seeds)]  # of a seed, whatever it is trained on
+        for arm in ARMS:
+            own = [generator.gauss(0, 0.003) for _ in range(seeds)]
+            runs[arm] = {
+                seed: {name: 0.3 + luck[seed] + own[seed] + generator.gauss(0, 0.003) + better * (arm == "curated")
+                       for name in METRICS}
+                for seed in range(seeds)
+            }  # fmt: skip
+        differences, intervals = minus(runs)
+        assert intervals == {"correction": "bonferroni", "level": 0.95, "comparisons": 6}
+        found.append([one["word"] for by_metric in differences.values() for one in by_metric.values()])
+    return found
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_a_report_of_nothing_says_a_word_in_one_of_twenty(seeds: int) -> None:
+    found = reports(3000, seeds)
+    false = sum(any(word != "no difference shown" for word in words) for words in found)
+    chance = 3 * (0.05 * 0.95 / len(found)) ** 0.5  # of as many reports: 0.012
+    assert false / len(found) <= 0.05 + chance, "the rate of the family; each by itself it was one report in six"
+    assert false >= 0.005 * len(found), "nor is it a rule that never says anything"
+
+
+@pytest.mark.parametrize(("seeds", "better"), [(3, 0.15), (5, 0.03)])
+def test_a_large_difference_is_found(seeds: int, better: float) -> None:
+    for sign, word in ((1, "better"), (-1, "worse")):
+        words = [word for words in reports(300, seeds, sign * better) for word in words]
+        assert words.count(word) >= 0.99 * len(words)
+
+
+def test_three_hints_are_no_proof() -> None:
+    """+0.003 +- 0.002 from 20 steps and three seeds, one of six: seen as `better` before."""
+    ours, theirs = {0: 0.1021, 1: 0.1035, 2: 0.1034}, {0: 0.1, 1: 0.1, 2: 0.1}
+    alone, together = difference(ours, theirs), difference(ours, theirs, 6)
+    assert (alone.word, together.word) == ("better", "no difference shown") and together.half > 2.5 * alone.half  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [
+        (0.00304, 0.00299, "+0.00304 ± 0.00299"), (0.003, 0.002, "+0.0030 ± 0.0020"), (-0.5, 0.12, "-0.500 ± 0.120"),
+        (0.0004, 0.00002, "+0.000400 ± 0.000020"), (0.2, 0.0, "+0.200 ± 0.000"),
+        (0.0020001, 0.002, "+0.0020001 ± 0.0020000"), (0.002, 0.0020001, "+0.0020 ± 0.0020"),
+    ],
+)  # fmt: skip
+def test_digits_show_whether_an_interval_holds_0(mean: float, half: float, text: str) -> None:
+    one = Difference(mean, half, paired=True)
+    assert str(one) == text
+    shown, width = (float(part) for part in str(one).split(" ± "))
+    assert (abs(shown) > width) == (one.word != "no difference shown") or not half
+    assert str(Estimate(mean, half)).endswith(f"{half:.3f}") or half < 0.01

@@ -162,6 +162,30 @@ def test_show_and_diff_tell_of_it_and_gc_leaves_it(evaluated: Path) -> None:
     assert len(json.loads(CliRunner().invoke(show, [f"{home}/out@1", "--json"]).stdout)["evaluations"]) == 1
 
 
+def test_an_evaluation_from_before_the_correction_is_read_and_judged_again(evaluated: Path) -> None:
+    """Its document says no `intervals`, and words of intervals each by itself."""
+    path = next((evaluated / "out/evaluations").iterdir())
+    document = json.loads(path.read_text())
+    intervals = document.pop("intervals")
+    assert intervals == {"correction": "bonferroni", "level": 0.95, "comparisons": 6}
+    for place, arm in enumerate(("raw", "random")):
+        for row, figure in zip(document["arms"][arm]["runs"], (0.100, 0.102), strict=True):
+            row["recall@1"] = figure - place / 1000
+        document["minus"][arm]["recall@1"] = {"mean": 0.2, "half": 0.01, "paired": True, "word": "better"}
+    for row, figure in zip(document["arms"]["curated"]["runs"], (0.300, 0.303), strict=True):
+        row["recall@1"] = figure  # 12.7 standard errors are 0.0064, 76 are 0.038; and by 0.2 it is better
+    path.write_text(json.dumps(document))
+    text = CliRunner().invoke(show, [f"{evaluated}/out@1"], catch_exceptions=False).stdout
+    assert "hold together (Bonferroni: 76.4 standard errors with 2 seeds)" in text
+    assert "+0.201 ± 0.038 better" in text and "± 0.010" not in text
+    told = json.loads(CliRunner().invoke(show, [f"{evaluated}/out@1", "--json"]).stdout)["evaluations"]
+    assert told == [document], "as it was recorded"
+    invoke(evaluated, f"{evaluated}/out@2")
+    result = CliRunner().invoke(diff, [f"{evaluated}/out@1", f"{evaluated}/out@2", "--json"], catch_exceptions=False)
+    (both,) = json.loads(result.stdout)["evaluations"]
+    assert both["intervals"] == {**intervals, "comparisons": 3}
+
+
 def test_held_out_names_of_the_corpus_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", against="corpus")
     (document,) = found["evaluations"]
