@@ -178,6 +178,11 @@ def parse_recipe(text: str, name: str = "recipe", overrides: Sequence[str] = ())
     return _recipe(document, value, where)
 
 
+def limits_of(document: Mapping[str, Any]) -> DecodeLimits:
+    """What a snapshot's recipe, as it was written, says of pictures; the defaults where it says nothing."""
+    return DecodeLimits(**Limits.model_validate(document.get("limits") or {}).model_dump())
+
+
 def columns_of(name: str, scorer: Scorer) -> dict[str, pa.DataType]:
     """The columns that a scorer called `name` gives to filters and manifest: one, or one a part; with their types."""
     kind = scorer.values()

@@ -31,6 +31,7 @@ from curation.errors import ImageError, LedgerError, NotFoundError, TarError
 from curation.intervals import CORRECTION, LEVEL, difference, estimate
 from curation.ledger import canonical
 from curation.parallel import map_ordered
+from curation.sample_reader import SampleReader
 from curation.store import Store
 from curation.subset import USABLE, source_store
 from curation.tar import TarSample, read_samples
@@ -197,7 +198,9 @@ def leaks(snapshot: Snapshot, held_out: pa.Array, share: float, *, pool: bool) -
         rows = snapshot.manifest.query(query, columns).to_pylist()
         store = snapshot.store if name == "kept" else source_store(snapshot)
         same = [list(some) for _, some in groupby(rows, itemgetter("content_hash"))]
-        found[name] = sum(map_ordered(partial(_any_trained_on, store, share), same))
+        same.sort(key=lambda some: str(some[0]["key"]))  # so that samples of one shard are read together
+        with SampleReader(store) as reader:
+            found[name] = sum(map_ordered(partial(_any_trained_on, reader, share), same))
     return found
 
 
@@ -214,12 +217,11 @@ _POOL = (
 )
 
 
-def _any_trained_on(store: Store, share: float, rows: Sequence[Mapping[str, Any]]) -> bool:
+def _any_trained_on(reader: SampleReader, share: float, rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether one of the samples at these places is not held out."""
     for row in rows:
-        length = row["length"] or store.size(row["key"]) - row["start"]  # of the last one of an output shard
-        data = store.get_range(row["key"], row["start"], length, row["etag"] or None)
-        sample = next(iter(read_samples([data + bytes(1024)], length + 1024)))
+        length = row["length"] or reader.store.size(row["key"]) - row["start"]  # of the last one of an output shard
+        sample = reader.read(row["key"], row["etag"], row["start"], length)
         if not _is_held_out(sample, row["uid"], share):
             return True
     return False

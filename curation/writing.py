@@ -5,17 +5,19 @@ the manifest. Where a group ends depends on the units near it only (content-defi
 output around it and nothing else. Original bytes are copied by coalesced ranged reads with If-Match and never
 re-encoded; a sample's json gains one key, `tutelage`, with its uid and source, spliced in: its other bytes stay.
 
-Cost per kept sample: its bytes in and out once, 30 us of Python. Memory: one read of at most `READ_BYTES`; the output
-shard is spooled to local disk.
+Cost per kept sample: its bytes in and out once, 30 us of Python. Memory: one read of at most `READ_BYTES`; on local
+disk the output shard, and an input shard whose samples' members are not adjacent.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from curation.ledger import Ledger, digest
 from curation.parquet import to_parquet
 from curation.store import Store
 from curation.tar import END_BLOCKS, TarWriter
+from curation.tar_spool import Spool
 
 WRITER_VERSION = 1
 JSON_KEY = "tutelage"
@@ -113,9 +116,12 @@ class GroupWriter:
     def _make(self, unit: str, group: Group) -> dict[str, Any]:
         inputs = [_Input(self.scored, item, group.columns) for item in group.units]
         kept = [(item, row) for item in inputs for row in item.kept]
-        shards = [
-            self._shard(unit, kept[start:stop]) for start, stop in _even_split(len(kept), group.samples_per_shard)
-        ]
+        splits = _even_split(len(kept), group.samples_per_shard)
+        try:
+            shards = [self._shard(unit, kept[start:stop]) for start, stop in splits]
+        finally:
+            for item in inputs:
+                item.close()
         table = pa.concat_tables([item.manifest() for item in inputs])
         part = self.out.put_data(unit, to_parquet(table), "parquet")
         tallies = [item.tally() for item in inputs]
@@ -143,17 +149,22 @@ class GroupWriter:
         return {**shard.to_json(), "samples": len(rows)}
 
     def _samples(self, rows: Sequence[tuple[_Input, int]]) -> Iterator[tuple[_Input, int, list[tuple[str, bytes]]]]:
-        """(input, row, [(extension, bytes)]) of each row, in order, from coalesced reads."""
-        for item, start, stop, members in _ranges(rows):
+        """(input, row, [(extension, bytes)]) of each row, in order: from coalesced reads, or, where the members of
+        samples stand among those of others, from a copy of the shard on local disk, made once."""
+        for _, pairs in groupby(rows, key=lambda pair: id(pair[0])):
+            some = list(pairs)
+            item = some[0][0]
+            if item.is_apart:
+                for _, row in some:
+                    yield item, row, item.members_of(row, item.spooled(self.corpus).read)
+                if some[-1][1] == item.kept[-1]:
+                    item.close()
+                continue
             shard = item.unit.shard
-            data = self.corpus.get_range(shard.key, start, stop - start, shard.etag)
-            for row in members:
-                parts = item.members[row]
-                yield (
-                    item,
-                    row,
-                    [(p["extension"], data[p["offset"] - start : p["offset"] - start + p["length"]]) for p in parts],
-                )
+            for start, stop, members in _ranges(item, [row for _, row in some]):
+                data = memoryview(self.corpus.get_range(shard.key, start, stop - start, shard.etag))
+                for row in members:
+                    yield item, row, item.members_of(row, _reader(data, start))
 
 
 class _Input:
@@ -177,6 +188,33 @@ class _Input:
         self.members = self.index.column("members").to_pylist()
         self.shard: dict[int, str] = {}
         self.position: dict[int, int] = {}
+        self._spool: Spool | None = None
+
+    @cached_property
+    def is_apart(self) -> bool:
+        """Whether samples overlap: their members stand among those of others, so that a span is not one sample."""
+        end = 0
+        for offset, length, members in zip(self.offsets, self.lengths, self.members, strict=True):
+            if members and offset < end:
+                return True
+            end = max(end, offset + length if members else 0)
+        return False
+
+    def spooled(self, corpus: Store) -> Spool:
+        """The whole shard on local disk, until `close`. Shards that `is_apart` have at most `tar.MAX_APART` bytes."""
+        if self._spool is None:
+            shard = self.unit.shard
+            self._spool = Spool(corpus.blocks(shard.key, shard.size, shard.etag))
+        return self._spool
+
+    def close(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    def members_of(self, row: int, read: Callable[[int, int], bytes]) -> list[tuple[str, bytes]]:
+        """(extension, bytes) of a sample, read by their places in the shard."""
+        return [(part["extension"], read(part["offset"], part["length"])) for part in self.members[row]]
 
     def tally(self) -> dict[str, Any]:
         triples = ((d, r, 1) for d, r in zip(self.decision, self.reason, strict=True))
@@ -212,19 +250,23 @@ def _or_null(index: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
     return index.column(name) if name in index.column_names else pa.nulls(index.num_rows, pa.string())
 
 
-def _ranges(rows: Sequence[tuple[_Input, int]]) -> Iterator[tuple[_Input, int, int, list[int]]]:
-    """Coalesce rows into reads (input, start, stop, rows): near neighbours together, at most READ_BYTES each."""
-    item, start, stop, members = rows[0][0], 0, 0, list[int]()
-    for other, row in rows:
-        begin, end = other.offsets[row], other.offsets[row] + other.lengths[row]
-        if members and (other is not item or begin - stop > GAP_BYTES or end - start > READ_BYTES):
-            yield item, start, stop, members
-            members = []
-        if not members:
-            item, start = other, begin
+def _ranges(item: _Input, rows: Sequence[int]) -> Iterator[tuple[int, int, list[int]]]:
+    """Coalesce rows into reads (start, stop, rows): near neighbours together, at most READ_BYTES each."""
+    start, stop, some = 0, 0, list[int]()
+    for row in rows:
+        begin, end = item.offsets[row], item.offsets[row] + item.lengths[row]
+        if some and (begin - stop > GAP_BYTES or end - start > READ_BYTES):
+            yield start, stop, some
+            some = []
+        if not some:
+            start = begin
         stop = end
-        members.append(row)
-    yield item, start, stop, members
+        some.append(row)
+    yield start, stop, some
+
+
+def _reader(data: memoryview, start: int) -> Callable[[int, int], bytes]:
+    return lambda offset, length: bytes(data[offset - start : offset - start + length])
 
 
 def _even_split(n: int, most: int) -> Iterator[tuple[int, int]]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from curation import contents, images
 from curation.data import IMAGE_EXTENSIONS
+from curation.errors import ImageError, TarError
+from curation.images import DecodeLimits, Pixels
+from curation.recipe import limits_of
+from curation.sample_reader import SampleReader
 from curation.snapshot import Snapshot
-from curation.store import open_store
-from curation.tar import TarSample, read_samples
+from curation.store import Store, open_store
+from curation.tar import TarSample
 
 COLUMNS = 10
+SHOWN = 512  # pixels of a picture's longer side, at most
 SEED_COLUMN = "uid"  # uids are hashes: the smallest ones are a random, repeatable draw
 
 
@@ -52,15 +58,49 @@ def _rows(snapshot: Snapshot, n: int) -> Iterator[tuple[str, list[dict[str, Any]
         yield title, snapshot.manifest.query(query).to_pylist()
 
 
-def content(snapshot: Snapshot, row: dict[str, Any]) -> tuple[Any, str]:
+def content(snapshot: Snapshot, row: Mapping[str, Any]) -> tuple[Pixels | None, str]:
     """(RGB picture or None, caption) of a manifest's row, from the sample's raw bytes."""
     store = open_store(_root(snapshot), snapshot.store.options)
-    data = store.get_range(row["source_key"], row["source_offset"], row["source_length"], row["source_etag"])
-    sample: TarSample = next(iter(read_samples([data + bytes(1024)], len(data) + 1024)))
+    return content_at(store, row, limits_of(snapshot.document.recipe), snapshot.caption)
+
+
+def content_at(
+    store: Store, row: Mapping[str, Any], limits: DecodeLimits | None = None, caption: str = ""
+) -> tuple[Pixels | None, str]:
+    """The same, of a sample in a store of shards: source_key, source_etag, source_offset and source_length.
+
+    Pictures are decoded as strictly as by a run, within `limits`, and made small: quarantined bytes are shown too.
+    Raises `StoreError` where the sample is gone.
+    """
+    reader = _READERS.setdefault(store.url, SampleReader(store))
+    try:
+        sample = reader.read(*(row[f"source_{name}"] for name in ("key", "etag", "offset", "length")))
+    except TarError:
+        return None, ""
+    return _picture(sample, limits or DecodeLimits()), _caption(sample, caption)
+
+
+_READERS: dict[str, SampleReader] = {}  # by the store's URL, so that a large unsorted shard is read once a command
+
+
+def _picture(sample: TarSample, limits: DecodeLimits) -> Pixels | None:
+    data = next((part.data for part in sample.parts if part.extension in IMAGE_EXTENSIONS), b"")
+    try:
+        pixels = images.whole(data, limits, SHOWN, images.inspect(data, limits))
+    except ImageError:
+        return None
+    scale = min(1.0, SHOWN / max(pixels.shape[:2]))
+    width, height = (max(1, round(side * scale)) for side in pixels.shape[1::-1])
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _caption(sample: TarSample, place: str) -> str:
     parts = {part.extension: part.data for part in sample.parts}
-    image = next((parts[e] for e in parts if e in IMAGE_EXTENSIONS), b"")
-    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB) if image else None
-    return pixels, parts.get("txt", b"").decode(errors="replace")
+    try:
+        said = contents.metadata(parts["json"]) if "json" in parts else {}
+        return contents.caption(parts, said, place)
+    except ImageError:
+        return parts.get("txt", b"")[: contents.MAX_CAPTION_BYTES].decode(errors="replace")
 
 
 def _root(snapshot: Snapshot) -> str:

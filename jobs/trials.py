@@ -23,14 +23,13 @@ from curation.documents.learning import Figures, PartDraw, PartSizes
 from curation.errors import LedgerError, NotFoundError, UserError
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.examples import Examples
-from curation.images import DecodeLimits
 from curation.learning.data import pinned
 from curation.learning.prices import training_flops
 from curation.ledger import canonical, digest
 from curation.loader import open_shards, shards_of
 from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
-from curation.recipe import Limits
+from curation.recipe import limits_of
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import ANEW, CURATED, Document, figures
 from curation.store import StoreOptions, open_store
@@ -166,10 +165,9 @@ def held_out_examples(held_out: HeldOut, model: str) -> Examples:
 def _samples(snapshot: str, arm: str, subset: Subset | None) -> Samples:
     """What is trained on, under the limits of the snapshot's recipe."""
     found = cu.open(snapshot)
-    limits = Limits.model_validate(found.document["recipe"].get("limits") or {})
     shards = open_shards(snapshot) if arm == CURATED else source_shards(found)
     weights = found.weights() if arm == CURATED else ALIKE
-    return Samples(shards, subset, DecodeLimits(**limits.model_dump()), weights)
+    return Samples(shards, subset, limits_of(found.document.recipe), weights)
 
 
 def _encoder(card: Mapping[str, Any], job: Job) -> DualEncoder:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import PLAIN, curate, picture, write_recipe
+from builders import PLAIN, curate, picture, problems, write_recipe
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -243,19 +243,3 @@ def parse_again(image: bytes) -> bytes:
     data = tar_of([("k.png", image), ("k.txt", b"")])
     (sample,) = read_samples([data], len(data))
     return parse(sample).image
-
-
-def problems(recipe: Path) -> list[str]:
-    """What `verify` finds wrong with the latest snapshot of a recipe."""
-    from curation.recipe import load_recipe
-    from curation.snapshot import open_snapshot
-    from curation.verify import UnitVerifier
-    from jobs.pipeline import pipeline
-
-    with pipeline(load_recipe(recipe), dry=True) as work:
-        read = work.recipe
-        verifier = UnitVerifier(
-            work.out, work.corpus.store(), read.limits, work.scored, work.columns, caption=read.caption
-        )
-        units = open_snapshot(read.output).shards.column("unit").unique().to_pylist()
-        return [line for unit in units for line in verifier.verify(unit)[1]]
