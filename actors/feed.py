@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 from ray.exceptions import RayTaskError
 
 from actors.cluster import unwrap
-from curation.errors import TutelageError
+from curation.errors import TutelageError, UnavailableError
 from curation.feed import Feed, Plan, Ticket
 from curation.online import Choice
 from curation.pool import Place
-from curation.store_errors import TransientError
 
 PATIENCE = 20  # times that a window is asked for while the store is away, each of them several tries of its own
 AGAIN_SECONDS = 3.0  # between two of them
@@ -120,7 +119,7 @@ class FeedActor:
             if not isinstance(found, TutelageError):
                 raise
             self._away += 1
-            if isinstance(found, TransientError) and self._away < PATIENCE:
+            if isinstance(found, UnavailableError) and self._away < PATIENCE:
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 await self.end(None, found)

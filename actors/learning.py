@@ -31,7 +31,7 @@ from actors.cluster import ClusterError, address_of, cluster, cpus, gpus, unwrap
 from actors.feed import FeedActor, ModelWeights, Order, Spent, State, Taken
 from actors.train_driver import TrainDriver
 from curation.checkpoint import latest_facts
-from curation.errors import IncompleteError, TutelageError
+from curation.errors import IncompleteError, TutelageError, UnavailableError
 from curation.feed import Plan
 from curation.learners.learner import Learner
 from curation.learning.data import Data, Progress, listed, read
@@ -41,7 +41,6 @@ from curation.learning.results import finished
 from curation.learning.run import Run
 from curation.online import OnlineStep, Step, choose, moving, train_on
 from curation.store import open_store
-from curation.store_errors import TransientError
 
 LOOK_SECONDS = 0.5  # between two looks of the driver at actors, learners and feed
 THREADS = 16  # of the keeper of blocks: so many may ask at once while it waits for a shard
@@ -244,12 +243,12 @@ class _Actors:
             except ray.exceptions.RayActorError:
                 self._died(name)
             except ray.exceptions.RayTaskError as error:
-                if isinstance(found := unwrap(error), TransientError):
+                if isinstance(found := unwrap(error), UnavailableError):
                     self._died(name, found)
                 else:
                     self._failed(found)
 
-    def _died(self, name: str, why: TransientError | None = None) -> None:
+    def _died(self, name: str, why: UnavailableError | None = None) -> None:
         """`why`: where it was not killed, but could not reach the store."""
         self.deaths += 1
         if self.deaths > DEATHS + _state(self.job).position:
@@ -355,7 +354,7 @@ def train_loop(job: Job) -> None:
                 run.record(step, **more)
         if leads:
             ray.get(job.feed.end.remote(run.finish()))
-    except TransientError:
+    except UnavailableError:
         raise  # the store may be back when Ray Train starts the learners again
     except TutelageError as error:
         ray.get(job.feed.end.remote(None, error))  # it would only come again, so the learners are not started again

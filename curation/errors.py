@@ -91,10 +91,16 @@ class NoSnapshotError(UserError):
 
 
 class StoreError(TutelageError):
-    """The object store could not do what was asked, after the retry budget was spent."""
+    """The object store could not do what was asked."""
 
     code = "store_error"
     exit_code = 3
+
+
+class UnavailableError(StoreError):
+    """The store failed, and went on failing for as long as `store.patience` allows. It may be back later."""
+
+    code = "store_unavailable"
 
 
 class NotFoundError(StoreError):

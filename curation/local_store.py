@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from curation.errors import AccessError, BucketError, ChangedError, NotFoundError, StoreError, UnsafeStoreError
 from curation.etags import Signature, measure
+from curation.store_errors import TransientError
 from curation.store_url import ObjectInfo
 
 _TEMPORARY = ".tutelage-put-"
@@ -42,9 +43,13 @@ class LocalFiles:
         if not Path(self.root).is_dir():
             raise BucketError(f"directory {self.root} does not exist", fix="check the path")
 
-    def list(self, prefix: str, etags: bool) -> Iterator[ObjectInfo]:
+    def renew_credentials(self) -> bool:
+        return False  # what a file's mode forbids stays forbidden
+
+    def list(self, prefix: str, etags: bool, after: str) -> Iterator[ObjectInfo]:
+        """In the order of the keys, beginning behind `after`."""
         self.check()
-        found = self._walk(prefix + "/" if prefix else "", ())
+        found = self._walk(prefix + "/" if prefix else "", (), after=after)
         with ThreadPoolExecutor(_HASHERS) as pool:
             while window := list(islice(found, _WINDOW)):
                 if etags:
@@ -109,7 +114,7 @@ class LocalFiles:
     def put(self, key: str, data: bytes) -> None:
         self._write(key, lambda file: _write_all(file, data), os.replace)
 
-    def put_file(self, key: str, path: Path) -> None:
+    def put_file(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
         def copy(file: BinaryIO) -> None:
             with path.open("rb") as source:
                 shutil.copyfileobj(source, file, 1 << 20)
@@ -168,31 +173,30 @@ class LocalFiles:
             finally:
                 os.close(fd)
 
-    def _walk(self, prefix: str, above: tuple[tuple[int, int], ...], *, temporary: bool = False) -> Iterator[str]:
-        """Keys of all files below `prefix` ("" or "a/b/"), or of the temporary ones there.
+    def _walk(
+        self, prefix: str, above: tuple[tuple[int, int], ...], *, temporary: bool = False, after: str = ""
+    ) -> Iterator[str]:
+        """Keys of all files below `prefix` ("" or "a/b/"), or of the temporary ones there, in their order.
 
-        `above`: where we are, since links may form loops.
+        `above`: where we are, since links may form loops. A directory is read as a whole (150 bytes an entry): one that
+        fails in the middle has given nothing out, and a listing can go on behind any key.
         """
         directory = self._path(prefix) if prefix else self.root
         with self._errors(prefix):
             try:
                 here = Path(directory).stat()
-                entries = os.scandir(directory)
+                if (here.st_dev, here.st_ino) in above:
+                    return
+                names = sorted(_entries(directory, temporary))
             except (FileNotFoundError, NotADirectoryError):
                 return
-            if (here.st_dev, here.st_ino) in above:
-                return
-            with entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        inside = (*above, (here.st_dev, here.st_ino))
-                        yield from self._walk(f"{prefix}{entry.name}/", inside, temporary=temporary)
-                    elif entry.name.startswith(_TEMPORARY) != temporary:
-                        continue
-                    elif entry.is_file():
-                        yield prefix + _utf8(directory, entry.name)
-                    elif entry.is_symlink():
-                        raise StoreError(f"{entry.path} is a broken link", fix="remove it")
+        for name in names:
+            if name.endswith("/"):
+                inside = (*above, (here.st_dev, here.st_ino))
+                if prefix + name > after or after.startswith(prefix + name):
+                    yield from self._walk(prefix + name, inside, temporary=temporary, after=after)
+            elif prefix + name > after:
+                yield prefix + _utf8(directory, name)
 
     def _try_head(self, key: str) -> ObjectInfo | None:
         try:
@@ -225,6 +229,25 @@ class LocalFiles:
             raise _explain(error, path) from None
 
 
+def _entries(directory: str, temporary: bool) -> Iterator[str]:
+    """Names of the files of a directory (or of the temporary ones), and of its directories with a slash behind them,
+    so that sorted names are in the order of keys."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield f"{entry.name}/"
+            elif entry.name.startswith(_TEMPORARY) != temporary:
+                continue
+            elif entry.is_file():
+                yield entry.name
+            elif entry.is_symlink():
+                raise StoreError(f"{entry.path} is a broken link", fix="remove it")
+
+
+# What file systems over a network, and those that programs offer, answer while their server is away.
+_AWAY = {errno.EAGAIN, errno.EHOSTDOWN, errno.EIO, errno.ENOTCONN, errno.EREMOTEIO, errno.ESTALE, errno.ETIMEDOUT}
+
+
 def _explain(error: OSError, path: str) -> StoreError:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return AccessError(f"no permission for {path}", fix="check its owner and mode")
@@ -235,7 +258,10 @@ def _explain(error: OSError, path: str) -> StoreError:
         )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(f"no space left for {path}", fix="free some space, then run the same command again")
-    return StoreError(f"{path}: {error.strerror or type(error).__name__}")
+    text = f"{path}: {error.strerror or type(error).__name__}"
+    if error.errno in _AWAY:
+        return TransientError(text, fix="check the disk, or the server that the directory is mounted from")
+    return StoreError(text)
 
 
 def _pread(fd: int, start: int, end: int) -> Iterator[bytes]:

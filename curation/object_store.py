@@ -1,24 +1,29 @@
 """S3, GCS, Azure and memory through obstore: requests and answers. Used through `curation.store`.
 
-obstore's own retries are off where ours count them, and on where one call is many requests (listing, multipart).
+Each call is one attempt, which `curation.store` repeats; obstore's own retries are on only where one call is many
+requests and nothing else could repeat one of them (multipart uploads, consumers' file systems).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from curation.errors import AccessError, ChangedError, NotFoundError, StoreError
-from curation.store_clients import clients, refuse_fork
-from curation.store_errors import explain
+from curation.store_clients import Clients, clients, refuse_fork, renewed
+from curation.store_errors import TransientError, alien, explain
 from curation.store_url import ObjectInfo, Place, StoreOptions
 
 if TYPE_CHECKING:
     from obstore import GetOptions
     from obstore.store import ObjectStore
 
+Progress = Callable[[int], None]
+
+LISTED = 100  # keys that obstore collects before it gives any out, and loses where the next page fails
 MULTIPART = 64 << 20  # objects above this are uploaded in parts
 SMALL = 8 << 20  # up to here a put is quick: it is not given a minute before it counts as failed
 PART = 16 << 20  # times four at once: 64 MiB of memory
@@ -30,6 +35,7 @@ class Bucket:
     def __init__(self, place: Place, options: StoreOptions) -> None:
         self.name = place.bucket
         self.where = f"{place.scheme}://{place.bucket}"
+        self._place, self._options = place, options
         self._clients = clients(place, options)
         self._exists = False
 
@@ -43,10 +49,16 @@ class Bucket:
             obstore.list_with_delimiter(self._clients.quick, ".probe")
         self._exists = True
 
-    def list(self, prefix: str, etags: bool) -> Iterator[ObjectInfo]:
+    def renew_credentials(self) -> bool:
+        """Whether there are new ones to try, after the store refused those of before."""
+        found: Clients | None = renewed(self._place, self._options, self._clients)
+        self._clients = found or self._clients
+        return found is not None
+
+    def list(self, prefix: str, etags: bool, after: str) -> Iterator[ObjectInfo]:
         import obstore
 
-        stream = iter(obstore.list(self._clients.listing, prefix or None, chunk_size=1000))
+        stream = iter(obstore.list(self._clients.quick, prefix or None, offset=after or None, chunk_size=LISTED))
         while True:
             with self._errors(prefix):
                 page = next(stream, None)
@@ -60,7 +72,7 @@ class Bucket:
 
         try:
             with self._errors(key):
-                return _info(obstore.head(self._clients.quick, key))
+                return self._info(obstore.head(self._clients.quick, key))
         except NotFoundError:
             self._check_gently()  # the answer to HEAD has no body that says whether the object or the bucket is missing
             raise
@@ -94,8 +106,12 @@ class Bucket:
             options["if_match"] = _quoted(etag)
         with self._errors(key):
             result = obstore.get(self._clients.quick, key, options=options)
-            info = _info(result.meta)
-        if etag and info.etag != etag:  # a store that ignores If-Match is found out here
+            info = self._info(result.meta)
+            if "text/html" in str(result.attributes.get("Content-Type")) and not key.endswith((".html", ".htm")):
+                raise alien(f"{self.where}/{key}", self._clients.endpoint)
+        if etag and info.etag != etag:  # a store that ignores If-Match is found out here, and so is a proxy's page
+            if self.head(key).etag == etag:
+                raise TransientError(f"{self._clients.endpoint} sent another object's bytes for {self.where}/{key}")
             raise ChangedError(f"{self.where}/{key} is not the object it was", fix="plan again: curate run")
         return info, self._pieces(result, key, piece)
 
@@ -120,18 +136,33 @@ class Bucket:
         return True
 
     def put(self, key: str, data: bytes) -> None:
-        self._put(key, data, len(data))
+        if len(data) > MULTIPART:
+            self._put_parts(key, BytesIO(data), len(data), lambda position: None)
+        else:
+            self._put_whole(key, data, len(data))
 
-    def put_file(self, key: str, path: Path) -> None:
-        self._put(key, path, path.stat().st_size)
+    def put_file(self, key: str, path: Path, progress: Progress) -> None:
+        size = path.stat().st_size
+        if size <= MULTIPART:
+            self._put_whole(key, path, size)
+            return
+        with path.open("rb") as file:
+            self._put_parts(key, file, size, progress)
 
-    def _put(self, key: str, data: bytes | Path, size: int) -> None:
+    def _put_whole(self, key: str, data: bytes | Path, size: int) -> None:
         import obstore
 
-        client = self._clients.quick if size <= SMALL else self._clients.upload
+        client = self._clients.quick if size <= SMALL else self._clients.slow
+        with self._errors(key):
+            obstore.put(client, key, data, use_multipart=False)
+
+    def _put_parts(self, key: str, file: BinaryIO, size: int, progress: Progress) -> None:
+        import obstore
+
         part = max(PART, -(-size // 9_000))  # S3 allows 10,000 parts
         with self._errors(key):
-            obstore.put(client, key, data, use_multipart=size > MULTIPART, chunk_size=part, max_concurrency=4)
+            pieces, client = _pieces(file, part, progress), self._clients.patient
+            obstore.put(client, key, pieces, use_multipart=True, chunk_size=part, max_concurrency=4)
 
     def delete(self, key: str) -> None:
         import obstore
@@ -144,8 +175,14 @@ class Bucket:
 
     @property
     def client(self) -> ObjectStore:
-        """For consumers: retries by itself."""
-        return self._clients.listing
+        """For consumers: retries each request by itself, for as long as the patience lasts."""
+        return self._clients.patient
+
+    def _info(self, meta: Any) -> ObjectInfo:
+        info = _info(meta)
+        if not info.etag:  # every store names the state of an object, and hardly any web page does
+            raise alien(f"{self.where}/{info.key}", self._clients.endpoint)
+        return info
 
     def _check_gently(self) -> None:
         try:
@@ -166,6 +203,13 @@ class Bucket:
             raise
         except (BaseError, FileNotFoundError, ValueError, OSError) as error:
             raise explain(error, f"{self.where}/{key}".rstrip("/"), self.name, self._clients.endpoint) from None
+
+
+def _pieces(file: BinaryIO, size: int, progress: Progress) -> Iterator[bytes]:
+    """A file in parts; `progress` gets how far it was read: the next part is read when an earlier one has arrived."""
+    while piece := file.read(size):
+        yield piece
+        progress(file.tell())
 
 
 def _info(meta: Any) -> ObjectInfo:

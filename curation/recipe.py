@@ -28,7 +28,7 @@ from curation.scorers import SCORERS, Scorer, fingerprint
 from curation.scores import INDEX, Column, is_vector
 from curation.store import StoreOptions
 from curation.units import INDEX_SCHEMA, index_fingerprint
-from curation.yaml_document import Section, Where, build_entry, nearest, parse_document, read_recipe
+from curation.yaml_document import Section, StoreSection, Where, build_entry, nearest, parse_document, read_recipe
 
 #: Names that the index, the decision engine (of tables that it joins with the samples, too) and the manifest have for
 #: columns of their own. Filters' queries say of each column whose it is, and have no name that is taken.
@@ -78,14 +78,6 @@ class Limits(Section):
     formats: Annotated[tuple[str, ...], AfterValidator(_formats)] = DecodeLimits.formats
     background: Literal["white", "black", "drop_alpha"] = DecodeLimits.background  # what alpha is flattened onto
     auto_orient: bool = DecodeLimits.auto_orient  # turn pictures as their EXIF says
-
-
-class StoreSection(Section):
-    """Where the object store is. Credentials come from the environment, a profile or the machine, never from here."""
-
-    endpoint: str | None = None
-    region: str | None = None
-    profile: str | None = None
 
 
 class Compute(Section):

@@ -1,24 +1,31 @@
-"""How long a request to an object store may go on failing, and what a Store counts.
+"""How long a call to an object store may go on failing, and what a Store counts.
 
-Exponential backoff with jitter, 0.1 s doubling to 2 s, ended by seconds or by attempts without progress. The clock used
-is the monotonic one, and only for waiting.
+One rule for every call: exponential backoff with jitter, 0.1 s doubling to 5 s, until `patience` seconds have passed
+without progress (a byte, a key, a part that was not had before). The monotonic clock is used, and only for waiting.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
 from dataclasses import dataclass, field
 
+from curation.errors import UnavailableError
 from curation.store_errors import TransientError
 
-_ATTEMPTS = 12  # without progress; the patience in seconds usually ends first
+FIRST, MOST = 0.1, 5.0  # seconds of the first pause and of the longest
+_QUIET = 5.0  # seconds of failing before a person is told that the store is being retried
+_BETWEEN = 30.0  # seconds between two such lines of one process: a thousand threads may wait for one store
+
+_log = logging.getLogger("curation.store")
+_told = [float("-inf")]
 
 
 @dataclass
 class Stats:
-    """What a Store did in this process. `retries` are ours: obstore's own, in listings and uploads, are not seen."""
+    """What a Store did in this process. Retries of parts of a multipart upload are obstore's own and not counted."""
 
     gets: int = 0
     puts: int = 0
@@ -35,20 +42,35 @@ class Stats:
 
 
 class Budget:
-    """Attempts and seconds that may be spent on one call without progress. Full jitter, so that workers spread out."""
+    """Seconds that one call may spend without progress. Pauses have jitter, so that workers spread out."""
 
     def __init__(self, patience: float, stats: Stats) -> None:
         self.patience, self.stats = patience, stats
         self.renew()
 
     def renew(self) -> None:
+        """There was progress, or the time since the last one was the caller's own."""
         self.failures, self.began = 0, time.monotonic()
 
     def spend(self, error: TransientError) -> None:
-        """Wait before the next attempt, or raise what is the matter."""
-        pause = random.uniform(0.5, 1) * min(2.0, 0.1 * 2**self.failures)
+        """Wait before the next attempt. Raises `UnavailableError` once the budget is spent."""
         self.failures += 1
-        if self.failures >= _ATTEMPTS or time.monotonic() - self.began + pause > self.patience:
-            raise error
+        passed = time.monotonic() - self.began
+        if passed >= self.patience:
+            raise self._gave_up(error, passed) from None
+        pause = random.uniform(0.5, 1) * min(MOST, FIRST * 2 ** min(self.failures - 1, 16))
         self.stats.add(retries=1)
-        time.sleep(pause)
+        if passed > _QUIET:
+            self._tell(error)
+        time.sleep(min(pause, self.patience - passed))  # the last attempt is made when the budget ends
+
+    def _gave_up(self, error: TransientError, passed: float) -> UnavailableError:
+        attempts = "once" if self.failures == 1 else f"{self.failures} times in {passed:.0f} s"
+        fix = f"store.patience in the recipe ({self.patience:g} s here) is how long a request is retried"
+        return UnavailableError(f"{error} (tried {attempts})", fix=f"{error.fix}; {fix}" if error.fix else fix)
+
+    def _tell(self, error: TransientError) -> None:
+        now = time.monotonic()
+        if now - _told[0] > _BETWEEN:
+            _told[0] = now
+            _log.warning("store: %s; retrying for up to %g s (store.patience)", error, self.patience)

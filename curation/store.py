@@ -16,12 +16,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from curation.errors import BucketError, ChangedError, NotFoundError, StoreError, UnsafeStoreError, UserError
+from curation.errors import (
+    AccessError,
+    BucketError,
+    ChangedError,
+    NotFoundError,
+    StoreError,
+    UnsafeStoreError,
+    UserError,
+)
+from curation.listing import Resumable
 from curation.retry import Budget, Stats
-from curation.store_errors import SAFE_STORES, TransientError
+from curation.store_errors import LATER, SAFE_STORES, TransientError, is_web_page
 from curation.store_url import ObjectInfo, Place, StoreOptions, check_key, parse
 
 __all__ = ["ObjectInfo", "Stats", "Store", "StoreOptions", "open_object", "open_store"]
@@ -38,7 +48,8 @@ class Backend(Protocol):
     where: str
 
     def check(self) -> None: ...
-    def list(self, prefix: str, etags: bool) -> Iterator[ObjectInfo]: ...
+    def renew_credentials(self) -> bool: ...
+    def list(self, prefix: str, etags: bool, after: str) -> Iterator[ObjectInfo]: ...
     def unfinished(self, prefix: str) -> Iterator[ObjectInfo]: ...
     def head(self, key: str) -> ObjectInfo: ...
     def exists(self, key: str) -> bool: ...
@@ -48,7 +59,7 @@ class Backend(Protocol):
     ) -> tuple[ObjectInfo, Iterator[bytes]]: ...
     def create(self, key: str, data: bytes) -> bool: ...
     def put(self, key: str, data: bytes) -> None: ...
-    def put_file(self, key: str, path: Path) -> None: ...
+    def put_file(self, key: str, path: Path, progress: Callable[[int], None]) -> None: ...
     def delete(self, key: str) -> None: ...
 
 
@@ -91,11 +102,17 @@ class Store:
     # --- reading --------------------------------------------------------------------------------------------------
 
     def list(self, prefix: str = "", *, etags: bool = True) -> Iterator[ObjectInfo]:
-        """All objects in the folder `prefix`, at any depth, in no order, as a stream. Raises `BucketError`.
+        """All objects in the folder `prefix`, at any depth, each once, in no order, as a stream. Raises `BucketError`.
 
         Local files are hashed for their etag, once each; `etags=False` leaves the etag empty and hashes nothing.
         """
-        for info in self._backend.list(self._folder(prefix), etags):
+        budget, folder = Budget(self.options.patience, self.stats), self._folder(prefix)
+        for info in Resumable(
+            lambda after: self._backend.list(folder, etags, after),
+            budget,
+            lambda error: self._again(budget, error),
+            confirm=self._place.scheme not in ("file", "memory"),
+        ):
             yield info._replace(key=info.key[len(self._prefix) :])
 
     def unfinished(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -150,26 +167,24 @@ class Store:
 
     def create(self, key: str, data: bytes) -> bool:
         """Put `data` if there is nothing at `key`. True: these bytes are there now. False: others were there first."""
-        full = self._full(key)
+        full, budget, others = self._full(key), Budget(self.options.patience, self.stats), set[bytes]()
 
         def attempt() -> bool:
+            # S3 answers 409 to one of two simultaneous creates, even if the other then fails.
+            failed = TransientError(f"{self.location(key)} is being created by another process")
             try:
-                created = self._backend.create(full, data)
-            except TransientError:
+                if self._backend.create(full, data):
+                    return True
+            except TransientError as error:
                 # The answer is lost, but the put may have arrived, or may still. What is there now decides; if nothing
                 # is, trying again is safe, because create never replaces.
-                found = self._holds(full, data)
-                if found is None:
-                    raise
-                return found
-            if created:
-                return True
-            found = self._holds(full, data)
-            if found is None:  # S3 answers 409 to one of two simultaneous creates, even if the other then fails
-                raise TransientError(f"{self.location(key)} is being created by somebody else")
+                failed = error
+            found = self._retry(lambda: self._holds(full, data, others), budget)
+            if found is None:
+                raise failed
             return found
 
-        done = self._retry(attempt)
+        done = self._retry(attempt, budget)
         self.stats.add(creates=1, bytes_out=len(data) if done else 0)
         return done
 
@@ -182,7 +197,15 @@ class Store:
         """Put a file, streamed from disk; in parts when it is large (at most 64 MiB of memory)."""
         source = Path(path)
         size = source.stat().st_size
-        self._retry(lambda: self._backend.put_file(self._full(key), source))
+        budget, reached = Budget(self.options.patience, self.stats), 0
+
+        def progress(position: int) -> None:
+            nonlocal reached
+            if position > reached:  # what is sent again after a failure is none
+                reached = position
+                budget.renew()
+
+        self._retry(lambda: self._backend.put_file(self._full(key), source, progress), budget)
         self.stats.add(puts=1, bytes_out=size)
 
     def delete(self, key: str) -> None:
@@ -211,7 +234,7 @@ class Store:
             )
         finally:
             with suppress(StoreError):  # a probe left behind does no harm, and must not hide what went wrong
-                self._backend.delete(self._full(key))
+                self.delete(key)
         if not safe:
             raise UnsafeStoreError(text, fix=SAFE_STORES)
         _PROBED.add((self.url, self.options))
@@ -242,21 +265,37 @@ class Store:
         check_key(key)
         return self._prefix + key
 
-    def _holds(self, full: str, data: bytes) -> bool | None:
-        """Whether the object's bytes are `data`; None if there is no object."""
-        try:
-            info, pieces = self._backend.open(full, 0, None, None, PIECE)
-            return info.size == len(data) and b"".join(pieces) == data
-        except NotFoundError:
-            return None
+    def _holds(self, full: str, data: bytes, others: set[bytes]) -> bool | None:
+        """Whether the object's bytes are `data`; None if there is no object. Other bytes, whose hashes are collected in
+        `others`, are believed when they are read twice: a damaged answer is not another writer's object."""
+        for _ in range(3):
+            try:
+                info, pieces = self._backend.open(full, 0, None, None, PIECE)
+                found = b"".join(pieces)
+            except NotFoundError:
+                return None
+            if found == data:
+                return True
+            if len(found) == info.size and not is_web_page(found):
+                if (name := sha256(found).digest()) in others:
+                    return False
+                others.add(name)
+        raise TransientError(f"{self.location(full[len(self._prefix) :])} can't be read back", fix=LATER)
 
-    def _retry(self, call: Callable[[], T]) -> T:
-        budget = Budget(self.options.patience, self.stats)
+    def _retry(self, call: Callable[[], T], budget: Budget | None = None) -> T:
+        budget = budget or Budget(self.options.patience, self.stats)
         while True:
             try:
                 return call()
-            except TransientError as error:
-                budget.spend(error)
+            except StoreError as error:
+                self._again(budget, error)
+
+    def _again(self, budget: Budget, error: StoreError) -> None:
+        """Return when another attempt is of use; raise otherwise."""
+        if isinstance(error, TransientError):
+            budget.spend(error)
+        elif not (isinstance(error, AccessError) and self._backend.renew_credentials()):
+            raise error
 
     def _read(self, key: str, offset: int, length: int | None, etag: str | None) -> tuple[bytes, str]:
         """(bytes, pin): a pin is an etag, or says as much for a local file whose etag nobody asked for."""
@@ -265,6 +304,7 @@ class Store:
         have, pin, piece = 0, etag, WHOLE
         budget = Budget(self.options.patience, self.stats)
         while length is None or have < length:
+            good = len(pieces), have
             try:
                 rest = None if length is None else length - have
                 info, stream = self._backend.open(full, offset + have, rest, pin, piece)
@@ -273,15 +313,18 @@ class Store:
                 if offset + length > info.size:
                     raise StoreError(f"{self.location(key)} ends at byte {info.size}, before {offset + length}")
                 for part in stream:
+                    if have + len(part) > length:
+                        have = good[1]
+                        del pieces[good[0] :]
+                        raise TransientError(f"{self.location(key)} came with more bytes than were asked for")
                     pieces.append(part)
                     have += len(part)
                     budget.renew()
                 if have < length:
                     raise TransientError(f"{self.location(key)} was cut off at byte {offset + have}")
-            except TransientError as error:
-                budget.spend(error)
+            except StoreError as error:
+                self._again(budget, error)
                 piece = PIECE
-        assert have == (length or 0), "a store sent more bytes than were asked for"
         self.stats.add(gets=1, bytes_in=have)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), pin or ""
 

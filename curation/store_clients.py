@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curation.errors import AccessError, StoreError, TutelageError
+from curation.retry import FIRST, MOST
 from curation.store_errors import CREDENTIALS
 from curation.store_url import Place, StoreOptions, check_endpoint
 
@@ -19,15 +21,23 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _CONNECT, _READ, _UPLOAD = 5, 10, 60  # seconds without any progress before an attempt counts as failed
+_ENDLESS = 1_000_000  # retries: seconds end them
+# boto3 gives credentials that last 10 minutes at least; obstore's 30 would have it use some that have expired.
+_TTL = timedelta(minutes=10)
+_FIRST, _MOST = timedelta(seconds=FIRST), timedelta(seconds=MOST)  # pauses, as in our own retries
+_RENEWAL = 60.0  # seconds between two sets of clients of one bucket
 
 
 class Clients(NamedTuple):
-    """Three ways to talk to one bucket. `quick` never retries by itself; the others do, request by request."""
+    """Three ways to talk to one bucket. `patient` retries each request by itself, as long as the patience lasts; the
+    others never do. `quick` waits for an answer for 10 s, the others 60 s."""
 
     quick: ObjectStore
-    listing: ObjectStore
-    upload: ObjectStore
+    slow: ObjectStore
+    patient: ObjectStore
     endpoint: str
+    temporary: bool = False  # credentials that are renewed: what they are refused may be allowed with the next
+    made: float = 0.0
 
 
 def clients(place: Place, options: StoreOptions) -> Clients:
@@ -39,6 +49,21 @@ def clients(place: Place, options: StoreOptions) -> Clients:
             _STARTED.append(os.getpid())
             _CLIENTS[key] = _memory() if memory else _make(place, options)
         return _CLIENTS[key]
+
+
+def renewed(place: Place, options: StoreOptions, refused: Clients) -> Clients | None:
+    """Clients with fresh credentials in the place of those that were refused. None where nothing would differ: keys
+    without an end, or clients younger than a minute (credentials that are just made may be refused for seconds)."""
+    if not refused.temporary:
+        return None
+    key = (place.scheme, place.bucket, place.account, options)
+    with _LOCK:
+        current = _CLIENTS.get(key, refused)
+        if current is refused:
+            if time.monotonic() - refused.made < _RENEWAL:
+                return None
+            current = _CLIENTS[key] = _make(place, options)
+        return current
 
 
 def refuse_fork() -> None:
@@ -71,7 +96,7 @@ def _memory() -> Clients:
 def _make(place: Place, options: StoreOptions) -> Clients:
     from obstore import store
 
-    config, endpoint, provider = _s3(options) if place.scheme == "s3" else _other(place, options)
+    config, endpoint, provider, temporary = _s3(options) if place.scheme == "s3" else _other(place, options)
     kinds: dict[str, Any] = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}
 
     def client(read_timeout: int, retries: int) -> ObjectStore:
@@ -88,28 +113,29 @@ def _make(place: Place, options: StoreOptions) -> Clients:
             retry_config={
                 "max_retries": retries,
                 "retry_timeout": timedelta(seconds=options.patience),
-                "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=2), "base": 2},
+                "backoff": {"init_backoff": _FIRST, "max_backoff": _MOST, "base": 2},
             },
         )
         return made
 
     try:
-        return Clients(client(_READ, 0), client(_READ, 10), client(_UPLOAD, 10), endpoint)
+        ways = client(_READ, 0), client(_UPLOAD, 0), client(_UPLOAD, _ENDLESS)
+        return Clients(*ways, endpoint, temporary, time.monotonic())
     except Exception as error:  # noqa: BLE001  (errors of configuration are of many types, and may quote a secret)
         text = f"{place.scheme}://{place.bucket} cannot be opened ({type(error).__name__})"
         raise AccessError(text, fix=f"check the environment's settings for {place.scheme}") from None
 
 
-def _other(place: Place, options: StoreOptions) -> tuple[dict[str, Any], str, Any]:
+def _other(place: Place, options: StoreOptions) -> tuple[dict[str, Any], str, Any, bool]:
     """GCS and Azure: obstore's own chain (environment, application default credentials, the machine's identity)."""
     config: dict[str, Any] = {"account_name": place.account} if place.account else {}
     if options.endpoint:
         config["endpoint" if place.scheme == "az" else "base_url"] = options.endpoint
     host = "storage.googleapis.com" if place.scheme == "gs" else f"{place.account or 'account'}.blob.core.windows.net"
-    return config, options.endpoint or f"https://{host}", None
+    return config, options.endpoint or f"https://{host}", None, False
 
 
-def _s3(options: StoreOptions) -> tuple[dict[str, Any], str, Any]:
+def _s3(options: StoreOptions) -> tuple[dict[str, Any], str, Any, bool]:
     """Endpoint, region and credentials as boto3 finds them: options, environment, profile, SSO, roles, the machine."""
     import boto3
     from botocore.exceptions import BotoCoreError
@@ -122,10 +148,11 @@ def _s3(options: StoreOptions) -> tuple[dict[str, Any], str, Any]:
         check_endpoint(endpoint)
         if session.get_credentials() is None:
             raise AccessError(f"no AWS credentials were found for {endpoint}", fix=CREDENTIALS)
-        provider = Boto3CredentialProvider(session)
-        provider()  # an expired login is said here, in boto3's words, rather than by the first request
+        provider = Boto3CredentialProvider(session, ttl=_TTL)
+        # An expired login is reported here, in boto3's words, and not by the first request.
+        temporary = bool(provider().get("token"))
     except TutelageError:
         raise
     except (BotoCoreError, ValueError) as error:  # unknown profile, expired SSO login, a broken ~/.aws/config
         raise AccessError(f"AWS: {' '.join(str(error).split())[:200]}", fix=CREDENTIALS) from None
-    return {"endpoint": endpoint, "region": region}, endpoint, provider
+    return {"endpoint": endpoint, "region": region}, endpoint, provider, temporary

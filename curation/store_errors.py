@@ -9,11 +9,25 @@ from __future__ import annotations
 
 import re
 
-from curation.errors import AccessError, BucketError, ChangedError, NotFoundError, StoreError, UnsafeStoreError
+from curation.errors import (
+    AccessError,
+    BucketError,
+    ChangedError,
+    NotFoundError,
+    StoreError,
+    UnavailableError,
+    UnsafeStoreError,
+)
 
 _STATUS = re.compile(r"status code: (\d{3})|status: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
+# What obstore says of a proxy's page with status 200: no XML of a listing, no etag, the whole object for a part of it.
+_ALIEN = re.compile(
+    r"invalid (list|DeleteObjects|[\w ]+) response|header not present|header missing|Failed to parse value for"
+    r"|non-partial response|Requested \d+\.\.\d+, got",
+    re.IGNORECASE,
+)
 _MISSING_BUCKET = {"NoSuchBucket", "ContainerNotFound", "AccountNotFound"}
 _ACCESS = {
     "AccessDenied", "AllAccessDisabled", "AuthenticationFailed", "AuthorizationFailure", "ExpiredToken", "Forbidden",
@@ -31,8 +45,13 @@ _NETWORK = {
 }
 
 
-class TransientError(StoreError):
-    """A failure that may go away by itself. Retried within the budget; after that an ordinary `StoreError`."""
+class TransientError(UnavailableError):
+    """One attempt failed in a way that may go away by itself. Retried within the budget (`curation.retry`)."""
+
+
+def is_web_page(data: bytes) -> bool:
+    """Whether bytes are what a proxy or a login page sends in the place of an object."""
+    return data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html", b"<?xml"))
 
 
 def explain(error: BaseException, place: str, bucket: str, endpoint: str) -> StoreError:
@@ -79,7 +98,7 @@ def _denied(name: str, code: str, status: int, place: str, endpoint: str) -> Acc
 
 def _failure(status: int, code: str, text: str, place: str, endpoint: str) -> StoreError:
     if status >= 500 or status in (408, 409, 429) or code in _BUSY:
-        return TransientError(f"{endpoint} answered {status or ''} {code} for {place}".replace("  ", " "), fix=_LATER)
+        return TransientError(f"{endpoint} answered {status or ''} {code} for {place}".replace("  ", " "), fix=LATER)
     if status:
         return StoreError(f"{endpoint} answered {status} {code} for {place}".replace("  ", " "))
     kind = _KIND.search(text)
@@ -90,10 +109,18 @@ def _failure(status: int, code: str, text: str, place: str, endpoint: str) -> St
         if "dns error" in text:
             what = "could not be reached (unknown host name)"
         return TransientError(f"{endpoint} {what}", fix="check the endpoint and the network")
+    if _ALIEN.search(text):
+        return alien(place, endpoint)
     return StoreError(f"{place}: {_first_line(text)}")
 
 
-_LATER = "run the same command again later"
+def alien(place: str, endpoint: str) -> TransientError:
+    """The error for an answer with status 200 that no object store gives."""
+    fix = "check the endpoint, and which proxies stand before it"
+    return TransientError(f"{endpoint} answered for {place} with what is not a store's answer", fix=fix)
+
+
+LATER = "run the same command again later"
 
 
 def _first_line(text: str) -> str:

@@ -31,6 +31,9 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=:)")
 _METADATA_HOSTS = {"metadata", "metadata.google.internal", "instance-data", "100.100.100.200", "fd00:ec2::254"}
 
 
+PATIENCE, LONGEST = 120.0, 86_400  # seconds
+
+
 class ObjectInfo(NamedTuple):
     """One object. `etag` has no quotes. `modified` (seconds since 1970) is for people, and for gc's grace period."""
 
@@ -44,15 +47,17 @@ class ObjectInfo(NamedTuple):
 class StoreOptions:
     """Where and as whom to talk to a store. Credentials themselves are found by the store's own chain, never kept here.
 
-    `patience` is the retry budget: seconds a request may go on failing without any progress before it is given up.
+    `patience` is the retry budget: seconds that a call may go on failing without any progress before it is given up.
     """
 
     endpoint: str | None = None
     region: str | None = None
     profile: str | None = None
-    patience: float = 15.0
+    patience: float = PATIENCE
 
     def __post_init__(self) -> None:
+        if isinstance(self.patience, bool) or not 0 <= self.patience <= LONGEST:  # NaN is neither
+            raise UserError(f"store.patience is {self.patience}", fix=f"a number of seconds up to {LONGEST:,}")
         if self.endpoint is not None:
             check_endpoint(self.endpoint)
 

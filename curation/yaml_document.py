@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from curation.errors import RecipeError, TutelageError, UnknownNameError
+from curation.store_url import LONGEST, PATIENCE
 
 
 class Section(BaseModel):
@@ -31,6 +32,17 @@ class Section(BaseModel):
         if told := _no_number(cls.model_fields[str(info.field_name)].annotation, value):
             raise ValueError(told)
         return value
+
+
+class StoreSection(Section):
+    """Where the object store is, and how patiently it is asked. Credentials come from the environment, a profile or the
+    machine, never from here."""
+
+    endpoint: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    # Seconds that any request may go on failing without progress before the run stops.
+    patience: float = Field(default=PATIENCE, gt=0, le=LONGEST)
 
 
 Document = TypeVar("Document", bound=Section)

@@ -17,12 +17,12 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from curation.errors import TutelageError
 
@@ -66,8 +66,15 @@ class S3Server:
         """A boto3 client, to look at the store with other eyes."""
         return s3_client(self.endpoint)
 
-    def _start(self) -> None:
-        s3, master, volume, filer = free_ports(4)
+    def restart(self) -> None:
+        """Stop, and start again on the same ports and data."""
+        self._stop()
+        self._start(self._ports)
+        self._wait()
+
+    def _start(self, ports: list[int] | None = None) -> None:
+        self._ports = ports or free_ports(4)
+        s3, master, volume, filer = self._ports
         self.endpoint = f"http://127.0.0.1:{s3}"
         flags = [f"-dir={self.directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false", "-admin.ui=false"]
         flags += ["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
@@ -169,10 +176,16 @@ class BrokenS3:
     `busy`        every request is answered 503 SlowDown twice before it is let through.
     `blind`       GET ignores If-Match.
     `silent`      accepts connections and never answers.
+
+    Any one request can go wrong, too: `trouble` gets its method and its path with the query, and returns one of
+    `TROUBLES`, or "" for none. Listings have pages of `page` keys, in the order of `order`.
     """
 
     def __init__(self, defect: str = "", cut_at: int = 100_000) -> None:
         self.defect, self.cut_at = defect, cut_at
+        self.trouble: Callable[[str, str], str] = lambda method, path: ""
+        self.page = 1000
+        self.order: Callable[[Iterable[str]], list[str]] = sorted
         self.objects: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.failed: dict[tuple[str, str, str], int] = {}
@@ -194,6 +207,22 @@ class BrokenS3:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+PAGE = b"<!DOCTYPE html><html><head><meta charset=utf-8></head><body>Please log in.<br></body></html>"
+XHTML = b"<html><body>Please log in.</body></html>"  # what an XML parser takes
+TROUBLES = {
+    "busy": "503 SlowDown",
+    "reset": "the connection is closed instead of an answer",
+    "half": "half of the body, then the connection is closed",
+    "flip": "one bit of the body is another one",
+    "longer": "more bytes than were asked for",
+    "page": "status 200 with a web page",
+    "tagged page": "the same with an etag",
+    "xhtml": "status 200 with a web page that is XML",
+    "denied": "403 without a reason",
+    "expired": "400 ExpiredToken",
+}
 
 
 class _Server(ThreadingHTTPServer):
@@ -219,6 +248,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.store.requests.append((self.command, key))
         if self.store.defect == "silent":
             time.sleep(60)
+        self.wrong = self.store.trouble(self.command, self.path)
+        assert self.wrong in {"", *TROUBLES}
+        if self._is_answered():
+            return None
         if self.store.defect == "busy":
             with self.store.lock:
                 failures = self.store.failed[mark] = self.store.failed.get(mark, 0) + 1
@@ -226,6 +259,25 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(503, b"<Error><Code>SlowDown</Code></Error>")
                 return None
         return key, body
+
+    def _is_answered(self) -> bool:
+        """Answers in the store's place where the trouble is one of something between."""
+        match self.wrong:
+            case "busy":
+                self._answer(503, b"<Error><Code>SlowDown</Code></Error>")
+            case "denied":
+                self._answer(403, b"")
+            case "expired":
+                self._answer(400, b"<Error><Code>ExpiredToken</Code></Error>")
+            case "page" | "tagged page" | "xhtml":
+                headers = {"Content-Type": "text/html", **({"ETag": '"page"'} if self.wrong == "tagged page" else {})}
+                self._answer(200, XHTML if self.wrong == "xhtml" else PAGE, **headers)
+            case "reset":
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+            case _:
+                return False
+        return True
 
     def do_PUT(self) -> None:
         request = self._begin()
@@ -257,7 +309,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         key, _ = request
         if "list-type" in self.path:
-            self._answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+            self._answer(200, self._listing(key))
             return
         data = self.store.objects.get(key)
         if data is None:
@@ -277,6 +329,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def _listing(self, bucket: str) -> bytes:
+        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        before = f"{bucket.rstrip('/')}/"
+        keys = self.store.order(key.removeprefix(before) for key in self.store.objects if key.startswith(before))
+        keys = [key for key in keys if key.startswith(query.get("prefix", ""))]
+        after = query.get("continuation-token") or query.get("start-after")
+        if after in keys:
+            keys = keys[keys.index(after) + 1 :]
+        elif after:
+            keys = [key for key in keys if key > after]
+        page = keys[: self.store.page]
+        more = f"<NextContinuationToken>{page[-1]}</NextContinuationToken>" if len(keys) > len(page) else ""
+        items = "".join(
+            f"<Contents><Key>{key}</Key><Size>{len(self.store.objects[before + key])}</Size>"
+            f"<LastModified>2026-01-01T00:00:00Z</LastModified><ETag>{_etag(self.store.objects[before + key])}</ETag>"
+            "</Contents>"
+            for key in page
+        )
+        return f"<ListBucketResult>{more}{items}</ListBucketResult>".encode()
+
     def do_DELETE(self) -> None:
         request = self._begin()
         if request is not None:
@@ -288,11 +360,17 @@ class _Handler(BaseHTTPRequestHandler):
         request = self._begin()
         if request is not None:
             bucket, body = request
-            for piece in body.decode().split("<Key>")[1:]:
-                self.store.objects.pop(f"{bucket.rstrip('/')}/{piece.split('</Key>')[0]}", None)
-            self._answer(200, b"<DeleteResult></DeleteResult>")
+            keys = [piece.split("</Key>")[0] for piece in body.decode().split("<Key>")[1:]]
+            for key in keys:
+                self.store.objects.pop(f"{bucket.rstrip('/')}/{key}", None)
+            deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+            self._answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
 
     def _answer(self, status: int, body: bytes, **headers: str) -> None:
+        if self.wrong == "flip" and body:
+            body = bytes([body[0] ^ 1]) + body[1:]
+        if self.wrong == "longer":
+            body += b"more"
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -306,7 +384,24 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.close_connection = True
             return
+        if self.wrong == "half":
+            self.close_connection = True
+            body = body[: len(body) // 2]
         self.wfile.write(body)
+
+
+class Clock:
+    """Time for `curation.retry` that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now, self.lock = 1000.0, threading.Lock()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        with self.lock:
+            self.now += seconds
 
 
 def _etag(data: bytes) -> str:

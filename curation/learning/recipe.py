@@ -27,7 +27,7 @@ from curation.selectors.joint import Joint
 from curation.selectors.replay import Replay
 from curation.selectors.uniform import Shuffled
 from curation.store import StoreOptions
-from curation.yaml_document import Section, Where, build_entry, parse_document, read_recipe
+from curation.yaml_document import Section, StoreSection, Where, build_entry, parse_document, read_recipe
 
 Kind = Literal["contrastive", "classification"]
 
@@ -114,12 +114,6 @@ class LearnCompute(Section):
     max_failures: int = Field(default=5, ge=0)  # of learners after one checkpoint; with one more the run ends
 
 
-class _StoreSection(Section):
-    endpoint: str | None = None
-    region: str | None = None
-    profile: str | None = None
-
-
 def _each_once(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise ValueError("a field is named twice")
@@ -152,7 +146,7 @@ class _Document(Section):
     device: str = "auto"
     threads: int = Field(default=1, ge=0)  # of every process; 0: as many as it has CPUs. They decide the last bits
     compute: LearnCompute | None = None
-    store: _StoreSection = Field(default_factory=_StoreSection)
+    store: StoreSection = Field(default_factory=StoreSection)
 
 
 @dataclasses.dataclass(frozen=True)
