@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from hashlib import md5
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from curation.cache import cache_folder
 from curation.errors import StoreError
@@ -29,7 +29,7 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS etags (path BLOB PRIMARY KEY, size INTEG
 inode INTEGER, etag TEXT, seal TEXT) WITHOUT ROWID"""
 
 
-_Statement = Callable[[sqlite3.Connection], sqlite3.Cursor]
+_Statement = Callable[[sqlite3.Connection], Any]
 
 
 class Signature(NamedTuple):
@@ -99,8 +99,7 @@ class EtagCache:
             self._run(lambda db: db.executemany("INSERT OR REPLACE INTO etags VALUES (?,?,?,?,?,?,?)", values))
 
     def _select(self, path: str) -> tuple[Signature, str] | None:
-        cursor = self._run(lambda db: db.execute("SELECT * FROM etags WHERE path = ?", (os.fsencode(path),)))
-        row = cursor.fetchone() if cursor else None
+        row = self._run(lambda db: db.execute("SELECT * FROM etags WHERE path = ?", (os.fsencode(path),)).fetchone())
         if row is None:
             return None
         signature, etag = Signature(*row[1:5]), row[5]
@@ -108,7 +107,7 @@ class EtagCache:
             return None
         return signature, etag
 
-    def _run(self, statement: _Statement) -> sqlite3.Cursor | None:
+    def _run(self, statement: _Statement) -> Any:
         try:
             database = self._open()
             with database:  # one short transaction: many processes share the file

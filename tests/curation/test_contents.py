@@ -208,7 +208,7 @@ def raw_tar(members: list[tuple[str, bytes]]) -> bytes:
     return file.getvalue()
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     groups=st.lists(
         st.tuples(NAMES, st.lists(st.tuples(EXTENSIONS, jsons() | st.binary(max_size=20)), max_size=3)), max_size=6

@@ -371,7 +371,7 @@ def test_an_avif_whose_boxes_lie_about_its_size() -> None:
     assert shown(lie).shape == (10, 10, 3)  # libavif scales to what the container says
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(name=st.sampled_from(sorted(OTHERS)), seed=st.integers(0, 1 << 30), flips=st.integers(1, 8))
 def test_fuzz_raises_nothing_but_image_errors(name: str, seed: int, flips: int) -> None:
     rng = random.Random(seed)
