@@ -27,7 +27,7 @@ from curation.store import Store
 
 FORMAT = "tutelage-checkpoint-3"  # 1: rows of candidates were places among all; 2: facts had no hash of their own
 INDEX = "checkpoints/index.json"
-_CUT = (json.JSONDecodeError, UnicodeDecodeError)  # what reading the header of half a file raises
+_CUT = (ValueError, RecursionError)  # what reading the header of half a file, or of a foreign one, raises
 
 
 class Restorable(Protocol):
@@ -100,21 +100,16 @@ def latest(store: Store, identity: Mapping[str, Any], recipe: Mapping[str, Any] 
     checkpoints and none can be read.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load
 
     unreadable: list[str] = []
     formats: set[str] = set()
     for key in reversed(_keys(store)):
         try:
-            data = store.get(key)
-            metadata, tensors = _metadata(data[8 : 8 + _length(data)]), load(data)
-        except (NotFoundError, SafetensorError, *_CUT):
+            facts, tensors = store.get_parsed(key, _whole)
+        except (NotFoundError, SafetensorError, _DamagedError, *_CUT) as error:
             unreadable.append(key)
-            continue
-        facts = _facts(metadata)
-        if facts is None or metadata.get("sha256") != _sha256(metadata["facts"], tensors):
-            unreadable.append(key)
-            formats.add(str(metadata.get("format")))
+            if isinstance(error, _DamagedError):
+                formats.add(error.format)
             continue
         for name, value in identity.items():
             if facts.get(name) != value:
@@ -130,6 +125,25 @@ def latest(store: Store, identity: Mapping[str, Any], recipe: Mapping[str, Any] 
             text += f" (of format {', '.join(others)}, and this version reads {FORMAT})"
         raise UserError(text, fix="put one back, or delete them to begin anew")
     return None
+
+
+class _DamagedError(ValueError):
+    """A checkpoint that does not hold what was put, or of another format."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.format = found
+
+
+def _whole(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Facts and tensors of a checkpoint's file."""
+    from safetensors.torch import load
+
+    metadata, tensors = _metadata(data[8 : 8 + _length(data)]), load(data)
+    facts = _facts(metadata)
+    if facts is None or metadata.get("sha256") != _sha256(metadata["facts"], tensors):
+        raise _DamagedError(str(metadata.get("format")))
+    return facts, tensors
 
 
 def latest_facts(store: Store) -> dict[str, Any] | None:
@@ -178,7 +192,7 @@ def _facts(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
 def _keys(store: Store) -> list[str]:
     """The keys of the checkpoints, the latest last, by the index; by what is there, where it is lost or broken."""
     with suppress(NotFoundError, *_CUT):
-        keys = json.loads(store.get(INDEX))
+        keys = store.get_parsed(INDEX, json.loads)
         if isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys):
             return keys
     return _files(store)

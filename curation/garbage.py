@@ -119,7 +119,7 @@ def _named(ledger: Ledger) -> Iterator[Iterator[str]]:
 
     def of_record(key: str) -> Iterator[str]:
         try:
-            return parse_unit_record(store.get(key), store.location(key), REPAIR).names()
+            return store.get_parsed(key, lambda data: parse_unit_record(data, store.location(key), REPAIR)).names()
         except NotFoundError:  # `curate scores gc` has deleted it since the listing
             return iter(())
 

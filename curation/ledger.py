@@ -98,18 +98,21 @@ class Plan:
         """The same as Arrow: key, size and etag."""
         page, fix = self.pages[index], repair(self.store.url)
         where = self.store.location(page.key)
-        try:
-            data = self.store.get(page.key)
+
+        def checked(data: bytes) -> pa.Table:
             table = from_parquet(data, PAGE_SCHEMA.names).cast(PAGE_SCHEMA)
             found = sha256(data).hexdigest() if page.sha256 else rows_sha256(table)
+            if found != (page.sha256 or page.name) or table.num_rows != page.units:
+                raise LedgerError(f"{where} is damaged: its rows are not those of the plan", fix=fix)
+            return table
+
+        try:
+            return self.store.get_parsed(page.key, checked)
         except NotFoundError:
             raise LedgerError(f"{where} is gone, though a plan names it", fix=fix) from None
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             what = str(error).splitlines()[0]
             raise LedgerError(f"{where} is damaged: {what}", fix=fix) from None
-        if found != (page.sha256 or page.name) or table.num_rows != page.units:
-            raise LedgerError(f"{where} is damaged: its rows are not those of the plan", fix=fix)
-        return table
 
     def same_as(self, other: Plan) -> bool:
         """Whether both plan the same shards for the same work. Plans of earlier versions have other ids for it: their
@@ -134,13 +137,16 @@ class Plan:
 def read_named(store: Store, key: str, sha: str, fix: str) -> bytes:
     """An object that a ledger names with its sha256 (1 ms a megabyte to check). Raises `LedgerError` with `fix` where
     it is gone or is another."""
+
+    def checked(data: bytes) -> bytes:
+        if sha256(data).hexdigest() != sha:
+            raise LedgerError(f"{store.location(key)} is damaged: it has another sha256 than the ledger says", fix=fix)
+        return data
+
     try:
-        data = store.get(key)
+        return store.get_parsed(key, checked)
     except NotFoundError:
         raise LedgerError(f"{store.location(key)} is gone, though the ledger names it", fix=fix) from None
-    if sha256(data).hexdigest() != sha:
-        raise LedgerError(f"{store.location(key)} is damaged: it has another sha256 than the ledger says", fix=fix)
-    return data
 
 
 def rows_sha256(table: pa.Table) -> str:

@@ -33,7 +33,7 @@ def read_list(name: str, url: str, options: StoreOptions) -> UidList:
     """The list of a recipe's field `name` at a URL."""
     store, key = open_object(url, options)
     try:
-        return parse_list(name, store.get(key), url)
+        return store.get_parsed(key, lambda data: parse_list(name, data, url))
     except NotFoundError:
         raise RecipeError(f"{name}: {url} does not exist", fix=f"check the URL, or leave {name}: out") from None
 

@@ -149,7 +149,7 @@ class Policy:
         if number not in self._uids:
             key, wanted = _uids_key(self.met[number].uids), self.met[number].uids
             found = read_parquet(self.store, key, _AGAIN).column("uid").to_pylist()
-            if sha256(b"".join(found)).hexdigest() != wanted:
+            if sha256(b"".join(found)).hexdigest() != wanted:  # not of one bad read: pages have checksums
                 raise UserError(f"{self.store.location(key)} is damaged: its uids are not {wanted[:12]}", fix=_AGAIN)
             self._uids[number] = [uid.hex() for uid in found]
             if len(self._uids) > SHARDS_HELD:

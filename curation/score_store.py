@@ -175,7 +175,8 @@ def _keyed(scored: Ledger) -> Iterator[tuple[str, ScoreRecord | None]]:
 
     def read(key: str) -> tuple[str, ScoreRecord | None]:
         try:
-            record = parse_unit_record(scored.store.get(key), scored.store.location(key), REPAIR)
+            where = scored.store.location(key)
+            record = scored.store.get_parsed(key, lambda data: parse_unit_record(data, where, REPAIR))
         except NotFoundError:
             return key, None
         return key, record if isinstance(record, ScoreRecord) else None

@@ -39,6 +39,8 @@ __all__ = ["ObjectInfo", "Stats", "Store", "StoreOptions", "open_object", "open_
 WHOLE = 16 << 20  # a body comes in one piece if it can: copying small ones together costs as much as the network
 PIECE = 256 << 10  # after a cut, in small ones, so that what arrives before the next cut is kept
 
+LOOKS, PAGES = 3, 6  # reads before an object counts as damaged; before a web page counts as the object (3 s)
+
 T = TypeVar("T")
 
 
@@ -136,6 +138,22 @@ class Store:
             with suppress(ChangedError):  # replaced between two attempts: begin again with the new object
                 return self._read(key, 0, None, None)[0]
         raise ChangedError(f"{self.location(key)} is replaced again and again")
+
+    def get_parsed(self, key: str, parse: Callable[[bytes], T]) -> T:
+        """`parse` of the whole object. Where it raises, the object is read again: a bit that flipped on the way, or a
+        proxy's page, is not damage. Raises what `parse` raises once two reads agree or `LOOKS` reads have failed."""
+        budget, seen = Budget(self.options.patience, self.stats), set[bytes]()
+        while True:
+            data = self.get(key)
+            try:
+                return parse(data)
+            except Exception:
+                seen.add(sha256(data).digest())
+                odd = self._place.scheme != "file" and is_web_page(data)  # a page comes more than once: wait between
+                last = budget.failures + 1 >= (PAGES if odd else min(LOOKS, len(seen) + 1))
+                if last or not self.options.patience:
+                    raise
+                budget.spend(TransientError(f"{self.location(key)} came as what it can't be"))
 
     def get_range(self, key: str, offset: int, length: int, etag: str | None = None) -> bytes:
         """Exactly `length` bytes from `offset`, of the object with this etag if one is given (`ChangedError`)."""

@@ -369,7 +369,10 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
     where = out.open_plan(document["plan"]).document["corpus"]
     corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)
     columns = [scores.Column(name, document["fingerprints"][name]) for name in (scores.INDEX, *recipe.scorers)]
-    lists = {name: parse_list(name, made.store.get(item["key"]), name) for name, item in document["lists"].items()}
+    lists = {
+        name: made.store.get_parsed(item["key"], partial(parse_list, name, url=name))
+        for name, item in document["lists"].items()
+    }
     others = open_others([item.filter for item in recipe.filters], made.store.url, options, document.against)
     with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(open_store(document["scores_url"], options))

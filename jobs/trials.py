@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from safetensors.torch import load
@@ -20,12 +19,12 @@ from safetensors.torch import load
 import curation as cu
 from curation.documents import find, read_json
 from curation.documents.learning import Figures, PartDraw, PartSizes
-from curation.errors import LedgerError, NotFoundError, UserError
+from curation.errors import NotFoundError, UserError
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.examples import Examples
 from curation.learning.data import pinned
 from curation.learning.prices import training_flops
-from curation.ledger import canonical, digest
+from curation.ledger import canonical, digest, read_named
 from curation.loader import open_shards, shards_of
 from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
@@ -173,10 +172,8 @@ def _samples(snapshot: str, arm: str, subset: Subset | None) -> Samples:
 def _encoder(card: Mapping[str, Any], job: Job) -> DualEncoder:
     """The model that was trained, from where it is kept: a copy in the cache of weights would be read once."""
     store = open_store(job.out)
-    data, where = store.get(card["key"]), store.location(card["key"])  # the card may be of another place
-    if sha256(data).hexdigest() != card["sha256"]:
-        fix = f"delete {store.location('')}, and evaluate again"
-        raise LedgerError(f"{where} is not what its card says", fix=fix)
+    where = store.location(card["key"])  # the card may be of another place
+    data = read_named(store, card["key"], card["sha256"], f"delete {store.location('')}, and evaluate again")
     use_threads(job.threads)
     module = build_model(job.model)
     load_tensors(module, load(data), job.model, where)

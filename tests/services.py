@@ -215,7 +215,7 @@ TROUBLES = {
     "busy": "503 SlowDown",
     "reset": "the connection is closed instead of an answer",
     "half": "half of the body, then the connection is closed",
-    "flip": "one bit of the body is another one",
+    "flip": "one bit of the last byte is another one",
     "longer": "more bytes than were asked for",
     "page": "status 200 with a web page",
     "tagged page": "the same with an etag",
@@ -368,7 +368,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, **headers: str) -> None:
         if self.wrong == "flip" and body:
-            body = bytes([body[0] ^ 1]) + body[1:]
+            body = body[:-1] + bytes([body[-1] ^ 1])
         if self.wrong == "longer":
             body += b"more"
         self.send_response(status)

@@ -71,15 +71,18 @@ D = TypeVar("D", bound=Document)
 
 def read(store: Store, key: str, kind: type[D], fix: str) -> D:
     """The document at a key. Raises `NotFoundError`, and `LedgerError` with `fix` where it is damaged."""
-    return parse(store.get(key), kind, store.location(key), fix)
+    return store.get_parsed(key, lambda data: parse(data, kind, store.location(key), fix))
 
 
 def read_json(store: Store, key: str, kind: type[Document], fix: str) -> dict[str, Any]:
     """The JSON at a key exactly as it was put, after it was read as a document of this kind."""
-    data = store.get(key)
-    parse(data, kind, store.location(key), fix)
-    found: dict[str, Any] = json.loads(data)
-    return found
+
+    def checked(data: bytes) -> dict[str, Any]:
+        parse(data, kind, store.location(key), fix)
+        found: dict[str, Any] = json.loads(data)
+        return found
+
+    return store.get_parsed(key, checked)
 
 
 def find(store: Store, key: str, kind: type[D], fix: str) -> D | None:

@@ -67,6 +67,10 @@ def fetch_weights(weights: Weights, options: StoreOptions | None = None) -> Path
     try:
         with os.fdopen(handle, "wb") as file:
             found = _download(weights.url, options, file)
+            if found != weights.sha256:  # one read may be damaged on the way; two that agree are another file
+                file.seek(0)
+                file.truncate()
+                found = _download(weights.url, options, file)
         if found != weights.sha256:
             fix = "name the file's own sha256 if you trust it, or fetch the file again"
             raise WeightsError(f"{weights.url} has sha256 {found}, but {weights.sha256} was asked for", fix=fix)

@@ -5,13 +5,30 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from services import BrokenS3, Clock, S3Server, environment, one_line
+from services import PAGE, BrokenS3, Clock, S3Server, environment, one_line
 
 from curation import local_store, object_store, retry, store_clients
-from curation.errors import AccessError, NotFoundError, RecipeError, UnavailableError, UserError
+from curation.checkpoint import latest_facts
+from curation.documents import PlanDocument, read, read_json
+from curation.errors import (
+    AccessError,
+    LedgerError,
+    NotFoundError,
+    RecipeError,
+    TutelageError,
+    UnavailableError,
+    UserError,
+)
+from curation.ledger import Ledger, read_named
+from curation.lists import read_list
+from curation.models.weights import Weights, fetch_weights
+from curation.parquet import read_parquet, to_parquet
 from curation.recipe import parse_recipe
 from curation.store import Store, StoreOptions, open_store
 
@@ -286,3 +303,66 @@ def test_a_recipe_says_how_long(given: str, says: str) -> None:
     assert parse_recipe("corpus: /c\noutput: /o\n").options.patience == 120
     with pytest.raises(RecipeError, match=f"recipe:4: store.patience.*{says}"):
         parse_recipe(text.format(given))
+
+
+def _readers(store: Store) -> dict[str, Callable[[], object]]:
+    table = pa.table({"uid": ["a" * 32] * 9})
+    store.put("named", DATA)
+    store.put("table", to_parquet(table, checksums=True))
+    store.put("list", b"a" * 32)
+    ledger = Ledger(store)
+    plan = ledger.plan(
+        iter(pa.table({"key": ["k"], "size": [1], "etag": ["e"]}).to_batches()),
+        {"corpus": {"root": "/c", "patterns": ["*"]}, "fingerprints": {}},
+    )
+    weights = Weights(store.location("named"), sha256(DATA).hexdigest())
+
+    def fetched() -> bytes:
+        data = fetch_weights(weights, store.options).read_bytes()
+        fetch_weights(weights, store.options).unlink()
+        return data
+
+    return {
+        "named": lambda: read_named(store, "named", sha256(DATA).hexdigest(), "") == DATA,
+        "table": lambda: read_parquet(store, "table", "") == table,
+        "list": lambda: read_list("keep", store.location("list"), store.options).uids.to_pylist() == ["a" * 32],
+        "plan": lambda: ledger.open_plan(plan.id).id == plan.id,
+        "page": lambda: plan.page(0)[0].key == "k",
+        "weights": lambda: fetched() == DATA,
+    }
+
+
+@pytest.mark.parametrize("name", ["named", "table", "list", "plan", "page", "weights"])
+@pytest.mark.parametrize("trouble", ["flip", "page", "tagged page", "half"])
+def test_one_bad_read_is_not_damage(server: BrokenS3, name: str, trouble: str) -> None:
+    read = _readers(store_of(server))[name]
+    first = iter([trouble])
+    server.trouble = lambda method, path: next(first, "") if method == "GET" else ""
+    assert read()
+    server.trouble = lambda method, path: "flip" if method == "GET" else ""
+    before = len(server.requests)
+    with pytest.raises(TutelageError) as caught:
+        read()
+    one_line(caught.value)
+    assert len(server.requests) - before <= 4
+
+
+def test_a_web_page_is_waited_out_but_not_for_ever(server: BrokenS3, clock: Clock) -> None:
+    store, began = store_of(server), clock.now
+    store.put("record", PAGE)
+    with pytest.raises(LedgerError, match="not JSON"):
+        read(store, "record", PlanDocument, "")
+    assert 1 < clock.now - began < 10
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_numbers_without_end_in_a_document(tmp_path: Path, digits: int) -> None:
+    store = open_store(str(tmp_path))
+    store.put("d", b'{"pages": [], "units": 0, "bytes": 0, "more": %s, "corpus": {}}' % (b"9" * digits))
+    for reader in (read, read_json):
+        with suppress(LedgerError):
+            reader(store, "d", PlanDocument, "")
+    store.put("checkpoints/000000001.safetensors", (16).to_bytes(8, "little") + b'{"a":' + b"9" * 10_000 + b"}")
+    assert latest_facts(store) is None
+    store.put("checkpoints/index.json", b"9" * 5000)
+    assert latest_facts(store) is None
