@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from curation.endpoints import recheck
 from curation.errors import AccessError, ChangedError, NotFoundError, StoreError
 from curation.store_clients import Clients, clients, refuse_fork, renewed
 from curation.store_errors import TransientError, alien, explain
@@ -197,6 +198,7 @@ class Bucket:
         from obstore.exceptions import AlreadyExistsError, BaseError
 
         refuse_fork()
+        recheck(self._clients.endpoint)
         try:
             yield
         except (AlreadyExistsError, StoreError):

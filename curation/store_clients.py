@@ -12,10 +12,11 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from curation.endpoints import check_endpoint
 from curation.errors import AccessError, StoreError, TutelageError
 from curation.retry import FIRST, MOST
-from curation.store_errors import CREDENTIALS
-from curation.store_url import Place, StoreOptions, check_endpoint
+from curation.store_errors import CREDENTIALS, TransientError
+from curation.store_url import Place, StoreOptions
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -24,6 +25,7 @@ _CONNECT, _READ, _UPLOAD = 5, 10, 60  # seconds without any progress before an a
 _ENDLESS = 1_000_000  # retries: seconds end them
 # boto3 gives credentials that last 10 minutes at least; obstore's 30 would have it use some that have expired.
 _TTL = timedelta(minutes=10)
+_ENDPOINTS = {"az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"), "gs": ("GOOGLE_BASE_URL",)}
 _FIRST, _MOST = timedelta(seconds=FIRST), timedelta(seconds=MOST)  # pauses, as in our own retries
 _RENEWAL = 60.0  # seconds between two sets of clients of one bucket
 
@@ -129,16 +131,19 @@ def _make(place: Place, options: StoreOptions) -> Clients:
 def _other(place: Place, options: StoreOptions) -> tuple[dict[str, Any], str, Any, bool]:
     """GCS and Azure: obstore's own chain (environment, application default credentials, the machine's identity)."""
     config: dict[str, Any] = {"account_name": place.account} if place.account else {}
-    if options.endpoint:
-        config["endpoint" if place.scheme == "az" else "base_url"] = options.endpoint
     host = "storage.googleapis.com" if place.scheme == "gs" else f"{place.account or 'account'}.blob.core.windows.net"
-    return config, options.endpoint or f"https://{host}", None, False
+    given = options.endpoint or next(filter(None, map(os.environ.get, _ENDPOINTS[place.scheme])), None)
+    if given:
+        check_endpoint(given)
+        config["endpoint" if place.scheme == "az" else "base_url"] = given
+    return config, given or f"https://{host}", None, False
 
 
 def _s3(options: StoreOptions) -> tuple[dict[str, Any], str, Any, bool]:
     """Endpoint, region and credentials as boto3 finds them: options, environment, profile, SSO, roles, the machine."""
     import boto3
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, HTTPClientError
+    from botocore.exceptions import ConnectionError as AwayError
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
@@ -153,6 +158,8 @@ def _s3(options: StoreOptions) -> tuple[dict[str, Any], str, Any, bool]:
         temporary = bool(provider().get("token"))
     except TutelageError:
         raise
+    except (AwayError, HTTPClientError) as error:  # of whoever gives credentials
+        raise TransientError(f"AWS: no credentials yet ({type(error).__name__})", fix=CREDENTIALS) from None
     except (BotoCoreError, ValueError) as error:  # unknown profile, expired SSO login, a broken ~/.aws/config
         raise AccessError(f"AWS: {' '.join(str(error).split())[:200]}", fix=CREDENTIALS) from None
     return {"endpoint": endpoint, "region": region}, endpoint, provider, temporary

@@ -21,6 +21,11 @@ from curation.errors import (
 
 _STATUS = re.compile(r"status code: (\d{3})|status: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+# boto3 could not reach what gives it credentials.
+_NO_CREDENTIALS = re.compile(
+    r"credential provider: (HTTPClient|ConnectTimeout|ReadTimeout|EndpointConnection|ConnectionClosed|ProxyConnection"
+    r"|CredentialRetrieval|MetadataRetrieval)Error"
+)
 _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 # What obstore says of a proxy's page with status 200: no XML of a listing, no etag, the whole object for a part of it.
 _ALIEN = re.compile(
@@ -67,6 +72,8 @@ def explain(error: BaseException, place: str, bucket: str, endpoint: str) -> Sto
         return NotFoundError(f"{place} does not exist")
     if name in ("PreconditionError", "NotModifiedError") or status == 412:
         return ChangedError(f"{place} is not the object it was", fix="plan again: curate run")
+    if _NO_CREDENTIALS.search(text):
+        return TransientError(f"credentials for {endpoint} could not be renewed", fix=CREDENTIALS)
     if code in _CLOCK:
         return AccessError(f"{endpoint} refused a request signed by this machine's clock", fix="set the clock")
     if name in ("PermissionDeniedError", "UnauthenticatedError") or status in (401, 403) or code in _ACCESS:

@@ -7,13 +7,12 @@ follow `pipe:` (a shell command) or `http:` (the metadata address of a cloud mac
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
+from curation.endpoints import check_endpoint
 from curation.errors import UserError
 
 SCHEMES = {
@@ -28,7 +27,6 @@ SCHEMES = {
 }
 ALLOWED = "a path, file:///directory, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://name"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=:)")
-_METADATA_HOSTS = {"metadata", "metadata.google.internal", "instance-data", "100.100.100.200", "fd00:ec2::254"}
 
 
 PATIENCE, LONGEST = 120.0, 86_400  # seconds
@@ -107,10 +105,13 @@ def _bucket(scheme: str, rest: str) -> Place:
         raise UserError(
             f"{scheme}://... holds an @", fix="credentials do not go in a URL: use the environment or a profile"
         )
+    account = host.split(".")[0]
+    if at and not re.fullmatch(r"[a-z0-9]{3,24}", account):  # it becomes part of a host name
+        raise UserError(f"{scheme}://{bucket}@... does not name an account", fix=f"write {ALLOWED}")
     prefix = prefix.strip("/")
     if prefix:
         check_key(prefix)
-    return Place(scheme, bucket, prefix, host.split(".")[0])
+    return Place(scheme, bucket, prefix, account)
 
 
 def anywhere(url: str) -> str:
@@ -131,19 +132,3 @@ def check_key(key: str) -> None:
         raise UserError(
             f"{key[:200]!r} is not a key", fix="keys are like folder/name.tar: no empty part, no . and no .."
         )
-
-
-def check_endpoint(endpoint: str) -> None:
-    """Endpoints come from recipes, which others write: no credentials in them, and no metadata addresses."""
-    parts = urlsplit(endpoint)
-    host = (parts.hostname or "").lower()
-    if parts.scheme not in ("http", "https") or not host:
-        raise UserError("the store's endpoint is not a URL", fix="write https://host:port")
-    if "@" in parts.netloc:
-        raise UserError("the store's endpoint holds credentials", fix="use the environment or a profile for them")
-    try:
-        link_local = ipaddress.ip_address(host).is_link_local
-    except ValueError:
-        link_local = False
-    if link_local or host in _METADATA_HOSTS:
-        raise UserError(f"{host} is an address of machine metadata, not of a store", fix="write https://host:port")

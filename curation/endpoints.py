@@ -1,0 +1,127 @@
+"""Endpoints of object stores: which addresses a request may go to.
+
+Recipes are written by others, and a cloud machine answers on link-local addresses with its credentials. So an endpoint
+is a plain URL without credentials whose host is not, in any spelling, an address of machine metadata, and whose name
+resolves to none. Private addresses are allowed: MinIO and its like live there.
+
+Names are resolved when a recipe is read, when a client is made, and once a minute while it is used. What remains: the
+HTTP client resolves for itself, so a name whose address changes between two checks (DNS rebinding) reaches the new
+address for up to a minute, and an http:// endpoint may redirect anywhere (an https:// one to https:// only). AWS, GCP
+and Azure demand a header or a token of metadata requests that such a request does not carry; IMDSv1 does not. Where
+recipes come from strangers, switch IMDSv1 off and block 169.254.0.0/16 by network policy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from curation.errors import UserError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAMES = {
+    *("metadata", "metadata.google.internal", "metadata.goog", "metadata.azure.internal", "metadata.azure.com"),
+    *("instance-data", "instance-data.ec2.internal", "metadata.tencentyun.com", "metadata.oraclecloud.com"),
+}
+_NETWORKS = [
+    ipaddress.ip_network(text)
+    for text in (
+        *("169.254.0.0/16", "fe80::/10"),  # link-local: AWS, GCP, Azure, Oracle and others, and ECS tasks
+        *("100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"),  # Alibaba; Azure's host; Oracle's older one
+        *("fd00:ec2::/32", "fd20:ce::/32", "fd00:42::42/128"),  # AWS, GCP and Scaleway by IPv6
+    )
+]
+# Networks of IPv6 whose addresses end in one of IPv4: compatible, mapped, translated, and those of NAT64.
+_ENDING = [
+    ipaddress.IPv6Network(text)
+    for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+]
+_PLAIN = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?", re.ASCII | re.IGNORECASE)
+_MINUTE = 60.0
+
+_checked: dict[str, float] = {}  # when each endpoint was resolved last
+_lock = threading.Lock()
+
+
+def check_endpoint(endpoint: str, *, resolve: bool = True) -> None:
+    """Raise `UserError` for an endpoint that is no plain URL, or that leads to machine metadata. A name that can't be
+    resolved passes: it is checked again when it is connected to."""
+    host = _host(endpoint)
+    literal = _literal(host)
+    found = [literal] if literal else list(_resolved(host)) if resolve else []
+    if host in _NAMES or host.endswith(".metadata.google.internal") or any(map(is_metadata, found)):
+        raise UserError(f"{host} is an address of machine metadata, not of a store", fix="write https://host:port")
+
+
+def recheck(endpoint: str) -> None:
+    """`check_endpoint` again where the last time is more than a minute ago."""
+    now = time.monotonic()
+    with _lock:
+        if now - _checked.get(endpoint, float("-inf")) < _MINUTE:
+            return
+        _checked[endpoint] = now
+    try:
+        check_endpoint(endpoint)
+    except UserError:
+        _checked.pop(endpoint, None)  # every later request is refused, too
+        raise
+
+
+def is_metadata(address: Address) -> bool:
+    """Whether an address, or one of IPv4 within it, is one of machine metadata."""
+    return any(one in network for one in _meant(address) for network in _NETWORKS if one.version == network.version)
+
+
+def _meant(address: Address) -> Iterator[Address]:
+    """The address, and those of IPv4 to which it leads: mapped, 6to4, Teredo, NAT64, ISATAP."""
+    yield address
+    if isinstance(address, ipaddress.IPv4Address):
+        return
+    last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if any(address in network for network in _ENDING) or (int(address) >> 32) & 0xFDFFFFFF == 0x5EFE:
+        yield last
+    if address.sixtofour:
+        yield address.sixtofour
+    yield from address.teredo or ()
+
+
+def _host(endpoint: str) -> str:
+    """The host in small letters, without brackets and closing dots."""
+    if "@" in endpoint.partition("://")[2].partition("/")[0]:
+        raise UserError("the store's endpoint holds credentials", fix="use the environment or a profile for them")
+    if not _PLAIN.fullmatch(endpoint):  # what one parser of URLs reads as this host, another may read as that
+        raise UserError("the store's endpoint is not a URL", fix="write https://host:port, in ASCII")
+    host = (urlsplit(endpoint).hostname or "").lower().rstrip(".")
+    if not host:
+        raise UserError("the store's endpoint is not a URL", fix="write https://host:port")
+    return host
+
+
+def _literal(host: str) -> Address | None:
+    """The address that a host is, in any of the spellings that C libraries and browsers take; None for a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    if not re.fullmatch(r"(0x[0-9a-f]*|[0-9]+)", host.rpartition(".")[2]):
+        return None
+    try:
+        return ipaddress.IPv4Address(
+            socket.inet_aton(host)
+        )  # 0xa9fea9fe, 0251.0376.0251.0376, 169.16689662, 2852039166
+    except OSError:
+        raise UserError(f"{host} is neither an address nor a name", fix="write https://host:port") from None
+
+
+def _resolved(host: str) -> Iterator[Address]:
+    try:
+        for *_, where in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+            yield ipaddress.ip_address(str(where[0]).partition("%")[0])
+    except (OSError, UnicodeError):
+        return
