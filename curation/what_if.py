@@ -61,6 +61,7 @@ _OTHERS = " OR ".join(
     [
         f"strlen(caption) NOT BETWEEN 1 AND {len(_SPACES)} OR strlen(caption) <> length(caption)",
         *(f"contains(caption, chr({ord(space)}))" for space in SPACE if space.isascii() and space != " "),
+        r"regexp_matches(caption, '[\x00-\x08\x0e-\x1b\x7f]')",  # alone, they are no words
         "starts_with(caption, ' ') OR ends_with(caption, ' ') OR contains(caption, '  ')",
     ]
 )

@@ -15,14 +15,15 @@ class Caption:
     """Length, word count and repetition of the caption; a limit that is not given does not apply.
 
     Characters are counted without white space at either end.
-    Words as `caption_stats` counts them: runs without white space, and single characters of Han and kana. Repetition is
+    Words as `caption_stats` counts them: runs without white space that hold something to see, and single characters of
+    Han and kana. Repetition is
     1 - (different words / words): 0 for "a red apple", 0.67 for "sale sale sale".
     Source: basic filtering of DataComp (2304.14108, appendix N) and the repetition rule of Gopher (2112.11446, A.1).
     Cost: 2.7 us of CPU a caption.
     Example: caption: {min_words: 2, min_chars: 5, max_repetition: 0.5}
     """
 
-    code: ClassVar[int] = 3
+    code: ClassVar[int] = 4
 
     min_words: int = 1
     max_words: int | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.scorers.scorer import Plain
-from curation.words import WORD, fold
+from curation.words import fold, words
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from curation.scorers.scorer import Batch, Score
     from curation.store import StoreOptions
 
-_WORD = re.compile(WORD)
 _TYPE = pa.struct([("characters", pa.int32()), ("words", pa.int32()), ("repetition", pa.float32())])
 
 
@@ -26,15 +24,15 @@ _TYPE = pa.struct([("characters", pa.int32()), ("words", pa.int32()), ("repetiti
 class CaptionStats(Plain):
     """Length and repetition of the caption.
 
-    `characters`; `words`: runs without white space, and single characters of Han and kana; `repetition`:
-    1 - different words / words, 0 for "a red apple", 0.67 for "sale sale sale".
+    `characters`; `words`: runs without white space that hold something to see, and single characters of Han and kana;
+    `repetition`: 1 - different words / words, 0 for "a red apple", 0.67 for "sale sale sale".
     How often a caption occurs in the whole corpus is no fact of a sample: the filter `boilerplate` counts that.
     Cost: 2 us a caption of ten words. Source: Gopher (2112.11446), appendix A.1, for repetition.
     Example: caption_stats: {}
     """
 
     def identity(self) -> Mapping[str, Any]:
-        return {"kind": "caption_stats", "code": 2}
+        return {"kind": "caption_stats", "code": 3}
 
     def values(self) -> pa.DataType:
         return _TYPE
@@ -45,11 +43,11 @@ class CaptionStats(Plain):
 
 def score(batch: Batch) -> pa.StructArray:
     """The facts of every caption of the batch."""
-    words = [_WORD.findall(fold(caption)) for caption in batch.captions]
+    found = [words(fold(caption)) for caption in batch.captions]
     columns = (
         [len(caption) for caption in batch.captions],
-        [len(row) for row in words],
-        [1 - len(set(row)) / len(row) if row else 0.0 for row in words],
+        [len(row) for row in found],
+        [1 - len(set(row)) / len(row) if row else 0.0 for row in found],
     )
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _TYPE, strict=True)]
     return pa.StructArray.from_arrays(arrays, fields=list(_TYPE))

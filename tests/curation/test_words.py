@@ -9,18 +9,19 @@ import duckdb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.words import SPACE, WORD, fold
+from curation.words import SPACE, WORD, fold, words
 
-LETTERS = st.sampled_from([*SPACE, *"aé語ひカ中ー々𠀀ß-'.\u200b\u2060\ufeff"])
+UNSEEN = "\0\x01\x08\x0e\x1b\x7f\x9f\u00ad\u200b\u200d\u2060\ufe0f\ufeff"
+LETTERS = st.sampled_from([*SPACE, *"aé語ひカ中ー々𠀀ß-'.", *UNSEEN])
 
 
 def split(text: str) -> list[str]:
-    """By the definition: split at white space; then every character of kana and Han by itself."""
+    """By the definition: split at white space; then every character of kana and Han by itself; none is unseen."""
     return [
         word
         for run in text.split()
         for word in re.split("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])", run)
-        if word
+        if word.strip(UNSEEN)
     ]
 
 
@@ -36,7 +37,16 @@ def test_small_letters_are_the_same_to_python_and_to_duckdb() -> None:
 @given(st.lists(st.text(LETTERS, max_size=20), min_size=1, max_size=20))
 def test_words_are_runs_without_white_space(texts: list[str]) -> None:
     wanted = [split(text) for text in texts]
-    assert [re.findall(WORD, text) for text in texts] == wanted
+    assert [re.findall(WORD, text) for text in texts] == [words(text) for text in texts] == wanted
     with duckdb.connect() as db:
         query = f"SELECT regexp_extract_all(text, '{WORD}') FROM (SELECT unnest($texts) AS text)"
         assert [row[0] for row in db.execute(query, {"texts": texts}).fetchall()] == wanted
+
+
+def test_a_caption_without_anything_to_see_has_no_words() -> None:
+    texts = ["\0" * 50, "\0 \u200b \ufeff", "\x1b\x7f\x80", "\u200b", "\0a", "e\u200dx", "\0" * 1_000_000]
+    counts = [0, 0, 0, 0, 1, 1, 0]
+    assert [len(words(text)) for text in texts] == counts
+    with duckdb.connect() as db:
+        query = f"SELECT len(regexp_extract_all(text, '{WORD}')) FROM (SELECT unnest($texts) AS text)"
+        assert [row[0] for row in db.execute(query, {"texts": texts}).fetchall()] == counts
