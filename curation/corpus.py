@@ -28,7 +28,7 @@ import pyarrow as pa
 from curation.errors import EmptyCorpusError, RecipeError
 from curation.ledger import Ledger
 from curation.store import Store, StoreOptions, open_store
-from curation.tables import insert
+from curation.tables import connect, insert, local_disk
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)\Z")
@@ -54,12 +54,9 @@ class Corpus:
     def listing(self, spool: Path, left_out: Callable[[int], None] = lambda shards: None) -> Iterator[pa.RecordBatch]:
         """The shards as sorted Arrow batches of (key, size, etag). `left_out` is called with the number of shards that
         belong to datasets below the root, if there are any. Raises `EmptyCorpusError` when no shard is left."""
-        import duckdb
-
         path = spool / "listing.duckdb"
-        config = {"memory_limit": "1GB", "temp_directory": str(spool)}
         try:
-            with duckdb.connect(str(path), config=config) as db:
+            with local_disk("listing the corpus", spool), connect(path, spill=spool) as db:
                 db.execute("CREATE TABLE shards (key VARCHAR, size BIGINT, etag VARCHAR)")
                 for batch in self._unsorted(left_out):
                     insert(db, "shards", batch)

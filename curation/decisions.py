@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
@@ -27,11 +26,14 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from curation import groups, tables
 from curation.errors import ConservationError, RecipeError
-from curation.filters import Compares, Filter, Prepares, Weighs, flat, kind_of
+from curation.filters import Compares, Copies, Filter, Prepares, Weighs, flat, kind_of
+from curation.tables import quote as _quote
 from curation.units import INDEX_SCHEMA
 
 KEPT, FILTERED, QUARANTINED = "kept", "filtered", "quarantined"
+ROWS_AT_ONCE = 1 << 16  # of decisions, handed out
 LISTS = -1  # the place, among filters, of the lists of uids and of weights
 # A set of samples as bits, 65,536 samples a row in the order of their ids: to pass over what is in it, or what is not,
 # takes a fifth of the time of a join with the ids.
@@ -92,27 +94,30 @@ class Decisions:
         self.index, self.scores, self.vectors = list(index), dict(scores), list(vectors)
         self.made = dict(made or {})
         self.path, self.memory = spool / "decisions.duckdb", memory
-        self.db = duckdb.connect(str(self.path), config={"memory_limit": memory, "temp_directory": str(spool)})
-        self.db.execute("SET preserve_insertion_order = false")
         self.rows = self.checked = 0
         # What is loaded lies in a file of its own: filters' tables don't belong to it.
         self._loaded, self._is_own = kept or spool / "loaded.duckdb", kept is None
-        if self._is_own:
-            self._make_pool()
-        else:
-            self._take_over()
-        # What is decided is kept beside the file: it spills as well, and time for compressing and logging it is saved.
-        self.db.execute("ATTACH ':memory:' AS decided")
-        self.clear()
+        with tables.local_disk("opening the decision engine", spool):
+            self.db = tables.connect(self.path, spill=spool, memory=memory, files=[self._loaded])
+            if self._is_own:
+                self._make_pool()
+            else:
+                self._take_over()
+            # What is decided is kept beside the file: it spills as well, and is neither compressed nor logged.
+            self.db.execute("ATTACH ':memory:' AS decided")
+            self.clear()
 
     def __enter__(self) -> Decisions:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: object) -> None:
+        """Close and delete the spool. A full disk, met by any query of the engine, is raised as `LocalDiskError`."""
         self.db.close()
         self.path.unlink(missing_ok=True)
         if self._is_own:
             self._loaded.unlink(missing_ok=True)
+        if isinstance(value, Exception) and (full := tables.disk_error(value, "deciding", self.path.parent)):
+            raise full from None
 
     def _make_pool(self) -> None:
         columns = [f"{_quote(n)} {_SQL_TYPES[INDEX_SCHEMA.field(n).type]}" for n in self.index]
@@ -120,12 +125,12 @@ class Decisions:
         columns += [f"{_quote(n)} BLOB" for n in self.vectors]
         columns += [f"{_quote(n)} UTINYINT" for n in self.made]
         fixed = ["id BIGINT", "unit INTEGER", "row INTEGER", "uid VARCHAR", "bad VARCHAR"]
-        self.db.execute(f"ATTACH {_text(self._loaded)} AS loaded")
+        self.db.execute(f"ATTACH {tables.text(self._loaded)} AS loaded")
         self.db.execute(f"CREATE TABLE loaded.pool ({', '.join(fixed + columns)})")
         self.db.execute("CREATE VIEW pool AS FROM loaded.pool")
 
     def _take_over(self) -> None:
-        self.db.execute(f"ATTACH {_text(self._loaded)} AS loaded (READ_ONLY)")
+        self.db.execute(f"ATTACH {tables.text(self._loaded)} AS loaded (READ_ONLY)")
         self.db.execute("CREATE VIEW pool AS FROM loaded.pool")
         self.rows = self.checked = self.db.execute("FROM loaded.rows").fetchall()[0][0]
 
@@ -156,6 +161,7 @@ class Decisions:
             try:
                 self._insert(batch)
             except duckdb.OutOfMemoryException as error:
+                self._raise_full("loading the scores", error)
                 raise _too_little("loading the scores", self.memory, error) from None
 
     def _numbered(self, units: Iterable[tuple[int, pa.Table]]) -> Iterator[pa.Table]:
@@ -171,8 +177,7 @@ class Decisions:
         bad = ["reason"]
         kinds = self.scores | dict.fromkeys(self.vectors, pa.binary())
         for name, kind in kinds.items():  # NaN and inf are quarantined, never compared
-            finite = f" OR NOT isfinite({_quote(name)})" if pa.types.is_floating(kind) else ""
-            bad.append(f"CASE WHEN {_quote(name)} IS NULL{finite} THEN 'score_not_finite' END")
+            bad.append(f"CASE WHEN {_no_value(name, kind)} THEN 'score_not_finite' END")
         columns = [*map(_quote, [*self.index, *self.scores, *self.vectors]), *self.made.values()]
         fixed = ["id, unit, row, uid", f"coalesce({', '.join(bad)})"]
         self.db.execute(f"INSERT INTO loaded.pool SELECT {', '.join([*fixed, *columns])} FROM incoming")
@@ -193,18 +198,22 @@ class Decisions:
         told = "".join(f", {_quote(column)} {kind}" for column, kind in kinds.items())
         fixed = "snapshot INTEGER, own BOOLEAN, uid VARCHAR, content_hash VARCHAR"
         self.db.execute(f"CREATE OR REPLACE TABLE {name} ({fixed}{told})")
-        for place, (own, manifest, tables) in enumerate(snapshots):
+        for place, (own, manifest, units) in enumerate(snapshots):
             self.db.execute("CREATE TEMP TABLE others_kept (uid VARCHAR)")
             for rows in manifest:  # not read by DuckDB itself, which makes every error one of its own
                 self.db.register("incoming", rows)
                 self.db.execute("INSERT INTO others_kept SELECT uid FROM incoming WHERE decision = 'kept'")
                 self.db.unregister("incoming")
-            for batch in _batched(tables):
+            for batch in _batched(units):
                 self.db.register("incoming", batch)
                 kept = "incoming SEMI JOIN others_kept USING (uid)"
                 self.db.execute(f"INSERT INTO {name} SELECT {place}, {own}, * FROM {kept}")
                 self.db.unregister("incoming")
             self.db.execute("DROP TABLE others_kept")
+
+    def _raise_full(self, what: str, error: duckdb.Error) -> None:
+        if full := tables.disk_error(error, what, self.path.parent):
+            raise full from None
 
     def clear(self) -> None:
         """Forget what was decided; what was loaded stays."""
@@ -216,6 +225,7 @@ class Decisions:
             CREATE OR REPLACE TABLE decided.weighed (id BIGINT, weight DOUBLE);
             CREATE OR REPLACE TABLE decided.gone (block BIGINT, bits BIT);
             DROP VIEW IF EXISTS alive; DROP TABLE IF EXISTS keep_list; DROP TABLE IF EXISTS drop_list""")
+        groups.make_table(self.db, "decided.grouped")
 
     def decide(
         self,
@@ -242,6 +252,7 @@ class Decisions:
             try:
                 self._filter(item, place)
             except duckdb.Error as error:
+                self._raise_full(f"filter {item.name}", error)
                 kinds = self.scores | dict.fromkeys(self.vectors, "vectors")
                 if told := _explained(error, item, kinds, self.memory):
                     raise told from None
@@ -259,15 +270,18 @@ class Decisions:
         """Drop what a filter drops, and weigh what it keeps, if it says so. `place`: which of the filters it is."""
         if isinstance(item.filter, Prepares):
             item.filter.prepare(self.db)
+        copies = isinstance(item.filter, Copies)
+        query = item.filter.copies() if isinstance(item.filter, Copies) else item.filter.drops()
         self.db.execute(
             "CREATE TEMP TABLE leaving AS SELECT id, CASE WHEN detail = '' THEN $name ELSE $name || '.' || detail "
-            f"END AS reason FROM ({item.filter.drops()})",
+            f"END AS reason{', stays' if copies else ''} FROM ({query})",
             {"name": item.name},
         )
         if isinstance(item.filter, Weighs) and (weighs := item.filter.weighs()):
             sure = "SELECT id FROM pool SEMI JOIN keep_list USING (uid)"
             self._multiply(f"SELECT * FROM ({weighs}) ANTI JOIN leaving USING (id) ANTI JOIN ({sure}) USING (id)")
-        self._drop("FROM leaving", place)
+        self._group(item, place)
+        self._drop("SELECT id, reason FROM leaving", place)
         for part in flat([item.filter]):
             if isinstance(part, Compares):
                 self.db.execute(
@@ -276,6 +290,17 @@ class Decisions:
                     {"name": item.name, "against": list(part.against)},
                 )
         self.db.execute("DROP TABLE leaving")
+
+    def _group(self, item: NamedFilter, place: int) -> None:
+        """Note the largest groups of what is leaving: of a filter of duplicates, or of those that it is made of."""
+        for part in flat([item.filter]):
+            if part is item.filter and isinstance(part, Copies):
+                groups.collect(self.db, "decided.grouped", place, item.name, "leaving")
+            elif isinstance(part, Copies):
+                copies = f"SELECT id, stays FROM ({part.copies()}) SEMI JOIN leaving USING (id)"
+                self.db.execute(f"CREATE TEMP TABLE copies_leaving AS {copies}")
+                groups.collect(self.db, "decided.grouped", place, item.name, "copies_leaving")
+                self.db.execute("DROP TABLE copies_leaving")
 
     def _drop(self, query: str, place: int = LISTS) -> None:
         """Drop what a query says: `id, reason`."""
@@ -331,6 +356,15 @@ class Decisions:
         FROM pool LEFT JOIN decided.dropped d USING (id) LEFT JOIN decided.rescued r USING (id)
         LEFT JOIN decided.weighed w USING (id)"""
 
+    def not_finite(self) -> dict[str, int]:
+        """For each score that is not finite or missing for some samples: how many. One pass."""
+        kinds = self.scores | dict.fromkeys(self.vectors, pa.binary())
+        counts = [f"count(*) FILTER (bad = 'score_not_finite' AND {_no_value(name, kinds[name])})" for name in kinds]
+        if not counts:
+            return {}
+        (found,) = self.db.execute(f"SELECT {', '.join(counts)} FROM pool").fetchall()
+        return {name: n for name, n in zip(kinds, found, strict=True) if n}
+
     def kept_per_unit(self) -> Iterator[tuple[int, int, int]]:
         """(ordinal, kept, rows) of every unit that has rows, in order."""
         cursor = self.db.cursor().execute(
@@ -340,10 +374,29 @@ class Decisions:
         while rows := cursor.fetchmany(1000):
             yield from rows
 
+    def of_groups(self, bounds: Iterable[tuple[int, int]]) -> Iterator[pa.Table]:
+        """Decisions of units first..last (inclusive) for each pair of `bounds`: unit, row, decision, reason, weight.
+
+        Bounds ascend and do not overlap. All groups come of one pass over the samples, sorted once within the engine's
+        memory and streamed: the rows of one group and one batch are held here.
+        """
+        reader = self.db.cursor().sql(f"{self._FINAL} ORDER BY id").to_arrow_reader(ROWS_AT_ONCE)
+        left: pa.RecordBatch | None = None
+        for first, last in bounds:
+            group: list[pa.RecordBatch] = []
+            while left is not None or (left := next(reader, None)) is not None:
+                unit = left.column(0).to_numpy()
+                start, stop = np.searchsorted(unit, first), np.searchsorted(unit, last, side="right")
+                group.append(left.slice(start, stop - start))
+                if stop < len(unit):
+                    left = left.slice(stop)
+                    break
+                left = None
+            yield pa.Table.from_batches(group, reader.schema)
+
     def of_units(self, first: int, last: int) -> pa.Table:
-        """Decisions of units first..last (inclusive): unit, row, decision, reason, weight; sorted."""
-        query = f"{self._FINAL} WHERE unit BETWEEN {first} AND {last} ORDER BY unit, row"
-        return self.db.sql(query).to_arrow_table()
+        """Decisions of units first..last (inclusive), sorted. A pass over all: for several groups use `of_groups`."""
+        return next(self.of_groups([(first, last)]))
 
     def matches(self) -> pa.RecordBatchReader:
         """What filters that compare have found, some of it in memory at a time: uid, filter, how, value, against, other
@@ -353,6 +406,10 @@ class Decisions:
             "ORDER BY ALL"
         )
         return self.db.sql(query).to_arrow_reader(10_000)
+
+    def groups(self) -> list[groups.Group]:
+        """The largest groups of duplicates of every filter that drops a sample for another one."""
+        return groups.groups(self.db, "decided.grouped")
 
     def drops(self) -> dict[tuple[int, str], int]:
         """How many samples each filter (by its place, or `LISTS`) drops for each reason, those included that the keep
@@ -387,6 +444,12 @@ def tally(rows: Iterable[tuple[str, str | None, int]]) -> dict[str, object]:
     return {"seen": seen, "kept": kept, **dict(zip((FILTERED, QUARANTINED), ordered, strict=True))}
 
 
+def _no_value(name: str, kind: pa.DataType) -> str:
+    """SQL of whether a score is missing or not finite."""
+    finite = f" OR NOT isfinite({_quote(name)})" if pa.types.is_floating(kind) else ""
+    return f"({_quote(name)} IS NULL{finite})"
+
+
 def _batched(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in fewer tables: of at least 100,000 rows or 1000 tables, but for the last."""
     batch: list[pa.Table] = []
@@ -417,13 +480,5 @@ def _explained(error: duckdb.Error, item: NamedFilter, kinds: Mapping[str, Any],
 
 
 def _too_little(what: str, memory: str, error: duckdb.Error) -> RecipeError:
-    text = f"{what} needs more memory than compute.memory, {memory}, or more local disk: {str(error).splitlines()[0]}"
+    text = f"{what} needs more memory than compute.memory, {memory}: {str(error).splitlines()[0]}"
     return RecipeError(text, fix="give it more, such as --set compute.memory=8GB")
-
-
-def _text(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

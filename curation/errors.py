@@ -133,6 +133,16 @@ class UnsafeStoreError(StoreError):
     code = "unsafe_store"
 
 
+# --- this machine ---------------------------------------------------------------------------------------------
+
+
+class LocalDiskError(TutelageError):
+    """This machine's disk for temporary files is full or can't be written."""
+
+    code = "local_disk"
+    exit_code = 3
+
+
 # --- the ledger -----------------------------------------------------------------------------------------------
 
 
@@ -153,6 +163,13 @@ class IncompleteError(LedgerError):
     """Some units could not be finished; run the same command again to go on."""
 
     code = "incomplete"
+
+
+class YieldError(TutelageError):
+    """The decision is more likely a mistake than meant: `curate run` makes no snapshot of it unless told to."""
+
+    code = "low_yield"
+    exit_code = 5
 
 
 class VerifyError(LedgerError):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from curation import decisions, scores, snapshot
+from curation import decisions, manifest, scores, snapshot
 from curation.errors import RecipeError
 from curation.filters import Compares, Filter, flat
 from curation.ledger import Ledger
@@ -112,4 +112,10 @@ def _rows(
     wide = [one for one in columns if one.name in vectors]
     units = (table for _, table in scores.load_units(scored, shards, plain, ["content_hash"], wide))
     names = ["uid", "content_hash", *(column.name for column in columns)]
-    return made.reader(["uid", "decision"]), (table.select(names) for table in units)
+    return made.reader(["uid", "decision"]), (_checked(table.select(names), scored.store.url) for table in units)
+
+
+def _checked(table: pa.Table, where: str) -> pa.Table:
+    """The same table. Raises `LedgerError` where a uid is none."""
+    manifest.check_uids(table, f"a score table in {where}")
+    return table

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 from pydantic import AfterValidator, Field
 
-from curation import manifest
+from curation import manifest, tables
 from curation.contents import CAPTION_PLACE
 from curation.data import FORMATS
 from curation.decisions import READABLE, NamedFilter, columns_needed
@@ -43,7 +43,7 @@ LARGEST = (1 << 63) - 1  # whole number of the decision engine
 def _memory(value: str) -> str:
     """What DuckDB reads as a size, and can begin with."""
     try:
-        with duckdb.connect(config={"memory_limit": value}) as db:
+        with tables.scratch(value, "a trial of compute.memory") as db:
             db.execute("CREATE TABLE first AS SELECT md5(range::VARCHAR) AS uid FROM range(9999)")
     except duckdb.OutOfMemoryException:
         raise ValueError(f"{value!r} is too little: 2GB is what it is where nothing is said") from None
@@ -78,6 +78,12 @@ class Limits(Section):
     formats: Annotated[tuple[str, ...], AfterValidator(_formats)] = DecodeLimits.formats
     background: Literal["white", "black", "drop_alpha"] = DecodeLimits.background  # what alpha is flattened onto
     auto_orient: bool = DecodeLimits.auto_orient  # turn pictures as their EXIF says
+    # Not of an image: the share of samples, and of shards, that may be quarantined before a run makes no snapshot.
+    max_quarantined: float = Field(default=0.05, ge=0, le=1)
+
+    def of_decoding(self) -> DecodeLimits:
+        """Those that decide what a picture is; the others are in no fingerprint."""
+        return DecodeLimits(**self.model_dump(exclude={"max_quarantined"}))
 
 
 class Compute(Section):
@@ -126,6 +132,7 @@ class Recipe:
     shards: Shards
     caption: str  # where captions stand: `input.caption`, or "" for the usual places
     limits: DecodeLimits
+    max_quarantined: float
     options: StoreOptions
     compute: Compute
     document: Mapping[str, Any]  # as written, for the snapshot
@@ -164,15 +171,20 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe(read_recipe(path), str(path), overrides)
 
 
-def parse_recipe(text: str, name: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
-    """Validate a recipe's text. Raises `RecipeError` or `UnknownNameError`, one line each."""
+def parse_recipe(
+    text: str, name: str = "recipe", overrides: Sequence[str] = (), *, of_snapshot: bool = False
+) -> Recipe:
+    """Validate a recipe's text. Raises `RecipeError` or `UnknownNameError`, one line each.
+
+    `of_snapshot`: it is one that an earlier version accepted and made a snapshot of, which may name two filters alike.
+    """
     document, value, where = parse_document(text, _Document, name, overrides, "it needs at least corpus: and output:")
-    return _recipe(document, value, where)
+    return _recipe(document, value, where, of_snapshot)
 
 
 def limits_of(document: Mapping[str, Any]) -> DecodeLimits:
     """What a snapshot's recipe, as it was written, says of pictures; the defaults where it says nothing."""
-    return DecodeLimits(**Limits.model_validate(document.get("limits") or {}).model_dump())
+    return Limits.model_validate(document.get("limits") or {}).of_decoding()
 
 
 def columns_of(name: str, scorer: Scorer) -> dict[str, pa.DataType]:
@@ -244,7 +256,7 @@ def _of(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
+def _recipe(document: _Document, value: dict[str, Any], where: Where, of_snapshot: bool) -> Recipe:
     scorers: dict[str, Scorer] = {}
     places: dict[str, str] = {}
     for i, entry in enumerate(document.scorers):
@@ -265,9 +277,13 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
                 raise RecipeError(f"{at}: {column} is {kind}; a column is one of {may}, or a vector")
         scorers[name], places[name] = scorer, at
     made = kinds_of(scorers)
-    filters = []
+    filters: list[NamedFilter] = []
     for i, entry in enumerate(document.filters):
         name, item = build_entry(entry, FILTERS, where, ("filters", i), "filter")
+        twin = next((one for one in filters if one.name == name), None)
+        if twin is not None and not of_snapshot:  # their drops would be counted under one reason
+            text = f"{where(('filters', i))}: two filters are called {name}, this and the one at {twin.place}"
+            raise RecipeError(text, fix="give one of them a `name:` of its own")
         filters.append(NamedFilter(name, item, where(("filters", i))))
         _check_filter(f"{where(('filters', i))}: filter {name}", item, made)
         for column in columns_needed([filters[-1]])[1]:
@@ -295,7 +311,8 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where) -> Recipe:
         weights=document.weights,
         shards=document.shards,
         caption=document.input.caption or "",
-        limits=DecodeLimits(**document.limits.model_dump()),
+        limits=document.limits.of_decoding(),
+        max_quarantined=document.limits.max_quarantined,
         options=StoreOptions(**document.store.model_dump()),
         compute=document.compute,
         document=value,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation import manifest
+from curation import manifest, tables
 from curation.contents import written
 from curation.data import IMAGE_EXTENSIONS, Sample, ShardRef, Source
 from curation.documents import SnapshotDocument, repair
@@ -46,6 +46,7 @@ PARTS_SCHEMA = pa.schema(
 )
 
 _NONE: Mapping[str, pa.DataType] = {}
+QUERY_MEMORY = "80%"  # of this machine's, as DuckDB takes by itself
 _VERSION = re.compile(r"(.+)@(\d+|latest)\Z")
 
 
@@ -100,6 +101,12 @@ class Snapshot:
     def manifest_urls(self) -> list[str]:
         return [_plain(self.store.location(key)) for key in self.parts.column("key").to_pylist()]
 
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The largest groups of duplicates, by filter: filter, samples, stays (a uid), goes (some uids). Empty for a
+        snapshot of an earlier version."""
+        return [dict(group) for group in self.document.get("groups", [])]
+
     def samples(self) -> Iterator[Sample]:
         """Every kept sample, in order, with its bytes. One shard is streamed at a time."""
         for shard in self.shards.to_pylist():
@@ -133,8 +140,11 @@ class Snapshot:
             yield from self.read_part(part, chosen.names).cast(chosen).to_batches()
 
     def read_part(self, part: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
-        """One Parquet of the manifest, by its row in `parts`."""
-        return self.table(part, columns, manifest.LATER)
+        """One Parquet of the manifest, by its row in `parts`. Raises `LedgerError` where a uid is none."""
+        table = self.table(part, columns, manifest.LATER)
+        if "uid" in table.column_names:
+            manifest.check_uids(table, self.store.location(part["key"]))
+        return table
 
     def table(
         self, item: Mapping[str, Any], columns: Sequence[str] | None = None, later: Mapping[str, pa.DataType] = _NONE
@@ -260,19 +270,25 @@ class Manifest:
                 break
         return rows
 
-    def query(self, sql: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Run SQL over a view called `manifest`; DuckDB streams the parts and spills when it must.
+    def query(
+        self, sql: str, columns: Sequence[str] | None = None, parameters: Mapping[str, object] | None = None
+    ) -> pa.Table:
+        """Run SQL over a view called `manifest`; DuckDB streams the parts and spills to local disk when it must.
 
-        `columns`: the only ones that it needs, where all of them would be much to read.
+        `columns`: the only ones that the query needs, where all of them would be much to read. `parameters`: values
+        for `$name` in the query; never write a value from data into the SQL itself. The SQL can open no file.
+        Raises `UserError` for SQL that fails and `LocalDiskError` for a full disk.
         """
         import duckdb
 
-        with duckdb.connect() as db:
+        with tables.scratch(QUERY_MEMORY, "a query of the manifest") as db:
             try:
                 with manifest.Streams() as streams:
                     db.register("manifest", streams.of(self._snapshot.reader(columns)))
-                    return db.sql(sql).to_arrow_table()
+                    return db.sql(sql, params=parameters).to_arrow_table()
             except duckdb.Error as error:
+                if tables.disk_error(error, "") is not None:
+                    raise
                 line = str(error).splitlines()[0]
                 raise UserError(
                     f"manifest query: {line}", fix="the columns are those of manifest.BASE_FIELDS"

@@ -191,11 +191,12 @@ def leaks(snapshot: Snapshot, held_out: pa.Array, share: float, *, pool: bool) -
 
     Reads the samples that have these bytes from where models read them, one by one until one of a picture is a leak.
     """
-    hashes = ", ".join(f"'{found}'" for found in held_out.unique().to_pylist()) or "''"
+    hashes = {"hashes": held_out.unique().drop_null().to_pylist()}
     found = {}
     for name, (places, columns) in ({"kept": _KEPT} | ({"pool": _POOL} if pool else {})).items():
-        query = f"SELECT * FROM ({places}) WHERE content_hash IN ({hashes}) ORDER BY content_hash, uid"
-        rows = snapshot.manifest.query(query, columns).to_pylist()
+        query = f"""SELECT * FROM ({places}) WHERE content_hash IN (SELECT unnest($hashes::VARCHAR[]))
+            ORDER BY content_hash, uid"""
+        rows = snapshot.manifest.query(query, columns, hashes).to_pylist()
         store = snapshot.store if name == "kept" else source_store(snapshot)
         same = [list(some) for _, some in groupby(rows, itemgetter("content_hash"))]
         same.sort(key=lambda some: str(some[0]["key"]))  # so that samples of one shard are read together

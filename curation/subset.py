@@ -79,8 +79,8 @@ def random_subset(snapshot: Snapshot, samples: int, seed: int) -> Subset:
     else:
         text = f"{samples:,} samples can't be drawn from the {before:,} of {snapshot.store.url}@{snapshot.number}"
         raise UserError(text, fix="a snapshot that keeps some samples")
-    within = f"SELECT hash FROM {hashes} WHERE left(hash, {_HEAD}) = '{row['head']}'"
-    last = snapshot.manifest.query(f"{within} ORDER BY hash LIMIT 1 OFFSET {samples - before - 1}", _COLUMNS)
+    within = f"SELECT hash FROM {hashes} WHERE left(hash, {_HEAD}) = $head ORDER BY hash LIMIT 1 OFFSET $before"
+    last = snapshot.manifest.query(within, _COLUMNS, {"head": row["head"], "before": samples - before - 1})
     return Subset(seed, last.column("hash")[0].as_py())
 
 

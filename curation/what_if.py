@@ -16,6 +16,7 @@ import pyarrow as pa
 from curation.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions, NamedFilter
 from curation.errors import ConservationError
 from curation.filters import Cuts, Filter, NotOf
+from curation.groups import Group
 from curation.units import INDEX_SCHEMA
 from curation.words import SPACE, WORD
 
@@ -47,10 +48,12 @@ class Answer:
     overlap: Mapping[str, Any] | None = None
     shifts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     near: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    groups: Sequence[Group] = ()  # the largest ones of duplicates, of every filter that has such
+    refused: Sequence[str] = ()  # why `curate run` would make no snapshot of it, if so
 
     def to_json(self) -> dict[str, Any]:
         steps = [{**asdict(step), "rate": step.rate} for step in self.steps]
-        return {**asdict(self), "steps": steps}
+        return {**asdict(self), "steps": steps, "groups": [group.to_json() for group in self.groups]}
 
 
 # Words as scorers and filters count them (`words`). Most captions are plain: ASCII, with single spaces and no other
@@ -131,7 +134,8 @@ class WhatIf:
         steps = self._steps(_told_apart([item.name for item in filters]), drops)
         examples = [self._near(filters[place], place, cut) for _, place, cut in cuts]
         near = dict(zip(_told_apart([name for name, _, _ in cuts]), examples, strict=True))
-        return Answer(setting, samples, steps, self._overlap(kept), self._shifts(kept), near)
+        groups = self.engine.groups()
+        return Answer(setting, samples, steps, self._overlap(kept), self._shifts(kept), near, groups)
 
     def _cuts(self, item: NamedFilter) -> Iterator[tuple[str, Cuts]]:
         """The filter, or its parts, that cut a column of numbers that was loaded; by names for a reader."""

@@ -33,6 +33,7 @@ from curation.documents import WriteRecord
 from curation.ledger import Ledger, digest
 from curation.parquet import to_parquet
 from curation.store import Store
+from curation.tables import local_disk
 from curation.tar import END_BLOCKS, TarWriter
 from curation.tar_spool import Spool
 
@@ -135,7 +136,7 @@ class GroupWriter:
 
     def _shard(self, unit: str, rows: Sequence[tuple[_Input, int]]) -> dict[str, Any]:
         """One output shard: spool, hash, put. Fills in where each sample went."""
-        with tempfile.TemporaryDirectory(prefix="tutelage-") as folder:
+        with local_disk("an output shard's spool"), tempfile.TemporaryDirectory(prefix="tutelage-") as folder:
             path = Path(folder) / "shard.tar"
             positions: list[int] = []
             with path.open("wb") as file:

@@ -11,6 +11,7 @@ import click
 from jobs.corpus import corpus
 from jobs.evaluate import evaluate
 from jobs.gc import gc
+from jobs.groups import groups
 from jobs.inspect import diff, quarantine, show, status
 from jobs.learn import learn
 from jobs.matches import matches
@@ -32,9 +33,10 @@ Examples:
   curate show --json demo/curated
 \b
 Exit codes:
-  0  done               3  the object store or the cluster said no
+  0  done               3  the object store, the cluster or the local disk said no
   1  an unexpected error   4  the ledger is incomplete or differs (run again, verify)
   2  a mistake in the command line, the recipe or the input
+  5  the run would keep nothing or too little (curate run --accept-yield)
   130  interrupted (run the same command again to go on)
 """
 
@@ -52,7 +54,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-READING = (plan, status, show, diff, matches, quarantine, what_if, scores, rooms, recipes)
+READING = (plan, status, show, diff, groups, matches, quarantine, what_if, scores, rooms, recipes)
 for command in (corpus, proxy, run, verify, gc, submit, learn, policy, evaluate, *READING):
     cli.add_command(command)
 
@@ -80,22 +82,31 @@ def _main(arguments: list[str]) -> int:
     except Exception as error:
         from curation.errors import TutelageError
 
-        if debug or not isinstance(error, TutelageError):
+        found = error if isinstance(error, TutelageError) else _of_this_disk(error)
+        if debug or found is None:
             raise
-        return _report(error, as_json="--json" in arguments)
+        return _report(found, as_json="--json" in arguments)
     return 0
+
+
+def _of_this_disk(error: Exception) -> Exception | None:
+    """What to say of an error that comes of a full local disk, wherever it was met; None for any other."""
+    from curation.tables import disk_error
+
+    return disk_error(error, "this command")
 
 
 def _report(error: Exception, *, as_json: bool) -> int:
     """One line for a person; one JSON object on stderr for a machine."""
     from curation.errors import TutelageError
+    from curation.printable import printable
 
     assert isinstance(error, TutelageError)
     if as_json:
         click.echo(json.dumps({"error": error.code, "message": str(error), "fix": error.fix}), err=True)
     else:
         fix = f" -- {error.fix}" if error.fix else ""
-        click.echo(f"curate: {error} [{error.code}]{fix}", err=True)
+        click.echo(printable(f"curate: {error} [{error.code}]{fix}"), err=True)
     return error.exit_code
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise, tee
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation import decisions, scores, snapshot, writing
 from curation.data import ShardRef
@@ -57,23 +58,28 @@ class Decided:
     plan: Plan
     columns: Sequence[scores.Column]
     reasons: dict[int, str] = field(default_factory=dict)  # ordinal -> reason, of broken units only
+    empty: Counter[str] = field(default_factory=Counter)  # reason -> broken units without a sample
 
     def collect(self, units: Iterator[tuple[str | None, pa.Table]], tick: Tick) -> Iterator[tuple[int, pa.Table]]:
         """Number the units, remember which are broken, report progress."""
         for ordinal, (reason, table) in enumerate(units):
             if reason is not None:
                 self.reasons[ordinal] = reason
+                self.empty[reason] += not table.num_rows
             tick(table.num_rows)
             yield ordinal, table
 
     def groups(self, samples: int) -> Iterator[writing.Group]:
         """The write units in order, each with its rows; only one group's rows are in the driver at a time."""
         shards = self.plan.shards()
-        for first, last in writing.group_units(self._kept(), samples):
-            rows = self.engine.of_units(first, last)
+        bounds, ahead = tee(writing.group_units(self._kept(), samples))  # one group apart
+        for (first, last), rows in zip(bounds, self.engine.of_groups(ahead), strict=True):
+            ordinals = range(first, last + 1)
             units = [
-                writing.UnitDecisions(shard, _rows_of(rows, ordinal), self.reasons.get(ordinal))
-                for ordinal, shard in zip(range(first, last + 1), islice(shards, last - first + 1), strict=True)
+                writing.UnitDecisions(shard, own, self.reasons.get(ordinal))
+                for ordinal, shard, own in zip(
+                    ordinals, islice(shards, len(ordinals)), _by_unit(rows, ordinals), strict=True
+                )
             ]
             yield writing.Group(units, samples, self.columns)
 
@@ -89,5 +95,9 @@ class Decided:
                 yield shard, 0, 0
 
 
-def _rows_of(rows: pa.Table, ordinal: int) -> pa.Table:
-    return rows.filter(pc.equal(rows.column("unit"), ordinal)).select(["decision", "reason", "weight"])
+def _by_unit(rows: pa.Table, ordinals: range) -> Iterator[pa.Table]:
+    """The rows of each unit; those of `rows` are sorted by unit."""
+    unit = rows.column("unit").to_numpy()
+    ends = np.searchsorted(unit, [*ordinals, ordinals.stop])
+    told = rows.select(["decision", "reason", "weight"])
+    return (told.slice(start, stop - start) for start, stop in pairwise(ends.tolist()))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curation.printable import printable_lines
 from jobs.options import Between, json_option
 from jobs.proxy import training_options
 
@@ -87,7 +88,7 @@ def evaluate(
     if as_json:
         click.echo(json.dumps({"judged": len(todo), "evaluations": documents}, indent=2))
         return
-    click.echo("\n".join(line for document in documents for line in report(document)))
+    click.echo(printable_lines(line for document in documents for line in report(document)))
     done = f"judged {len(todo):,} models, after training those that were not there"
     click.echo(done if todo else "nothing to train: all of these models were there, and judged")
 

@@ -52,10 +52,13 @@ def _rows(snapshot: Snapshot, n: int) -> Iterator[tuple[str, list[dict[str, Any]
     for decision in ("filtered", "quarantined"):
         outcomes += [(decision, reason, count) for reason, count in samples[decision].items()]
     for decision, reason, count in outcomes:
-        where = f"decision = '{decision}'" + (f" AND reason = '{reason}'" if reason else "")
-        query = f"SELECT * FROM manifest WHERE {where} ORDER BY {SEED_COLUMN} LIMIT {n}"
+        query = f"""SELECT * FROM manifest WHERE decision = $decision AND ($reason IS NULL OR reason = $reason)
+            ORDER BY {SEED_COLUMN} LIMIT $n"""
         title = f"{decision}{f': {reason}' if reason else ''}  ({count:,} samples)"
-        yield title, snapshot.manifest.query(query).to_pylist()
+        yield (
+            title,
+            snapshot.manifest.query(query, parameters={"decision": decision, "reason": reason, "n": n}).to_pylist(),
+        )
 
 
 def content(snapshot: Snapshot, row: Mapping[str, Any]) -> tuple[Pixels | None, str]:

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from curation.printable import printable
 from jobs.options import json_option
 
 
@@ -36,7 +37,7 @@ def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
         click.echo(json.dumps({"deleted": not dry_run, "bytes": total, "objects": [i.url for i in swept]}, indent=2))
         return
     for item in swept:
-        click.echo(f"  {item.bytes:>14,}  {item.url}")
+        click.echo(f"  {item.bytes:>14,}  {printable(item.url)}")
     click.echo(f"{'would delete' if dry_run else 'deleted'} {len(swept):,} objects, {total:,} bytes")
 
 

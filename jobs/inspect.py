@@ -6,10 +6,10 @@ import json
 
 import click
 
-from jobs.options import json_option, recipe_argument, set_option
+from curation.printable import printable, printable_lines
+from jobs.groups import lines as group_lines
+from jobs.options import dataset_argument, json_option, recipe_argument, set_option
 from jobs.run import counts
-
-dataset_argument = click.argument("dataset", metavar="OUT[@N]")
 
 
 @click.command(
@@ -25,7 +25,7 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
 
     snapshot = cu.open(dataset)
     if urls:
-        click.echo("\n".join(snapshot.urls))
+        click.echo(printable_lines(snapshot.urls))
         return
     document = snapshot.show()
     if as_json:
@@ -40,10 +40,14 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
     )
     for line in counts(samples):
         click.echo(line)
+    if snapshot.groups:
+        click.echo("  the largest groups of duplicates (curate groups shows them)")
+    for line in group_lines(snapshot.groups, samples["seen"], 5):
+        click.echo(f"  {line}")
     for name, fingerprint in document["fingerprints"].items():
-        click.echo(f"  fingerprint  {fingerprint[:12]}  {name}")
+        click.echo(f"  fingerprint  {printable(fingerprint[:12])}  {printable(name)}")
     for evaluation in document["evaluations"]:
-        click.echo("\n".join(report(evaluation)))
+        click.echo(printable_lines(report(evaluation)))
 
 
 @click.command(epilog="\b\nExample:\n  curate status recipe.yaml")
@@ -102,19 +106,19 @@ def diff(left: str, right: str, as_json: bool) -> None:
     click.echo(f"{before} -> {after}: {result['entered']:,} entered, {result['left']:,} left, "
                f"{result['kept_in_both']:,} kept in both")  # fmt: skip
     for change in result["changes"]:
-        click.echo(f"  {change['samples']:>10,}  {change['was']} -> {change['is']}")
+        click.echo(f"  {change['samples']:>10,}  {printable(change['was'])} -> {printable(change['is'])}")
     shards = result["shards"]
     for name in ("added", "changed", "removed"):
         for key in shards[name][:20]:
-            click.echo(f"  input {name:<8} {key}")
+            click.echo(f"  input {name:<8} {printable(key)}")
         if len(shards[name]) > 20:
             click.echo(f"  ... and {len(shards[name]) - 20:,} more input shards {name}")
     for line in result["recipe"]:
-        click.echo(f"  recipe  {line}")
+        click.echo(printable(f"  recipe  {line}"))
     for line in changes(compared, before, after):
-        click.echo(f"  {line}")
+        click.echo(printable(f"  {line}"))
     if apart:
-        click.echo(f"  both have evaluations, which can't be compared: they differ in {', '.join(apart)}")
+        click.echo(f"  both have evaluations, which can't be compared: they differ in {printable(', '.join(apart))}")
 
 
 @click.group()
@@ -139,5 +143,6 @@ def quarantine_ls(dataset: str, reason: str | None, limit: int, as_json: bool) -
     total = sum(snapshot.document["samples"]["quarantined"].values())
     for row in rows:
         where = f"{row['source_key']}[{row['source_offset']}:+{row['source_length']}]"
-        click.echo(f"{row['uid']}  {row['reason']:<22} {where}  {row['key']}  {row['detail'] or ''}".rstrip())
+        told = f"{row['uid']}  {row['reason']:<22} {where}  {row['key']}  {row['detail'] or ''}"
+        click.echo(printable(told.rstrip()))
     click.echo(f"{len(rows):,} of {total:,} quarantined samples", err=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from curation.printable import printable_lines
 from jobs.options import json_option
 from jobs.proxy import training_options
 
@@ -96,7 +97,7 @@ def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**found, "picture": picture}, indent=2))
         return
-    click.echo(report(found, recipe.learner.model))
+    click.echo(printable_lines(report(found, recipe.learner.model).splitlines()))
     if picture:
         click.echo(f"curves   {picture}")
 

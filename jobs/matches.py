@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.inspect import dataset_argument
-from jobs.options import html_option, json_option
+from curation.printable import printable
+from jobs.options import dataset_argument, html_option, json_option
 
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot
@@ -43,23 +43,25 @@ def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json
         return
     for row in rows:
         said = f"{row['filter']}.{row['how']:<10}  {row['value']:>7.4g}"
-        click.echo(f"{row['uid']}  {said}  {row['other']}  {row['against']}")
+        click.echo(printable(f"{row['uid']}  {said}  {row['other']}  {row['against']}"))
     click.echo(f"{len(rows):,} of {total:,} matches", err=True)
 
 
 def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[str, Any]], int]:
     """Up to `limit` matches, the least alike first, `against` with its snapshot's number; and how many there are.
     Raises `UserError` for no list."""
-    import duckdb
-
     from curation.errors import UserError
+    from curation.manifest import check_uids
+    from curation.tables import scratch
 
     item = snapshot.document.get("matches")
     if item is None:
         fix = "a recipe's filter decontaminate does"
         raise UserError(f"{snapshot.store.url}@{snapshot.number} was compared with no other snapshot", fix=fix)
-    with duckdb.connect() as db:
-        db.register("matches", snapshot.table(item))
+    table = snapshot.table(item)
+    check_uids(table, snapshot.store.location(item["key"]), ("uid", "other"))
+    with scratch(what="reading the list of matches") as db:
+        db.register("matches", table)
         where = "WHERE $how IS NULL OR how = $how"
         ((total,),) = db.execute(f"SELECT count(*) FROM matches {where}", {"how": how}).fetchall()
         order = "CASE how WHEN 'perceptual' THEN -value WHEN 'embedding' THEN value ELSE 2 END, uid"

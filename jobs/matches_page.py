@@ -12,25 +12,27 @@ import numpy as np
 
 import curation as cu
 from curation.errors import ChangedError, NotFoundError
+from curation.printable import printable
 from curation.snapshot import Snapshot
 from jobs.gallery import content
 from jobs.what_if_page import document
 
+_COLUMNS = ["uid", "key", "source_key", "source_etag", "source_offset", "source_length"]
 SIDE = 160  # pixels of a picture's longer side, at most
 
 
 def page(snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], total: int) -> str:
     """The whole page. Reads the bytes of the pairs' samples, and the manifests to find them."""
-    ours = _facts(snapshot, [row["uid"] for row in rows])
+    ours = facts(snapshot, [row["uid"] for row in rows])
     theirs = {}
     for url in sorted({row["against"] for row in rows}):
         other = cu.open(url, options=snapshot.store.options)
-        theirs[url] = (other, _facts(other, [row["other"] for row in rows if row["against"] == url]))
+        theirs[url] = (other, facts(other, [row["other"] for row in rows if row["against"] == url]))
     cells = []
     for row in rows:
-        other, facts = theirs[row["against"]]
+        other, known = theirs[row["against"]]
         said = f"{escape(row['filter'])}.{escape(row['how'])}<br>{row['value']:.4g}"
-        left, right = _sample(snapshot, ours[row["uid"]]), _sample(other, facts[row["other"]])
+        left, right = (_of(*side) for side in ((snapshot, ours, row["uid"]), (other, known, row["other"])))
         cells.append(f"<tr><td>{left}</td><td>{said}</td><td>{right}<br>{escape(row['against'])}</td></tr>")
     head = "<tr><th>dropped</th><th>as</th><th>like</th></tr>"
     title = f"{snapshot.store.url}@{snapshot.number}: {len(rows):,} of {total:,} matches"
@@ -38,10 +40,17 @@ def page(snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], total: int) -> s
     return document("matches", body)
 
 
-def _facts(snapshot: Snapshot, uids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    wanted = ", ".join(f"'{uid}'" for uid in dict.fromkeys(uids)) or "''"
-    rows = snapshot.manifest.query(f"SELECT * FROM manifest WHERE uid IN ({wanted})").to_pylist()
+def facts(snapshot: Snapshot, uids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The manifest's rows of these samples, by uid. One pass over the manifest."""
+    query = "SELECT * FROM manifest WHERE uid IN (SELECT unnest($uids::VARCHAR[]))"
+    rows = snapshot.manifest.query(query, _COLUMNS, {"uids": list(dict.fromkeys(uids))}).to_pylist()
     return {row["uid"]: row for row in rows}
+
+
+def _of(snapshot: Snapshot, rows: Mapping[str, dict[str, Any]], uid: str) -> str:
+    if uid not in rows:
+        return f"(not in the manifest of {escape(snapshot.store.url)}@{snapshot.number})<br><code>{escape(uid)}</code>"
+    return _sample(snapshot, rows[uid])
 
 
 def _sample(snapshot: Snapshot, row: dict[str, Any]) -> str:
@@ -49,11 +58,12 @@ def _sample(snapshot: Snapshot, row: dict[str, Any]) -> str:
         pixels, caption = content(snapshot, row)
     except (NotFoundError, ChangedError):  # a source may go; what was found about it stays
         pixels, caption = None, f"(no longer where it was: {row['source_key']})"
-    picture = "" if pixels is None else f'<img alt="" src="data:image/jpeg;base64,{_jpeg(pixels)}"><br>'
-    return f"{picture}{escape(caption[:200])}<br><code>{escape(row['uid'])}</code>"
+    picture = "" if pixels is None else f'<img alt="" src="data:image/jpeg;base64,{jpeg(pixels)}"><br>'
+    return f"{picture}{escape(printable(caption[:200]))}<br><code>{escape(row['uid'])}</code>"
 
 
-def _jpeg(pixels: np.ndarray[Any, Any]) -> str:
+def jpeg(pixels: np.ndarray[Any, Any]) -> str:
+    """A small JPEG of an RGB picture, in base64."""
     scale = min(1.0, SIDE / max(pixels.shape[:2]))
     width, height = (max(1, round(side * scale)) for side in pixels.shape[1::-1])
     small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)

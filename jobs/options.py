@@ -20,6 +20,7 @@ class Between(click.FloatRange):
 
 
 recipe_argument = click.argument("recipe", type=click.Path(dir_okay=False))
+dataset_argument = click.argument("dataset", metavar="OUT[@N]")
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
     help="Override a key of the recipe, e.g. --set filters.top_fraction.fraction=0.2 (repeatable).",

@@ -20,11 +20,11 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import decisions, score_store, scores, snapshot, writing
+from curation import acceptance, decisions, score_store, scores, snapshot, writing
 from curation.corpus import Corpus, open_corpus
 from curation.data import ShardRef
 from curation.documents import SnapshotDocument
-from curation.errors import IncompleteError, WeightsError, said_of
+from curation.errors import IncompleteError, WeightsError, YieldError, said_of
 from curation.filters import Compares, flat
 from curation.ledger import Ledger, Plan, digest
 from curation.lists import UidList, parse_list, read_list
@@ -33,7 +33,9 @@ from curation.others import Others, open_others
 from curation.parallel import map_ordered
 from curation.parquet import to_parquet, write_parquet
 from curation.recipe import Recipe, columns_of, kinds_of, parse_recipe
+from curation.scorers import Checks
 from curation.store import StoreOptions, open_object, open_store
+from curation.tables import local_disk
 from jobs.decided import Decided, Written
 from jobs.progress import Tick
 
@@ -173,6 +175,14 @@ class Pipeline:
                 fix="run the same command again: what is done is kept",
             )
 
+    def check_weights(self, lacked: Collection[str]) -> None:
+        """Raise `WeightsError` for weights that don't fit their scorer, by their files' headers. `lacked`: the columns
+        that are to be scored; models of others are not needed. Some seconds at the most, in which torch is imported."""
+        for name, scorer in self.recipe.scorers.items():
+            if name in lacked and isinstance(scorer, Checks):
+                with said_of(f"{self.recipe.places[name]}: scorer {name}"):
+                    scorer.check(self.recipe.options)
+
     def _scoring(self, lacked: Sequence[str]) -> Any:
         """What the actors have to know. Models whose columns are all there already are not loaded."""
         from actors.scoring import Scoring
@@ -243,6 +253,23 @@ class Pipeline:
         lists: dict[str, Any] = {name: self.lists[name].uids for name in ("keep", "drop") if name in self.lists}
         return lists | ({"weights": self.lists["weights"].weighed()} if "weights" in self.lists else {})
 
+    def expect_yield(self, plan: Plan, decided: Decided) -> None:
+        """Raise `YieldError` for a decision that is more likely a mistake than meant, before any byte is written."""
+        for line in self.refusals(plan, decided):
+            raise YieldError(f"no snapshot is made: {line}", fix=acceptance.FIX)
+
+    def refusals(self, plan: Plan, decided: Decided, samples: Mapping[str, Any] | None = None) -> Iterator[str]:
+        """Why `curate run` would make no snapshot of a decision. `samples`: its totals, where known."""
+        samples = samples or decided.engine.totals()
+        causes = {}
+        if "score_not_finite" in samples["quarantined"]:
+            bad = decided.engine.not_finite()
+            causes["score_not_finite"] = ", ".join(f"{name} is NaN or missing for {n:,}" for name, n in bad.items())
+        latest = self.out.latest()
+        parent = self.out.snapshot(latest)["samples"] if latest else None
+        units = {"total": plan.units, "empty": decided.empty}
+        yield from acceptance.refusals(samples, units, most=self.recipe.max_quarantined, parent=parent, causes=causes)
+
     def write(self, decided: Decided, tick: Tick) -> Written:
         """Commit every group of the decision."""
         from actors.cluster import cpus
@@ -285,6 +312,7 @@ class Pipeline:
             "shards": self._named("shards", to_parquet(shards), "parquet"),
             "manifest": self._named("manifest", to_parquet(parts), "parquet"),
             "urls": self._named("urls", urls.encode(), "txt"),
+            "groups": [group.to_json() for group in decided.engine.groups()],
             "lists": {name: self._named(name, item.text, "txt") for name, item in self.lists.items()},
             **self._compared(decided),
         }
@@ -320,7 +348,7 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     if not dry:
         out.store.probe()
         scored.store.probe()
-    with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
+    with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         _try_filters(recipe, Path(spool))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists, others)
 
@@ -361,7 +389,8 @@ def _check_files(files: Iterable[tuple[str, Weights]], options: StoreOptions) ->
 def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
     """The pipeline that made a snapshot, as its document pins it: nothing is taken from today's files but the bytes."""
     document, options = made.document, made.store.options
-    recipe = parse_recipe(json.dumps(document["recipe"]), f"recipe of {made.store.url}@{made.number}")
+    name = f"recipe of {made.store.url}@{made.number}"
+    recipe = parse_recipe(json.dumps(document["recipe"]), name, of_snapshot=True)
     for what, file in recipe.files(scorers=False):
         with said_of(what):
             fetch_weights(file, options)  # where the cache has these bytes, whatever lies at the URL by now
@@ -374,7 +403,7 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
         for name, item in document["lists"].items()
     }
     others = open_others([item.filter for item in recipe.filters], made.store.url, options, document.against)
-    with tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
+    with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(open_store(document["scores_url"], options))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from curation.printable import printable
 from jobs.options import json_option
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def policy_show(run: str, as_json: bool) -> None:
     click.echo(f"steps       {found['steps']:,}, {found['scored']:,} of them scored, lag at most {found['lag']}")
     click.echo(f"candidates  {found['candidates']:,} offered, {found['chosen']:,} chosen, of {found['pool']:,} samples")
     click.echo(f"size        {found['bytes']:,} bytes: {found['bytes_per_candidate']:.1f} a candidate")
-    click.echo(f"models      {', '.join(found['models']) or 'none'}")
+    click.echo(f"models      {printable(', '.join(found['models'])) or 'none'}")
     times = ", ".join(f"{count} times: {samples:,}" for count, samples in found["times"].items())
     click.echo(f"trained on  {times}")
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from curation.printable import printable
+
 Tick = Callable[[int], None]  # so many more are done
 
 PLAIN_SECONDS = 5.0  # between two plain lines
@@ -24,7 +26,7 @@ class Note:
     text = ""
 
     def say(self, text: str) -> None:
-        self.text = text
+        self.text = printable(text)
 
 
 def progress(

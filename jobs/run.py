@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curation.printable import printable
+from jobs.groups import lines, warn
 from jobs.options import json_option, recipe_argument, set_option
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
         planned = work.plan(write=False)
         units = work.missing(planned)
+        work.check_weights(lacked_columns(units))
         current = work.current(planned)
         result = {
             "plan": planned.id,
@@ -66,8 +69,21 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     help="Read every score table of the recipe; make those anew that are gone or damaged, also where the snapshot is "
     "what the recipe makes.",
 )
+@click.option(
+    "--accept-yield",
+    is_flag=True,
+    help="Make the snapshot even where it keeps nothing, less than half of what the last one kept, or where more than "
+    "limits.max_quarantined is quarantined.",
+)
 @json_option
-def run(recipe: str, overrides: tuple[str, ...], address: str | None, check_scores: bool, as_json: bool) -> None:
+def run(
+    recipe: str,
+    overrides: tuple[str, ...],
+    address: str | None,
+    check_scores: bool,
+    accept_yield: bool,
+    as_json: bool,
+) -> None:
     """Curate: plan, score what is not scored yet, decide, write shards and manifest, make a snapshot.
 
     Safe to interrupt, to kill and to repeat: the same command goes on where it stopped, and does nothing when all is
@@ -77,21 +93,26 @@ def run(recipe: str, overrides: tuple[str, ...], address: str | None, check_scor
     from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides)) as work:
-        document = run_steps(work, address, check_scores=check_scores)
+        document = run_steps(work, address, check_scores=check_scores, accept_yield=accept_yield)
         result = {**work.work.to_json(), "units": document["units"], "samples": document["samples"]}
+        result["groups"] = document.get("groups", [])
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
         _print(work.recipe.output, work.work, document)
 
 
-def run_steps(work: Pipeline, address: str | None, *, check_scores: bool = False) -> SnapshotDocument:
+def run_steps(
+    work: Pipeline, address: str | None, *, check_scores: bool = False, accept_yield: bool = False
+) -> SnapshotDocument:
     """The steps in order; Ray is started only when something is left to do.
 
     Where the snapshot is what the recipe makes, its scores are looked for only if that is asked for: a small GET for
-    each shard and column would be all that a nightly run of nothing new costs. Then they are read, too.
+    each shard and column would be all that a nightly run of nothing new costs. Then they are read, too. Raises
+    `YieldError`, before anything is written, for a decision that looks like a mistake and is not accepted.
     """
     from actors.cluster import cluster
+    from jobs.pipeline import lacked_columns
     from jobs.progress import progress
 
     planned = work.plan()
@@ -107,6 +128,7 @@ def run_steps(work: Pipeline, address: str | None, *, check_scores: bool = False
     units = work.missing(planned)
     if current and not units.num_rows:
         return current
+    work.check_weights(lacked_columns(units))
     with cluster(address):
         if units.num_rows:
             click.echo(f"scoring {units.num_rows:,} of {planned.units:,} shards", err=True)
@@ -115,6 +137,8 @@ def run_steps(work: Pipeline, address: str | None, *, check_scores: bool = False
         if current:
             return current
         with progress("Deciding", None) as tick, work.decide(planned, tick) as decided:
+            if not accept_yield:
+                work.expect_yield(planned, decided)
             total = decided.engine.rows
             with progress("Writing", total) as tick_write:
                 written = work.write(decided, tick_write)
@@ -134,6 +158,12 @@ def _print(output: str, work: Work, document: SnapshotDocument) -> None:
         )
     for line in counts(document["samples"]):
         click.echo(line)
+    groups, seen = document.get("groups", []), document["samples"]["seen"]
+    if groups:
+        click.echo("  the largest groups of duplicates")
+    for line in lines(groups, seen, 3):
+        click.echo(f"  {line}")
+    warn(groups, seen, f"curate groups {output} --html groups.html")
 
 
 def counts(samples: dict[str, Any]) -> list[str]:
@@ -143,7 +173,7 @@ def counts(samples: dict[str, Any]) -> list[str]:
     for outcome in ("filtered", "quarantined"):
         total = sum(samples[outcome].values())
         lines.append(f"  {outcome:<12} {total:>10,}   {total / seen:6.1%}")
-        lines += [f"    {reason:<30} {n:>10,}" for reason, n in samples[outcome].items()]
+        lines += [f"    {printable(reason):<30} {n:>10,}" for reason, n in samples[outcome].items()]
     return lines
 
 

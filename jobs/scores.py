@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from curation.printable import printable
 from jobs.options import json_option, recipe_argument, set_option
 
 store_argument = click.argument("store", metavar="SCORES")
@@ -61,7 +62,9 @@ def scores_show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps({"scores": url, "planned": plan.units, "columns": rows}, indent=2))
         return
     for row in rows:
-        click.echo(f"{row['fingerprint'][:12]}  {row['shards']:>10,} of {plan.units:,} shards  {row['column']}")
+        click.echo(
+            f"{row['fingerprint'][:12]}  {row['shards']:>10,} of {plan.units:,} shards  {printable(row['column'])}"
+        )
 
 
 @scores.command(
@@ -163,4 +166,4 @@ def _echo(found: Any) -> None:
     for held in found:
         names = ", ".join(sorted(held.names))
         click.echo(f"{held.fingerprint[:12]}  {held.units:>9,} shards {held.samples:>13,} samples "
-                   f"{held.bytes:>15,} bytes  {names}")  # fmt: skip
+                   f"{held.bytes:>15,} bytes  {printable(names)}")  # fmt: skip

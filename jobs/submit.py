@@ -32,8 +32,15 @@ AGENT_SECONDS = 60
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE",
               help="Environment variable of the job (repeatable). Not for secrets: Ray shows it.")  # fmt: skip
 @click.option("--no-wait", is_flag=True, help="Print the job's id and return.")
+@click.option("--accept-yield", is_flag=True, help="As of `curate run`.")
 def submit(
-    recipe: str, overrides: tuple[str, ...], address: str, with_code: bool, variables: tuple[str, ...], no_wait: bool
+    recipe: str,
+    overrides: tuple[str, ...],
+    address: str,
+    with_code: bool,
+    variables: tuple[str, ...],
+    no_wait: bool,
+    accept_yield: bool,
 ) -> None:
     """Submit `curate run RECIPE` (or `curate learn RECIPE`, for a recipe with a learner) through the Ray Jobs API.
 
@@ -42,6 +49,7 @@ def submit(
     """
     command = _command(recipe, overrides)
     settings = "".join(f" --set {shlex.quote(override)}" for override in overrides)
+    settings += " --accept-yield" if accept_yield and command == "run" else ""
     with tempfile.TemporaryDirectory(prefix="tutelage-") as folder, _one_line(address):
         environment = _environment(Path(folder), Path(recipe), with_code, variables)
         client = _client(address)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curation.printable import printable
 from jobs.options import json_option
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def verify(dataset: str, address: str | None, as_json: bool) -> None:
         click.echo(json.dumps(result, indent=2))
     else:
         for line in problems:
-            click.echo(f"  {line}", err=True)
+            click.echo(printable(f"  {line}"), err=True)
     if problems:
         raise VerifyError(
             f"{dataset}: {len(problems)} differences, the first: {problems[0]}",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs.groups import lines as group_lines
+from jobs.groups import warn
 from jobs.options import html_option, json_option, recipe_argument
 
 if TYPE_CHECKING:
@@ -50,16 +52,23 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
     _check_only_filters_differ(recipes)
     with pipeline(every(recipes), dry=True) as work:
         answers, unscored = ask(work, recipes, keep=keep)
-    if html:
-        from jobs.what_if_page import page
+        if html:
+            from jobs.what_if_page import page
 
-        Path(html).write_text(page(recipe, answers, unscored))
+            Path(html).write_text(page(recipe, answers, unscored.num_rows, _looks(work, answers, unscored)))
     if as_json:
-        click.echo(json.dumps({"unscored_shards": unscored, "answers": [a.to_json() for a in answers]}, indent=2))
+        click.echo(
+            json.dumps({"unscored_shards": unscored.num_rows, "answers": [a.to_json() for a in answers]}, indent=2)
+        )
         return
-    if unscored:
-        click.echo(f"{unscored:,} shards have not been scored and are left out", err=True)
+    if unscored.num_rows:
+        click.echo(f"{unscored.num_rows:,} shards have not been scored and are left out", err=True)
     click.echo("\n".join(table(answers)))
+    for answer in answers:
+        for line in answer.refused:
+            click.echo(f"warning: {answer.setting}: curate run would make no snapshot: {line}", err=True)
+        found = [group.to_json() for group in answer.groups]
+        warn(found, answer.samples["seen"], f"curate what-if {recipe} --html page.html")
 
 
 def settings(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -99,8 +108,8 @@ def every(recipes: dict[str, Any]) -> Any:
     return replace(first, filters=[item for recipe in recipes.values() for item in recipe.filters])
 
 
-def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple[list[Answer], int]:
-    """An answer for each recipe, and how many shards have not been scored. `work` is of `every(recipes)`. `keep`: take
+def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple[list[Answer], pa.Table]:
+    """An answer for each recipe, and the shards that have not been scored. `work` is of `every(recipes)`. `keep`: take
     the columns that an earlier question has left in the cache, or leave them for the next one."""
     import duckdb
 
@@ -112,7 +121,7 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
     name = _name_of(work, plan)
     if keep and (kept := kept_columns.found(name)):
         try:
-            return _answers(work, recipes, plan, work.nothing(), kept), 0
+            return _answers(work, recipes, plan, work.nothing(), kept), work.nothing()
         except duckdb.Error:  # it is damaged, or a filter fails, and then will again
             kept.unlink(missing_ok=True)
     missing = work.missing(plan)
@@ -121,7 +130,7 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
         text = f"none of the shards has been scored: they lack {', '.join(lacked_columns(unscored))}"
         raise IncompleteError(text, fix="curate run --check-scores scores them")
     keep_as = name if keep and not missing.num_rows else None
-    return _answers(work, recipes, plan, unscored, keep_as=keep_as, without=without), unscored.num_rows
+    return _answers(work, recipes, plan, unscored, keep_as=keep_as, without=without), unscored
 
 
 def _unscored(work: Pipeline, missing: pa.Table) -> tuple[pa.Table, set[str]]:
@@ -165,25 +174,39 @@ def _answers(
     from curation.what_if import MADE, WhatIf
     from jobs.progress import progress
 
-    left_out = set(unscored.column("shard_key").to_pylist())
-
-    def scored() -> Iterator[ShardRef]:
-        return (shard for shard in plan.shards() if shard.key not in left_out)
-
-    there = work.fields(next(scored()), without) if kept is None else work.declared()
+    there = work.fields(next(_scored(plan, unscored)), without) if kept is None else work.declared()
     fields = {column: found for column, found in there.items() if found}  # as a run loads them
     latest = work.out.latest()
     before = manifest_of(Snapshot(work.out.store, work.out.snapshot(latest)), unscored) if latest else None
     with ExitStack() as stack:
         with progress("Reading scores", None) as tick:
-            loaded = work.loaded(plan, scored(), _columns(work)[0], fields, tick, MADE, kept)
-            engine = stack.enter_context(loaded).engine
+            loaded = work.loaded(plan, _scored(plan, unscored), _columns(work)[0], fields, tick, MADE, kept)
+            decided = stack.enter_context(loaded)
+            engine = decided.engine
         if keep_as is not None and (why := kept_columns.keep(engine, keep_as)):
             click.echo(f"what is loaded is not kept for the next question: {why}", err=True)
         with Streams() as streams:
             asked = WhatIf(engine, None if before is None else streams.of(before))
         lists = work.listed()
-        return [asked.ask(name, recipe.filters, **lists) for name, recipe in recipes.items()]
+        answers = []
+        for name, recipe in recipes.items():
+            answer = asked.ask(name, recipe.filters, **lists)
+            answers.append(replace(answer, refused=tuple(work.refusals(plan, decided, answer.samples))))
+        return answers
+
+
+def _scored(plan: Plan, unscored: pa.Table) -> Iterator[ShardRef]:
+    """The plan's shards but for those that have not been scored, in order."""
+    left_out = set(unscored.column("shard_key").to_pylist())
+    return (shard for shard in plan.shards() if shard.key not in left_out)
+
+
+def _looks(work: Pipeline, answers: Sequence[Answer], unscored: pa.Table) -> Any:
+    """How the members of the answers' largest groups look."""
+    from jobs.groups_page import looks
+
+    groups = [group for answer in answers for group in answer.groups]
+    return looks(work, _scored(work.plan(write=False), unscored), groups)
 
 
 def manifest_of(snapshot: Snapshot, unscored: pa.Table) -> pa.RecordBatchReader:
@@ -221,4 +244,8 @@ def table(answers: Sequence[Answer]) -> list[str]:
         lines.append(line)
         rates = ", ".join(f"{step.filter} {step.rate:.1%}" for step in answer.steps)
         lines.append(f"{'':<{width}}  of what reaches it, each keeps: {rates or 'there are no filters'}")
+        if answer.groups:
+            lines.append(f"{'':<{width}}  the largest groups of duplicates:")
+            found = [group.to_json() for group in answer.groups]
+            lines += [f"{'':<{width}}  {line}" for line in group_lines(found, seen, 3)]
     return lines

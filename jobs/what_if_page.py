@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from curation.printable import printable
 
 if TYPE_CHECKING:
     from curation.what_if import Answer
@@ -15,18 +17,21 @@ table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}
 th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd;vertical-align:middle}
 code{background:#f3f3f3;padding:0 .2rem}
 .bar{display:inline-block;height:.8rem;background:#3b6ea5;vertical-align:middle}.all{background:#bbb}
+.one{display:inline-block;margin:0 .6rem .4rem 0;vertical-align:top;max-width:11rem}
 .drop{color:#a33} .wide{overflow-x:auto} td,code{overflow-wrap:anywhere}
 """
 
 
-def page(recipe: str, answers: Sequence[Answer], unscored: int) -> str:
-    """The whole page."""
+def page(recipe: str, answers: Sequence[Answer], unscored: int, look: Any = None) -> str:
+    """The whole page. `look`: how the samples of the largest groups look (`groups_page.Look`)."""
     parts = [f"<h1>What if: <code>{escape(recipe)}</code></h1>"]
     if unscored:
         parts.append(f"<p>{unscored:,} shards have not been scored and are left out.</p>")
     parts.append(_yields(answers))
     for answer in answers:
-        parts += [f"<h2><code>{escape(answer.setting)}</code></h2>", _steps(answer), _shifts(answer), _near(answer)]
+        parts += [f"<h2><code>{escape(answer.setting)}</code></h2>"]
+        parts += [f'<p class="drop">curate run would make no snapshot: {escape(why)}</p>' for why in answer.refused]
+        parts += [_steps(answer), _shifts(answer), _near(answer), _groups(answer, look)]
     return document("what if", "\n".join(parts))
 
 
@@ -69,13 +74,22 @@ def _near(answer: Answer) -> str:
             [
                 f"{row['score']:.4f}",
                 "kept" if row["kept"] else '<span class="drop">dropped</span>',
-                escape((row["caption"] or "")[:200]),
+                escape(printable((row["caption"] or "")[:200])),
                 f"<code>{escape(row['uid'])}</code>",
             ]
             for row in rows
         ]
         parts.append(_table([f"near the limit of {escape(name)}", "", "caption", "uid"], cells))
     return "\n".join(parts)
+
+
+def _groups(answer: Answer, look: Any) -> str:
+    from jobs.groups_page import section
+
+    if look is None or not answer.groups:
+        return ""
+    groups = [group.to_json() for group in answer.groups]
+    return f"<h3>The largest groups of duplicates</h3>\n{section(groups, answer.samples['seen'], look)}"
 
 
 def _bar(share: float, kind: str = "") -> str:

@@ -98,6 +98,7 @@ def write_recipe(path: Path, corpus: str, output: str, weights: str, sha256: str
             {"top_fraction": {"score": "clip_score", "fraction": 0.5}},
         ],
         "shards": {"samples": 40},
+        "limits": {"max_quarantined": 1},  # a tenth of the samples has flaws
         "compute": {"batch_size": 64, "max_actors": 1},  # each more is a process more that loads torch
         **changes,
     }

@@ -18,6 +18,7 @@ Count = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]  # strict: whole numbers are floats, too
 Text = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Uid = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 def repair(root: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from curation.documents.base import Count, Document, Sha256, Text, damaged
+from curation.documents.base import Count, Document, Sha256, Text, Uid, damaged
 
 DataKey = Annotated[str, Field(pattern=r"^data/[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+$")]  # so nothing with `..` or `/`
 PageKey = Annotated[str, Field(pattern=r"^plans/pages/[0-9a-f]{64}\.parquet$")]
@@ -160,6 +160,15 @@ class UnitCounts(Document):
     quarantined: Count
 
 
+class DuplicateGroup(Document):
+    """One sample that a filter keeps, and the others that it drops for it: `goes` are some of those."""
+
+    filter: Text
+    samples: Count
+    stays: Uid
+    goes: list[Uid]
+
+
 class SnapshotDocument(Document):
     """One immutable version of a dataset."""
 
@@ -179,6 +188,7 @@ class SnapshotDocument(Document):
     shards: DataObject
     manifest: DataObject
     urls: DataObject
+    groups: list[DuplicateGroup] = Field(default_factory=list)
     lists: dict[str, DataObject] = Field(default_factory=dict)
     against: dict[str, int] = Field(default_factory=dict)
     matches: DataObject | None = None

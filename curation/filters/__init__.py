@@ -16,7 +16,7 @@ from curation.filters.caption import Caption
 from curation.filters.cluster_balance import ClusterBalance
 from curation.filters.decontaminate import Decontaminate
 from curation.filters.exact_duplicates import ExactDuplicates
-from curation.filters.filter import Compares, Cuts, Filter, Prepares, Reads, Weighs
+from curation.filters.filter import Compares, Copies, Cuts, Filter, Prepares, Reads, Weighs
 from curation.filters.image_size import ImageSize
 from curation.filters.mentions import Mentions
 from curation.filters.metaclip_balance import MetaclipBalance
@@ -33,6 +33,7 @@ __all__ = [
     "AllOf",
     "AnyOf",
     "Compares",
+    "Copies",
     "Cuts",
     "Filter",
     "NotOf",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from pydantic import BeforeValidator
 from curation.filters.filter import table_by, table_of
 from curation.filters.hamming import MOST_DISTANCE, between
 from curation.filters.vectors import ALIKE, expect_vectors, halves, matrix, stream
+from curation.hashes import BLANK
 from curation.tables import insert
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Decontaminate:
     """Drop the samples that a snapshot in `against` keeps too: an evaluation set, or all that was curated before.
 
     Three ways to be the same, each a reason of its own (the first that holds): `exact`, equal image bytes;
-    `perceptual`, hashes of a scorer `phash` (named by `hash`) that differ in at most `distance` bits; `embedding`,
+    `perceptual`, hashes of a scorer `phash` (named by `hash`) that differ in at most `distance` bits, and are none of a
+    blank picture, which has the hash 0; `embedding`,
     a cosine of at least `threshold` between embeddings (named by `embedding`). The last two are looked for where they
     are named. An evaluation set becomes a snapshot by `curate run` with the same scorers; `s3://eval/val@3` pins one,
     without `@3` it is the latest when the run begins, and is written down in what the run makes. A sample that both
@@ -45,8 +47,6 @@ class Decontaminate:
     Example: decontaminate: {against: [s3://eval/val@3], hash: phash, embedding: embedding, threshold: 0.95}
     """
 
-    code: ClassVar[int] = 2
-
     against: Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
     hash: str | None = None
     distance: int = 4
@@ -60,6 +60,11 @@ class Decontaminate:
             raise ValueError(f"distance is from 0 to {MOST_DISTANCE} of 64 bits")
         if not 0 < self.threshold <= 1:
             raise ValueError("threshold is a cosine above 0 and up to 1")
+
+    @property
+    def code(self) -> int:
+        """The version of what decides; 3 knows blank pictures, for which only hashes are asked."""
+        return 3 if self.hash else 2
 
     def columns(self) -> Sequence[str]:
         return ("content_hash", *self.compared())
@@ -119,7 +124,7 @@ class Decontaminate:
     def _perceptual(self, db: duckdb.DuckDBPyConnection) -> None:
         near = f"{self._table}_near"
         ours, theirs = (
-            f'SELECT "{self.hash}" AS h FROM {rows} WHERE h IS NOT NULL' for rows in ("alive", self.others())
+            f'SELECT "{self.hash}" AS h FROM {rows} WHERE h <> {BLANK}' for rows in ("alive", self.others())
         )
         db.execute(f"CREATE OR REPLACE TEMP TABLE {near} (a BIGINT, b BIGINT, bits INTEGER)")
         for a, b in between(db, ours, theirs, self.distance):

@@ -43,13 +43,17 @@ class ExactDuplicates:
         else:
             db.execute(f"{make} AS {bits} GROUP BY 1 HAVING count(*) > 1")
 
-    def drops(self) -> str:
+    def copies(self) -> str:
+        """SQL of `id, detail, stays`: what leaves, and the sample for which it does."""
         order = f'"{self.prefer}" DESC, uid' if self.prefer else "id"
         return f"""
-            SELECT id, '' AS detail FROM (
-                SELECT id, row_number() OVER (PARTITION BY {", ".join(self._key)} ORDER BY {order}) AS place
+            SELECT id, '' AS detail, stays FROM (
+                SELECT id, first_value(id) OVER (PARTITION BY {", ".join(self._key)} ORDER BY {order}) AS stays
                 FROM alive SEMI JOIN {self._table} AS again ON {_hash(*self._key)} = again.bits AND {self._told}
-            ) WHERE place > 1"""
+            ) WHERE id <> stays"""
+
+    def drops(self) -> str:
+        return f"SELECT id, detail FROM ({self.copies()})"
 
     @property
     def _key(self) -> tuple[str, ...]:

@@ -90,6 +90,18 @@ class Compares(Protocol):
 
 
 @runtime_checkable
+class Copies(Filter, Protocol):
+    """A filter that drops a sample because of another one, which stays: the two form a group, with all of its others.
+
+    The engine asks for `copies` in the place of `drops`, and reports the largest groups.
+    """
+
+    def copies(self) -> str:
+        """SQL of `id, detail` as for `drops`, and `stays`: the id of the sample because of which each leaves."""
+        ...
+
+
+@runtime_checkable
 class Reads(Protocol):
     """A filter that reads files, such as lists of words."""
 

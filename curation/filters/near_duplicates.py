@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from curation.filters.filter import table_of
+from curation.filters.first_come import leaving
 from curation.filters.hamming import MOST_DISTANCE, Hashes, InMemory, OnDisk, pairs
 from curation.filters.repeats import different, fits, ordered, repeated
+from curation.filters.vectors import stream
+from curation.hashes import BLANK
 from curation.tables import insert
 
 if TYPE_CHECKING:
@@ -20,18 +23,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicates:
-    """Pictures whose perceptual hashes differ in at most `distance` of 64 bits, or that others link: one of each stays.
+    """Drop a picture whose perceptual hash differs in at most `distance` of 64 bits from that of one that stays.
 
-    Of each group the sample with the highest `prefer` score stays (ties: smaller uid), or the first in source
-    order. Every pair within the distance is found: two hashes that near agree wholly in the bits of one of a few masks
+    Samples come in order, the highest `prefer` score first (ties: smaller uid), or else in source order; one stays
+    unless an earlier one that stays is within the distance. So everything dropped looks like something kept, and a
+    chain of small changes is not dropped to its first link. A blank picture (hash 0, see the scorer `phash`) is dropped
+    only for one with the same bytes: what it shows, the hash can't say.
+    Every pair within the distance is found: two hashes that near agree wholly in the bits of one of a few masks
     (`filters/covering.py`), and are compared where they do. Cost: of n different hashes, C sorts of n numbers and
     C n^2 / 2^(k + 1) comparisons, or more as pictures crowd, with masks of k bits so chosen that this costs least (for
     a distance of 4 and 10 million hashes: 20 sorts by 26 bits, 4 s of CPU in all); in memory up to 33 million samples,
-    at 24 bytes each, and beyond out of core, where a sort takes some seven times as much. Connected components then
-    take a few passes over the pairs that were found. `hash` is the column of a scorer `phash`.
+    at 24 bytes each, and beyond out of core, where a sort takes some seven times as much. The pairs that were found are
+    sorted once and decided in one pass, with a byte in memory for each hash that has a neighbour. `hash` is the column
+    of a scorer `phash`.
     Source: banded search as in Norouzi et al. (1307.2982), with coverings instead of all sets of blocks.
     Example: near_duplicates: {distance: 4, prefer: clip_score}
     """
+
+    code: ClassVar[int] = 2
 
     hash: str = "phash"
     distance: int = 4
@@ -40,41 +49,49 @@ class NearDuplicates:
     def __post_init__(self) -> None:
         if not 0 <= self.distance <= MOST_DISTANCE:
             raise ValueError(
-                f"distance is from 0 to {MOST_DISTANCE} of 64 bits: beyond it, most pictures are linked by some other"
+                f"distance is from 0 to {MOST_DISTANCE} of 64 bits: beyond it, most pictures are near some other"
             )
 
     def columns(self) -> Sequence[str]:
-        return (self.hash, *((self.prefer,) if self.prefer else ()))
+        return (self.hash, "content_hash", *((self.prefer,) if self.prefer else ()))
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Make the table of hashes that more than one sample has, or that are linked to others.
-
-        `h`, and `root`, the least hash of its component.
-        """
-        table, again, edges = self._table, f"{self._table}_again", f"{self._table}_e"
+        """Make the table of hashes that more than one sample has, or that are near others: `h`, and the `id` of the
+        sample for which others with this hash leave."""
+        again, edges = f"{self._table}_again", f"{self._table}_e"
         hashes = self._read(db, again) if fits(db) else self._spool(db, again)
         db.execute(f"CREATE OR REPLACE TEMP TABLE {edges} (a BIGINT, b BIGINT)")
         for a, b in pairs(hashes, self.distance):
             insert(db, edges, pa.table({"a": a.view(np.int64), "b": b.view(np.int64)}))
-        components(db, edges, table)
-        db.execute(f"INSERT INTO {table} SELECT h, h FROM {again} ANTI JOIN {table} USING (h)")
-        db.execute(f"DROP TABLE {again}; DROP TABLE {edges}; DROP TABLE IF EXISTS {table}_h")
+        self._number(db, f"SELECT a AS h FROM {edges} UNION SELECT b FROM {edges} UNION FROM {again}")
+        self._decide(db, edges)
+        db.execute(f"DROP TABLE {again}; DROP TABLE {edges}; DROP TABLE IF EXISTS {self._table}_h")
+
+    def copies(self) -> str:
+        """SQL of `id, detail, stays`: what leaves, and the sample for which it does."""
+        first = f"first_value(id) OVER (PARTITION BY content_hash ORDER BY {self._order})"
+        return f"""
+            SELECT alive.id, '' AS detail, same.id AS stays
+            FROM alive JOIN {self._table} same ON same.h = alive."{self.hash}" WHERE alive.id <> same.id
+            UNION ALL
+            SELECT id, '', stays FROM (
+                SELECT id, {first} AS stays FROM alive WHERE {self._bits} = {BLANK} AND content_hash IS NOT NULL
+            ) WHERE id <> stays"""
 
     def drops(self) -> str:
-        order = f'alive."{self.prefer}" DESC, alive.uid' if self.prefer else "alive.id"
-        return f"""
-            SELECT id, '' AS detail FROM (
-                SELECT alive.id, row_number() OVER (PARTITION BY same.root ORDER BY {order}) AS place
-                FROM alive JOIN {self._table} same ON same.h = alive."{self.hash}"
-            ) WHERE place > 1"""
+        return f"SELECT id, detail FROM ({self.copies()})"
 
     @property
     def _table(self) -> str:
         return table_of(self, "near")
 
+    @property
+    def _order(self) -> str:
+        return f'alive."{self.prefer}" DESC, alive.uid' if self.prefer else "alive.id"
+
     def _read(self, db: duckdb.DuckDBPyConnection, again: str) -> Hashes:
         """The different hashes as an array, and those of more than one sample as a table."""
-        found = ordered(db, f"SELECT {self._bits} FROM alive")
+        found = ordered(db, self._hashes)
         db.execute(f"CREATE OR REPLACE TEMP TABLE {again} (h BIGINT)")
         insert(db, again, pa.table({"h": repeated(found).view(np.int64)}))
         return InMemory(different(found))
@@ -83,36 +100,49 @@ class NearDuplicates:
         """Both as tables."""
         db.execute(f"""
             CREATE OR REPLACE TABLE {self._table}_h AS
-            SELECT h, count(*) AS n FROM (SELECT {self._bits} AS h FROM alive) GROUP BY h""")
+            SELECT h, count(*) AS n FROM ({self._hashes}) GROUP BY h""")
         db.execute(f"CREATE OR REPLACE TEMP TABLE {again} AS SELECT h FROM {self._table}_h WHERE n > 1")
         return OnDisk(db, f"{self._table}_h")
 
+    def _number(self, db: duckdb.DuckDBPyConnection, hashes: str) -> None:
+        """Make the table of hashes: `h`, its first sample's `id`, and its `place` in the order of these."""
+        own = f"SELECT alive.id, {self._bits} AS h FROM alive"
+        first = f"SELECT h, min(id) AS id FROM ({own}) SEMI JOIN ({hashes}) USING (h) GROUP BY h"
+        order = "id"
+        if self.prefer:
+            own = f'SELECT alive.id, alive.uid, alive."{self.prefer}" AS preference, {self._bits} AS h FROM alive'
+            order = "preference DESC, uid"
+            first = f"""SELECT * FROM ({own}) SEMI JOIN ({hashes}) USING (h)
+                QUALIFY row_number() OVER (PARTITION BY h ORDER BY {order}) = 1"""
+        db.execute(f"""
+            CREATE OR REPLACE TEMP TABLE {self._table} AS
+            SELECT h, id, row_number() OVER (ORDER BY {order}) - 1 AS place FROM ({first})""")
+
+    def _decide(self, db: duckdb.DuckDBPyConnection, edges: str) -> None:
+        """For hashes that leave, put the id of the sample that they leave for in the place of their own."""
+        table, gone, links = self._table, f"{self._table}_gone", f"{self._table}_links"
+        ((count,),) = db.execute(f"SELECT count(*) FROM {table}").fetchall()
+        db.execute(f"""
+            CREATE OR REPLACE TEMP TABLE {gone} (place BIGINT, stays BIGINT);
+            CREATE OR REPLACE TABLE {links} AS
+            SELECT greatest(x.place, y.place) AS later, least(x.place, y.place) AS earlier
+            FROM {edges} e JOIN {table} x ON x.h = e.a JOIN {table} y ON y.h = e.b""")
+        batches = stream(db, f"FROM {links} ORDER BY later, earlier")
+        sorted_links = ((batch.column(0).to_numpy(), batch.column(1).to_numpy()) for batch in batches)
+        for place, stays in leaving(sorted_links, count):
+            insert(db, gone, pa.table({"place": place, "stays": stays}))
+        db.execute(f"""
+            CREATE OR REPLACE TEMP TABLE {table}_next AS
+            SELECT t.h, coalesce(s.id, t.id) AS id
+            FROM {table} t LEFT JOIN {gone} g USING (place) LEFT JOIN {table} s ON s.place = g.stays""")
+        db.execute(
+            f"DROP TABLE {links}; DROP TABLE {gone}; DROP TABLE {table}; ALTER TABLE {table}_next RENAME TO {table}"
+        )
+
+    @property
+    def _hashes(self) -> str:
+        return f"SELECT {self._bits} AS h FROM alive WHERE {self._bits} <> {BLANK}"
+
     @property
     def _bits(self) -> str:
-        return f'"{self.hash}" & -1::BIGINT'  # which a column of another kind has not
-
-
-def components(db: duckdb.DuckDBPyConnection, edges: str, into: str) -> None:
-    """Connected components of the pairs (a, b) in `edges`, as the table `into` (h, root): root is the least of each.
-
-    Each points at its least neighbour, or at itself where it is less; pointers are followed to their ends, and what is
-    still linked among the ends is a smaller graph, of which the same is asked. In two rounds at least half of the nodes
-    go, for all neighbours of one that stays end there. Cost: 1.2 us a pair, where two rounds are enough.
-    """
-    make, both = "CREATE OR REPLACE TEMP TABLE", f"SELECT a, b FROM {edges} UNION ALL SELECT b, a FROM {edges}"
-    db.execute(f"{make} {into} AS SELECT a AS h, least(a, min(b)) AS root FROM ({both}) GROUP BY a")
-    followed = f"FROM {into} x JOIN {into} y ON y.h = x.root"
-    while db.execute(f"SELECT 1 {followed} WHERE y.root <> x.root LIMIT 1").fetchall():
-        db.execute(f"{make} {into}_next AS SELECT x.h, y.root {followed}")
-        db.execute(f"DROP TABLE {into}; ALTER TABLE {into}_next RENAME TO {into}")
-    left = f"{into}_left"
-    db.execute(f"""
-        {make} {left} AS SELECT DISTINCT x.root AS a, y.root AS b
-        FROM {edges} e JOIN {into} x ON x.h = e.a JOIN {into} y ON y.h = e.b WHERE x.root <> y.root""")
-    if db.execute(f"SELECT 1 FROM {left} LIMIT 1").fetchall():
-        components(db, left, f"{into}_ends")
-        db.execute(f"""
-            {make} {into}_next AS SELECT x.h, coalesce(y.root, x.root) AS root
-            FROM {into} x LEFT JOIN {into}_ends y ON y.h = x.root""")
-        db.execute(f"DROP TABLE {into}; DROP TABLE {into}_ends; ALTER TABLE {into}_next RENAME TO {into}")
-    db.execute(f"DROP TABLE {left}")
+        return f'alive."{self.hash}" & -1::BIGINT'  # which a column of another kind has not

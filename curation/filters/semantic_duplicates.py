@@ -71,18 +71,22 @@ class SemanticDuplicates:
         return (self.embedding, *((self.prefer,) if self.prefer else ()))
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Make the table of those that leave: `id`."""
+        """Make the table of those that leave: `id`, and `stays`, the one they leave for."""
         expect_vectors(db, self.embedding)
-        db.execute(f"CREATE OR REPLACE TEMP TABLE {self._table} (id BIGINT)")
+        db.execute(f"CREATE OR REPLACE TEMP TABLE {self._table} (id BIGINT, stays BIGINT)")
         ((count,),) = db.execute("SELECT count(*) FROM alive").fetchall()
         if count < 2:
             return
         placed = f"{self._table}_placed"
         db.execute(f"CREATE OR REPLACE TABLE {placed} (id BIGINT, cluster INTEGER, similarity FLOAT)")
         self._place(db, placed, count)
-        for ids in _some(self._leaving(db, placed)):
-            insert(db, self._table, pa.table({"id": ids}))
+        for ids, stays in _some(self._leaving(db, placed)):
+            insert(db, self._table, pa.table({"id": ids, "stays": stays}))
         db.execute(f"DROP TABLE {placed}")
+
+    def copies(self) -> str:
+        """SQL of `id, detail, stays`: what leaves, and the sample for which it does."""
+        return f"SELECT id, '' AS detail, stays FROM {self._table}"
 
     def drops(self) -> str:
         return f"SELECT id, '' AS detail FROM {self._table}"
@@ -120,12 +124,13 @@ class SemanticDuplicates:
         ((size,),) = db.execute(f'SELECT octet_length("{self.embedding}") FROM alive LIMIT 1').fetchall()
         return int(size) // 2
 
-    def _leaving(self, db: duckdb.DuckDBPyConnection, placed: str) -> Iterator[Array]:
-        """ids of those that leave, a block after the other."""
+    def _leaving(self, db: duckdb.DuckDBPyConnection, placed: str) -> Iterator[tuple[Array, Array]]:
+        """ids of those that leave, and of those they leave for, a block after the other."""
         for _, blocks in groupby(_blocks(self._ordered(db, placed)), key=lambda block: block[0]):
             stays = Stays(self.threshold, self.chains)
             for _, ids, vectors in blocks:
-                yield ids[stays.leave(vectors)]
+                kept = stays.leave_for(ids, vectors)
+                yield ids[kept >= 0], kept[kept >= 0]
 
     def _ordered(self, db: duckdb.DuckDBPyConnection, placed: str) -> Iterator[pa.RecordBatch]:
         """Samples cluster by cluster, in each those first that would stay before others."""
@@ -169,40 +174,57 @@ class _Tree:
 class Stays:
     """Vectors that later ones of their cluster are compared with: those that stay, or (`chains`) all.
 
-    They come in order, some at a time. A vector leaves that one before it is similar to.
+    They come in order, some at a time. A vector leaves for the first one before it that is held and similar to it; with
+    `chains`, for the one that this one leaves for.
     """
 
     def __init__(self, threshold: float, chains: bool = False) -> None:
         self.threshold, self.chains = min(threshold, ALIKE), chains
-        self.held: list[Tensor] = []
+        self.held: list[tuple[Tensor, Array]] = []  # vectors, and the ids of those that stay for them
 
-    def leave(self, block: Tensor) -> Array:
-        """Which of the next vectors [N, D] leave: bool [N]."""
+    def leave_for(self, ids: Array, block: Tensor) -> Array:
+        """For which sample each of the next vectors [N, D] leaves: its id, int64 [N], or -1 where the vector stays."""
         import torch
 
-        gone = torch.zeros(len(block), dtype=torch.bool)
-        for held in self.held:
-            gone |= (block @ held.T >= self.threshold).any(1)
+        found = np.full(len(ids), -1, np.int64)
+        for held, roots in self.held:
+            _first(found, block @ held.T >= self.threshold, roots)
         near = (block @ block.T >= self.threshold).tril(-1)  # row: a sample, column: one before it
         if self.chains:
-            self._hold(block)
-            return (gone | near.any(1)).numpy()
+            linked = near.any(1).numpy()
+            for row in np.flatnonzero(linked & (found < 0)).tolist():
+                before = int(near[row].to(torch.uint8).argmax())
+                found[row] = found[before] if found[before] >= 0 else ids[before]
+            self._hold(block, np.where(found < 0, ids, found))
+            return found
+        gone = torch.from_numpy(found >= 0)
         open_, kept_here = ~gone, torch.zeros_like(gone)
         while open_.any():  # as many rounds as the longest chain has links
             sure = open_ & ~(near & open_).any(1)
             kept_here |= sure
             gone |= open_ & (near & sure).any(1)
             open_ &= ~(sure | gone)
-        self._hold(block[kept_here])
-        return gone.numpy()
+        _first(found, near & kept_here, ids)
+        stay = kept_here.numpy()
+        self._hold(block[kept_here], ids[stay])
+        return np.where(stay, -1, found)
 
-    def _hold(self, some: Tensor) -> None:
+    def _hold(self, some: Tensor, roots: Array) -> None:
         """With those held last, while these are few: of pictures that are all alike a block adds none or one."""
         import torch
 
-        if self.held and len(self.held[-1]) + len(some) <= BLOCK:
-            some = torch.cat([self.held.pop(), some])
-        self.held.append(some)
+        if self.held and len(self.held[-1][0]) + len(some) <= BLOCK:
+            last, own = self.held.pop()
+            some, roots = torch.cat([last, some]), np.concatenate([own, roots])
+        self.held.append((some, roots))
+
+
+def _first(found: Array, similar: Tensor, ids: Array) -> None:
+    """For the rows without one, the id of the first column that is similar."""
+    import torch
+
+    rows = np.flatnonzero(similar.any(1).numpy() & (found < 0))
+    found[rows] = ids[similar[torch.from_numpy(rows)].to(torch.uint8).argmax(1).numpy()] if len(rows) else []
 
 
 def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, Array, Tensor]]:
@@ -233,14 +255,14 @@ def _joined(pieces: Sequence[pa.RecordBatch]) -> tuple[Array, Tensor]:
     return table.column(0).to_numpy(), matrix(table.column(2).combine_chunks())
 
 
-def _some(found: Iterator[Array]) -> Iterator[Array]:
-    """The same ids in fewer arrays: one insert for those of many clusters."""
-    held, rows = list[Array](), 0
-    for ids in found:
-        held.append(ids)
-        rows += len(ids)
+def _some(found: Iterator[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
+    """The same columns of ids in fewer arrays: one insert for those of many clusters."""
+    held, rows = list[tuple[Array, ...]](), 0
+    for columns in found:
+        held.append(columns)
+        rows += len(columns[0])
         if rows >= IDS:
-            yield np.concatenate(held)
+            yield tuple(map(np.concatenate, zip(*held, strict=True)))
             held, rows = [], 0
     if held:
-        yield np.concatenate(held)
+        yield tuple(map(np.concatenate, zip(*held, strict=True)))

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from tempfile import TemporaryDirectory
 
 from curation.data import ShardRef
 from curation.errors import UserError
@@ -17,6 +16,7 @@ from curation.manifest import Streams
 from curation.snapshot import Snapshot, open_snapshot
 from curation.store import Store
 from curation.subset import source_store
+from curation.tables import scratch
 
 Places = dict[str, str]  # where a shard lies, and its size and etag, by which copies are known -> where it lies
 _FIX = "name one of them; weights of a snapshot make samples come more often on purpose"
@@ -104,14 +104,8 @@ def _places(shards: Iterable[tuple[Store, ShardRef]]) -> Places:
 
 def _shared(one: Snapshot, other: Snapshot) -> int:
     """Samples that both keep, by shard and place in it: a uid is of its corpus' root too."""
-    import duckdb
-
     kept = []
-    with (
-        TemporaryDirectory(prefix="tutelage-apart-") as spool,
-        Streams() as streams,
-        duckdb.connect(config={"memory_limit": "2GB", "temp_directory": spool}) as db,
-    ):
+    with scratch("2GB", "comparing the data of a run") as db, Streams() as streams:
         for name, snapshot in (("a", one), ("b", other)):
             db.register(name, streams.of(snapshot.reader(["source_etag", "source_offset", "decision"])))
             kept.append(f"(SELECT source_etag, source_offset FROM {name} WHERE decision = 'kept')")

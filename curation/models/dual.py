@@ -141,6 +141,14 @@ def load_dual_encoder(
 
 def load_tensors(module: nn.Module, tensors: dict[str, Tensor], model: str, origin: str) -> None:
     """Copies `tensors` into `module`; any difference in names or shapes is one line that says what differs."""
+    module.load_state_dict(expect_fit(module, tensors, model, origin))
+
+
+def expect_fit(module: nn.Module, tensors: dict[str, Tensor], model: str, origin: str) -> dict[str, Tensor]:
+    """The tensors under the module's names. Raises `WeightsError` for any difference in names or shapes.
+
+    No value is looked at: all may be on torch's meta device.
+    """
     tensors = _as_this_model_says(module, tensors)
     if "logit_bias" in tensors and hasattr(module, "logit_bias") and module.logit_bias is None:
         module.logit_bias = nn.Parameter(torch.zeros(()))  # trained with the sigmoid loss
@@ -158,7 +166,7 @@ def load_tensors(module: nn.Module, tensors: dict[str, Tensor], model: str, orig
     if found:
         fix = "name the architecture that these weights were trained with"
         raise WeightsError(f"{origin} does not fit model {model!r}: {'; '.join(found)}", fix=fix)
-    module.load_state_dict(tensors)
+    return tensors
 
 
 def encode_image(module: nn.Module, pixels: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from curation.cache import cache_folder
 from curation.errors import StoreError, UserError, WeightsError
+from curation.tables import local_disk
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,7 @@ def fetch_weights(weights: Weights, options: StoreOptions | None = None) -> Path
         fix = "set XDG_CACHE_HOME to a folder that can be written to"
         raise UserError(f"files can't be kept in {cached.parent}: {error.strerror}", fix=fix) from None
     try:
-        with os.fdopen(handle, "wb") as file:
+        with local_disk(f"fetching {weights.url}", cached.parent), os.fdopen(handle, "wb") as file:
             found = _download(weights.url, options, file)
             if found != weights.sha256:  # one read may be damaged on the way; two that agree are another file
                 file.seek(0)
@@ -102,11 +103,17 @@ def _no_safetensors(origin: str, error: Exception) -> WeightsError:
 
 def read_metadata(path: str | Path, origin: str = "") -> dict[str, str]:
     """The header's metadata; of our own files: model, preprocess, recipe. `origin` is what an error calls the file."""
+    return read_header(path, origin)[1]
+
+
+def read_header(path: str | Path, origin: str = "") -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Names and shapes of the tensors, of which none is read, and the metadata. `origin` as in `read_metadata`."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return shapes, dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
         raise _no_safetensors(origin or str(path), error) from error
 

@@ -64,6 +64,14 @@ class Cluster(Encoder):
         near = [("near_target", pa.int32())] if self.target else []
         return pa.struct([("cluster", pa.int32()), ("similarity", pa.float32()), *near])
 
+    def check(self, options: StoreOptions | None = None) -> None:
+        from curation.models.fits import expect_width
+
+        _, centres, *target = self.files()
+        expect_width(centres, ("centres",), self.width(options), options)
+        for file in target:
+            expect_width(file, (self.of,), self.width(options), options)
+
     def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
         from curation.models.vectors import nearest, read_centres
 

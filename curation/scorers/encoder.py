@@ -37,6 +37,16 @@ class Encoder(Plain):
     def files(self) -> Sequence[Weights]:
         return (Weights(self.weights, self.sha256),)
 
+    def check(self, options: StoreOptions | None = None) -> None:
+        """Raise `WeightsError` for weights of another architecture, by their headers."""
+        self.width(options)
+
+    def width(self, options: StoreOptions | None = None) -> int:
+        """How many numbers a vector has, once the weights are known to fit."""
+        from curation.models.fits import expect_encoder
+
+        return expect_encoder(self.model, Weights(self.weights, self.sha256), options)
+
     def open(self, device: torch.device, options: StoreOptions | None = None) -> Passes:
         """The encoder on `device`, one a process."""
         from curation.models.shared import shared_dual_encoder

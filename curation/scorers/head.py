@@ -48,6 +48,12 @@ class Head(Encoder):
     def files(self) -> Sequence[Weights]:
         return (*super().files(), Weights(self.head.weights, self.head.sha256))
 
+    def check(self, options: StoreOptions | None = None) -> None:
+        from curation.models.fits import header_of
+
+        file = Weights(self.head.weights, self.head.sha256)
+        _layers_of(header_of(file, options).shapes, self.width(options), file.url)
+
     def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
         from torch.nn import functional
 
@@ -81,19 +87,25 @@ class Aesthetic(Head):
 
 def _read(file: Weights, width: int, device: torch.device, options: StoreOptions | None) -> list[Layer]:
     """The layers in order. Raises `WeightsError` unless they lead from `width` numbers to one."""
-    from curation.errors import WeightsError
     from curation.models.weights import fetch_weights, read_tensors
 
     tensors = {name: tensor.double().to(device) for name, tensor in read_tensors(fetch_weights(file, options)).items()}
-    names = sorted((name for name in tensors if name.endswith("weight")), key=_numbers)
-    layers = [(tensors[name], tensors.get(name.removesuffix("weight") + "bias")) for name in names]
-    widths = [width, *(weight.shape[0] for weight, _ in layers)]
-    fits = [weight.ndim == 2 and weight.shape[1] == width for (weight, _), width in zip(layers, widths, strict=False)]
-    if not layers or not all(fits) or widths[-1] != 1:
-        shapes = ", ".join(f"{name} {list(tensors[name].shape)}" for name in names) or "none"
-        text = f"{file.url} has no linear layers from {width} numbers to one; its weights: {shapes}"
+    names = _layers_of({name: tuple(tensor.shape) for name, tensor in tensors.items()}, width, file.url)
+    return [(tensors[name], tensors.get(name.removesuffix("weight") + "bias")) for name in names]
+
+
+def _layers_of(shapes: Mapping[str, tuple[int, ...]], width: int, origin: str) -> list[str]:
+    """Names of the layers' weights, in order. Raises `WeightsError` unless they lead from `width` numbers to one."""
+    from curation.errors import WeightsError
+
+    names = sorted((name for name in shapes if name.endswith("weight")), key=_numbers)
+    widths = [width, *(shapes[name][0] for name in names if shapes[name])]
+    fits = [len(shapes[name]) == 2 and shapes[name][1] == wide for name, wide in zip(names, widths, strict=False)]
+    if not names or not all(fits) or widths[-1] != 1:
+        told = ", ".join(f"{name} {list(shapes[name])}" for name in names) or "none"
+        text = f"{origin} has no linear layers from {width} numbers to one; its weights: {told}"
         raise WeightsError(text, fix="name the encoder that the head was trained on")
-    return layers
+    return names
 
 
 def _numbers(name: str) -> list[int]:

@@ -42,6 +42,10 @@ class Learnability(Encoder):
     def files(self) -> Sequence[Weights]:
         return (*super().files(), *self.reference.files())
 
+    def check(self, options: StoreOptions | None = None) -> None:
+        super().check(options)
+        self.reference.check(options)
+
     def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
         online, reference = self.open(device, options), self.reference.open(device, options)
 

@@ -41,6 +41,12 @@ class NegClipLoss(Encoder):
     def files(self) -> Sequence[Weights]:
         return (*super().files(), Weights(self.against, self.against_sha256))
 
+    def check(self, options: StoreOptions | None = None) -> None:
+        from curation.models.fits import expect_width
+
+        file = Weights(self.against, self.against_sha256)
+        expect_width(file, ("image", "text"), self.width(options), options)
+
     def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
         import torch
 

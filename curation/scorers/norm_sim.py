@@ -46,6 +46,11 @@ class NormSim(Encoder):
     def files(self) -> Sequence[Weights]:
         return (*super().files(), Weights(self.target, self.target_sha256))
 
+    def check(self, options: StoreOptions | None = None) -> None:
+        from curation.models.fits import expect_width
+
+        expect_width(Weights(self.target, self.target_sha256), ("image",), self.width(options), options)
+
     def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
         import torch
 

@@ -75,6 +75,15 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class Checks(Protocol):
+    """A scorer that can tell by the headers of its files that they are of something else."""
+
+    def check(self, options: StoreOptions | None = None) -> None:
+        """Raise `WeightsError` for files that `load` would refuse. Called before anything is scored."""
+        ...
+
+
 class Plain:
     """The answers of a scorer that gives a number, looks at captions alone and loads nothing."""
 

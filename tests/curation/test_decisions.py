@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
 
 from curation.decisions import Decisions, NamedFilter
 from curation.filters.threshold import Threshold
@@ -84,3 +87,66 @@ def test_what_other_snapshots_keep_is_loaded_whole_in_batches(tmp_path: Path) ->
         ]
     expected = [(0, i) for i in range(sum(sizes)) if i % 3] + [(1, i) for i in (5, 7, 8)]
     assert found == [(place, f"{i:032x}", f"{i:032x}"[::-1], i) for place, i in expected]
+
+
+@pytest.mark.parametrize("batch", [7, 1 << 16])
+def test_groups_of_units_are_cut_from_one_ordered_pass(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many groups there are, and wherever batches end: as many queries, each row handed out once."""
+    monkeypatch.setattr("curation.decisions.ROWS_AT_ONCE", batch)
+    sizes = np.random.default_rng(0).integers(0, 30, 200)
+    with Decisions(tmp_path, [], {"score": pa.float32()}) as engine:
+        engine.load((unit, _unit(unit, size)) for unit, size in enumerate(sizes.tolist()))
+        engine.decide([NamedFilter("threshold", Threshold(score="score", min=0.5))])
+        whole = engine.of_units(0, 199)
+        queries: dict[int, int] = {}
+        for each in (1, 3, 50):
+            counting = _Counting(engine.db)
+            monkeypatch.setattr(engine, "db", counting)
+            bounds = [(first, min(first + each, 200) - 1) for first in range(0, 200, each)]
+            groups = list(engine.of_groups(bounds))
+            monkeypatch.setattr(engine, "db", counting.db)
+            queries[each] = counting.queries
+            assert pa.concat_tables(groups).equals(whole)
+            for (first, last), rows in zip(bounds, groups, strict=True):
+                assert rows.num_rows == sizes[first : last + 1].sum()
+                assert set(rows.column("unit").to_pylist()) <= set(range(first, last + 1))
+        assert set(queries.values()) == {1}
+        assert engine.of_units(5, 9).equals(whole.filter(pc.is_in(whole.column("unit"), pa.array(range(5, 10)))))
+        assert engine.of_units(300, 400).num_rows == 0
+
+
+def test_a_writer_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
+    """The pass over all groups is broken off in the middle."""
+    with (
+        pytest.raises(RuntimeError, match="a store failed"),
+        Decisions(tmp_path, [], {"score": pa.float32()}) as engine,
+    ):
+        engine.load((unit, _unit(unit, 1000)) for unit in range(200))
+        engine.decide([])
+        for rows in engine.of_groups((unit, unit) for unit in range(200)):
+            assert rows.num_rows == 1000
+            raise RuntimeError("a store failed")
+    assert not list(tmp_path.iterdir())
+
+
+def _unit(unit: int, size: int) -> pa.Table:
+    score = pa.array(np.random.default_rng(unit).random(size).astype(np.float32))
+    uids = pa.array([f"{unit:016x}{row:016x}" for row in range(size)], pa.string())
+    reason = pa.array(["image_corrupt" if row % 9 == 8 else None for row in range(size)], pa.string())
+    return pa.table({"row": pa.array(range(size), pa.int32()), "uid": uids, "reason": reason, "score": score})
+
+
+class _Counting:
+    """A connection that counts its queries, its cursors' too."""
+
+    def __init__(self, db: Any) -> None:
+        self.db, self.queries = db, 0
+
+    def cursor(self) -> _Counting:
+        return self
+
+    def sql(self, query: str) -> Any:
+        self.queries += 1
+        return self.db.cursor().sql(query)

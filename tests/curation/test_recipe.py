@@ -128,6 +128,12 @@ MISTAKES = [
     ("shards: {samples: 1000}", "compute: {memory: lots}", "recipe:10: compute.memory", "such as 2GB or 80%"),
     ("shards: {samples: 1000}", "compute: {memory: 1KB}", "recipe:10: compute.memory", "too little"),
     ("- embedding: {", "- embedding: {name: kept, ", "recipe:6", "two columns are called kept"),
+    (
+        "top_fraction: {",
+        "caption: {min_words: 3}\n  - top_fraction: {",
+        "recipe:9: two filters are called caption",
+        "recipe:8 --",
+    ),
     ("- embedding: {", "- embedding: {name: shard_key, ", "recipe:6", "two columns are called shard_key"),
 ]
 

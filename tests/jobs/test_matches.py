@@ -75,7 +75,7 @@ def invoke(command: click.Command, *arguments: str) -> str:
 
 def curate(recipe: Path, *overrides: str) -> dict:
     with pipeline(load_recipe(recipe, overrides)) as work:
-        return run_steps(work, None)
+        return run_steps(work, None, accept_yield=True)
 
 
 def test_copies_leave_and_the_report_pairs_them(home: Path, tmp_path: Path) -> None:

@@ -102,4 +102,5 @@ def _small(text: str, name: str, parts: dict[str, str]) -> Recipe:
         .replace("min_words: 2,", "min_words: 3,")
     )
     overrides = [f"output={parts['home']}/{name}", f"scores={parts['home']}/scores", "compute.max_actors=1"]
+    overrides.append("limits.max_quarantined=1")  # the corpus has flaws
     return parse_recipe(text, name, overrides)

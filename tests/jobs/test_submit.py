@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pytest
 from builders import write_corpus, write_recipe, write_weights
+from click.testing import CliRunner
 from ray.job_submission import JobStatus
 from services import free_ports
 
@@ -105,6 +106,19 @@ def test_a_job_that_fails_says_why_and_exits_as_it_did(recipe: Path, dashboard: 
     done = submit(recipe, dashboard, "--set", f"corpus={recipe.parent}/nowhere")
     assert done.returncode == 3
     assert "[missing_bucket]" in done.stdout
+
+
+@pytest.mark.parametrize(("options", "wanted"), [([], ""), (["--accept-yield"], " --accept-yield")])
+def test_a_yield_is_accepted_on_the_cluster_as_here(
+    options: list[str], wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(jobs.submit, "_client", lambda address: None)
+    monkeypatch.setattr(jobs.submit, "_environment", lambda *rest: {})
+    monkeypatch.setattr(jobs.submit, "_submit", lambda client, command, environment: asked.append(command) or "job")
+    written = write_recipe(tmp_path / "r.yaml", f"{tmp_path}", f"{tmp_path}/out", "", "", scorers=[], filters=[])
+    done = CliRunner().invoke(jobs.submit.submit, [str(written), "--no-wait", *options], catch_exceptions=False)
+    assert done.exit_code == 0 and asked == [f"python -m jobs.cli run recipe.yaml{wanted}"]
 
 
 def test_a_log_that_breaks_off_is_taken_up_again(

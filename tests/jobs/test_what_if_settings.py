@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 import curation as cu
 from curation import others
 from curation.decisions import Decisions
-from curation.errors import WeightsError
+from curation.errors import RecipeError, WeightsError
 from curation.models.weights import cache_dir
 from curation.recipe import Recipe, load_recipe
 from jobs.pipeline import pipeline, pipeline_of
@@ -50,7 +51,7 @@ def test_all_settings_are_answered_by_one_pipeline(home: Path) -> None:
     }
     with pipeline(every(recipes), dry=True) as work:
         answers, unscored = ask(work, recipes)
-    assert unscored == 0
+    assert unscored.num_rows == 0
     same, rare, new, both = answers
     assert same.overlap is not None and same.overlap["jaccard"] == 1 and same.samples["kept"] > 0
     assert rare.samples["kept"] == 0 and [step.filter for step in rare.steps] == ["mentions"]
@@ -67,12 +68,14 @@ def test_what_has_not_been_scored_does_not_leave(tmp_path: Path) -> None:
     one = sum(row == {"decision": "kept", "source_key": "00000.tar"} for row in rows)
     with pipeline(load_recipe(recipe), dry=True) as work:
         (same,), unscored = ask(work, {"as it is": work.recipe})
-        assert unscored == 1 and same.samples["kept"] == one
+        assert unscored.num_rows == 1 and same.samples["kept"] == one
         assert same.overlap == {"in_both": one, "entering": 0, "leaving": 0, "jaccard": 1}
     write_shard(tmp_path / "corpus/00001.tar", 5, 20)  # other bytes: of those that were there, all leave
     with pipeline(load_recipe(recipe), dry=True) as work:
         (other,), unscored = ask(work, {"as it is": work.recipe})
-        assert unscored == 1 and other.overlap["leaving"] == sum(row["decision"] == "kept" for row in rows) - one
+        assert (
+            unscored.num_rows == 1 and other.overlap["leaving"] == sum(row["decision"] == "kept" for row in rows) - one
+        )
 
 
 def test_files_of_every_setting_are_fetched_before_any_is_answered(home: Path) -> None:
@@ -100,13 +103,32 @@ def test_a_file_that_was_replaced_is_refused_though_the_cache_has_the_old_one(ho
 def test_verify_wants_no_list_that_was_moved_since(home: Path) -> None:
     found = words(home / "moved.txt", "a\n")
     recipe = home / "moved.yaml"
-    plain = PLAIN | {"filters": [{"mentions": found}, {"mentions": {"entries": ["{name}", "a"]}}]}
+    second = {"mentions": {"entries": ["{name}", "a"], "name": "others"}}
+    plain = PLAIN | {"filters": [{"mentions": found}, second]}
     curate(write_recipe(recipe, f"{home}/corpus", f"{home}/moved", "", "", **plain))
     (home / "moved.txt").unlink()
     with pipeline_of(cu.open(f"{home}/moved")) as work:
-        assert [item.name for item in work.recipe.filters] == ["mentions", "mentions"]
+        assert [item.name for item in work.recipe.filters] == ["mentions", "others"]
     with pytest.raises(WeightsError, match="does not exist"):
         pipeline(load_recipe(recipe), dry=True).__enter__()
+
+
+def test_a_snapshot_of_a_recipe_that_names_two_filters_alike_can_still_be_decided_again(home: Path) -> None:
+    """Earlier versions accepted such recipes; today's `curate run` says which two they are."""
+    twice = [{"caption": {"min_words": 2}}, {"caption": {"min_words": 3}}]
+    recipe = write_recipe(home / "twice.yaml", f"{home}/corpus", f"{home}/twice", "", "", **PLAIN)
+    path = Path(curate(recipe).store.location("snapshots/000001.json").removeprefix("file://"))
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"recipe": document["recipe"] | {"filters": twice}}))
+    with pipeline_of(cu.open(f"{home}/twice")) as work:
+        assert [item.name for item in work.recipe.filters] == ["caption", "caption"]
+        with work.decide(work.out.open_plan(document["plan"]), lambda n: None) as decided:
+            assert set(decided.engine.totals()["filtered"]) == {"caption.too_few_words"}  # type: ignore[call-overload]
+    recipe.write_text(recipe.read_text().replace("- exact_duplicates: {}", "- caption: {min_words: 3}"))
+    with pytest.raises(
+        RecipeError, match=r"twice.yaml:(\d+): two filters are called caption, this and the one at .*:\d+"
+    ):
+        load_recipe(recipe)
 
 
 def test_snapshots_to_compare_with_are_opened_and_loaded_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

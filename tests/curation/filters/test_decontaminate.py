@@ -47,10 +47,15 @@ def asked(
         return {r["row"]: r["reason"] for r in decided if r["decision"] == "filtered"}, matches
 
 
+def differ(one: Row, other: Row) -> int:
+    """In how many bits two hashes differ; in more than all, where one is of a blank picture."""
+    return bin((one["phash"] ^ other["phash"]) % 2**64).count("1") if one["phash"] and other["phash"] else 65
+
+
 def same(item: Decontaminate, row: Row, other: Row) -> str | None:
     if row["content_hash"] == other["content_hash"]:
         return "exact"
-    if item.hash and bin((row["phash"] ^ other["phash"]) % 2**64).count("1") <= item.distance:
+    if item.hash and differ(row, other) <= item.distance:
         return "perceptual"
     a, b = (one["embedding"].astype(np.float32) for one in (row, other))
     if item.embedding and a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= item.threshold:
@@ -98,11 +103,7 @@ def test_equals_plain_loops(item: Decontaminate, owns: tuple[bool, bool], tmp_pa
         other = by_uid[match["other"]]
         assert match["against"] == ("a" if other in others[0] else "b")
         if match["how"] == "perceptual":
-            bits = [
-                bin((row["phash"] ^ one["phash"]) % 2**64).count("1")
-                for one in kept
-                if not (one["uid"] == row["uid"] in own)
-            ]
+            bits = [differ(row, one) for one in kept if not (one["uid"] == row["uid"] in own)]
             assert match["value"] == min(bits)
     assert {match["uid"] for match in matches} == {pool[n]["uid"] for n in expected}
 
@@ -111,7 +112,7 @@ def best(item: Decontaminate, row: Row, others: list[tuple[Row, int, bool]], how
     """(how, value, place of the snapshot, uid) of the nearest of those that are the same, with smaller uids first."""
     found = []
     for other, place, is_own in others:
-        bits = bin((row["phash"] ^ other["phash"]) % 2**64).count("1")
+        bits = differ(row, other)
         fits = row["content_hash"] == other["content_hash"] if how == "exact" else bits <= item.distance
         if fits and not (is_own and other["uid"] == row["uid"]):
             found.append((0 if how == "exact" else bits, other["uid"], place))

@@ -164,28 +164,29 @@ def brute_of(item: Any, rows: list[Row]) -> set[int]:
     return set.union(*dropped) if isinstance(item, AllOf) else everything - set.union(*dropped)
 
 
+def alike(one: Row, other: Row, distance: int) -> bool:
+    """As `near_duplicates` sees it: a blank picture is like its own bytes only."""
+    if not one["phash"] or not other["phash"]:
+        return one["phash"] == other["phash"] and one["content_hash"] == other["content_hash"]
+    return bin((one["phash"] ^ other["phash"]) % 2**64).count("1") <= distance
+
+
 def brute_near(item: NearDuplicates, rows: list[Row]) -> set[int]:
     alive = [i for i, row in enumerate(rows) if row["reason"] is None]
-    group = {i: i for i in alive}
-    for i in alive:
-        for j in alive:
-            if bin((rows[i]["phash"] ^ rows[j]["phash"]) % 2**64).count("1") <= item.distance and group[i] != group[j]:
-                old, new = group[j], group[i]
-                group = {k: new if g == old else g for k, g in group.items()}
     if item.prefer:
         alive.sort(key=lambda i: (-rows[i]["score"], rows[i]["uid"]))
-    seen: set[int] = set()
-    out = set()
+    stay: list[int] = []
     for i in alive:
-        if group[i] in seen:
-            out.add(i)
-        seen.add(group[i])
-    return out
+        if not any(alike(rows[i], rows[j], item.distance) for j in stay):
+            stay.append(i)
+    return set(alive) - set(stay)
 
 
 def leave(vectors: torch.Tensor, threshold: float, chains: bool = False) -> np.ndarray[Any, Any]:
     stays = Stays(threshold, chains)
-    return np.concatenate([stays.leave(block) for block in vectors.split(BLOCK)])
+    ids = np.arange(len(vectors)).reshape(-1)
+    blocks = zip(np.split(ids, range(BLOCK, len(ids), BLOCK)), vectors.split(BLOCK), strict=True)
+    return np.concatenate([stays.leave_for(some, block) for some, block in blocks]) >= 0
 
 
 def brute_semantic(item: SemanticDuplicates, rows: list[Row]) -> set[int]:
@@ -482,14 +483,14 @@ def test_a_cluster_larger_than_a_block_is_looked_at_block_by_block(
     items = [SemanticDuplicates(clusters=c, threshold=0.9, chains=chains) for c in (1, 7)]
     whole = [dropped(tmp_path, rows, item) for item in items]
     sizes = []
-    leave_of = Stays.leave
+    leave_for = Stays.leave_for
 
-    def leave(self: Stays, block: torch.Tensor) -> Any:
+    def leave(self: Stays, ids: Any, block: torch.Tensor) -> Any:
         sizes.append(len(block))
-        assert all(len(held) <= 16 for held in self.held)
-        return leave_of(self, block)
+        assert all(len(held) <= 16 for held, _ in self.held)
+        return leave_for(self, ids, block)
 
-    monkeypatch.setattr(Stays, "leave", leave)
+    monkeypatch.setattr(Stays, "leave_for", leave)
     monkeypatch.setattr("curation.filters.semantic_duplicates.BLOCK", 16)
     monkeypatch.setattr("curation.filters.semantic_duplicates.IDS", 9)
     monkeypatch.setattr("curation.filters.vectors.ROWS", 11)

@@ -1,61 +1,122 @@
-"""What links near duplicates: components of the pairs, as the table that the filter reads."""
+"""What stays of near duplicates: the first of those that come in order, and no chains; blank pictures match nothing."""
 
 from __future__ import annotations
 
-import duckdb
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows_given import Row, random_rows, table
 
-from curation.filters.near_duplicates import components
+from curation.decisions import Decisions, NamedFilter, columns_needed
+from curation.filters.first_come import leaving
+from curation.filters.near_duplicates import NearDuplicates
 
-
-def test_a_long_chain_is_one_component_in_a_few_passes() -> None:
-    chain = "(i * 7919) % 3001 AS a, ((i + 1) * 7919) % 3001 AS b"
-    with duckdb.connect() as db:
-        db.execute(f"CREATE TABLE edges AS SELECT {chain} FROM range(3000) t(i)")
-        components(db, "edges", "found")
-        assert db.execute("SELECT count(*), count(DISTINCT root), min(root) FROM found").fetchone() == (3001, 1, 0)
+LINKS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=80)
 
 
-def found(db: duckdb.DuckDBPyConnection, edges: list[tuple[int, int]]) -> dict[int, int]:
-    a, b = (pa.array([edge[side] for edge in edges], pa.int64()) for side in (0, 1))
-    db.register("edges", pa.table({"a": a, "b": b}))
-    components(db, "edges", "found")
-    assert db.execute("SELECT table_name FROM duckdb_tables()").fetchall() == [("found",)]  # and nothing is left behind
-    return dict(db.execute("SELECT h, root FROM found").fetchall())
+def brute(links: list[tuple[int, int]], count: int) -> dict[int, int]:
+    """What leaves -> what it leaves for, by the definition."""
+    gone: dict[int, int] = {}
+    for one in range(count):
+        before = [other for other in range(one) if other not in gone and {(one, other), (other, one)} & set(links)]
+        if before:
+            gone[one] = before[0]
+    return gone
 
 
-def brute(edges: list[tuple[int, int]]) -> dict[int, int]:
-    root = {node: node for edge in edges for node in edge}
-    for a, b in edges:
-        least, other = sorted((root[a], root[b]))
-        root = {node: least if of == other else of for node, of in root.items()}
-    return root
+def found(links: list[tuple[int, int]], count: int, batch: int) -> dict[int, int]:
+    ordered = sorted((max(link), min(link)) for link in links if link[0] != link[1])
+    batches = [np.array(ordered[at : at + batch], np.int64).reshape(-1, 2) for at in range(0, len(ordered), batch)]
+    gone: dict[int, int] = {}
+    for leaves, stays in leaving(((some[:, 0], some[:, 1]) for some in batches), count):
+        assert not set(leaves.tolist()) & gone.keys()
+        gone |= dict(zip(leaves.tolist(), stays.tolist(), strict=True))
+    return gone
 
 
-NODES = st.integers(-12, 12) | st.sampled_from([-(2**63), 2**63 - 1])
+@settings(max_examples=200)
+@given(LINKS, st.integers(1, 90))
+def test_what_stays_is_what_the_definition_says_however_links_are_batched(
+    links: list[tuple[int, int]], batch: int
+) -> None:
+    assert found(links, 31, batch) == brute(links, 31)
 
 
-def test_the_root_is_the_least_of_all_that_are_linked() -> None:
-    with duckdb.connect() as db:
-
-        @settings(max_examples=25)
-        @given(st.lists(st.tuples(NODES, NODES), max_size=25))
-        def holds(edges: list[tuple[int, int]]) -> None:
-            assert found(db, edges) == brute(edges)
-
-        holds()
+def test_of_a_long_chain_every_second_link_stays() -> None:
+    """The links of one batch depend on each other to the last: one pass still."""
+    chain = [(n, n + 1) for n in range(50_000)]
+    gone = found(chain, 50_001, 1 << 16)
+    assert set(gone) == set(range(1, 50_001, 2)) and all(gone[n] == n - 1 for n in gone)
 
 
-def test_ends_that_are_linked_by_others_are_one() -> None:
-    """A star around its greatest; a line in order; stars that share points; a tree of random numbers."""
-    star = [(99, leaf) for leaf in range(40)]
-    line = [(n, n + 1) for n in range(100, 300)]
-    shared = [(centre, leaf) for centre in range(1000, 1010) for leaf in (centre - 500, centre - 499)]
-    names = np.random.default_rng(0).permutation(400) + 2000
-    tree = [(int(names[n]), int(names[n // 3])) for n in range(1, 400)]
-    edges = star + line + shared + tree
-    with duckdb.connect() as db:
-        assert found(db, edges) == brute(edges)
+def decided(tmp: Path, rows: list[Row], item: NearDuplicates) -> tuple[dict[int, str], list[dict[str, Any]]]:
+    """(row -> uid of what it leaves for, of what leaves; groups)."""
+    named = [NamedFilter("near", item)]
+    index, scores = columns_needed(named)
+    kinds = {name: pa.int64() if name == "phash" else pa.float32() for name in scores}
+    with Decisions(tmp, index, kinds) as engine:
+        engine.load([(0, table(rows).select(["row", "uid", "reason", *index, *scores]))])
+        engine.decide([])
+        item.prepare(engine.db)
+        copies = f"SELECT p.row, s.uid FROM ({item.copies()}) c JOIN pool p USING (id) JOIN pool s ON s.id = c.stays"
+        leaves = dict(engine.db.execute(copies).fetchall())
+        engine.clear()
+        engine.decide(named)
+        return leaves, [group.to_json() for group in engine.groups()]
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("item", [NearDuplicates(distance=5), NearDuplicates(distance=3, prefer="score")])
+def test_everything_that_leaves_looks_like_the_first_that_stays(
+    item: NearDuplicates, in_memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not in_memory:
+        monkeypatch.setattr("curation.filters.repeats.IN_MEMORY", 1)
+    rows = [{**row, "reason": None} for row in random_rows(400, 5)]
+    leaves, groups = decided(tmp_path, rows, item)
+    at = {row["uid"]: number for number, row in enumerate(rows)}
+    order = sorted(range(400), key=lambda i: (-rows[i]["score"], rows[i]["uid"]) if item.prefer else i)
+    place = {row: n for n, row in enumerate(order)}
+    assert 100 < len(leaves) < 400
+    for row, uid in leaves.items():
+        one, other = rows[row], rows[at[uid]]
+        assert at[uid] not in leaves and place[at[uid]] < place[row]
+        same = one["phash"] == other["phash"] and (one["phash"] or one["content_hash"] == other["content_hash"])
+        assert same or 0 < bin((one["phash"] ^ other["phash"]) % 2**64).count("1") <= item.distance
+        assert one["phash"] or other["phash"] == 0
+    sizes: dict[str, int] = {}
+    for uid in leaves.values():
+        sizes[uid] = sizes.get(uid, 1) + 1
+    assert [group["samples"] for group in groups] == sorted(sizes.values(), reverse=True)[:10]
+    for group in groups:
+        assert sizes[group["stays"]] == group["samples"] and group["filter"] == "near"
+        assert group["goes"] == [rows[row]["uid"] for row in sorted(leaves) if leaves[row] == group["stays"]][:6]
+
+
+def test_blank_pictures_are_copies_of_their_own_bytes_alone(tmp_path: Path) -> None:
+    """Of 60 blank pictures with bytes of their own, all stay; of two with the same, one."""
+    rows = [
+        {**row, "reason": None, "phash": 0, "content_hash": f"{n % 59}"} for n, row in enumerate(random_rows(60, 1))
+    ]
+    leaves, _ = decided(tmp_path, rows, NearDuplicates(distance=12))
+    assert leaves == {59: rows[0]["uid"]}
+    near = [*rows, *({**row, "phash": 1 << bit} for bit, row in enumerate(random_rows(3, 2)))]
+    near = [{**row, "uid": f"{n:032x}", "reason": None} for n, row in enumerate(near)]
+    leaves, _ = decided(tmp_path, near, NearDuplicates(distance=2))
+    assert set(leaves) == {59, 61, 62}, "hashes of one bit are near each other, and near no blank one"
+
+
+def test_a_chain_of_small_changes_is_not_dropped_to_its_first_link(tmp_path: Path) -> None:
+    """Each differs from the one before in three bits: within the distance of neighbours, and of nobody else."""
+    hashes = np.bitwise_xor.accumulate([np.uint64(0xF0F0F0F0), *(np.uint64(7 << (3 * n)) for n in range(20))])
+    rows = [
+        {**row, "reason": None, "phash": int(value.astype(np.int64))}
+        for row, value in zip(random_rows(21, 3), hashes, strict=True)
+    ]
+    leaves, _ = decided(tmp_path, rows, NearDuplicates(distance=4))
+    assert set(leaves) == set(range(1, 21, 2))

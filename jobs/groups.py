@@ -1,0 +1,54 @@
+"""`curate groups`: the largest groups of duplicates of a snapshot, as a list or as pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from curation.printable import printable
+from jobs.options import dataset_argument, html_option, json_option
+
+
+@click.command(
+    epilog="\b\nExamples:\n  curate groups s3://curated/objects\n  curate groups demo/curated@2 --html groups.html"
+)
+@dataset_argument
+@html_option("Write a page with pictures: of each group the sample that stays, and some of those that leave.")
+@json_option
+def groups(dataset: str, html: str | None, as_json: bool) -> None:
+    """Show the largest groups of duplicates: for which sample a filter dropped many others.
+
+    A large group is either a picture that is everywhere, such as a placeholder, or a mistake: different pictures that
+    the filter takes for one. The ten largest of each filter are recorded with the snapshot; only the page reads more.
+    """
+    import curation as cu
+
+    snapshot = cu.open(dataset)
+    found, seen = snapshot.groups, snapshot.document["samples"]["seen"]
+    if html:
+        from jobs.groups_page import page
+
+        Path(html).write_text(page(snapshot, found))
+    if as_json:
+        click.echo(json.dumps({"seen": seen, "groups": found}, indent=2))
+        return
+    click.echo("\n".join(lines(found, seen)) or "no filter dropped a sample for another one")
+
+
+def lines(groups: Sequence[Mapping[str, Any]], seen: int, most: int = 10) -> Iterator[str]:
+    """A line for each of the largest groups."""
+    for group in sorted(groups, key=lambda group: -group["samples"])[:most]:
+        share = group["samples"] / max(1, seen)
+        yield f"  {group['samples']:>10,}   {share:6.1%}   {printable(group['filter'])}: all but {group['stays']}"
+
+
+def warn(groups: Sequence[Mapping[str, Any]], seen: int, look: str) -> None:
+    """Say on stderr which groups take much of the corpus, and how to `look` at them."""
+    from curation.groups import warnings
+
+    for line in warnings(groups, seen):
+        click.echo(printable(f"warning: {line}: {look}"), err=True)
