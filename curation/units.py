@@ -22,6 +22,7 @@ from curation.contents import parse, printable
 from curation.data import ShardRef, uid
 from curation.errors import ImageError, TarError
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
+from curation.second_read import BY_NAME, confirm, confirmed
 from curation.store import Store
 from curation.tar import TarSample, read_samples
 
@@ -70,7 +71,8 @@ class UnitReader:
     caption: str = ""  # where captions stand, as a recipe's `input` names it
 
     def read(self, shard: ShardRef) -> Iterator[pa.Table]:
-        """All rows of one shard, then its end row. Raises `StoreError`; input errors become reasons.
+        """All rows of one shard, then its end row. Raises `StoreError`; input errors become reasons, once a second
+        read has confirmed them.
 
         Its first block is fetched from now on, not from the first table on: open the next unit while you use this one.
         """
@@ -85,6 +87,7 @@ class UnitReader:
                 if rows.full:
                     yield rows.take()
         except TarError as error:
+            confirm(self.store, shard, error, rows.row)
             reason, detail = error.reason, printable(str(error))
         rows.add_end(reason, detail)
         yield rows.take()
@@ -178,7 +181,12 @@ class _Rows:
 
     def add(self, sample: TarSample) -> None:
         views: list[Pixels | None] = [None] * len(self.reader.views)
-        found = facts(self.shard, self.row, sample, self.reader.limits, self.reader.views, views, self.reader.caption)
+        reader = self.reader
+        found = facts(self.shard, self.row, sample, reader.limits, reader.views, views, reader.caption)
+        if found["reason"] and not sample.reason and found["reason"] not in BY_NAME:
+            again = confirmed(reader.store, self.shard, sample)
+            if again is not sample:
+                found = facts(self.shard, self.row, again, reader.limits, reader.views, views, reader.caption)
         self._append(found, views, end=False)
         self.row += 1
 

@@ -215,7 +215,7 @@ TROUBLES = {
     "busy": "503 SlowDown",
     "reset": "the connection is closed instead of an answer",
     "half": "half of the body, then the connection is closed",
-    "flip": "one bit of the last byte is another one",
+    "flip": "one bit of the last byte is another one",  # "flip 70000": the highest bit of that byte of the object
     "longer": "more bytes than were asked for",
     "page": "status 200 with a web page",
     "tagged page": "the same with an etag",
@@ -249,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.store.defect == "silent":
             time.sleep(60)
         self.wrong = self.store.trouble(self.command, self.path)
-        assert self.wrong in {"", *TROUBLES}
+        assert self.wrong in {"", *TROUBLES} or self.wrong.startswith("flip ")
         if self._is_answered():
             return None
         if self.store.defect == "busy":
@@ -325,6 +325,9 @@ class _Handler(BaseHTTPRequestHandler):
             start, _, end = self.headers["Range"].removeprefix("bytes=").partition("-")
             first, last, status = int(start), min(last, int(end)) if end else last, 206
             extra["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+        if self.wrong.startswith("flip "):
+            at = int(self.wrong[5:])
+            data = data[:at] + bytes([data[at] ^ 0x80]) + data[at + 1 :]
         self._answer(status, data[first : last + 1], **extra)
 
     do_HEAD = do_GET
