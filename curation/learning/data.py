@@ -194,6 +194,15 @@ def listed(recipe: LearnRecipe) -> Listing:
     return Listing(urls, shards, weights, trusted, evaluation, policy)
 
 
+def _expect_reference(recipe: LearnRecipe) -> None:
+    """Raise `WeightsError` where the header of the reference's weights does not fit its model."""
+    from curation.models.fits import expect_encoder
+
+    weights = recipe.reference_weights()
+    if weights is not None and recipe.reference is not None and recipe.kind == "contrastive":
+        expect_encoder(recipe.reference.model, weights, recipe.options)
+
+
 def policy_of(run: str, options: StoreOptions) -> Policy:
     """The data policy of a run, for a replay. Raises `UserError` where there is none."""
     return Policy(open_store(f"{run.rstrip('/')}/policy", options))
@@ -219,7 +228,9 @@ def weights_of(url: str, options: StoreOptions | None) -> SampleWeights:
 
 def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
     """Everything but the candidates into memory. A run that goes on keeps the classes that it began with. Raises
-    `UserError` for data that overlap, or are what the run is judged on."""
+    `UserError` for data that overlap, or are what the run is judged on, and `WeightsError` for a reference of another
+    architecture, before any sample is read."""
+    _expect_reference(recipe)
     if recipe.evaluation is None and not recipe.holdout:
         raise UserError("there is nothing to evaluate on", fix="holdout: 0.05, or evaluation: URL")
     sources = [_source(recipe, url, shards) for url, shards in zip(listing.urls, listing.shards, strict=True)]

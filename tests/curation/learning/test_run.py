@@ -13,7 +13,7 @@ import torch
 from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 from learning_runs import go, quiet, start
 
-from curation.errors import UserError
+from curation.errors import UserError, WeightsError
 from curation.flops import Payoff
 from curation.learners.classification import ClassLearner
 from curation.learning.data import listed, read
@@ -66,6 +66,15 @@ def test_what_a_run_leaves(recipe: Callable[..., LearnRecipe], tmp_path: Path) -
     assert parts["scoring"] == pytest.approx(parts["learning"] * 2 * 2 / 3)  # B = 2 b, two models, forward alone
     assert go(recipe())["reused"]
     assert go(recipe("learner.contrastive.lr=1.0e-3", f"output={tmp_path}/other"))["sha256"] != found["sha256"]
+
+
+def test_a_reference_of_another_architecture_is_found_before_any_sample_is_read(
+    recipe: Callable[..., LearnRecipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.learning.data._classes", None)
+    monkeypatch.setattr("curation.learning.data._source", None)
+    with pytest.raises(WeightsError, match="does not fit model 'proxy-ti'"):
+        go(recipe("reference.model=proxy-ti"))
 
 
 @pytest.mark.parametrize(("stop", "lag"), [(1, 0), (5, 3), (7, 0), (11, 3)])
