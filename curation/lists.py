@@ -57,7 +57,7 @@ def parse_weights(text: bytes, url: str) -> UidList:
             weights.append(0.0)
         if not 0 < weights[-1] < float("inf"):
             fix = "a line is a uid, a tab and a number above 0; leave a sample out to drop it"
-            raise RecipeError(f"{url}:{number}: {weight[:40]!r} is not a weight", fix=fix)
+            raise RecipeError(f"{url}:{number}: this line has no weight", fix=fix)  # never what a file holds
     found = parse_uids("\n".join(line.partition("\t")[0] for line in lines).encode(), url)
     repeated = len(found.uids) - len(found.uids.unique())
     if repeated:
@@ -70,5 +70,6 @@ def parse_uids(text: bytes, url: str) -> UidList:
     lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
     for number, line in enumerate(lines, 1):
         if line and not line.startswith("#") and (len(line) != 32 or not set(line) <= set("0123456789abcdef")):
-            raise RecipeError(f"{url}:{number}: {line[:40]!r} is not a uid", fix="a uid is 32 hexadecimal characters")
+            fix = "each line is a uid, of 32 hexadecimal characters"
+            raise RecipeError(f"{url}:{number}: this line is not a uid", fix=fix)  # never what a file holds
     return UidList(pa.array([line for line in lines if line and not line.startswith("#")], pa.string()), text)

@@ -28,7 +28,16 @@ from curation.scorers import SCORERS, Scorer, fingerprint
 from curation.scores import INDEX, Column, is_vector
 from curation.store import StoreOptions
 from curation.units import INDEX_SCHEMA, index_fingerprint
-from curation.yaml_document import Section, StoreSection, Where, build_entry, nearest, parse_document, read_recipe
+from curation.yaml_document import (
+    Section,
+    StoreSection,
+    Where,
+    build_entry,
+    nearest,
+    parse_document,
+    read_recipe,
+    store_options,
+)
 
 #: Names that the index, the decision engine (of tables that it joins with the samples, too) and the manifest have for
 #: columns of their own. Filters' queries say of each column whose it is, and have no name that is taken.
@@ -313,7 +322,7 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where, of_snapsho
         caption=document.input.caption or "",
         limits=document.limits.of_decoding(),
         max_quarantined=document.limits.max_quarantined,
-        options=StoreOptions(**document.store.model_dump()),
+        options=store_options(document.store, where),
         compute=document.compute,
         document=value,
         places=places,

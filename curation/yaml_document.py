@@ -7,8 +7,11 @@ line that names the file's line and the nearest valid key.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -17,8 +20,10 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
-from curation.errors import RecipeError, TutelageError, UnknownNameError
-from curation.store_url import LONGEST, PATIENCE
+from curation.errors import RecipeError, TutelageError, UnknownNameError, said_of
+from curation.store_url import LONGEST, PATIENCE, StoreOptions
+from curation.yaml_text import DEEPEST, LARGEST_TEXT, load
+from curation.yaml_text import value as plain
 
 
 class Section(BaseModel):
@@ -48,26 +53,40 @@ class StoreSection(Section):
 Document = TypeVar("Document", bound=Section)
 
 _MERGE = "tag:yaml.org,2002:merge"  # `<<`, which may be there twice
-_DEEPEST, _MOST = 64, 1_000_000  # places of a document: levels, and all; a list of words may be long
+_OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+_MOST = 1_000_000  # places of a document, those of aliases counted each time; a list of words may be long
 
 
 def read_recipe(path: str | Path) -> str:
-    """The text of a recipe file."""
+    """The text of a recipe file, or of a pipe that is open already (`<(...)`, /dev/stdin)."""
+    named = "give the path of a YAML file"
     try:
-        return Path(path).read_text(encoding="utf-8")
+        descriptor = os.open(
+            path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        )  # a FIFO that nobody writes to would wait
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode) and not str(path).startswith(_OPEN):
+                raise RecipeError(f"{path} is not a regular file", fix=named)
+            os.set_blocking(descriptor, True)
+            data = file.read(4 * LARGEST_TEXT + 1)
+        if len(data) > 4 * LARGEST_TEXT:
+            raise RecipeError(f"{path} is larger than {4 * LARGEST_TEXT >> 20} MiB", fix=named)
+        return data.decode()
     except FileNotFoundError:
-        raise RecipeError(f"no recipe at {path}", fix="give the path of a YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} can't be read: {error}") from None
+        raise RecipeError(f"no recipe at {path}", fix=named) from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not UTF-8 at byte {error.start:,}", fix=named) from None
+    except OSError as error:
+        raise RecipeError(f"{path} can't be read: {error.strerror}", fix=named) from None
 
 
 def is_of_learning(text: str) -> bool:
     """Whether a recipe is one of `curate learn`: those have a learner. False for what can't be read as YAML."""
     try:
-        value = yaml.safe_load(text)
+        node, _ = load(text)
     except yaml.YAMLError:
         return False
-    return isinstance(value, dict) and "learner" in value
+    return isinstance(node, yaml.MappingNode) and "learner" in [key.value for key, _ in node.value]
 
 
 def parse_document(
@@ -75,9 +94,9 @@ def parse_document(
 ) -> tuple[Document, dict[str, Any], Where]:
     """The validated document, its plain value with the overrides in it, and where its keys stand in the text."""
     try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree, loader = load(text)
         lines = _lines(tree)
-        value = yaml.safe_load(text)
+        value = plain(tree, loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -107,6 +126,12 @@ def parse_document(
         return cls.model_validate(value), value, locate
     except ValidationError as error:
         raise explain(error, locate, (), cls) from None
+
+
+def store_options(section: StoreSection, where: Where) -> StoreOptions:
+    """How to talk to the store of a recipe. Raises `UserError` for an endpoint that is refused."""
+    with said_of(f"{where(('store', 'endpoint'))}: store.endpoint"):
+        return StoreOptions(**section.model_dump())
 
 
 def _leave_out_the_empty(value: dict[str, Any], cls: type[Section]) -> None:
@@ -157,12 +182,24 @@ def _check_keys(
 
 
 def _no_number(kind: Any, value: Any) -> str:
-    """What is wrong with `true` where a number or a word is wanted: pydantic would take it for 1."""
+    """What is wrong with `true` where a number or a word is wanted, which pydantic would take for 1; and with 1e999 and
+    nan as words, which it would take for numbers."""
 
-    def may_be(some: Any) -> bool:
-        return some in (bool, Any) or any(map(may_be, get_args(some)))
+    def may_be(some: Any, *wanted: Any) -> bool:
+        return some in (*wanted, Any) or any(may_be(part, *wanted) for part in get_args(some))
 
-    return f"is {str(value).lower()}, which is no number" if isinstance(value, bool) and not may_be(kind) else ""
+    if isinstance(value, bool) and not may_be(kind, bool):
+        return f"is {str(value).lower()}, which is no number"
+    if isinstance(value, str) and may_be(kind, float) and not may_be(kind, str):
+        with suppress(ValueError):
+            return "" if isfinite(float(value)) else f"is {shown(value)}: not a finite number"
+    return ""
+
+
+def shown(text: str, length: int = 100) -> str:
+    """A text of somebody else's as an error shows it: cut, and without characters that a terminal would obey."""
+    plain = "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text[: length + 1])
+    return text if plain == text and len(text) <= length else f"{plain[:length]}..."
 
 
 def _leaves(value: Any, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -262,7 +299,7 @@ def _lines(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
     for loc, mark in _walk(node, ()) if node is not None else ():
         if loc in found:
             raise yaml.MarkedYAMLError(problem=f"{loc[-1]} stands in line {found[loc]}, too", problem_mark=mark)
-        if len(loc) > _DEEPEST or len(found) > _MOST:
+        if len(loc) > DEEPEST or len(found) > _MOST:
             raise yaml.MarkedYAMLError(problem="it has too many parts, perhaps by its aliases", problem_mark=mark)
         found[loc] = mark.line + 1
     return found
@@ -285,7 +322,8 @@ def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
     """Apply `a.b.2.c=value` to the parsed document; list entries by number or by their single key's name. Returns where
     that is."""
     path, eq, text = override.partition("=")
-    if not eq or not path:
+    override = shown(override)
+    if not eq or not path or path != shown(path):
         raise RecipeError(f"--set {override}: expected key=value", fix="for example --set shards.samples=1000")
     parts = path.split(".")
     target: Any = value
@@ -309,12 +347,13 @@ def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
         fix = f"--set {'.'.join(parts)}.FIELD=... sets one of its fields"
         raise RecipeError(f"--set {override}: {'.'.join(parts)} is an entry of a list", fix=fix)
     try:
-        _lines(yaml.compose(text, Loader=yaml.SafeLoader))
-        target[parts[-1]] = yaml.safe_load(text)
+        tree, loader = load(text)
+        _lines(tree)
+        target[parts[-1]] = plain(tree, loader)
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or error
         fix = "quote what is no YAML by itself: --set 'key=\"*.tar\"'"
-        raise RecipeError(f"--set {override}: {text} is not valid YAML: {problem}", fix=fix) from None
+        raise RecipeError(f"--set {override}: {shown(text)} is not valid YAML: {problem}", fix=fix) from None
     return (*loc, parts[-1])
 
 

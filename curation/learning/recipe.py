@@ -27,7 +27,7 @@ from curation.selectors.joint import Joint
 from curation.selectors.replay import Replay
 from curation.selectors.uniform import Shuffled
 from curation.store import StoreOptions
-from curation.yaml_document import Section, StoreSection, Where, build_entry, parse_document, read_recipe
+from curation.yaml_document import Section, StoreSection, Where, build_entry, parse_document, read_recipe, store_options
 
 Kind = Literal["contrastive", "classification"]
 
@@ -271,7 +271,7 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
         device=document.device,
         threads=document.threads,
         compute=document.compute,
-        options=StoreOptions(**document.store.model_dump()),
+        options=store_options(document.store, where),
         document=value,
     )
     if isinstance(recipe.online, OnlineModel):

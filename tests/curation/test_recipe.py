@@ -127,6 +127,12 @@ MISTAKES = [
     ("- embedding: {", "- content_hash: {", "recipe:6: content_hash needs no scorer", "leave it out"),
     ("shards: {samples: 1000}", "compute: {memory: lots}", "recipe:10: compute.memory", "such as 2GB or 80%"),
     ("shards: {samples: 1000}", "compute: {memory: 1KB}", "recipe:10: compute.memory", "too little"),
+    (
+        "shards: {samples: 1000}",
+        "store: {endpoint: 'http://0xA9FEA9FE'}",
+        "recipe:10: store.endpoint",
+        "machine metadata",
+    ),
     ("- embedding: {", "- embedding: {name: kept, ", "recipe:6", "two columns are called kept"),
     (
         "top_fraction: {",
