@@ -35,7 +35,8 @@ from curation.store import Store
 if TYPE_CHECKING:
     import duckdb
 
-FOLDERS = ("data", "units", "snapshots", "plans", "evaluations", "runs")  # of a ledger, and of what judges it
+# Of a ledger, and of what judges it.
+FOLDERS = ("data", "units", "snapshots", "plans", "urls", "software", "evaluations", "runs")
 MIN_GRACE = 3600.0  # seconds: the slowest worker's time from its data put to its record, with room
 _OF_A_UNIT = re.compile(r"units/[0-9a-f]{64}\.json|data/[0-9a-f]{64}-[0-9a-f]{16}(-[0-9a-f]{8})?\.\w+")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -4,6 +4,7 @@
     <root>/units/<unit_id>.json                     the commit record of one unit of work
     <root>/data/<unit_id>-<sha>-<nonce>.<suffix>    what no record and no snapshot names is garbage
     <root>/snapshots/<000042>.json                  numbered densely from 1
+    <root>/urls/<000042>.txt                        the keys of a snapshot's shards, a line each, for other programs
     <root>/LATEST                                   a hint; a wrong one costs reads, never correctness
 
 The protocol of a worker: `find` the record; do the work; `put_data`; `commit` with a create-only put. The first record
@@ -276,6 +277,10 @@ class Ledger:
             name = "no snapshot" if number is None else f"no snapshot @{wanted}"
             raise NoSnapshotError(f"{name} in {self.store.url}", fix=fix) from None
 
+    def list_urls(self, snapshot: SnapshotDocument) -> None:
+        """Put the keys of a snapshot's shards under a name that other programs can find without its document."""
+        self.store.create(urls_key(snapshot.snapshot), self.store.get(snapshot.urls.key))
+
     def create_snapshot(self, document: Mapping[str, Any]) -> SnapshotDocument:
         """Append a snapshot. When another driver was first, the number and the parent move on (rebase).
 
@@ -344,6 +349,10 @@ def _same_content(left: SnapshotDocument, right: SnapshotDocument) -> bool:
 
 def snapshot_key(number: int) -> str:
     return f"snapshots/{number:06d}.json"
+
+
+def urls_key(number: int) -> str:
+    return f"urls/{number:06d}.txt"
 
 
 def _repage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -106,7 +106,7 @@ def _rows(
         return pa.table({"uid": pa.array([], pa.string()), "decision": pa.array([], pa.string())}).to_reader(), iter(())
     _expect_columns(made, columns)
     document = made.document
-    scored = Ledger(open_store(document["scores_url"], made.store.options))
+    scored = Ledger(document.scores_at(made.store))
     shards = Ledger(made.store).open_plan(document["plan"]).shards()
     plain = [Column(INDEX, document["fingerprints"][INDEX]), *(one for one in columns if one.name not in vectors)]
     wide = [one for one in columns if one.name in vectors]

@@ -27,6 +27,7 @@ from curation.errors import LedgerError, UserError
 from curation.ledger import Ledger, read_named, unit_id
 from curation.parallel import map_ordered
 from curation.parquet import from_parquet, to_parquet
+from curation.software import record_software
 from curation.units import INDEX_SCHEMA
 
 INDEX = "index"
@@ -86,6 +87,7 @@ def _commit(ledger: Ledger, shard: ShardRef, column: Column, table: pa.Table, ex
         "etag": shard.etag,
         "seen": table.num_rows,
         "data": item.to_json(),
+        "software": record_software(ledger.store),
         **extra,
     }
     return ledger.commit(unit, record, ScoreRecord)

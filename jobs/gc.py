@@ -57,5 +57,5 @@ def _swept_with(url: str) -> list[str]:
         if is_ledger(store := open_store(url)):
             return [store.url]
         raise
-    scores = snapshot.document.scores_url
+    scores = snapshot.document.scores_at(snapshot.store).url
     return [snapshot.store.url, *([scores] if scores.startswith(f"{snapshot.store.url.rstrip('/')}/") else [])]

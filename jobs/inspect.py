@@ -17,7 +17,7 @@ from jobs.run import counts
 )
 @dataset_argument
 @json_option
-@click.option("--urls", is_flag=True, help="Print the shards' URLs only, one a line.")
+@click.option("--urls", is_flag=True, help="Print the URLs of the snapshot's shards only, one a line.")
 def show(dataset: str, as_json: bool, urls: bool) -> None:
     """Show a snapshot: counts by reason, fingerprints, shards, and what evaluations found."""
     import curation as cu
@@ -38,6 +38,7 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
     click.echo(
         f"  shards out   {len(document['shards']):>10,}   ({sum(s['bytes'] for s in document['shards']):,} bytes)"
     )
+    click.echo("\n".join(_which_shards(len(document["shards"]), document["snapshot"])))
     for line in counts(samples):
         click.echo(line)
     if snapshot.groups:
@@ -48,6 +49,15 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
         click.echo(f"  fingerprint  {printable(fingerprint[:12])}  {printable(name)}")
     for evaluation in document["evaluations"]:
         click.echo(printable_lines(report(evaluation)))
+
+
+def _which_shards(count: int, number: int) -> list[str]:
+    """Snapshots of a dataset share shards, so all of them lie in one folder."""
+    named = "this shard is" if count == 1 else f"these {count:,} shards are"
+    return [
+        f"    {named} this snapshot; data/ also holds other snapshots' shards: never glob data/*.tar",
+        f"    but read `curate show --urls`, or urls/{number:06d}.txt (a key below the root on each line)",
+    ]
 
 
 @click.command(epilog="\b\nExample:\n  curate status recipe.yaml")

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from curation import acceptance, decisions, score_store, scores, snapshot, writing
 from curation.corpus import Corpus, open_corpus
 from curation.data import ShardRef
-from curation.documents import SnapshotDocument
+from curation.documents import SnapshotDocument, relative_url
 from curation.errors import IncompleteError, WeightsError, YieldError, said_of
 from curation.filters import Compares, flat
 from curation.ledger import Ledger, Plan, digest
@@ -34,6 +34,7 @@ from curation.parallel import map_ordered
 from curation.parquet import to_parquet, write_parquet
 from curation.recipe import Recipe, columns_of, kinds_of, parse_recipe
 from curation.scorers import Checks
+from curation.software import of_this_process
 from curation.store import StoreOptions, open_object, open_store
 from curation.tables import local_disk
 from jobs.decided import Decided, Written
@@ -81,6 +82,7 @@ class Pipeline:
     lists: Mapping[str, UidList]  # keep, drop, weights
     others: Others  # the snapshots that filters compare with
     work: Work = field(default_factory=Work)
+    software: dict[str, dict[str, str]] = field(default_factory=of_this_process)  # digest -> package -> version
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -290,6 +292,7 @@ class Pipeline:
         if written.units != plan.units:
             raise IncompleteError(f"{written.units} of {plan.units} shards were written", fix="run the command again")
         made = self.out.create_snapshot(self._document(plan, decided, written))
+        self.out.list_urls(made)
         self.work.snapshot, self.work.new_snapshot = made.snapshot, True
         return made
 
@@ -302,7 +305,8 @@ class Pipeline:
             "plan": plan.id,
             "recipe": dict(self.recipe.document),
             "recipe_sha256": self.recipe.sha256,
-            "scores_url": self.scored.store.url,
+            "scores_url": relative_url(self.scored.store, self.out.store),
+            "software": self.software,
             "fingerprints": self.fingerprints,
             "weights": {name: files[0].sha256 for name, scorer in scorers.items() if (files := scorer.files())},
             "scores": list(decided.engine.scores),
@@ -404,7 +408,7 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
     }
     others = open_others([item.filter for item in recipe.filters], made.store.url, options, document.against)
     with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
-        scored = Ledger(open_store(document["scores_url"], options))
+        scored = Ledger(document.scores_at(made.store))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others)
 
 

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from jobs.pipeline import Pipeline, Work
 
 
-@click.command(epilog="\b\nExample:\n  curate plan recipe.yaml")
+@click.command(epilog="\b\nExamples:\n  curate plan recipe.yaml\n  curate plan recipe.yaml --address ray://head:10001")
 @recipe_argument
 @set_option
+@click.option("--address", help="Also look whether all nodes of this Ray cluster have the same software. Default: "
+                                "RAY_ADDRESS, else no cluster is asked.")  # fmt: skip
 @json_option
-def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
+def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: bool) -> None:
     """Say what `curate run` would do: units, bytes, what is already done. Puts nothing, runs no model."""
     from curation.recipe import load_recipe
     from jobs.pipeline import lacked_columns, pipeline
@@ -40,6 +42,7 @@ def plan(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
             "lacking": lacked_columns(units),
             "snapshot": current["snapshot"] if current else None,
         }
+        _ask_nodes(work, address)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
@@ -130,6 +133,7 @@ def run_steps(
         return current
     work.check_weights(lacked_columns(units))
     with cluster(address):
+        _warn_of_mixed(work, address)
         if units.num_rows:
             click.echo(f"scoring {units.num_rows:,} of {planned.units:,} shards", err=True)
             with progress("Scoring", None) as tick:
@@ -143,6 +147,33 @@ def run_steps(
             with progress("Writing", total) as tick_write:
                 written = work.write(decided, tick_write)
             return work.commit(planned, decided, written)
+
+
+def _ask_nodes(work: Pipeline, address: str | None) -> None:
+    """Connect to the cluster, if there is one, only to see whether it is mixed."""
+    import os
+
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        return  # Ray takes a second to import
+    from actors.cluster import cluster
+
+    with cluster(address):
+        _warn_of_mixed(work, address)
+
+
+def _warn_of_mixed(work: Pipeline, address: str | None) -> None:
+    """Say in which packages the nodes of a cluster differ; the snapshot will hold the versions of all of them."""
+    from actors.cluster import address_of
+    from actors.software import mixed, software_of_nodes
+    from curation.software import software, software_id
+
+    if not address_of(address):
+        return  # nodes of this machine run what the driver runs
+    nodes = {**software_of_nodes(), "the driver": software()}
+    work.software |= {software_id(versions): versions for versions in nodes.values()}
+    for line in mixed(nodes):
+        fix = "scores may differ in their last bits: give all nodes the same image"
+        click.echo(f"warning: nodes differ in {line}; {fix}", err=True)
 
 
 def _print(output: str, work: Work, document: SnapshotDocument) -> None:

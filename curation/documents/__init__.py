@@ -36,6 +36,7 @@ from curation.documents.ledger import (
     WriteInput,
     WriteRecord,
     parse_unit_record,
+    relative_url,
 )
 
 __all__ = [
@@ -59,5 +60,6 @@ __all__ = [
     "parse_unit_record",
     "read",
     "read_json",
+    "relative_url",
     "repair",
 ]

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from curation.documents.base import Count, Document, Sha256, Text, Uid, damaged
+from curation.errors import StoreError
+from curation.store import Store, open_store
 
 DataKey = Annotated[str, Field(pattern=r"^data/[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+$")]  # so nothing with `..` or `/`
 PageKey = Annotated[str, Field(pattern=r"^plans/pages/[0-9a-f]{64}\.parquet$")]
@@ -62,6 +64,7 @@ class ScoreRecord(Document):
     data: DataObject
     quarantined: ByReason = Field(default_factory=dict)
     reason: str | None = None
+    software: str | None = None  # digest of the versions in <scores>/software/<digest>.json
 
     def names(self) -> Iterator[str]:
         """The keys of all data objects that the record names."""
@@ -108,6 +111,19 @@ class WriteRecord(Tally):
         """The keys of all data objects that the record names."""
         yield from (shard.key for shard in self.shards)
         yield self.manifest.key
+
+
+def relative_url(store: Store, root: Store) -> str:
+    """The URL of a store as `scores_at` reads it: `./...` where it lies below the root."""
+    below = f"{root.url.rstrip('/')}/"
+    return f"./{store.url.removeprefix(below)}" if store.url.startswith(below) else store.url
+
+
+def _has_records(store: Store) -> bool:
+    try:
+        return next(iter(store.list("units", etags=False)), None) is not None
+    except StoreError:
+        return False
 
 
 UnitRecord = Annotated[ScoreRecord | WriteRecord, Field(discriminator="kind")]
@@ -192,6 +208,16 @@ class SnapshotDocument(Document):
     lists: dict[str, DataObject] = Field(default_factory=dict)
     against: dict[str, int] = Field(default_factory=dict)
     matches: DataObject | None = None
+    software: dict[str, dict[str, str]] = Field(default_factory=dict)  # digest -> package -> version
+
+    def scores_at(self, root: Store) -> Store:
+        """Where the score tables are. `root` is the dataset's. A URL that begins with `./` is relative to it, so that a
+        dataset can be moved or copied with its scores. Earlier versions wrote absolute ones: where such a place holds
+        no records, and `scores` below the root does, that is meant. One or two LIST requests then."""
+        if self.scores_url.startswith("./"):
+            return open_store(root.location(self.scores_url.removeprefix("./")), root.options)
+        absolute, below = open_store(self.scores_url, root.options), open_store(root.location("scores"), root.options)
+        return below if not _has_records(absolute) and _has_records(below) else absolute
 
     def names(self) -> Iterator[str]:
         """The keys of the data objects that the document names itself; two of them are indexes that name others."""

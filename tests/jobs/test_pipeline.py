@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe
+from click.testing import CliRunner
 
+import curation as cu
+from curation import software
+from curation.documents import SnapshotDocument
 from curation.errors import RecipeError
 from curation.ledger import canonical, digest
 from curation.recipe import load_recipe
-from jobs.pipeline import Pipeline, _units, lacked_columns, pipeline
+from curation.store import open_store
+from jobs.inspect import show
+from jobs.pipeline import Pipeline, _units, lacked_columns, pipeline, pipeline_of
 
 
 def test_lacked_columns_are_those_of_all_pages_each_once() -> None:
@@ -57,3 +65,51 @@ def test_a_snapshot_of_an_earlier_version_is_current_still(tmp_path: Path) -> No
     (tmp_path / "pool/00001.tar").unlink()
     with pipeline(load_recipe(recipe), dry=True) as work:
         assert work.current(work.plan(write=False)) is None
+
+
+def test_a_dataset_can_be_moved_with_its_scores(tmp_path: Path) -> None:
+    """`scores_url` is relative where they lie below the output; of earlier versions an absolute one is resolved."""
+    write_corpus(tmp_path / "pool", 2, 20, flaws=False)
+    recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)
+    made = curate(recipe)
+    assert made.document.scores_url == "./scores"
+    (tmp_path / "out").rename(tmp_path / "moved")
+    moved = cu.open(f"{tmp_path}/moved")
+    there = open_store(f"{tmp_path}/moved/scores").url
+    before = SnapshotDocument(**{**moved.document.to_json(), "scores_url": f"file://{tmp_path}/out/scores"})
+    for document in (moved.document, before):
+        assert document.scores_at(moved.store).url == there
+        with pipeline_of(replace(moved, document=document)) as work:
+            assert not work.missing(work.out.open_plan(document.plan)).num_rows
+    shared = curate(recipe, f"scores={tmp_path}/shared", f"output={tmp_path}/other")
+    assert shared.document.scores_url == shared.document.scores_at(shared.store).url == f"file://{tmp_path}/shared"
+
+
+def test_the_shards_of_a_snapshot_are_listed_for_other_programs(tmp_path: Path) -> None:
+    """`data/*.tar` holds the shards of all snapshots."""
+    write_corpus(tmp_path / "pool", 2, 20, flaws=False)
+    recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)
+    first, second = curate(recipe), curate(recipe, "filters=[]")
+    for made in (first, second):
+        keys = (tmp_path / f"out/urls/{made.number:06d}.txt").read_text().splitlines()
+        assert keys == made.shard_keys() and all((tmp_path / "out" / key).is_file() for key in keys)
+        shown = CliRunner().invoke(show, [f"{tmp_path}/out@{made.number}"], catch_exceptions=False).stdout
+        assert "never glob data/*.tar" in shown and f"urls/{made.number:06d}.txt" in shown
+        urls = CliRunner().invoke(show, [f"{tmp_path}/out@{made.number}", "--urls"], catch_exceptions=False).stdout
+        assert [url.removeprefix(f"{tmp_path}/out/") for url in urls.splitlines()] == keys
+    assert len(list((tmp_path / "out/data").glob("*.tar"))) > len(second.shard_keys())
+
+
+def test_other_versions_are_no_reason_for_another_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_corpus(tmp_path / "pool", 2, 20, flaws=False)
+    recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)
+    made = curate(recipe)
+    ((digest_of, versions),) = made.document.software.items()
+    assert versions == software.software() and digest_of == software.software_id(versions)
+    records = [json.loads(path.read_text()) for path in (tmp_path / "out/scores/units").iterdir()]
+    assert {record["software"] for record in records} == {digest_of}
+    assert json.loads((tmp_path / f"out/scores/software/{digest_of}.json").read_text()) == versions
+    monkeypatch.setattr(software, "_software", lambda: (("python", "4.0"),))
+    with pipeline(load_recipe(recipe)) as work:
+        assert work.current(work.plan()) is not None
+    assert curate(recipe).number == 1, "nor where two drivers end at once"

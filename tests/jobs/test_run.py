@@ -109,7 +109,7 @@ def test_again_costs_nothing(first: tuple[dict[str, Any], Work], home: Path) -> 
 
 def test_same_shards_whatever_the_workers(first: tuple[dict[str, Any], Work], home: Path) -> None:
     """But for their names, no two of which are ever the same."""
-    wanted = cu.open(str(home / "out")).shards.select(["sha256", "bytes", "samples"])
+    wanted = cu.open(str(home / "out")).shards.select(["sha256", "bytes", "samples", "unit"])
     for workers, batch in ((1, 7), (8, 256)):
         out = home / f"out-{workers}"
         curate(home, f"output={out}", f"compute.write_workers={workers}", f"compute.batch_size={batch}")
