@@ -66,10 +66,10 @@ def _leaves(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, 
 
 
 def read_parquet(store: Store, key: str, fix: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table at a key. Raises `UserError` with `fix` where it is damaged."""
+    """The table at a key. Raises `UserError` with `fix` where it is damaged, or lacks one of the columns."""
     try:
         return store.get_parsed(key, lambda data: from_parquet(data, columns))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         what = str(error).splitlines()[0]
         raise UserError(f"{store.location(key)} is damaged: {what}", fix=fix) from None
 

@@ -13,6 +13,7 @@ Source: 2312.05328, section 5 (data policies trained once and reused, "active le
 
 from __future__ import annotations
 
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -148,7 +149,7 @@ class Policy:
         """Of the samples of one shard."""
         if number not in self._uids:
             key, wanted = _uids_key(self.met[number].uids), self.met[number].uids
-            found = read_parquet(self.store, key, _AGAIN).column("uid").to_pylist()
+            found = read_parquet(self.store, key, _AGAIN, ["uid"]).column("uid").to_pylist()
             if sha256(b"".join(found)).hexdigest() != wanted:  # not of one bad read: pages have checksums
                 raise UserError(f"{self.store.location(key)} is damaged: its uids are not {wanted[:12]}", fix=_AGAIN)
             self._uids[number] = [uid.hex() for uid in found]
@@ -165,7 +166,7 @@ class Policy:
         files = files[max(0, len(files) - len(later) - 1) :]
         expected = files[0][1] if files and begin else 0
         for (key, _), following in zip(files, [*(first for _, first in files[1:]), None], strict=True):
-            for row in read_parquet(self.store, key, _AGAIN).to_pylist():
+            for row in read_parquet(self.store, key, _AGAIN, _SCHEMA.names).to_pylist():
                 if following is not None and row["step"] >= following:
                     break
                 if row["step"] != expected:
@@ -209,7 +210,7 @@ class Policy:
         with tables.scratch() as db:
             db.execute("CREATE TABLE met (uid BLOB)")
             for met in self.met:
-                tables.insert(db, "met", read_parquet(self.store, _uids_key(met.uids), _AGAIN).select(["uid"]))
+                tables.insert(db, "met", read_parquet(self.store, _uids_key(met.uids), _AGAIN, ["uid"]))
             ((count,),) = db.execute("SELECT count(DISTINCT uid) FROM met").fetchall()
         return int(count)
 
@@ -316,14 +317,14 @@ def describe(policy: Policy) -> dict[str, Any]:
 
 def _files(store: Store) -> list[tuple[str, int]]:
     """The files of steps, in order, with the first step of each."""
-    keys = sorted(item.key for item in store.list(etags=False) if item.key.startswith("steps-"))
+    keys = sorted(item.key for item in store.list(etags=False) if re.fullmatch(r"steps-\d+\.parquet", item.key))
     return [(key, int(key.removeprefix("steps-").removesuffix(".parquet"))) for key in keys]
 
 
 def _shards(store: Store) -> list[Met] | None:
     """The shards that policies of this folder speak of; None where there are none."""
     try:
-        table = read_parquet(store, "shards.parquet", _AGAIN)
+        table = read_parquet(store, "shards.parquet", _AGAIN, Met._fields)
     except NotFoundError:
         return None
     return [Met(**row) for row in table.to_pylist()]

@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 
 import duckdb
 import pyarrow as pa
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from curation import manifest, tables
 from curation.contents import CAPTION_PLACE
 from curation.data import FORMATS
 from curation.decisions import READABLE, NamedFilter, columns_needed
-from curation.errors import RecipeError, UnknownNameError, UserError, said_of
+from curation.documents import RESTORE
+from curation.errors import LedgerError, RecipeError, UnknownNameError, UserError, said_of
 from curation.filters import FILTERS, Compares, Filter, Reads, flat
 from curation.images import DecodeLimits, Preprocess
 from curation.ledger import digest
@@ -192,8 +193,13 @@ def parse_recipe(
 
 
 def limits_of(document: Mapping[str, Any]) -> DecodeLimits:
-    """What a snapshot's recipe, as it was written, says of pictures; the defaults where it says nothing."""
-    return Limits.model_validate(document.get("limits") or {}).of_decoding()
+    """What a snapshot's recipe, as it was written, says of pictures; the defaults where it says nothing. Raises
+    `LedgerError` for limits that no recipe can have."""
+    try:
+        return Limits.model_validate(document.get("limits") or {}).of_decoding()
+    except ValidationError:
+        text = "the snapshot is damaged: field `recipe.limits` is invalid"
+        raise LedgerError(text, fix=RESTORE) from None
 
 
 def columns_of(name: str, scorer: Scorer) -> dict[str, pa.DataType]:

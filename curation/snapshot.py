@@ -232,6 +232,9 @@ class Snapshot:
 
     def _manifest_schema(self) -> pa.Schema:
         kinds = self.document.score_types
+        if unknown := {kinds[name] for name in self.document.scores if name in kinds} - manifest.TYPES.keys():
+            text = f"{self.store.url}@{self.number} has scores of an unknown type, {min(unknown)}"
+            raise LedgerError(text, fix="read it with the version of Tutelage that wrote it")
         return manifest.schema({name: manifest.TYPES[kinds.get(name, "float")] for name in self.document.scores})
 
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from curation.corpora.card import card, counts
 from curation.corpora.drawing import Drawing, order
 from curation.corpora.shards import Row, render_all
+from curation.documents import read_json
+from curation.documents.learning import BuildArguments, BuiltCorpus
 from curation.errors import BucketError, UserError
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def build(
     }
     _claim(store, arguments)
     if store.exists(MANIFEST):
-        found = json.loads(store.get(MANIFEST))
+        found = read_json(store, MANIFEST, BuiltCorpus, f"delete {store.location('')} and build it again")
         if _complete(store, found["shards"]):
             return Built(store.url, False, found["samples"], found["bytes"], found["shards"], found["counts"])
     drawings = catalogue(seed)[:limit]
@@ -143,7 +145,7 @@ def _claim(store: Store, arguments: dict[str, Any]) -> None:
         if stray:
             raise UserError(f"{store.url} already holds other shards ({stray})", fix=elsewhere)
     if not store.create(ARGUMENTS, _json(arguments)):
-        there = json.loads(store.get(ARGUMENTS))
+        there = read_json(store, ARGUMENTS, BuildArguments, f"delete {store.location('')} and build it again")
         other = sorted(name for name in {**there, **arguments} if there.get(name) != arguments.get(name))
         if other:
             said = "; ".join(f"{name}: {there.get(name)}, not {arguments.get(name)}" for name in other)

@@ -1,4 +1,4 @@
-"""The documents of training: cards of models, figures of an evaluation, summaries of runs."""
+"""The documents of training: built corpora, cards of models, figures of an evaluation, summaries of runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,33 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from curation.documents.base import Count, Document, Number, Sha256, Text
+
+# --- built corpora ------------------------------------------------------------------------------------------------
+
+
+class BuildArguments(Document):
+    """What a corpus is built from: arguments.json, created first."""
+
+    corpus: Text
+
+
+class BuiltShard(Document):
+    """One shard of a built corpus."""
+
+    key: Text
+    sha256: Sha256
+    size: Count
+    samples: Count
+
+
+class BuiltCorpus(BuildArguments):
+    """A built corpus: corpus.json, created last."""
+
+    samples: Count
+    bytes: Count
+    shards: list[BuiltShard]
+    counts: dict[str, Any]
+
 
 # --- models and their figures -------------------------------------------------------------------------------------
 
@@ -135,6 +162,12 @@ class Evaluation(Document):
 
 
 # --- runs of learners ---------------------------------------------------------------------------------------------
+
+
+class MetricsRow(Document):
+    """A line of metrics.jsonl."""
+
+    step: Count
 
 
 class CurvePoint(Document):

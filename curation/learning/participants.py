@@ -5,7 +5,6 @@ Made anew in every process that learns or chooses; one that only chooses leaves 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +23,7 @@ from curation.learning.recipe import LearnRecipe, OnlineModel, ReferenceModel
 from curation.models import model_config
 from curation.models.dual import load_tensors
 from curation.models.tokenizer import tokenizer_for
-from curation.models.weights import fetch_weights, read_metadata, read_tensors
+from curation.models.weights import classes_of, fetch_weights, read_metadata, read_tensors
 from curation.online import Model, Roles, Scored
 from curation.outputs import PairwiseLoss
 from curation.pool import Blocks, Pool, SuperBatch
@@ -140,7 +139,7 @@ class Participants:
         path = fetch_weights(weights, recipe.options)
         tensors = read_tensors(path, weights.url)
         if self.classes:
-            known = json.loads(read_metadata(path, weights.url).get("classes", "[]"))
+            known = classes_of(read_metadata(path, weights.url), weights.url)
             if not set(known) & set(self.classes):
                 text = f"{weights.url} knows none of the classes that this data has"
                 raise UserError(

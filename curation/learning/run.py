@@ -26,7 +26,9 @@ from torch import Tensor
 
 from curation import checkpoint
 from curation.checkpoint import Checkpoint
-from curation.errors import NotFoundError, UserError
+from curation.documents import parse
+from curation.documents.learning import MetricsRow
+from curation.errors import LedgerError, NotFoundError, UserError
 from curation.flops import ComputeLedger, Payoff, Point, payoff, unit_of
 from curation.learners.learner import Learner
 from curation.learning.data import Data, policy_of
@@ -313,8 +315,9 @@ class Run:
 def _rows(store: Store) -> list[dict[str, Any]]:
     """The metrics of a run so far. Raises `UserError` where they are gone: without them there is no learning curve."""
     try:
-        return [json.loads(line) for line in store.get("metrics.jsonl").decode().splitlines()]
-    except (NotFoundError, ValueError):
+        lines = store.get("metrics.jsonl").decode().splitlines()
+        return [parse(line.encode(), MetricsRow, "a line of metrics.jsonl", "").to_json() for line in lines]
+    except (NotFoundError, LedgerError, UnicodeDecodeError):
         text = f"{store.location('metrics.jsonl')} is gone or damaged, which the checkpoint goes on from"
         raise UserError(text, fix="put it back, or delete the checkpoints to begin anew") from None
 

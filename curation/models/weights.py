@@ -118,6 +118,18 @@ def read_header(path: str | Path, origin: str = "") -> tuple[dict[str, tuple[int
         raise _no_safetensors(origin or str(path), error) from error
 
 
+def classes_of(metadata: Mapping[str, str], origin: str) -> list[str]:
+    """The classes that a classifier of ours knows, from its weights' metadata; none of another model. Raises
+    `WeightsError` where they are no list of names."""
+    try:
+        found = json.loads(metadata.get("classes", "[]"))
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise WeightsError(f"{origin} is damaged: `classes` in its metadata is no list of names", fix="train it again")
+    return found
+
+
 def tensors_to_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
     """A safetensors file whose bytes are a pure function of its content, keys sorted in the metadata too.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from actors.cluster import cluster
 from actors.software import mixed, software_of_nodes
 from curation.software import software
 
@@ -23,6 +24,6 @@ def test_packages_are_named_with_their_versions_and_a_node() -> None:
 
 
 @pytest.mark.ray
-def test_every_node_is_asked(ray_local: None) -> None:
-    found = software_of_nodes()
-    assert list(found.values()) == [software()]
+def test_every_node_is_asked() -> None:
+    with cluster():
+        assert list(software_of_nodes().values()) == [software()]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from curation import policy as policies
 from curation.errors import UserError
 from curation.examples import Examples
 from curation.online import Choice, Roles, Scored, Selection, online_selection
+from curation.parquet import to_parquet
 from curation.policy import Policy, PolicyWriter, replay
 from curation.pool import Pool
 from curation.selectors.blend import EasyReference
@@ -144,3 +146,18 @@ def test_bytes_a_candidate(tmp_path: Path) -> None:
         writer.add(Choice(number, rows, scores, chosen))
     writer.close()
     assert store.size("steps-00000000.parquet") < 8.5 * 256_000
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"a": 1}', "another table"], ids=["empty", "list", "object", "table"])
+@pytest.mark.parametrize("what", ["shards.parquet", "steps-", "uids/"])
+def test_files_of_the_wrong_shape_are_one_line(
+    recorded: tuple[Store, Noting, list[Choice]], what: str, data: bytes | str
+) -> None:
+    store, _, _ = recorded
+    for item in list(store.list()):
+        if item.key.startswith(what):
+            store.put(item.key, to_parquet(pa.table({"x": [1]})) if isinstance(data, str) else data)
+    store.put("steps-of-somebody-else.txt", b"")
+    with pytest.raises(UserError, match="is damaged") as raised:
+        policies.describe(Policy(store))
+    assert "\n" not in str(raised.value) and raised.value.fix
