@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.filters.filter import table_of
-from curation.filters.first_come import leaving
+from curation.filters.first_come import Array, leaving
 from curation.filters.hamming import MOST_DISTANCE, Hashes, InMemory, OnDisk, pairs
 from curation.filters.repeats import different, fits, ordered, repeated
 from curation.filters.vectors import stream
@@ -60,12 +60,14 @@ class NearDuplicates:
         sample for which others with this hash leave."""
         again, edges = f"{self._table}_again", f"{self._table}_e"
         hashes = self._read(db, again) if fits(db) else self._spool(db, again)
-        db.execute(f"CREATE OR REPLACE TEMP TABLE {edges} (a BIGINT, b BIGINT)")
+        db.execute(f"CREATE OR REPLACE TABLE {edges} (a BIGINT, b BIGINT)")
         for a, b in pairs(hashes, self.distance):
             insert(db, edges, pa.table({"a": a.view(np.int64), "b": b.view(np.int64)}))
         self._number(db, f"SELECT a AS h FROM {edges} UNION SELECT b FROM {edges} UNION FROM {again}")
         self._decide(db, edges)
-        db.execute(f"DROP TABLE {again}; DROP TABLE {edges}; DROP TABLE IF EXISTS {self._table}_h")
+        for table in (again, edges, self._numbered):
+            db.execute(f"DROP TABLE {table}")
+        db.execute(f"DROP TABLE IF EXISTS {self._table}_h")
 
     def copies(self) -> str:
         """SQL of `id, detail, stays`: what leaves, and the sample for which it does."""
@@ -105,7 +107,7 @@ class NearDuplicates:
         return OnDisk(db, f"{self._table}_h")
 
     def _number(self, db: duckdb.DuckDBPyConnection, hashes: str) -> None:
-        """Make the table of hashes: `h`, its first sample's `id`, and its `place` in the order of these."""
+        """Make a table of these hashes: `h`, its first sample's `id`, and its `place` in the order of these."""
         own = f"SELECT alive.id, {self._bits} AS h FROM alive"
         first = f"SELECT h, min(id) AS id FROM ({own}) SEMI JOIN ({hashes}) USING (h) GROUP BY h"
         order = "id"
@@ -115,29 +117,33 @@ class NearDuplicates:
             first = f"""SELECT * FROM ({own}) SEMI JOIN ({hashes}) USING (h)
                 QUALIFY row_number() OVER (PARTITION BY h ORDER BY {order}) = 1"""
         db.execute(f"""
-            CREATE OR REPLACE TEMP TABLE {self._table} AS
+            CREATE OR REPLACE TABLE {self._numbered} AS
             SELECT h, id, row_number() OVER (ORDER BY {order}) - 1 AS place FROM ({first})""")
 
     def _decide(self, db: duckdb.DuckDBPyConnection, edges: str) -> None:
-        """For hashes that leave, put the id of the sample that they leave for in the place of their own."""
-        table, gone, links = self._table, f"{self._table}_gone", f"{self._table}_links"
-        ((count,),) = db.execute(f"SELECT count(*) FROM {table}").fetchall()
-        db.execute(f"""
-            CREATE OR REPLACE TEMP TABLE {gone} (place BIGINT, stays BIGINT);
-            CREATE OR REPLACE TABLE {links} AS
-            SELECT greatest(x.place, y.place) AS later, least(x.place, y.place) AS earlier
-            FROM {edges} e JOIN {table} x ON x.h = e.a JOIN {table} y ON y.h = e.b""")
-        batches = stream(db, f"FROM {links} ORDER BY later, earlier")
-        sorted_links = ((batch.column(0).to_numpy(), batch.column(1).to_numpy()) for batch in batches)
-        for place, stays in leaving(sorted_links, count):
+        """Make the filter's table: of hashes that leave, with the id of the sample that they leave for."""
+        numbered, gone = self._numbered, f"{self._table}_gone"
+        ((count,),) = db.execute(f"SELECT count(*) FROM {numbered}").fetchall()
+        db.execute(f"CREATE OR REPLACE TEMP TABLE {gone} (place BIGINT, stays BIGINT)")
+        for place, stays in leaving(self._links(db, edges, count), count):
             insert(db, gone, pa.table({"place": place, "stays": stays}))
         db.execute(f"""
-            CREATE OR REPLACE TEMP TABLE {table}_next AS
+            CREATE OR REPLACE TEMP TABLE {self._table} AS
             SELECT t.h, coalesce(s.id, t.id) AS id
-            FROM {table} t LEFT JOIN {gone} g USING (place) LEFT JOIN {table} s ON s.place = g.stays""")
-        db.execute(
-            f"DROP TABLE {links}; DROP TABLE {gone}; DROP TABLE {table}; ALTER TABLE {table}_next RENAME TO {table}"
-        )
+            FROM {numbered} t LEFT JOIN {gone} g USING (place) LEFT JOIN {numbered} s ON s.place = g.stays""")
+        db.execute(f"DROP TABLE {gone}")
+
+    def _links(self, db: duckdb.DuckDBPyConnection, edges: str, count: int) -> Iterator[tuple[Array, Array]]:
+        """The pairs by their places, sorted by the later one, then the earlier: as one number, which sorts fastest."""
+        link = f"greatest(x.place, y.place) * {count} + least(x.place, y.place)"
+        joined = f"FROM {edges} e JOIN {self._numbered} x ON x.h = e.a JOIN {self._numbered} y ON y.h = e.b"
+        for batch in stream(db, f"SELECT {link} AS link {joined} ORDER BY link"):
+            later, earlier = np.divmod(batch.column(0).to_numpy(), count)
+            yield later, earlier
+
+    @property
+    def _numbered(self) -> str:
+        return f"{self._table}_numbered"
 
     @property
     def _hashes(self) -> str:

@@ -528,6 +528,28 @@ def test_a_chain_leaves_every_second_of_its_links() -> None:
     assert (~leave(many, float(np.cos(0.15)))).sum() == 4
 
 
+@pytest.mark.parametrize("block", [7, 64, 1000])
+def test_what_leaves_names_the_first_that_stays_and_is_like_it(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With chains, the one that the whole chain leaves for; so of every group one stays."""
+    rng = np.random.default_rng(5)
+    vectors = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(500, 3))).float(), dim=-1)
+    like = (vectors @ vectors.T >= np.float32(0.97)).numpy()
+    ids = rng.permutation(10_000)[:500]
+    monkeypatch.setattr("curation.filters.semantic_duplicates.BLOCK", 64)
+    found = {}
+    for chains in (False, True):
+        stays = Stays(0.97, chains)
+        parts = zip(np.split(ids, range(block, 500, block)), vectors.split(block), strict=True)
+        found[chains] = np.concatenate([stays.leave_for(some, part) for some, part in parts])
+        assert set(found[chains][found[chains] >= 0]) <= set(ids[found[chains] < 0]), "what others leave for stays"
+    left = found[False] >= 0
+    for row in np.flatnonzero(left):
+        assert found[False][row] == ids[next(n for n in range(row) if like[row, n] and not left[n])]
+    for row in np.flatnonzero(found[True] >= 0):
+        before = next(n for n in range(row) if like[row, n])
+        assert found[True][row] == (ids[before] if found[True][before] < 0 else found[True][before])
+
+
 def test_with_chains_it_leaves_what_the_published_code_leaves() -> None:
     """There the largest cosine to any item before it decides, whether that stays or not."""
     rng = np.random.default_rng(3)
