@@ -60,7 +60,9 @@ def check_endpoint(endpoint: str, *, resolve: bool = True) -> None:
 
 
 def recheck(endpoint: str) -> None:
-    """`check_endpoint` again where the last time is more than a minute ago."""
+    """`check_endpoint` again where the last time is more than a minute ago. For stores without network nothing."""
+    if "://" not in endpoint:
+        return
     now = time.monotonic()
     with _lock:
         if now - _checked.get(endpoint, float("-inf")) < _MINUTE:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from curation.errors import (
     AccessError,
@@ -31,6 +31,7 @@ from curation.errors import (
 )
 from curation.listing import Resumable
 from curation.retry import Budget, Stats
+from curation.store_backend import Backend
 from curation.store_errors import LATER, SAFE_STORES, TransientError, is_web_page
 from curation.store_url import ObjectInfo, Place, StoreOptions, check_key, parse
 
@@ -42,27 +43,6 @@ PIECE = 256 << 10  # after a cut, in small ones, so that what arrives before the
 LOOKS, PAGES = 3, 6  # reads before an object counts as damaged; before a web page counts as the object (3 s)
 
 T = TypeVar("T")
-
-
-class Backend(Protocol):
-    """What a kind of store must do. Each call is one attempt; `TransientError` asks for another."""
-
-    where: str
-
-    def check(self) -> None: ...
-    def renew_credentials(self) -> bool: ...
-    def list(self, prefix: str, etags: bool, after: str) -> Iterator[ObjectInfo]: ...
-    def unfinished(self, prefix: str) -> Iterator[ObjectInfo]: ...
-    def head(self, key: str) -> ObjectInfo: ...
-    def exists(self, key: str) -> bool: ...
-    def size(self, key: str) -> int: ...
-    def open(
-        self, key: str, offset: int, length: int | None, etag: str | None, piece: int
-    ) -> tuple[ObjectInfo, Iterator[bytes]]: ...
-    def create(self, key: str, data: bytes) -> bool: ...
-    def put(self, key: str, data: bytes) -> None: ...
-    def put_file(self, key: str, path: Path, progress: Callable[[int], None]) -> None: ...
-    def delete(self, key: str) -> None: ...
 
 
 def open_store(url: str, options: StoreOptions | None = None) -> Store:

@@ -366,3 +366,12 @@ def test_numbers_without_end_in_a_document(tmp_path: Path, digits: int) -> None:
     assert latest_facts(store) is None
     store.put("checkpoints/index.json", b"9" * 5000)
     assert latest_facts(store) is None
+
+
+def test_consumers_wait_as_long(server: BrokenS3) -> None:
+    """Through the face of fsspec, whose requests obstore itself repeats, in real seconds."""
+    server.objects["/bucket/p/there"] = DATA
+    turns = itertools.count(1)
+    server.trouble = lambda method, path: "busy" if next(turns) % 4 else ""
+    assert store_of(server).fsspec().cat_file("there") == DATA
+    assert len(server.requests) >= 4
