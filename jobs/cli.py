@@ -33,10 +33,12 @@ Examples:
   curate show --json demo/curated
 \b
 Exit codes:
-  0  done               3  the object store, the cluster or the local disk said no
-  1  an unexpected error   4  the ledger is incomplete or differs (run again, verify)
-  2  a mistake in the command line, the recipe or the input
-  5  the run would keep nothing or too little (curate run --accept-yield)
+  0    done
+  1    an unexpected error
+  2    a mistake in the command line, the recipe or the input
+  3    the object store, the cluster or the local disk failed
+  4    the ledger is incomplete or differs (run again, verify)
+  5    the run would keep nothing, or too little: no snapshot is made (curate run --accept-yield)
   130  interrupted (run the same command again to go on)
 """
 

@@ -76,7 +76,7 @@ def _say(built: Built, seconds: float, as_json: bool) -> None:
     from dataclasses import asdict
 
     if as_json:
-        click.echo(json.dumps({**asdict(built), "seconds": round(seconds, 1)}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({**asdict(built), "seconds": round(seconds, 1)}, indent=2))
         return
     size = f"{built.samples:,} samples in {len(built.shards)} shards, {built.bytes / 1e6:.1f} MB"
     if not built.fresh:

@@ -59,7 +59,8 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
     elif current:
         click.echo(f"  snapshot        @{current['snapshot']} is already what this recipe makes: nothing to do")
     else:
-        click.echo("  snapshot        a new one would be written")
+        click.echo("  snapshot        a new one would be written, unless its yield is refused"
+                   + ("" if units.num_rows else ": curate what-if says now what it would be"))  # fmt: skip
 
 
 @click.command(epilog="\b\nExamples:\n  curate run recipe.yaml\n  curate run recipe.yaml --set output=s3://curated/try")
