@@ -6,7 +6,7 @@ memory goes to pixels; that a GIF runs through to its trailer; that a TIFF's tag
 than the file has. Left out of what Pillow is given: a GIF's comments and later frames (it joins comments in quadratic
 time), and a TIFF's EXIF directories (unbounded). Refused: run-length BMP (Pillow expands it in Python), TIFFs
 of floats or 32 bits, BigTIFF, and compressions beyond those of `_COMPRESSIONS`.
-Cost of 512 x 384 pixels, decode alone: GIF 3 ms, BMP 0.5, TIFF 0.5 to 3.
+Cost, 512x384 -> 224 px, CPU time on one core: GIF 2.9 ms, BMP 1.4, TIFF with LZW 3.6.
 """
 
 from __future__ import annotations

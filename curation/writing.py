@@ -5,17 +5,16 @@ the manifest. Where a group ends depends on the units near it only (content-defi
 output around it and nothing else. Original bytes are copied by coalesced ranged reads with If-Match and never
 re-encoded; a sample's json gains one key, `tutelage`, with its uid and source, spliced in: its other bytes stay.
 
-Cost per kept sample: its bytes in and out once, 30 us of Python. Memory: one read of at most `READ_BYTES`; on local
-disk the output shard, and an input shard whose samples' members are not adjacent.
+Cost per kept sample: its bytes in and out once, 30 us of Python. Memory: one read of at most 16 MiB and a sample. On
+local disk: the output shard, and an input shard whose samples' members are not adjacent.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -31,16 +30,14 @@ from curation.data import ShardRef
 from curation.decisions import KEPT, tally
 from curation.documents import WriteRecord
 from curation.ledger import Ledger, digest
+from curation.member_reader import MemberReader
 from curation.parquet import to_parquet
 from curation.store import Store
 from curation.tables import local_disk
 from curation.tar import END_BLOCKS, TarWriter
-from curation.tar_spool import Spool
 
 WRITER_VERSION = 1
 JSON_KEY = "tutelage"
-READ_BYTES = 16 << 20
-GAP_BYTES = 256 << 10  # reading over a gap this small costs less than another request
 GROUP_ROWS = 1 << 20
 GROUP_UNITS = 256
 
@@ -150,22 +147,14 @@ class GroupWriter:
         return {**shard.to_json(), "samples": len(rows)}
 
     def _samples(self, rows: Sequence[tuple[_Input, int]]) -> Iterator[tuple[_Input, int, list[tuple[str, bytes]]]]:
-        """(input, row, [(extension, bytes)]) of each row, in order: from coalesced reads, or, where the members of
-        samples stand among those of others, from a copy of the shard on local disk, made once."""
+        """(input, row, [(extension, bytes)]) of each row, in order."""
         for _, pairs in groupby(rows, key=lambda pair: id(pair[0])):
             some = list(pairs)
             item = some[0][0]
-            if item.is_apart:
-                for _, row in some:
-                    yield item, row, item.members_of(row, item.spooled(self.corpus).read)
-                if some[-1][1] == item.kept[-1]:
-                    item.close()
-                continue
-            shard = item.unit.shard
-            for start, stop, members in _ranges(item, [row for _, row in some]):
-                data = memoryview(self.corpus.get_range(shard.key, start, stop - start, shard.etag))
-                for row in members:
-                    yield item, row, item.members_of(row, _reader(data, start))
+            for row, members in item.reader(self.corpus).read([row for _, row in some]):
+                yield item, row, members
+            if some[-1][1] == item.kept[-1]:
+                item.close()
 
 
 class _Input:
@@ -189,33 +178,18 @@ class _Input:
         self.members = self.index.column("members").to_pylist()
         self.shard: dict[int, str] = {}
         self.position: dict[int, int] = {}
-        self._spool: Spool | None = None
+        self._reader: MemberReader | None = None
 
-    @cached_property
-    def is_apart(self) -> bool:
-        """Whether samples overlap: their members stand among those of others, so that a span is not one sample."""
-        end = 0
-        for offset, length, members in zip(self.offsets, self.lengths, self.members, strict=True):
-            if members and offset < end:
-                return True
-            end = max(end, offset + length if members else 0)
-        return False
-
-    def spooled(self, corpus: Store) -> Spool:
-        """The whole shard on local disk, until `close`. Shards that `is_apart` have at most `tar.MAX_APART` bytes."""
-        if self._spool is None:
-            shard = self.unit.shard
-            self._spool = Spool(corpus.blocks(shard.key, shard.size, shard.etag))
-        return self._spool
+    def reader(self, corpus: Store) -> MemberReader:
+        """Reads the samples' members, until `close`."""
+        if self._reader is None:
+            self._reader = MemberReader(corpus, self.unit.shard, self.offsets, self.lengths, self.members)
+        return self._reader
 
     def close(self) -> None:
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
-
-    def members_of(self, row: int, read: Callable[[int, int], bytes]) -> list[tuple[str, bytes]]:
-        """(extension, bytes) of a sample, read by their places in the shard."""
-        return [(part["extension"], read(part["offset"], part["length"])) for part in self.members[row]]
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def tally(self) -> dict[str, Any]:
         triples = ((d, r, 1) for d, r in zip(self.decision, self.reason, strict=True))
@@ -249,25 +223,6 @@ class _Input:
 def _or_null(index: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
     """A column that the index tables of earlier versions lack."""
     return index.column(name) if name in index.column_names else pa.nulls(index.num_rows, pa.string())
-
-
-def _ranges(item: _Input, rows: Sequence[int]) -> Iterator[tuple[int, int, list[int]]]:
-    """Coalesce rows into reads (start, stop, rows): near neighbours together, at most READ_BYTES each."""
-    start, stop, some = 0, 0, list[int]()
-    for row in rows:
-        begin, end = item.offsets[row], item.offsets[row] + item.lengths[row]
-        if some and (begin - stop > GAP_BYTES or end - start > READ_BYTES):
-            yield start, stop, some
-            some = []
-        if not some:
-            start = begin
-        stop = end
-        some.append(row)
-    yield start, stop, some
-
-
-def _reader(data: memoryview, start: int) -> Callable[[int, int], bytes]:
-    return lambda offset, length: bytes(data[offset - start : offset - start + length])
 
 
 def _even_split(n: int, most: int) -> Iterator[tuple[int, int]]:

@@ -187,6 +187,28 @@ def test_a_recipe_names_no_other_place(tmp_path: Path) -> None:
     assert parse_recipe("corpus: a\noutput: b\ninput:\n").fingerprints == plain.fingerprints
 
 
+def test_quarantine_keeps_what_the_code_knew(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from jobs.inspect import quarantine
+
+    members = [
+        ("a.png", picture(1, "png")), ("a.txt", b"sound"), ("b.png", picture(2, "png", side=200)), ("b.txt", b"large"),
+        ("c.png", picture(3, "png")), ("c.txt", b"odd"), ("c.json", b'{"a": "\\ud800"}'),
+    ]  # fmt: skip
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tar").write_bytes(tar_of(members))
+    (tmp_path / "in" / "b.tar").write_bytes(tar_of(members)[:-1024])
+    changes: dict[str, Any] = {**PLAIN, "filters": [], "limits": {"max_pixels": 10_000}}
+    curate(write_recipe(tmp_path / "r.yaml", str(tmp_path / "in"), str(tmp_path / "out"), "", "", **changes))
+    found = CliRunner().invoke(quarantine, ["ls", str(tmp_path / "out"), "--json"])
+    rows = {(row["source_key"], row["key"]): row for row in json.loads(found.stdout)}
+    assert rows["a.tar", "b"]["detail"] == "200 x 208 pixels, more than 10000"
+    assert rows["a.tar", "c"]["detail"] == "half of a surrogate pair, which no UTF-8 can hold"
+    assert rows["b.tar", "a"]["reason"] == "tar_truncated" and "stops short" in rows["b.tar", "a"]["detail"]
+    assert "200 x 208 pixels, more than 10000" in CliRunner().invoke(quarantine, ["ls", str(tmp_path / "out")]).stdout
+
+
 # --- the whole way ------------------------------------------------------------------------------------------------
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12) | st.sampled_from(
