@@ -1,6 +1,6 @@
 """How good a dual encoder is on samples it has not seen: retrieval and zero-shot classification, with intervals.
 
-The held-out part is chosen by the hash of a sample's group (`loader.group_of`: all samples of one name), so that the
+The held-out part is chosen by the hash of a sample's group (`curation.holdout`: all samples of one name), so that the
 same picture in another weight or pack can't be on both sides. Of each group one sample is a retrieval candidate: five
 weights of one icon would make recall@1 a lottery. Intervals are Wilson's, 95 %: they count the chance in the choice of
 candidates, not in the training. Cost: one forward pass a sample, and a K x K product.
@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from curation.examples import Examples
-from curation.loader import group_of
+from curation.holdout import HOLDOUT_RULE, group_of
 from curation.models.dual import DualEncoder
 
-EVALUATION_VERSION = 3  # of what `evaluate` measures, on which samples and how: it names a figure that is kept
+# Of what `evaluate` measures, on which samples and how: it names a figure that is kept.
+EVALUATION_VERSION = (3, HOLDOUT_RULE)
 MAX_EVALUATED = 4000  # held-out samples that are looked at: +-1.5 points at recall 0.5
 CANDIDATES = 1000  # of retrieval, at most
 TEMPLATES = ("{}", "{} icon", "an icon of {}", "a picture of {}")
@@ -111,7 +112,7 @@ def one_per_group(examples: Examples, limit: int) -> list[int]:
     captions: set[str] = set()
     rows: list[int] = []
     for row in sorted(range(len(examples)), key=examples.uids.__getitem__):
-        group = group_of(examples.labels[row], examples.uids[row])
+        group = group_of(examples.labels[row], examples.pixels[row].tobytes())
         if len(rows) < limit and group not in groups and examples.captions[row] not in captions:
             groups.add(group)
             captions.add(examples.captions[row])

@@ -15,7 +15,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -27,6 +26,7 @@ from curation import contents, images, tar
 from curation.data import ShardRef, uid
 from curation.epochs import SharedEpoch
 from curation.errors import ChangedError, ImageError, TarError, UserError
+from curation.holdout import group_of, is_held_out
 from curation.images import DecodeLimits, Mode, Pixels
 from curation.ledger import Ledger
 from curation.store import Store, StoreOptions, open_store
@@ -85,11 +85,11 @@ class SampleStream(IterableDataset[Example]):
     DataLoader workers follow it, persistent ones too.
 
     `shuffle` is the size of the shuffle buffer; 0 reads shards and samples in their order. `part` holds out the share
-    `holdout` of groups: samples with one value of the metadata's field `group` (see `group_of`), or each sample alone
-    where that is "". With `subset`, only its members (by where they lie in `shards`) are read; with `weights`, each
-    sample as often as it weighs, copies behind each other but for the shuffle buffer. Samples that can't be
-    used are skipped and counted in `skipped`, by reason, also when DataLoader workers do the reading. `rank` and
-    `world` default to torch.distributed's, if it runs.
+    `holdout` of groups: samples with one value of the metadata's field `group`, or with the same picture where they
+    have none or `group` is "" (`curation.holdout`). With `subset`, only its members (by where they lie in `shards`)
+    are read; with `weights`, each sample as often as it weighs, copies behind each other but for the shuffle buffer.
+    Samples that can't be used are skipped and counted in `skipped`, by reason, also when DataLoader workers do the
+    reading. `rank` and `world` default to torch.distributed's, if it runs.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ class SampleStream(IterableDataset[Example]):
             return None
         name = uid_of(metadata) or place
         if self.part != "all":
-            group = group_of(str(metadata.get(self.group) or ""), name)
+            group = group_of(str(metadata.get(self.group) or ""), image)
             if is_held_out(group, self.holdout) != (self.part == "held_out"):
                 return None
         values = (metadata.get(label) for label in self.labels)
@@ -289,19 +289,6 @@ def uid_of(metadata: Mapping[str, Any]) -> str | None:
 def split_label(label: str) -> list[str]:
     """The values of a label that was asked for as several fields."""
     return label.split(SEPARATOR)
-
-
-def group_of(name: str, uid: str) -> str:
-    """What is held out together: all samples of one `name` (case and punctuation aside), else the sample alone.
-
-    The same picture returns in several weights and packs under one name; a split by sample would leak it.
-    """
-    return " ".join("".join(c if c.isalnum() else " " for c in name.casefold()).split()) or uid
-
-
-def is_held_out(group: str, share: float) -> bool:
-    """Whether `group` belongs to the held-out `share`: by its hash, so the same for every corpus, run and machine."""
-    return int.from_bytes(sha256(group.encode()).digest()[:8], "big") < share * 2**64
 
 
 def shards_of(snapshot: Snapshot) -> list[Shard]:

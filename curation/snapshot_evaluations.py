@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from hashlib import sha256
 from itertools import groupby, product
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +27,7 @@ from curation.data import uid
 from curation.documents import read_json
 from curation.documents.learning import Evaluation
 from curation.errors import ImageError, LedgerError, NotFoundError, TarError
+from curation.holdout import content_of, group_of_name, is_held_out
 from curation.intervals import CORRECTION, LEVEL, difference, estimate
 from curation.ledger import canonical
 from curation.parallel import map_ordered
@@ -223,7 +223,7 @@ def _any_trained_on(reader: SampleReader, share: float, rows: Sequence[Mapping[s
     for row in rows:
         length = row["length"] or reader.store.size(row["key"]) - row["start"]  # of the last one of an output shard
         sample = reader.read(row["key"], row["etag"], row["start"], length)
-        if not _is_held_out(sample, row["uid"], share):
+        if not _is_held_out(sample, row["content_hash"], share):
             return True
     return False
 
@@ -241,17 +241,15 @@ def _contents(shard: Shard) -> Iterator[tuple[str, str]]:
                 image, _, found = parse(sample, shard.caption)
             except ImageError:
                 continue  # no sample that anything is evaluated on
-            yield uid_of(found) or uid(ref.key, ref.etag, sample.start), sha256(image).hexdigest()[:32]
+            yield uid_of(found) or uid(ref.key, ref.etag, sample.start), content_of(image)
     except TarError:
         return
 
 
-def _is_held_out(sample: TarSample, place: str, share: float) -> bool:
-    """Whether no model is trained on a sample at this place, as `loader.SampleStream` reads it."""
-    from curation.loader import group_of, is_held_out, uid_of
-
+def _is_held_out(sample: TarSample, content: str, share: float) -> bool:
+    """Whether no model is trained on a sample, as `loader.SampleStream` reads it."""
     found = next((metadata(part.data) for part in sample.parts if part.extension == "json"), {})
-    return is_held_out(group_of(str(found.get("name") or ""), uid_of(found) or place), share)
+    return is_held_out(group_of_name(str(found.get("name") or "")) or content, share)
 
 
 def _by_metric(runs: Figures) -> dict[str, dict[int, float]]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import pyarrow as pa
 from curation.contents import parse, printable
 from curation.data import ShardRef, uid
 from curation.errors import ImageError, TarError
+from curation.holdout import content_of
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
 from curation.second_read import BY_NAME, confirm, confirmed
 from curation.store import Store
@@ -157,7 +157,7 @@ def facts(
         found["reason"], found["detail"] = error.reason, printable(str(error))
         return found
     found |= {"caption": text, "format": header.format, "width": header.width, "height": header.height}
-    found["content_hash"] = sha256(image).hexdigest()[:32]
+    found["content_hash"] = content_of(image)
     return found
 
 

@@ -23,10 +23,11 @@ from curation.documents.learning import Card
 from curation.errors import LedgerError, NotFoundError, UserError
 from curation.evaluation import MAX_EVALUATED, evaluate
 from curation.examples import Batch, Examples, gather_some
+from curation.holdout import HOLDOUT_RULE
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
-from curation.learning.data import weights_of
+from curation.learning.sources import weights_of
 from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, open_shards
 from curation.models.architecture import config_path
@@ -186,6 +187,8 @@ def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str
         "device": device,
         "threads": threads_of(job.threads) if device == "cpu" else 0,
     }
+    if job.holdout:
+        recipe["holdout_rule"] = HOLDOUT_RULE
     if job.streamed:
         recipe["streamed"] = True
     samples = sources["data"]

@@ -22,8 +22,9 @@ from curation.documents.learning import Figures, PartDraw, PartSizes
 from curation.errors import NotFoundError, UserError
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.examples import Examples
-from curation.learning.data import pinned
+from curation.holdout import HOLDOUT_RULE
 from curation.learning.prices import training_flops
+from curation.learning.sources import pinned
 from curation.ledger import canonical, digest, read_named
 from curation.loader import open_shards, shards_of
 from curation.models.architecture import build_model
@@ -123,7 +124,7 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     if not share:
         return parts(snapshot, seeds)
     store = open_store(runs)
-    decided = [snapshot.document.plan, [shard.ref.content[0] for shard in shards_of(snapshot)], share]
+    decided = [snapshot.document.plan, [shard.ref.content[0] for shard in shards_of(snapshot)], share, HOLDOUT_RULE]
     of_sizes = f"parts/{digest(decided)}.json"
     of_draws = {seed: f"parts/{digest([*decided, seed])}.json" for seed in seeds}
     sizes = find(store, of_sizes, PartSizes, ANEW)

@@ -15,25 +15,25 @@ from math import isfinite, nan
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from curation import checkpoint
-from curation.corpus import open_corpus
 from curation.errors import EmptyCorpusError, UserError
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED
 from curation.examples import Examples, gather, gather_some
+from curation.holdout import HOLDOUT_RULE
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.apart import Source, expect_apart, expect_unseen
+from curation.learning.columns import check_column, sign_of
 from curation.learning.recipe import Classification, LearnRecipe
+from curation.learning.sources import pinned, snapshot_of, weights_of
 from curation.ledger import Ledger, digest
-from curation.loader import Part, SampleStream, Shard, latest_of, open_shards, split_label
-from curation.manifest import BASE_FIELDS
+from curation.loader import Part, SampleStream, Shard, open_shards, split_label
 from curation.models import preprocess_for
 from curation.models.tokenizer import tokenizer_for
 from curation.policy import Policy
 from curation.pool import Block
-from curation.snapshot import Snapshot, open_snapshot
+from curation.snapshot import Snapshot
 from curation.store import StoreOptions, open_store
 from curation.weights import ALIKE, SampleWeights
 
@@ -52,12 +52,14 @@ class Listing:
     trusted: list[Shard] | None = None  # for a reference that learns beside the learner
     evaluation: list[Shard] | None = None  # that is held out, where it isn't a part of the candidates' shards
     policy: str | None = None  # of a replay: the sha256 of what is replayed
+    holdout: bool = False  # whether a part of the shards is held out
 
     @property
     def sha256(self) -> str:
         """Of what decides the weights, by content, so that a copied corpus has the same."""
         told = _told(self.shards if self.trusted is None else (*self.shards, self.trusted))
         told += [[some.sha256 for some in self.weights]] if any(self.weights) else []
+        told += [{"holdout_rule": HOLDOUT_RULE}] if self.holdout else []
         return digest([*told, self.policy] if self.policy is not None else told)
 
     @property
@@ -129,7 +131,8 @@ class Candidates:
             without = [uid for uid in uids if not isfinite(known[column].get(uid, nan))]
             if without:
                 raise UserError(f"sample {without[0]} has no score {column}", fix="score the snapshot with that scorer")
-            losses = torch.tensor([-known[column][uid] for uid in uids], dtype=torch.float32)
+            sign = sign_of(recipe, column, url)
+            losses = torch.tensor([sign * known[column][uid] for uid in uids], dtype=torch.float32)
         return Block(examples.pixels, targets, np.array(uids, "S"), weights, losses, fields), skipped
 
     def _from_manifest(self, url: str, shard: Shard, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -191,7 +194,7 @@ def listed(recipe: LearnRecipe) -> Listing:
     held_out = recipe.evaluation
     evaluation = None if held_out is None else open_shards(pinned(held_out, recipe.options), recipe.options)
     policy = None if recipe.replay is None else policy_of(recipe.replay, recipe.options).sha256(recipe.learner.steps)
-    return Listing(urls, shards, weights, trusted, evaluation, policy)
+    return Listing(urls, shards, weights, trusted, evaluation, policy, bool(recipe.holdout))
 
 
 def _expect_reference(recipe: LearnRecipe) -> None:
@@ -206,24 +209,6 @@ def _expect_reference(recipe: LearnRecipe) -> None:
 def policy_of(run: str, options: StoreOptions) -> Policy:
     """The data policy of a run, for a replay. Raises `UserError` where there is none."""
     return Policy(open_store(f"{run.rstrip('/')}/policy", options))
-
-
-def pinned(url: str, options: StoreOptions) -> str:
-    """`URL@7` for a snapshot, whose latest may become another while it is read; everything else as it is."""
-    found = snapshot_of(url, options)
-    return url if found is None else f"{found.store.url.removeprefix('file://').rstrip('/')}@{found.number}"
-
-
-def snapshot_of(url: str, options: StoreOptions) -> Snapshot | None:
-    """The snapshot that a URL (`URL`, `URL@7`, `URL@latest`) speaks of; None where it is a bare corpus."""
-    corpus = open_corpus(latest_of(url, options), options)
-    return None if corpus.snapshot is None else open_snapshot(corpus.root, corpus.snapshot, options)
-
-
-def weights_of(url: str, options: StoreOptions | None) -> SampleWeights:
-    """What the samples at a URL weigh: all alike, but in a snapshot whose manifest says otherwise."""
-    snapshot = snapshot_of(url, options or StoreOptions())
-    return ALIKE if snapshot is None else snapshot.weights()
 
 
 def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
@@ -294,32 +279,6 @@ def _trusted(recipe: LearnRecipe, shards: list[Shard], progress: Progress) -> Ex
         text = f"{url} has {len(found)} samples for the reference, and a batch takes {recipe.learner.batch}"
         raise EmptyCorpusError(text, fix="name more data, or a smaller learner batch")
     return relabelled(found, [split_label(label)[0] for label in found.labels])
-
-
-def check_column(recipe: LearnRecipe, column: str, urls: tuple[str, ...]) -> str:
-    """The fingerprint of a score that the manifests of all snapshots have, as a number."""
-    fingerprints: set[str] = set()
-    for url in urls:
-        snapshot = snapshot_of(url, recipe.options)
-        if snapshot is None:
-            text = f"{url} is no snapshot, so it has no score {column}"
-            raise UserError(text, fix="curate it first, or give the reference as `weights:`")
-        schema = snapshot.reader().schema
-        if column in dict(BASE_FIELDS):
-            text = f"the column {column} of {url} is no score"
-            fix = f"name the column of a scorer; it has: {', '.join(snapshot.document['score_types']) or 'none'}"
-            raise UserError(text, fix=fix)
-        if column not in schema.names:
-            text = f"the manifest of {url} has no column {column}"
-            raise UserError(text, fix=f"it has: {', '.join(schema.names)}")
-        kind = schema.field(column).type
-        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-            text = f"the column {column} of {url} is {kind}, no number that could stand for a loss"
-            raise UserError(text, fix="name the column of a scorer, such as clip_score")
-        fingerprints.add(str(snapshot.document["fingerprints"].get(column, column)))
-    if len(fingerprints) > 1:
-        raise UserError(f"{column} is another score in each of {', '.join(urls)}", fix="score them with one model")
-    return fingerprints.pop()
 
 
 @lru_cache(maxsize=8)

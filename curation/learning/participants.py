@@ -18,7 +18,8 @@ from curation.examples import Examples, Tokenize
 from curation.learners.classification import ClassLearner, targets_of
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
-from curation.learning.data import Data, check_column
+from curation.learning.columns import check_column
+from curation.learning.data import Data
 from curation.learning.recipe import LearnRecipe, OnlineModel, ReferenceModel
 from curation.models import model_config
 from curation.models.dual import load_tensors

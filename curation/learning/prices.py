@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from curation.errors import NotFoundError, UserError
 from curation.flops import BACKWARD, Prices
 from curation.learners.learner import Learner, Training
-from curation.learning.data import snapshot_of
+from curation.learning.columns import scorer_of
 from curation.learning.participants import Participants
 from curation.learning.recipe import LearnRecipe, in_pairs
 from curation.learning.results import summary_of
+from curation.learning.sources import snapshot_of
 from curation.models import cost, model_config
 from curation.online import Scored
 from curation.store import open_store
@@ -56,7 +56,7 @@ def _beforehand(participants: Participants) -> tuple[float, list[str]]:
     if reference is not None and weights is not None:
         files.append((weights.url, weights.sha256))
     if isinstance(reference, Scored) and recipe.reference is not None:
-        scorer = _scorer(participants, str(recipe.reference.column))
+        scorer = scorer_of(str(recipe.reference.column), participants.urls, recipe.options)
         if scorer is None:
             unknown.append(f"what made the column {recipe.reference.column}: no scorer of one model")
         else:
@@ -82,19 +82,6 @@ def _scored(participants: Participants) -> int:
         snapshot = snapshot_of(url, participants.recipe.options)
         found += 0 if snapshot is None else int(snapshot.document["samples"]["seen"])
     return found
-
-
-def _scorer(participants: Participants, column: str) -> dict[str, Any] | None:
-    """The fields of the scorer that made a column, in the first snapshot that says so; None where it is none of one
-    model."""
-    for url in participants.urls:
-        snapshot = snapshot_of(url, participants.recipe.options)
-        for entry in snapshot.document["recipe"].get("scorers") or () if snapshot is not None else ():
-            ((kind, said),) = entry.items()
-            fields: dict[str, Any] = said or {}
-            if column.partition(".")[0] == fields.get("name", kind) and "model" in fields and "reference" not in fields:
-                return fields
-    return None
 
 
 def forward_flops(model: str, *, text: bool, size: int = 0) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from curation.scorers.encoder import Encoder
 
@@ -24,6 +24,8 @@ class ClipScore(Encoder):
     Cost: the two passes; `curate proxy ls` has their FLOPs.
     Example: clip_score: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...}
     """
+
+    unit: ClassVar[str] = "cosine"
 
     def identity(self) -> Mapping[str, Any]:
         return {"kind": "clip_score", "code": 1, **self.encoder()}

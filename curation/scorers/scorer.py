@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -85,7 +85,13 @@ class Checks(Protocol):
 
 
 class Plain:
-    """The answers of a scorer that gives a number, looks at captions alone and loads nothing."""
+    """The answers of a scorer that gives a number, looks at captions alone and loads nothing.
+
+    `unit`, of a scorer's numbers: `score`, on a scale of their own, higher is better; `cosine` of image and caption;
+    `nats`, a loss, lower is better. `curate learn` subtracts a column from losses in the same unit alone.
+    """
+
+    unit: ClassVar[str] = "score"
 
     def views(self) -> Sequence[Preprocess]:
         return ()
@@ -95,3 +101,8 @@ class Plain:
 
     def values(self) -> pa.DataType:
         return pa.float32()
+
+
+def unit_of(scorer: object) -> str:
+    """The unit that a scorer, or its class, declares; `score` for one that declares none."""
+    return str(getattr(scorer, "unit", Plain.unit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import cv2
 import numpy as np
@@ -37,6 +37,8 @@ class TextMaskedClipScore(Encoder):
     other passes are shared. Source: T-MARS (2307.03132), section 4.
     Example: text_masked_clip_score: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...}
     """
+
+    unit: ClassVar[str] = "cosine"
 
     size: int = 224
 

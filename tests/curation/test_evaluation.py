@@ -56,9 +56,10 @@ def test_wilson_against_published_values(hits: int, total: int, low: float, high
 
 
 def test_candidates_are_one_of_a_group_and_of_a_caption() -> None:
-    labels = ["heart", "Heart!", "star", "", "", "moon"]
-    captions = ["a heart", "the heart", "a star", "x", "y", "a star"]
-    examples = Examples(np.zeros((6, 64, 64, 3), np.uint8), captions, [f"u{i}" for i in range(6)], labels)
+    labels = ["heart", "Heart!", "star", "", "", "moon", ""]
+    captions = ["a heart", "the heart", "a star", "x", "y", "a star", "the picture of x again"]
+    pixels = np.zeros((7, 64, 64, 3), np.uint8) + np.array([0, 1, 2, 3, 4, 5, 3], np.uint8)[:, None, None, None]
+    examples = Examples(pixels, captions, [f"u{i}" for i in range(7)], labels)
     assert one_per_group(examples, 100) == [0, 2, 3, 4]
     assert one_per_group(examples, 2) == [0, 2]
 

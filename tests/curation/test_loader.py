@@ -9,14 +9,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from builders import FLAWS, members, write_corpus, write_shard
+from builders import FLAWS, members, picture, write_corpus, write_shard
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from curation.data import ShardRef
 from curation.errors import ChangedError, EmptyCorpusError, UserError
-from curation.loader import SampleStream, Shard, group_of, is_held_out, open_shards
+from curation.holdout import content_of, group_of, is_held_out
+from curation.loader import SampleStream, Shard, open_shards
 from curation.store import open_store
 from curation.tar import TarWriter
 from curation.weights import SampleWeights
@@ -130,10 +131,39 @@ def test_parts_are_disjoint_whole_and_split_no_group(counted: list[Shard]) -> No
     assert labels["held_out"] and not labels["train"] & labels["held_out"]
 
 
+@pytest.mark.parametrize("group", ["name", "", "number"])
+def test_exact_duplicates_without_a_name_are_on_one_side(tmp_path: Path, group: str) -> None:
+    """Each picture in two shards, under other keys, captions and positions."""
+    for shard in (0, 1):
+        with (tmp_path / f"{shard}.tar").open("wb") as file:
+            writer = TarWriter(file)
+            for number in range(40):
+                writer.add(f"{shard}-{number:02d}.png", picture(39 - number if shard else number, "png"))
+                writer.add(f"{shard}-{number:02d}.json", json.dumps({"name": " ", "place": number}).encode())
+                writer.add(f"{shard}-{number:02d}.txt", f"caption {shard} {number}".encode())
+            writer.close()
+    found = {}
+    for part in ("train", "held_out"):
+        stream = SampleStream(
+            open_shards(str(tmp_path)),
+            size=8,
+            shuffle=0,
+            part=part,
+            holdout=0.4,
+            group=group,
+            label="place",  # type: ignore[arg-type]
+        )
+        rows = [(example.caption.split()[1], int(example.label)) for example in stream]
+        found[part] = {39 - place if shard == "1" else place for shard, place in rows}
+        assert len(rows) == 2 * len(found[part])
+    assert not found["train"] & found["held_out"] and found["train"] | found["held_out"] == set(range(40))
+    assert 8 < len(found["held_out"]) < 24
+
+
 def test_groups() -> None:
-    assert group_of("Arrow-Left", "u") == group_of("arrow  left!", "v") == "arrow left"
-    assert group_of("", "u") == group_of("—", "u") == "u"
-    assert group_of("日本", "u") == "日本"
+    assert group_of("Arrow-Left", b"u") == group_of("arrow  left!", b"v") == "arrow left"
+    assert group_of("", b"u") == group_of("—", b"u") == content_of(b"u") != group_of("", b"v")
+    assert group_of("日本", b"u") == "日本"
     shares = [is_held_out(f"group {i}", 0.2) for i in range(5000)]
     assert 0.18 < sum(shares) / 5000 < 0.22
     assert not any(is_held_out(f"group {i}", 0.0) for i in range(100))

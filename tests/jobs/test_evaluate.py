@@ -14,11 +14,11 @@ from builders import PLAIN, curate, picture, write_corpus, write_recipe
 from click.testing import CliRunner
 
 import curation as cu
-from curation.data import IMAGE_EXTENSIONS, uid
+from curation.data import IMAGE_EXTENSIONS
 from curation.errors import EmptyCorpusError, LedgerError, NoSnapshotError, UserError
 from curation.garbage import MIN_GRACE, sweep
+from curation.holdout import group_of, is_held_out
 from curation.ledger import Ledger
-from curation.loader import group_of, is_held_out
 from curation.store import open_store
 from curation.tar import TarWriter, read_samples
 from jobs import training, trials
@@ -294,14 +294,10 @@ def twins(shards: list[Path], share: float, against: list[Path]) -> int:
             for sample in read_samples([path.read_bytes()], path.stat().st_size):
                 parts = {part.extension: part.data for part in sample.parts}
                 value = json.loads(parts["json"])
-                place = value.get("tutelage", {}).get("uid") or uid(path.name, etag(path), sample.start)
-                if is_held_out(group_of(value.get("name", ""), place), share) is held:
-                    found[held].add(next(parts[e] for e in parts if e in IMAGE_EXTENSIONS))
+                image = next(parts[e] for e in parts if e in IMAGE_EXTENSIONS)
+                if is_held_out(group_of(value.get("name", ""), image), share) is held:
+                    found[held].add(image)
     return len(found[True] & found[False])
-
-
-def etag(path: Path) -> str:
-    return open_store(str(path.parent)).head(path.name).etag
 
 
 def write_twins(root: Path) -> None:

@@ -51,6 +51,10 @@ device: cpu
     rows = [json.loads(line) for line in (tmp_path / "learned/metrics.jsonl").read_text().splitlines()]
     shares = next(row["chosen_share"] for row in rows if row["step"] == 10)
     assert shares["source_key"].keys() == {"00000.tar", "00001.tar"}  # of the manifest
+    classes = "learner={classification: {model: proxy-mu, steps: 2, batch: 8, label: number}}"
+    mixed = ["--set", "selection.selector=learnability", "--set", "online={model: proxy-mu}", "--set", classes]
+    with pytest.raises(UserError, match="is a cosine, and the online model's losses are in nats"):
+        CliRunner().invoke(cli, ["learn", f"{tmp_path}/learn.yaml", *mixed], catch_exceptions=False)
     shown = json.loads(curate("policy", "show", f"{tmp_path}/learned", "--json"))
     assert shown["steps"] == 10 and shown["chosen"] == 80 and shown["bytes_per_candidate"] > 2
     assert sum(int(times) * n for times, n in shown["times"].items()) == 80

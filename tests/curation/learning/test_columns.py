@@ -1,0 +1,89 @@
+"""Columns as references: only losses in one unit are subtracted from each other."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from curation.errors import UserError
+from curation.learning import columns
+from curation.learning.recipe import LearnRecipe, parse_learn_recipe
+from curation.scorers import SCORERS, Plain
+from curation.scorers.scorer import unit_of
+
+CONTRASTIVE = "contrastive: {model: proxy-mu, steps: 2, batch: 8}"
+CLASSIFICATION = "classification: {model: proxy-mu, steps: 2, batch: 8}"
+
+
+class CrossEntropy(Plain):
+    unit = "nats"
+
+
+@pytest.fixture
+def snapshot(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """All that is asked of a snapshot: the scorers of its recipe, and the columns that they made."""
+    monkeypatch.setitem(SCORERS, "cross_entropy", CrossEntropy)  # type: ignore[arg-type]
+    made = [{"clip_score": {}}, {"dfn": {"name": "other"}}, {"image_stats": {}}, {"negclip_loss": {}},
+            {"cross_entropy": {"name": "loss"}}, {"gone": {}}, {"learnability": {}}]  # fmt: skip
+    names = ["clip_score", "other", "image_stats.blank", "negclip_loss", "loss", "gone", "learnability"]
+    schema = pa.schema([(name, pa.float32()) for name in names])
+    found = SimpleNamespace(
+        document={"recipe": {"scorers": made}, "fingerprints": {}, "score_types": {}},
+        reader=lambda: SimpleNamespace(schema=schema),
+    )
+    monkeypatch.setattr(columns, "snapshot_of", lambda url, options: found)
+    return found
+
+
+def recipe(column: str, learner: str, selector: str) -> LearnRecipe:
+    return parse_learn_recipe(f"""
+data: pool
+output: out
+learner: {{{learner}}}
+online: {{model: proxy-mu}}
+reference: {{column: {column}}}
+selection: {{selector: {selector}}}
+""")
+
+
+@pytest.mark.usefixtures("snapshot")
+@pytest.mark.parametrize(
+    "selector", ["learnability", "blend", "{shuffled: {of: {gain: 3}}}", "{blend: {online: {start: 0, end: 1}}}"]
+)
+@pytest.mark.parametrize(
+    ("learner", "fits"), [(CONTRASTIVE, {"clip_score", "other"}), (CLASSIFICATION, {"loss"})], ids=["pairs", "classes"]
+)  # fmt: skip
+def test_what_is_subtracted_is_in_the_same_unit(selector: str, learner: str, fits: set[str]) -> None:
+    for column in ("clip_score", "other", "image_stats.blank", "negclip_loss", "loss", "gone", "learnability"):
+        one = recipe(column, learner, selector)
+        if column in fits:
+            assert columns.check_column(one, column, ["pool@1"]) == column
+            continue
+        with pytest.raises(
+            UserError, match=f"the column {column} of pool@1 is .*: their difference means nothing"
+        ) as caught:
+            columns.check_column(one, column, ["pool@1"])
+        assert "easy_reference" in (caught.value.fix or "") and "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("snapshot")
+@pytest.mark.parametrize("learner", [CONTRASTIVE, CLASSIFICATION])
+def test_who_looks_at_the_reference_alone_takes_any_column(learner: str) -> None:
+    for column in ("clip_score", "image_stats.blank", "loss", "gone"):
+        columns.check_column(recipe(column, learner, "easy_reference"), column, ["pool@1"])
+
+
+@pytest.mark.usefixtures("snapshot")
+def test_a_column_of_losses_keeps_its_sign() -> None:
+    for column, sign in (("clip_score", -1), ("gone", -1), ("loss", 1)):
+        assert columns.sign_of(recipe(column, CLASSIFICATION, "easy_reference"), column, "pool@1") == sign
+
+
+def test_every_scorer_declares_a_unit_that_is_known() -> None:
+    assert {unit_of(cls) for cls in SCORERS.values()} == {"cosine", "score"} and unit_of(object()) == "score"
+    assert {name for name, cls in SCORERS.items() if unit_of(cls) == "cosine"} == {
+        "clip_score", "dfn", "text_masked_clip_score"
+    }  # fmt: skip
