@@ -130,6 +130,7 @@ def report(document: Mapping[str, Any]) -> Iterator[str]:
     cost = f"{run['samples_seen']:,} samples seen, {run['flops'] / 1e12:.2f} TFLOP"
     yield f"  each model: {_settings(document)}: {cost}; seeds {seeds}; {seconds:,.0f} s of training in all"
     yield from _flattered(document["overlap"], document["held_out"])
+    yield from (f"  WARNING: {line}" for line in document.get("seen", ()))
     if document.get("weighted"):
         yield "  its own models met each sample as often as it weighs in the manifest"
 

@@ -126,7 +126,8 @@ def report(found: dict[str, Any], model: str) -> str:
 
 def _noticed(found: dict[str, Any]) -> list[str]:
     """What was not as the recipe or a snapshot says."""
-    lines = [f"skipped  {count:,}: {reason}" for reason, count in found["skipped"].items()]
+    lines = [f"WARNING  {line}" for line in found.get("unchecked", ())]
+    lines += [f"skipped  {count:,}: {reason}" for reason, count in found["skipped"].items()]
     snapshots = all(re.search(r"@\d+\Z", url) for url in found["data"])  # beside a corpus, nobody knows whose they are
     if snapshots and found["skipped"].keys() - _EXPECTED:
         lines += [f"         what a snapshot keeps can be used: see `curate verify {url}`" for url in found["data"]]

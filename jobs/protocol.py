@@ -24,11 +24,15 @@ from curation.errors import UserError
 from curation.evaluation import CANDIDATES, one_per_group
 from curation.examples import BUDGET, mixed
 from curation.learners.learner import Training
+from curation.learning.apart import Source
+from curation.learning.seen import Judged, Split, models_of, seen_by
+from curation.learning.sources import snapshot_of
 from curation.ledger import digest
 from curation.loader import open_shards
 from curation.models import model_config, preprocess_for
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import CURATED, RANDOM, RAW, Document
+from curation.store import StoreOptions
 from jobs.training import TRAINING_VERSION, Job
 from jobs.trials import HeldOut, Trial, attempt, held_out_examples, parts_of, trial
 
@@ -164,6 +168,7 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
         "intervals": intervals,
         "overlap": _overlap(plan, pictures, held_out.share),
         "weighted": _weighs(snapshot),
+        "seen": seen_by_scorers(snapshot.document["recipe"], held_out),
     }
     return evaluations.attach(snapshot.store, snapshot.number, plan.identity, document)
 
@@ -174,6 +179,24 @@ def _overlap(plan: Plan, pictures: pa.Array, share: float) -> dict[str, int]:
     if not share:
         return evaluations.overlap(plan.snapshot, pictures)
     return evaluations.leaks(plan.snapshot, pictures, share, pool=plan.arms.keys() != {CURATED})
+
+
+def seen_by_scorers(recipe: Mapping[str, Any], held_out: HeldOut) -> list[str]:
+    """Scorers of a snapshot's recipe whose models were trained on what the arms are judged on, or perhaps: a line each.
+
+    The curated arm alone profits by that: its samples were chosen by a model that has seen the answers.
+    """
+    options = StoreOptions()
+    source = Source(held_out.url, open_shards(held_out.url), snapshot_of(held_out.url, options))
+    judged = Judged([source], Split(held_out.share))
+    lines = list[str]()
+    for entry in recipe.get("scorers") or ():
+        ((kind, fields),) = entry.items()
+        for weights in models_of(fields or {}):
+            trained, line = seen_by(weights, judged, options)
+            about = f"the model of {kind} was trained on samples that models are judged on: " if trained else ""
+            lines += [f"{about}{line}"] if line else []
+    return lines
 
 
 def _weighs(snapshot: Snapshot) -> bool:

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -27,12 +27,13 @@ from curation.holdout import HOLDOUT_RULE
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
-from curation.learning.sources import weights_of
+from curation.learning.sources import listing_sha256, pinned, weights_of
 from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, open_shards
 from curation.models.architecture import config_path
 from curation.models.weights import tensors_to_bytes
 from curation.store import Store, StoreOptions, open_store
+from curation.store_url import anywhere
 from curation.weights import ALIKE
 from jobs import skipped
 from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
@@ -115,6 +116,11 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
         **files,
         "parameters": models.cost(job.model).parameters,
         **job.sources,
+        "trained_on": {
+            name: pinned(anywhere(url), job.options or StoreOptions())
+            for name, url in job.sources.items()
+            if name not in given
+        },
         "samples": {"train": pairs["data"].count, "held_out": len(held_out)},
         "skipped": dict(sum(skipped, Counter[str]())),
         "recipe": recipe,
@@ -180,7 +186,7 @@ def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str
         "version": [TRAINING_VERSION, IMAGE_CODE_VERSION],
         "model": job.model,
         "config": models.model_config(job.model),
-        **{f"{name}_sha256": _listing(some.shards) for name, some in sources.items()},
+        **{f"{name}_sha256": listing_sha256(some.shards) for name, some in sources.items()},
         "training": asdict(job.training),
         "holdout": job.holdout,
         "evaluation": job.evaluation,
@@ -200,10 +206,6 @@ def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str
         if some.weights:
             recipe[f"{name}_weights"] = some.weights.sha256
     return recipe
-
-
-def _listing(shards: Iterable[Shard]) -> str:
-    return digest([list(shard.ref.content) for shard in shards])
 
 
 def _all_of(job: Job, url: str) -> Samples:

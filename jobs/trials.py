@@ -24,7 +24,7 @@ from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.examples import Examples
 from curation.holdout import HOLDOUT_RULE
 from curation.learning.prices import training_flops
-from curation.learning.sources import pinned
+from curation.learning.sources import listing_sha256, pinned
 from curation.ledger import canonical, digest, read_named
 from curation.loader import open_shards, shards_of
 from curation.models.architecture import build_model
@@ -147,7 +147,7 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
 def pin(url: str, share: float) -> HeldOut:
     """The held-out samples at `url`, as they are listed now."""
     url = pinned(anywhere(url), StoreOptions())
-    return HeldOut(url, share, digest([list(shard.ref.content) for shard in open_shards(url)]))
+    return HeldOut(url, share, listing_sha256(open_shards(url)))
 
 
 @lru_cache(maxsize=1)

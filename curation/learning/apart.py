@@ -60,19 +60,19 @@ def expect_apart(data: Sequence[Source]) -> None:
     over three columns of their manifests.
     """
     for one, other in combinations(data, 2):
-        if told := _overlap(one, other):
+        if told := overlap(one, other):
             raise UserError(told, fix=_FIX)
 
 
 def expect_unseen(evaluation: Source, data: Sequence[Source]) -> None:
     """Raises `UserError` where what a run is judged on has samples that it is trained on."""
     for one in data:
-        if told := _overlap(evaluation, one):
+        if told := overlap(evaluation, one):
             fix = "other samples to judge on; or no evaluation, and holdout: 0.05, a part of the names"
             raise UserError(f"what is judged on may not be trained on: {told}", fix=fix)
 
 
-def _overlap(one: Source, other: Source) -> str:
+def overlap(one: Source, other: Source) -> str:
     """What two of them have in common, in words; nothing where they have nothing."""
     if both := one.places.keys() & other.places.keys():
         where, too = one.places[min(both)], other.places[min(both)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isfinite, nan
 from typing import Any
@@ -24,8 +24,9 @@ from curation.examples import Examples, gather, gather_some
 from curation.holdout import HOLDOUT_RULE
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.apart import Source, expect_apart, expect_unseen
-from curation.learning.columns import check_column, sign_of
+from curation.learning.columns import check_column, scorer_in, sign_of
 from curation.learning.recipe import Classification, LearnRecipe
+from curation.learning.seen import BY_NAME, BY_PICTURE, Judged, Split, expect_not_seen, models_of
 from curation.learning.sources import pinned, snapshot_of, weights_of
 from curation.ledger import Ledger, digest
 from curation.loader import Part, SampleStream, Shard, open_shards, split_label
@@ -165,6 +166,7 @@ class Data:
     sha256: str  # of the listing
     held_out_sha256: str
     trusted: Examples | None  # for a reference that learns beside the learner
+    unchecked: tuple[str, ...] = ()  # of which models nobody knows whether they have seen what the run is judged on
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -224,6 +226,7 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
         train = recipe.reference.train if recipe.reference is not None else None
         trusted_too = [] if train is None else [_source(recipe, train, listing.trusted or [])]
         expect_unseen(_source(recipe, recipe.evaluation, listing.evaluation), [*sources, *trusted_too])
+    unchecked = _expect_not_seen(recipe, listing, sources)
     classes = _classes(recipe, listing, progress)
     trusted = None if listing.trusted is None else _trusted(recipe, listing.trusted, progress)
     if classes and trusted is not None:
@@ -237,8 +240,34 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
     if recipe.reference is not None and recipe.reference.column is not None and candidates.looked_at("reference"):
         check_column(recipe, recipe.reference.column, listing.urls)
     return Data(
-        candidates, _held_out(recipe, listing, progress), listing.sha256, listing.held_out_sha256, trusted,
+        candidates, _held_out(recipe, listing, progress), listing.sha256, listing.held_out_sha256, trusted, unchecked,
     )  # fmt: skip
+
+
+def _expect_not_seen(recipe: LearnRecipe, listing: Listing, sources: Sequence[Source]) -> tuple[str, ...]:
+    """Raises `UserError` where the reference, or the model behind its column, was trained on what the run is judged on;
+    returns a line for each of which nobody knows."""
+    if recipe.reference is None or "reference" not in recipe.selection.selector.roles():
+        return ()
+    weights = recipe.reference_weights()
+    models = dict.fromkeys([] if weights is None else [weights])
+    for source in sources:
+        found = (
+            None
+            if recipe.reference.column is None or source.snapshot is None
+            else (scorer_in(source.snapshot, recipe.reference.column))
+        )
+        models |= dict.fromkeys(() if found is None else models_of(found[1]))
+    if listing.evaluation is not None and recipe.evaluation is not None:
+        sources = [_source(recipe, recipe.evaluation, listing.evaluation)]
+    split = split_of(recipe)
+    judged = Judged(sources, replace(split, share=0.0) if _judged_on_all(recipe) else split)
+    return tuple(expect_not_seen(list(models), judged, recipe.options))
+
+
+def split_of(recipe: LearnRecipe) -> Split:
+    """What a run doesn't train on."""
+    return Split(recipe.holdout, BY_PICTURE if isinstance(recipe.learner, Classification) else BY_NAME)
 
 
 def _source(recipe: LearnRecipe, url: str, shards: list[Shard]) -> Source:

@@ -31,7 +31,7 @@ from curation.documents.learning import MetricsRow
 from curation.errors import LedgerError, NotFoundError, UserError
 from curation.flops import ComputeLedger, Payoff, Point, payoff, unit_of
 from curation.learners.learner import Learner
-from curation.learning.data import Data, policy_of
+from curation.learning.data import Data, policy_of, split_of
 from curation.learning.metrics import Window, training_row
 from curation.learning.participants import Participants
 from curation.learning.prices import prices
@@ -209,6 +209,8 @@ class Run:
             "device_seconds": self.seconds(),
             "seconds": self.elapsed(),
             "uncounted": self._uncounted,
+            "split": asdict(split_of(self.recipe)),
+            "unchecked": list(self.data.unchecked),
             "against": self._against(),
         }
         self.store.put("summary.json", json.dumps(summary, indent=2).encode())

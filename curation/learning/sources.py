@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from curation.corpus import open_corpus
-from curation.loader import latest_of
+from curation.ledger import digest
+from curation.loader import Shard, latest_of
 from curation.snapshot import Snapshot, open_snapshot
 from curation.store import StoreOptions
 from curation.weights import ALIKE, SampleWeights
@@ -25,3 +28,8 @@ def weights_of(url: str, options: StoreOptions | None) -> SampleWeights:
     """What the samples at a URL weigh: all alike, but in a snapshot whose manifest says otherwise."""
     snapshot = snapshot_of(url, options or StoreOptions())
     return ALIKE if snapshot is None else snapshot.weights()
+
+
+def listing_sha256(shards: Iterable[Shard]) -> str:
+    """Of shards by content, so that a copied corpus has the same."""
+    return digest([list(shard.ref.content) for shard in shards])

@@ -1,0 +1,172 @@
+"""Whether a model has seen what a run judges on: a reference, or the model behind a column of scores.
+
+A model that was trained with another holdout than the run's has seen a part of the run's held-out samples: with 0.05
+against 0.1, half of them. What it was trained on stands in the card (or the summary) beside its weights, or else in
+the header of the file. Where nothing is recorded, or the data is no longer there, nobody knows: then a run says so.
+
+Cost: nothing where the model held out as much by the same rule; else one listing of the data that it was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from curation.errors import NotFoundError, TutelageError, UserError
+from curation.holdout import HOLDOUT_RULE
+from curation.learning.apart import Source, overlap
+from curation.learning.sources import listing_sha256, snapshot_of
+from curation.loader import open_shards
+from curation.models.weights import Weights, fetch_weights, read_metadata
+from curation.store import StoreOptions, open_store
+
+BY_NAME, BY_PICTURE = "name", "picture"  # what is held out together
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which samples of some data are held out: a share of the groups, by a rule."""
+
+    share: float
+    grouping: str = BY_NAME
+    rule: int = HOLDOUT_RULE
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Data that a model was trained on, but for the samples that it held out. `url` or `sha256` of the listing is None
+    where it is not recorded."""
+
+    url: str | None
+    sha256: str | None
+    split: Split
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a run is judged on: the held-out part of some data; all of it, with a share of 0."""
+
+    sources: Sequence[Source]
+    split: Split
+
+
+class Unknown(Exception):
+    """Nobody can tell; the reason in words."""
+
+
+def expect_not_seen(weights: Sequence[Weights], judged: Judged, options: StoreOptions) -> list[str]:
+    """Raises `UserError` for the first of these models that was trained on what a run is judged on. Returns a line for
+    each of which nobody knows."""
+    unknown: list[str] = []
+    for one in weights:
+        found, line = seen_by(one, judged, options)
+        if found is not None and line:
+            text = f"{one.url} was trained on samples that the run is judged on: {line}"
+            raise UserError(text, fix=_fix(found, judged))
+        unknown += [line] if line else []
+    return unknown
+
+
+def seen_by(weights: Weights, judged: Judged, options: StoreOptions) -> tuple[Trained | None, str]:
+    """The data of a model that has samples of what is judged on, and which, in words. None with a line where nobody
+    knows; None and "" where the two are apart."""
+    try:
+        for trained in trained_on(weights, options):
+            if line := _both(trained, judged, options):
+                return trained, line
+    except Unknown as reason:
+        return None, f"whether {weights.url} was trained on what is judged on is not known: {reason}"
+    return None, ""
+
+
+def trained_on(weights: Weights, options: StoreOptions) -> list[Trained]:
+    """What these very weights were trained on. Raises `Unknown` where nothing says so."""
+    folder = open_store(weights.url.rpartition("/")[0] or ".", options)
+    for name, read in (("card.json", _of_card), ("summary.json", _of_summary)):
+        with suppress(NotFoundError, ValueError, KeyError, TypeError, AttributeError):  # none, or another program's
+            found = json.loads(folder.get(name))
+            if found["sha256"] == weights.sha256:
+                return read(found)
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        recipe = json.loads(read_metadata(fetch_weights(weights, options), weights.url)["training"])
+        return _of_recipe(recipe, {})
+    raise Unknown("no card of it lies beside the weights, and their header doesn't say")
+
+
+def _of_card(card: Mapping[str, Any]) -> list[Trained]:
+    """Of `curate proxy train`. Older cards have the URL as it was given."""
+    recorded = card.get("trained_on")
+    if recorded is None:
+        recorded = {name: card[name] for name in ("data", "pool") if name in card}
+    return _of_recipe(card["recipe"], recorded)
+
+
+def _of_recipe(recipe: Mapping[str, Any], urls: Mapping[str, str]) -> list[Trained]:
+    split = Split(float(recipe["holdout"]), BY_NAME, int(recipe.get("holdout_rule", 1)))
+    names = [name for name in ("data", "pool") if f"{name}_sha256" in recipe]
+    return [Trained(urls.get(name), recipe[f"{name}_sha256"], split) for name in names]
+
+
+def _of_summary(summary: Mapping[str, Any]) -> list[Trained]:
+    """Of `curate learn`. Without `split`: of an earlier version."""
+    said, recipe = summary.get("split"), summary["recipe"]
+    grouping = BY_PICTURE if "classification" in recipe["learner"] else BY_NAME
+    split = Split(**said) if said else Split(float(recipe.get("holdout", 0.05)), grouping, 1)
+    return [Trained(url, None, split) for url in summary["data"]]
+
+
+def _both(trained: Trained, judged: Judged, options: StoreOptions) -> str:
+    """What a model was trained on and a run is judged on, in words; "" for nothing. Raises `Unknown`."""
+    ours, theirs = judged.split, trained.split
+    alike = (ours.grouping, ours.rule) == (theirs.grouping, theirs.rule)
+    if alike and 0 < ours.share <= theirs.share:
+        return ""
+    shared = _shared(trained, judged, options)
+    if not shared:
+        return ""
+    held = f"the model held out {theirs.share:.0%} of the {theirs.grouping}s"
+    if not ours.share:
+        return f"{shared} ({held}, and the run is judged on all)"
+    if theirs.share and ours.rule != theirs.rule:
+        raise Unknown(f"{shared}, split by an earlier rule; train it again")
+    if ours.grouping != theirs.grouping:
+        return f"{shared} ({held}, and the run {ours.share:.0%} of the {ours.grouping}s)"
+    return f"{shared} ({held}, and the run {ours.share:.0%})"
+
+
+def _shared(trained: Trained, judged: Judged, options: StoreOptions) -> str:
+    """What the data of both have in common, whatever is held out of it."""
+    for source in judged.sources:
+        if trained.sha256 is not None and listing_sha256(source.shards) == trained.sha256:
+            return f"it was trained on the same shards as are in {source.url}"
+    if trained.url is None:
+        raise Unknown("the header of its weights doesn't say where its data lies")
+    try:
+        shards = open_shards(trained.url, options)
+        data = Source(trained.url, shards, snapshot_of(trained.url, options))
+        found = next(filter(None, (overlap(data, source) for source in judged.sources)), "")
+    except TutelageError as error:
+        raise Unknown(f"its data {trained.url} can't be listed any more ({str(error).splitlines()[0]})") from error
+    if not found and trained.sha256 not in (None, listing_sha256(shards)):
+        raise Unknown(f"its data {trained.url} has changed since")
+    return found
+
+
+def _fix(trained: Trained, judged: Judged) -> str:
+    ours, theirs = judged.split, trained.split
+    other = "another reference, or evaluation: URL of samples that it has not seen"
+    if ours.grouping == theirs.grouping and ours.rule == theirs.rule and 0 < theirs.share < ours.share:
+        return f"holdout: {theirs.share:g}, as the model's; {other}"
+    return other
+
+
+def models_of(fields: Any) -> Iterator[Weights]:
+    """The weights that a scorer's fields name, its own and those of models within it."""
+    if isinstance(fields, Mapping):
+        if isinstance(fields.get("weights"), str) and isinstance(fields.get("sha256"), str):
+            yield Weights(fields["weights"], fields["sha256"])
+        for value in fields.values():
+            yield from models_of(value)
