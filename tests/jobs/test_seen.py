@@ -138,7 +138,7 @@ def test_an_older_card_split_by_an_earlier_rule(home: Path, proxy: Proxy, tmp_pa
 
 
 def test_a_learner_that_becomes_a_reference(home: Path, tmp_path: Path) -> None:
-    plain = "selection={}", f"output={tmp_path}/first"
+    plain = "selection={}", "reference=null", f"output={tmp_path}/first"
     first = go(recipe(home, "w", "a" * 64, *plain))
     with pytest.raises(UserError, match="held out 30% of the names, and the run 45%"):
         unchecked(home, first, "holdout=0.45")
