@@ -10,11 +10,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from curation.errors import ImageError
 
-MAX_ITEMS = 4096  # coded tiles, alpha, EXIF; ordinary files have 1 to 4
+MAX_ITEMS = 4096  # coded tiles, alpha, EXIF; ordinary files have 1 to 4. Also of extents, properties and AV1 units
 
 _TURNS = {(0, 0): 4, (0, 1): 2, (1, -1): 8, (1, 0): 5, (1, 1): 7, (2, -1): 3, (2, 0): 2, (2, 1): 4, (3, -1): 6,
           (3, 0): 7, (3, 1): 5}  # fmt: skip  # EXIF orientation of (quarter turns anticlockwise, mirror axis or -1)
@@ -103,10 +104,12 @@ def _meta(data: bytes, start: int, stop: int) -> _Meta:
                 wide = data[entry] > 2
                 item, name = struct.unpack_from(">I2x4s" if wide else ">H2x4s", data, entry + 4)
                 found.types[item] = name
+                _expect_few(len(found.types))
         elif kind == b"iprp":
             for part, at_part, part_end in _boxes(data, at, end):
                 if part == b"ipco":
-                    found.properties += _boxes(data, at_part, part_end)
+                    found.properties += islice(_boxes(data, at_part, part_end), MAX_ITEMS + 1)
+                    _expect_few(len(found.properties))
                 elif part == b"ipma":
                     _associations(data, at_part, found)
         elif kind == b"idat":
@@ -114,14 +117,18 @@ def _meta(data: bytes, start: int, stop: int) -> _Meta:
     for kind, at, _ in _boxes(data, start + 4, stop):
         if kind == b"iloc":
             _locations(data, at, found, inside)
-    if len(found.types) > MAX_ITEMS:
-        raise ImageError("image_unsupported", f"an AVIF of more than {MAX_ITEMS} items")
     return found
+
+
+def _expect_few(count: int) -> None:
+    if count > MAX_ITEMS:
+        raise ImageError("image_unsupported", f"an AVIF of more than {MAX_ITEMS} items, extents, properties or units")
 
 
 def _associations(data: bytes, at: int, found: _Meta) -> None:
     wide, large = data[at + 3] & 1, data[at]
     (count,) = struct.unpack_from(">I", data, at + 4)
+    _expect_few(count)
     at += 8
     for _ in range(count):
         (item,) = struct.unpack_from(">I" if large else ">H", data, at)
@@ -138,7 +145,9 @@ def _locations(data: bytes, at: int, found: _Meta, inside: tuple[int, int]) -> N
     version, sizes, more = data[at], data[at + 4], data[at + 5]
     widths = sizes >> 4, sizes & 15, more >> 4, more & 15 if version else 0
     (count,) = struct.unpack_from(">I" if version == 2 else ">H", data, at + 6)
+    _expect_few(count)
     at += 10 if version == 2 else 8
+    total = extents = 0
 
     def number(width: int) -> int:
         nonlocal at
@@ -159,9 +168,12 @@ def _locations(data: bytes, at: int, found: _Meta, inside: tuple[int, int]) -> N
             offset, length = base + number(widths[0]), number(widths[1])
             if offset + length > len(data):
                 raise ImageError("image_truncated", f"an AVIF item ends at {offset + length} of {len(data)}")
-            found.extents.setdefault(item, []).append((offset, length or len(data) - offset))
-    if sum(length for some in found.extents.values() for _, length in some) > 2 * len(data):
-        raise ImageError("image_corrupt", "the AVIF's items hold more bytes than the file")
+            length = length or len(data) - offset
+            found.extents.setdefault(item, []).append((offset, length))
+            total, extents = total + length, extents + 1
+            _expect_few(extents)
+            if total > 2 * len(data):
+                raise ImageError("image_corrupt", "the AVIF's items hold more bytes than the file")
 
 
 def _sizes(data: bytes, meta: _Meta, item: int, kind: bytes) -> Iterator[tuple[int, int]]:
@@ -172,8 +184,10 @@ def _sizes(data: bytes, meta: _Meta, item: int, kind: bytes) -> Iterator[tuple[i
     if kind == b"grid":
         yield struct.unpack_from(">II" if body[1] & 1 else ">HH", body, 4)
         return
-    at = 0
+    at = units = 0
     while at < len(body):
+        units += 1
+        _expect_few(units)
         header = body[at]
         at += 2 if header & 4 else 1
         size, shift = len(body) - at, 0

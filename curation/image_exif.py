@@ -13,6 +13,7 @@ from curation.errors import ImageError
 
 ORIENTATION = 0x0112
 MAX_ENTRIES = 1024  # of a TIFF's directory; ordinary ones have about 20
+MAX_STEPS = 100_000  # chunks or segments that are looked at for EXIF: 20 ms
 
 _SIZES = {
     1: 1,
@@ -108,7 +109,9 @@ def orientation(data: bytes, format: str) -> int:
 def _of_jpeg(data: bytes) -> Iterator[bytes]:
     """The APP1 segments with EXIF, before the first scan."""
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    for _ in range(MAX_STEPS):
+        if at + 4 > len(data) or data[at] != 0xFF:
+            return
         marker, length = struct.unpack_from(">xBH", data, at)
         if marker == 0xFF:  # padding
             at += 1
@@ -122,7 +125,9 @@ def _of_jpeg(data: bytes) -> Iterator[bytes]:
 
 def _of_png(data: bytes) -> Iterator[bytes]:
     at = 8
-    while at + 12 <= len(data):
+    for _ in range(MAX_STEPS):
+        if at + 12 > len(data):
+            return
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"eXIf":
             yield data[at + 8 : at + 8 + length]
@@ -131,7 +136,9 @@ def _of_png(data: bytes) -> Iterator[bytes]:
 
 def _of_webp(data: bytes) -> Iterator[bytes]:
     at = 12
-    while at + 8 <= len(data):
+    for _ in range(MAX_STEPS):
+        if at + 8 > len(data):
+            return
         kind, length = struct.unpack_from("<4sI", data, at)
         if kind == b"EXIF":
             yield data[at + 8 : at + 8 + length]

@@ -28,7 +28,7 @@ from curation.tar_spool import Spool, Tee
 
 END_BLOCKS = 1024  # bytes of zeros that end an archive
 MAX_APART = 1 << 30  # bytes of a shard whose members stand in any order: on local disk while it is read
-MAX_APART_MEMBERS = 1 << 18  # of such a shard, whose table takes 100 MB of memory
+MAX_APART_MEMBERS = 1 << 18  # of such a shard, whose table takes up to 200 MB of memory
 
 
 def read_samples(

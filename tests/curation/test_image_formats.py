@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from curation import image_exif, image_others, image_png
+from curation import image_avif, image_exif, image_others, image_png
 from curation.errors import ImageError
 from curation.images import REASONS, DecodeLimits, decode, inspect, whole
 
@@ -371,6 +371,23 @@ def test_an_avif_whose_boxes_lie_about_its_size() -> None:
     assert shown(lie).shape == (10, 10, 3)  # libavif scales to what the container says
 
 
+def test_avifs_of_endless_tables() -> None:
+    items = bytes(6) + struct.pack(">H", 4096) + struct.pack(">HHH", 1, 0, 0xFFFF) * 4096  # extents of no bytes each
+    with pytest.raises(ImageError):
+        image_avif._locations(items, 0, image_avif._Meta(), (0, 0))
+    with pytest.raises(ImageError, match="more than 4096"):
+        image_avif._associations(bytes(4) + b"\xff" * 50, 0, image_avif._Meta())
+    with pytest.raises(ImageError, match="more than 4096"):
+        list(image_avif._sizes(b"\x12\0" * 5000, image_avif._Meta(extents={1: [(0, 10_000)]}), 1, b"av01"))
+
+
+def test_exif_is_not_looked_for_endlessly() -> None:
+    data = encoded(picture(40, 24), "JPEG")
+    padded = data[:2] + b"\xff" * 500_000 + data[2:]
+    assert image_exif.orientation(padded, "jpeg") == 1
+    assert np.array_equal(shown(padded, auto_orient=True), shown(data))
+
+
 @settings(max_examples=300)
 @given(name=st.sampled_from(sorted(OTHERS)), seed=st.integers(0, 1 << 30), flips=st.integers(1, 8))
 def test_fuzz_raises_nothing_but_image_errors(name: str, seed: int, flips: int) -> None:
@@ -380,7 +397,8 @@ def test_fuzz_raises_nothing_but_image_errors(name: str, seed: int, flips: int) 
         data[rng.randrange(len(data) if rng.random() < 0.5 else min(len(data), 120))] = rng.randrange(256)
     tracemalloc.start()
     try:
-        assert decode(bytes(data), DecodeLimits(max_pixels=10_000), 16).shape == (16, 16, 3)
+        limits = DecodeLimits(max_pixels=10_000, auto_orient=bool(seed % 2))
+        assert decode(bytes(data), limits, 16).shape == (16, 16, 3)
     except ImageError as error:
         assert error.reason in REASONS
     peak = tracemalloc.get_traced_memory()[1]
