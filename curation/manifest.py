@@ -2,7 +2,9 @@
 
 A manifest comes in parts, one a write unit, in source order. `weight` is 1 for a kept sample, or what the recipe's list
 of weights and its filters that weigh say (see `decisions`), and 0 otherwise.
-`output_shard` (relative to the dataset's root) and `output_offset` say where a kept sample's first header stands.
+`output_shard` (relative to the dataset's root) and `output_offset` say where a kept sample's first header stands. A
+shard's bytes are a pure function of the decisions; its name holds a random part as well (so that `curate gc` races no
+put), so `output_shard`, and with it the Parquet bytes, differ between two independent runs. Compare shards by sha256.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def take_out(
     than `grace` seconds stay for `curate gc`, as do data whose record was deleted by a process that was killed then.
     `now` is a clock for tests. Cost: a GET a record, a listing of `data/`, and two deletes a table that goes.
     """
-    wanted, newest = set(keep), old_before(grace, now)
+    wanted, newest = set(keep), old_before(scored.store, grace, ask=delete, now=now)
     found: dict[str, Held] = {}
 
     def doomed() -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from curation.printable import printable, printable_lines
 from jobs.groups import lines as group_lines
 from jobs.options import dataset_argument, json_option, recipe_argument, set_option
 from jobs.run import counts
+
+if TYPE_CHECKING:
+    from curation.snapshot import Snapshot
 
 
 @click.command(
@@ -38,7 +42,7 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
     click.echo(
         f"  shards out   {len(document['shards']):>10,}   ({sum(s['bytes'] for s in document['shards']):,} bytes)"
     )
-    click.echo("\n".join(_which_shards(len(document["shards"]), document["snapshot"])))
+    click.echo("\n".join(_which_shards(snapshot)))
     for line in counts(samples):
         click.echo(line)
     if snapshot.groups:
@@ -51,12 +55,16 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
         click.echo(printable_lines(report(evaluation)))
 
 
-def _which_shards(count: int, number: int) -> list[str]:
-    """Snapshots of a dataset share shards, so all of them lie in one folder."""
+def _which_shards(snapshot: Snapshot) -> list[str]:
+    """Snapshots of a dataset share shards, so all of them lie in one folder. Earlier versions put no list beside."""
+    from curation.ledger import urls_key
+
+    count, key = snapshot.shards.num_rows, urls_key(snapshot.number)
     named = "this shard is" if count == 1 else f"these {count:,} shards are"
+    listed = f", or {key} (a key below the root on each line)" if snapshot.store.exists(key) else ""
     return [
-        f"    {named} this snapshot; data/ also holds other snapshots' shards: never glob data/*.tar",
-        f"    but read `curate show --urls`, or urls/{number:06d}.txt (a key below the root on each line)",
+        f"    {named} this snapshot; data/ also holds other snapshots' shards: never glob data/*.tar,",
+        f"    but read `curate show --urls`{listed}",
     ]
 
 

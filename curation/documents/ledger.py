@@ -48,10 +48,32 @@ def _same(name: str, value: int, sum_of: str, total: int) -> None:
         raise ValueError(f"counts do not add up: {name} {value} != {sum_of} {total}")
 
 
+class Naming(Document):
+    """A document that names data objects."""
+
+    def names(self) -> Iterator[str]:
+        """The keys of all data objects that are named here, also in fields of a later version. A snapshot's indexes,
+        which are two of them, name others."""
+        yield from _data_keys(self.to_json())
+
+
+def _data_keys(value: Any) -> Iterator[str]:
+    """Every `"key": "data/..."` in a JSON value."""
+    if isinstance(value, dict):
+        key = value.get("key")
+        if isinstance(key, str) and key.startswith("data/"):
+            yield key
+        for inner in value.values():
+            yield from _data_keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _data_keys(inner)
+
+
 # --- commit records -----------------------------------------------------------------------------------------------
 
 
-class ScoreRecord(Document):
+class ScoreRecord(Naming):
     """Commits the score table of one shard and fingerprint. Counts of quarantined samples: of the index alone."""
 
     kind: Literal["score"]
@@ -65,10 +87,6 @@ class ScoreRecord(Document):
     quarantined: ByReason = Field(default_factory=dict)
     reason: str | None = None
     software: str | None = None  # digest of the versions in <scores>/software/<digest>.json
-
-    def names(self) -> Iterator[str]:
-        """The keys of all data objects that the record names."""
-        yield self.data.key
 
 
 class WriteInput(Tally):
@@ -92,7 +110,7 @@ class ManifestPart(DataObject):
     rows: Count
 
 
-class WriteRecord(Tally):
+class WriteRecord(Tally, Naming):
     """Commits a write unit: its inputs, its output shards and its part of the manifest."""
 
     kind: Literal["write"]
@@ -106,11 +124,6 @@ class WriteRecord(Tally):
         _same("kept", self.kept, "samples of the shards", sum(item.samples for item in self.shards))
         _same("seen", self.seen, "rows of the manifest", self.manifest.rows)
         return self
-
-    def names(self) -> Iterator[str]:
-        """The keys of all data objects that the record names."""
-        yield from (shard.key for shard in self.shards)
-        yield self.manifest.key
 
 
 def relative_url(store: Store, root: Store) -> str:
@@ -185,7 +198,7 @@ class DuplicateGroup(Document):
     goes: list[Uid]
 
 
-class SnapshotDocument(Document):
+class SnapshotDocument(Naming):
     """One immutable version of a dataset."""
 
     snapshot: SnapshotNumber
@@ -218,11 +231,6 @@ class SnapshotDocument(Document):
             return open_store(root.location(self.scores_url.removeprefix("./")), root.options)
         absolute, below = open_store(self.scores_url, root.options), open_store(root.location("scores"), root.options)
         return below if not _has_records(absolute) and _has_records(below) else absolute
-
-    def names(self) -> Iterator[str]:
-        """The keys of the data objects that the document names itself; two of them are indexes that name others."""
-        objects = [self.shards, self.manifest, self.urls, *self.lists.values(), *filter(None, [self.matches])]
-        yield from (item.key for item in objects)
 
 
 _EITHER: TypeAdapter[ScoreRecord | WriteRecord] = TypeAdapter(UnitRecord)

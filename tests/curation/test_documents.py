@@ -163,6 +163,15 @@ def test_the_data_that_a_document_names() -> None:
     )]  # fmt: skip
 
 
+def test_data_in_fields_of_a_later_version_are_named_too() -> None:
+    """Else an earlier version's gc would delete them."""
+    later = {"of_a_later_version": [{"x": {"key": "data/later-0.bin", "sha256": "0" * 64}}]}
+    for record in (score_record(**later), write_record(**later)):
+        assert "data/later-0.bin" in list(parse_unit_record(json.dumps(record).encode(), "", "").names())
+    found = parse(json.dumps({**SNAPSHOT, **later}).encode(), SnapshotDocument, "", "")
+    assert "data/later-0.bin" in list(found.names())
+
+
 def test_from_a_store(tmp_path: Any) -> None:
     store = open_store(str(tmp_path))
     assert documents.find(store, "x.json", ScoreRecord, "") is None

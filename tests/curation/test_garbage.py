@@ -88,6 +88,13 @@ def test_young_objects_are_spared(ledger: Ledger, tmp_path: Path) -> None:
     assert len(sweep([ledger], grace=MIN_GRACE, delete=True)) == 1
 
 
+def test_a_clock_that_is_ahead_makes_nothing_old(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    unnamed, now = ledger.put_data("bb", b"about to be named", "bin"), time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 7 * 86_400)
+    assert sweep([ledger], grace=MIN_GRACE, delete=True) == [] and ledger.store.exists(unnamed.key)
+    assert not [item for item in ledger.store.list() if "probe" in item.key]
+
+
 @pytest.mark.parametrize("grace", [0, -1, 59 * 60])
 def test_a_grace_in_which_no_worker_gets_done_is_refused(ledger: Ledger, grace: float) -> None:
     unnamed = ledger.put_data("bb", b"beaten", "bin")
