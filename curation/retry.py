@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 
 from curation.errors import UnavailableError
+from curation.printable import printable
 from curation.store_errors import TransientError
 
 FIRST, MOST = 0.1, 5.0  # seconds of the first pause and of the longest
@@ -73,4 +74,5 @@ class Budget:
         now = time.monotonic()
         if now - _told[0] > _BETWEEN:
             _told[0] = now
-            _log.warning("store: %s; retrying for up to %g s (store.patience)", error, self.patience)
+            text = printable(f"store: {error}; retrying for up to {self.patience:g} s (store.patience)")
+            _log.warning("%s", text)

@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from curation.errors import RecipeError, TutelageError, UnknownNameError, said_of
+from curation.printable import printable
 from curation.store_url import LONGEST, PATIENCE, StoreOptions
 from curation.yaml_text import DEEPEST, LARGEST_TEXT, load
 from curation.yaml_text import value as plain
@@ -197,9 +198,8 @@ def _no_number(kind: Any, value: Any) -> str:
 
 
 def shown(text: str, length: int = 100) -> str:
-    """A text of somebody else's as an error shows it: cut, and without characters that a terminal would obey."""
-    plain = "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text[: length + 1])
-    return text if plain == text and len(text) <= length else f"{plain[:length]}..."
+    """A text that others wrote as an error shows it: printable, and cut."""
+    return printable(text) if len(text) <= length else f"{printable(text[:length])}..."
 
 
 def _leaves(value: Any, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:

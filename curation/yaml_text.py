@@ -1,6 +1,6 @@
 """YAML text to a tree and its plain value: numbers, words, true and false, null, lists and mappings, and nothing else.
 
-Recipes are written by others, so every bound is checked before it costs anything: 2 MiB of text (10 s), 64 levels, 100
+Recipes are written by others, so every bound is checked before it costs anything: 4 MiB of text (20 s), 64 levels, 100
 digits of a number, and, in `yaml_document`, a million places after aliases. What YAML 1.1 makes of plain words (dates,
 1:20 as the number 80) is a mistake that names its line, and so are keys that are no words.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 DEEPEST = 64
-LARGEST_TEXT = 2 << 20
+LARGEST_TEXT = 4 << 20
 _DIGITS = 100
 
 _PREFIX = "tag:yaml.org,2002:"

@@ -66,7 +66,7 @@ HOSTILE = {
     "half a character": ('corpus: "\\ud800"', 1, "half of a character"),
     "itself": ("a: &a [*a]", 1, "too many parts"),
     "bomb": ("a: &a []\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise(ascii_lowercase)), 0, "too many"),
-    "large": ("a: " + "x" * (3 << 20), 0, "2,097,152"),
+    "large": ("a: " + "x" * (5 << 20), 0, "4,194,304"),
     "two documents": ("a: 1\n---\nb: 2", 2, "YAML"),
     "tab": ("a:\n\t- b", 2, "YAML"),
 }  # fmt: skip
@@ -88,7 +88,7 @@ def test_hostile_text_is_one_line_with_its_place(name: str) -> None:
 @pytest.mark.parametrize("given", [f"x={DEEP}", f"shards.samples={DIGITS}", "output=2001-01-01", "output=!!set {a}",
                                    'output="\\x1b"', "output=\0", "output=1:20", "output=&a [*a]", "a={1: 2}",
                                    "\x1b[3m=1",
-                                   "compute.num_cpus=nan", f"output={'x' * (3 << 20)}", f"{DEEP}="])  # fmt: skip
+                                   "compute.num_cpus=nan", f"output={'x' * (5 << 20)}", f"{DEEP}="])  # fmt: skip
 def test_hostile_overrides(given: str) -> None:
     with pytest.raises(TutelageError) as caught:
         parse_recipe(GOOD, overrides=[given])
