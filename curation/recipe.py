@@ -34,11 +34,11 @@ from curation.yaml_document import (
     StoreSection,
     Where,
     build_entry,
-    nearest,
     parse_document,
     read_recipe,
     store_options,
 )
+from curation.yaml_overrides import nearest
 
 #: Names that the index, the decision engine (of tables that it joins with the samples, too) and the manifest have for
 #: columns of their own. Filters' queries say of each column whose it is, and have no name that is taken.

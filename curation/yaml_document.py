@@ -12,7 +12,6 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -21,10 +20,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from curation.errors import RecipeError, TutelageError, UnknownNameError, said_of
-from curation.printable import printable
 from curation.store_url import LONGEST, PATIENCE, StoreOptions
-from curation.yaml_text import DEEPEST, LARGEST_TEXT, load
-from curation.yaml_text import value as plain
+from curation.yaml_overrides import nearest, override, shown
+from curation.yaml_text import LARGEST_TEXT, load
 
 
 class Section(BaseModel):
@@ -53,9 +51,7 @@ class StoreSection(Section):
 
 Document = TypeVar("Document", bound=Section)
 
-_MERGE = "tag:yaml.org,2002:merge"  # `<<`, which may be there twice
 _OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
-_MOST = 1_000_000  # places of a document, those of aliases counted each time; a list of words may be long
 
 
 def read_recipe(path: str | Path) -> str:
@@ -84,10 +80,10 @@ def read_recipe(path: str | Path) -> str:
 def is_of_learning(text: str) -> bool:
     """Whether a recipe is one of `curate learn`: those have a learner. False for what can't be read as YAML."""
     try:
-        node, _ = load(text)
+        value, _ = load(text)
     except yaml.YAMLError:
         return False
-    return isinstance(node, yaml.MappingNode) and "learner" in [key.value for key, _ in node.value]
+    return isinstance(value, dict) and "learner" in value
 
 
 def parse_document(
@@ -95,9 +91,7 @@ def parse_document(
 ) -> tuple[Document, dict[str, Any], Where]:
     """The validated document, its plain value with the overrides in it, and where its keys stand in the text."""
     try:
-        tree, loader = load(text)
-        lines = _lines(tree)
-        value = plain(tree, loader)
+        value, lines = load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -106,8 +100,8 @@ def parse_document(
         raise RecipeError(f"{name}: a recipe is a mapping of keys", fix=needs)
     given: dict[tuple[Any, ...], str] = {}
     locate = Where(name, lines, given)
-    for override in overrides:
-        path, option = _override(value, override), f"--set {override.partition('=')[0]}"
+    for given_text in overrides:
+        path, option = override(value, given_text), f"--set {given_text.partition('=')[0]}"
         for loc, other in given.items():
             if loc == path:
                 called = "" if other == option else f", once as {other}"
@@ -197,11 +191,6 @@ def _no_number(kind: Any, value: Any) -> str:
     return ""
 
 
-def shown(text: str, length: int = 100) -> str:
-    """A text that others wrote as an error shows it: printable, and cut."""
-    return printable(text) if len(text) <= length else f"{printable(text[:length])}..."
-
-
 def _leaves(value: Any, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """All numbers and words of a document, and where they stand."""
     if isinstance(value, dict | list):
@@ -267,10 +256,6 @@ def _unknown_key(at: str, key: str, valid: Sequence[str], owner: str) -> RecipeE
     return RecipeError(f"{at}: unknown key {key}{within}", fix=fix)
 
 
-def nearest(word: Any, among: Any) -> str:
-    return next(iter(get_close_matches(str(word), list(among), 1, 0.5)), "")
-
-
 @dataclasses.dataclass(frozen=True)
 class Where:
     """`file:line` of a location in the document, of the nearest parent where the location isn't written there; `--set
@@ -290,98 +275,3 @@ class Where:
                 return " with ".join(filter(None, (place, within)))
             loc = loc[:-1]
         return self.name
-
-
-def _lines(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
-    """Where each key and entry stands. Raises `yaml.YAMLError` for what YAML's loader would pass over: a key that is
-    there twice, of which it takes the last; and for aliases that make a document without an end, or nearly."""
-    found: dict[tuple[Any, ...], int] = {}
-    for loc, mark in _walk(node, ()) if node is not None else ():
-        if loc in found:
-            raise yaml.MarkedYAMLError(problem=f"{loc[-1]} stands in line {found[loc]}, too", problem_mark=mark)
-        if len(loc) > DEEPEST or len(found) > _MOST:
-            raise yaml.MarkedYAMLError(problem="it has too many parts, perhaps by its aliases", problem_mark=mark)
-        found[loc] = mark.line + 1
-    return found
-
-
-def _walk(node: yaml.Node, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    if isinstance(node, yaml.MappingNode):
-        for n, (key, value) in enumerate(node.value):
-            if isinstance(key, yaml.ScalarNode):  # others can't be loaded
-                at = (*loc, key.value, n) if key.tag == _MERGE else (*loc, key.value)
-                yield at, key.start_mark
-                yield from _walk(value, at)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            yield (*loc, i), value.start_mark
-            yield from _walk(value, (*loc, i))
-
-
-def _override(value: dict[str, Any], override: str) -> tuple[Any, ...]:
-    """Apply `a.b.2.c=value` to the parsed document; list entries by number or by their single key's name. Returns where
-    that is."""
-    path, eq, text = override.partition("=")
-    override = shown(override)
-    if not eq or not path or path != shown(path):
-        raise RecipeError(f"--set {override}: expected key=value", fix="for example --set shards.samples=1000")
-    parts = path.split(".")
-    target: Any = value
-    loc: list[Any] = []
-    kind: Any = None  # of the entry that was gone into last
-    for place, part in enumerate(parts[:-1]):
-        before, kind = kind, None
-        if part == before and part not in target:
-            continue  # the entry's kind, as it stands in the file: filters.0.caption.min_words
-        if isinstance(target, list):
-            at, kind, target = _entry(target, parts[: place + 1], override)
-            loc += [at, kind]
-        elif isinstance(target, dict):
-            target[part] = {} if target.get(part) is None else target[part]
-            target = target[part]
-            loc.append(part)
-        if not isinstance(target, dict | list):
-            raise RecipeError(f"--set {override}: {'.'.join(parts[: place + 1])} is not a mapping")
-    if isinstance(target, list):
-        _entry(target, parts, override)
-        fix = f"--set {'.'.join(parts)}.FIELD=... sets one of its fields"
-        raise RecipeError(f"--set {override}: {'.'.join(parts)} is an entry of a list", fix=fix)
-    try:
-        tree, loader = load(text)
-        _lines(tree)
-        target[parts[-1]] = plain(tree, loader)
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or error
-        fix = "quote what is no YAML by itself: --set 'key=\"*.tar\"'"
-        raise RecipeError(f"--set {override}: {shown(text)} is not valid YAML: {problem}", fix=fix) from None
-    return (*loc, parts[-1])
-
-
-def _entry(entries: list[Any], parts: Sequence[str], override: str) -> tuple[int, Any, Any]:
-    """Place, kind and fields of a list's entry, the last of `parts`: `filters.near_target` by its name,
-    `filters.top_fraction`, or `filters.1`."""
-    *within, part = parts
-    if any(isinstance(entry, str | int | float) for entry in entries):
-        where = ".".join(within)
-        raise RecipeError(f"--set {override}: {where} is a list of values", fix=f"all of it: --set '{where}=[a, b]'")
-    kinds = {i: next(iter(entry)) for i, entry in enumerate(entries) if isinstance(entry, dict) and len(entry) == 1}
-    names = {i: _name(entries[i][kind], kind) for i, kind in kinds.items()}
-    if part.isdecimal():
-        found = [i for i in kinds if i == int(part)]
-    else:
-        found = [i for i in kinds if names[i] == part] or [i for i in kinds if kinds[i] == part]
-    if len(found) > 1:
-        fix = f"say which by its number, {' or '.join(f'{i}' for i in found)}, or give them names"
-        raise RecipeError(f"--set {override}: the list has {len(found)} entries {part}", fix=fix)
-    if not found:
-        near = nearest(part, names.values())
-        fix = f"did you mean {near}?" if near else f"the list has {', '.join(names.values()) or 'no entries'}"
-        raise RecipeError(f"--set {override}: there is no {part} in the list", fix=fix)
-    entry, kind = entries[found[0]], kinds[found[0]]
-    entry[kind] = entry[kind] or {}
-    return found[0], kind, entry[kind]
-
-
-def _name(fields: Any, kind: str) -> str:
-    """What an entry is called: by its `name`, or as what it is."""
-    return str(fields["name"]) if isinstance(fields, dict) and "name" in fields else str(kind)

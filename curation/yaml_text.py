@@ -8,6 +8,7 @@ digits of a number, and, in `yaml_document`, a million places after aliases. Wha
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -16,6 +17,8 @@ DEEPEST = 64
 LARGEST_TEXT = 4 << 20
 _DIGITS = 100
 
+_MERGE = "tag:yaml.org,2002:merge"  # `<<`, which may be there twice
+_MOST = 1_000_000  # places of a document, those of aliases counted each time; a list of words may be long
 _PREFIX = "tag:yaml.org,2002:"
 _SCALARS = {"str", "int", "float", "bool", "null", "merge"}
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -45,8 +48,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def load(text: str) -> tuple[yaml.Node | None, _Loader]:
-    """The tree of a document, and what makes its plain value of it: `value(node, loader)`."""
+def load(text: str) -> tuple[Any, dict[tuple[Any, ...], int]]:
+    """The plain value of a document, and in which line each key and entry stands. Raises `yaml.MarkedYAMLError`."""
     if len(text) > LARGEST_TEXT:
         raise yaml.MarkedYAMLError(problem=f"it has {len(text):,} characters, of at most {LARGEST_TEXT:,}")
     try:
@@ -54,12 +57,35 @@ def load(text: str) -> tuple[yaml.Node | None, _Loader]:
     except yaml.reader.ReaderError as error:
         mark = yaml.Mark("", error.position, text.count("\n", 0, error.position), 0, None, 0)
         raise yaml.MarkedYAMLError(problem="it holds a control character", problem_mark=mark) from None
-    return loader.get_single_node(), loader
+    node = loader.get_single_node()
+    found = _lines(node)  # first, since it bounds what aliases make of the value
+    return None if node is None else loader.construct_document(node), found
 
 
-def value(node: yaml.Node | None, loader: _Loader) -> Any:
-    """The plain value of a tree whose size was checked."""
-    return None if node is None else loader.construct_document(node)
+def _lines(node: yaml.Node | None) -> dict[tuple[Any, ...], int]:
+    """Where each key and entry stands. Raises `yaml.YAMLError` for what YAML's loader would pass over: a key that is
+    there twice, of which it takes the last; and for aliases that make a document without an end, or nearly."""
+    found: dict[tuple[Any, ...], int] = {}
+    for loc, mark in _walk(node, ()) if node is not None else ():
+        if loc in found:
+            raise yaml.MarkedYAMLError(problem=f"{loc[-1]} stands in line {found[loc]}, too", problem_mark=mark)
+        if len(loc) > DEEPEST or len(found) > _MOST:
+            raise yaml.MarkedYAMLError(problem="it has too many parts, perhaps by its aliases", problem_mark=mark)
+        found[loc] = mark.line + 1
+    return found
+
+
+def _walk(node: yaml.Node, loc: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    if isinstance(node, yaml.MappingNode):
+        for n, (key, value) in enumerate(node.value):
+            if isinstance(key, yaml.ScalarNode):  # others can't be loaded
+                at = (*loc, key.value, n) if key.tag == _MERGE else (*loc, key.value)
+                yield at, key.start_mark
+                yield from _walk(value, at)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            yield (*loc, i), value.start_mark
+            yield from _walk(value, (*loc, i))
 
 
 def _check(node: yaml.Node) -> None:

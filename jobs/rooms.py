@@ -37,7 +37,7 @@ def rooms(room: str | None, name: str | None) -> None:
         return
     if name not in entries:
         from curation.errors import UnknownNameError
-        from curation.yaml_document import nearest
+        from curation.yaml_overrides import nearest
 
         near = nearest(name, entries)
         fix = f"did you mean {near}?" if near else f"there are: {', '.join(sorted(entries))}"

@@ -1,0 +1,89 @@
+"""`--set key=value`: one value of a parsed document replaced, and mistakes in it told as mistakes of the option."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+
+from curation.errors import RecipeError
+from curation.printable import printable
+from curation.yaml_text import load
+
+
+def override(value: dict[str, Any], given: str) -> tuple[Any, ...]:
+    """Apply `a.b.2.c=value` to the parsed document; list entries by number or by their single key's name. Returns where
+    that is."""
+    path, eq, text = given.partition("=")
+    given = shown(given)
+    if not eq or not path or path != shown(path):
+        raise RecipeError(f"--set {given}: expected key=value", fix="for example --set shards.samples=1000")
+    parts = path.split(".")
+    target: Any = value
+    loc: list[Any] = []
+    kind: Any = None  # of the entry that was gone into last
+    for place, part in enumerate(parts[:-1]):
+        before, kind = kind, None
+        if part == before and part not in target:
+            continue  # the entry's kind, as it stands in the file: filters.0.caption.min_words
+        if isinstance(target, list):
+            at, kind, target = _entry(target, parts[: place + 1], given)
+            loc += [at, kind]
+        elif isinstance(target, dict):
+            target[part] = {} if target.get(part) is None else target[part]
+            target = target[part]
+            loc.append(part)
+        if not isinstance(target, dict | list):
+            raise RecipeError(f"--set {given}: {'.'.join(parts[: place + 1])} is not a mapping")
+    if isinstance(target, list):
+        _entry(target, parts, given)
+        fix = f"--set {'.'.join(parts)}.FIELD=... sets one of its fields"
+        raise RecipeError(f"--set {given}: {'.'.join(parts)} is an entry of a list", fix=fix)
+    try:
+        target[parts[-1]], _ = load(text)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or error
+        fix = "quote what is no YAML by itself: --set 'key=\"*.tar\"'"
+        raise RecipeError(f"--set {given}: {shown(text)} is not valid YAML: {problem}", fix=fix) from None
+    return (*loc, parts[-1])
+
+
+def _entry(entries: list[Any], parts: Sequence[str], given: str) -> tuple[int, Any, Any]:
+    """Place, kind and fields of a list's entry, the last of `parts`: `filters.near_target` by its name,
+    `filters.top_fraction`, or `filters.1`."""
+    *within, part = parts
+    if any(isinstance(entry, str | int | float) for entry in entries):
+        where = ".".join(within)
+        raise RecipeError(f"--set {given}: {where} is a list of values", fix=f"all of it: --set '{where}=[a, b]'")
+    kinds = {i: next(iter(entry)) for i, entry in enumerate(entries) if isinstance(entry, dict) and len(entry) == 1}
+    names = {i: _name(entries[i][kind], kind) for i, kind in kinds.items()}
+    if part.isdecimal():
+        found = [i for i in kinds if i == int(part)]
+    else:
+        found = [i for i in kinds if names[i] == part] or [i for i in kinds if kinds[i] == part]
+    if len(found) > 1:
+        fix = f"say which by its number, {' or '.join(f'{i}' for i in found)}, or give them names"
+        raise RecipeError(f"--set {given}: the list has {len(found)} entries {part}", fix=fix)
+    if not found:
+        near = nearest(part, names.values())
+        fix = f"did you mean {near}?" if near else f"the list has {', '.join(names.values()) or 'no entries'}"
+        raise RecipeError(f"--set {given}: there is no {part} in the list", fix=fix)
+    entry, kind = entries[found[0]], kinds[found[0]]
+    entry[kind] = entry[kind] or {}
+    return found[0], kind, entry[kind]
+
+
+def _name(fields: Any, kind: str) -> str:
+    """What an entry is called: by its `name`, or as what it is."""
+    return str(fields["name"]) if isinstance(fields, dict) and "name" in fields else str(kind)
+
+
+def nearest(word: Any, among: Any) -> str:
+    return next(iter(get_close_matches(str(word), list(among), 1, 0.5)), "")
+
+
+def shown(text: str, length: int = 100) -> str:
+    """A text that others wrote as an error shows it: printable, and cut."""
+    return printable(text) if len(text) <= length else f"{printable(text[:length])}..."
