@@ -29,6 +29,11 @@ def address_of(address: str | None) -> str | None:
     return address or os.environ.get("RAY_ADDRESS") or None
 
 
+def is_connected() -> bool:
+    """Whether this process uses a cluster already."""
+    return bool(ray.is_initialized())
+
+
 @contextmanager
 def cluster(address: str | None = None) -> Iterator[None]:
     """Use the cluster at `address` (or RAY_ADDRESS, as inside a submitted job); else start a local one and stop it.

@@ -172,6 +172,12 @@ class YieldError(TutelageError):
     exit_code = 5
 
 
+class LostSnapshotError(LedgerError):
+    """LATEST names a snapshot whose document is gone: an older one is not opened in its place without a word."""
+
+    code = "snapshot_lost"
+
+
 class VerifyError(LedgerError):
     """`curate verify` found a difference between the ledger and the bytes."""
 

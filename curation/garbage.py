@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from curation import tables
-from curation.documents import REPAIR, RESTORE, SnapshotDocument, parse_unit_record, read
+from curation.documents import SnapshotDocument, parse_unit_record, read, repair
 from curation.errors import NotFoundError, UserError
-from curation.ledger import Ledger
+from curation.ledger import Ledger, snapshot_fix, snapshot_number
 from curation.parallel import map_ordered
 from curation.snapshot import Snapshot
 from curation.store import Store
@@ -134,7 +134,8 @@ def _named(ledger: Ledger) -> Iterator[Iterator[str]]:
 
     def of_record(key: str) -> Iterator[str]:
         try:
-            return store.get_parsed(key, lambda data: parse_unit_record(data, store.location(key), REPAIR)).names()
+            fix = repair(store.url)
+            return store.get_parsed(key, lambda data: parse_unit_record(data, store.location(key), fix)).names()
         except NotFoundError:  # `curate scores gc` has deleted it since the listing
             return iter(())
 
@@ -150,4 +151,8 @@ def _named(ledger: Ledger) -> Iterator[Iterator[str]]:
 def snapshots(store: Store) -> Iterator[tuple[str, SnapshotDocument]]:
     """Every snapshot below a root with its key, in order, also behind a hole in their numbers. Raises `LedgerError`."""
     keys = sorted(item.key for item in store.list("snapshots", etags=False) if item.key.endswith(".json"))
-    return map_ordered(lambda key: (key, read(store, key, SnapshotDocument, RESTORE)), keys)
+
+    def one(key: str) -> tuple[str, SnapshotDocument]:
+        return key, read(store, key, SnapshotDocument, snapshot_fix(store, snapshot_number(key)))
+
+    return map_ordered(one, keys)

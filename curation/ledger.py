@@ -18,8 +18,10 @@ is 100 pages; a page of 10,000 shards is about 1 MB and is all that is ever in m
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from itertools import count
@@ -32,7 +34,7 @@ import pyarrow.compute as pc
 
 from curation.data import ShardRef
 from curation.documents import (
-    REPAIR,
+    RESCORE,
     RESTORE,
     DataObject,
     PlanDocument,
@@ -45,7 +47,14 @@ from curation.documents import (
     read,
     repair,
 )
-from curation.errors import ConservationError, LedgerError, NoSnapshotError, NotFoundError
+from curation.errors import (
+    BucketError,
+    ConservationError,
+    LedgerError,
+    LostSnapshotError,
+    NoSnapshotError,
+    NotFoundError,
+)
 from curation.parquet import from_parquet, to_parquet
 from curation.store import Store
 
@@ -221,7 +230,7 @@ class Ledger:
 
     def _fix(self, kind: type[Any]) -> str:
         """What to do about a damaged record. Scores may be shared, so their ledger does not know the dataset's URL."""
-        return repair(self.store.url) if kind is WriteRecord else REPAIR
+        return repair(self.store.url) if kind is WriteRecord else RESCORE
 
     def put_data(self, unit: str, data: bytes, suffix: str) -> DataObject:
         """Put a data object under a name of its own (see `_data_key`)."""
@@ -245,6 +254,12 @@ class Ledger:
             raise LedgerError(f"{item.key} has {size} bytes in {self.store.url}, not the {item.bytes} that were put")
         return item
 
+    def software_id(self) -> str:
+        """The digest of this process' versions, once these are in the store."""
+        from curation.software import record_software
+
+        return record_software(self.store)
+
     def commit(self, unit: str, record: Mapping[str, Any], kind: type[R]) -> R:
         """Create the record of a unit; returns the record that holds, which is an earlier one if we came second."""
         check_conservation(record)
@@ -259,18 +274,41 @@ class Ledger:
     # --- snapshots --------------------------------------------------------------------------------------------
 
     def latest(self) -> int:
-        """The newest snapshot's number, 0 when there is none: from the hint forward until one is missing."""
-        known = self._hint
-        while known and not self._has_snapshot(known):
-            known //= 2  # a hint that lies (or was restored from elsewhere) only costs reads
+        """The newest snapshot's number, 0 when there is none: from the hint forward until one is missing.
+
+        A hint that is behind costs reads; without a hint the documents are listed. Raises `LostSnapshotError` where the
+        hint names a document that is gone: no run writes the hint before the document.
+        """
+        hint = self._hint
+        if hint and not self._has_snapshot(hint):
+            raise self._lost(hint)
+        known = hint or max(self._listed(), default=0)
         return next(number for number in count(known) if not self._has_snapshot(number + 1))
+
+    def _lost(self, hint: int) -> LostSnapshotError:
+        root, there = self.store.url.removeprefix("file://"), max(self._listed(), default=0)
+        fix = "restore it from a backup"
+        if there:
+            fix += f", open {root}@{there}, or go on from there: `curate repair {root} --accept-loss --apply`"
+        else:
+            fix += "; or delete LATEST, if it belongs to another dataset"
+        newest = f"the newest that is there is @{there}" if there else "none is there"
+        text = f"LATEST of {root} names snapshot @{hint}, whose document {snapshot_key(hint)} is gone; {newest}"
+        return LostSnapshotError(text, fix=fix)
+
+    def _listed(self) -> Iterator[int]:
+        """The numbers of all documents of snapshots, in no order. One listing."""
+        with suppress(BucketError):  # of a folder on local disk that nobody has made yet
+            for item in self.store.list("snapshots", etags=False):
+                if item.key == snapshot_key(number := snapshot_number(item.key)):
+                    yield number
 
     def snapshot(self, number: int | None = None) -> SnapshotDocument:
         """The document of snapshot `number`, or of the latest. Raises `NoSnapshotError`, and `LedgerError` where it is
-        damaged."""
+        damaged or lost."""
         wanted = self.latest() if number is None else number
         try:
-            return read(self.store, snapshot_key(wanted), SnapshotDocument, RESTORE)
+            return read(self.store, snapshot_key(wanted), SnapshotDocument, snapshot_fix(self.store, wanted))
         except NotFoundError:
             latest = self.latest()
             fix = f"the latest is @{latest}" if latest else "curate run makes one"
@@ -292,10 +330,10 @@ class Ledger:
             snapshot = {**document, "snapshot": parent + 1, "parent": parent or None}
             made = parse(canonical(snapshot), SnapshotDocument, "the snapshot to be made", "")
             if parent and _same_content(earlier := self.snapshot(parent), made):
-                self._hint_at(parent)  # the process that created it may have died before writing the hint
+                self.hint_at(parent)  # the process that created it may have died before writing the hint
                 return earlier  # the other driver ran the same recipe: its snapshot is ours
             if self._create(snapshot_key(parent + 1), snapshot):
-                self._hint_at(parent + 1)
+                self.hint_at(parent + 1)
                 return made
 
     # --- details ----------------------------------------------------------------------------------------------
@@ -306,7 +344,8 @@ class Ledger:
     def _has_snapshot(self, number: int) -> bool:
         return self.store.exists(snapshot_key(number))
 
-    def _hint_at(self, number: int) -> None:
+    def hint_at(self, number: int) -> None:
+        """Have LATEST name a snapshot, where it doesn't."""
         if self._hint != number:
             self.store.put("LATEST", str(number).encode())
 
@@ -353,6 +392,20 @@ def snapshot_key(number: int) -> str:
 
 def urls_key(number: int) -> str:
     return f"urls/{number:06d}.txt"
+
+
+def snapshot_fix(store: Store, number: int) -> str:
+    """What to do about a document that is damaged; number 0: of a name that no snapshot has."""
+    if not number:
+        return f"`curate repair {store.url.removeprefix('file://')} --apply` moves it aside"
+    root = store.url.removeprefix("file://")
+    return f"`curate repair {root}@{number} --apply` sets the fields that follow from the others; else {RESTORE}"
+
+
+def snapshot_number(key: str) -> int:
+    """The number in the key of a snapshot's document; 0 for any other key."""
+    match = re.fullmatch(r"snapshots/(\d{6,9})\.json", key)
+    return int(match[1]) if match else 0
 
 
 def _repage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

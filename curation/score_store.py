@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from curation import scores, tables
 from curation.data import ShardRef
-from curation.documents import REPAIR, ScoreRecord, parse_unit_record
+from curation.documents import ScoreRecord, parse_unit_record, repair
 from curation.errors import LedgerError, NotFoundError, UserError
 from curation.garbage import old_before, old_objects
 from curation.ledger import Ledger, unit_id
@@ -112,20 +112,21 @@ def take_out_damaged(scored: Ledger, shard: ShardRef, columns: Sequence[Column])
     """
     damaged = []
     for column in columns:
-        unit = unit_id(shard, column.fingerprint)
-        if not _sound(scored, unit) and not _sound(scored, unit):  # nor now: another run may be at it as well
-            scored.store.delete(f"units/{unit}.json")
+        key = f"units/{unit_id(shard, column.fingerprint)}.json"
+        if not _sound(scored, shard, column, key) and not _sound(
+            scored, shard, column, key
+        ):  # nor now: another run may
+            scored.store.delete(key)  # be at it as well
             damaged.append(column.name)
     return damaged
 
 
-def _sound(scored: Ledger, unit: str) -> bool:
-    """Whether a unit's record and table are whole, or it has none."""
+def _sound(scored: Ledger, shard: ShardRef, column: Column, key: str) -> bool:
+    """Whether a unit's record and table are whole and belong to the unit, or it has none."""
     try:
-        if record := scored.find(unit, ScoreRecord):
-            scores.load(scored, record)
+        scores.read(scored, shard, column)
     except (LedgerError, UserError):
-        return False
+        return not scored.store.exists(key)
     return True
 
 
@@ -162,7 +163,7 @@ def _unit(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> pa.Tabl
     for at, (name, value) in enumerate((("shard_key", shard.key), ("shard_etag", shard.etag))):
         table = table.add_column(at, name, pa.array([value] * table.num_rows, pa.string()))
     for column in rest:
-        values = scores.read(scored, shard, column, ["value"]).column("value")
+        values = scores.read(scored, shard, column, ["value"], table.column("uid")).column("value")
         parts = scores.parts(column.name, values) or {column.name: values}
         for name, part in parts.items():
             table = table.append_column(name, part)
@@ -175,8 +176,8 @@ def _keyed(scored: Ledger) -> Iterator[tuple[str, ScoreRecord | None]]:
 
     def read(key: str) -> tuple[str, ScoreRecord | None]:
         try:
-            where = scored.store.location(key)
-            record = scored.store.get_parsed(key, lambda data: parse_unit_record(data, where, REPAIR))
+            where, fix = scored.store.location(key), repair(scored.store.url)
+            record = scored.store.get_parsed(key, lambda data: parse_unit_record(data, where, fix))
         except NotFoundError:
             return key, None
         return key, record if isinstance(record, ScoreRecord) else None

@@ -21,17 +21,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.data import ShardRef
-from curation.documents import REPAIR, ScoreRecord
+from curation.data import ShardRef, uid
+from curation.documents import RESCORE, ScoreRecord
 from curation.errors import LedgerError, UserError
 from curation.ledger import Ledger, read_named, unit_id
 from curation.parallel import map_ordered
 from curation.parquet import from_parquet, to_parquet
-from curation.software import record_software
 from curation.units import INDEX_SCHEMA
 
 INDEX = "index"
-_FIX = f"`curate run --check-scores` scores it again, and {REPAIR}"
 
 
 @dataclass(frozen=True)
@@ -87,28 +85,77 @@ def _commit(ledger: Ledger, shard: ShardRef, column: Column, table: pa.Table, ex
         "etag": shard.etag,
         "seen": table.num_rows,
         "data": item.to_json(),
-        "software": record_software(ledger.store),
+        "software": ledger.software_id(),
         **extra,
     }
     return ledger.commit(unit, record, ScoreRecord)
 
 
-def read(ledger: Ledger, shard: ShardRef, column: Column, names: Sequence[str] | None = None) -> pa.Table:
-    """The committed table of a unit and column. Raises `LedgerError` when it isn't there or is damaged."""
-    return load(ledger, record_of(ledger, shard, column), names)
+def read(
+    ledger: Ledger,
+    shard: ShardRef,
+    column: Column,
+    names: Sequence[str] | None = None,
+    uids: pa.ChunkedArray | None = None,
+) -> pa.Table:
+    """The committed table of a unit and column. Raises `LedgerError` when it isn't there, is damaged, or is another
+    unit's: an index has the uids that follow from key, etag and offset, and other tables have the `uids` of the index,
+    where they are given."""
+    return _read(ledger, shard, column, record_of(ledger, shard, column), names, uids)
+
+
+def _read(
+    ledger: Ledger,
+    shard: ShardRef,
+    column: Column,
+    record: ScoreRecord,
+    names: Sequence[str] | None,
+    uids: pa.ChunkedArray | None = None,
+) -> pa.Table:
+    checked = ["uid", "offset"] if column.name == INDEX else ["uid"] if uids is not None else []
+    table = load(ledger, record, names if names is None else list(dict.fromkeys([*names, *checked])))
+    if not (_has_own_uids(table, shard) if column.name == INDEX else uids is None or uids.equals(table.column("uid"))):
+        text = f"{column.name} of {shard.key}: the uids in {ledger.store.location(record.data.key)} are not the shard's"
+        raise LedgerError(text, fix=RESCORE)
+    return table if names is None else table.select(names)
+
+
+def _has_own_uids(index: pa.Table, shard: ShardRef) -> bool:
+    """Whether the first and the last uid follow from the shard, which tells the tables of shards apart. All of them are
+    recomputed by `curate verify`: 1 us each, as much as reading them costs."""
+    names, offsets = index.column("uid"), index.column("offset")
+    ends = {0, index.num_rows - 1} if index.num_rows else set()
+    return all(names[row].as_py() == uid(shard.key, shard.etag, offsets[row].as_py()) for row in ends)
 
 
 def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> ScoreRecord:
-    """The commit record of a unit and column. Raises `LedgerError` when it has not been scored."""
-    record = ledger.find(unit_id(shard, column.fingerprint), ScoreRecord)
+    """The commit record of a unit and column. Raises `LedgerError` when it has not been scored, or when the record is
+    another unit's: they are exchanged most easily between shards of equal length."""
+    unit = unit_id(shard, column.fingerprint)
+    record = ledger.find(unit, ScoreRecord)
     if record is None:
-        raise LedgerError(f"{column.name} of {shard.key} has not been scored", fix=_FIX)
+        raise LedgerError(f"{column.name} of {shard.key} has not been scored", fix=RESCORE)
+    expected = {**shard._asdict(), "fingerprint": column.fingerprint}
+    wrong = [f"`{name}`" for name, value in expected.items() if record[name] != value]
+    wrong += ["`data.key`"] if not record.data.key.startswith(f"data/{unit}-") else []
+    if wrong:
+        where = ledger.store.location(f"units/{unit}.json")
+        raise LedgerError(f"{where} is not the record of {column.name} of {shard.key}: {', '.join(wrong)}", fix=RESCORE)
     return record
 
 
 def load(ledger: Ledger, record: ScoreRecord, names: Sequence[str] | None = None) -> pa.Table:
     """The table that a record names. Raises `LedgerError` where it is gone or damaged."""
-    return from_parquet(read_named(ledger.store, record.data.key, record.data.sha256, _FIX), names)
+    data, where = read_named(ledger.store, record.data.key, record.data.sha256, RESCORE), record.data.key
+    try:
+        table = from_parquet(data, names)
+    except (pa.ArrowException, KeyError, OSError) as error:
+        what = str(error).splitlines()[0]
+        raise LedgerError(f"{ledger.store.location(where)} is no score table: {what}", fix=RESCORE) from None
+    if table.num_rows != record.seen:
+        text = f"{ledger.store.location(where)} has {table.num_rows:,} rows, and its record says {record.seen:,}"
+        raise LedgerError(text, fix=RESCORE)
+    return table
 
 
 def fields(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.DataType]:
@@ -116,9 +163,11 @@ def fields(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.Data
     return {name: part.type for name, part in read_parts(ledger, shard, column).items()}
 
 
-def read_parts(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.ChunkedArray]:
-    """The committed values of a unit and column, as `parts` names them."""
-    return parts(column.name, read(ledger, shard, column, ["value"]).column("value"))
+def read_parts(
+    ledger: Ledger, shard: ShardRef, column: Column, uids: pa.ChunkedArray | None = None
+) -> dict[str, pa.ChunkedArray]:
+    """The committed values of a unit and column, as `parts` names them; `uids` as `read` takes them."""
+    return parts(column.name, read(ledger, shard, column, ["value"], uids).column("value"))
 
 
 def parts(name: str, values: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
@@ -153,15 +202,16 @@ def load_units(
 
     def one(shard: ShardRef) -> tuple[str | None, pa.Table]:
         record = record_of(scored, shard, columns[0])
-        table = load(scored, record, wanted)
+        table = _read(scored, shard, columns[0], record, wanted)
+        uids = table.column("uid")
         if measure:
             at = table.schema.get_field_index("length")
             table = table.set_column(at, "length", measure(table, shard)).select(names)
         for column in columns[1:]:
-            for name, part in read_parts(scored, shard, column).items():
+            for name, part in read_parts(scored, shard, column, uids).items():
                 table = table.append_column(name, part)
         for column in vectors:
-            values = read(scored, shard, column, ["value"]).column("value")
+            values = read(scored, shard, column, ["value"], uids).column("value")
             table = table.append_column(column.name, vector_bytes(values))
         return record.reason, table
 

@@ -52,9 +52,15 @@ _VERSION = re.compile(r"(.+)@(\d+|latest)\Z")
 
 def open(url: str, *, options: StoreOptions | None = None) -> Snapshot:
     """Open `URL` (the latest snapshot) or `URL@N`. Raises `NoSnapshotError` or a `StoreError`."""
+    root, number = split_version(url)
+    return open_snapshot(root, number, options)
+
+
+def split_version(url: str) -> tuple[str, int | None]:
+    """The root and the number of `URL@N`; None for the latest, which `URL` and `URL@latest` mean."""
     match = _VERSION.match(url)
     root, version = (match[1], match[2]) if match else (url, "latest")
-    return open_snapshot(root, None if version == "latest" else int(version), options)
+    return root, None if version == "latest" else int(version)
 
 
 def open_snapshot(root: str, number: int | None = None, options: StoreOptions | None = None) -> Snapshot:
@@ -153,7 +159,7 @@ class Snapshot:
 
         Columns of `later` that it lacks are null: an earlier version wrote it.
         """
-        fix = repair(self.store.url)
+        fix = repair(f"{self.store.url}@{self.number}")
         data = read_named(self.store, item["key"], item["sha256"], fix)
         try:
             return from_parquet(data, columns, later)

@@ -154,9 +154,11 @@ def attached(snapshot: Snapshot) -> list[Document]:
 
 def _read(store: Store, key: str) -> Document:
     """An evaluation at a key. Raises `LedgerError` where it is damaged."""
-    found = read_json(store, key, Evaluation, ANEW)
+    number = key.removeprefix("evaluations/").partition("-")[0].lstrip("0")
+    fix = f"`curate repair {store.url.removeprefix('file://')}@{number} --apply` moves it aside"
+    found = read_json(store, key, Evaluation, fix)
     if CURATED not in found["arms"]:
-        raise LedgerError(f"{store.location(key)} is damaged: field `arms.{CURATED}` is missing or invalid", fix=ANEW)
+        raise LedgerError(f"{store.location(key)} is damaged: field `arms.{CURATED}` is missing or invalid", fix=fix)
     return found
 
 

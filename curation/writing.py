@@ -165,7 +165,7 @@ class _Input:
         self.index = scores.read(scored, unit.shard, columns[0])
         self.scores: dict[str, pa.ChunkedArray] = {}
         for column in columns[1:]:
-            self.scores |= scores.read_parts(scored, unit.shard, column)
+            self.scores |= scores.read_parts(scored, unit.shard, column, self.index.column("uid"))
         self.decision = unit.rows.column("decision").to_pylist()
         self.reason = unit.rows.column("reason").to_pylist()
         self.weight = unit.rows.column("weight")

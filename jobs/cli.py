@@ -17,6 +17,7 @@ from jobs.learn import learn
 from jobs.matches import matches
 from jobs.policy import policy
 from jobs.proxy import proxy
+from jobs.repair import repair
 from jobs.rooms import rooms
 from jobs.run import plan, run
 from jobs.scores import scores
@@ -37,7 +38,7 @@ Exit codes:
   1    an unexpected error
   2    a mistake in the command line, the recipe or the input
   3    the object store, the cluster or the local disk failed
-  4    the ledger is incomplete or differs (run again, verify)
+  4    the ledger is incomplete or differs (run again, verify, repair)
   5    the run would keep nothing, or too little: no snapshot is made (curate run --accept-yield)
   130  interrupted (run the same command again to go on)
 """
@@ -57,7 +58,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 READING = (plan, status, show, diff, groups, matches, quarantine, what_if, scores, rooms, recipes)
-for command in (corpus, proxy, run, verify, gc, submit, learn, policy, evaluate, *READING):
+for command in (corpus, proxy, run, verify, repair, gc, submit, learn, policy, evaluate, *READING):
     cli.add_command(command)
 
 

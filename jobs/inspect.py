@@ -97,7 +97,7 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     click.echo(f"scored    {result['scored']:,} of {planned.units:,} shards")
     state = "up to date" if current else "made from an earlier plan or recipe"
     if current and missing:
-        state += "; curate run --check-scores makes the scores anew that are gone"
+        state += f"; `curate run {recipe} --check-scores` scores again what is gone"
     click.echo(f"snapshot  {f'@{latest}, {state}' if latest else 'none yet'}")
 
 

@@ -150,7 +150,7 @@ class Pipeline:
         def lacks(shard: ShardRef) -> tuple[ShardRef, list[str]]:
             return shard, scores.missing(self.scored, shard, self.columns)
 
-        return _units((*shard, names) for shard, names in map_ordered(lacks, shards) if names)
+        return lacking_units((shard, names) for shard, names in map_ordered(lacks, shards) if names)
 
     def score(self, units: pa.Table, tick: Tick) -> None:
         """Score `units` until nothing is missing. Raises `IncompleteError` when a pass gets nothing done."""
@@ -159,7 +159,7 @@ class Pipeline:
         failures: Sequence[tuple[str, str]] = ()
         for _ in range(MAX_PASSES):
             failures, done = [], 0
-            for progress in score(self._scoring(lacked_columns(units)), units):
+            for progress in score(self.scoring(lacked_columns(units)), units):
                 tick(progress.samples)
                 done += progress.units
                 self.work.samples_scored += progress.samples
@@ -185,7 +185,7 @@ class Pipeline:
                 with said_of(f"{self.recipe.places[name]}: scorer {name}"):
                     scorer.check(self.recipe.options)
 
-    def _scoring(self, lacked: Sequence[str]) -> Any:
+    def scoring(self, lacked: Sequence[str]) -> Any:
         """What the actors have to know. Models whose columns are all there already are not loaded."""
         from actors.scoring import Scoring
 
@@ -291,12 +291,13 @@ class Pipeline:
         """Make the snapshot, after every unit's counts balanced."""
         if written.units != plan.units:
             raise IncompleteError(f"{written.units} of {plan.units} shards were written", fix="run the command again")
-        made = self.out.create_snapshot(self._document(plan, decided, written))
+        made = self.out.create_snapshot(self.document(plan, decided, written))
         self.out.list_urls(made)
         self.work.snapshot, self.work.new_snapshot = made.snapshot, True
         return made
 
-    def _document(self, plan: Plan, decided: Decided, written: Written) -> dict[str, Any]:
+    def document(self, plan: Plan, decided: Decided, written: Written) -> dict[str, Any]:
+        """The document of the snapshot that these units make, but for its number and parent; puts what it names."""
         scorers = self.recipe.scorers
         shards, parts = written.tables()
         urls = "".join(f"{key}\n" for key in shards.column("key").to_pylist())
@@ -390,8 +391,13 @@ def _check_files(files: Iterable[tuple[str, Weights]], options: StoreOptions) ->
 
 
 @contextmanager
-def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
-    """The pipeline that made a snapshot, as its document pins it: nothing is taken from today's files but the bytes."""
+def pipeline_of(
+    made: snapshot.Snapshot, *, plan: Plan | None = None, texts: Mapping[str, bytes] | None = None
+) -> Iterator[Pipeline]:
+    """The pipeline that made a snapshot, as its document pins it: nothing is taken from today's files but the bytes.
+
+    `plan` and `texts` of its lists, where what the document names of them is damaged and they are known otherwise.
+    """
     document, options = made.document, made.store.options
     name = f"recipe of {made.store.url}@{made.number}"
     recipe = parse_recipe(json.dumps(document["recipe"]), name, of_snapshot=True)
@@ -399,13 +405,16 @@ def pipeline_of(made: snapshot.Snapshot) -> Iterator[Pipeline]:
         with said_of(what):
             fetch_weights(file, options)  # where the cache has these bytes, whatever lies at the URL by now
     out = Ledger(made.store)
-    where = out.open_plan(document["plan"]).document["corpus"]
+    where = (plan or out.open_plan(document["plan"])).document["corpus"]
     corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)
     columns = [scores.Column(name, document["fingerprints"][name]) for name in (scores.INDEX, *recipe.scorers)]
-    lists = {
-        name: made.store.get_parsed(item["key"], partial(parse_list, name, url=name))
-        for name, item in document["lists"].items()
-    }
+    if texts is None:
+        lists = {
+            name: made.store.get_parsed(item["key"], partial(parse_list, name, url=name))
+            for name, item in document["lists"].items()
+        }
+    else:
+        lists = {name: parse_list(name, text, name) for name, text in texts.items()}
     others = open_others([item.filter for item in recipe.filters], made.store.url, options, document.against)
     with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(document.scores_at(made.store))
@@ -417,10 +426,10 @@ def lacked_columns(units: pa.Table) -> list[str]:
     return sorted(pc.unique(pc.list_flatten(units.column("lacks").combine_chunks())).to_pylist())
 
 
-def _units(units: Iterator[tuple[Any, ...]]) -> pa.Table:
-    """Units as Arrow, a page of Python objects at a time."""
-    tables = []
-    while page := list(islice(units, 10_000)):
+def lacking_units(units: Iterable[tuple[ShardRef, Sequence[str]]]) -> pa.Table:
+    """Units and the columns that they lack as Arrow, a page of Python objects at a time."""
+    tables, rows = [], ((*shard, names) for shard, names in units)
+    while page := list(islice(rows, 10_000)):
         columns = (pa.array(c, t) for c, t in zip(zip(*page, strict=True), UNITS_SCHEMA.types, strict=True))
         tables.append(pa.Table.from_arrays(list(columns), schema=UNITS_SCHEMA))
     return pa.concat_tables(tables) if tables else UNITS_SCHEMA.empty_table()

@@ -55,7 +55,7 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
     )
     if current and lacks:
         click.echo(f"  snapshot        @{current['snapshot']} is already what this recipe makes, but scores are gone: "
-                   "curate run --check-scores makes them anew")  # fmt: skip
+                   f"`curate run {recipe} --check-scores` scores them again")  # fmt: skip
     elif current:
         click.echo(f"  snapshot        @{current['snapshot']} is already what this recipe makes: nothing to do")
     else:
@@ -70,8 +70,8 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
 @click.option(
     "--check-scores",
     is_flag=True,
-    help="Read every score table of the recipe; make those anew that are gone or damaged, also where the snapshot is "
-    "what the recipe makes.",
+    help="Read every score table of the recipe; score again those that are gone or damaged, also where the snapshot "
+    "is what the recipe makes.",
 )
 @click.option(
     "--accept-yield",
@@ -123,12 +123,13 @@ def run_steps(
     current = work.current(planned)
     if current:
         work.work.snapshot = current["snapshot"]
+        work.out.hint_at(current["snapshot"])  # a process that was killed may not have written it
         if not check_scores:
             return current
     if check_scores:
         with progress("Checking scores", planned.units, "shards") as tick:
             if damaged := work.take_out_damaged(planned, tick):
-                click.echo(f"{damaged:,} score tables are gone or damaged, and made anew", err=True)
+                click.echo(f"{damaged:,} score tables are gone or damaged, and scored again", err=True)
     units = work.missing(planned)
     if current and not units.num_rows:
         return current
@@ -183,6 +184,7 @@ def _print(output: str, work: Work, document: SnapshotDocument) -> None:
                    f"{work.model_batches:,} model batches, {work.score_puts:,} data puts")  # fmt: skip
     elif not work.new_snapshot:
         click.echo(f"nothing to do: {output}@{work.snapshot} is what this recipe makes (0 data puts, 0 model batches)")
+        click.echo(f"  not checked: the objects behind it (curate verify {output}; curate repair {output})", err=True)
     else:
         click.echo(
             f"snapshot {output}@{work.snapshot}: scored {work.units_scored:,} shards in {work.model_batches:,} model "

@@ -1,9 +1,10 @@
-"""`curate verify`: recompute a snapshot from raw input and output bytes."""
+"""`curate verify`: compare a snapshot, and the chain that it stands in, with what is recomputed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,94 +14,131 @@ from jobs.options import json_option
 
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot
-    from jobs.pipeline import Pipeline
+    from curation.store import Store
+    from curation.verification.findings import Finding
+    from curation.verification.repairs import Mender
+    from jobs.checks import Checks
+
+rescore_option = click.option(
+    "--rescore",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="Score this share of the input shards once more, and compare the values; 1.0 compares all. Equal to the bit "
+    "on the software that made the snapshot, within 0.005 (of the number, or of 1) on other software.",
+)
+seed_option = click.option("--seed", default=0, show_default=True, help="Which input shards --rescore draws.")
+address_option = click.option(
+    "--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else this machine: without Ray for small datasets."
+)
 
 
-@click.command(epilog="\b\nExamples:\n  curate verify s3://curated/objects\n  curate verify demo/curated@2")
+@click.command(
+    epilog="\b\nExamples:\n  curate verify s3://curated/objects\n  curate verify demo/curated@2 --rescore 0.01\n"
+    "  curate verify --json demo/curated | jq .findings"
+)
 @click.argument("dataset", metavar="OUT[@N]")
-@click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else a cluster on this machine.")
+@rescore_option
+@seed_option
+@address_option
 @json_option
-def verify(dataset: str, address: str | None, as_json: bool) -> None:
-    """Recompute every count, hash, uid and decision from raw input and output bytes; fail on any difference."""
-    import curation as cu
-    from actors.cluster import cluster
+def verify(dataset: str, rescore: float, seed: int, address: str | None, as_json: bool) -> None:
+    """Compare a snapshot with what is recomputed from its inputs; fail on any difference.
+
+    Recomputed are: the chain of snapshots, the plan, uids, hashes, captions, sizes and reasons from the input shards,
+    decisions and weights from the score tables, output shards to the byte, the manifest, every count, the document.
+    Scores are recomputed with --rescore. Every finding names the damaged object; `curate repair` mends what it can.
+    """
     from curation.errors import VerifyError
+    from curation.verification.repairs import dry
 
-    snapshot = cu.open(dataset)
-    with cluster(address):
-        problems = list(problems_of(snapshot))
-    samples = snapshot.document["samples"]["seen"]
+    store, number = locate(dataset)
+    with checks(store, number, dry(store), address, rescore=rescore, seed=seed) as work:
+        findings = list(work.findings())
     if as_json:
-        result = {"snapshot": snapshot.number, "ok": not problems, "samples": samples, "problems": problems}
-        click.echo(json.dumps(result, indent=2))
+        click.echo(json.dumps({"snapshot": number, "ok": not findings, "samples": work.samples, "notes": work.notes,
+                               "findings": [item.to_json() for item in findings]}, indent=2))  # fmt: skip
     else:
-        for line in problems:
-            click.echo(printable(f"  {line}"), err=True)
-    if problems:
-        raise VerifyError(
-            f"{dataset}: {len(problems)} differences, the first: {problems[0]}",
-            fix="restore the damaged object, or run the recipe again into a new output",
-        )
+        for item in findings:
+            click.echo(printable(f"  {item}"), err=True)
+        for note in work.notes:
+            click.echo(printable(f"  note: {note}"), err=True)
+    if findings:
+        fix = _fix(dataset, findings, rescore, seed)
+        raise VerifyError(f"{dataset}: {_count(findings)}, the first: {findings[0]}", fix=fix)
     if not as_json:
-        shards = snapshot.shards.num_rows
-        where = f"{snapshot.store.url}@{snapshot.number}"
-        click.echo(f"verified {where}: {samples:,} samples in, {shards:,} shards out, no difference")
+        what = (
+            f"{work.samples:,} samples in, {work.shards:,} shards out" if number else "no snapshot, all documents read"
+        )
+        click.echo(f"verified {store.url}{f'@{number}' if number else ''}: {what}, no difference")
 
 
-def problems_of(snapshot: Snapshot) -> Iterator[str]:
-    from actors.cluster import cpus, map_bounded
-    from curation.verify import UnitVerifier
-    from curation.writing import add_up
-    from jobs.pipeline import pipeline_of
+def locate(dataset: str) -> tuple[Store, int]:
+    """The store of `OUT[@N]` and the number of the snapshot; where none is named, of the newest that is there, whatever
+    LATEST says; 0 for a ledger without snapshots. Raises `NoSnapshotError` for what is no ledger."""
+    from curation.errors import NoSnapshotError
+    from curation.garbage import is_ledger
+    from curation.snapshot import split_version
+    from curation.store import open_store
+    from curation.verification.chain import numbers_there
+
+    root, number = split_version(dataset)
+    store = open_store(root)
+    there = numbers_there(store)
+    if (number and number not in there) or not (there or is_ledger(store)):
+        name = f"no snapshot @{number}" if number else "no snapshot"
+        raise NoSnapshotError(
+            f"{name} in {store.url}", fix=f"there are @1 to @{there[-1]}" if there else "curate run makes one"
+        )
+    return store, number or max(there, default=0)
+
+
+@contextmanager
+def checks(
+    store: Store,
+    number: int,
+    mend: Mender,
+    address: str | None = None,
+    *,
+    rescore: float = 0.0,
+    seed: int = 0,
+    accept_loss: bool = False,
+    quiet: bool = False,
+) -> Iterator[Checks]:
+    """The pass over a snapshot, where it is to run."""
+    from curation.verification.chain import read_raw
+    from jobs.checking import engine
+    from jobs.checks import Checks
+
+    raw = read_raw(store, number) or {}
+    samples = raw.get("samples")
+    seen = samples.get("seen") if isinstance(samples, dict) else None
+    with engine(address, seen if isinstance(seen, int) else 0) as where:
+        options = {"rescore": rescore, "seed": seed, "accept_loss": accept_loss}
+        yield Checks(store, number, mend, where, **options, **({} if quiet else {"shown": _shown}))  # type: ignore[arg-type]
+
+
+def problems_of(snapshot: Snapshot, **options: Any) -> list[Finding]:
+    """The findings of a snapshot, in silence."""
+    from curation.verification.repairs import dry
+
+    with checks(snapshot.store, snapshot.number, dry(snapshot.store), quiet=True, **options) as work:
+        return list(work.findings())
+
+
+def _shown(label: str, total: int | None) -> AbstractContextManager[Any]:
     from jobs.progress import progress
 
-    document = snapshot.document
-    with pipeline_of(snapshot) as run:
-        verifier = UnitVerifier(
-            run.out, run.corpus.store(), run.recipe.limits, run.scored, run.columns, run.recipe.caption
-        )
-        totals: list[Any] = []
-        units = snapshot.parts.column("unit").to_pylist()
-        with progress("Verifying", document["samples"]["seen"]) as tick:
-            for record, problems in map_bounded(verifier.verify, units, width=2 * cpus()):
-                totals += record["inputs"]
-                yield from problems
-                tick(sum(item["seen"] for item in record["inputs"]))
-        if add_up(totals) != document["samples"] or len(totals) != document["units"]["total"]:
-            yield "the units' counts don't add up to the snapshot's"
-        yield from _decisions(snapshot, run, units)
-        yield from _indexes(snapshot)
+    return progress(label, total, "units")
 
 
-def _decisions(snapshot: Snapshot, run: Pipeline, units: list[str]) -> Iterator[str]:
-    """Decide again from the score tables: a write unit's id covers every decision and reason in it."""
-    from curation.errors import LedgerError, StoreError
-
-    try:
-        planned = run.out.open_plan(snapshot.document["plan"])
-        with run.decide(planned, lambda n: None) as decided:
-            again = [group.id for group in decided.groups(run.recipe.shards.samples)]
-    except (LedgerError, StoreError) as error:
-        yield f"the filters can't run again: {error}"
-        return
-    if again != units:
-        yield f"{len(set(units) ^ set(again))} write units differ when the filters run again over the score tables"
+def _count(findings: list[Finding]) -> str:
+    return f"{len(findings):,} finding{'s' if len(findings) != 1 else ''}"
 
 
-def _indexes(snapshot: Snapshot) -> Iterator[str]:
-    """The snapshot's own objects, and that no uid occurs twice."""
-    from hashlib import sha256
-
-    from curation.errors import LedgerError
-
-    for name in ("shards", "manifest", "urls"):
-        item = snapshot.document[name]
-        if sha256(snapshot.store.get(item["key"])).hexdigest() != item["sha256"]:
-            yield f"{item['key']}: sha256 differs from the snapshot's"
-    try:
-        repeated = snapshot.manifest.query("SELECT uid FROM manifest GROUP BY uid HAVING count(*) > 1").num_rows
-    except LedgerError as error:
-        yield f"the manifest can't be read: {error}"
-        return
-    if repeated:
-        yield f"{repeated} uids occur more than once in the manifest"
+def _fix(dataset: str, findings: list[Finding], rescore: float, seed: int) -> str:
+    """What to do: a repair, if it mends any of them; else what the first one wants."""
+    if not any(item.how for item in findings):
+        return findings[0].why
+    again = f" --rescore {rescore} --seed {seed}" if rescore else ""
+    return f"`curate repair {dataset}{again} --apply` rebuilds what can be; without --apply it says what it would do"

@@ -128,7 +128,7 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
     unscored, without = _unscored(work, missing)
     if unscored.num_rows == plan.units:
         text = f"none of the shards has been scored: they lack {', '.join(lacked_columns(unscored))}"
-        raise IncompleteError(text, fix="curate run --check-scores scores them")
+        raise IncompleteError(text, fix="`curate run RECIPE --check-scores` scores them")
     keep_as = name if keep and not missing.num_rows else None
     return _answers(work, recipes, plan, unscored, keep_as=keep_as, without=without), unscored
 

@@ -163,16 +163,9 @@ def problems(recipe: Path) -> list[str]:
     """What `verify` finds wrong with the latest snapshot of a recipe."""
     from curation.recipe import load_recipe
     from curation.snapshot import open_snapshot
-    from curation.verify import UnitVerifier
-    from jobs.pipeline import pipeline
+    from jobs.verify import problems_of
 
-    with pipeline(load_recipe(recipe), dry=True) as work:
-        read = work.recipe
-        verifier = UnitVerifier(
-            work.out, work.corpus.store(), read.limits, work.scored, work.columns, caption=read.caption
-        )
-        units = open_snapshot(read.output).shards.column("unit").unique().to_pylist()
-        return [line for unit in units for line in verifier.verify(unit)[1]]
+    return [str(found) for found in problems_of(open_snapshot(load_recipe(recipe).output))]
 
 
 #: Filters that need no scorer: drops a tenth of the captions, and the exact duplicate of every shard.

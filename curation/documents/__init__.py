@@ -14,6 +14,7 @@ each further one (pydantic's Rust parser, one core): 4-11 s for 1 million record
 
 from curation.documents.base import (
     REPAIR,
+    RESCORE,
     RESTORE,
     Document,
     find,
@@ -41,6 +42,7 @@ from curation.documents.ledger import (
 
 __all__ = [
     "REPAIR",
+    "RESCORE",
     "RESTORE",
     "CorpusPin",
     "DataObject",

@@ -11,6 +11,7 @@ from curation.errors import LedgerError, NotFoundError
 from curation.store import Store
 
 REPAIR = "`curate repair OUT --apply` rebuilds it from the inputs"
+RESCORE = "`curate run RECIPE --check-scores` scores it again"  # scores may be shared, so nothing names their dataset
 RESTORE = "restore it from a backup"
 SHOWN = 5  # fields of one document that an error names
 

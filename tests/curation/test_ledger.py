@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from curation import ledger as module
 from curation.data import ShardRef, uid
 from curation.documents import ScoreRecord, WriteRecord
-from curation.errors import ConservationError, LedgerError, NoSnapshotError
+from curation.errors import ConservationError, LedgerError, LostSnapshotError, NoSnapshotError
 from curation.ledger import PAGE_SCHEMA, Ledger, Plan, canonical, digest, rows_sha256, unit_id
 from curation.parquet import from_parquet, to_parquet
 from curation.store import open_store
@@ -229,13 +229,38 @@ def test_two_drivers_with_the_same_result_make_one_snapshot(ledger: Ledger) -> N
 @settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(hint=st.binary(max_size=12) | st.integers(0, 20).map(lambda n: str(n).encode()), n=st.integers(0, 5))
 def test_latest_is_a_hint_only(tmp_path_factory: pytest.TempPathFactory, hint: bytes, n: int) -> None:
+    """A hint that is behind, damaged or gone costs reads. One that names what is not there is an error."""
     ledger = Ledger(open_store(str(tmp_path_factory.mktemp("out"))))
     for i in range(n):
         ledger.create_snapshot(snapshot_document(decision_id=str(i)))
     ledger.store.put("LATEST", hint)
-    assert ledger.latest() == n
+    if hint.isdigit() and len(hint) < 10 and int(hint) > n:
+        with pytest.raises(LostSnapshotError, match=f"snapshot @{int(hint)}, whose document"):
+            ledger.latest()
+    else:
+        assert ledger.latest() == n
     ledger.store.delete("LATEST")
     assert ledger.latest() == n
+
+
+def test_a_lost_snapshot_is_not_replaced(ledger: Ledger) -> None:
+    """Neither is the one before it opened in its place, nor does another get its number, without a word."""
+    for i in range(3):
+        ledger.create_snapshot(snapshot_document(decision_id=str(i)))
+    ledger.store.delete("snapshots/000003.json")
+    for call in (ledger.latest, ledger.snapshot, lambda: ledger.create_snapshot(snapshot_document(decision_id="3"))):
+        with pytest.raises(LostSnapshotError, match=r"@3, whose document .* the newest that is there is @2") as error:
+            call()
+    assert f"open {ledger.store.url.removeprefix('file://')}@2" in error.value.fix
+    assert ledger.snapshot(2).snapshot == 2
+
+
+def test_without_a_hint_the_newest_is_found_behind_a_hole(ledger: Ledger) -> None:
+    for i in range(4):
+        ledger.create_snapshot(snapshot_document(decision_id=str(i)))
+    ledger.store.delete("snapshots/000002.json")
+    ledger.store.delete("LATEST")
+    assert ledger.latest() == 4
 
 
 def test_no_two_puts_have_one_name(ledger: Ledger, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import parallel, scores
-from curation.data import ShardRef
+from curation import parallel, score_store, scores
+from curation.data import ShardRef, uid
 from curation.errors import LedgerError, UserError
-from curation.ledger import Ledger
+from curation.ledger import Ledger, canonical, unit_id
 from curation.store import open_store
 from curation.units import INDEX_SCHEMA, STREAM_SCHEMA, failure_table
 
@@ -24,7 +25,7 @@ def rows(shard: ShardRef, n: int, reason: str | None = None) -> pa.Table:
     """The stream of a unit: n rows and the end row."""
     items = [
         {"shard_key": shard.key, "shard_size": shard.size, "shard_etag": shard.etag, "end": i == n, "row": i,
-         "uid": f"{shard.key}-{i}", "reason": reason if i == n else None}
+         "offset": 512 * i, "uid": uid(shard.key, shard.etag, 512 * i), "reason": reason if i == n else None}
         for i in range(n + 1)
     ]  # fmt: skip
     return pa.Table.from_pylist(items, STREAM_SCHEMA)
@@ -52,7 +53,7 @@ def test_the_collector_gives_every_unit_back_whole(sizes: list[int], seed: int, 
             found.setdefault(unit.shard.key, unit.rows)
     assert set(found) == {shard.key for shard in shards}
     for shard, n in zip(shards, sizes, strict=True):
-        assert found[shard.key].column("uid").to_pylist() == [f"{shard.key}-{i}" for i in range(n)]
+        assert found[shard.key].column("uid").to_pylist() == [uid(shard.key, shard.etag, 512 * i) for i in range(n)]
 
 
 def test_rows_that_come_again_after_their_unit_was_whole_are_let_go() -> None:
@@ -105,6 +106,59 @@ def test_missing_read_and_damage(tmp_path: Path) -> None:
         scores.read(ledger, shard, column)
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Ledger, list[ShardRef], list[scores.Column]]:
+    """Two shards of equal length, with an index and a score each."""
+    ledger, shards = Ledger(open_store(str(tmp_path))), [ShardRef(f"{n}.tar", 9, f"e{n}") for n in (0, 1)]
+    columns = [scores.Column("index", "f"), scores.Column("s", "g")]
+    for n, shard in enumerate(shards):
+        (unit,) = scores.Collector().add(rows(shard, 3))
+        scores.commit_index(ledger, shard, columns[0], unit.rows, None)
+        values = scores.value_array(np.full(3, float(n)), np.ones(3, bool))
+        scores.commit_score(ledger, shard, columns[1], unit.rows.column("uid"), values)
+    return ledger, shards, columns
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["index", "score"])
+@pytest.mark.parametrize("how", ["records", "keys", "data"])
+def test_exchanged_records_are_refused(
+    two: tuple[Ledger, list[ShardRef], list[scores.Column]], which: int, how: str
+) -> None:
+    """Of shards of equal length: whole records, records with the right key, or only what they name."""
+    ledger, shards, columns = two
+    list(scores.load_units(ledger, shards, columns, []))
+    keys = [f"units/{unit_id(shard, columns[which].fingerprint)}.json" for shard in shards]
+    records = [json.loads(ledger.store.get(key)) for key in keys]
+    for key, mine, other in zip(keys, records, records[::-1], strict=True):
+        changed = {"records": other, "keys": {**other, "key": mine["key"]}, "data": {**mine, "data": other["data"]}}
+        ledger.store.put(key, canonical(changed[how]))
+    with pytest.raises(LedgerError, match=r"is not the record of (index|s) of 0\.tar: .*`data.key`"):
+        list(scores.load_units(ledger, shards, columns, []))
+    damaged = score_store.take_out_damaged(ledger, shards[0], columns)
+    assert damaged == [columns[which].name] == scores.missing(ledger, shards[0], columns)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["index", "score"])
+def test_a_table_of_other_uids_is_refused(two: tuple[Ledger, list[ShardRef], list[scores.Column]], which: int) -> None:
+    """Also where its hash is the one in the record."""
+    ledger, shards, columns = two
+    key = f"units/{unit_id(shards[0], columns[which].fingerprint)}.json"
+    record, other = json.loads(ledger.store.get(key)), scores.record_of(ledger, shards[1], columns[which]).data
+    ledger.store.put(record["data"]["key"], ledger.store.get(other.key))
+    ledger.store.put(key, canonical({**record, "data": {**other.to_json(), "key": record["data"]["key"]}}))
+    with pytest.raises(LedgerError, match=r"of 0\.tar: the uids in .* are not the shard's") as error:
+        list(scores.load_units(ledger, shards, columns, []))
+    assert "curate run RECIPE --check-scores" in error.value.fix
+
+
+def test_a_table_of_other_length_is_refused(two: tuple[Ledger, list[ShardRef], list[scores.Column]]) -> None:
+    ledger, shards, columns = two
+    key = f"units/{unit_id(shards[0], columns[1].fingerprint)}.json"
+    ledger.store.put(key, canonical({**json.loads(ledger.store.get(key)), "seen": 4}))
+    with pytest.raises(LedgerError, match="has 3 rows, and its record says 4"):
+        list(scores.load_units(ledger, shards, columns, []))
+
+
 def test_large_units_are_not_piled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, column = Ledger(open_store(str(tmp_path))), scores.Column("index", "f")
     shards = [ShardRef(f"{n:02d}.tar", 1, "e") for n in range(20)]
@@ -122,7 +176,7 @@ def test_large_units_are_not_piled_up(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(parallel, "AHEAD", 1)
     found = scores.load_units(ledger, shards, [column], ["key"])
     for number, (_, table) in enumerate(found):
-        assert table.column("uid")[0].as_py() == f"{shards[number].key}-0" and len(loaded) <= number + 2
+        assert table.column("uid")[0].as_py() == uid(*shards[number][::2], 0) and len(loaded) <= number + 2
 
 
 def test_embeddings_are_half_precision_lists(tmp_path: Path) -> None:

@@ -14,19 +14,20 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation import software
+from curation.data import ShardRef
 from curation.documents import SnapshotDocument
 from curation.errors import RecipeError
 from curation.ledger import canonical, digest
 from curation.recipe import load_recipe
 from curation.store import open_store
 from jobs.inspect import show
-from jobs.pipeline import Pipeline, _units, lacked_columns, pipeline, pipeline_of
+from jobs.pipeline import Pipeline, lacked_columns, lacking_units, pipeline, pipeline_of
 
 
 def test_lacked_columns_are_those_of_all_pages_each_once() -> None:
     assert lacked_columns(Pipeline.nothing()) == []
-    units = ((f"{n:06d}.tar", 1, "e", ["b"] if n < 12_000 else ["a", "b"]) for n in range(25_000))
-    assert lacked_columns(_units(units)) == ["a", "b"]
+    units = ((ShardRef(f"{n:06d}.tar", 1, "e"), ["b"] if n < 12_000 else ["a", "b"]) for n in range(25_000))
+    assert lacked_columns(lacking_units(units)) == ["a", "b"]
 
 
 def test_no_run_reads_what_a_run_has_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

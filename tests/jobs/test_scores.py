@@ -93,7 +93,7 @@ def test_gc_takes_what_nothing_names(home: Path) -> None:
     assert "they lack caption_stats" in planned and "but scores are gone" in planned
     with pytest.raises(LedgerError, match=r"caption_stats of .* has not been scored") as error:
         invoke("export", f"{home}/b.yaml", "--out", f"{home}/none")
-    assert "run --check-scores" in error.value.fix
+    assert "run RECIPE --check-scores" in error.value.fix
     again = CliRunner().invoke(run, [f"{home}/b.yaml", "--check-scores", "--json"], catch_exceptions=False).stdout
     assert json.loads(again)["score_puts"] == SHARDS and not json.loads(again)["new_snapshot"]
     assert score_puts(f"{home}/b.yaml", check=True) == 0
@@ -119,7 +119,7 @@ def test_what_is_damaged_is_made_anew_when_it_is_asked_for(home: Path, what: str
     if "record" not in what:
         with pytest.raises(LedgerError) as error:
             invoke("export", f"{home}/a.yaml", "--out", f"{home}/none-{what}")
-        assert "run --check-scores" in error.value.fix
+        assert "run RECIPE --check-scores" in error.value.fix
     assert score_puts(f"{home}/a.yaml", f"output={home}/new-{what}", check=True) == 1
     assert score_puts(f"{home}/a.yaml", check=True) == 0
     assert (home / "s" / json.loads(record.read_text())["data"]["key"]).read_bytes() == data

@@ -1,116 +1,141 @@
-"""`curate verify` passes on what a run made, and fails on every kind of damage."""
+"""`curate verify` and `curate repair` as Ray tasks, and as commands. What they find is in `test_damages`."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import finished
 import pytest
-from builders import write_corpus, write_recipe, write_weights
+from damages import DAMAGES, Tree, column, first
 
 import curation as cu
-from curation.recipe import load_recipe
-from jobs.pipeline import pipeline
-from jobs.run import run_steps
+from jobs.cli import _main
 from jobs.verify import problems_of
-
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("verify")
-    write_corpus(root / "corpus", 3, 40)
-    sha = write_weights(root / "w.safetensors")
-    recipe = write_recipe(root / "r.yaml", str(root / "corpus"), str(root / "out"), str(root / "w.safetensors"), sha)
-    with pipeline(load_recipe(recipe)) as work:
-        run_steps(work, None)
+    finished.make(root / "here")
+    (root / "here").rename(root / "whole")
     return root
 
 
 @pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Path:
-    """A copy to damage; corpus and scores stay where the snapshot says they are, so they are put back afterwards."""
-    shutil.copytree(made / "out", tmp_path / "out")
-    return tmp_path / "out"
+def tree(home: Path) -> Iterator[Tree]:
+    shutil.copytree(home / "whole", home / "here")
+    yield Tree(home / "here")
+    shutil.rmtree(home / "here")
 
 
-def test_no_difference(made: Path) -> None:
-    assert list(problems_of(cu.open(str(made / "out")))) == []
+def record_of_repair(tree: Tree) -> dict:
+    (path,) = (tree.out / "repairs").glob("*.json")
+    return json.loads(path.read_text())
 
 
-def first(out: Path, pattern: str) -> Path:
-    return sorted((out / "data").glob(pattern))[0]
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_local")
+def test_on_ray_damage_is_found_and_mended(tree: Tree) -> None:
+    """Tasks check, actors score again, what is lost is scored by the pool."""
+    tree.rewrite(tree.table("clip_score"), column("value", first(lambda v: v + 1e-3)))
+    tree.table("embedding").unlink()
+    tree.shard.unlink()
+    assert _main(["repair", str(tree.out), "--rescore", "1.0", "--apply"]) == 0
+    codes = {item["code"] for item in record_of_repair(tree)["mended"]}
+    assert {"score_value", "score_table", "shard"} <= codes
+    assert problems_of(cu.open(str(tree.out)), rescore=1.0) == []
 
 
-def flip(path: Path, at: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
+def test_verify_as_a_command(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tree.out)
+    assert _main(["verify", out]) == 0
+    assert f"{tree.document['samples']['seen']} samples in, " in capsys.readouterr().out
+    shard = tree.shard
+    shard.unlink()
+    assert _main(["verify", out, "--json"]) == 4
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert not found["ok"] and found["findings"][0]["object"].endswith(shard.name)
+    assert found["findings"][0]["code"] == "shard" and found["findings"][0]["how"]
+    assert json.loads(captured.err.splitlines()[-1])["error"] == "verify_failed"
+    assert _main(["verify", out]) == 4
+    assert shard.name in capsys.readouterr().err
 
 
-def edit_manifest(out: Path) -> None:
-    path = next(p for p in sorted((out / "data").glob("*.parquet")) if "output_shard" in pq.read_schema(p).names)
-    table = pq.read_table(path)
-    pq.write_table(
-        table.set_column(2, "decision", table.column("decision").take(list(range(table.num_rows))[::-1])), path
-    )
+def test_a_repair_is_dry_unless_told_and_the_second_has_nothing_to_do(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard, record = tree.shard, tree.record
+    before = {path: path.read_bytes() for path in (shard, record)}
+    shard.unlink()
+    tree.edit(record, lambda value: value["manifest"].update(rows=1))
+    damaged = record.read_bytes()
+    assert _main(["repair", str(tree.out)]) == 0
+    said = capsys.readouterr().out
+    assert "would mend" in said and "--apply" in said and not (tree.out / "repairs").exists() and not shard.exists()
+    assert _main(["repair", str(tree.out), "--apply"]) == 0
+    assert {path: path.read_bytes() for path in (shard, record)} == before
+    kept = record_of_repair(tree)
+    assert [item["code"] for item in kept["mended"]] == ["shard", "record"] and kept["not_mended"] == []
+    (aside,) = (tree.out / "repairs").glob(f"*/aside/units/{record.name}")
+    assert aside.read_bytes() == damaged
+    capsys.readouterr()
+    assert _main(["repair", str(tree.out), "--apply"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
 
 
-def edit_record(out: Path, change: Callable[[dict], None]) -> None:
-    path = sorted((out / "units").glob("*.json"))[0]
-    record = json.loads(path.read_text())
-    change(record)
-    path.write_text(json.dumps(record))
+def test_what_cannot_be_mended_is_said(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    DAMAGES["an input shard gone"].plant(tree)
+    assert _main(["repair", str(tree.out), "--apply"]) == 4
+    captured = capsys.readouterr()
+    assert "can't: put these bytes back" in captured.out and "corpus/00001.tar" in captured.err
+    assert record_of_repair(tree)["not_mended"][0]["code"] == "input"
 
 
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "a byte of an output shard": lambda out: flip(first(out, "*.tar"), 1100),
-    "a header of an output shard": lambda out: flip(first(out, "*.tar"), 3),
-    "an output shard cut short": lambda out: first(out, "*.tar").write_bytes(first(out, "*.tar").read_bytes()[:5120]),
-    "an output shard gone": lambda out: first(out, "*.tar").unlink(),
-    "a manifest part edited": edit_manifest,
-    "a record's count": lambda out: edit_record(out, lambda r: r["inputs"][0].update(kept=r["inputs"][0]["kept"] + 1)),
-    "a record gone": lambda out: sorted((out / "units").glob("*.json"))[0].unlink(),
-    "the list of shards": lambda out: flip(next((out / "data").glob("urls-*.txt")), 5),
-}
+@pytest.mark.parametrize("damage", ["latest snapshot deleted", "a hole among snapshots", "a document that is not JSON"])
+def test_a_lost_snapshot_is_given_up_when_told(damage: str, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    DAMAGES[damage].plant(tree)
+    assert _main(["repair", str(tree.out), "--accept-loss", "--apply"]) == 0
+    assert record_of_repair(tree)["lost"] == ([2] if "hole" in damage else [3])
+    assert _main(["verify", str(tree.out)]) == 0
+    assert cu.open(str(tree.out)).number == (3 if "hole" in damage else 2)
 
 
-@pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_found(name: str, copy: Path) -> None:
-    assert list(problems_of(cu.open(str(copy)))) == []
-    DAMAGE[name](copy)
-    assert list(problems_of(cu.open(str(copy))))
+def test_a_repair_that_is_killed_is_repeated(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each of its puts in turn: what was mended is whole, the rest is found again."""
+    from curation.store import Store
 
+    class Killed(BaseException):
+        pass
 
-def test_changed_input_is_found(made: Path, copy: Path) -> None:
-    shard = made / "corpus" / "00001.tar"
-    whole = shard.read_bytes()
-    try:
-        flip(shard, 600)
-        assert any("00001.tar" in line for line in problems_of(cu.open(str(copy))))
-    finally:
-        shard.write_bytes(whole)
+    shard, whole = tree.shard, tree.shard.read_bytes()
+    puts = {name: getattr(Store, name) for name in ("put", "put_file", "create", "delete")}
+    for last in range(1, 40):
+        for name in ("output shard gone", "record not JSON", "urls gone", "score record gone", "plan not JSON"):
+            DAMAGES[name].plant(tree)
+        left = iter(range(last))
 
+        def killing(name: str, left: Iterator[int] = left):
+            def call(self: Store, *args: object) -> object:
+                if next(left, None) is None:
+                    raise Killed
+                return puts[name](self, *args)
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
-def test_every_damaged_score_table_is_found(damage: str, made: Path) -> None:
-    """Also those that no filter looks at, as the embedding's."""
-    records = [json.loads(path.read_text()) for path in (made / "out" / "scores" / "units").glob("*.json")]
-    tables = {record["column"]: made / "out" / "scores" / record["data"]["key"] for record in records}
-    assert tables.keys() == {"index", "clip_score", "embedding"}
-    for table in tables.values():
-        whole = table.read_bytes()
+            return call
+
+        for name in puts:
+            monkeypatch.setattr(Store, name, killing(name))
         try:
-            if damage == "flipped":
-                flip(table, len(whole) // 2)
-            elif damage == "cut":
-                table.write_bytes(whole[:-100])
-            else:
-                table.unlink()
-            assert any(table.name in line for line in problems_of(cu.open(str(made / "out"))))
-        finally:
-            table.write_bytes(whole)
+            code = _main(["repair", str(tree.out), "--apply"])
+        except Killed:
+            code = None
+        for name, put in puts.items():
+            monkeypatch.setattr(Store, name, put)
+        if code == 0:
+            break
+        assert _main(["repair", str(tree.out), "--apply"]) == 0
+        assert problems_of(cu.open(str(tree.out))) == [] and shard.read_bytes() == whole
+    assert code == 0 and last > 8

@@ -1,0 +1,84 @@
+"""The evaluations that are attached to a snapshot: their places, and their means from the runs that they hold.
+
+Only averages are computed again: how wide an interval is, and what is called better, belongs to the version of the
+statistics that wrote it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from curation.documents import read_json
+from curation.documents.learning import Evaluation
+from curation.errors import LedgerError, NotFoundError
+from curation.ledger import canonical
+from curation.snapshot_evaluations import CURATED, METRICS
+from curation.store import Store
+from curation.verification.findings import Finding, differing, fields_of
+from curation.verification.repairs import Mender
+
+TOLERANCE = 1e-9  # of sums in another order
+
+
+def check_evaluations(out: Store, number: int, mend: Mender) -> Iterator[Finding]:
+    """Everything that is wrong with the evaluations of one snapshot. One listing, and one small GET each."""
+    begin = f"evaluations/{number:06d}-"
+    for key in sorted(item.key for item in out.list("evaluations", etags=False) if item.key.startswith(begin)):
+        found = _read(out, key)
+        expected = _expected(found, number, key.removeprefix(begin).removesuffix(".json")) if found else None
+        if expected is None:
+            how = "it is moved aside; `curate evaluate` attaches it again, and trains no model twice"
+            finding = Finding("evaluation", out.location(key), "is damaged: it can't be read as an evaluation", how)
+            yield finding.done(mend.take_out(out, key))
+        elif wrong := differing(expected, found):
+            what = f"{fields_of(wrong)} differ from what its runs give"
+            finding = Finding("evaluation", out.location(key), what, "they are computed again")
+            yield finding.done(mend.put(out, key, canonical(expected)))
+
+
+def _read(out: Store, key: str) -> dict[str, Any] | None:
+    """The document, as others read it; None where they can't."""
+    try:
+        return read_json(out, key, Evaluation, "")
+    except (LedgerError, NotFoundError):
+        return None
+
+
+def _expected(found: dict[str, Any], number: int, identity: str) -> dict[str, Any] | None:
+    """The document as its place and its runs have it; None for one that lacks them."""
+    right = copy.deepcopy(found)
+    try:
+        right |= {"snapshot": number, "identity": identity}
+        means = {arm: _means(part["runs"]) for arm, part in found["arms"].items()}
+        for arm, values in means.items():
+            for name, value in values.items():
+                _set(right["arms"][arm]["mean"][name], value)
+        for arm, values in found["minus"].items():
+            if not _paired(found, arm):
+                continue
+            for name in values:
+                _set(right["minus"][arm][name], means[CURATED][name] - means[arm][name])
+        json.dumps(right, allow_nan=False)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+        return None
+    return right if CURATED in means and all(means.values()) else None
+
+
+def _means(runs: list[dict[str, Any]]) -> dict[str, float]:
+    names = [name for name in METRICS if all(name in run for run in runs)]
+    return {name: math.fsum(run[name] for run in runs) / len(runs) for name in names}
+
+
+def _paired(found: dict[str, Any], arm: str) -> bool:
+    """Whether two arms have the same seeds: of others, a difference is of those that both have."""
+    one, other = ({run["seed"] for run in found["arms"][name]["runs"]} for name in (CURATED, arm))
+    return one == other
+
+
+def _set(into: dict[str, Any], value: float) -> None:
+    if not math.isclose(into["mean"], value, rel_tol=0, abs_tol=TOLERANCE):
+        into["mean"] = value

@@ -1,0 +1,180 @@
+"""A ledger that puts nothing: each object that a run would put is compared with the one that is there.
+
+The code that makes tables, shards and records runs again, unchanged, and hands its objects to this ledger in the place
+of the real one. So nothing here knows how a shard or a record is made, and no second implementation can drift from the
+first. Where an object differs it becomes a finding, and a mender that is not dry puts the right one.
+
+Objects are content-addressed: a name holds the first 16 digits of the sha256 of what it named when it was put. A
+damaged object is rebuilt under its own name, if what is rebuilt has that hash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+from curation.documents import DataObject
+from curation.errors import BucketError, NotFoundError
+from curation.ledger import Ledger, canonical
+from curation.parquet import from_parquet
+from curation.software import software, software_id
+from curation.store import Store
+from curation.verification.differences import first_difference, hash_of, named_hash, read_object, table_differs
+from curation.verification.findings import Finding, differing, fields_of
+from curation.verification.repairs import Mender
+
+Named = Mapping[str, Any]  # key, sha256, bytes of an object, as a document has it
+CODES = {"tar": "shard", "parquet": "table", "txt": "text"}
+
+
+class Comparison(Ledger):
+    """`named(unit, suffix)`: for each object of this kind that is put for a unit, in order, those that documents name
+    for it, the most trusted first. `free`: nothing outside the unit's record names its objects, so they may get new
+    names. `frozen`: why nothing may be rebuilt, where that is so. `words`: columns of tables for people, which another
+    version of the software may word otherwise."""
+
+    def __init__(
+        self,
+        store: Store,
+        mend: Mender,
+        named: Callable[[str, str], Sequence[Sequence[Named]]],
+        *,
+        what: str = "",
+        free: bool = False,
+        frozen: str = "",
+        words: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__(store)
+        self.words = words
+        self.mend, self.named, self.what, self.free, self.frozen = mend, named, what, free, frozen
+        self.findings: list[Finding] = []
+        self._places: dict[tuple[str, str], int] = defaultdict(int)
+
+    # --- what a ledger is asked for -------------------------------------------------------------------------------
+
+    def find(self, unit: str, *kind: Any) -> Any:
+        """None: whoever makes units makes this one again."""
+        return None
+
+    def software_id(self) -> str:
+        """That of this process, which nothing records here."""
+        return software_id(software())
+
+    def put_data(self, unit: str, data: bytes, suffix: str) -> DataObject:
+        """Compare bytes with the object that is named for them."""
+        sha = sha256(data).hexdigest()
+        key = self._key(unit, suffix, sha, self._candidates(unit, suffix))
+        actual = self._get(key)
+        if actual is not None and (same := self._same(data, actual, suffix, key)):
+            return same
+        what = "is gone" if actual is None else self._what(data, actual, suffix)
+        return self._rebuild(unit, key, suffix, sha, len(data), what, lambda at: self.mend.put(
+            self.store, at, data, aside=suffix != "parquet"))  # fmt: skip
+
+    def put_data_file(self, unit: str, path: Path, suffix: str) -> DataObject:
+        """Compare a file with the object that is named for it. Streams both."""
+        with path.open("rb") as file:
+            sha = file_digest(file, "sha256").hexdigest()
+        size = path.stat().st_size
+        key = self._key(unit, suffix, sha, self._candidates(unit, suffix))
+        if (hashed := hash_of(self.store, key) if key else None) == (sha, size):
+            return DataObject(key=key, sha256=sha, bytes=size)
+        if hashed is None:
+            what = "is gone"
+        elif suffix == "parquet":
+            data, actual = path.read_bytes(), self.store.get(key)
+            if same := self._same(data, actual, suffix, key):
+                return same
+            what = self._what(data, actual, suffix)
+        else:
+            what = first_difference(self.store, key, path, hashed[1])
+        return self._rebuild(unit, key, suffix, sha, size, what, lambda at: self.mend.put_file(self.store, at, path))
+
+    def commit(self, unit: str, record: Mapping[str, Any], *kind: Any) -> Any:
+        """Compare a commit record with the one that is there. Columns of scores are called as each recipe likes."""
+        key = f"units/{unit}.json"
+        expected = json.loads(canonical(dict(record)))
+        found = read_object(self.store, key)
+        compared = {name: value for name, value in expected.items() if name not in ("column", "software")}
+        fields = differing(compared, found) if found else []
+        if not found or fields:
+            there = "is not the JSON of a record" if self.store.exists(key) else "is gone"
+            what = f"{fields_of(fields)} differ from what is recomputed" if fields else there
+            kept = {name: value for name, value in (found or {}).items() if name not in compared}
+            self.mended(Finding("record", self.store.location(key), what, "it is rebuilt from what it names"),
+                        lambda: self.mend.put(self.store, key, canonical({**expected, **kept})))  # fmt: skip
+        return expected if not kind else kind[0].model_validate_json(canonical(expected))
+
+    # --- how ------------------------------------------------------------------------------------------------------
+
+    def mended(self, finding: Finding, put: Callable[[], bool]) -> None:
+        """Note a finding, and mend it unless everything here is frozen."""
+        if self.frozen:
+            finding = Finding(finding.code, finding.object, finding.what, "", self.frozen)
+        self.findings.append(finding.done(put()) if finding.how else finding)
+
+    def _candidates(self, unit: str, suffix: str) -> Sequence[Named]:
+        place = self._places[unit, suffix]
+        self._places[unit, suffix] += 1
+        named = self.named(unit, suffix)
+        return named[place] if place < len(named) else ()
+
+    def _key(self, unit: str, suffix: str, sha: str, candidates: Sequence[Named]) -> str:
+        """The name that the object should have: one with its hash, if a document or the store has such a name."""
+        keys = [str(item["key"]) for item in candidates]
+        if right := next((key for key in keys if named_hash(key) == sha[:16]), None):
+            return right
+        if suffix == "parquet" and keys and self._get(keys[0]) is not None:
+            return keys[0]  # equal tables have other bytes in another version of Parquet's writer
+        begin = f"data/{unit}-{sha[:16]}"
+        with suppress(BucketError):
+            for item in self.store.list("data", etags=False):
+                if item.key.startswith(begin):
+                    return item.key
+        return keys[0] if keys else ""
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            return self.store.get(key) if key else None
+        except NotFoundError:
+            return None
+
+    def _same(self, data: bytes, actual: bytes, suffix: str, key: str) -> DataObject | None:
+        """The object that is there, if it holds what it should: the same bytes, or a table's rows in the bytes of its
+        name, which another version of pyarrow wrote."""
+        sha = sha256(actual).hexdigest()
+        rewritten = suffix == "parquet" and named_hash(key) == sha[:16]
+        if data != actual and (not rewritten or table_differs(from_parquet(data), actual, self.words)):
+            return None
+        return DataObject(key=key, sha256=sha, bytes=len(actual))
+
+    def _what(self, data: bytes, actual: bytes, suffix: str) -> str:
+        if suffix == "parquet":
+            return table_differs(from_parquet(data), actual) or "its bytes are not those of its name"
+        return f"its {len(actual):,} bytes differ from the {len(data):,} that are recomputed"
+
+    def _rebuild(
+        self, unit: str, key: str, suffix: str, sha: str, size: int, what: str, put: Callable[[str], bool]
+    ) -> DataObject:
+        code, fits = CODES.get(suffix, suffix), not key or named_hash(key) == sha[:16]
+        code = self.what if suffix == "parquet" and self.what else code
+        target = key if key and fits else self._fresh(unit, sha, suffix)
+        how, why = "it is rebuilt from its inputs", ""
+        if not fits and not self.free:
+            how, why = "", (
+                f"what is rebuilt has the sha256 {sha[:16]}..., not the {named_hash(key)}... of its name: another "
+                "version of pyarrow wrote it, or its inputs differ; repair with the software that the snapshot names"
+            )  # fmt: skip
+        where = self.store.location(key or target)
+        self.mended(Finding(code, where, what, how, why), lambda: put(target))
+        return DataObject(key=target if how else key, sha256=sha, bytes=size)
+
+    def _fresh(self, unit: str, sha: str, suffix: str) -> str:
+        from secrets import token_hex
+
+        return f"data/{unit}-{sha[:16]}-{token_hex(4)}.{suffix}"

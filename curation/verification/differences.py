@@ -1,0 +1,116 @@
+"""How an object differs from what it should be: tables by column and row, shards by sample and member."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.errors import NotFoundError, TarError
+from curation.parquet import from_parquet
+from curation.store import Store
+from curation.tar import TarSample, read_samples
+from curation.verification.findings import fields_of, listed
+
+
+def named_hash(key: str) -> str:
+    """The 16 digits of a hash in a data object's name; empty for a name that has none."""
+    parts = key.rpartition("/")[2].partition(".")[0].split("-")
+    return next((part for part in parts[1:] if len(part) == 16), "")
+
+
+def hash_of(store: Store, key: str) -> tuple[str, int] | None:
+    """(sha256, bytes) of an object, streamed; None where there is none."""
+    try:
+        size = store.size(key)
+    except NotFoundError:
+        return None
+    hashed = sha256()
+    for block in store.blocks(key, size):
+        hashed.update(block)
+    return hashed.hexdigest(), size
+
+
+def read_object(store: Store, key: str) -> dict[str, Any] | None:
+    """The JSON object at a key, whatever it says; None where there is none or it is something else."""
+    try:
+        found = json.loads(store.get(key))
+    except (NotFoundError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and found else None
+
+
+def table_differs(expected: pa.Table, actual: bytes, without: Collection[str] = ()) -> str | None:
+    """How a Parquet object differs from the rows that it should hold, `without` some columns; None where it doesn't."""
+    try:
+        found = from_parquet(actual)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return f"can't be read: {str(error).splitlines()[0]}"
+    if found.schema.names != expected.schema.names:
+        return f"has the columns {listed(found.schema.names)}, not {listed(expected.schema.names)}"
+    if found.num_rows != expected.num_rows:
+        return f"has {found.num_rows:,} rows, not {expected.num_rows:,}"
+    compared = [name for name in expected.schema.names if name not in without]
+    wrong = [name for name in compared if not _equal(expected.column(name), found.column(name))]
+    if not wrong:
+        return None
+    rows = (n for n in range(expected.num_rows) if _value(expected, wrong, n) != _value(found, wrong, n))
+    row = next(rows, 0)
+    return f"{fields_of(wrong)} differ from what is recomputed, first in row {row:,}"
+
+
+def _equal(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    """Whether two columns hold the same values; NaN equals NaN here."""
+    if one.type != other.type or one.null_count != other.null_count:
+        return False
+    return _same_values(*(pa.concat_arrays(column.chunks or [pa.array([], column.type)]) for column in (one, other)))
+
+
+def _same_values(one: pa.Array, other: pa.Array) -> bool:
+    if not one.is_null().equals(other.is_null()):
+        return False
+    if pa.types.is_struct(one.type):
+        return all(_same_values(*pair) for pair in zip(one.flatten(), other.flatten(), strict=True))
+    if pa.types.is_list(one.type) or pa.types.is_fixed_size_list(one.type):
+        lengths = (pc.list_value_length(array) for array in (one, other))
+        return next(lengths).equals(next(lengths)) and _same_values(one.flatten(), other.flatten())
+    if pa.types.is_floating(one.type):
+        left, right = (array.drop_null().to_numpy(zero_copy_only=False) for array in (one, other))
+        return np.array_equal(left, right, equal_nan=True)
+    return bool(one.equals(other))
+
+
+def _value(table: pa.Table, names: Sequence[str], row: int) -> list[str]:
+    return [repr(table.column(name)[row].as_py()) for name in names]
+
+
+def first_difference(store: Store, key: str, path: Path, size: int) -> str:
+    """Where an output shard first differs from the file that it should be: the sample and the member. Of a broken
+    archive, that it is broken: where it ends, samples lack members."""
+    with path.open("rb") as file:
+        ours = read_samples(iter(lambda: file.read(8 << 20), b""), path.stat().st_size)
+        theirs = read_samples(store.blocks(key, size), size)
+        try:
+            found = next(filter(None, (_difference(one, next(theirs, None)) for one in ours)), "")
+            surplus = sum(1 for _ in theirs)
+        except TarError as error:
+            return f"is a broken archive: {error.reason}"
+    if not found and surplus:
+        return f"holds {surplus:,} samples that the manifest doesn't keep"
+    return found or "differs in bytes that belong to no sample"
+
+
+def _difference(one: TarSample, other: TarSample | None) -> str:
+    if other is None:
+        return f"ends before sample {one.key}"
+    if (one.key, one.start) != (other.key, other.start):
+        return f"has sample {other.key!r} where {one.key} belongs"
+    ours, theirs = ({part.extension: part.data for part in item.parts} for item in (one, other))
+    wrong = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    return f"sample {one.key}: {listed(wrong)} differ from the input's" if wrong else ""

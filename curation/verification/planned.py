@@ -1,0 +1,111 @@
+"""The plan of a snapshot: its document and pages, planned again on local disk and compared.
+
+A plan is named by what it holds, so a rebuilt one proves itself: whatever its rows and its context were taken from, it
+is the plan if it has the id. Cost: the pages, 1 MB for 10,000 shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from curation.data import ShardRef
+from curation.errors import LedgerError, StoreError, UserError
+from curation.ledger import PAGE_SCHEMA, Ledger, Plan, canonical, digest
+from curation.parquet import from_parquet
+from curation.store import Store
+from curation.verification.differences import hash_of, read_object, table_differs
+from curation.verification.findings import Finding, differing, fields_of
+from curation.verification.repairs import Mender
+
+Rows = Callable[[], Iterable[ShardRef]]
+_LOST = "neither its pages, nor the commit records, nor the corpus as it is listed now give this plan's id"
+_BATCH = 10_000
+
+
+def check_plan(
+    out: Store, plan_id: str, contexts: Sequence[Mapping[str, Any]], rows: Sequence[Rows], scratch: Store, mend: Mender
+) -> tuple[list[Finding], Plan | None]:
+    """What is wrong with a plan and its pages, and the plan as it should be, None where it can't be known.
+
+    `contexts`: what may have been planned (corpus and fingerprints), beside what the document itself says. `rows`:
+    where the shards may be known from, beside its pages. `scratch`: a store on local disk, while the plan is used.
+    """
+    key = f"plans/{plan_id}.json"
+    stored = read_object(out, key)
+    own = [{name: value for name, value in stored.items() if name in ("corpus", "fingerprints")}] if stored else []
+    sources = [lambda: _paged(out, stored or {}), *rows]
+    planned = _planned(plan_id, [*own, *contexts], sources, scratch)
+    if planned is None:
+        if stored is not None and digest(stored) == plan_id and _sound(out, stored):
+            return [], Ledger(out).open_plan(plan_id)  # of a version whose ids were hashes of the document
+        what = "is gone" if stored is None and not out.exists(key) else "its id is not that of what it holds"
+        return [Finding("plan", out.location(key), what, "", _LOST)], None
+    return list(_compared(out, key, stored, planned, scratch, mend)), planned
+
+
+def _planned(
+    plan_id: str, contexts: Sequence[Mapping[str, Any]], sources: Sequence[Rows], scratch: Store
+) -> Plan | None:
+    """The first combination that has the id."""
+    for source in sources:
+        for context in contexts:
+            try:
+                made = Ledger(scratch).plan(_batches(source()), context)
+            except (LedgerError, StoreError, UserError, pa.ArrowException, OSError, KeyError, ValueError, TypeError):
+                continue
+            if made.id == plan_id:
+                return made
+    return None
+
+
+def _batches(shards: Iterable[ShardRef]) -> Iterator[pa.RecordBatch]:
+    pending: list[ShardRef] = []
+    for shard in shards:
+        pending.append(shard)
+        if len(pending) == _BATCH:
+            yield _batch(pending)
+            pending = []
+    if pending:
+        yield _batch(pending)
+
+
+def _batch(shards: Sequence[ShardRef]) -> pa.RecordBatch:
+    columns = [
+        pa.array(column, kind) for column, kind in zip(zip(*shards, strict=True), PAGE_SCHEMA.types, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=PAGE_SCHEMA)
+
+
+def _paged(out: Store, document: Mapping[str, Any]) -> Iterator[ShardRef]:
+    for page in document["pages"]:
+        table = from_parquet(out.get(page["key"]), PAGE_SCHEMA.names).cast(PAGE_SCHEMA)
+        yield from (ShardRef(*row.values()) for row in table.to_pylist())
+
+
+def _sound(out: Store, document: Mapping[str, Any]) -> bool:
+    try:
+        found = [(page["sha256"], hash_of(out, page["key"])) for page in document["pages"]]
+    except (KeyError, TypeError, StoreError, UserError):
+        return False
+    return all(there is not None and there[0] == sha for sha, there in found)
+
+
+def _compared(
+    out: Store, key: str, stored: Mapping[str, Any] | None, planned: Plan, scratch: Store, mend: Mender
+) -> Iterator[Finding]:
+    """The stored plan beside the one that was planned again. Pages hold rows: their bytes may be another Arrow's."""
+    expected = read_object(scratch, f"plans/{planned.id}.json") or {}
+    for page in expected["pages"]:
+        data = scratch.get(page["key"])
+        there = out.get(page["key"]) if out.exists(page["key"]) else None
+        what = "is gone" if there is None else table_differs(from_parquet(data), there)
+        if what:
+            finding = Finding("plan_page", out.location(page["key"]), what, "it is planned again, and has the same id")
+            yield finding.done(mend.put(out, page["key"], data, aside=False))
+    if wrong := differing(expected, stored) if stored is not None else ["it is gone"]:
+        what = "is gone, or is not JSON" if stored is None else f"{fields_of(wrong)} differ from what is planned again"
+        finding = Finding("plan", out.location(key), what, "it is planned again, and has the same id")
+        yield finding.done(mend.put(out, key, canonical(expected)))

@@ -1,0 +1,103 @@
+"""What a repair does to a store, and the record that it leaves.
+
+    <out>/repairs/<id>/started.json     create-only: what was asked for, and by which software
+    <out>/repairs/<id>/aside/...        documents as they were before they were replaced or taken out
+    <out>/repairs/<id>.json             create-only: what was found, what was done, what could not be done
+
+Nothing that a repair replaces is lost: documents are copied aside first. Damaged data objects (shards, Parquet) are
+overwritten where they lie, since their names say what they should hold; their sha256 and size go into the finding.
+
+Every repair of an object is one atomic put after its copy, so a repair that is killed can be repeated: what it has
+mended is sound by then, and what it has not is found again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+
+from curation.errors import NotFoundError
+from curation.ledger import canonical
+from curation.parallel import map_ordered
+from curation.software import software
+from curation.store import Store
+from curation.verification.findings import Finding
+
+FOLDER = "repairs"
+
+
+@dataclass(frozen=True)
+class Mender:
+    """Puts what was rebuilt; one without an `id` is dry and puts nothing. Picklable, so that tasks can each have it."""
+
+    out: Store
+    id: str = ""
+
+    def put(self, store: Store, key: str, data: bytes, *, aside: bool = True) -> bool:
+        """Put an object in the place of a damaged one. Returns whether it was done."""
+        if self.id:
+            if aside:
+                self._keep(store, key)
+            store.put(key, data)
+        return bool(self.id)
+
+    def put_file(self, store: Store, key: str, path: Path) -> bool:
+        """Put a data object from a file."""
+        if self.id:
+            store.put_file(key, path)
+        return bool(self.id)
+
+    def take_out(self, store: Store, key: str) -> bool:
+        """Delete an object, once it is copied aside."""
+        if self.id:
+            self._keep(store, key)
+            store.delete(key)
+        return bool(self.id)
+
+    def _keep(self, store: Store, key: str) -> None:
+        folder = "aside" if store.url == self.out.url else "aside/scores"
+        with suppress(NotFoundError):
+            self.out.create(f"{FOLDER}/{self.id}/{folder}/{key}", store.get(key))
+
+
+def dry(out: Store) -> Mender:
+    """A mender that puts nothing."""
+    return Mender(out)
+
+
+def started(out: Store, snapshot: int) -> Mender:
+    """Begin a repair: a mender with a name of its own, which sorts by time. Clocks decide nothing else."""
+    moment = datetime.now(UTC)
+    mender = Mender(out, f"{moment:%Y%m%dT%H%M%SZ}-{token_hex(4)}")
+    document = {"snapshot": snapshot, "started": moment.isoformat(timespec="seconds"), "software": software()}
+    out.create(f"{FOLDER}/{mender.id}/started.json", canonical(document))
+    return mender
+
+
+def finished(mender: Mender, snapshot: int, findings: Sequence[Finding], lost: Sequence[int]) -> str:
+    """Leave the record of a repair; returns its key. `lost`: numbers of snapshots that the user has given up."""
+    done, left = ([item.to_json() for item in findings if item.mended is mended] for mended in (True, False))
+    document = {"snapshot": snapshot, "mended": done, "not_mended": left, "lost": list(lost)}
+    key = f"{FOLDER}/{mender.id}.json"
+    mender.out.create(key, canonical(document))
+    return key
+
+
+def lost_numbers(out: Store) -> set[int]:
+    """Numbers of snapshots that earlier repairs have given up with the user's consent."""
+    keys = (item.key for item in out.list(FOLDER, etags=False) if item.key.count("/") == 1)
+    return {number for found in map_ordered(lambda key: _lost(out, key), keys) for number in found}
+
+
+def _lost(out: Store, key: str) -> Iterator[int]:
+    try:
+        found = json.loads(out.get(key))
+    except (ValueError, NotFoundError):
+        found = {}
+    numbers = found.get("lost") if isinstance(found, dict) else None
+    yield from (number for number in numbers or [] if isinstance(number, int))

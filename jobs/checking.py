@@ -1,0 +1,72 @@
+"""Where checks run: in this process for a small dataset, else as Ray tasks, a few for each CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curation.data import ShardRef
+    from curation.verification.findings import Finding
+    from curation.verification.repairs import Mender
+    from jobs.pipeline import Pipeline
+
+HERE = 50_000  # samples that are checked in this process: about the time in which Ray starts and stops, on 8 cores
+
+
+@dataclass(frozen=True)
+class Here:
+    """This process and its threads."""
+
+    def spread(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        from curation.parallel import map_ordered
+
+        yield from map_ordered(function, items, threads=os.cpu_count() or 1)
+
+    def again(self, work: Pipeline, shards: Sequence[ShardRef], names: Sequence[str]) -> None:
+        """Score columns of units that lack them."""
+        from actors.rescoring import score_here
+
+        score_here(work.scoring(names), shards)
+
+    def rescore(self, work: Pipeline, shards: Iterable[ShardRef], mend: Mender) -> Iterator[list[Finding]]:
+        """What differs in the score tables of units when they are scored once more."""
+        from actors.rescoring import Rescorer
+
+        rescorer = Rescorer(work.scoring(list(work.recipe.scorers)), mend)
+        yield from map(rescorer.compare, shards)
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """A Ray cluster, which is connected."""
+
+    def spread(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        from actors.cluster import cpus, map_bounded
+
+        yield from map_bounded(function, items, width=2 * cpus())
+
+    def again(self, work: Pipeline, shards: Sequence[ShardRef], names: Sequence[str]) -> None:
+        from jobs.pipeline import lacking_units
+
+        work.score(lacking_units((shard, names) for shard in shards), lambda n: None)
+
+    def rescore(self, work: Pipeline, shards: Iterable[ShardRef], mend: Mender) -> Iterator[list[Finding]]:
+        from actors.rescoring import rescore
+
+        yield from rescore(work.scoring(list(work.recipe.scorers)), shards, mend)
+
+
+@contextmanager
+def engine(address: str | None, samples: int) -> Iterator[Here | OnRay]:
+    """This process for a small dataset, unless a cluster is asked for or connected; else a cluster."""
+    from actors.cluster import address_of, cluster, is_connected
+
+    if samples <= HERE and not address_of(address) and not is_connected():
+        yield Here()
+        return
+    with cluster(address):
+        yield OnRay()

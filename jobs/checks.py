@@ -1,0 +1,280 @@
+"""All checks of one snapshot in the order of what they need: the pass that `curate verify` and `curate repair` share.
+
+    chain -> plan -> lists -> score tables -> (models) -> decisions -> write units -> document -> evaluations
+
+Each step uses what the steps before found sound or rebuilt. Where something that a step needs is damaged and not
+rebuilt, its objects are compared with the hashes that documents have for them instead.
+
+Cost: every input shard is read and decoded once, kept samples and output shards once more. The driver holds the
+decision engine's bounded memory and about 300 bytes a write unit.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from curation import snapshot as snapshots
+from curation.corpus import open_corpus
+from curation.data import ShardRef
+from curation.errors import LedgerError, RecipeError, StoreError, TutelageError, UserError
+from curation.ledger import Ledger, Plan, digest, snapshot_key, unit_id
+from curation.parquet import from_parquet
+from curation.recipe import Recipe, parse_recipe
+from curation.scores import INDEX
+from curation.store import Store, open_store
+from curation.verification import attached, chain, described, loose, planned, rescored
+from curation.verification.comparison import Comparison
+from curation.verification.differences import read_object
+from curation.verification.findings import Finding
+from curation.verification.repairs import Mender
+from curation.verification.scored import SCORED_AGAIN, CheckedUnit, ScoredCheck
+from curation.verification.written import IndexedUnits, WrittenCheck
+from jobs.checking import Here, OnRay
+from jobs.decided import Decided, Written
+from jobs.pipeline import Pipeline, pipeline_of
+from jobs.progress import Tick
+
+
+@contextmanager
+def quiet(label: str, total: int | None) -> Iterator[Tick]:
+    """No progress."""
+    yield lambda n: None
+
+
+@dataclass
+class Checks:
+    """One pass over one snapshot. `rescore`: the share of units whose scores are compared with the models."""
+
+    out: Store
+    number: int
+    mend: Mender
+    engine: Here | OnRay
+    accept_loss: bool = False
+    rescore: float = 0.0
+    seed: int = 0
+    shown: Callable[[str, int | None], AbstractContextManager[Tick]] = quiet  # what shows progress: a label, a total
+    notes: list[str] = field(default_factory=list)  # what could not be compared, and why
+    lost: list[int] = field(default_factory=list)  # numbers of snapshots that were given up
+    scores_url: str = ""  # as the document should have it
+    samples: int = 0
+    shards: int = 0
+
+    def findings(self) -> Iterator[Finding]:
+        """Every finding, as it is made. Of a ledger without snapshots (an interrupted run, shared scores), those of its
+        documents."""
+        known = set[str]()
+        for finding in self._of_snapshot():
+            known.add(finding.object)
+            yield finding
+        yield from loose.check_loose(self.out, self.mend, known)
+
+    def _of_snapshot(self) -> Iterator[Finding]:
+        links = chain.ChainCheck(self.out, self.mend, self.accept_loss)
+        yield from links.findings()
+        self.lost = links.given_up
+        raw = chain.read_raw(self.out, self.number) if self.number else None
+        if raw is None:
+            return  # the chain has said so
+        try:
+            recipe = parse_recipe(json.dumps(raw.get("recipe")), "the snapshot's recipe", of_snapshot=True)
+        except (RecipeError, UserError) as error:
+            where = self.out.location(snapshot_key(self.number))
+            yield Finding("document", where, f"field `recipe` can't be read: {error}", "", "restore it from a backup")
+            yield from self._stored(raw)
+            return
+        with ExitStack() as stack:
+            spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tutelage-")))
+            yield from self._of_recipe(raw, recipe, spool, stack)
+        yield from attached.check_evaluations(self.out, self.number, self.mend)
+
+    # --- what the pipeline needs ------------------------------------------------------------------------------
+
+    def _of_recipe(self, raw: Mapping[str, Any], recipe: Recipe, spool: Path, stack: ExitStack) -> Iterator[Finding]:
+        found, plan = self._plan(raw, recipe, spool)
+        yield from found
+        lists, texts, whole = described.check_lists(self.out, raw, recipe, self.mend)
+        yield from lists
+        if plan is None or not whole:
+            yield from self._stored(raw)
+            return
+        where = self.out.location(snapshot_key(self.number))
+        self.scores_url = self._scores_url(raw, recipe, plan)
+        settled = {"fingerprints": dict(plan.document.fingerprints), "scores_url": self.scores_url}
+        try:
+            made = snapshots.Snapshot(self.out, described.openable({**raw, **settled}, self.number))
+            work = stack.enter_context(pipeline_of(made, plan=plan, texts=texts))
+        except (TutelageError, ValidationError) as error:
+            what = f"can't be carried out again: {str(error).splitlines()[0]}"
+            why = getattr(error, "fix", "") or "restore it from a backup"
+            yield Finding("document", where, what, "", why)
+            yield from self._stored(raw)
+            return
+        yield from self._tables(work, plan)
+        if self.rescore and work.recipe.scorers:
+            yield from self._rescored(raw, work, plan)
+        yield from self._decided(raw, work, plan)
+
+    def _scores_url(self, raw: Mapping[str, Any], recipe: Recipe, plan: Plan) -> str:
+        """Where the score tables are: as the document says, or as the recipe says where they are there and not here."""
+        first = next(plan.shards())
+        key = f"units/{unit_id(first, plan.document.fingerprints[INDEX])}.json"
+        ours, theirs = str(raw.get("scores_url")), recipe.scores
+        for url in dict.fromkeys([ours, theirs]):
+            with suppress(TutelageError, ValidationError):
+                if described.openable({**raw, "scores_url": url}, self.number).scores_at(self.out).exists(key):
+                    return url
+        return ours
+
+    def _plan(self, raw: Mapping[str, Any], recipe: Recipe, spool: Path) -> tuple[list[Finding], Plan | None]:
+        corpus = open_corpus(recipe.corpus, recipe.options)
+        prints = [raw.get("fingerprints"), recipe.fingerprints]
+        contexts = [{"corpus": corpus.to_json(), "fingerprints": one} for one in prints if isinstance(one, dict)]
+        rows: list[planned.Rows] = [partial(self._recorded, raw), partial(_listed, corpus, spool)]
+        scratch = open_store(str(spool / "plan"))
+        return planned.check_plan(self.out, str(raw.get("plan")), contexts, rows, scratch, self.mend)
+
+    def _recorded(self, raw: Mapping[str, Any]) -> Iterator[ShardRef]:
+        """The input shards, as the commit records of the snapshot's write units have them, in order."""
+        for unit in self._index(raw, "manifest").column("unit").to_pylist():
+            for item in (read_object(self.out, f"units/{unit}.json") or {})["inputs"]:
+                yield ShardRef(item["key"], item["size"], item["etag"])
+
+    # --- score tables -----------------------------------------------------------------------------------------
+
+    def _tables(self, work: Pipeline, plan: Plan) -> Iterator[Finding]:
+        ours = work.recipe.fingerprints
+        stale = frozenset(column.name for column in work.columns if ours.get(column.name) != column.fingerprint)
+        if stale:
+            self.notes.append(f"made by another version of the software, not recomputed: {', '.join(sorted(stale))}")
+        check = ScoredCheck(
+            work.corpus.store(), work.scored, work.recipe.limits, work.columns, stale, self.mend, work.recipe.caption
+        )
+        lacking: list[CheckedUnit] = []
+        with self.shown("Checking score tables", plan.units) as tick:
+            for result in self.engine.spread(check.check, plan.shards()):
+                self.samples += result.seen
+                if result.lacks and self.mend.id:
+                    lacking.append(result)
+                else:
+                    yield from result.findings
+                tick(1)
+        if lacking:
+            yield from self._again(work, check, lacking)
+
+    def _again(self, work: Pipeline, check: ScoredCheck, lacking: Sequence[CheckedUnit]) -> Iterator[Finding]:
+        """Score what must be scored again, and check it once more."""
+        why = ""
+        names = sorted({name for unit in lacking for name in unit.lacks})
+        try:
+            self.engine.again(work, [unit.shard for unit in lacking], names)
+        except TutelageError as error:
+            why = f"scoring it again failed: {error}" + (f" -- {error.fix}" if error.fix else "")
+        left = {unit.shard: unit.lacks for unit in self.engine.spread(check.check, [unit.shard for unit in lacking])}
+        for unit in lacking:
+            for finding in unit.findings:
+                if finding.how != SCORED_AGAIN:
+                    yield finding
+                elif left.get(unit.shard):
+                    yield Finding(finding.code, finding.object, finding.what, "", why or "it is still damaged")
+                else:
+                    yield finding.done(True)
+
+    def _rescored(self, raw: Mapping[str, Any], work: Pipeline, plan: Plan) -> Iterator[Finding]:
+        """Compare a share of the scores with what the models say now."""
+        decision = str(raw.get("decision_id"))
+        some = [shard for shard in plan.shards() if rescored.drawn(decision, self.seed, shard, self.rescore)]
+        some = some or [next(plan.shards())]
+        with self.shown("Scoring again", len(some)) as tick:
+            for found in self.engine.rescore(work, some, self.mend):
+                yield from found
+                tick(1)
+
+    # --- decisions and what was written -----------------------------------------------------------------------
+
+    def _decided(self, raw: Mapping[str, Any], work: Pipeline, plan: Plan) -> Iterator[Finding]:
+        then = work.others.as_then(work.others.pins)
+        same = raw.get("decision_id") == work.decision_id(plan, then)
+        anchored = same or not chain.recipe_differs(raw)
+        units = IndexedUnits(self._index(raw, "shards"), self._index(raw, "manifest"))
+        try:
+            with work.decide(plan, lambda n: None) as decided:
+                written, whole = Written(), True
+                check = WrittenCheck(work.corpus.store(), work.scored, self.out, self.mend, anchored)
+                with self.shown("Checking write units", len(units.parts)) as tick:
+                    groups = decided.groups(work.recipe.shards.samples)
+                    pairs = ((group, units.of(group.id, place)) for place, group in enumerate(groups))
+                    for result in self.engine.spread(check.check, pairs):
+                        yield from result.findings
+                        whole = whole and result.record is not None
+                        if result.blocked:
+                            self.notes.append(f"write unit {result.unit[:12]} can't be rebuilt: {result.blocked}")
+                        if result.record is not None:
+                            written.add({**result.record, "unit": result.unit})
+                        tick(1)
+                if whole:
+                    yield from self._described(raw, work, plan, decided, written, anchored)
+                else:
+                    yield from described.check_named(self.out, raw)
+        except (LedgerError, StoreError) as error:
+            self.notes.append(f"the filters can't run again: {error}")
+            yield from self._stored(raw)
+
+    def _described(
+        self, raw: Mapping[str, Any], work: Pipeline, plan: Plan, decided: Decided, written: Written, anchored: bool
+    ) -> Iterator[Finding]:
+        """The indexes and the document, from what the units add up to."""
+        self.shards = written.tables()[0].num_rows
+
+        def named(name: str, suffix: str) -> Sequence[Sequence[Any]]:
+            lists = raw.get("lists")
+            item = raw.get(name) or (lists.get(name) if isinstance(lists, Mapping) else None)
+            return [[item]] if isinstance(item, Mapping) and isinstance(item.get("key"), str) else []
+
+        frozen = "" if anchored else "the document's recipe was edited: restore the document from a backup"
+        compared = Comparison(self.out, self.mend, named, what="index", frozen=frozen)
+        real, work.out = work.out, compared
+        try:
+            expected = work.document(plan, decided, written)
+        finally:
+            work.out = real
+        yield from compared.findings
+        yield from described.check_urls(self.out, self.number, raw, written.tables()[0], self.mend)
+        expected |= {"fingerprints": dict(plan.document.fingerprints), "recipe": raw["recipe"]}
+        expected["recipe_sha256"] = digest(raw["recipe"])
+        if raw.get("scores_url") == self.scores_url:  # as earlier versions wrote it
+            expected["scores_url"] = self.scores_url
+        yield from described.check_document(self.out, self.number, raw, expected, anchored=anchored, mend=self.mend)
+
+    # --- where nothing can be recomputed ----------------------------------------------------------------------
+
+    def _stored(self, raw: Mapping[str, Any]) -> Iterator[Finding]:
+        yield from described.check_named(self.out, raw)
+        units = IndexedUnits(self._index(raw, "shards"), self._index(raw, "manifest"))
+        check = WrittenCheck(self.out, Ledger(self.out), self.out, self.mend, False)
+        for result in self.engine.spread(check.check_stored, units.all()):
+            yield from result.findings
+
+    def _index(self, raw: Mapping[str, Any], name: str) -> pa.Table:
+        """An index as it is there; empty where it can't be read."""
+        schema = snapshots.SHARDS_SCHEMA if name == "shards" else snapshots.PARTS_SCHEMA
+        item = raw.get(name)
+        key = str(item.get("key", "")) if isinstance(item, Mapping) else ""
+        try:
+            return from_parquet(self.out.get(key), schema.names).cast(schema)
+        except (pa.ArrowException, OSError, KeyError, ValueError, StoreError):
+            return schema.empty_table()
+
+
+def _listed(corpus: Any, spool: Path) -> Iterator[ShardRef]:
+    for batch in corpus.listing(spool):
+        yield from (ShardRef(*row.values()) for row in batch.to_pylist())

@@ -1,0 +1,73 @@
+"""`curate repair`: rebuild what `curate verify` finds damaged, as far as the inputs allow."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from curation.printable import printable
+from jobs.options import json_option
+from jobs.verify import address_option, rescore_option, seed_option
+
+
+@click.command(
+    epilog="\b\nExamples:\n  curate repair s3://curated/objects            # says what it would do\n"
+    "  curate repair s3://curated/objects --apply\n  curate repair demo/curated@2 --rescore 1.0 --apply"
+)
+@click.argument("dataset", metavar="OUT[@N]")
+@click.option("--apply", is_flag=True, help="Do it. Without, only say what would be done.")
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Give up snapshots whose documents are gone: LATEST names the newest one that is there. The next run may give "
+    "a number that was lost to another snapshot.",
+)
+@rescore_option
+@seed_option
+@address_option
+@json_option
+def repair(
+    dataset: str, apply: bool, accept_loss: bool, rescore: float, seed: int, address: str | None, as_json: bool
+) -> None:
+    """Rebuild what `curate verify` finds damaged: score tables, commit records, output shards, manifest parts, plans,
+    indexes, documents.
+
+    Output shards are rebuilt to the byte from the input shards, and put under the names that the snapshot has for them.
+    Documents that are replaced are copied to OUT/repairs first, and a record is left there. Safe to kill and to repeat.
+    What can't be rebuilt is listed with the reason, and the exit code is 4.
+    """
+    from curation.errors import VerifyError
+    from curation.verification.repairs import dry, finished, started
+    from jobs.verify import checks, locate
+
+    store, number = locate(dataset)
+    mend = started(store, number) if apply else dry(store)
+    with checks(store, number, mend, address, rescore=rescore, seed=seed, accept_loss=accept_loss) as work:
+        findings = list(work.findings())
+    left = [item for item in findings if not item.mended]
+    record = finished(mend, number, findings, work.lost) if apply else None
+    if as_json:
+        click.echo(json.dumps({"snapshot": number, "applied": apply, "record": record, "notes": work.notes,
+                               "findings": [item.to_json() for item in findings]}, indent=2))  # fmt: skip
+    else:
+        for item in findings:
+            said = (
+                f"mended: {item.how}"
+                if item.mended
+                else f"would mend: {item.how}"
+                if item.how
+                else f"can't: {item.why}"
+            )
+            click.echo(f"  {printable(str(item))}\n    {printable(said)}")
+        if not findings:
+            click.echo(f"nothing to do: {store.url}@{number} is what is recomputed")
+        elif record:
+            click.echo(
+                f"mended {len(findings) - len(left):,} of {len(findings):,} findings; record: {store.location(record)}"
+            )
+    if lost := [item for item in left if not item.how]:
+        text = f"{dataset}: {len(lost):,} of {len(findings):,} findings can't be mended, the first: {lost[0]}"
+        raise VerifyError(text, fix=lost[0].why)
+    if findings and not apply and not as_json:
+        click.echo(f"dry run: curate repair {dataset} --apply does it")

@@ -1,0 +1,462 @@
+"""Damages that `curate verify` must find and name: how each is planted into the dataset that `finished.make` makes.
+
+"With consistent hashes" is an attacker's damage: whatever names the object by its hash is rewritten to fit, up to the
+snapshot's document.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curation.data import ShardRef
+from curation.ledger import canonical, unit_id
+from curation.parquet import from_parquet, to_parquet
+
+DOCUMENT = "snapshots/000003.json"
+
+
+class Tree:
+    """A dataset on local disk, to be damaged. `out` and `scores` are its ledgers."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.out, self.scores = root, root / "out", root / "out" / "scores"
+
+    # --- to find things -------------------------------------------------------------------------------------------
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return json.loads((self.out / DOCUMENT).read_text())
+
+    def named(self, name: str) -> Path:
+        """An object that the document names itself."""
+        return self.out / self.document[name]["key"]
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        return from_parquet(self.named(name).read_bytes()).to_pylist()
+
+    @property
+    def shard(self) -> Path:
+        return self.out / self.rows("shards")[0]["key"]
+
+    @property
+    def part(self) -> Path:
+        return self.out / self.rows("manifest")[0]["key"]
+
+    @property
+    def record(self) -> Path:
+        return self.out / "units" / f"{self.rows('manifest')[0]['unit']}.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.out / "plans" / f"{self.document['plan']}.json"
+
+    @property
+    def page(self) -> Path:
+        return self.out / json.loads(self.plan.read_text())["pages"][0]["key"]
+
+    def scored(self, column: str, key: str = "00001.tar") -> Path:
+        """The record of a score table."""
+        page = from_parquet(self.page.read_bytes(), ["key", "size", "etag"]).to_pylist()
+        shard = next(ShardRef(**row) for row in page if row["key"] == key)
+        return self.scores / "units" / f"{unit_id(shard, self.document['fingerprints'][column])}.json"
+
+    def table(self, column: str, key: str = "00001.tar") -> Path:
+        return self.scores / json.loads(self.scored(column, key).read_text())["data"]["key"]
+
+    # --- to damage them -------------------------------------------------------------------------------------------
+
+    def edit(self, path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+        value = json.loads(path.read_text())
+        change(value)
+        path.write_bytes(canonical(value))
+
+    def change(self, **fields: Any) -> None:
+        """Fields of the snapshot's document; `a__b` is `a.b`."""
+
+        def set_(value: dict[str, Any]) -> None:
+            for name, new in fields.items():
+                into, *path = value, *name.split("__")
+                for part in path[:-1]:
+                    into = into[part]
+                into[path[-1]] = new(into[path[-1]]) if callable(new) else new
+
+        self.edit(self.out / DOCUMENT, set_)
+
+    def rewrite(self, path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+        """A Parquet object, with consistent hashes."""
+        self.replace(path, to_parquet(change(from_parquet(path.read_bytes()))))
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """An object of either ledger, and all that names it by its hash."""
+        ledger = self.scores if self.scores in path.parents else self.out
+        key = str(path.relative_to(ledger))
+        path.write_bytes(data)
+        said = {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
+        for document in [*ledger.glob("units/*.json"), *ledger.glob("snapshots/*.json"), *ledger.glob("plans/*.json")]:
+            value = json.loads(document.read_text())
+            if _say(value, key, said):
+                document.write_bytes(canonical(value))
+        for index in {self.named(name) for name in ("shards", "manifest")} - {path} if ledger == self.out else ():
+            table = from_parquet(index.read_bytes())
+            rows = table.to_pylist()
+            if sum(_say(row, key, said) for row in rows):
+                self.replace(index, to_parquet(pa.Table.from_pylist(rows, table.schema)))
+
+
+def _say(value: Any, key: str, said: dict[str, Any]) -> bool:
+    """Set hash and size wherever an object is named."""
+    found = False
+    if isinstance(value, dict):
+        if value.get("key") == key and "sha256" in value:
+            value.update({name: said[name] for name in said if name in value})
+            found = True
+        return bool(sum(_say(inner, key, said) for inner in value.values())) or found
+    return isinstance(value, list) and bool(sum(_say(inner, key, said) for inner in value))
+
+
+def flip(path: Path, at: int = -1) -> None:
+    data = bytearray(path.read_bytes())
+    data[at if at >= 0 else len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def swap(one: Path, other: Path) -> None:
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+
+
+def column(name: str, change: Callable[[list[Any]], Any]) -> Callable[[pa.Table], pa.Table]:
+    """A change of one column's values."""
+
+    def edit(table: pa.Table) -> pa.Table:
+        values = table.column(name).to_pylist()
+        change(values)
+        at = table.schema.get_field_index(name)
+        return table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+
+    return edit
+
+
+def first(change: Callable[[Any], Any], *, where: Callable[[Any], bool] = lambda value: value is not None) -> Any:
+    """Change the first value that fits."""
+
+    def edit(values: list[Any]) -> None:
+        at = next(n for n, value in enumerate(values) if where(value))
+        values[at] = change(values[at])
+
+    return edit
+
+
+@dataclass(frozen=True)
+class Damage:
+    """`object` and `field` are what one finding must name: a part of where it lies, and of what is said of it. `mends`:
+    a repair makes the dataset what it was; else it says why it can't."""
+
+    plant: Callable[[Tree], Any]
+    object: Callable[[Tree], str] | str
+    field: str = ""
+    mends: bool = True
+    rescore: float = 0.0
+
+
+def _copy_of_latest(tree: Tree) -> None:
+    tree.edit(tree.out / DOCUMENT, lambda value: None)
+    value = {**tree.document, "snapshot": 4, "parent": 3}
+    (tree.out / "snapshots/000004.json").write_bytes(canonical(value))
+    (tree.out / "LATEST").write_text("4")
+
+
+def _other_data(tree: Tree) -> None:
+    """Records of two shards name each other's tables."""
+    one, other = (json.loads(tree.scored("clip_score", f"0000{n}.tar").read_text())["data"] for n in (1, 2))
+    tree.edit(tree.scored("clip_score", "00001.tar"), lambda value: value.update(data=other))
+    tree.edit(tree.scored("clip_score", "00002.tar"), lambda value: value.update(data=one))
+
+
+def _without_sample(tree: Tree) -> None:
+    """An output shard without its first sample, with consistent hashes."""
+    import io
+
+    from curation.tar import TarWriter, read_samples
+
+    data = tree.shard.read_bytes()
+    file = io.BytesIO()
+    writer = TarWriter(file)
+    for sample in list(read_samples([data], len(data)))[1:]:
+        for part in sample.parts:
+            writer.add(f"{sample.key}.{part.extension}", part.data)
+    writer.close()
+    tree.replace(tree.shard, file.getvalue())
+
+
+def _of(name: str) -> Callable[[Tree], str]:
+    """Where an object lies, before it is damaged."""
+    return lambda tree: getattr(tree, name).name
+
+
+def _named(name: str) -> Callable[[Tree], str]:
+    return lambda tree: tree.named(name).name
+
+
+def _list(name: str) -> Callable[[Tree], str]:
+    return lambda tree: tree.document["lists"][name]["key"]
+
+
+def _scored(column: str, key: str = "00001.tar") -> Callable[[Tree], str]:
+    return lambda tree: tree.scored(column, key).name
+
+
+def _table(column: str, key: str = "00001.tar") -> Callable[[Tree], str]:
+    return lambda tree: tree.table(column, key).name
+
+
+def _dropped(values: pa.Table) -> pa.Table:
+    return values.slice(1)
+
+
+def _doubled(values: pa.Table) -> pa.Table:
+    return pa.concat_tables([values, values.slice(0, 1)]).combine_chunks()
+
+
+def _page_edit(change: Callable[[pa.Table], pa.Table]) -> Callable[[Tree], None]:
+    return lambda tree: tree.page.write_bytes(to_parquet(change(from_parquet(tree.page.read_bytes()))))
+
+
+def _set(**fields: Any) -> Callable[[Tree], None]:
+    return lambda tree: tree.change(**fields)
+
+
+_X = "0" * 64
+_EVALUATION = f"evaluations/000003-{'e' * 64}.json"
+
+DAMAGES: dict[str, Damage] = {
+    # --- LATEST and the chain of snapshots ---
+    "LATEST gone": Damage(lambda t: (t.out / "LATEST").unlink(), "LATEST", "is gone"),
+    "LATEST not a number": Damage(lambda t: (t.out / "LATEST").write_text("<html>"), "LATEST", "not a number"),
+    "LATEST behind": Damage(lambda t: (t.out / "LATEST").write_text("1"), "LATEST", "names @1"),
+    "LATEST of another dataset": Damage(
+        lambda t: (t.out / "LATEST").write_text("5"), "snapshots/000005.json", "LATEST names @5", mends=False
+    ),
+    "latest snapshot deleted": Damage(lambda t: (t.out / DOCUMENT).unlink(), DOCUMENT, "LATEST names @3", mends=False),
+    "a hole among snapshots": Damage(
+        lambda t: (t.out / "snapshots/000002.json").unlink(), "snapshots/000002.json", "is gone", mends=False
+    ),
+    "a copy after the latest": Damage(_copy_of_latest, "snapshots/000004.json", "copy of @3"),
+    "a copy among snapshots": Damage(
+        lambda t: (t.out / "snapshots/000002.json").write_bytes((t.out / "snapshots/000001.json").read_bytes()),
+        "snapshots/000002.json",
+        "copy of @1",
+        mends=False,
+    ),
+    "a document that is no snapshot": Damage(
+        lambda t: (t.out / "snapshots/000003 (1).json").write_text("{}"), "000003 (1).json", "not named like"
+    ),
+    "a document that is not JSON": Damage(lambda t: cut(t.out / DOCUMENT), DOCUMENT, "not the JSON", mends=False),
+    "an empty document": Damage(lambda t: (t.out / DOCUMENT).write_text("{}"), DOCUMENT, "not the JSON", mends=False),
+    "an older document's parent": Damage(
+        lambda t: t.edit(t.out / "snapshots/000002.json", lambda v: v.update(parent=None)),
+        "snapshots/000002.json",
+        "`parent`",
+    ),
+    # --- the snapshot's document ---
+    "snapshot": Damage(_set(snapshot=7), DOCUMENT, "`snapshot`"),
+    "parent": Damage(_set(parent=1), DOCUMENT, "`parent`"),
+    "decision_id": Damage(_set(decision_id=_X), DOCUMENT, "`decision_id`"),
+    "recipe_sha256": Damage(_set(recipe_sha256=_X), DOCUMENT, "`recipe_sha256`"),
+    "score_types": Damage(_set(score_types__phash="int32"), DOCUMENT, "`score_types.phash`"),
+    "scores": Damage(_set(scores=lambda v: v[1:]), DOCUMENT, "`scores`"),
+    "units.quarantined": Damage(_set(units__quarantined=0), DOCUMENT, "`units.quarantined`"),
+    "units.total": Damage(_set(units__total=4), DOCUMENT, "`units.total`"),
+    "samples.kept": Damage(_set(samples__kept=lambda n: n + 1), DOCUMENT, "`samples.kept`"),
+    "a sample under another reason": Damage(
+        _set(samples__filtered=lambda v: {**v, "drop_list": 0, "weights": v["weights"] + 1}),
+        DOCUMENT,
+        "`samples.filtered.drop_list`",
+    ),
+    "weights of a model": Damage(_set(weights__clip_score=_X), DOCUMENT, "`weights.clip_score`"),
+    "a fingerprint": Damage(_set(fingerprints__phash=_X), DOCUMENT, "`fingerprints.phash`"),
+    "against": Damage(_set(against=lambda v: dict.fromkeys(v, 0)), DOCUMENT, "`against"),
+    "plan of another snapshot": Damage(_set(plan=_X), f"plans/{_X}.json", "is gone", mends=False),
+    "scores_url": Damage(_set(scores_url=lambda v: v + "-2"), DOCUMENT, "`scores_url`"),
+    "a filter's threshold": Damage(
+        lambda t: t.edit(t.out / DOCUMENT, lambda v: v["recipe"]["filters"][2]["top_fraction"].update(fraction=0.1)),
+        DOCUMENT,
+        "`recipe",
+        mends=False,
+    ),
+    "an unreadable recipe": Damage(_set(recipe={"corpus": 3}), DOCUMENT, "`recipe`", mends=False),
+    "hash of the list of shards": Damage(_set(shards__sha256=_X), DOCUMENT, "`shards.sha256`"),
+    "size of the manifest's index": Damage(_set(manifest__bytes=1), DOCUMENT, "`manifest.bytes`"),
+    "name of the urls": Damage(_set(urls__key=f"data/urls-{'0' * 16}.txt"), DOCUMENT, "`urls.key`"),
+    # --- the plan ---
+    "plan gone": Damage(lambda t: t.plan.unlink(), _of("plan"), "is gone"),
+    "plan not JSON": Damage(lambda t: cut(t.plan), _of("plan"), "not JSON"),
+    "units of the plan": Damage(lambda t: t.edit(t.plan, lambda v: v.update(units=4)), _of("plan"), "`units`"),
+    "fingerprints of the plan": Damage(
+        lambda t: t.edit(t.plan, lambda v: v["fingerprints"].update(phash=_X)), _of("plan"), "`fingerprints.phash`"
+    ),
+    "page gone": Damage(lambda t: t.page.unlink(), _of("page"), "is gone"),
+    "page flipped": Damage(lambda t: flip(t.page), _of("page"), ""),
+    "a shard left out of the page": Damage(_page_edit(_dropped), _of("page"), "rows"),
+    "an etag of the page": Damage(_page_edit(column("etag", first(lambda v: "0" * 32))), _of("page"), "`etag`"),
+    # --- input shards ---
+    "an input shard gone": Damage(
+        lambda t: (t.root / "corpus/00001.tar").unlink(), "corpus/00001.tar", "is gone", mends=False
+    ),
+    "an input shard replaced": Damage(
+        lambda t: flip(t.root / "corpus/00001.tar", 600), "corpus/00001.tar", "etag", mends=False
+    ),
+    # --- score tables ---
+    "index flipped": Damage(lambda t: flip(t.table("index")), _table("index"), "index of 00001.tar"),
+    "index gone": Damage(lambda t: t.table("index").unlink(), _table("index"), "is gone"),
+    "caption in the index, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.table("index"), column("caption", first(lambda v: "a dog"))), _table("index"), "`caption`"
+    ),
+    "content hash in the index, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.table("index"), column("content_hash", first(lambda v: "0" * 32))),
+        _table("index"),
+        "`content_hash`",
+    ),
+    "reason in the index, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.table("index"), column("reason", first(lambda v: None))), _table("index"), "`reason`"
+    ),
+    "a row left out of the index, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.table("index"), _dropped), _table("index"), "rows"
+    ),
+    "record of the index gone": Damage(lambda t: t.scored("index").unlink(), _scored("index"), "is gone"),
+    "reason of a whole shard": Damage(
+        lambda t: t.edit(t.scored("index", "90001.tar"), lambda v: v.update(reason=None)),
+        _scored("index", "90001.tar"),
+        "`reason`",
+    ),
+    "score table gone": Damage(lambda t: t.table("clip_score").unlink(), _table("clip_score"), "is gone"),
+    "score table flipped": Damage(lambda t: flip(t.table("embedding")), _table("embedding"), "embedding of 00001.tar"),
+    "score table cut": Damage(lambda t: cut(t.table("image_stats")), _table("image_stats"), "image_stats of 00001.tar"),
+    "score record gone": Damage(lambda t: t.scored("phash").unlink(), _scored("phash"), "has not been scored"),
+    "score record not JSON": Damage(lambda t: cut(t.scored("phash")), _scored("phash"), "not the JSON"),
+    "samples of a score record": Damage(
+        lambda t: t.edit(t.scored("clip_score"), lambda v: v.update(seen=3)), _scored("clip_score"), "`seen`"
+    ),
+    "etag of a score record": Damage(
+        lambda t: t.edit(t.scored("clip_score"), lambda v: v.update(etag="x")), _scored("clip_score"), "`etag`"
+    ),
+    "records of two shards exchanged": Damage(
+        lambda t: swap(t.scored("clip_score"), t.scored("clip_score", "00002.tar")), _scored("clip_score"), "`key`"
+    ),
+    "tables of two shards exchanged": Damage(
+        lambda t: swap(t.table("phash"), t.table("phash", "00002.tar")), _table("phash"), "not those of its name"
+    ),
+    "records that name each other's tables": Damage(_other_data, _scored("clip_score"), "`data.key`"),
+    "a score, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.table("clip_score"), column("value", first(lambda v: v + 1e-3))),
+        _table("clip_score"),
+        "clip_score of 00001.tar",
+        rescore=1.0,
+    ),
+    "a vector, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.table("embedding"), column("value", first(lambda v: v[::-1]))),
+        _table("embedding"),
+        "embedding of 00001.tar",
+        rescore=1.0,
+    ),
+    # --- write units ---
+    "record gone": Damage(lambda t: t.record.unlink(), _of("record"), "is gone"),
+    "record not JSON": Damage(lambda t: cut(t.record), _of("record"), "not the JSON"),
+    "a count of the record": Damage(
+        lambda t: t.edit(t.record, lambda v: v["inputs"][0].update(kept=99)), _of("record"), "`inputs[0].kept`"
+    ),
+    "an input of the record": Damage(
+        lambda t: t.edit(t.record, lambda v: v["inputs"][0].update(etag="x")), _of("record"), "`inputs[0].etag`"
+    ),
+    "a shard's hash in the record": Damage(
+        lambda t: t.edit(t.record, lambda v: v["shards"][0].update(sha256=_X)), _of("record"), "`shards[0].sha256`"
+    ),
+    "rows of the record": Damage(
+        lambda t: t.edit(t.record, lambda v: v["manifest"].update(rows=1)), _of("record"), "`manifest.rows`"
+    ),
+    "output shard gone": Damage(lambda t: t.shard.unlink(), _of("shard"), "is gone"),
+    "output shard cut": Damage(lambda t: cut(t.shard), _of("shard"), "tar_"),
+    "a header of an output shard": Damage(lambda t: flip(t.shard, 3), _of("shard"), ""),
+    "a byte of a member, with consistent hashes": Damage(
+        lambda t: t.replace(t.shard, bytes(b ^ (n == 700) for n, b in enumerate(t.shard.read_bytes()))),
+        _of("shard"),
+        "differ from the input's",
+    ),
+    "a sample left out of an output shard, with consistent hashes": Damage(_without_sample, _of("shard"), "belongs"),
+    "manifest part gone": Damage(lambda t: t.part.unlink(), _of("part"), "is gone"),
+    "manifest part flipped": Damage(lambda t: flip(t.part), _of("part"), ""),
+    "a weight in the manifest, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.part, column("weight", first(lambda v: 9.0, where=bool))), _of("part"), "`weight`"
+    ),
+    "a score in the manifest, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.part, column("clip_score", first(lambda v: v + 1e-3))), _of("part"), "`clip_score`"
+    ),
+    "a decision in the manifest, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.part, column("decision", first(lambda v: "kept", where=lambda v: v == "filtered"))),
+        _of("part"),
+        "`decision`",
+    ),
+    "a reason in the manifest, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.part, column("reason", first(lambda v: "other"))), _of("part"), "`reason`"
+    ),
+    "an offset in the manifest, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.part, column("output_offset", first(lambda v: v + 512))), _of("part"), "`output_offset`"
+    ),
+    "a uid twice in the manifest, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.part, _doubled), _of("part"), "rows"
+    ),
+    # --- indexes, urls, lists, matches ---
+    "list of shards gone": Damage(lambda t: t.named("shards").unlink(), _named("shards"), "is gone"),
+    "a shard left out of the list, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.named("shards"), _dropped), _named("shards"), "rows"
+    ),
+    "a shard twice in the list, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.named("shards"), _doubled), _named("shards"), "rows"
+    ),
+    "samples of a shard in the list, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.named("shards"), column("samples", first(lambda v: v + 1))), _named("shards"), "`samples`"
+    ),
+    "index of the manifest gone": Damage(lambda t: t.named("manifest").unlink(), _named("manifest"), "is gone"),
+    "name of a unit in the index, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.named("manifest"), column("unit", first(lambda v: _X))), _named("manifest"), "`unit`"
+    ),
+    "urls gone": Damage(lambda t: t.named("urls").unlink(), _named("urls"), "is gone"),
+    "a line of the urls, with consistent hashes": Damage(
+        lambda t: t.replace(t.named("urls"), b"x" + t.named("urls").read_bytes()), _named("urls"), "bytes differ"
+    ),
+    "published urls gone": Damage(lambda t: (t.out / "urls/000003.txt").unlink(), "urls/000003.txt", "is gone"),
+    "a line of the published urls": Damage(
+        lambda t: flip(t.out / "urls/000003.txt", 3), "urls/000003.txt", "its lines"
+    ),
+    "drop list gone": Damage(lambda t: (t.out / _list("drop")(t)).unlink(), _list("drop"), "is gone"),
+    "drop list and its source edited": Damage(
+        lambda t: [path.write_text("") for path in (t.out / _list("drop")(t), t.root / "drop.txt")],
+        _list("drop"),
+        "lists.drop",
+        mends=False,
+    ),
+    "list of weights edited": Damage(lambda t: flip(t.out / _list("weights")(t), 3), _list("weights"), "lists.weights"),
+    "matches gone": Damage(lambda t: t.named("matches").unlink(), _named("matches"), "is gone"),
+    "a match, with consistent hashes": Damage(
+        lambda t: t.rewrite(t.named("matches"), column("value", first(lambda v: v + 1))), _named("matches"), "`value`"
+    ),
+    # --- evaluations ---
+    "mean of an evaluation": Damage(
+        lambda t: t.edit(t.out / _EVALUATION, lambda v: v["arms"]["curated"]["mean"]["recall@1"].update(mean=0.9)),
+        _EVALUATION,
+        "`arms.curated.mean.recall@1.mean`",
+    ),
+    "an evaluation that is not JSON": Damage(lambda t: cut(t.out / _EVALUATION), _EVALUATION, "can't be read"),
+}

@@ -1,0 +1,73 @@
+"""Every planted damage is found and named; a repair mends it, or says why it can't; the whole dataset has none."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import finished
+import pytest
+from damages import DAMAGES, Damage, Tree
+
+from curation.store import open_store
+from curation.verification.findings import Finding
+from curation.verification.repairs import dry, started
+from curation.verification.repairs import finished as written_down
+from jobs.verify import checks
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset at the place that it is always restored to: its documents name it."""
+    root = tmp_path_factory.mktemp("damages")
+    finished.make(root / "here")
+    (root / "here").rename(root / "whole")
+    return root
+
+
+@pytest.fixture
+def tree(home: Path) -> Iterator[Tree]:
+    shutil.copytree(home / "whole", home / "here")
+    yield Tree(home / "here")
+    shutil.rmtree(home / "here")
+
+
+def found(tree: Tree, rescore: float = 0.0, *, apply: bool = False, accept_loss: bool = False) -> list[Finding]:
+    """What `curate verify` finds, or what `curate repair --apply` finds and mends."""
+    out = open_store(str(tree.out))
+    mend = started(out, 3) if apply else dry(out)
+    with checks(out, _newest(tree), mend, rescore=rescore, accept_loss=accept_loss, quiet=True) as work:
+        findings = list(work.findings())
+    if apply:
+        written_down(mend, 3, findings, work.lost)
+    return findings
+
+
+def _newest(tree: Tree) -> int:
+    return max(int(path.stem) for path in (tree.out / "snapshots").glob("00000?.json"))
+
+
+def test_there_are_enough() -> None:
+    assert len(DAMAGES) >= 56
+
+
+def test_the_whole_dataset_has_no_finding(tree: Tree) -> None:
+    assert found(tree, rescore=1.0) == []
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_found_and_mended(name: str, tree: Tree) -> None:
+    damage: Damage = DAMAGES[name]
+    where = damage.object if isinstance(damage.object, str) else damage.object(tree)
+    damage.plant(tree)
+    findings = found(tree, damage.rescore)
+    assert any(where in item.object and damage.field in item.what for item in findings), list(map(str, findings))
+    assert all(bool(item.how) != bool(item.why) for item in findings)
+    assert not any("corpus/" in item.object for item in findings) or "corpus/" in where, "blames an intact input"
+    repaired = found(tree, damage.rescore, apply=True)
+    left = found(tree, damage.rescore)
+    if damage.mends:
+        assert left == [] and all(item.mended for item in repaired)
+    else:
+        assert left and any(where in item.object and item.why for item in repaired)
