@@ -358,9 +358,10 @@ def test_a_run_that_is_none_of_a_recipe_is_nothing_to_compare_with(
 ) -> None:
     """Such as what `curate learn SNAPSHOT` leaves; it is said before anything is read."""
     (tmp_path / "plain").mkdir()
-    for text, says in (('{"steps": 3}', "holds no learning curve"), ("{", "is no JSON")):
+    shapes = {'{"steps": 3}': "are missing or invalid", "{": "is not JSON", "": "is empty", "[]": "not a JSON object"}
+    for text, says in shapes.items():
         (tmp_path / "plain" / "summary.json").write_text(text)
-        with pytest.raises(UserError, match=says):
+        with pytest.raises(UserError, match=f"holds no learning curve.*{says}"):
             go(recipe(f"compare={tmp_path}/plain"))
 
 
