@@ -230,7 +230,12 @@ class Snapshot:
             {"url": _plain(self.store.location(r["key"])), **{k: r[k] for k in ("sha256", "samples", "bytes")}}
             for r in rows
         ]
-        return {**{key: self.document[key] for key in keys}, "shards": shards, "evaluations": attached(self)}
+        return {
+            **{key: self.document[key] for key in keys},
+            "shards": shards,
+            "groups": self.groups,
+            "evaluations": attached(self),
+        }
 
     def _index(self, name: str) -> pa.Table:
         schema = SHARDS_SCHEMA if name == "shards" else PARTS_SCHEMA

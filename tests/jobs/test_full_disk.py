@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe
+
+from jobs.cli import _main, cli
 
 # Files of at most so many bytes: what a disk does that is nearly full, and no root is needed for it. Python runs with
 # -B, or it would leave files of bytecode that are cut off.
@@ -55,3 +60,19 @@ def test_a_command_ends_with_one_line(arguments: tuple[str, ...], limit: int, ho
     else:
         assert done.returncode in (0, 3), done.stderr
     assert not list((home / "tmp").iterdir()), "temporary files are deleted all the same"
+
+
+def test_a_disk_that_fills_up_where_nobody_expects_it_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    @click.option("--json", "as_json", is_flag=True)
+    def fills(as_json: bool) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(cli.commands, "fills", fills)
+    assert _main(["fills"]) == 3
+    error = capfd.readouterr().err
+    assert error.startswith("curate: this command: the local disk is full") and error.count("\n") == 1
+    assert _main(["fills", "--json"]) == 3
+    assert json.loads(capfd.readouterr().err)["error"] == "local_disk"

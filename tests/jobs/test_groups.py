@@ -65,6 +65,7 @@ def test_groups_are_listed_and_shown_as_pictures(home: Path, tmp_path: Path) -> 
     assert page.count("<img") == 7 + 2 and "takes 30 samples (42.9% of the corpus)" in page
     assert "&lt;b&gt;this is place0&lt;/b&gt;" in page and "<b>" not in page
     assert "twins: all but" in invoke("show", f"{home}/out").stdout
+    assert json.loads(invoke("show", f"{home}/out", "--json").stdout)["groups"] == found["groups"]
 
 
 def test_a_source_that_is_gone_leaves_the_page_without_its_picture(home: Path, tmp_path: Path) -> None:
