@@ -3,9 +3,10 @@
 Pillow shows them as open_clip's loader sees them: a GIF's first frame on its canvas, a TIFF turned as its own
 orientation says, 16-bit grey (which PIL clips to white) by its high byte. What is checked here first: sizes before any
 memory goes to pixels; that a GIF runs through to its trailer; that a TIFF's tags, strips and tiles name no more bytes
-than the file has. Left out of what Pillow is given: a GIF's comments and later frames (it joins comments in quadratic
-time), and a TIFF's EXIF directories (unbounded). Refused: run-length BMP (Pillow expands it in Python), TIFFs
-of floats or 32 bits, BigTIFF, and compressions beyond those of `_COMPRESSIONS`.
+than the file has, and that its deflate and JPEG data come to their ends (damage in fax data may show as odd rows).
+Left out of what Pillow is given: a GIF's comments and later frames (it joins comments in quadratic time), and a TIFF's
+EXIF directories (unbounded). Refused: run-length BMP (Pillow expands it in Python), TIFFs of floats or 32 bits,
+BigTIFF, and compressions beyond those of `_COMPRESSIONS`.
 Cost, 512x384 -> 224 px, CPU time on one core: GIF 2.9 ms, BMP 1.4, TIFF with LZW 3.6.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # a line for 
 
 MAX_STRIPS = 1 << 16  # of a TIFF, or tiles: each costs Pillow 20 us
 
+_JPEG, _DEFLATE = 7, (8, 32946)
 _COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)  # none, fax (3), LZW, JPEG, deflate, PackBits, old deflate
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 256, 257, 258, 259
 _STRIPS, _STRIP_BYTES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 273, 279, 322, 323, 324, 325
@@ -111,6 +114,32 @@ def tiff(data: bytes, max_pixels: int) -> tuple[Directory, int, int]:
     if found.number(_ORIENTATION, 1) in (5, 6, 7, 8):
         return found, height, width
     return found, width, height
+
+
+def check_strips(found: Directory, max_pixels: int) -> None:
+    """Raise `ImageError` for deflate or JPEG that ends too soon, of which libtiff makes grey or black rows."""
+    kind = found.number(_COMPRESSION, 1)
+    for where, lengths in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
+        for place, count in zip(found.numbers(where), found.numbers(lengths), strict=False):
+            data = memoryview(found.data)[place : place + count]
+            if kind == _JPEG and not bytes(data[-64:]).rstrip(b"\0").endswith(b"\xff\xd9"):
+                raise ImageError("image_truncated", f"the TIFF's JPEG at {place} has no end")
+            if kind in _DEFLATE:
+                _inflate(data, 8 * max_pixels, place)
+
+
+def _inflate(data: memoryview, most: int, place: int) -> None:
+    inflater, found, rest = zlib.decompressobj(), 0, bytes(data)
+    try:
+        while not inflater.eof and found <= most:
+            some = inflater.decompress(rest, 1 << 20)
+            found, rest = found + len(some), inflater.unconsumed_tail
+            if not rest and len(some) < 1 << 20:
+                break
+    except zlib.error as error:
+        raise ImageError("image_corrupt", f"the TIFF's pixel data at {place}: {error}") from None
+    if not inflater.eof:
+        raise ImageError("image_corrupt", f"the TIFF's pixel data at {place} end too soon, or never")
 
 
 def without_directories(found: Directory) -> bytes:

@@ -209,6 +209,7 @@ def _bmp(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> P
 
 def _tiff(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
     found = image_others.tiff(data, limits.max_pixels)[0]
+    image_others.check_strips(found, limits.max_pixels)
     return image_others.by_pillow(image_others.without_directories(found), "TIFF", limits.background)
 
 

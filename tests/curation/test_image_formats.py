@@ -352,6 +352,15 @@ def test_tiffs_that_name_more_than_they_hold() -> None:
     assert refusal(data[:4] + struct.pack("<I", len(data)) + data[8:] + large) == "image_too_many_pixels"
 
 
+@pytest.mark.parametrize("name", ["jpeg", "tiff_deflate", "tiff_adobe_deflate", "tiff_lzw", "packbits"])
+def test_a_tiff_whose_strip_is_blotted_out(name: str) -> None:
+    data = bytearray(encoded(picture(200, 160), "TIFF", compression=name))
+    found = image_exif.directory(bytes(data))
+    place, count = found.numbers(273)[-1], found.numbers(279)[-1]
+    data[place + count // 2 : place + count] = bytes(count - count // 2)
+    assert refusal(bytes(data)) in ("image_corrupt", "image_truncated")
+
+
 def test_a_tiffs_exif_directory_is_not_followed() -> None:
     data = encoded(picture(40, 24), "TIFF")
     (at,) = struct.unpack_from("<I", data, 4)
