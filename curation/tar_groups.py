@@ -121,8 +121,9 @@ class Groups:
                 if kind == IRREGULAR:
                     group.flaws.add("not_regular_file")
                 group.stop = stop
-                data = self.stream.take(length) if self.with_data and group.has_room(length, self.max_sample) else b""
-                group.add(Part(name[dot + 1 :].lower(), offset, length, data), self.max_sample)
+                room = group.has_room(length, self.max_sample)
+                data = self.stream.take(length) if room and self.with_data else b""
+                group.add(Part(name[dot + 1 :].lower(), offset, length, data), room=room)
         except TarError:
             if group is not None:
                 yield group
@@ -148,9 +149,8 @@ class Group:
     def has_room(self, length: int, max_sample: int) -> bool:
         return self.bytes + length <= max_sample and len(self.parts) < MAX_MEMBERS
 
-    def add(self, part: Part, max_sample: int) -> None:
+    def add(self, part: Part, *, room: bool) -> None:
         """Another member. Of a sample beyond the limits no data is kept."""
-        room = self.has_room(part.length, max_sample)
         self.bytes += part.length
         if room:
             self.parts.append(part)
@@ -163,7 +163,7 @@ class Group:
         self.stop = other.stop
         self.flaws |= other.flaws
         for part in other.parts:
-            self.add(part, max_sample)
+            self.add(part, room=self.has_room(part.length, max_sample))
 
     def close(self, flaw: str | None = None) -> TarSample:
         """The sample, with a reason if something is wrong with it."""

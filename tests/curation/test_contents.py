@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -234,16 +235,19 @@ def raw_tar(members: list[tuple[str, bytes]]) -> bytes:
 @given(
     groups=st.lists(
         st.tuples(NAMES, st.lists(st.tuples(EXTENSIONS, jsons() | st.binary(max_size=20)), max_size=3)), max_size=6
-    )
+    ),
+    order=st.integers(0, 3),
 )
 def test_whatever_a_shard_holds_a_run_ends_and_verifies(
-    tmp_path_factory: pytest.TempPathFactory, groups: list[tuple[str, list[tuple[str, bytes]]]]
+    tmp_path_factory: pytest.TempPathFactory, groups: list[tuple[str, list[tuple[str, bytes]]]], order: int
 ) -> None:
     folder = tmp_path_factory.mktemp("odd")
     members = [("sound.png", SIMPLE), ("sound.txt", b"a sound sample")]
     for key, parts in groups:
         whole = [("png", SIMPLE), ("txt", b"some words"), *parts]
         members += [(f"{key}.{extension}", data) for extension, data in whole if "\0" not in f"{key}{extension}"]
+    if order:  # as `tar cf x.tar folder` may have it
+        members = random.Random(order).sample(members, len(members))
     (folder / "in").mkdir()
     (folder / "in" / "a.tar").write_bytes(raw_tar(members))
     recipe = write_recipe(
