@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +22,7 @@ from curation.errors import RecipeError
 from curation.ledger import canonical, digest
 from curation.recipe import load_recipe
 from curation.store import open_store
+from jobs.cli import _main
 from jobs.inspect import show
 from jobs.pipeline import Pipeline, lacked_columns, lacking_units, pipeline, pipeline_of
 
@@ -114,3 +117,30 @@ def test_other_versions_are_no_reason_for_another_snapshot(tmp_path: Path, monke
     with pipeline(load_recipe(recipe)) as work:
         assert work.current(work.plan()) is not None
     assert curate(recipe).number == 1, "nor where two drivers end at once"
+
+
+def test_plan_says_where_a_cluster_is_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(tmp_path / "pool", 1, 8, flaws=False)
+    recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)
+    asked: list[str | None] = []
+
+    @contextmanager
+    def connected(address: str | None = None) -> Iterator[None]:
+        asked.append(address)
+        yield
+
+    nodes = {"10.0.0.1": software.software(), "10.0.0.2": {**software.software(), "torch": "0.1"}}
+    monkeypatch.setattr("actors.cluster.cluster", connected)
+    monkeypatch.setattr("actors.software.software_of_nodes", lambda: nodes)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert _main(["plan", str(recipe)]) == 0
+    assert asked == [] and "warning" not in capsys.readouterr().err, "no cluster was named"
+    assert _main(["plan", str(recipe), "--address", "ray://head:10001", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["units"] == 1 and asked == ["ray://head:10001"]
+    assert "warning: nodes differ in torch: " in said.err and "0.1 on 1 nodes (such as 10.0.0.2)" in said.err
+    nodes["10.0.0.2"] = software.software()
+    assert _main(["plan", str(recipe), "--address", "ray://head:10001"]) == 0
+    assert "warning" not in capsys.readouterr().err
