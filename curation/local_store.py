@@ -57,9 +57,9 @@ class LocalFiles:
                 else:
                     yield from (info for info in map(self._try_stat, window) if info)
 
-    def unfinished(self, prefix: str) -> Iterator[ObjectInfo]:
+    def unfinished(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
         """What writers that were killed left: they have temporary names, which `list` leaves out."""
-        for key in self._walk(prefix + "/" if prefix else "", (), temporary=True):
+        for key in self._walk(prefix + "/" if prefix else "", (), temporary=True, after=after):
             if info := self._try_stat(key):
                 yield info
 

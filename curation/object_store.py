@@ -78,7 +78,7 @@ class Bucket:
             self._check_gently()  # the answer to HEAD has no body that says whether the object or the bucket is missing
             raise
 
-    def unfinished(self, prefix: str) -> Iterator[ObjectInfo]:
+    def unfinished(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
         """Nothing: parts of uploads that were never completed are no objects; a bucket's lifecycle rule ends them."""
         return iter(())
 

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from curation.errors import (
     UnsafeStoreError,
     UserError,
 )
-from curation.listing import Resumable
+from curation.listing import Listing, Resumable
 from curation.retry import Budget, Stats
 from curation.store_backend import Backend
 from curation.store_errors import LATER, SAFE_STORES, TransientError, is_web_page
@@ -88,19 +88,13 @@ class Store:
 
         Local files are hashed for their etag, once each; `etags=False` leaves the etag empty and hashes nothing.
         """
-        budget, folder = Budget(self.options.patience, self.stats), self._folder(prefix)
-        for info in Resumable(
-            lambda after: self._backend.list(folder, etags, after),
-            budget,
-            lambda error: self._again(budget, error),
-            confirm=self._place.scheme not in ("file", "memory"),
-        ):
-            yield info._replace(key=info.key[len(self._prefix) :])
+        folder = self._folder(prefix)
+        yield from self._listed(lambda after: self._backend.list(folder, etags, after))
 
     def unfinished(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """What killed writers left in a folder of local disk: never listed, never read, only in the way."""
-        for info in self._backend.unfinished(self._folder(prefix)):
-            yield info._replace(key=info.key[len(self._prefix) :])
+        folder = self._folder(prefix)
+        yield from self._listed(lambda after: self._backend.unfinished(folder, after))
 
     def head(self, key: str) -> ObjectInfo:
         return self._retry(lambda: self._backend.head(self._full(key)))._replace(key=key)
@@ -254,6 +248,12 @@ class Store:
         from curation.object_store import Bucket
 
         return Bucket(self._place, self.options)
+
+    def _listed(self, start: Listing) -> Iterator[ObjectInfo]:
+        budget = Budget(self.options.patience, self.stats)
+        confirm = self._place.scheme not in ("file", "memory")
+        for info in Resumable(start, budget, partial(self._again, budget), confirm=confirm):
+            yield info._replace(key=info.key[len(self._prefix) :])
 
     def _folder(self, prefix: str) -> str:
         folder = prefix.strip("/")

@@ -258,10 +258,14 @@ def test_a_disk_that_is_away_for_a_while(tmp_path: Path, clock: Clock, monkeypat
 
         return called
 
+    left = [f"{key[:3]}/{local_store._TEMPORARY}{key}" for key in KEYS]
+    for name in left:
+        (tmp_path / name).write_bytes(b"left by a killed put")
     monkeypatch.setattr(local_store.os, "scandir", shaky(scan))
     monkeypatch.setattr(local_store.os, "open", shaky(read))
     for etags in (True, False):
         assert [info.key for info in store.list(etags=etags)] == [f"{key[:3]}/{key}" for key in KEYS]
+    assert [info.key for info in store.unfinished()] == left
     assert [store.get(f"{key[:3]}/{key}") for key in KEYS] == [key.encode() for key in KEYS]
     chance.random = lambda: 0.0  # type: ignore[method-assign]
     with pytest.raises(UnavailableError, match="Stale file handle") as caught:
