@@ -97,7 +97,7 @@ def trained_flops(weights: str, sha256: str | None, recipe: LearnRecipe) -> floa
     for name in ("card.json", "summary.json"):
         try:
             card = json.loads(folder.get(name))
-        except (NotFoundError, ValueError):
+        except (NotFoundError, ValueError, RecursionError):
             continue
         try:
             if card["sha256"] != sha256:
@@ -106,7 +106,7 @@ def trained_flops(weights: str, sha256: str | None, recipe: LearnRecipe) -> floa
                 return float(card["flops"]["totals"]["full"])
             samples = int(card["steps"]) * int(card["recipe"]["training"]["batch"])
             return 3.0 * forward_flops(card["model"], text=True) * samples
-        except (KeyError, TypeError, ValueError):  # another program's card
+        except (KeyError, TypeError, ValueError, OverflowError):  # another program's card
             continue
     return 0.0
 

@@ -24,6 +24,8 @@ from curation.models.weights import Weights, fetch_weights, read_metadata
 from curation.store import StoreOptions, open_store
 
 BY_NAME, BY_PICTURE = "name", "picture"  # what is held out together
+# What reading a card raises that another program wrote, or an enemy: nested without end, numbers without end.
+_FOREIGN = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,11 @@ def trained_on(weights: Weights, options: StoreOptions) -> list[Trained]:
     """What these very weights were trained on. Raises `Unknown` where nothing says so."""
     folder = open_store(weights.url.rpartition("/")[0] or ".", options)
     for name, read in (("card.json", _of_card), ("summary.json", _of_summary)):
-        with suppress(NotFoundError, ValueError, KeyError, TypeError, AttributeError):  # none, or another program's
+        with suppress(NotFoundError, *_FOREIGN):
             found = json.loads(folder.get(name))
             if found["sha256"] == weights.sha256:
                 return read(found)
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
+    with suppress(*_FOREIGN):
         recipe = json.loads(read_metadata(fetch_weights(weights, options), weights.url)["training"])
         return _of_recipe(recipe, {})
     raise Unknown("no card of it lies beside the weights, and their header doesn't say")

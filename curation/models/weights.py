@@ -123,7 +123,7 @@ def classes_of(metadata: Mapping[str, str], origin: str) -> list[str]:
     `WeightsError` where they are no list of names."""
     try:
         found = json.loads(metadata.get("classes", "[]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise WeightsError(f"{origin} is damaged: `classes` in its metadata is no list of names", fix="train it again")
