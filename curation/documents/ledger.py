@@ -43,6 +43,11 @@ class Tally(Document):
         return self
 
 
+def _at_most(name: str, value: int, of: str, total: int) -> None:
+    if value > total:
+        raise ValueError(f"counts do not add up: {name} {value} > {of} {total}")
+
+
 def _same(name: str, value: int, sum_of: str, total: int) -> None:
     if value != total:
         raise ValueError(f"counts do not add up: {name} {value} != {sum_of} {total}")
@@ -87,6 +92,11 @@ class ScoreRecord(Naming):
     quarantined: ByReason = Field(default_factory=dict)
     reason: str | None = None
     software: str | None = None  # digest of the versions in <scores>/software/<digest>.json
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        _at_most("quarantined", sum(self.quarantined.values()), "seen", self.seen)
+        return self
 
 
 class WriteInput(Tally):
@@ -187,6 +197,11 @@ class UnitCounts(Document):
 
     total: Count
     quarantined: Count
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        _at_most("quarantined", self.quarantined, "total", self.total)
+        return self
 
 
 class DuplicateGroup(Document):

@@ -100,6 +100,7 @@ def _paths(value: dict[str, Any], kind: type[Document]) -> list[tuple[Any, ...]]
         ({"seen": None, "etag": 3}, "fields `etag` and `seen` are missing or invalid"),
         ({"kind": "write"}, "field `kind` is missing or invalid"),
         ({"quarantined": {"x": -1}}, "field `quarantined.x` is missing or invalid"),
+        ({"quarantined": {"x": 1, "y": 1}}, "counts do not add up: quarantined 2 > seen 1"),
     ],
 )
 def test_fields_are_named(change: dict[str, Any], said: str) -> None:
