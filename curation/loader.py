@@ -51,6 +51,7 @@ class Shard(NamedTuple):
     ref: ShardRef
     samples: int | None
     caption: str = ""  # where captions stand, as the recipe of its snapshot names it
+    limits: DecodeLimits | None = None  # how that recipe decodes pictures; None: by the defaults
 
 
 class Members(Protocol):
@@ -78,6 +79,7 @@ class _Drawn:
     caption: str
     uid: str
     label: str
+    limits: DecodeLimits  # under which it is decoded: those that were given, or its snapshot's
 
 
 class SampleStream(IterableDataset[Example]):
@@ -113,7 +115,7 @@ class SampleStream(IterableDataset[Example]):
         if (rank is None) != (world is None):
             raise UserError("rank and world go together", fix="give both, or neither to ask torch.distributed")
         self.shards = list(shards)
-        self.size, self.mode, self.limits = size, mode, limits or DecodeLimits()
+        self.size, self.mode, self.limits = size, mode, limits
         self.shuffle, self.seed, self._epoch = shuffle, seed, SharedEpoch()
         self.rank, self.world = rank, world
         self.part, self.holdout = part, holdout
@@ -152,7 +154,7 @@ class SampleStream(IterableDataset[Example]):
         share = self._share(rank * workers + number, world * workers, count, epoch)
         for drawn in self._shuffled(share, epoch):
             try:
-                pixels = images.decode(drawn.image, self.limits, self.size, self.mode)
+                pixels = images.decode(drawn.image, drawn.limits, self.size, self.mode)
             except ImageError as error:
                 count(error.reason, 1)
                 continue
@@ -272,7 +274,8 @@ class SampleStream(IterableDataset[Example]):
                 return None
         values = (metadata.get(label) for label in self.labels)
         labels = ("" if value is None or isinstance(value, list | dict) else str(value) for value in values)
-        return _Drawn(image, caption, name, SEPARATOR.join(labels))
+        limits = self.limits or shard.limits or DecodeLimits()
+        return _Drawn(image, caption, name, SEPARATOR.join(labels), limits)
 
 
 def _uncounted(reason: str, samples: int) -> None:
@@ -295,7 +298,7 @@ def shards_of(snapshot: Snapshot) -> list[Shard]:
     """The output shards of a snapshot."""
     rows = snapshot.shards.to_pylist()
     refs = [(ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
-    return [Shard(snapshot.store, ref, samples, snapshot.caption) for ref, samples in refs]
+    return [Shard(snapshot.store, ref, samples, snapshot.caption, snapshot.limits) for ref, samples in refs]
 
 
 def latest_of(url: str, options: StoreOptions | None = None) -> str:

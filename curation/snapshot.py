@@ -28,6 +28,7 @@ from curation.store import Store, StoreOptions, open_store
 from curation.tar import read_samples
 
 if TYPE_CHECKING:
+    from curation.images import DecodeLimits
     from curation.loader import SampleStream
     from curation.webdataset_io import SnapshotDataset
     from curation.weights import SampleWeights
@@ -84,6 +85,13 @@ class Snapshot:
     def caption(self) -> str:
         """Where captions stand: what its recipe says under `input`, "" for the usual places (see `contents`)."""
         return str((self.document.recipe.get("input") or {}).get("caption") or "")
+
+    @cached_property
+    def limits(self) -> DecodeLimits:
+        """How its recipe decodes pictures."""
+        from curation.recipe import limits_of
+
+        return limits_of(self.document.recipe)
 
     @cached_property
     def shards(self) -> pa.Table:

@@ -58,7 +58,11 @@ def source_shards(snapshot: Snapshot) -> list[Shard]:
         ["source_key", "decision", "reason"],
     )
     counts = dict(zip(*(rows.column(name).to_pylist() for name in ("source_key", "n")), strict=True))
-    return [Shard(store, ref, counts[ref.key], snapshot.caption) for ref in plan.shards() if ref.key in counts]
+    return [
+        Shard(store, ref, counts[ref.key], snapshot.caption, snapshot.limits)
+        for ref in plan.shards()
+        if ref.key in counts
+    ]
 
 
 def usable(snapshot: Snapshot) -> int:

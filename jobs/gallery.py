@@ -14,7 +14,6 @@ from curation import contents, images
 from curation.data import IMAGE_EXTENSIONS
 from curation.errors import ImageError, TarError
 from curation.images import DecodeLimits, Pixels
-from curation.recipe import limits_of
 from curation.sample_reader import SampleReader
 from curation.snapshot import Snapshot
 from curation.store import Store, open_store
@@ -64,7 +63,7 @@ def _rows(snapshot: Snapshot, n: int) -> Iterator[tuple[str, list[dict[str, Any]
 def content(snapshot: Snapshot, row: Mapping[str, Any]) -> tuple[Pixels | None, str]:
     """(RGB picture or None, caption) of a manifest's row, from the sample's raw bytes."""
     store = open_store(_root(snapshot), snapshot.store.options)
-    return content_at(store, row, limits_of(snapshot.document.recipe), snapshot.caption)
+    return content_at(store, row, snapshot.limits, snapshot.caption)
 
 
 def content_at(

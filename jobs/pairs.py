@@ -28,7 +28,7 @@ class Samples(NamedTuple):
 
     shards: Sequence[Shard]
     subset: Subset | None = None
-    limits: DecodeLimits = DecodeLimits()
+    limits: DecodeLimits | None = None  # None: those of the snapshot, or the defaults
     weights: SampleWeights = ALIKE
 
     def stream(self, model: str, *, part: Part, holdout: float, seed: int = 0) -> SampleStream:

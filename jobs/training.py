@@ -200,8 +200,9 @@ def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str
     samples = sources["data"]
     if samples.subset is not None:
         recipe["subset"] = samples.subset._asdict()
-    if samples.limits != DecodeLimits():
-        recipe["limits"] = asdict(samples.limits)
+    own = next((shard.limits for shard in samples.shards if shard.limits is not None), DecodeLimits())
+    if (limits := samples.limits or own) != DecodeLimits():
+        recipe["limits"] = asdict(limits)
     for name, some in sources.items():
         if some.weights:
             recipe[f"{name}_weights"] = some.weights.sha256

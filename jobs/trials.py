@@ -29,7 +29,6 @@ from curation.ledger import canonical, digest, read_named
 from curation.loader import open_shards, shards_of
 from curation.models.architecture import build_model
 from curation.models.dual import DualEncoder, load_tensors
-from curation.recipe import limits_of
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import ANEW, CURATED, Document, figures
 from curation.store import StoreOptions, open_store
@@ -167,7 +166,7 @@ def _samples(snapshot: str, arm: str, subset: Subset | None) -> Samples:
     found = cu.open(snapshot)
     shards = open_shards(snapshot) if arm == CURATED else source_shards(found)
     weights = found.weights() if arm == CURATED else ALIKE
-    return Samples(shards, subset, limits_of(found.document.recipe), weights)
+    return Samples(shards, subset, weights=weights)
 
 
 def _encoder(card: Mapping[str, Any], job: Job) -> DualEncoder:

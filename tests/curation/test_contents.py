@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from builders import PLAIN, curate, picture, problems, write_recipe
 from hypothesis import HealthCheck, example, given, settings
@@ -174,6 +176,23 @@ def test_captions_in_the_json_reach_every_reader(tmp_path: Path, field: str, pla
     for shards in (shards_of(snapshot), source_shards(snapshot)):
         stream = SampleStream(shards, size=16, shuffle=0)
         assert [found.caption for found in stream] == expected and not stream.skipped
+
+
+def test_what_is_trained_on_looks_as_the_recipe_says(tmp_path: Path) -> None:
+    from curation.loader import SampleStream, shards_of
+    from curation.subset import source_shards
+
+    clear = cv2.imencode(".png", np.zeros((16, 16, 4), np.uint8))[1].tobytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tar").write_bytes(tar_of([("a.png", clear), ("a.txt", b"nothing to see")]))
+    for background, level in (("white", 255), ("black", 0)):
+        changes: dict[str, Any] = {**PLAIN, "filters": [], "limits": {"background": background}}
+        snapshot = curate(
+            write_recipe(tmp_path / "r.yaml", str(tmp_path / "in"), str(tmp_path / background), "", "", **changes)
+        )
+        for shards in (shards_of(snapshot), source_shards(snapshot)):
+            (example,) = SampleStream(shards, size=8, shuffle=0)
+            assert set(example.pixels.ravel().tolist()) == {level}
 
 
 def test_a_recipe_names_no_other_place(tmp_path: Path) -> None:
