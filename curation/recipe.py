@@ -9,22 +9,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import duckdb
 import pyarrow as pa
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from curation import manifest, tables
 from curation.contents import CAPTION_PLACE
-from curation.data import FORMATS
 from curation.decisions import READABLE, NamedFilter, columns_needed
-from curation.documents import RESTORE
-from curation.errors import LedgerError, RecipeError, UnknownNameError, UserError, said_of
+from curation.errors import RecipeError, UnknownNameError, UserError, said_of
 from curation.filters import FILTERS, Compares, Filter, Reads, flat
 from curation.images import DecodeLimits, Preprocess
 from curation.ledger import digest
 from curation.models import Weights
+from curation.recipe_limits import Limits
 from curation.scorers import SCORERS, Scorer, fingerprint
 from curation.scores import INDEX, Column, is_vector
 from curation.store import StoreOptions
@@ -62,12 +61,6 @@ def _memory(value: str) -> str:
     return value
 
 
-def _formats(value: tuple[str, ...]) -> tuple[str, ...]:
-    if unknown := [name for name in value if name not in FORMATS]:
-        raise ValueError(f"{unknown[0]!r} is not a format that is decoded; those are {', '.join(FORMATS)}")
-    return value
-
-
 class Shards(Section):
     """Output shards: at most this many samples each."""
 
@@ -78,22 +71,6 @@ class Input(Section):
     """How samples are read. `caption`: `txt`, or `json.<field>`; else .txt, and then the json's `caption` or `text`."""
 
     caption: Annotated[str | None, Field(pattern=f"^(?:{CAPTION_PLACE})$")] = None
-
-
-class Limits(Section):
-    """What an image may be before it is decoded, and how it is decoded; defaults are those of `DecodeLimits`."""
-
-    max_bytes: int = Field(default=DecodeLimits.max_bytes, ge=1)
-    max_pixels: int = Field(default=DecodeLimits.max_pixels, ge=1)
-    formats: Annotated[tuple[str, ...], AfterValidator(_formats)] = DecodeLimits.formats
-    background: Literal["white", "black", "drop_alpha"] = DecodeLimits.background  # what alpha is flattened onto
-    auto_orient: bool = DecodeLimits.auto_orient  # turn pictures as their EXIF says
-    # Not of an image: the share of samples, and of shards, that may be quarantined before a run makes no snapshot.
-    max_quarantined: float = Field(default=0.05, ge=0, le=1)
-
-    def of_decoding(self) -> DecodeLimits:
-        """Those that decide what a picture is; the others are in no fingerprint."""
-        return DecodeLimits(**self.model_dump(exclude={"max_quarantined"}))
 
 
 class Compute(Section):
@@ -190,16 +167,6 @@ def parse_recipe(
     """
     document, value, where = parse_document(text, _Document, name, overrides, "it needs at least corpus: and output:")
     return _recipe(document, value, where, of_snapshot)
-
-
-def limits_of(document: Mapping[str, Any]) -> DecodeLimits:
-    """What a snapshot's recipe, as it was written, says of pictures; the defaults where it says nothing. Raises
-    `LedgerError` for limits that no recipe can have."""
-    try:
-        return Limits.model_validate(document.get("limits") or {}).of_decoding()
-    except ValidationError:
-        text = "the snapshot is damaged: field `recipe.limits` is invalid"
-        raise LedgerError(text, fix=RESTORE) from None
 
 
 def columns_of(name: str, scorer: Scorer) -> dict[str, pa.DataType]:
