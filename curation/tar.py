@@ -94,6 +94,7 @@ def _by_index(
         error = ended
     found.sort(key=lambda pair: pair[0].start)
     for group, flaw in found:
+        group.parts = [part for part in group.parts if part.offset + part.length <= spool.size]  # others never came
         if "sample_too_large" not in group.flaws:
             group.parts = [part._replace(data=spool.read(part.offset, part.length)) for part in group.parts]
         yield group.close(flaw)

@@ -161,6 +161,23 @@ def test_a_cut_gives_what_was_there_and_the_error(share: float) -> None:
     assert len(found) >= 40
 
 
+def test_what_never_came_is_in_no_sample() -> None:
+    data = archive(shuffled(of_samples(40)))
+    whole = contents(read(data))
+    for came in range(1000, len(data), 4321):
+        found: list[TarSample] = []
+        with pytest.raises(TarError):  # the store promised more
+            found.extend(read_samples([data[:came]], len(data)))
+        found = []
+        try:
+            for sample in read_samples([data[:came]], len(data), apart=True):
+                found.append(sample)
+        except TarError:
+            pass
+        for key, parts in contents(found).items():
+            assert parts.items() <= whole[key].items()
+
+
 # --- the whole way ------------------------------------------------------------------------------------------------
 
 
