@@ -31,6 +31,7 @@ from curation.ledger import Ledger, Plan, digest, snapshot_key, unit_id
 from curation.parquet import from_parquet
 from curation.recipe import Recipe, parse_recipe
 from curation.scores import INDEX
+from curation.software import software, software_id
 from curation.store import Store, open_store
 from curation.verification import attached, chain, described, loose, planned, rescored
 from curation.verification.comparison import Comparison
@@ -38,7 +39,7 @@ from curation.verification.differences import read_object
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender
 from curation.verification.scored import SCORED_AGAIN, CheckedUnit, ScoredCheck
-from curation.verification.written import IndexedUnits, WrittenCheck
+from curation.verification.written import OTHER_DECISIONS, IndexedUnits, WrittenCheck
 from jobs.checking import Here, OnRay
 from jobs.decided import Decided, Written
 from jobs.pipeline import Pipeline, pipeline_of
@@ -192,9 +193,13 @@ class Checks:
     def _rescored(self, raw: Mapping[str, Any], work: Pipeline, plan: Plan) -> Iterator[Finding]:
         """Compare a share of the scores with what the models say now."""
         decision = str(raw.get("decision_id"))
-        some = [shard for shard in plan.shards() if rescored.drawn(decision, self.seed, shard, self.rescore)]
-        some = some or [next(plan.shards())]
-        with self.shown("Scoring again", len(some)) as tick:
+
+        def drawn() -> Iterator[ShardRef]:
+            return (shard for shard in plan.shards() if rescored.drawn(decision, self.seed, shard, self.rescore))
+
+        number = sum(1 for _ in drawn())
+        some = drawn() if number else iter([next(plan.shards())])
+        with self.shown("Scoring again", number or 1) as tick:
             for found in self.engine.rescore(work, some, self.mend):
                 yield from found
                 tick(1)
@@ -209,13 +214,14 @@ class Checks:
         try:
             with work.decide(plan, lambda n: None) as decided:
                 written, whole = Written(), True
-                check = WrittenCheck(work.corpus.store(), work.scored, self.out, self.mend, anchored)
+                free = self._same_software(raw)
+                check = WrittenCheck(work.corpus.store(), work.scored, self.out, self.mend, anchored, free)
                 with self.shown("Checking write units", len(units.parts)) as tick:
                     groups = decided.groups(work.recipe.shards.samples)
                     pairs = ((group, units.of(group.id, place)) for place, group in enumerate(groups))
                     for result in self.engine.spread(check.check, pairs):
                         yield from result.findings
-                        whole = whole and result.record is not None
+                        whole, anchored = whole and result.record is not None, anchored and result.agrees
                         if result.blocked:
                             self.notes.append(f"write unit {result.unit[:12]} can't be rebuilt: {result.blocked}")
                         if result.record is not None:
@@ -240,27 +246,37 @@ class Checks:
             item = raw.get(name) or (lists.get(name) if isinstance(lists, Mapping) else None)
             return [[item]] if isinstance(item, Mapping) and isinstance(item.get("key"), str) else []
 
-        frozen = "" if anchored else "the document's recipe was edited: restore the document from a backup"
-        compared = Comparison(self.out, self.mend, named, what="index", frozen=frozen)
+        frozen = "" if anchored else OTHER_DECISIONS
+        same = self._same_software(raw)
+        compared = Comparison(self.out, self.mend, named, what="index", frozen=frozen, free=same)
         real, work.out = work.out, compared
         try:
             expected = work.document(plan, decided, written)
         finally:
             work.out = real
         yield from compared.findings
-        yield from described.check_urls(self.out, self.number, raw, written.tables()[0], self.mend)
+        yield from described.check_urls(self.out, self.number, raw, written.tables()[0], self.mend, frozen=frozen)
         expected |= {"fingerprints": dict(plan.document.fingerprints), "recipe": raw["recipe"]}
         expected["recipe_sha256"] = digest(raw["recipe"])
+        if not same and raw.get("decision_id") != expected["decision_id"] and anchored:
+            expected["decision_id"] = raw.get("decision_id")
+            self.notes.append("decision_id is of another version of the software; the decisions are the same")
         if raw.get("scores_url") == self.scores_url:  # as earlier versions wrote it
             expected["scores_url"] = self.scores_url
         yield from described.check_document(self.out, self.number, raw, expected, anchored=anchored, mend=self.mend)
+
+    @staticmethod
+    def _same_software(raw: Mapping[str, Any]) -> bool:
+        """Whether the software that made the snapshot is that of this process."""
+        made_by = raw.get("software")
+        return isinstance(made_by, Mapping) and list(made_by) == [software_id(software())]
 
     # --- where nothing can be recomputed ----------------------------------------------------------------------
 
     def _stored(self, raw: Mapping[str, Any]) -> Iterator[Finding]:
         yield from described.check_named(self.out, raw)
         units = IndexedUnits(self._index(raw, "shards"), self._index(raw, "manifest"))
-        check = WrittenCheck(self.out, Ledger(self.out), self.out, self.mend, False)
+        check = WrittenCheck(self.out, Ledger(self.out), self.out, self.mend, anchored=False, free=False)
         for result in self.engine.spread(check.check_stored, units.all()):
             yield from result.findings
 

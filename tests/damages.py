@@ -93,6 +93,29 @@ class Tree:
         """A Parquet object, with consistent hashes."""
         self.replace(path, to_parquet(change(from_parquet(path.read_bytes()))))
 
+    def forge(self, path: Path, data: bytes) -> None:
+        """An object under the name that fits its bytes, and all that names it, with nothing left of the old one."""
+        ledger = self.scores if self.scores in path.parents else self.out
+        unit, _, nonce = path.name.split("-")
+        other = path.with_name(f"{unit}-{sha256(data).hexdigest()[:16]}-{nonce}")
+        path.unlink()
+        other.write_bytes(data)
+        old, new = (str(one.relative_to(ledger)) for one in (path, other))
+        said = {"key": new, "sha256": sha256(data).hexdigest(), "bytes": len(data)}
+        for document in [*ledger.glob("units/*.json"), *ledger.glob("snapshots/*.json")]:
+            value = json.loads(document.read_text())
+            if _say(value, old, said):
+                document.write_bytes(canonical(value))
+        for index in [self.named(name) for name in ("shards", "manifest")] if ledger == self.out else ():
+            table = from_parquet(index.read_bytes()) if index.exists() and index != other else None
+            rows = table.to_pylist() if table is not None else []
+            if sum(_say(row, old, said) for row in rows):
+                self.forge(index, to_parquet(pa.Table.from_pylist(rows, table.schema)))
+
+    def forged(self, path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+        """A Parquet object, changed and forged."""
+        self.forge(path, to_parquet(change(from_parquet(path.read_bytes()))))
+
     def replace(self, path: Path, data: bytes) -> None:
         """An object of either ledger, and all that names it by its hash."""
         ledger = self.scores if self.scores in path.parents else self.out
@@ -359,17 +382,28 @@ DAMAGES: dict[str, Damage] = {
         lambda t: swap(t.table("phash"), t.table("phash", "00002.tar")), _table("phash"), "not those of its name"
     ),
     "records that name each other's tables": Damage(_other_data, _scored("clip_score"), "`data.key`"),
-    "a score, with consistent hashes": Damage(
-        lambda t: t.rewrite(t.table("clip_score"), column("value", first(lambda v: v + 1e-3))),
-        _table("clip_score"),
-        "clip_score of 00001.tar",
+    "a score, forged": Damage(
+        lambda t: t.forged(t.table("clip_score"), column("value", first(lambda v: v + 1e-3))),
+        lambda t: t.scored("clip_score").stem,
+        "values differ from the model's",
         rescore=1.0,
     ),
-    "a vector, with consistent hashes": Damage(
-        lambda t: t.rewrite(t.table("embedding"), column("value", first(lambda v: v[::-1]))),
-        _table("embedding"),
-        "embedding of 00001.tar",
+    "a vector, forged": Damage(
+        lambda t: t.forged(t.table("embedding"), column("value", first(lambda v: v[::-1]))),
+        lambda t: t.scored("embedding").stem,
+        "values differ from the model's",
         rescore=1.0,
+    ),
+    "a hash of a picture, forged": Damage(
+        lambda t: t.forged(t.table("phash"), column("value", first(lambda v: v ^ 1))),
+        lambda t: t.scored("phash").stem,
+        "values differ from the model's",
+        rescore=1.0,
+    ),
+    "a caption in the index, forged": Damage(
+        lambda t: t.forged(t.table("index"), column("caption", first(lambda v: "a dog"))),
+        lambda t: t.scored("index").stem,
+        "`caption`",
     ),
     # --- write units ---
     "record gone": Damage(lambda t: t.record.unlink(), _of("record"), "is gone"),
@@ -416,6 +450,16 @@ DAMAGES: dict[str, Damage] = {
     ),
     "a uid twice in the manifest, with consistent hashes": Damage(
         lambda t: t.rewrite(t.part, _doubled), _of("part"), "rows"
+    ),
+    "a weight in the manifest, forged": Damage(
+        lambda t: t.forged(t.part, column("weight", first(lambda v: 9.0, where=bool))),
+        lambda t: t.record.stem,
+        "`weight`",
+    ),
+    "a byte of a member, forged": Damage(
+        lambda t: t.forge(t.shard, bytes(b ^ (n == 700) for n, b in enumerate(t.shard.read_bytes()))),
+        lambda t: t.record.stem,
+        "differ from the input's",
     ),
     # --- indexes, urls, lists, matches ---
     "list of shards gone": Damage(lambda t: t.named("shards").unlink(), _named("shards"), "is gone"),

@@ -38,7 +38,7 @@ def make(root: Path) -> Path:
     sha = write_weights(root / "w.safetensors")
     model = {"model": "proxy-mu", "weights": str(root / "w.safetensors"), "sha256": sha}
     write_corpus(root / "held", 1, 8, flaws=False)
-    base = {"shards": {"samples": 20}, "compute": {"batch_size": 64}}
+    base = {"shards": {"samples": 20}, "compute": {"batch_size": 64}, "limits": {"max_quarantined": 1.0}}
     held = root / "held.yaml"
     held.write_text(yaml.safe_dump({**base, "corpus": str(root / "held"), "output": str(root / "eval"),
                                     "scorers": [{"phash": {}}], "filters": []}))  # fmt: skip

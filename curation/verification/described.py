@@ -48,14 +48,20 @@ def check_document(
     yield Finding("document", where, what, "they are set to it").done(mend.put(out, snapshot_key(number), right))
 
 
-def check_urls(out: Store, number: int, raw: Mapping[str, Any], shards: pa.Table, mend: Mender) -> Iterator[Finding]:
-    """The list of shards under a name that other programs find without the document. Earlier versions put none."""
+def check_urls(
+    out: Store, number: int, raw: Mapping[str, Any], shards: pa.Table, mend: Mender, *, frozen: str
+) -> Iterator[Finding]:
+    """The list of shards under a name that other programs find without the document. Earlier versions put none.
+    `frozen`: why it may not be written again."""
     key, text = urls_key(number), "".join(f"{name}\n" for name in shards.column("key").to_pylist()).encode()
     there = _read(out, key)
     if there == text or (there is None and "software" not in raw):
         return
     what = "is gone" if there is None else "its lines are not the keys of the snapshot's shards"
-    yield Finding("urls", out.location(key), what, "it is written again").done(mend.put(out, key, text))
+    if frozen:
+        yield Finding("urls", out.location(key), what, "", frozen)
+    else:
+        yield Finding("urls", out.location(key), what, "it is written again").done(mend.put(out, key, text))
 
 
 def check_named(out: Store, raw: Mapping[str, Any]) -> Iterator[Finding]:

@@ -37,6 +37,7 @@ class CheckedGroup:
     unit: str
     record: dict[str, Any] | None = None
     blocked: str = ""  # why it can't be rebuilt
+    agrees: bool = True  # its decisions are those of the snapshot
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -88,6 +89,7 @@ class WrittenCheck:
     out: Store
     mend: Mender
     anchored: bool  # the document's recipe is the one that the snapshot was made from
+    free: bool  # the same software wrote the snapshot, so a rebuilt object with another hash is the right one
 
     def check(self, item: tuple[Group, Indexed | None]) -> CheckedGroup:
         """Rebuild a group, and compare; `item`: the group as it is decided now, and what the indexes have in its
@@ -96,9 +98,10 @@ class WrittenCheck:
         unit = group.id
         result = CheckedGroup(unit)
         record = read_object(self.out, f"units/{unit}.json")
-        frozen = "" if self._known(unit, record, indexed) else OTHER_DECISIONS
+        result.agrees = self._known(unit, record, indexed)
+        frozen = "" if result.agrees else OTHER_DECISIONS
         named = _Candidates(indexed, record)
-        compared = Comparison(self.out, self.mend, named, what="manifest_part", frozen=frozen)
+        compared = Comparison(self.out, self.mend, named, what="manifest_part", frozen=frozen, free=self.free)
         try:
             made = GroupWriter(self.corpus, self.scored, compared).write(group)
             result.record = {name: value for name, value in made.items() if name not in ("unit", "made")}

@@ -10,6 +10,7 @@ import finished
 import pytest
 from damages import DAMAGES, Damage, Tree
 
+from curation.ledger import digest
 from curation.store import open_store
 from curation.verification.findings import Finding
 from curation.verification.repairs import dry, started
@@ -54,6 +55,32 @@ def test_there_are_enough() -> None:
 
 def test_the_whole_dataset_has_no_finding(tree: Tree) -> None:
     assert found(tree, rescore=1.0) == []
+
+
+def test_a_document_of_an_earlier_version_has_no_finding(tree: Tree) -> None:
+    """It names its scores by an absolute URL, and tells nothing of software, of groups and of the list of urls."""
+    later = ("software", "groups")
+    tree.edit(tree.out / "snapshots/000003.json", lambda value: [value.pop(name, None) for name in later])
+    tree.change(scores_url=f"file://{tree.scores}")
+    (tree.out / "urls/000003.txt").unlink()
+    assert found(tree) == []
+
+
+def test_a_code_of_decisions_that_changed_since_is_no_damage(tree: Tree) -> None:
+    """Where the decisions are the same: the document is left as it is."""
+    tree.change(decision_id="0" * 64, software={"0" * 16: {"tutelage": "0.0.1"}})
+    assert found(tree) == []
+
+
+def test_decisions_of_another_version_are_not_overwritten(tree: Tree) -> None:
+    """A recipe that now gives other decisions is said to, and nothing is put in the place of what was made."""
+    before = {path: path.read_bytes() for path in (*tree.out.glob("data/*"), *tree.out.glob("units/*"))}
+    recipe = tree.document["recipe"]
+    recipe["filters"][2]["top_fraction"]["fraction"] = 0.2
+    tree.change(recipe=recipe, recipe_sha256=digest(recipe), software={"0" * 16: {"tutelage": "0.0.1"}})
+    findings = found(tree, apply=True)
+    assert findings and [str(item) for item in findings if item.mended] == []
+    assert {path: path.read_bytes() for path in (*tree.out.glob("data/*"), *tree.out.glob("units/*"))} == before
 
 
 @pytest.mark.parametrize("name", DAMAGES)
