@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pydantic import BeforeValidator
 
 from curation.filters.filter import table_by, table_of
-from curation.filters.hamming import MOST_DISTANCE, between
+from curation.filters.hamming import MOST_DISTANCE, alike, between
 from curation.filters.vectors import ALIKE, expect_vectors, halves, matrix, stream
 from curation.hashes import BLANK
 from curation.tables import insert
@@ -32,7 +32,7 @@ class Decontaminate:
 
     Three ways to be the same, each a reason of its own (the first that holds): `exact`, equal image bytes;
     `perceptual`, hashes of a scorer `phash` (named by `hash`) that differ in at most `distance` bits, and are none of a
-    blank picture, which has the hash 0; `embedding`,
+    blank picture, which has the hash 0 (in fewer bits for symmetric drawings, as `near_duplicates`); `embedding`,
     a cosine of at least `threshold` between embeddings (named by `embedding`). The last two are looked for where they
     are named. An evaluation set becomes a snapshot by `curate run` with the same scorers; `s3://eval/val@3` pins one,
     without `@3` it is the latest when the run begins, and is written down in what the run makes. A sample that both
@@ -47,6 +47,8 @@ class Decontaminate:
     Example: decontaminate: {against: [s3://eval/val@3], hash: phash, embedding: embedding, threshold: 0.95}
     """
 
+    code: ClassVar[int] = 3
+
     against: Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
     hash: str | None = None
     distance: int = 4
@@ -60,11 +62,6 @@ class Decontaminate:
             raise ValueError(f"distance is from 0 to {MOST_DISTANCE} of 64 bits")
         if not 0 < self.threshold <= 1:
             raise ValueError("threshold is a cosine above 0 and up to 1")
-
-    @property
-    def code(self) -> int:
-        """The version of what decides; 3 knows blank pictures, for which only hashes are asked."""
-        return 3 if self.hash else 2
 
     def columns(self) -> Sequence[str]:
         return ("content_hash", *self.compared())
@@ -128,6 +125,8 @@ class Decontaminate:
         )
         db.execute(f"CREATE OR REPLACE TEMP TABLE {near} (a BIGINT, b BIGINT, bits INTEGER)")
         for a, b in between(db, ours, theirs, self.distance):
+            is_near = alike(a, b, self.distance)
+            a, b = a[is_near], b[is_near]
             bits = np.bitwise_count(a ^ b).astype(np.int32)
             insert(db, near, pa.table({"a": a.view(np.int64), "b": b.view(np.int64), "bits": bits}))
         same = f'SELECT "{self.hash}" AS key, own, uid, 0 AS bits, snapshot FROM {self.others()}'

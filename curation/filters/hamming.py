@@ -205,6 +205,18 @@ def pairs(hashes: Hashes, distance: int) -> Pairs:
         earlier.append(mask)
 
 
+def alike(a: Array, b: Array, distance: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which pairs of perceptual hashes differ in at most `distance` bits, in proportion to what the hashes tell.
+
+    Half of the bits of a hash are set, unless frequencies are missing: a symmetric drawing lacks half of them or more,
+    and their bits are 0 in every such drawing. A minus, a plus and an arrow, with 9 bits set, differ in 3 bits. So of
+    two hashes that have fewer than 32 bits set, the distance is the same share of those: 1 bit of 4 for 9 set bits.
+    """
+    told = np.minimum(np.bitwise_count(a), np.bitwise_count(b)).astype(np.int32)
+    allowed = (distance * np.minimum(told, BITS // 2) + BITS // 4) // (BITS // 2)
+    return np.asarray(np.bitwise_count(a ^ b) <= allowed)
+
+
 def signed(mask: int) -> int:
     """The BIGINT of these 64 bits."""
     return mask - (1 << BITS) if mask >> (BITS - 1) else mask

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curation.filters.filter import table_of
 from curation.filters.first_come import Array, leaving
-from curation.filters.hamming import MOST_DISTANCE, Hashes, InMemory, OnDisk, pairs
+from curation.filters.hamming import MOST_DISTANCE, Hashes, InMemory, OnDisk, alike, pairs
 from curation.filters.repeats import different, fits, ordered, repeated
 from curation.filters.vectors import stream
 from curation.hashes import BLANK
@@ -28,7 +28,8 @@ class NearDuplicates:
     Samples come in order, the highest `prefer` score first (ties: smaller uid), or else in source order; one stays
     unless an earlier one that stays is within the distance. So everything dropped looks like something kept, and a
     chain of small changes is not dropped to its first link. A blank picture (hash 0, see the scorer `phash`) is dropped
-    only for one with the same bytes: what it shows, the hash can't say.
+    only for one with the same bytes: what it shows, the hash can't say. Of a symmetric drawing it says less, and fewer
+    bits may differ: 2 of 4 where it is its own mirror image, 1 where it is so both ways (`hamming.alike`).
     Every pair within the distance is found: two hashes that near agree wholly in the bits of one of a few masks
     (`filters/covering.py`), and are compared where they do. Cost: of n different hashes, C sorts of n numbers and
     C n^2 / 2^(k + 1) comparisons, or more as pictures crowd, with masks of k bits so chosen that this costs least (for
@@ -62,6 +63,8 @@ class NearDuplicates:
         hashes = self._read(db, again) if fits(db) else self._spool(db, again)
         db.execute(f"CREATE OR REPLACE TABLE {edges} (a BIGINT, b BIGINT)")
         for a, b in pairs(hashes, self.distance):
+            near = alike(a, b, self.distance)
+            a, b = a[near], b[near]
             insert(db, edges, pa.table({"a": a.view(np.int64), "b": b.view(np.int64)}))
         self._number(db, f"SELECT a AS h FROM {edges} UNION SELECT b FROM {edges} UNION FROM {again}")
         self._decide(db, edges)

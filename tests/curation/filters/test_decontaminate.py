@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from rows_given import Row, random_rows, table
+from rows_given import Row, alike, random_rows, table
 
 from curation.decisions import Decisions, NamedFilter
 from curation.filters import AnyOf
@@ -47,15 +47,15 @@ def asked(
         return {r["row"]: r["reason"] for r in decided if r["decision"] == "filtered"}, matches
 
 
-def differ(one: Row, other: Row) -> int:
-    """In how many bits two hashes differ; in more than all, where one is of a blank picture."""
-    return bin((one["phash"] ^ other["phash"]) % 2**64).count("1") if one["phash"] and other["phash"] else 65
+def differ(one: Row, other: Row, distance: int) -> int:
+    """In how many bits two hashes differ; in more than all, where they are not near."""
+    return ((one["phash"] ^ other["phash"]) % 2**64).bit_count() if alike(one, other, distance) else 65
 
 
 def same(item: Decontaminate, row: Row, other: Row) -> str | None:
     if row["content_hash"] == other["content_hash"]:
         return "exact"
-    if item.hash and differ(row, other) <= item.distance:
+    if item.hash and differ(row, other, item.distance) <= item.distance:
         return "perceptual"
     a, b = (one["embedding"].astype(np.float32) for one in (row, other))
     if item.embedding and a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= item.threshold:
@@ -103,7 +103,7 @@ def test_equals_plain_loops(item: Decontaminate, owns: tuple[bool, bool], tmp_pa
         other = by_uid[match["other"]]
         assert match["against"] == ("a" if other in others[0] else "b")
         if match["how"] == "perceptual":
-            bits = [differ(row, one) for one in kept if not (one["uid"] == row["uid"] in own)]
+            bits = [differ(row, one, item.distance) for one in kept if not (one["uid"] == row["uid"] in own)]
             assert match["value"] == min(bits)
     assert {match["uid"] for match in matches} == {pool[n]["uid"] for n in expected}
 
@@ -112,7 +112,7 @@ def best(item: Decontaminate, row: Row, others: list[tuple[Row, int, bool]], how
     """(how, value, place of the snapshot, uid) of the nearest of those that are the same, with smaller uids first."""
     found = []
     for other, place, is_own in others:
-        bits = differ(row, other)
+        bits = differ(row, other, item.distance)
         fits = row["content_hash"] == other["content_hash"] if how == "exact" else bits <= item.distance
         if fits and not (is_own and other["uid"] == row["uid"]):
             found.append((0 if how == "exact" else bits, other["uid"], place))
@@ -128,7 +128,8 @@ def test_of_copies_each_sample_has_its_best_one_and_few_are_brought_together(
 ) -> None:
     """Many here that are the same as many there, some of which are the samples themselves."""
     rng = np.random.default_rng(8)
-    hashes = [0, 1, 3, 7, 1 << 40, -1]
+    usual = 0x0F0F0F0F0F0F0F0F
+    hashes = [0, usual, usual ^ 1, usual ^ 3, usual ^ 7, usual ^ 1 << 40, ~usual]
 
     def some(n: int, uids: list[int]) -> list[Row]:
         rows = [{**row, "reason": None, "uid": f"{uid:032x}"} for row, uid in zip(random_rows(n, 8), uids, strict=True)]

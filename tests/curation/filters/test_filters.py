@@ -19,7 +19,7 @@ import torch
 from brute_balancing import brute_cluster, brute_mentions, brute_metaclip, brute_soft_cap, brute_soft_cap_sampling
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rows_given import Row, random_rows, table, unit
+from rows_given import Row, alike, random_rows, table, unit
 
 from curation import decisions
 from curation import filters as filters_room
@@ -164,11 +164,10 @@ def brute_of(item: Any, rows: list[Row]) -> set[int]:
     return set.union(*dropped) if isinstance(item, AllOf) else everything - set.union(*dropped)
 
 
-def alike(one: Row, other: Row, distance: int) -> bool:
+def copies(one: Row, other: Row, distance: int) -> bool:
     """As `near_duplicates` sees it: a blank picture is like its own bytes only."""
-    if not one["phash"] or not other["phash"]:
-        return one["phash"] == other["phash"] and one["content_hash"] == other["content_hash"]
-    return bin((one["phash"] ^ other["phash"]) % 2**64).count("1") <= distance
+    blank = not one["phash"] and not other["phash"]
+    return one["content_hash"] == other["content_hash"] if blank else alike(one, other, distance)
 
 
 def brute_near(item: NearDuplicates, rows: list[Row]) -> set[int]:
@@ -177,7 +176,7 @@ def brute_near(item: NearDuplicates, rows: list[Row]) -> set[int]:
         alive.sort(key=lambda i: (-rows[i]["score"], rows[i]["uid"]))
     stay: list[int] = []
     for i in alive:
-        if not any(alike(rows[i], rows[j], item.distance) for j in stay):
+        if not any(copies(rows[i], rows[j], item.distance) for j in stay):
             stay.append(i)
     return set(alive) - set(stay)
 
