@@ -14,7 +14,6 @@ import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import BinaryIO
 
 from curation.errors import AccessError, BucketError, ChangedError, NotFoundError, StoreError, UnsafeStoreError
 from curation.etags import Signature, measure
+from curation.parallel import Workers
 from curation.store_errors import TransientError
 from curation.store_url import ObjectInfo
 
@@ -50,7 +50,7 @@ class LocalFiles:
         """In the order of the keys, beginning behind `after`."""
         self.check()
         found = self._walk(prefix + "/" if prefix else "", (), after=after)
-        with ThreadPoolExecutor(_HASHERS) as pool:
+        with Workers(_HASHERS) as pool:
             while window := list(islice(found, _WINDOW)):
                 if etags:
                     yield from (info for info in pool.map(self._try_head, window) if info)

@@ -14,6 +14,18 @@ THREADS = 32  # requests under way; a small GET takes about 10 ms from S3, so ab
 AHEAD = 256 << 20  # bytes of results that are weighed
 
 
+class Workers(ThreadPoolExecutor):
+    """Threads for a generator, used in its `with`. One that is left early doesn't wait for them.
+
+    A generator in a reference cycle is closed by the garbage collector, which can interrupt any thread anywhere: also
+    one that is being started and holds a lock of `threading`. To join a thread there waits for that lock for ever.
+    """
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        left = kind is not None and issubclass(kind, GeneratorExit)
+        self.shutdown(wait=not left, cancel_futures=left)
+
+
 def map_ordered(
     function: Callable[[T], R], items: Iterable[T], threads: int = THREADS, weigh: Callable[[R], int] | None = None
 ) -> Iterator[R]:
@@ -23,7 +35,7 @@ def map_ordered(
     so far, but one that comes while another is used.
     """
     ahead, largest = (2 * threads, 0) if weigh is None else (2, 1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="tutelage") as pool:
+    with Workers(threads, thread_name_prefix="tutelage") as pool:
         pending: deque[Future[R]] = deque()
         try:
             for item in items:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property, partial
 from hashlib import sha256
@@ -30,6 +29,7 @@ from curation.errors import (
     UserError,
 )
 from curation.listing import Listing, Resumable
+from curation.parallel import Workers
 from curation.retry import Budget, Stats
 from curation.store_backend import Backend
 from curation.store_errors import LATER, SAFE_STORES, TransientError, is_web_page
@@ -141,7 +141,7 @@ class Store:
         starts = range(offset, size, block)
         if not starts:
             return iter(())
-        pool = ThreadPoolExecutor(1, thread_name_prefix="tutelage-read")
+        pool = Workers(1, thread_name_prefix="tutelage-read")
         first = pool.submit(self._read, key, starts[0], min(block, size - starts[0]), etag or None)
 
         def following() -> Iterator[bytes]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from curation import parallel
 from curation.parallel import map_ordered
+from curation.store import Store, open_store
 
 
 def most_ahead(size: int, items: int = 60) -> int:
@@ -51,3 +54,33 @@ def test_one_that_is_larger_than_those_before_makes_it_fewer(monkeypatch: pytest
 def test_an_error_ends_it() -> None:
     with pytest.raises(ZeroDivisionError):
         list(map_ordered(lambda item: 1 // item, [1, 0, 2], weigh=lambda _: 1))
+
+
+@pytest.mark.parametrize("what", ["map_ordered", "blocks"])
+def test_a_generator_that_is_left_does_not_wait_for_its_threads(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The garbage collector may close it in a thread that holds the lock that joining wants: seen in a run of tests."""
+    go_on, started = threading.Event(), threading.Event()
+
+    def slow(item: int) -> int:
+        if item:
+            started.set()
+            go_on.wait(300)
+        return item
+
+    def read(self: Store, key: str, offset: int, length: int | None, etag: str | None) -> tuple[bytes, str]:
+        slow(offset)
+        return b"x", "e"
+
+    monkeypatch.setattr(Store, "_read", read)
+    left = map_ordered(slow, range(4), threads=2) if what == "map_ordered" else None
+    left = left or open_store(str(tmp_path)).blocks("a", 4, "e", block=1)
+    assert next(left) in (0, b"x") and started.wait(60)
+    closing = threading.Thread(target=left.close)  # type: ignore[attr-defined]
+    closing.start()
+    try:
+        closing.join(60)
+        assert not closing.is_alive()
+    finally:
+        go_on.set()
