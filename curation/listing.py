@@ -12,17 +12,22 @@ from collections.abc import Callable, Iterator
 
 from curation.errors import StoreError
 from curation.retry import Budget
-from curation.store_errors import TransientError
+from curation.store_errors import LATER, TransientError
 from curation.store_url import ObjectInfo
 
 Listing = Callable[[str], Iterator[ObjectInfo]]  # the objects after a key, "" for all
 
 
 class Resumable:
-    """One listing. `start(after)` lists once; `spend` waits before the next attempt, or raises."""
+    """One listing of `where`. `start(after)` lists once; `spend` waits before the next attempt, or raises.
 
-    def __init__(self, start: Listing, budget: Budget, spend: Callable[[StoreError], None], *, confirm: bool) -> None:
-        self._start, self._budget, self._spend, self._confirm = start, budget, spend, confirm
+    `confirm`: check the end. False for stores that nothing stands before.
+    """
+
+    def __init__(
+        self, where: str, start: Listing, budget: Budget, spend: Callable[[StoreError], None], *, confirm: bool
+    ) -> None:
+        self._where, self._start, self._budget, self._spend, self._confirm = where, start, budget, spend, confirm
         self._given, self._before, self._last = 0, "", ""  # how many keys were given out, the last two of them
         self._ordered = True  # so far
         self._end: str | None = None  # the last key of a listing that did not get as far as an earlier one
@@ -74,9 +79,9 @@ class Resumable:
             found = found or end == last
         if not found and end != self._end:  # what was behind it is deleted, or this listing is cut: ask once more
             self._end = end
-            raise TransientError("a listing ended before a key that an earlier one had")
+            raise TransientError(f"a listing of {self._where} ended before a key that an earlier one had", fix=LATER)
         if not found and not self._ordered:
-            raise _GoneError("a listing broke off at a key that is gone now")
+            raise _GoneError(f"a listing of {self._where} broke off at a key that is gone now", fix=LATER)
 
 
 class _OverlapError(Exception):

@@ -252,7 +252,7 @@ class Store:
     def _listed(self, start: Listing) -> Iterator[ObjectInfo]:
         budget = Budget(self.options.patience, self.stats)
         confirm = self._place.scheme not in ("file", "memory")
-        for info in Resumable(start, budget, partial(self._again, budget), confirm=confirm):
+        for info in Resumable(self.url, start, budget, partial(self._again, budget), confirm=confirm):
             yield info._replace(key=info.key[len(self._prefix) :])
 
     def _folder(self, prefix: str) -> str:
