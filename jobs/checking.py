@@ -32,11 +32,13 @@ class Here:
 
         score_here(work.scoring(names), shards)
 
-    def rescore(self, work: Pipeline, shards: Iterable[ShardRef], mend: Mender) -> Iterator[list[Finding]]:
+    def rescore(
+        self, work: Pipeline, names: Sequence[str], shards: Iterable[ShardRef], mend: Mender
+    ) -> Iterator[list[Finding]]:
         """What differs in the score tables of units when they are scored once more."""
         from actors.rescoring import Rescorer
 
-        rescorer = Rescorer(work.scoring(list(work.recipe.scorers)), mend)
+        rescorer = Rescorer(work.scoring(names), mend)
         yield from map(rescorer.compare, shards)
 
 
@@ -54,10 +56,12 @@ class OnRay:
 
         work.score(lacking_units((shard, names) for shard in shards), lambda n: None)
 
-    def rescore(self, work: Pipeline, shards: Iterable[ShardRef], mend: Mender) -> Iterator[list[Finding]]:
+    def rescore(
+        self, work: Pipeline, names: Sequence[str], shards: Iterable[ShardRef], mend: Mender
+    ) -> Iterator[list[Finding]]:
         from actors.rescoring import rescore
 
-        yield from rescore(work.scoring(list(work.recipe.scorers)), shards, mend)
+        yield from rescore(work.scoring(names), shards, mend)
 
 
 @contextmanager

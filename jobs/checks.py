@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from curation import snapshot as snapshots
 from curation.corpus import open_corpus
 from curation.data import ShardRef
-from curation.errors import LedgerError, RecipeError, StoreError, TutelageError, UserError
+from curation.errors import RecipeError, StoreError, TutelageError, UserError
 from curation.ledger import Ledger, Plan, digest, snapshot_key, unit_id
 from curation.parquet import from_parquet
 from curation.recipe import Recipe, parse_recipe
@@ -66,6 +66,7 @@ class Checks:
     shown: Callable[[str, int | None], AbstractContextManager[Tick]] = quiet  # what shows progress: a label, a total
     notes: list[str] = field(default_factory=list)  # what could not be compared, and why
     lost: list[int] = field(default_factory=list)  # numbers of snapshots that were given up
+    found: set[str] = field(default_factory=set)  # where objects lie that have findings
     scores_url: str = ""  # as the document should have it
     samples: int = 0
     shards: int = 0
@@ -73,11 +74,10 @@ class Checks:
     def findings(self) -> Iterator[Finding]:
         """Every finding, as it is made. Of a ledger without snapshots (an interrupted run, shared scores), those of its
         documents."""
-        known = set[str]()
         for finding in self._of_snapshot():
-            known.add(finding.object)
+            self.found.add(finding.object)
             yield finding
-        yield from loose.check_loose(self.out, self.mend, known)
+        yield from loose.check_loose(self.out, self.mend, self.found)
 
     def _of_snapshot(self) -> Iterator[Finding]:
         links = chain.ChainCheck(self.out, self.mend, self.accept_loss)
@@ -121,7 +121,7 @@ class Checks:
             yield from self._stored(raw)
             return
         yield from self._tables(work, plan)
-        if self.rescore and work.recipe.scorers:
+        if self.rescore and work.recipe.scorers.keys() - _stale(work):
             yield from self._rescored(raw, work, plan)
         yield from self._decided(raw, work, plan)
 
@@ -153,8 +153,7 @@ class Checks:
     # --- score tables -----------------------------------------------------------------------------------------
 
     def _tables(self, work: Pipeline, plan: Plan) -> Iterator[Finding]:
-        ours = work.recipe.fingerprints
-        stale = frozenset(column.name for column in work.columns if ours.get(column.name) != column.fingerprint)
+        stale = _stale(work)
         if stale:
             self.notes.append(f"made by another version of the software, not recomputed: {', '.join(sorted(stale))}")
         check = ScoredCheck(
@@ -200,7 +199,8 @@ class Checks:
         number = sum(1 for _ in drawn())
         some = drawn() if number else iter([next(plan.shards())])
         with self.shown("Scoring again", number or 1) as tick:
-            for found in self.engine.rescore(work, some, self.mend):
+            names = [name for name in work.recipe.scorers if name not in _stale(work)]
+            for found in self.engine.rescore(work, names, some, self.mend):
                 yield from found
                 tick(1)
 
@@ -223,7 +223,8 @@ class Checks:
                         yield from result.findings
                         whole, anchored = whole and result.record is not None, anchored and result.agrees
                         if result.blocked:
-                            self.notes.append(f"write unit {result.unit[:12]} can't be rebuilt: {result.blocked}")
+                            what = f"can't be rebuilt: {result.blocked}"
+                            yield from self._blocked(self.out.location(f"units/{result.unit}.json"), what)
                         if result.record is not None:
                             written.add({**result.record, "unit": result.unit})
                         tick(1)
@@ -231,9 +232,17 @@ class Checks:
                     yield from self._described(raw, work, plan, decided, written, anchored)
                 else:
                     yield from described.check_named(self.out, raw)
-        except (LedgerError, StoreError) as error:
-            self.notes.append(f"the filters can't run again: {error}")
+        except TutelageError as error:
+            what = f"the filters can't run again: {error}"
+            yield from self._blocked(self.out.location(snapshot_key(self.number)), what, error.fix)
             yield from self._stored(raw)
+
+    def _blocked(self, where: str, what: str, fix: str = "") -> Iterator[Finding]:
+        """What could not be recomputed: a note beside the finding that is its cause, else a finding of its own."""
+        if self.found:
+            self.notes.append(f"{where}: {what}")
+        else:
+            yield Finding("blocked", where, what, "", fix or "see what is wrong there, and verify again")
 
     def _described(
         self, raw: Mapping[str, Any], work: Pipeline, plan: Plan, decided: Decided, written: Written, anchored: bool
@@ -289,6 +298,12 @@ class Checks:
             return from_parquet(self.out.get(key), schema.names).cast(schema)
         except (pa.ArrowException, OSError, KeyError, ValueError, StoreError):
             return schema.empty_table()
+
+
+def _stale(work: Pipeline) -> frozenset[str]:
+    """The columns that this version of the software would not make as they were made."""
+    ours = work.recipe.fingerprints
+    return frozenset(column.name for column in work.columns if ours.get(column.name) != column.fingerprint)
 
 
 def _listed(corpus: Any, spool: Path) -> Iterator[ShardRef]:

@@ -66,6 +66,14 @@ def test_a_document_of_an_earlier_version_has_no_finding(tree: Tree) -> None:
     assert found(tree) == []
 
 
+def test_what_cannot_be_recomputed_is_no_success(tree: Tree) -> None:
+    """The dataset that a filter compares with is damaged, and this one is whole: no finding of it, and not verified."""
+    for table in (tree.root / "eval/scores/data").glob("*.parquet"):
+        table.unlink()
+    (finding,) = found(tree)
+    assert finding.code == "blocked" and "eval/scores" in finding.what and finding.why
+
+
 def test_a_code_of_decisions_that_changed_since_is_no_damage(tree: Tree) -> None:
     """Where the decisions are the same: the document is left as it is."""
     tree.change(decision_id="0" * 64, software={"0" * 16: {"tutelage": "0.0.1"}})
