@@ -40,7 +40,7 @@ def record_of_repair(tree: Tree) -> dict:
 @pytest.mark.usefixtures("ray_local")
 def test_on_ray_damage_is_found_and_mended(tree: Tree) -> None:
     """Tasks check, actors score again, what is lost is scored by the pool."""
-    tree.rewrite(tree.table("clip_score"), column("value", first(lambda v: v + 1e-3)))
+    tree.forged(tree.table("clip_score"), column("value", first(lambda v: v + 1e-3)))
     tree.table("embedding").unlink()
     tree.shard.unlink()
     assert _main(["repair", str(tree.out), "--rescore", "1.0", "--apply"]) == 0
