@@ -87,7 +87,7 @@ MISTAKES = [
     ("output: out", "output: out\ndevice: cuda\ncompute: {}", "recipe:3: cuda is for one process", "learner_gpus"),
     ("steps: 60, lr", "betas: [0.9, 1.0], lr", "betas is (0.9, 1.0)", ""),
     ("steps: 60, lr", "weight_decay: -0.1, lr", "weight_decay is -0.1", ""),
-    ("gain: {start: 5, end: 20}", "gain: nan", "gain is nan: it is from 0 to 1,000,000,000", ""),
+    ("gain: {start: 5, end: 20}", "gain: nan", "gain is nan: not a finite number", ""),
     ("steps: 60, lr", "scoring_size: 24, lr", "a scoring_size of 24 is no multiple of the 16", "32"),
     ("lr: 1.0e-3}", "lr: .inf}", "recipe:4: learner.contrastive.lr is inf", ""),
 ]
