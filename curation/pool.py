@@ -254,6 +254,15 @@ class Pool:
                 column[places] = values
         return SuperBatch(rows, Batch(*found[:2]), found[2] if len(found) > 2 else None)
 
+    def targets(self, rows: Tensor) -> Tensor:
+        """What belongs to the pictures at these rows, without the pictures."""
+        found: Tensor | None = None
+        for places, block, own in self._parts(rows):
+            values = block.targets[own].long()
+            found = values.new_empty((len(rows), *values.shape[1:])) if found is None else found
+            found[places] = values
+        return torch.empty(0, dtype=torch.int64) if found is None else found
+
     def uids(self, rows: Tensor) -> list[str]:
         """Whose rows they are."""
         found = [""] * len(rows)

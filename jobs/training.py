@@ -27,6 +27,7 @@ from curation.holdout import HOLDOUT_RULE
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
+from curation.learning.prices import training_flops, trimmed
 from curation.learning.sources import listing_sha256, pinned, weights_of
 from curation.ledger import digest
 from curation.loader import Part, SampleStream, Shard, open_shards
@@ -100,9 +101,9 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
     pairs = {name: _read(job, f"Reading the {name}", url, sources[name], part) for name, url in job.sources.items()}
     held_out, flaws = _held_out(job, sources["data"])
     log = Log()
-    learner = ClipLearner(job.model, job.training, device)
+    learner, lengths = ClipLearner(job.model, job.training, device), Counter[int]()
     trained = time.monotonic()
-    _loop(job, learner, _batches(job, pairs), log)
+    _loop(job, learner, _batches(job, pairs), log, lengths)
     seconds = time.monotonic() - trained
     results = evaluate(learner.encoder(), held_out) if held_out else {}
     log.write(step=learner.steps, evaluation=results)
@@ -125,11 +126,20 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
         "skipped": dict(sum(skipped, Counter[str]())),
         "recipe": recipe,
         "steps": learner.steps,
+        "flops": _flops(job, lengths),
         "samples_per_second": round(learner.steps * job.training.batch / max(seconds, 1e-9)),
         "seconds": {"training": round(seconds, 1), "all": round(time.monotonic() - began, 1)},
         "evaluation": results,
     }
     return _put_card(job, store, card)
+
+
+def _flops(job: Job, lengths: Counter[int]) -> dict[str, Any]:
+    """What the training has cost, as the summary of a run of `curate learn` has it."""
+    less = trimmed(job.model)
+    whole = training_flops(job.model, job.training, text=True) * lengths.total()
+    learning = 3 * (whole - sum(less.get(length, 0.0) * captions for length, captions in lengths.items()))
+    return {"parts": {"learning": learning}, "totals": {"full": learning}, "captions": "trimmed"}
 
 
 def _put_files(job: Job, store: Store, recipe: dict[str, Any], learner: ClipLearner, log: Log) -> dict[str, Any]:
@@ -261,11 +271,13 @@ def _batches(job: Job, pairs: dict[str, Pairs]) -> Iterator[Batch]:
     return side_by_side(pairs["data"].batches(size - size // 2), pairs["pool"].batches(size // 2))
 
 
-def _loop(job: Job, learner: ClipLearner, batches: Iterator[Batch], log: Log) -> None:
+def _loop(job: Job, learner: ClipLearner, batches: Iterator[Batch], log: Log, lengths: Counter[int]) -> None:
+    """Train; `lengths` counts the captions by the length that was computed."""
     began = time.monotonic()
 
     def on_step(report: StepReport) -> None:
         advance(1)
+        lengths.update(report.text_lengths)
         if report.step % LOG_EVERY and report.step not in (1, job.training.steps):
             return
         loss = report.loss.item()

@@ -108,13 +108,20 @@ def attempt(trial: Trial) -> Document:
         "device": job.device,
         "seconds": card["seconds"]["training"],
         "samples_seen": seen,
-        "flops": 3 * training_flops(job.model, training, text=True) * seen,
+        "flops": _flops(card, job, seen),
         "skipped": card["skipped"],
     }
     store = open_store(job.out)
     if store.create(trial.key, canonical(document)):
         return document
     return read_json(store, trial.key, Figures, ANEW)
+
+
+def _flops(card: Mapping[str, Any], job: Job, seen: int) -> float:
+    """What a training has cost; cards of an earlier version don't say, and captions then count in full."""
+    if "flops" in card:
+        return float(card["flops"]["totals"]["full"])
+    return 3 * training_flops(job.model, job.training, text=True) * seen
 
 
 def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) -> Parts:

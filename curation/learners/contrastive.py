@@ -20,6 +20,7 @@ embedding, which holds four fifths of a proxy's parameters.
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from torch.nn.functional import cross_entropy, logsigmoid, normalize
 from curation.examples import Batch
 from curation.learners.learner import Learner, Shown, Training
 from curation.models.architecture import build_model, model_config
-from curation.models.dual import DualEncoder, encode_image, encode_text, load_tensors, trim
+from curation.models.dual import DualEncoder, encode_image, encode_text, load_tensors, trim, trimmed_length
 from curation.outputs import Pairs
 from curation.pool import SuperBatch
 
@@ -72,6 +73,15 @@ class ClipLearner(Learner):
         image, text = (normalize(vector.float(), dim=-1) for vector in (image, text))
         bias = 0.0 if bias is None else float(bias)
         return Pairs(image, text, float(self._temperature()), bias, self.training.loss)
+
+    def text_lengths(self, targets: Tensor, *, training: bool) -> Counter[int]:
+        shares = targets.tensor_split(self.world) if training and self.world > 1 else [targets]
+        size, found = self.training.micro_batch if training else 0, Counter[int]()
+        for share in shares:
+            for part in torch.split(share, size) if 0 < size < len(share) else [share]:
+                if len(part):
+                    found[min(trimmed_length(self.module, part), self._context)] += len(part)
+        return found
 
     def encoder(self) -> DualEncoder:
         """A frozen copy of the model as it is now (its averaged weights), for evaluation."""

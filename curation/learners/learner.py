@@ -11,6 +11,7 @@ all of it, and DistributedDataParallel averages gradients: the update is that of
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ class StepReport(NamedTuple):
     loss: Tensor
     gradient_norm: Tensor
     lr: float
+    text_lengths: Mapping[int, int] = {}  # as `Learner.text_lengths` has them
 
 
 class Shown(NamedTuple):
@@ -167,7 +169,7 @@ class Learner:
         if self.world > 1:
             distributed.all_reduce(loss)
             loss = loss / self.world
-        return StepReport(self.steps, loss, norm.detach(), rate)
+        return StepReport(self.steps, loss, norm.detach(), rate, self.text_lengths(batch.targets, training=True))
 
     @torch.no_grad()
     def _keep_average(self) -> None:
@@ -202,6 +204,11 @@ class Learner:
                 found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
             self._named = self.steps, found.hexdigest()
         return self._named[1]
+
+    def text_lengths(self, targets: Tensor, *, training: bool) -> Counter[int]:
+        """How long the captions of a batch (in training) or of candidates are as the text tower computes them, without
+        the padding that is trimmed: length in tokens -> captions. Nothing for a learner without captions."""
+        return Counter()
 
     def outputs(self, candidates: SuperBatch) -> Outputs:
         """What the model says of candidates now, for a selector. Changes nothing."""

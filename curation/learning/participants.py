@@ -6,7 +6,7 @@ Made anew in every process that learns or chooses; one that only chooses leaves 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from curation.models import model_config
 from curation.models.dual import load_tensors
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import classes_of, fetch_weights, read_metadata, read_tensors
-from curation.online import Model, Roles, Scored
+from curation.online import Model, OnlineStep, Roles, Scored
 from curation.outputs import PairwiseLoss
 from curation.pool import Blocks, Pool, SuperBatch
 
@@ -73,7 +73,7 @@ class Participants:
         self, recipe: LearnRecipe, data: Data, blocks: Blocks, device: torch.device, *, learns: bool = True
     ) -> None:
         self.recipe, self.device = recipe, device
-        self.classes, self.urls = data.classes, data.urls
+        self.classes, self.urls, self.captions = data.classes, data.urls, data.held_out.captions
         self.pool = Pool(blocks, recipe.learner.seed)
         wanted = recipe.selection.selector.roles()
         asked = "online" in wanted and recipe.online == "learner"
@@ -106,6 +106,21 @@ class Participants:
         if self.reference_pool is None:
             models.pop("reference", None)
         return models
+
+    def models(self) -> dict[str, Learner]:
+        """Whose passes are paid, by role: the learner twice, where it is its own online model."""
+        return self._models() | ({"online": self.online} if self.online is not None else {})
+
+    def text_lengths(self, step: OnlineStep) -> dict[str, Mapping[int, int]]:
+        """The lengths of the captions of a step, as all that took part has computed them: for the ledger of compute."""
+        reports = {"learner": step.report, "online": step.online_report, "reference": step.reference_report}
+        found = {role: report.text_lengths for role, report in reports.items() if report is not None}
+        if step.choice.scores is not None and not self.classes:
+            targets = self.pool.targets(step.choice.candidates)
+            for role, model in (("online", self.online), ("reference", self.reference)):
+                if role in self.scoring() and isinstance(model, Learner):
+                    found[f"{role}_scoring"] = model.text_lengths(targets, training=False)
+        return found
 
     def scoring(self) -> frozenset[str]:
         """The roles whose forward passes are paid: not a reference that is read from the score tables."""

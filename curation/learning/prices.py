@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import cache
+
+import torch
 
 from curation.errors import NotFoundError, UserError
 from curation.flops import BACKWARD, Prices
@@ -13,6 +17,9 @@ from curation.learning.recipe import LearnRecipe, in_pairs
 from curation.learning.results import summary_of
 from curation.learning.sources import snapshot_of
 from curation.models import cost, model_config
+from curation.models.architecture import build_model
+from curation.models.dual import bucket_lengths, encode_text, trims
+from curation.models.tokenizer import tokenizer_for
 from curation.online import Scored
 from curation.store import open_store
 
@@ -35,6 +42,7 @@ def prices(participants: Participants) -> tuple[Prices, list[str]]:
         reference_scoring=_scoring(model, classes) if model is not None else None,
         reference_pairs=2.0 * _width(model.model) if pairs and model is not None else 0.0,
         reference_training=spent,
+        trimmed={role: trimmed(one.model) for role, one in participants.models().items()} if text else {},
     )
     return found, unknown
 
@@ -60,7 +68,7 @@ def _beforehand(participants: Participants) -> tuple[float, list[str]]:
         if scorer is None:
             unknown.append(f"what made the column {recipe.reference.column}: no scorer of one model")
         else:
-            spent += forward_flops(scorer["model"], text=True) * _scored(participants)
+            spent += _scorer_flops(scorer["model"], participants.captions) * _scored(participants)
             files += [(scorer["weights"], scorer.get("sha256"))] if "weights" in scorer else []
     for url, sha256 in files:
         flops = trained_flops(url, sha256, recipe)
@@ -82,6 +90,35 @@ def _scored(participants: Participants) -> int:
         snapshot = snapshot_of(url, participants.recipe.options)
         found += 0 if snapshot is None else int(snapshot.document["samples"]["seen"])
     return found
+
+
+def _scorer_flops(model: str, captions: Sequence[str]) -> float:
+    """What a scorer of a dual encoder spends on a sample. Its captions are not at hand: those of the held-out samples
+    stand for them."""
+    whole = forward_flops(model, text=True)
+    if not captions:
+        return whole
+    lengths, less = bucket_lengths(tokenizer_for(model)(captions)), trimmed(model)
+    return whole - sum(less.get(length, 0.0) for length in lengths.tolist()) / len(captions)
+
+
+@cache
+def trimmed(model: str) -> dict[int, float]:
+    """How many FLOPs less a caption costs that is trimmed to a length than one of the full context, by the length in
+    tokens; nothing where the text tower doesn't trim. Counted by torch, once a model."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    context = int(model_config(model)["text_cfg"].get("context_length", 77))
+    flops: dict[int, float] = {}
+    with torch.device("meta"):
+        module = build_model(model).eval()
+        if not trims(module):
+            return {}
+        for length in {*range(4, context, 4), context}:
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                encode_text(module, torch.zeros(1, length, dtype=torch.long))
+            flops[length] = float(counter.get_total_flops())
+    return {length: flops[context] - found for length, found in flops.items()}
 
 
 def forward_flops(model: str, *, text: bool, size: int = 0) -> float:

@@ -51,6 +51,7 @@ from curation.policy import Policy, PolicyWriter, replay
 from curation.pool import Blocks, Place
 from curation.store import Store, open_store
 
+CAPTIONS = "trimmed"  # how the ledger counts them; summaries of earlier versions don't say, and had the full context
 LOG_EVERY = 10  # steps between two lines of metrics
 OTHER_HELD_OUT = "other held-out samples"  # an event, from which on figures are no longer of the same samples
 
@@ -77,6 +78,11 @@ class Run:
         self.pending: deque[Choice] = deque()  # chosen, and not trained on yet
         self.ahead: Ahead = lambda: (self.pool.place, self.pending)  # what a checkpoint holds of these
         self._compared = summary_of(recipe.compare, recipe) if recipe.compare else None
+        if self._compared is not None and self._compared["flops"].get("captions") != CAPTIONS:
+            self._uncounted = [
+                *self._uncounted,
+                f"{recipe.compare} counts captions at their full context: run it again",
+            ]
         self._window = Window()
         self._began, self._before = time.monotonic(), 0.0  # seconds of the run's earlier parts
         found = checkpoint.latest(self.store, {"identity": recipe.identity}, recipe.document)
@@ -103,7 +109,7 @@ class Run:
     def record(self, step: OnlineStep, **more: float) -> None:
         """Everything that is kept of a step, after it was made. `more`: other numbers of it, for the metrics."""
         recipe, done = self.recipe, step.number + 1
-        self.ledger.add(step, self.participants.roles(), self.scoring)
+        self.ledger.add(step, self.participants.roles(), self.scoring, self.participants.text_lengths(step))
         self.policy.add(step.choice)
         self._window.add(step.choice, self._values(step.choice), more)
         last = done == recipe.learner.steps
@@ -204,7 +210,8 @@ class Run:
             "quality": self.curve[-1].quality,
             "evaluation": next(row for row in reversed(self.metrics) if "quality" in row),
             "curve": [point._asdict() for point in self.curve],
-            "flops": {"parts": self.ledger.parts(), "totals": self.ledger.totals()},
+            "flops": {"parts": self.ledger.parts(), "totals": self.ledger.totals(), "captions": CAPTIONS},
+            "repeated": self.ledger.repeated._asdict(),
             "device": str(self.device),
             "device_seconds": self.seconds(),
             "seconds": self.elapsed(),

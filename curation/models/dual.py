@@ -71,7 +71,7 @@ class DualEncoder:
         if len(captions) == 0:
             return torch.zeros(0, self.dim, device=self.device)
         ids = self._tokenize(captions)
-        if not _is_causal(self.module):
+        if not trims(self.module):
             return self._text(ids)
         # Captions of like length go together: each is as long as it needs to be itself, whatever else is in the batch,
         # so that its vector is the same bits in any batch (a shorter matrix product rounds differently).
@@ -177,7 +177,7 @@ def encode_image(module: nn.Module, pixels: Tensor) -> Tensor:
 
 def encode_text(module: nn.Module, ids: Tensor) -> Tensor:
     """The text tower's output, before normalisation, for ids that may have been trimmed by `trim`."""
-    if not _is_causal(module):
+    if not trims(module):
         features: Tensor = module.encode_text(ids)  # type: ignore[operator]
         return features
     clip: Any = module
@@ -205,14 +205,22 @@ def trim(module: nn.Module, ids: Tensor) -> Tensor:
     In a causal tower that reads its output at the end token, padding can't matter. Captions of ten tokens in a
     context of 32 make the text pass three times as fast.
     """
-    if not _is_causal(module):
+    if not trims(module):
         return ids
+    return ids[:, : trimmed_length(module, ids)]
+
+
+def trimmed_length(module: nn.Module, ids: Tensor) -> int:
+    """How many columns `trim` leaves of these ids: what the text tower computes for each of them."""
+    if not trims(module):
+        return ids.shape[1]
     longest = int(ids.argmax(dim=-1).max()) + 1
-    return ids[:, : -(-longest // 4) * 4]
+    return min(ids.shape[1], -(-longest // 4) * 4)
 
 
-def _is_causal(module: nn.Module) -> bool:
-    """Whether this is open_clip's plain CLIP text tower, whose pieces `encode_text` puts together itself."""
+def trims(module: nn.Module) -> bool:
+    """Whether this is open_clip's plain CLIP text tower, whose pieces `encode_text` puts together itself, and whose
+    captions can be trimmed, for it is causal."""
     pooled_at_end = getattr(module, "text_pool_type", None) == "argmax"
     return (
         pooled_at_end

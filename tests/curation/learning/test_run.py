@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 from learning_runs import go, quiet, start
 
 from curation.errors import UserError, WeightsError
-from curation.flops import Payoff
+from curation.flops import ComputeLedger, Payoff
+from curation.learners import contrastive
 from curation.learners.classification import ClassLearner
 from curation.learning.data import listed, read
-from curation.learning.prices import forward_flops
+from curation.learning.prices import forward_flops, trimmed
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
+from curation.models import model_config
 from curation.policy import Policy
 from curation.store import Store, open_store
 
@@ -190,6 +194,67 @@ def test_the_ledger_counts_pairs_and_heads(recipe: Callable[..., LearnRecipe], t
     run = start(recipe(*kind, f"output={tmp_path}/classes"))
     tower = forward_flops("proxy-mu", text=False)
     assert run.ledger.prices.learner == tower + 2 * width * len(run.participants.classes)
+
+
+@pytest.mark.parametrize("micro_batch", [0, 3])
+def test_captions_are_priced_as_long_as_they_are_computed(
+    recipe: Callable[..., LearnRecipe], monkeypatch: pytest.MonkeyPatch, micro_batch: int
+) -> None:
+    """What goes through the text tower, seen there, is what the ledger counts: in training and in scoring."""
+    seen: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
+
+    def encode_text(module: Any, ids: torch.Tensor) -> torch.Tensor:
+        seen[torch.is_grad_enabled()][ids.shape[1]] += len(ids)
+        return real(module, ids)
+
+    real = contrastive.encode_text
+    monkeypatch.setattr(contrastive, "encode_text", encode_text)
+    run = start(recipe(f"learner.contrastive.micro_batch={micro_batch}", "learner.contrastive.steps=4"))
+    for step in run.steps():
+        run.record(step)
+    counted = {kind: Counter(lengths) for kind, lengths in run.ledger.texts.items()}
+    assert counted["learner"] + counted["online"] == seen[True] and len(seen[True]) > 0
+    first = counted["learner"] if micro_batch else Counter[int]()  # GradCache encodes once more without gradients
+    assert counted["online_scoring"] + counted["reference_scoring"] + first == seen[False]
+    full = max(trimmed("proxy-mu"))
+    assert max(seen[True]) < full, "captions are trimmed"
+    whole = ComputeLedger(**{**vars(run.ledger), "texts": {}}).parts()
+    saved = {name: value - run.ledger.parts()[name] for name, value in whole.items()}
+    less = trimmed("proxy-mu")
+    passes = 4 if micro_batch else 3
+    assert saved["learning"] == pytest.approx(
+        passes * sum(less[length] * n for length, n in counted["learner"].items())
+    )
+    assert saved["scoring"] > 0 and saved["online"] > 0
+    facts = json.loads(json.dumps({name: value for name, value in asdict(run.ledger).items() if name != "prices"}))
+    assert ComputeLedger(run.ledger.prices, **facts).totals() == run.ledger.totals(), "as a checkpoint has it"
+    for name in ("texts", "repeated"):
+        del facts[name]
+    assert ComputeLedger(run.ledger.prices, **facts).parts() == whole, "as a checkpoint of an earlier version has it"
+
+
+def test_what_a_trimmed_caption_costs_by_hand() -> None:
+    text = model_config("proxy-mu")["text_cfg"]
+    width, layers, context = text["width"], text["layers"], max(trimmed("proxy-mu"))
+
+    def caption(tokens: int) -> int:
+        return layers * (tokens * 12 * width * width * 2 + 2 * 2 * tokens * tokens * width)
+
+    assert len(trimmed("proxy-mu")) == context // 4 and trimmed("proxy-mu")[context] == 0
+    for length, less in trimmed("proxy-mu").items():
+        assert less == pytest.approx(caption(context) - caption(length), rel=0.01)
+    assert trimmed("ViT-B-16-SigLIP") == {}, "a tower that isn't causal computes all"
+
+
+def test_a_run_whose_captions_count_in_full_is_no_measure(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
+    plain = "selection={}", f"output={tmp_path}/uniform"
+    go(recipe(*plain))
+    path = tmp_path / "uniform" / "summary.json"
+    summary = json.loads(path.read_text())
+    assert summary["flops"].pop("captions") == "trimmed" and summary["repeated"] == {"candidates": 0, "updates": 0}
+    path.write_text(json.dumps(summary))
+    found = go(recipe(f"compare={tmp_path}/uniform"))
+    assert any("counts captions at their full context" in line for line in found["uncounted"])
 
 
 def test_other_data_at_a_restart(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
