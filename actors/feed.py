@@ -18,9 +18,11 @@ from ray.exceptions import RayTaskError
 from actors.cluster import unwrap
 from curation.errors import TutelageError, UnavailableError
 from curation.feed import Feed, Plan, Ticket
+from curation.flops import Repeated
 from curation.online import Choice
 from curation.pool import Place
 
+_NOTHING = Repeated()
 PATIENCE = 20  # times that a window is asked for while the store is away, each of them several tries of its own
 AGAIN_SECONDS = 3.0  # between two of them
 
@@ -44,11 +46,13 @@ Spent = Mapping[str, tuple[int, float]]  # role -> samples scored, device-second
 
 
 class Taken(NamedTuple):
-    """A choice as a learner gets it: what it has cost, and how many were ready when it was asked for."""
+    """A choice as a learner gets it: what it has cost, how many were ready when it was asked for, and what the run has
+    computed again so far."""
 
     choice: Choice
     spent: Spent
     occupancy: int
+    repeated: Repeated
 
 
 class State(NamedTuple):
@@ -56,7 +60,7 @@ class State(NamedTuple):
 
     position: int
     note: str
-    repeated: int
+    repeated: Repeated
     error: TutelageError | None
     summary: dict[str, Any] | None
 
@@ -78,11 +82,13 @@ class FeedActor:
         self._error: TutelageError | None = None
         self._summary: dict[str, Any] | None = None
 
-    async def begin(self, plan: Plan, number: int, place: Place, pending: Sequence[Choice]) -> str:
+    async def begin(
+        self, plan: Plan, number: int, place: Place, pending: Sequence[Choice], repeated: Repeated = _NOTHING
+    ) -> str:
         """A group of learners begins, or begins again."""
         feed = self._feed = self._feed or Feed(plan)
         self._weights, self._spent = {}, {}
-        generation = feed.begin(number, place, pending)
+        generation = feed.begin(number, place, pending, repeated)
         await self._notify()
         return generation
 
@@ -149,7 +155,7 @@ class FeedActor:
         occupancy = self._living().occupancy
         while (found := self._living().take(generation, number)) is None:
             await self._wait()
-        return Taken(found, self._spent.get(number, {}), occupancy)
+        return Taken(found, self._spent.get(number, {}), occupancy, self._living().repeated)
 
     async def trained(self, generation: str, version: int, weights: ModelWeights | None, note: str) -> None:
         """All learners have made the step before `version`; `weights` if this version is one to choose with."""
@@ -179,7 +185,7 @@ class FeedActor:
 
     async def state(self) -> State:
         position = self._position if self._feed is None else self._feed.position
-        repeated = 0 if self._feed is None else self._feed.repeated
+        repeated = _NOTHING if self._feed is None else self._feed.repeated
         return State(position, self._note, repeated, self._error, self._summary)
 
     def _living(self) -> Feed:

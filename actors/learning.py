@@ -33,6 +33,7 @@ from actors.train_driver import TrainDriver
 from curation.checkpoint import latest_facts
 from curation.errors import IncompleteError, TutelageError, UnavailableError
 from curation.feed import Plan
+from curation.flops import Repeated
 from curation.learners.learner import Learner
 from curation.learning.data import Data, Progress, listed, read
 from curation.learning.participants import Participants
@@ -156,7 +157,7 @@ def _state(job: Job) -> State:
     try:
         state: State = ray.get(job.feed.state.remote())
     except ray.exceptions.RayActorError:
-        return State(0, "", 0, None, None)  # it is being started again
+        return State(0, "", Repeated(), None, None)  # it is being started again
     return state
 
 
@@ -381,7 +382,9 @@ def _fed(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str
     )  # fmt: skip
     generation = None
     if leads:
-        generation = ray.get(feed.begin.remote(plan, run.learner.steps, pool.place, list(run.pending)))
+        generation = ray.get(
+            feed.begin.remote(plan, run.learner.steps, pool.place, list(run.pending), run.ledger.repeated)
+        )
         run.ahead = lambda: ray.get(feed.ahead.remote(generation, run.learner.steps))
         ray.get(feed.trained.remote(generation, run.learner.steps, _publish(choosers), run.live()))
     generation = broadcast_from_rank_zero(generation)
@@ -389,6 +392,7 @@ def _fed(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str
         asked = time.monotonic()
         taken: Taken = ray.get(feed.take.remote(generation, run.learner.steps))
         waited = time.monotonic() - asked
+        run.ledger.repeated = taken.repeated
         for role, (samples, seconds) in taken.spent.items():
             run.participants.timed[role].add(samples, seconds)
         at = Step(run.learner.steps, settings.steps, settings.batch, settings.seed)

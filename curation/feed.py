@@ -6,20 +6,23 @@ another through the pool, so no place of an epoch is offered twice or left out; 
 another age than `Selection.version` says. So what is trained on does not depend on who is fast.
 
 A restart of the learners is a new generation (`begin`): what the old one had in hand is forgotten, and what comes of it
-late is refused. Cost: O(1) a step, and the choices of at most `buffer` steps in memory, 20 bytes a candidate.
+late is refused. What is computed again for it is counted (`repeated`), for the ledger of compute. Cost: O(1) a step; in
+memory the choices of at most `buffer` steps, 20 bytes a candidate, and a number for each step since a checkpoint.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import uuid4
 
+from curation.flops import Repeated
 from curation.online import Choice, Selection
 from curation.pool import Extent, Place, begin
 
+_NOTHING = Repeated()
 WINDOWS = 8  # of which it is remembered how large they are
 
 
@@ -64,7 +67,9 @@ class Feed:
         self.plan = plan
         self.generation = ""  # none has begun
         self.position = 0  # the step that is trained on next
-        self.repeated = 0  # tickets that were handed out again, as who held them died
+        self.repeated = Repeated()  # what was, or will be, computed again, as somebody died
+        self._scored: dict[int, int] = {}  # candidates that were scored for the steps since the checkpoint before last
+        self._saved = 0  # the step at the last checkpoint
         self._next = 0  # the step whose ticket is handed out next
         self._place = Place()  # of that step, as far as windows are known
         self._last = 1  # epoch to which room for it is looked for
@@ -93,10 +98,13 @@ class Feed:
             self.asked = epoch, first
         return found
 
-    def begin(self, number: int, place: Place, pending: Sequence[Choice] = ()) -> str:
+    def begin(self, number: int, place: Place, pending: Sequence[Choice] = (), repeated: Repeated = _NOTHING) -> str:
         """The learners are about to make step `number`; `pending`: what is chosen from there on; the candidates of the
-        step behind these begin at `place`. Returns the generation's name."""
+        step behind these begin at `place`; `repeated`: as the ledger of their checkpoint has it. Returns the
+        generation's name."""
         assert [choice.number for choice in pending] == list(range(number, number + len(pending)))
+        self._lose(number, {choice.number for choice in pending})
+        self.repeated = Repeated(*map(max, self.repeated, repeated))  # a feed that is started anew knows of nothing
         self.generation = uuid4().hex
         self.position, self._next, self._place = number, number + len(pending), place
         self._last = place.epoch + 1
@@ -123,7 +131,7 @@ class Feed:
             return None
         if self._lost:
             number = heapq.heappop(self._lost)
-            self.repeated += 1
+            self._again(self._cost(self._tickets[number]))
         else:
             number = self._next
             if number >= min(self.plan.steps, self.position + self.plan.buffer):
@@ -151,6 +159,7 @@ class Feed:
             self._lost.remove(number)
             heapq.heapify(self._lost)
         self._ready[number] = choice
+        self._scored[number] = 0 if choice.scores is None else len(choice.candidates)
         return True
 
     def lost(self, holder: str) -> None:
@@ -199,7 +208,25 @@ class Feed:
             end += 1
         if any(step not in self._ready for step in range(number, end)):
             return None
+        if number != self._saved:  # a checkpoint that can't be read is passed over for the one before
+            self._scored = {step: size for step, size in self._scored.items() if step >= self._saved}
+            self._saved = number
         return self._places.get(end, self._place), [self._ready[step] for step in range(number, end)]
+
+    def _lose(self, number: int, pending: Collection[int]) -> None:
+        """A new generation goes on with step `number`: all that the old one did from there on is done again."""
+        if self.generation:
+            chosen = sum(size for step, size in self._scored.items() if step >= number and step not in pending)
+            handed = sum(map(self._cost, self._tickets.values()))
+            self._again(chosen + handed, max(0, self.position - number))
+        self._scored = {step: size for step, size in self._scored.items() if step in pending}
+
+    def _again(self, candidates: int, updates: int = 0) -> None:
+        self.repeated = Repeated(self.repeated.candidates + candidates, self.repeated.updates + updates)
+
+    def _cost(self, ticket: Ticket) -> int:
+        """Candidates that are scored for a ticket. Of a holder that died, all of them: nobody knows how many it was."""
+        return ticket.size if self.plan.selection.scores(ticket.number, self.plan.steps) else 0
 
     def _held(self, step: int, version: int) -> bool:
         return self.plan.moving and self._version(step) < version

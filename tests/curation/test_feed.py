@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from curation.feed import Feed, Plan, Ticket
+from curation.flops import Repeated
 from curation.online import Choice, Selection
 from curation.pool import Extent, Place, begin
 from curation.selectors.blend import EasyReference
@@ -209,3 +210,50 @@ def test_with_other_data_there_are_no_older_models_than_those_it_began_with() ->
     tickets = [feed.ticket(name) for name in "abcd"]
     assert [(ticket.number, ticket.version) for ticket in tickets if ticket] == [(8, 8), (9, 8), (10, 8), (11, 8)]
     assert feed.oldest() == 8
+
+
+def test_what_is_computed_again_is_counted() -> None:
+    """Of an actor that died, its super-batch; of learners that begin again, all since their checkpoint."""
+    plan = Plan(selection=Selection(selector=EasyReference(), stop=0.75), steps=8, batch=2, moving=False, buffer=3)
+    feed = Feed(plan)
+    for epoch in range(6):
+        feed.know(epoch, 0, Extent((0,), 9))
+
+    def choose(holder: str) -> int:
+        ticket = feed.ticket(holder)
+        assert ticket is not None
+        scores = torch.zeros(ticket.size) if plan.selection.scores(ticket.number, plan.steps) else None
+        assert feed.put(ticket.generation, Choice(ticket.number, torch.arange(ticket.size), scores, torch.arange(2)))
+        return ticket.number
+
+    generation = feed.begin(0, Place())
+    feed.trained(generation, 0)
+    assert feed.repeated == (0, 0)
+    ticket = feed.ticket("dies")
+    assert ticket is not None and ticket.size == 4
+    feed.lost("dies")
+    assert feed.repeated == (0, 0), "nothing is done again yet"
+    assert choose("a") == 0 and feed.repeated == (4, 0)
+    for number in (1, 2):
+        assert choose("a") == number
+        feed.trained(generation, number)
+    checkpoint = feed.ahead(generation, 2)
+    assert checkpoint is not None
+    assert [choose("a"), choose("a")] == [3, 4]
+    feed.trained(generation, 3)
+    feed.trained(generation, 4)
+    assert feed.ticket("in flight") is not None
+    generation = feed.begin(2, *checkpoint, Repeated(4, 0))
+    # Steps 2 and 3 are trained again and chosen again, 4 is chosen again, and so is 5, which was in flight.
+    assert feed.repeated == (4 + 4 * 4, 2)
+    feed.trained(generation, 2)
+    for number in range(2, 7):
+        assert choose("a") == number
+        feed.trained(generation, number + 1)
+    feed.lost("a")
+    assert feed.ticket("dies") is not None
+    feed.lost("dies")
+    assert choose("a") == 7 and feed.repeated == (20, 2), "from step 6 on nothing is scored"
+    again = Feed(plan)
+    again.begin(2, *checkpoint, Repeated(20, 2))
+    assert again.repeated == (20, 2), "a feed that is started anew goes on from the checkpoint's ledger"

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.flops import ComputeLedger, Payoff, Point, Prices, closed_formula, payoff
+from curation.flops import ComputeLedger, Payoff, Point, Prices, Repeated, closed_formula, payoff
 from curation.online import Choice, OnlineStep, Roles
 
 BOTH = frozenset({"online", "reference"})
@@ -33,6 +33,29 @@ def test_by_hand() -> None:
     assert ledger.parts() == {"learning": 2400, "scoring": 600, "online": 240, "reference": 500}
     assert ledger.totals() == {"scoring": 3000, "online": 3240, "full": 3740}
     assert ledger.updates == 2
+
+
+def test_what_is_done_again_is_in_every_total() -> None:
+    """Half of the updates again, and a third of the candidates, at what they have cost."""
+    prices = Prices(learner=100, online=10, reference=20, reference_training=500)
+    ledger, who = ComputeLedger(prices), roles(online=object(), reference=object())
+    for _ in range(2):
+        ledger.add(step(9, 4), who, BOTH)
+    before = ledger.totals()
+    ledger.repeated = Repeated(candidates=6, updates=1)
+    again = (3 * 100 + 3 * 10) * 4 + 6 * (10 + 20)
+    assert ledger.parts()["repeated"] == again
+    assert ledger.totals() == {name: value + again for name, value in before.items()}
+
+
+def test_captions_are_priced_by_their_lengths() -> None:
+    prices = Prices(learner=100, online=10, trimmed={"learner": {8: 30.0, 16: 0.0}, "online": {8: 3.0, 12: 1.0}})
+    ledger = ComputeLedger(prices)
+    texts = {"learner": {8: 3, 16: 1}, "online": {8: 4}, "online_scoring": {12: 10}}
+    ledger.add(step(10, 4), roles(online=object()), frozenset({"online"}), texts)
+    assert ledger.parts() == {
+        "learning": 3 * (100 * 4 - 30 * 3), "scoring": 10 * 10 - 10, "online": 3 * (10 * 4 - 3 * 4), "reference": 0
+    }  # fmt: skip
 
 
 def test_what_is_free() -> None:
