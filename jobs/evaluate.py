@@ -10,7 +10,7 @@ import click
 
 from curation.printable import printable_lines
 from jobs.options import Between, json_option
-from jobs.proxy import training_options
+from jobs.proxy import training_of, training_options
 
 if TYPE_CHECKING:
     from jobs.protocol import Protocol
@@ -96,7 +96,6 @@ def evaluate(
 def _protocol(first: str, *, against: str, holdout: float, runs: str | None, seeds: int, device: str, threads: int,
               model: str, **training: Any) -> Protocol:  # fmt: skip
     import curation as cu
-    from curation.learners.learner import Training
     from curation.store_url import anywhere
     from jobs.protocol import Protocol
     from jobs.training import pick_device
@@ -104,7 +103,7 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
 
     snapshot = cu.open(first)  # raises for a URL that holds none, before anything is listed
     return Protocol(
-        held_out=pin(against, holdout), model=model, training=Training(**training), seeds=seeds, threads=threads,
+        held_out=pin(against, holdout), model=model, training=training_of(**training), seeds=seeds, threads=threads,
         runs=anywhere(runs or snapshot.store.location("runs")),
         device=pick_device("auto").type if device == "auto" else device,
     )  # fmt: skip

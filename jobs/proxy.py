@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs import skipped
 from jobs.options import Between, json_option
+
+if TYPE_CHECKING:
+    from curation.learners.learner import Training
 
 DATA = "A directory or pattern of shards (of a damaged one, what can be read is taken), or a snapshot (URL@N)."
 _TRAINING_OPTIONS = {
@@ -211,11 +214,21 @@ def proxy_ls(everything: bool, as_json: bool) -> None:
 
 def training_job(**arguments: Any) -> Any:
     """A `jobs.training.Job` from the command line's options."""
-    from curation.learners.learner import Training
     from jobs.training import Job
 
     names = ("steps", "batch", "lr", "seed", "precision")
-    return Job(training=Training(**{name: arguments.pop(name) for name in names}), **arguments)
+    return Job(training=training_of(**{name: arguments.pop(name) for name in names}), **arguments)
+
+
+def training_of(**settings: Any) -> Training:
+    """The settings of a training from the command line's options. Raises `UserError` for one outside its range."""
+    from curation.errors import UserError
+    from curation.learners.learner import Training
+
+    try:
+        return Training(**settings)
+    except ValueError as error:
+        raise UserError(f"--{error}", fix="the option with a value in that range") from None
 
 
 def recipe_lines(card: dict[str, Any]) -> str:
