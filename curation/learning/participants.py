@@ -113,14 +113,8 @@ class Participants:
 
     def text_lengths(self, step: OnlineStep) -> dict[str, Mapping[int, int]]:
         """The lengths of the captions of a step, as all that took part has computed them: for the ledger of compute."""
-        reports = {"learner": step.report, "online": step.online_report, "reference": step.reference_report}
-        found = {role: report.text_lengths for role, report in reports.items() if report is not None}
-        if step.choice.scores is not None and not self.classes:
-            targets = self.pool.targets(step.choice.candidates)
-            for role, model in (("online", self.online), ("reference", self.reference)):
-                if role in self.scoring() and isinstance(model, Learner):
-                    found[f"{role}_scoring"] = model.text_lengths(targets, training=False)
-        return found
+        models = {"online": self.online, "reference": self.reference}
+        return text_lengths(step, self.pool, {role: models[role] for role in self.scoring()})
 
     def scoring(self) -> frozenset[str]:
         """The roles whose forward passes are paid: not a reference that is read from the score tables."""
@@ -179,6 +173,18 @@ class Participants:
     def _targets(self, examples: Examples) -> Tokenize | Tensor:
         """What belongs to each picture: a tokenizer for the captions, or the classes."""
         return targets_of(examples, self.classes) if self.classes else tokenizer_for(self.recipe.learner.model)
+
+
+def text_lengths(step: OnlineStep, pool: Pool, scoring: Mapping[str, Any]) -> dict[str, Mapping[int, int]]:
+    """The lengths of the captions of a step, by their kinds in `ComputeLedger.texts`. `scoring`: the models that scored
+    its candidates, by role. Reads the ids of the candidates' captions alone, and nothing for a classifier."""
+    reports = {"learner": step.report, "online": step.online_report, "reference": step.reference_report}
+    found = {role: report.text_lengths for role, report in reports.items() if report is not None}
+    models = {role: model for role, model in scoring.items() if isinstance(model, ClipLearner)}
+    if step.choice.scores is not None and models:
+        targets = pool.targets(step.choice.candidates)
+        found |= {f"{role}_scoring": model.text_lengths(targets, training=False) for role, model in models.items()}
+    return found
 
 
 def _vocabulary(model: str) -> int:

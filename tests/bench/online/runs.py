@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -21,8 +22,10 @@ from curation.flops import ComputeLedger, Prices
 from curation.learners.classification import ClassLearner, accuracy, classes_of, labelled
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
-from curation.learning.prices import forward_flops, training_flops
+from curation.learning.participants import text_lengths
+from curation.learning.prices import forward_flops, training_flops, trimmed
 from curation.models.architecture import model_config
+from curation.models.dual import bucket_lengths
 from curation.models.tokenizer import tokenizer_for
 from curation.online import Roles, Scored, Selection, online_selection
 from curation.pool import Pool
@@ -155,6 +158,7 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     scored = needs
     if losses is not None:
         ledger.scored["reference"] += len(load.pool)
+        ledger.texts["reference_scoring"] = _caption_lengths(workload, arm.reference, load.pool)
         scored = needs - {"reference"}
     cached_scores = arm.cached and losses is not None
     roles = Roles(learner=learner, online=online, reference=Scored() if cached_scores else reference)
@@ -162,7 +166,8 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     tagged = np.array([_tag(workload, uid) for uid in candidates.uids])
     shares: list[float] = []
     for step in online_selection(roles, pool, selection, steps=steps, batch=setting.batch, seed=seed):
-        ledger.add(step, roles, scored)
+        scorers = {role: {"online": online, "reference": reference}[role] for role in scored}
+        ledger.add(step, roles, scored, text_lengths(step, pool, scorers))
         shares.append(float(tagged[step.choice.rows.numpy()].mean()))
         if (step.number + 1) % setting.every == 0 or step.number + 1 == steps:
             point = {"updates": step.number + 1, "totals": ledger.totals(), **quality(learner, load.held_out)}
@@ -241,7 +246,8 @@ def _tag(workload: str, uid: str) -> bool:
 
 
 def prices(workload: str, arm: Arm, reference: bool, online: Learner | None, pool: int) -> Prices:
-    """FLOPs of a forward pass by role; of pairs both towers, captions at the context's full length."""
+    """FLOPs of a forward pass by role; of pairs both towers. Captions are priced as they are trimmed, but for those of
+    the reference's training, which have the context's full length."""
     setting = SETTINGS[workload]
     text = setting.data == "pairs"
     own = forward_flops(arm.reference, text=text)
@@ -253,7 +259,21 @@ def prices(workload: str, arm: Arm, reference: bool, online: Learner | None, poo
         online_scoring=forward_flops(online.model, text=text, size=online.training.scoring_size) if online else None,
         reference=arm.references * own,
         reference_training=arm.references * (3 * own * trained + matrices) if reference else 0.0,
+        trimmed={
+            "learner": trimmed(setting.learner),
+            "online": trimmed(online.model) if online else {},
+            "reference": {length: arm.references * less for length, less in trimmed(arm.reference).items()},
+        }
+        if text
+        else {},
     )
+
+
+def _caption_lengths(workload: str, model: str, examples: Examples) -> dict[int, int]:
+    """How long captions are as a scorer computes them; none of classes."""
+    if SETTINGS[workload].data != "pairs":
+        return {}
+    return Counter(bucket_lengths(tokenizer_for(model)(examples.captions)).tolist())
 
 
 def quality(learner: Learner, examples: Examples) -> dict[str, float]:
