@@ -62,7 +62,7 @@ def phash(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     middle = np.sort(low, axis=1)[:, _HALF - 1 : _HALF + 1]
     bits = 2 * low > middle.sum(axis=1, keepdims=True)
     hashes = np.packbits(bits, axis=1).view(">i8").astype(np.int64).reshape(-1)
-    flat = grey.reshape(len(grey), -1)
+    flat = grey.reshape(-1, SIDE * SIDE)
     contrast = flat.max(axis=1, initial=0) - flat.min(axis=1, initial=255)
     return np.where((contrast < CONTRAST) | (hashes == _MEAN_ALONE), BLANK, hashes)
 
