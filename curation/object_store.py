@@ -108,8 +108,9 @@ class Bucket:
         with self._errors(key):
             result = obstore.get(self._clients.quick, key, options=options)
             info = self._info(result.meta)
-            if "text/html" in str(result.attributes.get("Content-Type")) and not key.endswith((".html", ".htm")):
-                raise alien(f"{self.where}/{key}", self._clients.endpoint)
+        # A proxy's page has no etag of the store's. An error page that somebody stored as a shard does, and is content.
+        if "text/html" in str(result.attributes.get("Content-Type")) and info.etag != (etag or self.head(key).etag):
+            raise alien(f"{self.where}/{key}", self._clients.endpoint)
         if etag and info.etag != etag:  # a store that ignores If-Match is found out here, and so is a proxy's page
             if self.head(key).etag == etag:
                 raise TransientError(f"{self._clients.endpoint} sent another object's bytes for {self.where}/{key}")

@@ -379,3 +379,16 @@ def test_consumers_wait_as_long(server: BrokenS3) -> None:
     server.trouble = lambda method, path: "busy" if next(turns) % 4 else ""
     assert store_of(server).fsspec().cat_file("there") == DATA
     assert len(server.requests) >= 4
+
+
+@pytest.mark.s3
+def test_a_web_page_that_somebody_stored_is_content(s3_url: str) -> None:
+    """Real stores say `text/html` of it, by its bytes or by what its uploader said: an error page that was kept as a
+    shard quarantines that shard, and must not be waited for."""
+    store = open_store(s3_url, StoreOptions(patience=5))
+    store.put("90000.tar", PAGE)
+    (info,) = store.list()
+    assert store.get("90000.tar") == PAGE
+    assert store.get_range("90000.tar", 2, 7, info.etag) == PAGE[2:9]
+    assert b"".join(store.blocks("90000.tar", info.size, info.etag)) == PAGE
+    assert store.stats.retries == 0
