@@ -252,7 +252,8 @@ class Checks:
 
         def named(name: str, suffix: str) -> Sequence[Sequence[Any]]:
             lists = raw.get("lists")
-            item = raw.get(name) or (lists.get(name) if isinstance(lists, Mapping) else None)
+            within = lists if name in described.LISTS and isinstance(lists, Mapping) else raw
+            item = within.get(name)  # `weights` of the document are those of models
             return [[item]] if isinstance(item, Mapping) and isinstance(item.get("key"), str) else []
 
         frozen = "" if anchored else OTHER_DECISIONS

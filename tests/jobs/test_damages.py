@@ -66,6 +66,15 @@ def test_a_document_of_an_earlier_version_has_no_finding(tree: Tree) -> None:
     assert found(tree) == []
 
 
+def test_equal_objects_of_other_runs_are_not_mistaken_for_those_that_are_named(tree: Tree) -> None:
+    """Two runs with one list put it twice, under names of their own."""
+    for path in list((tree.out / "data").glob("*")):
+        unit, sha, nonce = path.name.split("-")
+        for other in ("00000000", "ffffffff"):
+            shutil.copy(path, path.with_name(f"{unit}-{sha}-{other}.{nonce.partition('.')[2]}"))
+    assert found(tree) == []
+
+
 def test_what_cannot_be_recomputed_is_no_success(tree: Tree) -> None:
     """The dataset that a filter compares with is damaged, and this one is whole: no finding of it, and not verified."""
     for table in (tree.root / "eval/scores/data").glob("*.parquet"):
