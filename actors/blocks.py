@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import ray
 
 from actors.cluster import unwrap
+from actors.waiting import get, wait
 from curation.learning.blocks import HELD, Recent, Shelf
 from curation.learning.data import Candidates, Data
 from curation.loader import Shard
@@ -43,7 +44,7 @@ class BlockKeeper(Shelf):
 
     def __init__(self, data: list[Any], readers: int) -> None:
         """`data`: a reference to what is to be read, in a list; `readers`: shards that are read at once."""
-        found: Data = ray.get(data[0])
+        found: Data = get(data[0])
         super().__init__(found.candidates, ahead=readers - 1)
         self._how = ray.put(replace(found.candidates, shards=()))  # a million of these are not unpacked by every task
         self._held: OrderedDict[int, tuple[Any, Any]] = OrderedDict()  # references to block and measures
@@ -86,7 +87,7 @@ class BlockKeeper(Shelf):
         for other in behind[: self._ahead()]:
             self._started(other)
         try:
-            found: Measured = ray.get(measured)
+            found: Measured = get(measured)
         except ray.exceptions.RayError as error:
             self.forget(ordinal)
             raise unwrap(error) from None
@@ -113,10 +114,10 @@ class BlockKeeper(Shelf):
         """Note what has been read since, and let go of what was asked for longest ago, as memory has it; and of what
         could not be read, for whoever waits for it has its reference, and later it may be there."""
         asked = {measured: ordinal for ordinal, (_, measured) in self._held.items() if ordinal not in self._noted}
-        there, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0) if asked else ([], [])
+        there, _ = wait(list(asked), num_returns=len(asked), timeout=0) if asked else ([], [])
         for ordinal, measured in [(asked[reference], reference) for reference in there]:
             try:
-                found: Measured = ray.get(measured)
+                found: Measured = get(measured)
             except ray.exceptions.RayError:
                 self._held.pop(ordinal)
                 continue
@@ -136,20 +137,20 @@ class SharedBlocks:
 
     def __init__(self, keeper: Any, candidates: Candidates) -> None:
         self.keeper, self.candidates = keeper, candidates
-        self.room: int | None = ray.get(keeper.ready.remote())
+        self.room: int | None = get(keeper.ready.remote())
         # Of windows the one in use and the one before: the keeper holds those that come.
         self._held = Recent(Shelf.holds(candidates.recipe) if self.room is None else 2 * self.room)
 
     @property
     def read(self) -> Read:
-        found: Read = ray.get(self.keeper.known.remote())
+        found: Read = get(self.keeper.known.remote())
         return found
 
     def names(self) -> list[str]:
         return self.candidates.names()
 
     def extent(self, epoch: int, first: int) -> Extent:
-        found: Extent = ray.get(self.keeper.window.remote(epoch, first))
+        found: Extent = get(self.keeper.window.remote(epoch, first))
         return found
 
     def block(self, ordinal: int) -> Block:
@@ -157,11 +158,11 @@ class SharedBlocks:
         for attempt in range(ASKED_AGAIN):
             if found is not None:
                 break
-            (reference,) = ray.get(self.keeper.reference.remote(ordinal))
+            (reference,) = get(self.keeper.reference.remote(ordinal))
             try:
-                found = ray.get(reference)
+                found = get(reference)
             except ray.exceptions.RayError as error:
-                ray.get(self.keeper.forget.remote(ordinal))
+                get(self.keeper.forget.remote(ordinal))
                 if attempt + 1 == ASKED_AGAIN or isinstance(error, ray.exceptions.RayTaskError):
                     raise unwrap(error) from None
         assert found is not None

@@ -27,9 +27,10 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.blocks import BlockKeeper, SharedBlocks
-from actors.cluster import ClusterError, address_of, cluster, cpus, gpus, unwrap
+from actors.cluster import ClusterError, address_of, cpus, explained, gpus, on_cluster, unwrap
 from actors.feed import FeedActor, ModelWeights, Order, Spent, State, Taken
 from actors.train_driver import TrainDriver
+from actors.waiting import check, get, wait
 from curation.checkpoint import latest_facts
 from curation.errors import IncompleteError, TutelageError, UnavailableError
 from curation.feed import Plan
@@ -69,7 +70,7 @@ class Job:
 
     def given(self) -> tuple[Data, SharedBlocks]:
         """What there is to read, and the candidates, in the object store of this node."""
-        data: Data = ray.get(self.data[0])
+        data: Data = get(self.data[0])
         return data, SharedBlocks(self.keeper, data.candidates)
 
 
@@ -82,37 +83,43 @@ def learn(
     if done is not None:
         return {**done, "reused": True}
     data = read(recipe, listing, progress)
-    with cluster(address):
-        told = [ray.put(data)]
-        lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-        assert recipe.compute is not None
-        readers = recipe.compute.readers
-        keeper = ray.remote(BlockKeeper).options(max_concurrency=THREADS, **lasting).remote(told, readers)
-        feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote(keeper)
-        job = Job(recipe, told, keeper, feed)
-        lack = _lack(job)
-        if lack is not None and address_of(address) is None:  # a cluster may grow, and is waited for
-            fix = "fewer learners, or smaller learner_cpus and actor_cpus, learner_gpus and actor_gpus (or fractions)"
-            raise ClusterError(f"{lack} on this machine", fix=fix)
-        _begin(keeper, progress)
-        with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
-            state = _oversee(job, advance, note)
+    state = on_cluster(address, lambda: _run(recipe, data, progress, note, address))
     assert state.summary is not None
     return {**state.summary, "reused": False}
+
+
+def _run(
+    recipe: LearnRecipe, data: Data, progress: Progress, note: Callable[[str], None], address: str | None
+) -> State:
+    """Start the run's processes on the cluster that is there, and see them through, from the latest checkpoint on."""
+    told = [ray.put(data)]
+    lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+    assert recipe.compute is not None
+    readers = recipe.compute.readers
+    keeper = ray.remote(BlockKeeper).options(max_concurrency=THREADS, **lasting).remote(told, readers)
+    feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote(keeper)
+    job = Job(recipe, told, keeper, feed)
+    lack = _lack(job)
+    if lack is not None and address_of(address) is None:  # a cluster may grow, and is waited for
+        fix = "fewer learners, or smaller learner_cpus and actor_cpus, learner_gpus and actor_gpus (or fractions)"
+        raise ClusterError(f"{lack} on this machine", fix=fix)
+    _begin(keeper, progress)
+    with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
+        return _oversee(job, advance, note)
 
 
 def _begin(keeper: Any, progress: Progress) -> None:
     """Have the first candidates read; all of them, where memory holds them."""
     ready, shown = keeper.ready.remote(), 0
     with progress("Reading candidates", None) as advance:
-        while not ray.wait([ready], timeout=LOOK_SECONDS)[0]:
-            there = sum(ray.get(keeper.known.remote()).samples.values())
+        while not wait([ready], timeout=LOOK_SECONDS)[0]:
+            there = sum(get(keeper.known.remote()).samples.values())
             advance(there - shown)
             shown = there
     try:
-        ray.get(ready)
-    except ray.exceptions.RayTaskError as error:
-        raise unwrap(error) from None
+        get(ready)
+    except ray.exceptions.RayError as error:
+        raise explained(error) from None
 
 
 def _lack(job: Job) -> str | None:
@@ -155,8 +162,9 @@ def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], Non
 
 def _state(job: Job) -> State:
     try:
-        state: State = ray.get(job.feed.state.remote())
+        state: State = get(job.feed.state.remote())
     except ray.exceptions.RayActorError:
+        check()
         return State(0, "", Repeated(), None, None)  # it is being started again
     return state
 
@@ -183,12 +191,13 @@ class _Learners:
 
     def running(self) -> bool:
         """Whether they go on. Those that failed `max_failures` times begin again if they got to a new checkpoint."""
-        done, _ = ray.wait([self.over], timeout=0)
+        done, _ = wait([self.over], timeout=0)
         if not done:
             return True
         try:
-            ray.get(self.over)
+            get(self.over)
         except ray.exceptions.RayActorError as error:
+            check()
             # Its learners may still be ending, and must not meet others.
             text = "the process that drives the learners died"
             raise IncompleteError(text, fix="run again to go on from the latest checkpoint") from error
@@ -236,12 +245,13 @@ class _Actors:
         if not self.running:
             time.sleep(seconds)
             return
-        done, _ = ray.wait(list(self.running), timeout=seconds)
+        done, _ = wait(list(self.running), timeout=seconds)
         for ref in done:
             name, _ = self.running.pop(ref)
             try:
-                ray.get(ref)
+                get(ref)
             except ray.exceptions.RayActorError:
+                check()  # deaths of a cluster are none of theirs
                 self._died(name)
             except ray.exceptions.RayTaskError as error:
                 if isinstance(found := unwrap(error), UnavailableError):
@@ -261,7 +271,7 @@ class _Actors:
     def _failed(self, error: BaseException) -> None:
         if not isinstance(error, TutelageError):
             raise error
-        ray.get(self.job.feed.end.remote(None, error))
+        get(self.job.feed.end.remote(None, error))
 
     def _room(self) -> int:
         compute = self.job.compute
@@ -293,7 +303,7 @@ class ChoosingActor:
             ticket = order.ticket
             if order.weights is not None and (ticket.generation, ticket.version) != loaded:
                 if not _load(who, order.weights, ticket.version):
-                    ray.get(self.job.feed.give_up.remote(self.name, ticket.generation))
+                    get(self.job.feed.give_up.remote(self.name, ticket.generation))
                     continue
                 loaded = ticket.generation, ticket.version
             before = _spent(who)
@@ -302,19 +312,19 @@ class ChoosingActor:
             choice = choose(roles, recipe.selection, candidates, at, version=ticket.version)
             after = _spent(who)
             spent = {role: (n - before[role][0], s - before[role][1]) for role, (n, s) in after.items()}
-            ray.get(self.job.feed.put.remote(ticket.generation, choice, spent))
+            get(self.job.feed.put.remote(ticket.generation, choice, spent))
             made += 1
         return made
 
     def _order(self) -> Order | None:
-        found: Order | None = ray.get(self.job.feed.ticket.remote(self.name))
+        found: Order | None = get(self.job.feed.ticket.remote(self.name))
         return found
 
 
 def _load(who: Participants, weights: ModelWeights, version: int) -> bool:
     """Take over published weights; False where they are gone, with the learner that published them."""
     try:  # all of them before one is taken over: models of two versions must not choose together
-        found = {role: ray.get(reference) for role, (reference,) in weights.tensors.items()}
+        found = {role: get(reference) for role, (reference,) in weights.tensors.items()}
     except ray.exceptions.ObjectLostError:
         return False
     models = _choosers(who)
@@ -354,11 +364,11 @@ def train_loop(job: Job) -> None:
             if leads:
                 run.record(step, **more)
         if leads:
-            ray.get(job.feed.end.remote(run.finish()))
+            get(job.feed.end.remote(run.finish()))
     except UnavailableError:
         raise  # the store may be back when Ray Train starts the learners again
     except TutelageError as error:
-        ray.get(job.feed.end.remote(None, error))  # it would only come again, so the learners are not started again
+        get(job.feed.end.remote(None, error))  # it would only come again, so the learners are not started again
 
 
 def _alone(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str, float]]]:
@@ -382,15 +392,13 @@ def _fed(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str
     )  # fmt: skip
     generation = None
     if leads:
-        generation = ray.get(
-            feed.begin.remote(plan, run.learner.steps, pool.place, list(run.pending), run.ledger.repeated)
-        )
-        run.ahead = lambda: ray.get(feed.ahead.remote(generation, run.learner.steps))
-        ray.get(feed.trained.remote(generation, run.learner.steps, _publish(choosers), run.live()))
+        generation = get(feed.begin.remote(plan, run.learner.steps, pool.place, list(run.pending), run.ledger.repeated))
+        run.ahead = lambda: get(feed.ahead.remote(generation, run.learner.steps))
+        get(feed.trained.remote(generation, run.learner.steps, _publish(choosers), run.live()))
     generation = broadcast_from_rank_zero(generation)
     while run.learner.steps < settings.steps:
         asked = time.monotonic()
-        taken: Taken = ray.get(feed.take.remote(generation, run.learner.steps))
+        taken: Taken = get(feed.take.remote(generation, run.learner.steps))
         waited = time.monotonic() - asked
         run.ledger.repeated = taken.repeated
         for role, (samples, seconds) in taken.spent.items():
@@ -400,7 +408,7 @@ def _fed(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str
         done = run.learner.steps
         if leads:
             due = done % recipe.selection.publish_every == 0 and recipe.selection.scores(done, settings.steps)
-            ray.get(feed.trained.remote(generation, done, _publish(choosers) if due else None, run.live()))
+            get(feed.trained.remote(generation, done, _publish(choosers) if due else None, run.live()))
         yield step, {"buffer": taken.occupancy, "waited_seconds": waited}
 
 

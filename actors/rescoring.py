@@ -9,13 +9,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.util import ActorPool
 
-from actors.cluster import cpus, gpus, unwrap
-from actors.scoring import RETRIES, ScorerActor, Scoring
+from actors.black_box import NoBox
+from actors.cluster import cpus, explained, gpus
+from actors.scorer import Scoring, UnitScorer
+from actors.waiting import get, wait
+from curation import attempts
+from curation.attempts import Care, Suspicion
 from curation.data import ShardRef
 from curation.errors import IncompleteError
 from curation.ledger import Ledger
@@ -23,6 +27,8 @@ from curation.store import open_store
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender
 from curation.verification.rescored import compare
+
+RETRIES = 2  # of a unit whose actor died
 
 
 def units_table(shards: Sequence[ShardRef]) -> pa.Table:
@@ -35,10 +41,17 @@ def units_table(shards: Sequence[ShardRef]) -> pa.Table:
 
 def score_here(job: Scoring, shards: Sequence[ShardRef]) -> None:
     """Score units in this process. Raises `IncompleteError` for one that the store could not deliver."""
-    progress = ScorerActor(job).score(units_table(shards))
-    if progress.failures:
-        key, why = progress.failures[0]
-        raise IncompleteError(f"{key} could not be scored: {why}", fix="run the same command again")
+    scorer, known = UnitScorer(job, NoBox()), dict[ShardRef, Suspicion]()
+    for attempt in attempts.recorded(job.scored):
+        known.setdefault(attempt.shard, Suspicion()).note(attempt)
+    for shard in shards:
+        poison = attempts.poison_of(job.scored, shard, job.all_columns)
+        for fingerprint, rows in known.get(shard, Suspicion()).poison.items():
+            poison[fingerprint] = {**poison.get(fingerprint, {}), **rows}
+        progress = scorer.score(0, units_table([shard]), Care(job.compute.batch_size, {}, poison))
+        if progress.failures:
+            key, why = progress.failures[0]
+            raise IncompleteError(f"{key} could not be scored: {why}", fix="run the same command again")
 
 
 @dataclass
@@ -56,7 +69,8 @@ class Rescorer:
         with tempfile.TemporaryDirectory(prefix="tutelage-") as folder:
             own = Ledger(open_store(folder))
             self._actor.job = replace(self.job, scored=own)
-            progress = self._actor.score(units_table([shard]))
+            poison = attempts.poison_of(self.job.scored, shard, self.job.all_columns)
+            progress = self._actor.score(0, units_table([shard]), Care(self.job.compute.batch_size, {}, poison))
             if progress.failures:
                 why = progress.failures[0][1]
                 where = self.job.corpus.location(shard.key)
@@ -67,9 +81,9 @@ class Rescorer:
             return found
 
     @property
-    def _actor(self) -> ScorerActor:
+    def _actor(self) -> UnitScorer:
         if not hasattr(self, "_made"):
-            self._made = ScorerActor(self.job)
+            self._made = UnitScorer(self.job, NoBox())
         return self._made
 
 
@@ -80,10 +94,25 @@ def rescore(job: Scoring, shards: Iterable[ShardRef], mend: Mender) -> Iterator[
     options = {"num_cpus": compute.num_cpus, "num_gpus": compute.num_gpus or None}
     remote = ray.remote(Rescorer).options(**options, max_restarts=-1, max_task_retries=RETRIES)
     actors = [remote.remote(job, mend) for _ in range(max(1, min(int(room), compute.max_actors or 64)))]
+    idle, busy = list(actors), dict[Any, Any]()
     try:
-        yield from ActorPool(actors).map_unordered(lambda actor, shard: actor.compare.remote(shard), shards)
+        for shard in shards:
+            actor = idle.pop()
+            busy[actor.compare.remote(shard)] = actor
+            if not idle:
+                yield _first(busy, idle)
+        while busy:
+            yield _first(busy, idle)
     except ray.exceptions.RayError as error:
-        raise unwrap(error) from None
+        raise explained(error) from None
     finally:
         for actor in actors:
             ray.kill(actor)
+
+
+def _first(busy: dict[Any, Any], idle: list[Any]) -> list[Finding]:
+    """What the first call that ends has found; its actor is idle again."""
+    (done,), _ = wait(list(busy))
+    idle.append(busy.pop(done))
+    found: list[Finding] = get(done)
+    return found

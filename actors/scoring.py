@@ -7,108 +7,63 @@ without, the actor decodes itself, since its core is the one that the task would
 Why not Ray Data: measured on 2 cores (tests/bench), the same work cost 75 CPU s through its streaming executor and 45
 through these actors (8,000 samples; 4.0 against 3.1 GB), for its own actors and the copies between stages.
 
-What dies costs work, never a row: Ray restarts the actor and repeats its call; what was committed is found and skipped;
-what a call could not finish is found missing and scored in the next pass. A sample's score doesn't depend on its
-neighbours: on a GPU, where the shape decides which kernel runs, every batch is padded to the same one; on CPUs the bits
-are equal anyway (tested).
+What dies costs work, never a row: Ray restarts the actor; what was committed is found and skipped; the rest of its call
+goes to another one. What it had in work when it died is in its black box: those units are tried alone, with care, until
+the sample is known that processes die of (`actors.suspects`). A sample's score doesn't depend on its neighbours: on a
+GPU, where the shape decides which kernel runs, every batch is padded to the same one; on CPUs the bits are equal anyway
+(tested).
 """
 
 from __future__ import annotations
 
-import traceback
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 from ray.autoscaler.sdk import request_resources
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.cluster import cpus, gpus, unwrap
-from curation import scores
-from curation.data import ShardRef
-from curation.errors import IncompleteError, StoreError, TutelageError, UserError
-from curation.images import DecodeLimits, Preprocess
-from curation.ledger import Ledger
+from actors import black_box
+from actors.batches import shard_refs
+from actors.black_box import LastWords
+from actors.cluster import ClusterError, cpus, explained, gpus
+from actors.scorer import Progress, Ready, ScorerActor, Scoring, decodes_ahead
+from actors.suspects import Suspects
+from actors.waiting import LOOK_SECONDS, check, get, wait
+from curation.attempts import Care
+from curation.errors import IncompleteError
 from curation.recipe import Compute
-from curation.scorers import Batch, Score, Scorer
-from curation.store import Store
-from curation.units import STREAM_SCHEMA, UnitReader, failure_table, pixels, view_column
 
-if TYPE_CHECKING:
-    import torch
+__all__ = ["Progress", "Scoring", "score", "shard_refs", "units_per_call"]
 
 MOST_UNITS = 16  # a call: enough that batches cross units, few enough that little is repeated when an actor dies
 CALLS_PER_ACTOR = 4  # that the units left make, where there are enough of them
-RETRIES = 2  # of a call whose actor died; then its units wait for the next pass
 DEATHS = 20  # of actors while they load and try their models; then the run ends, since something kills them all
-COMMITTERS = 4  # threads an actor puts tables with, while the model goes on
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """What is to be scored and how; travels to every worker."""
-
-    corpus: Store
-    scored: Ledger
-    index: scores.Column
-    columns: Sequence[scores.Column]  # one a scorer, in the order of `scorers`
-    scorers: Mapping[str, Scorer]
-    limits: DecodeLimits
-    compute: Compute
-    caption: str = ""  # where captions stand, as the recipe's `input` names it
-
-    @property
-    def views(self) -> list[Preprocess]:
-        """The distinct ways in which the scorers want images prepared."""
-        wanted = (view for scorer in self.scorers.values() for view in scorer.views())
-        return list({view_column(view): view for view in wanted}.values())
-
-    @property
-    def all_columns(self) -> list[scores.Column]:
-        return [self.index, *self.columns]
-
-    def reader(self) -> UnitReader:
-        return UnitReader(self.corpus, self.limits, self.views, self.caption)
-
-
-@dataclass
-class Progress:
-    """Counts of one call: samples and units committed, data puts, batches through the models, failed units."""
-
-    samples: int = 0
-    units: int = 0
-    puts: int = 0
-    batches: int = 0
-    failures: tuple[tuple[str, str], ...] = ()
+PAUSE_SECONDS = (0.5, 10.0)  # before an actor that died while it started is asked again: doubled with every death
+BOX_SECONDS = 60.0  # for what a box on another node holds; a node that is gone does not answer
 
 
 def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
     """Score `units` (shard_key, shard_size, shard_etag); yields what was committed, call by call."""
     if job.compute.max_actors:  # asks a cluster that scales for room; does nothing where there is no autoscaler
         request_resources(bundles=[_resources(job.compute)] * min(job.compute.max_actors, units.num_rows))
-    actors = _Actors(job, units.num_rows)
+    work = _Work(job, units)
+    actors = _Actors(job, work)
     least = min(job.compute.min_actors, actors.room())
-    start = 0
     try:
-        while start < units.num_rows:
+        while work.left() or actors.busy or actors.dead:
             actors.grow()
-            if not actors.idle or actors.ready < least:
-                yield from actors.next()
+            if actors.idle and actors.ready >= least and (call := work.next(len(actors.handles))) is not None:
+                actors.submit(call)
                 continue
-            call = units.slice(start, units_per_call(units.num_rows - start, len(actors.handles)))
-            actors.submit(call)
-            start += call.num_rows
-        while actors.busy:
             yield from actors.next()
     except ray.exceptions.RayError as error:
-        raise unwrap(error) from None
+        raise explained(error) from None
     finally:
         actors.kill()
 
@@ -121,15 +76,63 @@ def units_per_call(left: int, actors: int) -> int:
     return max(1, min(MOST_UNITS, left // (CALLS_PER_ACTOR * actors)))
 
 
+@dataclass(frozen=True)
+class Call:
+    """Units for one call of an actor."""
+
+    number: int
+    units: pa.Table
+    care: Care
+
+
+class _Work:
+    """The units that are left: those under suspicion first, each alone; those of calls that died; then the rest."""
+
+    def __init__(self, job: Scoring, units: pa.Table) -> None:
+        self.units, self.start, self.calls = units, 0, 0
+        self.again: deque[pa.Table] = deque()
+        self.suspects = Suspects(job, units)
+        if known := self.suspects.known():
+            self.units = units.filter(pa.array([shard not in known for shard in shard_refs(units)], pa.bool_()))
+
+    def left(self) -> bool:
+        return bool(self.suspects.waiting or self.again or self.start < self.units.num_rows)
+
+    def next(self, actors: int) -> Call | None:
+        """The next call, or None while what is left is in work."""
+        self.calls += 1
+        if self.suspects.waiting:
+            return Call(self.calls, *self.suspects.next())
+        care = Care(self.suspects.size)
+        if self.again:
+            return Call(self.calls, self.again.popleft(), care)
+        if self.start < self.units.num_rows:
+            units = self.units.slice(self.start, units_per_call(self.units.num_rows - self.start, actors))
+            self.start += units.num_rows
+            return Call(self.calls, units, care)
+        return None
+
+    def died(self, call: Call, last: LastWords | None, memory: bool) -> Iterator[Progress]:
+        """A call's process has died: what of its units is suspect waits for care, the rest comes again."""
+        innocent, given_up = self.suspects.died(call.number, call.units, call.care, last, memory)
+        if innocent.num_rows:
+            self.again.append(innocent)
+        if given_up:
+            yield Progress(failures=tuple(given_up))
+
+
 class _Actors:
     """The pool of scorers: grows with the cluster, up to what the recipe allows and the units are worth."""
 
-    def __init__(self, job: Scoring, units: int) -> None:
-        self.job, self.units = job, units
+    def __init__(self, job: Scoring, work: _Work) -> None:
+        self.job, self.work, self.units = job, work, work.units.num_rows + len(work.suspects.waiting)
         self.handles: list[Any] = []
         self.starting: dict[Any, Any] = {}  # what tells that an actor is ready -> that actor
+        self.resting: list[tuple[float, Any]] = []  # those that died while they started, and when they are asked again
         self.idle: deque[Any] = deque()
-        self.busy: dict[Any, Any] = {}  # call -> its actor
+        self.busy: dict[Any, tuple[Any, Call]] = {}
+        self.dead: dict[Any, tuple[Call, bool]] = {}  # actor that died -> its call, and whether memory was too little
+        self.homes: dict[Any, Ready] = {}
         self.deaths = 0
 
     def room(self) -> int:
@@ -145,7 +148,7 @@ class _Actors:
     @property
     def ready(self) -> int:
         """Actors that have loaded their models."""
-        return len(self.handles) - len(self.starting)
+        return len(self.handles) - len(self.starting) - len(self.resting)
 
     def grow(self) -> None:
         """Start actors where there is room."""
@@ -154,42 +157,98 @@ class _Actors:
             self.handles.append(actor)
             self._await(actor)
 
-    def submit(self, call: pa.Table) -> None:
+    def submit(self, call: Call) -> None:
         actor = self.idle.popleft()
-        self.busy[actor.score.remote(call)] = actor
+        self.busy[actor.score.remote(call.number, call.units, call.care)] = actor, call
 
     def next(self) -> Iterator[Progress]:
         """Wait until a call ends, whose result is yielded, or an actor has loaded its models."""
-        done, _ = ray.wait([*self.starting, *self.busy])
+        for when, actor in list(self.resting):
+            if time.monotonic() >= when:
+                self.resting.remove((when, actor))
+                self._await(actor)
+        refs = [*self.starting, *self.busy]
+        if not refs:
+            time.sleep(0.1)
+            return
+        done, _ = wait(refs, timeout=LOOK_SECONDS if self.resting else None)
         for ref in done:
             if ref in self.starting:
-                self._join(ref)
+                yield from self._join(ref)
                 continue
-            self.idle.append(self.busy.pop(ref))
+            actor, call = self.busy.pop(ref)
             try:
-                yield ray.get(ref)
-            except ray.exceptions.RayActorError:
-                continue  # died again and again: what the call committed is found by the next pass
+                progress: Progress = get(ref)
+            except ray.exceptions.RayActorError as error:
+                check()  # a cluster that breaks takes its actors along, and they did nothing
+                self.dead[actor] = call, _is_memory(error)
+                self._await(actor)
+                continue
+            self.idle.append(actor)
+            self.work.suspects.done(call.units, call.care, progress)
+            yield progress
 
     def _await(self, actor: Any) -> None:
-        self.starting[actor.ready.options(max_task_retries=0).remote()] = actor
+        self.starting[actor.ready.remote(self.work.suspects.size)] = actor
 
-    def _join(self, ref: Any) -> None:
+    def _join(self, ref: Any) -> Iterator[Progress]:
         actor = self.starting.pop(ref)
         try:
-            ray.get(ref)  # a model that can't be loaded ends the run here
-        except ray.exceptions.RayActorError:
-            self.deaths += 1  # Ray starts it again, but nothing that dies at every start
-            if self.deaths > DEATHS:
-                fix = "lower compute.batch_size, or compute.max_actors, if memory is what they lack"
-                raise IncompleteError("every process dies while it loads and tries the models", fix=fix) from None
-            self._await(actor)
-        else:
-            self.idle.append(actor)
+            ready: Ready = get(ref)  # a model that can't be loaded ends the run here
+        except ray.exceptions.ActorUnschedulableError as error:
+            fix = "lower compute.num_cpus and compute.num_gpus, or add such a node"
+            raise ClusterError(f"no node of the cluster can hold a scorer: {_line(error)}", fix=fix) from None
+        except ray.exceptions.RayActorError as error:
+            check()
+            self._died_starting(actor, error)
+            return
+        home, self.homes[actor], self.deaths = self.homes.get(actor), ready, 0
+        self.idle.append(actor)
+        if actor in self.dead:
+            call, memory = self.dead.pop(actor)
+            last = ready.last if home is None or home.node == ready.node else _last_words(home)
+            yield from self.work.died(call, last, memory)
+
+    def _died_starting(self, actor: Any, error: ray.exceptions.RayActorError) -> None:
+        """Ray starts it again; it is asked again after a while, unless something kills them all."""
+        if error.actor_init_failed:
+            raise ClusterError(f"a scorer can't be started: {_line(error)}", fix="--debug shows where") from None
+        pause = min(PAUSE_SECONDS[1], PAUSE_SECONDS[0] * 2 ** min(self.deaths, 10))
+        if "its node has died" not in str(error) and "owner has died" not in str(error):
+            self.deaths += 1
+            self.work.suspects.less_memory(_is_memory(error))
+        if self.deaths > DEATHS:
+            fix = "lower compute.batch_size, or compute.max_actors, if memory is what they lack"
+            raise IncompleteError("every process dies while it loads and tries the models", fix=fix) from None
+        self.resting.append((time.monotonic() + pause, actor))
 
     def kill(self) -> None:
         for actor in self.handles:
             ray.kill(actor)
+
+
+def _last_words(home: Ready) -> LastWords | None:
+    """What an actor left on a node that it was not started again on; None where the node is gone, too."""
+    there = NodeAffinitySchedulingStrategy(home.node, soft=False)
+    ref = ray.remote(_read_box).options(num_cpus=0, scheduling_strategy=there).remote(home.box)
+    done, _ = wait([ref], timeout=BOX_SECONDS)
+    try:
+        return get(ref) if done else None
+    except ray.exceptions.RayError:
+        return None
+
+
+def _read_box(path: Path) -> LastWords | None:
+    return black_box.read(path)
+
+
+def _is_memory(error: ray.exceptions.RayActorError) -> bool:
+    """Whether Ray ended the process since its node was short of memory."""
+    return "memory" in str(error) and ("low on memory" in str(error) or "OutOfMemory" in str(error))
+
+
+def _line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
 def _remote(compute: Compute) -> Any:
@@ -198,210 +257,9 @@ def _remote(compute: Compute) -> Any:
 
 def _options(compute: Compute) -> dict[str, Any]:
     resources = {"num_cpus": compute.num_cpus, "num_gpus": compute.num_gpus or None}
-    return {**resources, "max_restarts": -1, "max_task_retries": RETRIES}
+    return {**resources, "max_restarts": -1, "max_task_retries": 0}
 
 
 def _resources(compute: Compute) -> dict[str, float]:
     spare = compute.decode_cpus if decodes_ahead(compute) else 0
     return {"CPU": compute.num_cpus + spare, **({"GPU": compute.num_gpus} if compute.num_gpus else {})}
-
-
-def decodes_ahead(compute: Compute) -> int:
-    """Decode tasks under way for each actor: as the recipe says, else 4 for a GPU and none for a CPU."""
-    return compute.decode_tasks if compute.decode_tasks is not None else 4 if compute.num_gpus else 0
-
-
-class ScorerActor:
-    """Loads each model once; scores and commits the units it is given."""
-
-    def __init__(self, job: Scoring) -> None:
-        import torch
-
-        torch.set_num_threads(max(1, int(job.compute.num_cpus)))
-        self.gpu = job.compute.num_gpus > 0 and torch.cuda.is_available()
-        self.device = torch.device("cuda" if self.gpu else "cpu")
-        self.job, self.reader = job, job.reader()
-
-    def ready(self) -> None:
-        """Load the models and try them on one batch of nothing: what is wrong with them, a memory that is too small
-        and what is slow the first time come now. Not in the constructor, whose errors Ray reports as a death."""
-        nothing = failure_table(ShardRef("", 0, ""), "", self.reader.views)
-        batch = make_batch(nothing, self.reader.views, self.job.compute.batch_size)
-        for name in self.models:
-            self._column(name, batch, np.ones(len(batch.captions), bool))
-
-    @cached_property
-    def models(self) -> Mapping[str, Score]:
-        options, models = self.job.corpus.options, {}
-        for name, scorer in self.job.scorers.items():
-            with blamed(name):
-                models[name] = scorer.load(self.device, options)
-        return models
-
-    def score(self, units: pa.Table) -> Progress:
-        """Score and commit `units`; units that somebody has committed meanwhile are skipped."""
-        job = self.job
-        lacking = {shard: scores.missing(job.scored, shard, job.all_columns) for shard in shard_refs(units)}
-        shards = [shard for shard, names in lacking.items() if names]
-        progress, collector = Progress(), scores.Collector()
-        with ThreadPoolExecutor(COMMITTERS) as committers:
-            commits: list[Future[None]] = []
-            for table in rebatch(self._tables(shards), job.compute.batch_size):
-                progress.batches += bool(self.models)
-                for unit in collector.add(self._score(table)):
-                    if unit.failure is not None:
-                        progress.failures += ((unit.shard.key, unit.failure),)
-                        continue
-                    progress.samples += unit.rows.num_rows
-                    progress.units += 1
-                    progress.puts += len(lacking[unit.shard])
-                    commits.append(committers.submit(commit, job, unit, lacking[unit.shard]))
-            for future in commits:
-                future.result()
-        return progress
-
-    def _tables(self, shards: Sequence[ShardRef]) -> Iterator[pa.Table]:
-        if ahead := decodes_ahead(self.job.compute):
-            return decode_ahead(self.reader, shards, ahead, self.job.compute.decode_cpus)
-        return decode_here(self.reader, shards)
-
-    def _score(self, table: pa.Table) -> pa.Table:
-        """Replace the pixels of a batch by its scores."""
-        size = self.job.compute.batch_size if self.gpu else table.num_rows
-        batch, valid = make_batch(table, self.reader.views, size), usable(table)
-        out = table.select(STREAM_SCHEMA.names)
-        for name in self.models:
-            out = out.append_column(f"score:{name}", self._column(name, batch, valid))
-        return out
-
-    def _column(self, name: str, batch: Batch, valid: np.ndarray[Any, Any]) -> pa.Array:
-        """What a scorer says of the batch's first rows, as many as `valid` tells of."""
-        with blamed(name):
-            rows = as_rows(name, self.models[name](batch))
-            if len(rows) != len(batch.captions):
-                fix = "one value a sample of the batch that it is given, which may be filled up to its size"
-                raise UserError(f"scorer {name} gives {len(rows)} values for {len(batch.captions)} samples", fix=fix)
-            return scores.value_array(rows[: len(valid)], valid, self.job.scorers[name].values())
-
-
-@contextmanager
-def blamed(name: str) -> Iterator[None]:
-    """What goes wrong in a scorer's own code is one line that names it, and where it did."""
-    try:
-        yield
-    except (UserError, StoreError) as error:
-        if str(error).startswith(f"scorer {name} "):
-            raise
-        raise type(error)(f"scorer {name}: {error}", fix=error.fix) from None
-    except TutelageError:
-        raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        first = next(iter(str(error).splitlines()), "")
-        text = f"scorer {name} fails: {type(error).__name__}: {first} ({frame.filename}:{frame.lineno})"
-        raise UserError(text, fix="mend it, or leave it out of the recipe") from error
-
-
-def as_rows(name: str, values: Any) -> pa.Array | np.ndarray[Any, Any]:
-    """What a scorer gave. Raises `UserError` for what is neither an array nor a tensor."""
-    import torch
-
-    if not isinstance(values, pa.Array | np.ndarray | torch.Tensor):
-        fix = "a numpy array, a tensor or an Arrow array"
-        raise UserError(f"scorer {name} gives a {type(values).__name__}, not values of a batch", fix=fix)
-    return as_numpy(values) if isinstance(values, torch.Tensor) else values
-
-
-def as_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
-    """As they are, since a float32 holds no whole number above 2^24; of floats that numpy doesn't know, float32."""
-    small = values.is_floating_point() and values.dtype.itemsize < 4
-    return (values.float() if small else values).detach().cpu().numpy()
-
-
-def guarded(tables: Iterator[pa.Table], reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:
-    """The tables of one unit; a store that fails ends it with a failure row, and the other units go on."""
-    try:
-        yield from tables
-    except StoreError as error:
-        yield failure_table(shard, str(error), reader.views)
-
-
-def decode(reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:
-    """The tables of one unit, as a task."""
-    yield from guarded(reader.read(shard), reader, shard)
-
-
-def decode_here(reader: UnitReader, shards: Iterable[ShardRef]) -> Iterator[pa.Table]:
-    """The tables of units one after the other; the first block of the next one comes while this one is worked on."""
-    current: Iterator[pa.Table] = iter(())
-    for shard in shards:
-        following = guarded(reader.read(shard), reader, shard)
-        yield from current
-        current = following
-    yield from current
-
-
-def decode_ahead(reader: UnitReader, shards: Iterable[ShardRef], ahead: int, num_cpus: float) -> Iterator[pa.Table]:
-    """The same, in order, by streaming Ray tasks on CPU workers, `ahead` of them under way."""
-    task = ray.remote(num_cpus=num_cpus, num_returns="streaming")(decode)
-    running: deque[Any] = deque()
-    for shard in shards:
-        running.append(task.remote(reader, shard))
-        if len(running) > ahead:
-            yield from (ray.get(ref) for ref in running.popleft())
-    while running:
-        yield from (ray.get(ref) for ref in running.popleft())
-
-
-def rebatch(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Tables of exactly `size` rows, across units; only the last is shorter."""
-    pending: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        pending.append(table)
-        rows += table.num_rows
-        while rows >= size:
-            whole = pa.concat_tables(pending)
-            yield whole.slice(0, size)
-            pending, rows = [whole.slice(size)], rows - size
-    if rows:
-        yield pa.concat_tables(pending)
-
-
-def commit(job: Scoring, unit: scores.ScoredUnit, wanted: Sequence[str]) -> None:
-    """Commit the tables of a unit that are wanted; of those that others commit meanwhile, the first record wins."""
-    if job.index.name in wanted:
-        scores.commit_index(job.scored, unit.shard, job.index, unit.rows, unit.reason, unit.detail)
-    for column in job.columns:
-        if column.name in wanted:
-            values = unit.rows.column(f"score:{column.name}")
-            scores.commit_score(job.scored, unit.shard, column, unit.rows.column("uid"), values)
-
-
-def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int) -> Batch:
-    """A table of at most `size` rows as a batch of exactly `size`: black images and empty captions fill it up."""
-    captions = [caption or "" for caption in table.column("caption").to_pylist()]
-    captions += [""] * (size - len(captions))
-    columns = (pc.fill_null(table.column(name), 0).to_numpy() for name in ("width", "height"))
-    sizes = np.zeros((size, 2), np.int32)
-    sizes[: table.num_rows] = np.stack(list(columns), axis=1)
-    padded = {}
-    for view in views:
-        images = pixels(table, view)
-        if len(images) < size:
-            blank = np.zeros((size - len(images), *images.shape[1:]), np.uint8)
-            images = np.concatenate([images, blank])
-        padded[view_column(view)] = images
-    return Batch(captions, padded, sizes)
-
-
-def usable(table: pa.Table) -> np.ndarray[Any, Any]:
-    """[N] bool: a sample that is not quarantined, and no end row."""
-    good = pc.and_(pc.is_null(table.column("reason")), pc.invert(table.column("end")))
-    return good.to_numpy()  # type: ignore[no-any-return]
-
-
-def shard_refs(units: pa.Table) -> Iterator[ShardRef]:
-    columns = (units.column(name).to_pylist() for name in ("shard_key", "shard_size", "shard_etag"))
-    for row in zip(*columns, strict=True):
-        yield ShardRef(*row)

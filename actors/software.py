@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.waiting import ask, get, wait
 from curation.software import software
 
 SECONDS = 60.0  # a node that has not answered by then is left out: a run is not stopped for a warning
@@ -17,17 +18,17 @@ def software_of_nodes(seconds: float = SECONDS) -> dict[str, dict[str, str]]:
     """Address -> package -> version, of all nodes that are alive and answer in time."""
     task = ray.remote(num_cpus=0, max_retries=0)(software)
     asked = {}
-    for node in ray.nodes():
+    for node in ask(ray.nodes):
         if node["Alive"]:
             pinned = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             asked[task.options(scheduling_strategy=pinned).remote()] = node["NodeManagerAddress"]
-    done, late = ray.wait(list(asked), num_returns=len(asked), timeout=seconds) if asked else ([], [])
+    done, late = wait(list(asked), num_returns=len(asked), timeout=seconds) if asked else ([], [])
     for one in late:
         ray.cancel(one, force=True)
     found = {}
     for one in done:
         try:
-            found[asked[one]] = ray.get(one)
+            found[asked[one]] = get(one)
         except ray.exceptions.RayError:  # it died meanwhile
             continue
     return found

@@ -13,8 +13,6 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ray
-
 
 class TrainDriver:
     """To be started on the node of the command, so that both are lost together."""
@@ -47,5 +45,7 @@ class TrainDriver:
 
 
 def _loop(config: Mapping[str, Any]) -> None:
-    work: Callable[[], None] = ray.get(config["work"][0])
+    from actors.waiting import get
+
+    work: Callable[[], None] = get(config["work"][0])
     work()

@@ -121,6 +121,12 @@ class AccessError(StoreError):
     code = "access_denied"
 
 
+class ArchivedError(StoreError):
+    """The object lies in a storage class that it must be restored from before it can be read."""
+
+    code = "object_archived"
+
+
 class ChangedError(StoreError):
     """The object's etag is no longer the planned one: it was overwritten after the plan was made."""
 

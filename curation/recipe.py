@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import duckdb
 import pyarrow as pa
@@ -77,6 +77,8 @@ class Compute(Section):
     """How much of the cluster to use. Nothing here changes a score or a decision."""
 
     batch_size: int = Field(default=256, ge=1)
+    # Seconds that a scorer may take for a batch, or the decoder for 256 samples: what takes longer hangs, and is ended.
+    batch_timeout: float = Field(default=900, gt=0, le=86_400)
     num_gpus: float = Field(default=0, ge=0)  # per scorer actor; fractions share a GPU
     num_cpus: float = Field(default=1, gt=0)  # per scorer actor; its threads, at least one
     min_actors: int = Field(default=1, ge=1)
@@ -97,6 +99,8 @@ class _Document(Section):
     keep: str | None = None
     drop: str | None = None
     weights: str | None = None
+    # What becomes of a shard that the store refuses for good (403, archived, gone): the run stops, or it is set aside.
+    on_unreadable: Literal["stop", "quarantine"] = "stop"
     shards: Shards = Field(default_factory=Shards)
     input: Input = Field(default_factory=Input)
     limits: Limits = Field(default_factory=Limits)
@@ -124,6 +128,7 @@ class Recipe:
     compute: Compute
     document: Mapping[str, Any]  # as written, for the snapshot
     places: Mapping[str, str]  # scorer -> file:line
+    on_unreadable: str = "stop"
 
     @property
     def sha256(self) -> str:
@@ -299,4 +304,5 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where, of_snapsho
         compute=document.compute,
         document=value,
         places=places,
+        on_unreadable=document.on_unreadable,
     )

@@ -162,6 +162,8 @@ def _unit(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> pa.Tabl
     table = scores.read(scored, shard, index)
     for at, (name, value) in enumerate((("shard_key", shard.key), ("shard_etag", shard.etag))):
         table = table.add_column(at, name, pa.array([value] * table.num_rows, pa.string()))
+    records = [scores.record_of(scored, shard, column) for column in rest]
+    table = scores.with_poison(table, records)
     for column in rest:
         values = scores.read(scored, shard, column, ["value"], table.column("uid")).column("value")
         parts = scores.parts(column.name, values) or {column.name: values}

@@ -3,7 +3,8 @@
 The first table of a unit is its *index*: the facts that need no model (see `units.INDEX_SCHEMA`). Every scorer adds a
 table of two columns, `uid` and `value`, row for row in the index's order: float32, or a list of float16 for an
 embedding, or what a scorer says that it is (a 64-bit hash, a word, a struct of several such). Values of quarantined
-samples are null.
+samples are null. Where a scorer dies, hangs or raises for a sample, that value is null, too, and the record says why
+(`poison`); the index, which other scorers share, does not change.
 
 Scores live in a ledger of their own (`<scores>/units`, `<scores>/data`), so nothing is ever scored twice, by any run.
 Cost: one data PUT and one record a table; 4 bytes a score, 2 a dimension of an embedding, about 150 an index row.
@@ -12,7 +13,7 @@ Cost: one data PUT and one record a table; 4 bytes a score, 2 a dimension of an 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -66,11 +67,17 @@ def commit_index(
 
 
 def commit_score(
-    ledger: Ledger, shard: ShardRef, column: Column, uids: pa.ChunkedArray, values: pa.Array
+    ledger: Ledger,
+    shard: ShardRef,
+    column: Column,
+    uids: pa.ChunkedArray,
+    values: pa.Array,
+    poison: Mapping[int, str] | None = None,
 ) -> ScoreRecord:
-    """Commit the score table of one scorer for a unit."""
+    """Commit the score table of one scorer for a unit. `poison`: rows that the scorer can't score, with the reason."""
     table = pa.table({"uid": uids, "value": values})
-    return _commit(ledger, shard, column, table, {})
+    extra = {"poison": {str(row): reason for row, reason in sorted(poison.items())}} if poison else {}
+    return _commit(ledger, shard, column, table, extra)
 
 
 def _commit(ledger: Ledger, shard: ShardRef, column: Column, table: pa.Table, extra: dict[str, Any]) -> ScoreRecord:
@@ -189,34 +196,55 @@ def load_units(
     index: Sequence[str],
     vectors: Sequence[Column] = (),
     lengths: Callable[[pa.Table, ShardRef], pa.Array] | None = None,
+    unreadable: Mapping[ShardRef, str] | None = None,
 ) -> Iterator[tuple[str | None, pa.Table]]:
     """For every shard in order: the unit's own reason (or None), and row, uid, reason, `index`, scores and vectors.
 
     `columns` is the index column, then score columns that are no vectors. `lengths` makes another `length` of the
     index' `offset`, `length` and `members`, where `length` is asked for. Raises `LedgerError` for a unit that has not
-    been scored. Ahead of whoever takes them, units of 256 MB are in memory, or two.
+    been scored; a unit in `unreadable`, which says why, has a table without rows. Ahead of whoever takes them, units of
+    256 MB are in memory, or two.
     """
     names = list(dict.fromkeys(["row", "uid", "reason", *index]))
     measure = lengths if "length" in index else None
     wanted = list(dict.fromkeys([*names, *(["offset", "length", "members"] if measure else [])]))
 
     def one(shard: ShardRef) -> tuple[str | None, pa.Table]:
+        if unreadable and shard in unreadable:
+            return unreadable[shard], pa.table({"row": pa.array([], pa.int32())})
         record = record_of(scored, shard, columns[0])
         table = _read(scored, shard, columns[0], record, wanted)
         uids = table.column("uid")
         if measure:
             at = table.schema.get_field_index("length")
             table = table.set_column(at, "length", measure(table, shard)).select(names)
-        for column in columns[1:]:
-            for name, part in read_parts(scored, shard, column, uids).items():
+        made = []
+        for column in [*columns[1:], *vectors]:
+            made.append(record_of(scored, shard, column))
+            values = _read(scored, shard, column, made[-1], ["value"], uids).column("value")
+            found = {column.name: vector_bytes(values)} if column in vectors else parts(column.name, values)
+            for name, part in found.items():
                 table = table.append_column(name, part)
-        for column in vectors:
-            values = read(scored, shard, column, ["value"], uids).column("value")
-            table = table.append_column(column.name, vector_bytes(values))
-        return record.reason, table
+        return record.reason, with_poison(table, made)
 
     yield from map_ordered(one, shards, weigh=lambda unit: unit[1].nbytes)
     pa.default_memory_pool().release_unused()  # 0.4 GB that Arrow had kept for the threads that are gone
+
+
+def with_poison(table: pa.Table, records: Iterable[ScoreRecord]) -> pa.Table:
+    """A unit's table whose `reason` also says which samples a scorer has no value for, since they are poison to it.
+
+    The index' own reason comes first, then that of the first column that has one.
+    """
+    found: dict[int, str] = {}
+    for item in records:
+        for row, reason in item.poison.items():
+            found.setdefault(int(row), reason)
+    if not found:
+        return table
+    reasons = pa.array([found.get(row) for row in range(table.num_rows)], pa.string())
+    at = table.schema.get_field_index("reason")
+    return table.set_column(at, "reason", pc.coalesce(table.column("reason"), reasons))
 
 
 def vector_bytes(values: pa.ChunkedArray) -> pa.Array:

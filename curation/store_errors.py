@@ -11,6 +11,7 @@ import re
 
 from curation.errors import (
     AccessError,
+    ArchivedError,
     BucketError,
     ChangedError,
     NotFoundError,
@@ -38,6 +39,7 @@ _ACCESS = {
     "AccessDenied", "AllAccessDisabled", "AuthenticationFailed", "AuthorizationFailure", "ExpiredToken", "Forbidden",
     "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired",
 }  # fmt: skip
+_ARCHIVED = {"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
 _BUSY = {"RequestTimeout", "SlowDown", "OperationAborted", "ConditionalRequestConflict", "InternalError", "ServerBusy"}
 _NETWORK = {
@@ -74,6 +76,8 @@ def explain(error: BaseException, place: str, bucket: str, endpoint: str) -> Sto
         return ChangedError(f"{place} is not the object it was", fix="plan again: curate run")
     if _NO_CREDENTIALS.search(text):
         return TransientError(f"credentials for {endpoint} could not be renewed", fix=CREDENTIALS)
+    if code in _ARCHIVED:
+        return ArchivedError(f"{place} is archived", fix="restore it from its storage class, and run again")
     if code in _CLOCK:
         return AccessError(f"{endpoint} refused a request signed by this machine's clock", fix="set the clock")
     if name in ("PermissionDeniedError", "UnauthenticatedError") or status in (401, 403) or code in _ACCESS:

@@ -10,7 +10,8 @@ Memory: one block of the shard and `ROWS_PER_TABLE` decoded images, whatever the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,12 +20,14 @@ import pyarrow as pa
 
 from curation.contents import parse, printable
 from curation.data import ShardRef, uid
-from curation.errors import ImageError, TarError
+from curation.errors import ImageError, TarError, TutelageError
 from curation.holdout import content_of
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
 from curation.second_read import BY_NAME, confirm, confirmed
 from curation.store import Store
 from curation.tar import TarSample, read_samples
+
+_log = logging.getLogger(__name__)
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -69,6 +72,8 @@ class UnitReader:
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     views: Sequence[Preprocess] = ()
     caption: str = ""  # where captions stand, as a recipe's `input` names it
+    poison: Mapping[int, str] = field(default_factory=dict)  # row -> reason; of the only unit that is read
+    watch: Callable[[ShardRef, int], None] | None = None  # called with each row before it is decoded, with -1 after
 
     def read(self, shard: ShardRef) -> Iterator[pa.Table]:
         """All rows of one shard, then its end row. Raises `StoreError`; input errors become reasons, once a second
@@ -131,8 +136,13 @@ def facts(
     views: Sequence[Preprocess] = (),
     into: list[Pixels | None] | None = None,
     caption: str = "",
+    poison: str | None = None,
 ) -> dict[str, Any]:
-    """The index row of one sample; decodes it, and puts its pixels for each of `views` `into` the list."""
+    """The index row of one sample; decodes it, and puts its pixels for each of `views` `into` the list.
+
+    `poison`: the reason why it must not be decoded (see `curation.attempts`), and is quarantined. An error of a decoder
+    that is none of ours quarantines it, too: `poison_raised`.
+    """
     found: dict[str, Any] = {
         "row": row,
         "uid": uid(shard.key, shard.etag, sample.start),
@@ -140,10 +150,10 @@ def facts(
         "offset": sample.start,
         "length": sample.stop - sample.start,
         "members": [(_text(part.extension), part.offset, part.length) for part in sample.parts],
-        "reason": sample.reason,
+        "reason": sample.reason or poison,
         "detail": printable(sample.detail) or None,
     }
-    if sample.reason is not None:
+    if found["reason"] is not None:
         return found
     try:
         image, text, _ = parse(sample, caption)
@@ -155,6 +165,14 @@ def facts(
             decode(image, limits, 8, "squash", header)
     except ImageError as error:
         found["reason"], found["detail"] = error.reason, printable(str(error))
+        return found
+    except (TutelageError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  (of a decoder: it is about this sample's bytes, and costs only them)
+        _log.warning("%s: sample %d: %s: %s", shard.key, row, type(error).__name__, error)
+        found["reason"], found["detail"] = "poison_raised", printable(f"{type(error).__name__}: {error}")
+        if into is not None:
+            into[:] = [None] * len(into)
         return found
     found |= {"caption": text, "format": header.format, "width": header.width, "height": header.height}
     found["content_hash"] = content_of(image)
@@ -181,12 +199,16 @@ class _Rows:
 
     def add(self, sample: TarSample) -> None:
         views: list[Pixels | None] = [None] * len(self.reader.views)
-        reader = self.reader
-        found = facts(self.shard, self.row, sample, reader.limits, reader.views, views, reader.caption)
-        if found["reason"] and not sample.reason and found["reason"] not in BY_NAME:
+        reader, watch, poison = self.reader, self.reader.watch, self.reader.poison.get(self.row)
+        if watch is not None:
+            watch(self.shard, self.row)
+        found = facts(self.shard, self.row, sample, reader.limits, reader.views, views, reader.caption, poison)
+        if found["reason"] and not sample.reason and not poison and found["reason"] not in BY_NAME:
             again = confirmed(reader.store, self.shard, sample)
             if again is not sample:
                 found = facts(self.shard, self.row, again, reader.limits, reader.views, views, reader.caption)
+        if watch is not None:
+            watch(self.shard, -1)
         self._append(found, views, end=False)
         self.row += 1
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -35,6 +35,8 @@ from curation.parquet import to_parquet
 from curation.store import Store
 from curation.tables import local_disk
 from curation.tar import END_BLOCKS, TarWriter
+from curation.units import INDEX_SCHEMA
+from curation.unreadable import UNREADABLE
 
 WRITER_VERSION = 1
 JSON_KEY = "tutelage"
@@ -58,6 +60,7 @@ class Group:
     units: Sequence[UnitDecisions]
     samples_per_shard: int
     columns: Sequence[scores.Column]  # index first, then the scores that are no vectors
+    kinds: Mapping[str, pa.DataType] = field(default_factory=dict)  # of these scores, for units that have no table
 
     @property
     def id(self) -> str:
@@ -112,7 +115,7 @@ class GroupWriter:
         return {**record.to_json(), "unit": unit, "made": made}
 
     def _make(self, unit: str, group: Group) -> dict[str, Any]:
-        inputs = [_Input(self.scored, item, group.columns) for item in group.units]
+        inputs = [_Input(self.scored, item, group) for item in group.units]
         kept = [(item, row) for item in inputs for row in item.kept]
         splits = _even_split(len(kept), group.samples_per_shard)
         try:
@@ -160,12 +163,16 @@ class GroupWriter:
 class _Input:
     """One input unit's index, scores and decisions, and where its kept samples end up."""
 
-    def __init__(self, scored: Ledger, unit: UnitDecisions, columns: Sequence[scores.Column]) -> None:
+    def __init__(self, scored: Ledger, unit: UnitDecisions, group: Group) -> None:
         self.unit = unit
-        self.index = scores.read(scored, unit.shard, columns[0])
         self.scores: dict[str, pa.ChunkedArray] = {}
-        for column in columns[1:]:
-            self.scores |= scores.read_parts(scored, unit.shard, column, self.index.column("uid"))
+        if unit.reason in UNREADABLE:
+            self.index = INDEX_SCHEMA.empty_table()
+            self.scores = {name: pa.chunked_array([], kind) for name, kind in group.kinds.items()}
+        else:
+            self.index = scores.read(scored, unit.shard, group.columns[0])
+            for column in group.columns[1:]:
+                self.scores |= scores.read_parts(scored, unit.shard, column, self.index.column("uid"))
         self.decision = unit.rows.column("decision").to_pylist()
         self.reason = unit.rows.column("reason").to_pylist()
         self.weight = unit.rows.column("weight")

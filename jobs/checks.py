@@ -161,7 +161,8 @@ class Checks:
         )
         lacking: list[CheckedUnit] = []
         with self.shown("Checking score tables", plan.units) as tick:
-            for result in self.engine.spread(check.check, plan.shards()):
+            readable = (shard for shard in plan.shards() if shard not in work.unreadable)
+            for result in self.engine.spread(check.check, readable):
                 self.samples += result.seen
                 if result.lacks and self.mend.id:
                     lacking.append(result)
@@ -193,11 +194,14 @@ class Checks:
         """Compare a share of the scores with what the models say now."""
         decision = str(raw.get("decision_id"))
 
+        def readable() -> Iterator[ShardRef]:
+            return (shard for shard in plan.shards() if shard not in work.unreadable)
+
         def drawn() -> Iterator[ShardRef]:
-            return (shard for shard in plan.shards() if rescored.drawn(decision, self.seed, shard, self.rescore))
+            return (shard for shard in readable() if rescored.drawn(decision, self.seed, shard, self.rescore))
 
         number = sum(1 for _ in drawn())
-        some = drawn() if number else iter([next(plan.shards())])
+        some = drawn() if number else iter([next(readable())])
         with self.shown("Scoring again", number or 1) as tick:
             names = [name for name in work.recipe.scorers if name not in _stale(work)]
             for found in self.engine.rescore(work, names, some, self.mend):

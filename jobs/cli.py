@@ -23,6 +23,7 @@ from jobs.run import plan, run
 from jobs.scores import scores
 from jobs.shipped import recipes
 from jobs.submit import submit
+from jobs.supervised import supervised
 from jobs.verify import verify
 from jobs.what_if import what_if
 
@@ -64,7 +65,7 @@ for command in (corpus, proxy, run, verify, repair, gc, submit, learn, policy, e
 
 def main() -> None:
     """Entry point: runs the command and turns errors into one line and an exit code."""
-    sys.exit(_main(sys.argv[1:]))
+    sys.exit(supervised(sys.argv[1:], _main))
 
 
 def _main(arguments: list[str]) -> int:
@@ -83,23 +84,33 @@ def _main(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `curate show | head` is no error
         return 0
     except Exception as error:
-        from curation.errors import TutelageError
-
-        found = error if isinstance(error, TutelageError) else _of_this_disk(error)
+        found = _explained(error)
         if debug or found is None:
             raise
         return _report(found, as_json="--json" in arguments)
     return 0
 
 
-def _of_this_disk(error: Exception) -> Exception | None:
-    """What to say of an error that comes of a full local disk, wherever it was met; None for any other."""
+def _explained(error: Exception) -> BaseException | None:
+    """The `TutelageError` to show for an error: itself, or one of Ray's or of a full local disk that nobody caught;
+    None for a defect. Imports no Ray."""
+    from curation.errors import TutelageError
     from curation.tables import disk_error
 
-    return disk_error(error, "this command")
+    if isinstance(error, TutelageError):
+        return error
+    if found := disk_error(error, "this command"):
+        return found
+    ray = sys.modules.get("ray")
+    if ray is None or not isinstance(error, ray.exceptions.RayError):
+        return None
+    from actors.cluster import explained
+
+    said = explained(error)
+    return said if isinstance(said, TutelageError) else None
 
 
-def _report(error: Exception, *, as_json: bool) -> int:
+def _report(error: BaseException, *, as_json: bool) -> int:
     """One line for a person; one JSON object on stderr for a machine."""
     from curation.errors import TutelageError
     from curation.printable import printable

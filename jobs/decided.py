@@ -67,7 +67,8 @@ class Decided:
                 self.reasons[ordinal] = reason
                 self.empty[reason] += not table.num_rows
             tick(table.num_rows)
-            yield ordinal, table
+            if table.num_rows:
+                yield ordinal, table
 
     def groups(self, samples: int) -> Iterator[writing.Group]:
         """The write units in order, each with its rows; only one group's rows are in the driver at a time."""
@@ -81,7 +82,7 @@ class Decided:
                     ordinals, islice(shards, len(ordinals)), _by_unit(rows, ordinals), strict=True
                 )
             ]
-            yield writing.Group(units, samples, self.columns)
+            yield writing.Group(units, samples, self.columns, self.engine.scores)
 
     def _kept(self) -> Iterator[tuple[ShardRef, int, int]]:
         """(shard, kept, rows) of every unit, also of those without rows."""

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import acceptance, decisions, score_store, scores, snapshot, writing
+from curation import acceptance, decisions, score_store, scores, snapshot, unreadable, writing
 from curation.corpus import Corpus, open_corpus
 from curation.data import ShardRef
 from curation.documents import SnapshotDocument, relative_url
-from curation.errors import IncompleteError, WeightsError, YieldError, said_of
+from curation.errors import IncompleteError, StoreError, WeightsError, YieldError, said_of
 from curation.filters import Compares, flat
 from curation.ledger import Ledger, Plan, digest
 from curation.lists import UidList, parse_list, read_list
@@ -81,6 +82,7 @@ class Pipeline:
     columns: Sequence[scores.Column]  # the index, then one a scorer
     lists: Mapping[str, UidList]  # keep, drop, weights
     others: Others  # the snapshots that filters compare with
+    unreadable: dict[ShardRef, str] = field(default_factory=dict)  # shards that are set aside, and why
     work: Work = field(default_factory=Work)
     software: dict[str, dict[str, str]] = field(default_factory=of_this_process)  # digest -> package -> version
 
@@ -101,14 +103,16 @@ class Pipeline:
 
     def decision_id(self, plan: Plan, others: Others | None = None) -> str:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""
-        return self._decision_id(plan.id, others)
+        aside = sha256(unreadable.listed(self.unreadable)).hexdigest() if self.unreadable else None
+        return self._decision_id(plan.id, others, aside)
 
-    def _decision_id(self, plan_id: str, others: Others | None) -> str:
+    def _decision_id(self, plan_id: str, others: Others | None, aside: str | None) -> str:
         others = others or self.others
         filters = [[item.name, *decisions.described(item.filter)] for item in self.recipe.filters]
         lists = {name: item.sha256 for name, item in self.lists.items()}
         compared = [others.identity] if others.snapshots else []
-        return digest([plan_id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION, *compared])
+        more = [["unreadable", aside]] if aside else []
+        return digest([plan_id, filters, lists, self.recipe.shards.samples, writing.WRITER_VERSION, *compared, *more])
 
     def current(self, plan: Plan) -> SnapshotDocument | None:
         """The latest snapshot's document if it is already what this plan and recipe would make."""
@@ -116,9 +120,12 @@ class Pipeline:
             return None
         document = self.out.snapshot()
         then = self.others.as_then(document.against)
-        if document.decision_id == self.decision_id(plan, then):
+        aside = document.unreadable.sha256 if document.unreadable else None
+        if aside and self.recipe.on_unreadable == "stop":
+            return None
+        if document.decision_id == self._decision_id(plan.id, then, aside):
             return document
-        if document.decision_id != self._decision_id(document.plan, then):
+        if document.decision_id != self._decision_id(document.plan, then, aside):
             return None  # decided otherwise, whatever was planned
         return document if plan.same_as(self.out.open_plan(document.plan)) else None
 
@@ -170,12 +177,27 @@ class Pipeline:
             units = self._lacking(shard_refs(units))
             if not units.num_rows or not done:
                 break
+        units = self._set_aside(units, failures)
         if units.num_rows:
             key, why = failures[0] if failures else (units.column(0)[0].as_py(), "its worker died repeatedly")
-            raise IncompleteError(
-                f"{units.num_rows} of the planned shards could not be scored; {key}: {why}",
-                fix="run the same command again: what is done is kept",
-            )
+            fix = "run the same command again: what is done is kept"
+            if unreadable.reason_of(why):
+                fix = "see that it can be read, and run again; or `on_unreadable: quarantine` in the recipe"
+            why = why.partition(": ")[2] or why
+            raise IncompleteError(f"{units.num_rows} of the planned shards could not be scored; {key}: {why}", fix=fix)
+
+    def _set_aside(self, units: pa.Table, failures: Iterable[tuple[str, str]]) -> pa.Table:
+        """Those of the units that the recipe does not have set aside because the store refuses them for good."""
+        self.unreadable.clear()
+        if self.recipe.on_unreadable == "stop":
+            return units
+        reasons = {key: reason for key, why in failures if (reason := unreadable.reason_of(why))}
+        left = []
+        for shard in _shards_of(units):
+            if shard.key in reasons:
+                self.unreadable[shard] = reasons[shard.key]
+            left.append(shard.key not in reasons)
+        return units.filter(pa.array(left, pa.bool_()))
 
     def check_weights(self, lacked: Collection[str]) -> None:
         """Raise `WeightsError` for weights that don't fit their scorer, by their files' headers. `lacked`: the columns
@@ -201,7 +223,13 @@ class Pipeline:
     @contextmanager
     def decide(self, plan: Plan, tick: Tick) -> Iterator[Decided]:
         """Load the score tables of the plan and run the filters over them."""
-        fields = {column: found for column, found in self.fields(next(plan.shards())).items() if found}
+        aside = self.unreadable
+        if len(aside) > unreadable.MOST * plan.units:
+            shard, reason = next(iter(aside.items()))
+            text = f"{len(aside):,} of {plan.units:,} shards can't be read, such as {shard.key} ({reason})"
+            raise StoreError(text, fix="check the credentials and what they allow, and the storage class of the shards")
+        readable = next(shard for shard in plan.shards() if shard not in aside)
+        fields = {column: found for column, found in self.fields(readable).items() if found}
         index, _ = decisions.columns_needed(self.recipe.filters)
         with self.loaded(plan, plan.shards(), index, fields, tick) as decided:
             decided.engine.decide(self.recipe.filters, **self.listed())
@@ -231,7 +259,7 @@ class Pipeline:
             decided = Decided(engine, plan, columns)
             if kept is None:
                 lengths = partial(writing.written_lengths, samples_per_shard=self.recipe.shards.samples)
-                units = scores.load_units(self.scored, shards, columns, index, vectors, lengths)
+                units = scores.load_units(self.scored, shards, columns, index, vectors, lengths, self.unreadable)
                 engine.load(decided.collect(units, tick))
             filters = [item.filter for item in self.recipe.filters]
             self.others.load(engine, filters, self.columns)
@@ -320,6 +348,11 @@ class Pipeline:
             "groups": [group.to_json() for group in decided.engine.groups()],
             "lists": {name: self._named(name, item.text, "txt") for name, item in self.lists.items()},
             **self._compared(decided),
+            **(
+                {"unreadable": self._named("unreadable", unreadable.listed(self.unreadable), "json")}
+                if self.unreadable
+                else {}
+            ),
         }
 
     def _compared(self, decided: Decided) -> dict[str, Any]:
@@ -418,12 +451,18 @@ def pipeline_of(
     others = open_others([item.filter for item in recipe.filters], made.store.url, options, document.against)
     with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(document.scores_at(made.store))
-        yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others)
+        aside = unreadable.read_list(made.store, document.unreadable)
+        yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others, aside)
 
 
 def lacked_columns(units: pa.Table) -> list[str]:
     """The columns that some of these units lack."""
     return sorted(pc.unique(pc.list_flatten(units.column("lacks").combine_chunks())).to_pylist())
+
+
+def _shards_of(units: pa.Table) -> Iterator[ShardRef]:
+    columns = (units.column(name).to_pylist() for name in ("shard_key", "shard_size", "shard_etag"))
+    return (ShardRef(*row) for row in zip(*columns, strict=True))
 
 
 def lacking_units(units: Iterable[tuple[ShardRef, Sequence[str]]]) -> pa.Table:

@@ -133,15 +133,20 @@ def carry_out(trials: Sequence[Trial], workers: int | None, address: str | None,
             attempt(one)
             tick(1)
         return
-    from actors.cluster import address_of, cluster, cpus, gpus, map_bounded
+    from actors.cluster import address_of, cpus, gpus, map_bounded, on_cluster
 
-    cuda, threads = trials[0].job.device == "cuda", trials[0].job.threads
-    with cluster(address):
+    cuda, threads, done = trials[0].job.device == "cuda", trials[0].job.threads, 0
+
+    def side_by_side() -> None:
+        nonlocal done
         if cuda and not gpus() and not address_of(address):  # its tasks would wait for one; another cluster may grow
             raise UserError("device cuda: this machine has no GPU", fix="--device cpu, or an --address with GPUs")
         width = workers or max(1, int(gpus()) if cuda else cpus() // threads)
-        for _ in map_bounded(attempt, trials, width=width, num_cpus=threads, num_gpus=float(cuda)):
-            tick(1)
+        for n, _ in enumerate(map_bounded(attempt, trials, width=width, num_cpus=threads, num_gpus=float(cuda)), 1):
+            tick(max(0, n - done))  # those that an earlier cluster has finished are found, not trained
+            done = max(done, n)
+
+    on_cluster(address, side_by_side)
 
 
 def conclude(plan: Plan, protocol: Protocol) -> Document:

@@ -12,7 +12,13 @@ from jobs.groups import lines, warn
 from jobs.options import json_option, recipe_argument, set_option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from curation.data import ShardRef
     from curation.documents import SnapshotDocument
+    from curation.ledger import Plan
     from jobs.pipeline import Pipeline, Work
 
 
@@ -79,6 +85,11 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
     help="Make the snapshot even where it keeps nothing, less than half of what the last one kept, or where more than "
     "limits.max_quarantined is quarantined.",
 )
+@click.option(
+    "--retry-unreadable",
+    is_flag=True,
+    help="Try the shards again that the snapshot was made without, since the store refused them (on_unreadable).",
+)
 @json_option
 def run(
     recipe: str,
@@ -86,6 +97,7 @@ def run(
     address: str | None,
     check_scores: bool,
     accept_yield: bool,
+    retry_unreadable: bool,
     as_json: bool,
 ) -> None:
     """Curate: plan, score what is not scored yet, decide, write shards and manifest, make a snapshot.
@@ -97,7 +109,13 @@ def run(
     from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides)) as work:
-        document = run_steps(work, address, check_scores=check_scores, accept_yield=accept_yield)
+        document = run_steps(
+            work,
+            address,
+            check_scores=check_scores,
+            accept_yield=accept_yield,
+            retry_unreadable=retry_unreadable,
+        )
         result = {**work.work.to_json(), "units": document["units"], "samples": document["samples"]}
         result["groups"] = document.get("groups", [])
     if as_json:
@@ -107,7 +125,12 @@ def run(
 
 
 def run_steps(
-    work: Pipeline, address: str | None, *, check_scores: bool = False, accept_yield: bool = False
+    work: Pipeline,
+    address: str | None,
+    *,
+    check_scores: bool = False,
+    accept_yield: bool = False,
+    retry_unreadable: bool = False,
 ) -> SnapshotDocument:
     """The steps in order; Ray is started only when something is left to do.
 
@@ -115,7 +138,8 @@ def run_steps(
     each shard and column would be all that a nightly run of nothing new costs. Then they are read, too. Raises
     `YieldError`, before anything is written, for a decision that looks like a mistake and is not accepted.
     """
-    from actors.cluster import cluster
+    from actors.cluster import on_cluster
+    from curation.unreadable import read_list
     from jobs.pipeline import lacked_columns
     from jobs.progress import progress
 
@@ -124,7 +148,10 @@ def run_steps(
     if current:
         work.work.snapshot = current["snapshot"]
         work.out.hint_at(current["snapshot"])  # a process that was killed may not have written it
-        if not check_scores:
+        without = read_list(work.out.store, current.unreadable)
+        if without and not retry_unreadable:
+            _tell_unreadable(without)
+        if not check_scores and not (without and retry_unreadable):
             return current
     if check_scores:
         with progress("Checking scores", planned.units, "shards") as tick:
@@ -134,21 +161,46 @@ def run_steps(
     if current and not units.num_rows:
         return current
     work.check_weights(lacked_columns(units))
-    with cluster(address):
+    asked = [units]  # once; a second cluster, after one that broke, looks for what is left
+
+    def work_on(units: pa.Table) -> SnapshotDocument:
         _warn_of_mixed(work, address)
-        if units.num_rows:
-            click.echo(f"scoring {units.num_rows:,} of {planned.units:,} shards", err=True)
-            with progress("Scoring", None) as tick:
-                work.score(units, tick)
-        if current:
-            return current
-        with progress("Deciding", None) as tick, work.decide(planned, tick) as decided:
-            if not accept_yield:
-                work.expect_yield(planned, decided)
-            total = decided.engine.rows
-            with progress("Writing", total) as tick_write:
-                written = work.write(decided, tick_write)
-            return work.commit(planned, decided, written)
+        return _on_a_cluster(work, planned, units, current, accept_yield=accept_yield)
+
+    return on_cluster(address, lambda: work_on(asked.pop() if asked else work.missing(planned)))
+
+
+def _on_a_cluster(
+    work: Pipeline, planned: Plan, units: pa.Table, current: SnapshotDocument | None, *, accept_yield: bool
+) -> SnapshotDocument:
+    """Score `units`, and make the snapshot unless it is there. Safe to repeat: what is committed is found."""
+    from hashlib import sha256
+
+    from curation.unreadable import listed
+    from jobs.progress import progress
+
+    before = current.unreadable if current else None
+    if units.num_rows:
+        click.echo(f"scoring {units.num_rows:,} of {planned.units:,} shards", err=True)
+        with progress("Scoring", None) as tick:
+            work.score(units, tick)
+    if work.unreadable:
+        _tell_unreadable(work.unreadable)
+    if current and (before is None or before.sha256 == sha256(listed(work.unreadable)).hexdigest()):
+        return current
+    with progress("Deciding", None) as tick, work.decide(planned, tick) as decided:
+        if not accept_yield:
+            work.expect_yield(planned, decided)
+        total = decided.engine.rows
+        with progress("Writing", total) as tick_write:
+            written = work.write(decided, tick_write)
+        return work.commit(planned, decided, written)
+
+
+def _tell_unreadable(shards: Mapping[ShardRef, str]) -> None:
+    shard, reason = next(iter(shards.items()))
+    click.echo(f"{len(shards):,} shards are set aside, since the store refuses them, such as {shard.key} ({reason}); "
+               "--retry-unreadable tries them again", err=True)  # fmt: skip
 
 
 def _ask_nodes(work: Pipeline, address: str | None) -> None:

@@ -58,7 +58,9 @@ def submit(
     if no_wait:
         click.echo(job)
         return
-    raise SystemExit(_follow(client, job))
+    with _one_line(address, f"stopped telling how job {job} does", "the job goes on: ray job logs --follow"):
+        code = _follow(client, job)
+    raise SystemExit(code)
 
 
 def _command(recipe: str, overrides: tuple[str, ...]) -> str:
@@ -128,19 +130,24 @@ def _submit(client: Any, entrypoint: str, environment: dict[str, Any]) -> str:
             return job
 
 
+_ACCESS_FIX = "check the dashboard's URL, RAY_AUTH_MODE and RAY_AUTH_TOKEN (or ~/.ray/auth_token)"
+
+
 @contextmanager
-def _one_line(address: str) -> Iterator[None]:
+def _one_line(address: str, what: str = "took no job", fix: str = _ACCESS_FIX) -> Iterator[None]:
     """What the cluster answers as one line with the fix."""
+    from aiohttp import ClientError
     from ray.exceptions import RayError
 
     from actors.cluster import ClusterError
 
     try:
         yield
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        line = str(error).strip().splitlines()[0]
-        fix = "check the dashboard's URL, RAY_AUTH_MODE and RAY_AUTH_TOKEN (or ~/.ray/auth_token)"
-        raise ClusterError(f"the Ray cluster at {address} took no job: {line}", fix=fix) from None
+    except (OSError, RuntimeError, ValueError, RayError, ClientError) as error:
+        if isinstance(error, ClusterError):
+            raise
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ClusterError(f"the Ray cluster at {address} {what}: {line}", fix=fix) from None
 
 
 def _environment(folder: Path, recipe: Path, with_code: bool, variables: tuple[str, ...]) -> dict[str, Any]:

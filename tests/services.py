@@ -175,6 +175,8 @@ class BrokenS3:
     `cuts`        GET sends at most `cut_at` bytes of a body, then closes the connection.
     `busy`        every request is answered 503 SlowDown twice before it is let through.
     `blind`       GET ignores If-Match.
+    `denies`      GET of a key that holds `denied` answers 403 AccessDenied; of one that holds `archived`, 403
+                  InvalidObjectState. Other keys are served.
     `silent`      accepts connections and never answers.
 
     Any one request can go wrong, too: `trouble` gets its method and its path with the query, and returns one of
@@ -310,6 +312,10 @@ class _Handler(BaseHTTPRequestHandler):
         key, _ = request
         if "list-type" in self.path:
             self._answer(200, self._listing(key))
+            return
+        if self.store.defect == "denies" and ("denied" in key or "archived" in key):
+            code = b"AccessDenied" if "denied" in key else b"InvalidObjectState"
+            self._answer(403, b"<Error><Code>" + code + b"</Code></Error>")
             return
         data = self.store.objects.get(key)
         if data is None:

@@ -79,7 +79,10 @@ def _data_keys(value: Any) -> Iterator[str]:
 
 
 class ScoreRecord(Naming):
-    """Commits the score table of one shard and fingerprint. Counts of quarantined samples: of the index alone."""
+    """Commits the score table of one shard and fingerprint. Counts of quarantined samples: of the index alone.
+
+    `poison`: rows that the scorer has no value for, since it died, hung or raised; each with its reason.
+    """
 
     kind: Literal["score"]
     column: Text
@@ -92,6 +95,7 @@ class ScoreRecord(Naming):
     quarantined: ByReason = Field(default_factory=dict)
     reason: str | None = None
     software: str | None = None  # digest of the versions in <scores>/software/<digest>.json
+    poison: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -237,6 +241,7 @@ class SnapshotDocument(Naming):
     against: dict[str, int] = Field(default_factory=dict)
     matches: DataObject | None = None
     software: dict[str, dict[str, str]] = Field(default_factory=dict)  # digest -> package -> version
+    unreadable: DataObject | None = None  # the shards that it was made without (`curation.unreadable`)
 
     def scores_at(self, root: Store) -> Store:
         """Where the score tables are. `root` is the dataset's. A URL that begins with `./` is relative to it, so that a

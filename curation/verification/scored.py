@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation import scores
+from curation.attempts import poison_of
 from curation.data import ShardRef
 from curation.errors import ChangedError, LedgerError, NotFoundError, StoreError
 from curation.images import DecodeLimits
@@ -76,7 +77,9 @@ class ScoredCheck:
         where = self.corpus.location(shard.key)
         collector = scores.Collector()
         try:
-            for table in UnitReader(self.corpus, self.limits, caption=self.caption).read(shard):
+            # What ended the decoder in a run is not given to it again.
+            poison = poison_of(self.scored, shard, self.columns[:1]).get(self.columns[0].fingerprint, {})
+            for table in UnitReader(self.corpus, self.limits, caption=self.caption, poison=poison).read(shard):
                 for unit in collector.add(table):
                     return unit
         except NotFoundError:
@@ -128,7 +131,9 @@ class ScoredCheck:
         code, where, what, values = self._table(shard, column, key, record, index)
         if values is not None and index is not None:
             compared = Comparison(self.scored.store, self.mend, self._named, what="score_table", free=True)
-            scores.commit_score(compared, shard, column, index.column("uid"), values)
+            poison = record.get("poison") if record else None  # why values are null, which only a run finds out
+            poison = {int(row): str(why) for row, why in poison.items()} if isinstance(poison, dict) else None
+            scores.commit_score(compared, shard, column, index.column("uid"), values, poison)
             for finding in compared.findings:
                 what = f"{column.name} of {shard.key}: {finding.what}"
                 yield Finding("score_record", finding.object, what, finding.how, finding.why, finding.mended)

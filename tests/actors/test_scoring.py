@@ -14,7 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, as_numpy, as_rows, blamed, units_per_call
+from actors.isolation import as_numpy, as_rows, blamed
+from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, units_per_call
 from curation.errors import ConservationError, UserError, WeightsError
 from curation.scores import value_array
 

@@ -30,11 +30,11 @@ def main(path: str) -> None:
     class Marked(scoring.ScorerActor):  # notes when each actor was given its first units
         mark: Path | None = None
 
-        def score(self, units: Any) -> Any:
+        def score(self, *call: Any) -> Any:
             if self.mark is None:
                 self.mark = marks / str(os.getpid())
                 self.mark.write_text(str(time.time()))
-            return super().score(units)
+            return super().score(*call)
 
     scoring._remote = lambda compute: ray.remote(Marked).options(**scoring._options(compute))
     at: dict[str, float] = {}

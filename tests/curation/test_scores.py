@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,6 +158,43 @@ def test_a_table_of_other_length_is_refused(two: tuple[Ledger, list[ShardRef], l
     ledger.store.put(key, canonical({**json.loads(ledger.store.get(key)), "seen": 4}))
     with pytest.raises(LedgerError, match="has 3 rows, and its record says 4"):
         list(scores.load_units(ledger, shards, columns, []))
+
+
+def test_what_is_poison_to_one_scorer_is_said_where_that_score_is_read(tmp_path: Path) -> None:
+    from curation.score_store import export
+
+    ledger, shard = Ledger(open_store(str(tmp_path / "scores"))), ShardRef("a.tar", 1, "e")
+    index, plain, dies, other = (scores.Column(name, name) for name in ("index", "s", "t", "u"))
+    (unit,) = scores.Collector().add(rows(shard, 3))
+    scores.commit_index(ledger, shard, index, unit.rows, None)
+    uids = unit.rows.column("uid")
+    assert (
+        "poison" not in scores.commit_score(ledger, shard, plain, uids, pa.array([1.0, 2, 3], pa.float32())).to_json()
+    )
+    values = pa.array([1.0, None, None], pa.float32())
+    record = scores.commit_score(ledger, shard, dies, uids, values, {2: "poison_hung", 1: "poison_died"})
+    assert record.poison == {"1": "poison_died", "2": "poison_hung"}
+    scores.commit_score(ledger, shard, other, uids, values, {1: "poison_raised"})
+
+    def reasons(*columns: scores.Column) -> list[str | None]:
+        ((unit_reason, table),) = scores.load_units(ledger, [shard], [index, *columns], [])
+        assert unit_reason is None
+        return table.column("reason").to_pylist()
+
+    assert reasons(plain) == [None] * 3  # the index is everybody's
+    assert reasons(plain, dies, other) == [None, "poison_died", "poison_hung"]
+    assert reasons(other) == [None, "poison_raised", None]
+    (path,) = export(ledger, [shard], [index, plain, dies], tmp_path)
+    exported = pa.parquet.read_table(path)
+    assert exported.column("reason").to_pylist() == [None, "poison_died", "poison_hung"]
+    assert exported.column("s").to_pylist() == [1, 2, 3]
+
+
+def test_a_unit_that_could_not_be_read_has_no_rows(tmp_path: Path) -> None:
+    ledger, shard = Ledger(open_store(str(tmp_path))), ShardRef("a.tar", 1, "e")
+    aside = {shard: "store_archived"}
+    ((reason, table),) = scores.load_units(ledger, [shard], [scores.Column("index", "f")], ["key"], unreadable=aside)
+    assert reason == "store_archived" and table.num_rows == 0
 
 
 def test_large_units_are_not_piled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

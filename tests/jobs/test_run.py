@@ -179,14 +179,14 @@ def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], Work], home
 @pytest.mark.parametrize(
     ("harmless", "line"),
     [
-        ("", "3 of the planned shards could not be scored"),  # the batch that an actor tries its models on
+        ("", "scorer clip_score ends its process for 2 samples"),  # the batch that an actor tries its models on
         ("no caption", "every process dies while it loads and tries the models"),
     ],
 )
 def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
     harmless: str, line: str, tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors import scoring
+    from actors import scoring, suspects
 
     class Deadly:
         """Takes its process along, as a sample that makes a library crash would."""
@@ -200,12 +200,15 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
         def load(self, device: Any, options: Any) -> Any:
             return lambda batch: torch.zeros(len(batch.captions)) if set(batch.captions) == {harmless} else os._exit(1)
 
-    whole = Pipeline._scoring
-    monkeypatch.setattr(scoring, "RETRIES", 0)
+    whole = Pipeline.scoring
+    monkeypatch.setattr(suspects, "LEAST", 1)
     monkeypatch.setattr(scoring, "DEATHS", 2)
-    monkeypatch.setattr(
-        Pipeline, "_scoring", lambda self, lacking: replace(whole(self, lacking), scorers={"clip_score": Deadly()})
-    )
+
+    def deadly(self: Pipeline, lacking: Any) -> Any:
+        job = whole(self, lacking)
+        return replace(job, scorers={"clip_score": Deadly()}, columns=job.columns[:1])
+
+    monkeypatch.setattr(Pipeline, "scoring", deadly)
     write_corpus(tmp_path / "corpus", 3, 5, flaws=False)
     sha = write_weights(tmp_path / "w.safetensors")
     recipe = write_recipe(

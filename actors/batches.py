@@ -1,0 +1,143 @@
+"""From units to batches: read and decode, here or ahead on other CPUs; cut to one size; as a scorer sees them."""
+
+from __future__ import annotations
+
+import faulthandler
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from actors.waiting import get
+from curation.data import ShardRef
+from curation.errors import StoreError
+from curation.images import Preprocess
+from curation.scorers import Batch
+from curation.units import UnitReader, failure_table, pixels, view_column
+
+Read = Callable[[ShardRef], Iterator[pa.Table]]
+
+
+def guarded(tables: Iterator[pa.Table], reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:
+    """The tables of one unit; a store that fails ends it with a failure row, and the other units go on."""
+    try:
+        yield from tables
+    except StoreError as error:
+        yield failure_table(shard, f"{error.code}: {error}", reader.views)
+
+
+def decode(reader: UnitReader, shard: ShardRef, seconds: float) -> Iterator[pa.Table]:
+    """The tables of one unit, as a task, which is ended where one of them takes longer than `seconds`."""
+    tables = guarded(reader.read(shard), reader, shard)
+    while True:
+        faulthandler.dump_traceback_later(seconds, exit=True)
+        table = next(tables, None)
+        faulthandler.cancel_dump_traceback_later()
+        if table is None:
+            return
+        yield table
+
+
+def decode_here(reader: UnitReader, shards: Iterable[ShardRef]) -> Iterator[pa.Table]:
+    """The tables of units one after the other; the first block of the next one comes while this one is worked on."""
+    current: Iterator[pa.Table] = iter(())
+    for shard in shards:
+        following = guarded(reader.read(shard), reader, shard)
+        yield from current
+        current = following
+    yield from current
+
+
+def decode_ahead(
+    reader: UnitReader, shards: Iterable[ShardRef], ahead: int, num_cpus: float, seconds: float
+) -> Iterator[pa.Table]:
+    """The same, in order, by streaming Ray tasks on CPU workers, `ahead` of them under way.
+
+    A unit whose tasks die is read here, where what kills them is found out; its rows so far come once more.
+    """
+    task = ray.remote(num_cpus=num_cpus, num_returns="streaming", max_retries=1)(decode)
+    there = replace(reader, watch=None)
+    running: deque[tuple[ShardRef, Any]] = deque()
+
+    def taken() -> Iterator[pa.Table]:
+        shard, refs = running.popleft()
+        try:
+            for ref in refs:
+                yield get(ref)
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError:
+            yield from guarded(reader.read(shard), reader, shard)
+
+    for shard in shards:
+        running.append((shard, task.remote(there, shard, seconds)))
+        if len(running) > ahead:
+            yield from taken()
+    while running:
+        yield from taken()
+
+
+def rebatch(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Tables of exactly `size` rows, across units; only the last is shorter."""
+    pending: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        pending.append(table)
+        rows += table.num_rows
+        while rows >= size:
+            whole = pa.concat_tables(pending)
+            yield whole.slice(0, size)
+            pending, rows = [whole.slice(size)], rows - size
+    if rows:
+        yield pa.concat_tables(pending)
+
+
+def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int) -> Batch:
+    """A table of at most `size` rows as a batch of exactly `size`: black images and empty captions fill it up."""
+    captions = [caption or "" for caption in table.column("caption").to_pylist()]
+    columns = (pc.fill_null(table.column(name), 0).to_numpy() for name in ("width", "height"))
+    sizes = np.stack(list(columns), axis=1).astype(np.int32)
+    batch = Batch(captions, {view_column(view): pixels(table, view) for view in views}, sizes)
+    return padded(batch, size)
+
+
+def padded(batch: Batch, size: int) -> Batch:
+    """The batch filled up to `size` samples with black images and empty captions."""
+    lacks = size - len(batch.captions)
+    if lacks <= 0:
+        return batch
+    views = {name: np.concatenate([i, np.zeros((lacks, *i.shape[1:]), i.dtype)]) for name, i in batch.views.items()}
+    sizes = np.concatenate([batch.sizes, np.zeros((lacks, 2), batch.sizes.dtype)])
+    return Batch([*batch.captions, *[""] * lacks], views, sizes)
+
+
+def part(batch: Batch, rows: np.ndarray[Any, Any]) -> Batch:
+    """Only these samples of a batch."""
+    return Batch([batch.captions[i] for i in rows], {n: v[rows] for n, v in batch.views.items()}, batch.sizes[rows])
+
+
+def blanked(batch: Batch, rows: np.ndarray[Any, Any]) -> Batch:
+    """The batch with these samples black and without a caption: of the same shape, so that the others' scores stay."""
+    captions, views, sizes = list(batch.captions), {n: v.copy() for n, v in batch.views.items()}, batch.sizes.copy()
+    for row in rows:
+        captions[row] = ""
+    for images in (*views.values(), sizes):
+        images[rows] = 0
+    return Batch(captions, views, sizes)
+
+
+def usable(table: pa.Table) -> np.ndarray[Any, Any]:
+    """[N] bool: a sample that is not quarantined, and no end row."""
+    good = pc.and_(pc.is_null(table.column("reason")), pc.invert(table.column("end")))
+    return good.to_numpy()  # type: ignore[no-any-return]
+
+
+def shard_refs(units: pa.Table) -> Iterator[ShardRef]:
+    columns = (units.column(name).to_pylist() for name in ("shard_key", "shard_size", "shard_etag"))
+    for row in zip(*columns, strict=True):
+        yield ShardRef(*row)

@@ -1,0 +1,220 @@
+"""One scorer over one batch, whatever single samples of it do: the others get the scores that they would have had.
+
+- A scorer that *raises* is asked again with halves of the batch until the samples are found that it raises for, each
+  alone; then the whole batch once more with these blank, in the same shape (log2(n) + 2 calls for one sample of n).
+- A scorer that runs out of memory gets half as many samples at once, from then on.
+- What ends the process (a crash, an exit, a call that takes too long) leaves a note of the samples that were in work
+  (`actors.black_box`); the driver has them tried one by one (`alone`), until the note names one.
+
+A scorer that raises for more than `LEAST` samples and more than `SHARE` of all that it was given here is what is wrong,
+not the samples: then its error ends the run. So do errors of types and shapes, and of the store.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from actors.batches import blanked, padded, part
+from actors.black_box import Box, Span
+from curation import scores
+from curation.attempts import DIED, RAISED
+from curation.errors import StoreError, TutelageError, UserError
+from curation.scorers import Batch, Score
+
+if TYPE_CHECKING:
+    import torch
+
+LEAST, SHARE = 8, 0.25  # samples that a scorer may fail for; beyond both of them, it is the scorer
+
+Rows = np.ndarray[Any, Any]
+Spans = Callable[[Rows], Sequence[Span]]
+
+
+class _RaisedError(Exception):
+    """A scorer's own error, on its way to whoever finds out which samples it is about."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Isolated:
+    """A loaded scorer in an actor. `size`: samples at once at the most; it halves where memory is too little."""
+
+    def __init__(
+        self, name: str, score: Score, kind: pa.DataType, box: Box, seconds: float, pad: bool
+    ) -> None:  # fmt: skip
+        self.name, self.score, self.kind, self.box, self.seconds, self.pad = name, score, kind, box, seconds, pad
+        self.size = 1 << 62
+        self.tried = self.raised = 0
+        self.details: dict[int, str] = {}  # of the last batch: row -> what it raised
+
+    def trial(self, batch: Batch) -> None:
+        """Try the scorer on a batch of nothing. Whatever it raises is its own error."""
+        rows = np.arange(len(batch.captions))
+        try:
+            self._values(batch, np.ones(len(rows), bool), rows, lambda rows: [])
+        except _RaisedError as raised:
+            self._give_up(raised.error)
+
+    def column(
+        self, batch: Batch, valid: Rows, spans: Spans, aside: dict[int, str], alone: Sequence[int] = ()
+    ) -> tuple[pa.Array, dict[int, str]]:
+        """Values of the batch's first rows, as many as `valid` [N] has, and why those that are set aside have none.
+
+        spans: of rows of the batch, where they stand in their units. aside: rows of the batch that were set aside
+        before, with the reason. alone: rows that are to be tried alone before.
+        """
+        aside, good = dict(aside), valid.copy()
+        good[list(aside)] = False
+        self.tried += int(good.sum())
+        self.details = {}
+        for row in alone:
+            if good[row] and (error := self._fails(batch, np.array([row]), spans)):
+                self._set_aside({row: error}, good, aside)
+        while True:
+            work = blanked(batch, np.flatnonzero(valid & ~good)) if aside else batch
+            try:
+                return self._values(work, good, np.arange(len(good)), spans), aside
+            except _RaisedError as raised:
+                found = self._culprits(batch, np.flatnonzero(good), spans, raised.error)
+                if not found:  # no half of the batch fails, so it is nothing of a sample
+                    self._give_up(raised.error)
+                self._set_aside(found, good, aside)
+
+    def _set_aside(self, found: dict[int, BaseException], good: Rows, aside: dict[int, str]) -> None:
+        for row, error in found.items():
+            good[row] = False
+            aside[row] = DIED if isinstance(error, SystemExit) else RAISED
+            self.details[row] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:200]
+        self.raised += len(found)
+        self._check(self.raised, next(iter(found.values())))
+
+    def _check(self, raised: int, error: BaseException) -> None:
+        if raised > LEAST and raised > SHARE * self.tried:
+            self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        with blamed(self.name):
+            raise RuntimeError(f"it exits with {error}") if isinstance(error, SystemExit) else error
+
+    def _culprits(self, batch: Batch, rows: Rows, spans: Spans, error: BaseException) -> dict[int, BaseException]:
+        """The samples among `rows`, which together raise `error`, that the scorer raises for; each with its error."""
+        found: dict[int, BaseException] = {}
+        left = [(rows, error)]
+        while left:
+            rows, error = left.pop()
+            if len(rows) == 1:
+                found[int(rows[0])] = error
+                self._check(self.raised + len(found), error)
+                continue
+            for half in np.array_split(rows, 2):
+                if half_error := self._fails(batch, half, spans):
+                    left.append((half, half_error))
+        return found
+
+    def _fails(self, batch: Batch, rows: Rows, spans: Spans) -> BaseException | None:
+        """What the scorer raises for these samples alone."""
+        if not len(rows):
+            return None
+        try:
+            self._values(part(batch, rows), np.ones(len(rows), bool), rows, spans)
+        except _RaisedError as raised:
+            return raised.error
+        return None
+
+    def _values(self, batch: Batch, good: Rows, rows: Rows, spans: Spans) -> pa.Array:
+        """Values of a batch's first rows, in as many pieces as memory asks for. `rows`: where they stand outside."""
+        while True:
+            try:
+                return pa.concat_arrays(list(self._pieces(batch, good, rows, spans)))
+            except _RaisedError as raised:
+                if not _is_memory(raised.error) or self.size <= 1:
+                    raise
+                self.size = max(1, min(self.size, len(good)) // 2)
+                _free()
+
+    def _pieces(self, batch: Batch, good: Rows, rows: Rows, spans: Spans) -> Iterator[pa.Array]:
+        n = len(good)
+        for start in range(0, max(n, 1), self.size):
+            stop = min(start + self.size, n)
+            piece = batch if self.size >= n else part(batch, np.arange(start, stop))
+            if self.pad and self.size < n:
+                piece = padded(piece, self.size)
+            given = as_rows(self.name, self._run(piece, spans(rows[start:stop][good[start:stop]])))
+            if len(given) != len(piece.captions):
+                fix = "one value a sample of the batch that it is given, which may be filled up to its size"
+                raise UserError(
+                    f"scorer {self.name} gives {len(given)} values for {len(piece.captions)} samples", fix=fix
+                )
+            with blamed(self.name):
+                yield scores.value_array(given[: stop - start], good[start:stop], self.kind)
+
+    def _run(self, batch: Batch, spans: Sequence[Span]) -> Any:
+        """What the scorer gives, on the CPU. Raises `_RaisedError`, or `StoreError`."""
+        import torch
+
+        with self.box.scoring(self.name, spans), self.box.watched(self.seconds):
+            try:
+                values = self.score(batch)
+                return as_numpy(values) if isinstance(values, torch.Tensor) else values
+            except StoreError:
+                raise
+            except (Exception, SystemExit) as error:
+                if isinstance(error, torch.AcceleratorError) and not _is_memory(error):
+                    self.box.die(error)  # nothing works on this device any more, in this process
+                raise _RaisedError(error) from error
+
+
+def _is_memory(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's own allocator for CPUs
+    )
+
+
+def _free() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def blamed(name: str) -> Iterator[None]:
+    """What goes wrong in a scorer's own code is one line that names it, and where it did."""
+    try:
+        yield
+    except (UserError, StoreError) as error:
+        if str(error).startswith(f"scorer {name} "):
+            raise
+        raise type(error)(f"scorer {name}: {error}", fix=error.fix) from None
+    except TutelageError:
+        raise
+    except Exception as error:
+        frame = (traceback.extract_tb(error.__traceback__) or [traceback.FrameSummary("?", 0, "?")])[-1]
+        first = next(iter(str(error).splitlines()), "")
+        text = f"scorer {name} fails: {type(error).__name__}: {first} ({frame.filename}:{frame.lineno})"
+        raise UserError(text, fix="mend it, or leave it out of the recipe") from error
+
+
+def as_rows(name: str, values: Any) -> pa.Array | np.ndarray[Any, Any]:
+    """What a scorer gave. Raises `UserError` for what is neither an array nor a tensor."""
+    import torch
+
+    if not isinstance(values, pa.Array | np.ndarray | torch.Tensor):
+        fix = "a numpy array, a tensor or an Arrow array"
+        raise UserError(f"scorer {name} gives a {type(values).__name__}, not values of a batch", fix=fix)
+    return as_numpy(values) if isinstance(values, torch.Tensor) else values
+
+
+def as_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
+    """As they are, since a float32 holds no whole number above 2^24; of floats that numpy doesn't know, float32."""
+    small = values.is_floating_point() and values.dtype.itemsize < 4
+    return (values.float() if small else values).detach().cpu().numpy()

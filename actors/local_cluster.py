@@ -1,0 +1,162 @@
+"""A Ray cluster on this machine for the length of a command: started with patience, stopped whatever state it is in.
+
+Ray 2.60 gives its raylet 30 s to register (`ray/_private/node.py`, a constant), and the raylet first waits for two
+Python agents to import themselves: on a loaded machine that is not enough. `start` waits as long as the raylet lives,
+`START_SECONDS` at the most, and tries once more for `AGAIN_SECONDS`. Ray declares a raylet dead whose heartbeats are
+late by 15-45 s: ours has ten minutes, since a raylet that dies is noticed by its process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+import ray
+
+from actors.waiting import ClusterError, dead_processes
+
+START_SECONDS = 90.0  # until the raylet has registered
+AGAIN_SECONDS = 300.0  # the second time
+STOP_SECONDS = 60.0  # until Ray's own shutdown has come to an end; 15 s where its GCS is gone
+FIX = (
+    "free memory, CPU and /dev/shm on this machine, or name a cluster: RAY_ADDRESS or --address; "
+    "Ray's logs are below /tmp/ray/session_latest/logs"
+)
+_PATIENT = {
+    "health_check_timeout_ms": 60_000,
+    "health_check_failure_threshold": 10,
+    "worker_register_timeout_seconds": 300,
+}
+_RAYLET = re.compile(r"(\x1b\[\d+m)*\(raylet[^)]*\)")
+
+
+def note(state: bytes) -> None:
+    """Tell the process that waits for this one (`jobs.supervised`): R, a cluster is used from now on; E, it is not."""
+    with suppress(OSError, ValueError):
+        os.write(int(os.environ.get("CURATE_STATE_FD", "")), state)
+
+
+def start() -> None:
+    """Start a cluster of this machine's CPUs and GPUs, with one more try. Raises `ClusterError`, one line."""
+    # One question after the node takes no longer than this, so that a raylet that died is noticed in between.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "10")
+    for seconds in (START_SECONDS, AGAIN_SECONDS):
+        try:
+            with _patience(seconds):
+                ray.init(
+                    "local", include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False,
+                    logging_level=logging.ERROR, _system_config=dict(_PATIENT),
+                )  # fmt: skip
+            return
+        except Exception as error:  # Ray raises a plain Exception where its node does not come up
+            stop()
+            if isinstance(error, ValueError | TypeError | ImportError):
+                raise ClusterError(f"no Ray cluster on this machine: {line_of(error)}", fix=FIX) from error
+            if seconds == AGAIN_SECONDS:
+                raise ClusterError(f"no Ray cluster on this machine: {line_of(error)}", fix=FIX) from error
+            text = f"curate: Ray did not start ({line_of(error)}); trying once more, with up to {AGAIN_SECONDS:.0f} s"
+            print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """While a node starts, ask after it for so many seconds, as long as its raylet lives. Ray gives up after 30."""
+    from ray._private import services
+
+    original: Callable[..., Any] | None = getattr(services, "get_node", None)
+    deadline = time.monotonic() + seconds
+
+    def get_node(*arguments: Any, **options: Any) -> Any:
+        assert original is not None
+        while True:
+            try:
+                return original(*arguments, **options)
+            except RuntimeError:
+                if Path("/proc/self").exists() and not _children("raylet"):
+                    raise RuntimeError("its raylet died while it started") from None
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    if original is None:  # another version of Ray: its own patience
+        yield
+        return
+    services.get_node = get_node
+    try:
+        yield
+    finally:
+        services.get_node = original
+
+
+def stop() -> None:
+    """Leave the cluster, and end the processes that were started for it, also those of a start that failed."""
+    node = ray._private.worker._global_node
+    if node is not None and dead_processes():
+        with suppress(OSError, RuntimeError):  # what is left of it answers nobody, and shutdown would ask
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+    failed: list[BaseException] = []
+    thread = threading.Thread(target=_shut_down, args=(failed,), daemon=True, name="tutelage-stop")
+    thread.start()
+    thread.join(STOP_SECONDS)
+    for pid in _children():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if thread.is_alive():
+        text = f"Ray's shutdown has not ended within {STOP_SECONDS:.0f} s"
+        raise ClusterError(text, fix="run the same command again: what is committed is kept")
+
+
+def _shut_down(failed: list[BaseException]) -> None:
+    try:
+        ray.shutdown()
+    except Exception as error:  # noqa: BLE001  (the cluster may be in any state; its processes are ended below)
+        failed.append(error)
+
+
+def _children(name: str = "") -> list[int]:
+    """Living children of this process that belong to a Ray session of ours: all, or those called `name`."""
+    found, ours = [], f"session_{'.' * 26}_{os.getpid()}(?!\\d)"
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError, ValueError):
+            called, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+            state, parent = rest.split()[:2]
+            if int(parent) != os.getpid() or state == "Z" or (name and called != name):
+                continue
+            if re.search(ours, (entry / "cmdline").read_bytes().decode(errors="replace")):
+                found.append(int(entry.name))
+    return found
+
+
+def line_of(error: BaseException) -> str:
+    """What an error says, as one line of at most 300 characters."""
+    return next(iter(str(error).strip().splitlines()), "")[:300] or type(error).__name__
+
+
+class _WithoutRaylets:
+    """A stream that leaves out what Ray prints about its workers: 20 lines for each that died, which we tell in one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._left_out = stream, False
+
+    def write(self, text: str) -> int:
+        if _RAYLET.match(text) or (self._left_out and text == "\n"):
+            self._left_out = text != "\n"
+            return len(text)
+        self._left_out = False
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def without_raylets(stream: TextIO) -> Any:
+    return _WithoutRaylets(stream)

@@ -1,0 +1,218 @@
+"""The actor that scores: loads each model once, takes units, commits their tables; notes what it has in work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from actors.batches import decode_ahead, decode_here, make_batch, rebatch, shard_refs, usable
+from actors.black_box import BlackBox, Box, LastWords, Span
+from actors.isolation import Isolated, blamed
+from curation import scores
+from curation.attempts import REASONS, Care
+from curation.data import ShardRef
+from curation.images import DecodeLimits, Preprocess
+from curation.ledger import Ledger
+from curation.recipe import Compute
+from curation.scorers import Scorer
+from curation.store import Store
+from curation.units import STREAM_SCHEMA, UnitReader, failure_table, view_column
+
+COMMITTERS = 4  # threads an actor puts tables with, while the model goes on
+LOADING = 10  # times compute.batch_timeout, for loading the models and trying them
+TOLD = 20  # samples set aside in one call of which the driver is told
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is to be scored and how; travels to every worker."""
+
+    corpus: Store
+    scored: Ledger
+    index: scores.Column
+    columns: Sequence[scores.Column]  # one a scorer, in the order of `scorers`
+    scorers: Mapping[str, Scorer]
+    limits: DecodeLimits
+    compute: Compute
+    caption: str = ""  # where captions stand, as the recipe's `input` names it
+
+    @property
+    def views(self) -> list[Preprocess]:
+        """The distinct ways in which the scorers want images prepared."""
+        wanted = (view for scorer in self.scorers.values() for view in scorer.views())
+        return list({view_column(view): view for view in wanted}.values())
+
+    @property
+    def all_columns(self) -> list[scores.Column]:
+        return [self.index, *self.columns]
+
+    def reader(self) -> UnitReader:
+        return UnitReader(self.corpus, self.limits, self.views, self.caption)
+
+
+@dataclass
+class Progress:
+    """Counts of one call: samples and units committed, data puts, batches through the models, failed units, and lines
+    about samples that were set aside."""
+
+    samples: int = 0
+    units: int = 0
+    puts: int = 0
+    batches: int = 0
+    failures: tuple[tuple[str, str], ...] = ()
+    aside: tuple[str, ...] = ()
+
+
+class Ready(NamedTuple):
+    """An actor that has loaded its models: its node, its box, and what the process before it has left there."""
+
+    node: str
+    box: Path
+    last: LastWords | None
+
+
+def decodes_ahead(compute: Compute) -> int:
+    """Decode tasks under way for each actor: as the recipe says, else 4 for a GPU and none for a CPU."""
+    return compute.decode_tasks if compute.decode_tasks is not None else 4 if compute.num_gpus else 0
+
+
+class UnitScorer:
+    """Loads each model once; scores and commits the units it is given."""
+
+    def __init__(self, job: Scoring, box: Box) -> None:
+        import torch
+
+        torch.set_num_threads(max(1, int(job.compute.num_cpus)))
+        self.gpu = job.compute.num_gpus > 0 and torch.cuda.is_available()
+        self.device = torch.device("cuda" if self.gpu else "cpu")
+        self.job, self.reader, self.box = job, job.reader(), box
+
+    @cached_property
+    def models(self) -> Mapping[str, Isolated]:
+        options, models = self.job.corpus.options, {}
+        for name, scorer in self.job.scorers.items():
+            with blamed(name):
+                score = scorer.load(self.device, options)
+                seconds = self.job.compute.batch_timeout
+                models[name] = Isolated(name, score, scorer.values(), self.box, seconds, self.gpu)
+        return models
+
+    def score(self, call: int, units: pa.Table, care: Care) -> Progress:
+        """Score and commit `units`; units that somebody has committed meanwhile are skipped. `call`: its number."""
+        self.box.begin(call)
+        job = self.job
+        lacking = {shard: scores.missing(job.scored, shard, job.all_columns) for shard in shard_refs(units)}
+        shards = [shard for shard, names in lacking.items() if names]
+        places = {shard.key: place for place, shard in enumerate(lacking)}
+        progress, collector = Progress(), scores.Collector()
+        with ThreadPoolExecutor(COMMITTERS) as committers:
+            commits: list[Future[None]] = []
+            for table in rebatch(self._tables(shards, places, care), care.size):
+                progress.batches += bool(self.models)
+                for unit in collector.add(self._score(table, places, care, progress)):
+                    if unit.failure is not None:
+                        progress.failures += ((unit.shard.key, unit.failure),)
+                        continue
+                    progress.samples += unit.rows.num_rows
+                    progress.units += 1
+                    progress.puts += len(lacking[unit.shard])
+                    commits.append(committers.submit(commit, job, unit, lacking[unit.shard]))
+            for future in commits:
+                future.result()
+        return progress
+
+    def _tables(self, shards: Sequence[ShardRef], places: Mapping[str, int], care: Care) -> Iterator[pa.Table]:
+        """The rows of units, with a note of each sample that is decoded here, and an end to what takes too long."""
+        box, compute = self.box, self.job.compute
+        reader = replace(
+            self.reader,
+            poison=care.poison.get(self.job.index.fingerprint, {}),
+            watch=lambda shard, row: box.decoding(places[shard.key], row),
+        )
+        if ahead := decodes_ahead(compute):
+            yield from decode_ahead(reader, shards, ahead, compute.decode_cpus, compute.batch_timeout)
+            return
+        tables = decode_here(reader, shards)
+        while True:
+            try:
+                with box.watched(compute.batch_timeout):
+                    table = next(tables, None)
+            except MemoryError as error:
+                box.die(error)  # with a note of the sample that is too much: others can do without
+                raise
+            if table is None:
+                return
+            yield table
+
+    def _score(self, table: pa.Table, places: Mapping[str, int], care: Care, progress: Progress) -> pa.Table:
+        """Replace the pixels of a batch by its scores, and the reasons why samples have none."""
+        size = care.size if self.gpu else table.num_rows
+        batch, valid = make_batch(table, self.reader.views, size), usable(table)
+        keys = table.column("shard_key").to_pylist()
+        row, unit = table.column("row").to_numpy(), np.array([places[key] for key in keys])
+
+        def spans(rows: np.ndarray[Any, Any]) -> list[Span]:
+            counts = Counter(unit[rows].tolist())
+            of = {place: row[rows[unit[rows] == place]] for place in counts}
+            return [(place, int(found.min()), int(found.max())) for place, found in of.items()]
+
+        at = {int(number): place for place, number in enumerate(row) if valid[place]}
+        out = table.select(STREAM_SCHEMA.names)
+        decoder = {n: r for n, r in enumerate(table.column("reason").to_pylist()) if r in REASONS}
+        for column in self.job.columns:
+            model, alone = self.models[column.name], care.alone.get(column.fingerprint, ())
+            known = {at[n]: why for n, why in care.poison.get(column.fingerprint, {}).items() if n in at}
+            values, aside = model.column(batch, valid, spans, known, [at[n] for n in alone if n in at])
+            reasons: list[str | None] = [None] * table.num_rows
+            for place, reason in {**aside, **decoder}.items():
+                reasons[place] = reason
+            for place, detail in model.details.items():
+                if len(progress.aside) < TOLD:
+                    line = f"{keys[place]}: sample {row[place]} is set aside: scorer {column.name} raises {detail}"
+                    progress.aside += (line,)
+            out = out.append_column(f"score:{column.name}", values)
+            out = out.append_column(f"aside:{column.name}", pa.array(reasons, pa.string()))
+        return out
+
+
+class ScorerActor(UnitScorer):
+    """A `UnitScorer` in a process of its own, which may die: it notes what it has in work."""
+
+    def __init__(self, job: Scoring) -> None:
+        context = ray.get_runtime_context()
+        node: Any = ray._private.worker._global_node
+        # The same for all lives of an actor on a node; it goes with Ray's logs of this session.
+        self.path = Path(node.get_session_dir_path(), f"tutelage-{context.get_actor_id()}")
+        self.node = context.get_node_id()
+        super().__init__(job, BlackBox(self.path))
+
+    def ready(self, size: int) -> Ready:
+        """Load the models and try them on one batch of nothing: what is wrong with them, a memory that is too small
+        and what is slow the first time come now. Not in the constructor, whose errors Ray reports as a death."""
+        nothing = failure_table(ShardRef("", 0, ""), "", self.reader.views)
+        batch = make_batch(nothing, self.reader.views, size)
+        with self.box.watched(LOADING * self.job.compute.batch_timeout):
+            for model in self.models.values():
+                model.trial(batch)
+        return Ready(self.node, self.path, self.box.last)
+
+
+def commit(job: Scoring, unit: scores.ScoredUnit, wanted: Sequence[str]) -> None:
+    """Commit the tables of a unit that are wanted; of those that others commit meanwhile, the first record wins."""
+    if job.index.name in wanted:
+        scores.commit_index(job.scored, unit.shard, job.index, unit.rows, unit.reason, unit.detail)
+    for column in job.columns:
+        if column.name in wanted:
+            values = unit.rows.column(f"score:{column.name}")
+            reasons = unit.rows.column(f"aside:{column.name}").to_pylist()
+            poison = {row: reason for row, reason in enumerate(reasons) if reason is not None}
+            scores.commit_score(job.scored, unit.shard, column, unit.rows.column("uid"), values, poison)

@@ -1,0 +1,164 @@
+"""The driver's side of isolation: which units processes died of, and how they are tried next.
+
+A call that dies leaves a note of the rows that were in work. They are recorded in the store (`curation.attempts`), and
+their unit waits for a call of its own, in which those rows are tried one by one before their batch. So the first death
+names a batch, the second one a sample, and the third, of that sample alone and first, sets it aside: three deaths a
+sample, and as many units at once as there are actors. Samples in the decoder are noted one by one: two deaths.
+
+A death of many samples may be one of too little memory: each halves the batch of that unit's next call, before any
+sample is set aside. Where units turn out to hold no such sample, all calls get the smaller batch.
+
+A scorer that processes die of for more than `LEAST` samples and more than `SHARE` of all that were scored is what is
+wrong, not the samples: the run ends.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from actors.batches import shard_refs
+from actors.black_box import LastWords
+from actors.isolation import LEAST, SHARE
+from curation import attempts
+from curation.attempts import Care, Suspicion
+from curation.data import ShardRef
+from curation.errors import IncompleteError
+
+if TYPE_CHECKING:
+    from actors.scorer import Progress, Scoring
+
+UNEXPLAINED = 5  # deaths of the process that had a unit, with nothing of a sample in work; then the unit is given up
+MOST_DEATHS = 200  # of one unit
+INNOCENT = 2  # units that processes died of and that hold no such sample; then the batch is what is too large
+
+
+class Suspects:
+    """Units under suspicion. `size`: samples in a batch of every other call."""
+
+    def __init__(self, job: Scoring, units: pa.Table) -> None:
+        self.job, self.size = job, job.compute.batch_size
+        self.waiting: deque[ShardRef] = deque()
+        self._of: dict[ShardRef, Suspicion] = {}
+        self._unexplained: Counter[ShardRef] = Counter()
+        self._units = units
+        self._samples = self._aside = self._innocent = 0
+        self._by_fingerprint = {column.fingerprint: column for column in job.all_columns}
+        self._take_over(units)
+
+    def _take_over(self, units: pa.Table) -> None:
+        """What earlier drivers have recorded of these units."""
+        if not (found := list(attempts.recorded(self.job.scored))):
+            return
+        shards = set(shard_refs(units))
+        for attempt in found:
+            if attempt.shard in shards and attempt.fingerprint in self._by_fingerprint:
+                self._suspect(attempt.shard).note(attempt)
+
+    def known(self) -> set[ShardRef]:
+        """Units that earlier drivers have recorded attempts of."""
+        return set(self._of)
+
+    def next(self) -> tuple[pa.Table, Care]:
+        shard = self.waiting.popleft()
+        return _table(self._units, shard), self._of[shard].care(self.size)
+
+    def done(self, units: pa.Table, care: Care, progress: Progress) -> None:
+        """A call has ended well."""
+        self._samples += progress.samples
+        for line in progress.aside:
+            _say(line)
+        for shard in shard_refs(units):
+            found = self._of.get(shard)
+            if found is not None and found.wide and not found.poison and not found.alone and care.size < self.size:
+                self._innocent += 1
+                if self._innocent >= INNOCENT:
+                    self.less_memory(True)
+
+    def less_memory(self, halve: bool) -> None:
+        """Halve the batch of all later calls, where that is what a process died of."""
+        if halve and self.size > 1:
+            self.size, self._innocent = self.size // 2, 0
+            _say(f"memory is short: batches have {self.size:,} samples from now on")
+
+    def died(
+        self, call: int, units: pa.Table, care: Care, last: LastWords | None, memory: bool
+    ) -> tuple[pa.Table, list[tuple[str, str]]]:
+        """What of a call's units is to come again as it was, and what is given up: (key, why)."""
+        shards = list(shard_refs(units))
+        if memory and care.size > 1:
+            self.less_memory(care.size == self.size)
+            return units, []
+        spans = last.spans if last is not None and last.call == call else ()
+        if not spans:
+            return self._without_a_word(units, shards)
+        assert last is not None
+        column = self.job.index
+        if last.column is not None:
+            column = next(column for column in self.job.columns if column.name == last.column)
+        how = attempts.HUNG if last.hung else attempts.DIED
+        suspected, alone = {shards[place] for place, _, _ in spans}, len(spans) == 1 and spans[0][1] == spans[0][2]
+        for place, first, end in spans:
+            attempt = attempts.attempt_of("attempt", shards[place], column, (first, end), how, last.fault, alone)
+            self._suspect(shards[place]).note(attempts.record(self.job.scored, attempt))
+            self._convict(shards[place], how, last.fault)
+        for shard in shards:  # suspected before, and not finished by this call
+            if shard in self._of and shard not in self.waiting:
+                self.waiting.append(shard)
+                suspected.add(shard)
+        return units.filter(pa.array([shard not in suspected for shard in shards], pa.bool_())), []
+
+    def _suspect(self, shard: ShardRef) -> Suspicion:
+        if shard not in self._of:
+            self._of[shard] = Suspicion()
+        if shard not in self.waiting:
+            self.waiting.append(shard)
+        found = self._of[shard]
+        if found.deaths >= MOST_DEATHS:
+            fix = "leave the shard or the scorer out, or lower compute.batch_size"
+            raise IncompleteError(f"{found.deaths} processes died of {shard.key}", fix=fix)
+        return found
+
+    def _convict(self, shard: ShardRef, how: attempts.How, detail: str) -> None:
+        """Set aside the samples of a unit that processes died of alone often enough."""
+        found = self._of[shard]
+        for fingerprint, row in found.convicted():
+            column = self._by_fingerprint[fingerprint]
+            poison = attempts.attempt_of("poison", shard, column, (row, row), how, detail)
+            found.note(attempts.record(self.job.scored, poison))
+            self._aside += 1
+            who = "the decoder" if column is self.job.index else f"scorer {column.name}"
+            what = "takes longer than compute.batch_timeout for it" if how == attempts.HUNG else "dies of it"
+            _say(f"{shard.key}: sample {row} is set aside: {who} {what}{f' ({detail})' if detail else ''}")
+            if self._aside > LEAST and self._aside > SHARE * self._samples:
+                raise IncompleteError(
+                    f"{who} ends its process for {self._aside} samples of the first {self._samples + self._aside:,}",
+                    fix="mend it, or leave it out of the recipe; what was set aside is in attempts/ of the scores",
+                )
+
+    def _without_a_word(
+        self, units: pa.Table, shards: list[ShardRef]
+    ) -> tuple[pa.Table, list[tuple[str, str]]]:  # fmt: skip
+        """Nothing of a sample was in work: all units come again, a few times."""
+        given_up = []
+        for shard in shards:
+            self._unexplained[shard] += 1
+            if self._unexplained[shard] > UNEXPLAINED:
+                given_up.append((shard.key, f"its process died {self._unexplained[shard]} times, of nothing it noted"))
+            elif shard in self._of and shard not in self.waiting:
+                self.waiting.append(shard)
+        gone = {key for key, _ in given_up}
+        again = [shard not in self._of and shard.key not in gone for shard in shards]
+        return units.filter(pa.array(again, pa.bool_())), given_up
+
+
+def _table(units: pa.Table, shard: ShardRef) -> pa.Table:
+    columns = ("shard_key", "shard_size", "shard_etag")
+    return pa.table({n: pa.array([v], units.schema.field(n).type) for n, v in zip(columns, shard, strict=True)})
+
+
+def _say(line: str) -> None:
+    print(f"curate: {line}", file=sys.stderr, flush=True)

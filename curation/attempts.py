@@ -1,0 +1,180 @@
+"""Attempts that ended in a death: what the next one, by any process, has to know so that one sample costs one sample.
+
+    <scores>/attempts/<unit_id>/<000001>.json              create-only: these rows were in work when a process died
+    <scores>/attempts/<unit_id>/poison-<00000017>.json     create-only: this row is set aside, and why
+
+`unit_id` is that of the shard under the fingerprint of a column: a scorer's, or the index', for what the decoder did.
+A sample is poison where two processes died with it alone in work, or where a scorer raises for it alone. Nothing is
+written for a unit that nobody died of, and nothing is asked either: one listing at the start of a run that has
+something to score tells of all. A listing that misses one costs a death more, never a sample.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+from curation import scores
+from curation.data import ShardRef
+from curation.documents.base import Count, Document, Text, find
+from curation.errors import LedgerError
+from curation.ledger import Ledger, canonical, unit_id
+from curation.parallel import map_ordered
+from curation.scores import Column
+
+FOLDER = "attempts"
+How = Literal["poison_died", "poison_hung", "poison_raised"]
+DIED: How = "poison_died"
+HUNG: How = "poison_hung"
+RAISED: How = "poison_raised"
+REASONS = {
+    DIED: "a process died twice with this sample alone in work (a crash, an exit, no memory)",
+    HUNG: "a process worked at this sample alone for longer than compute.batch_timeout, twice",
+    RAISED: "a scorer or the decoder raises an error for this sample",
+}
+ALONE = 2  # deaths with one sample in work, after which it is set aside: one may have come from outside
+_FIX = "delete it: what it counts is found again"
+
+
+class Attempt(Document):
+    """Rows `first` to `last` (inclusive) of a unit were in work when a process died; or one of them is poison."""
+
+    kind: Literal["attempt", "poison"]
+    key: Text
+    size: Count
+    etag: str
+    column: Text
+    fingerprint: Text
+    first: Count
+    last: Count
+    alone: bool = False  # nothing but that one row was in work
+    how: How
+    detail: str = ""
+    nonce: str = ""  # two deaths that are alike in all the rest are two: a create of equal bytes counts as done
+
+    @property
+    def shard(self) -> ShardRef:
+        return ShardRef(self.key, self.size, self.etag)
+
+
+def attempt_of(
+    kind: Literal["attempt", "poison"],
+    shard: ShardRef,
+    column: Column,
+    rows: tuple[int, int],
+    how: How,
+    detail: str,
+    alone: bool = True,
+) -> Attempt:
+    """An attempt at a unit, or, of one row, the end of attempts."""
+    return Attempt(
+        kind=kind,
+        key=shard.key,
+        size=shard.size,
+        etag=shard.etag,
+        column=column.name,
+        fingerprint=column.fingerprint,
+        first=rows[0],
+        last=rows[1],
+        alone=alone,
+        how=how,
+        detail=detail[:300],
+        nonce=secrets.token_hex(8) if kind == "attempt" else "",
+    )
+
+
+def record(ledger: Ledger, attempt: Attempt) -> Attempt:
+    """Put an attempt under the next number that is free, or poison under its row; returns what holds: the first."""
+    folder, number = f"{FOLDER}/{unit_id(attempt.shard, attempt.fingerprint)}", 1
+    data = canonical(attempt.to_json())
+    if attempt.kind == "poison":
+        key = f"{folder}/poison-{attempt.first:08d}.json"
+        if ledger.store.create(key, data):
+            return attempt
+        return find(ledger.store, key, Attempt, _FIX) or attempt
+    while not ledger.store.create(f"{folder}/{number:06d}.json", data):
+        number += 1
+    return attempt
+
+
+def recorded(ledger: Ledger) -> Iterator[Attempt]:
+    """All attempts there are: one listing, and a small GET for each."""
+    keys = (item.key for item in ledger.store.list(FOLDER, etags=False))
+    found = map_ordered(lambda key: find(ledger.store, key, Attempt, _FIX), keys)
+    return (attempt for attempt in found if attempt is not None)
+
+
+def poison_of(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> dict[str, dict[int, str]]:
+    """By fingerprint, the rows of a unit that its committed tables have set aside. `columns`: the index, then scores.
+
+    What can't be read is not known: two small GETs a table at the most, and nothing is raised.
+    """
+    index, *others = columns
+    found: dict[str, dict[int, str]] = {}
+    with suppress(LedgerError):
+        table = scores.read(ledger, shard, index, ["reason", "width"])
+        rows = zip(*(table.column(name).to_pylist() for name in ("reason", "width")), strict=True)
+        found[index.fingerprint] = {n: why for n, (why, width) in enumerate(rows) if why in REASONS and width is None}
+    for column in others:
+        with suppress(LedgerError):
+            poison = scores.record_of(ledger, shard, column).poison
+            found[column.fingerprint] = {int(row): why for row, why in poison.items()}
+    return found
+
+
+@dataclass(frozen=True)
+class Care:
+    """How a call works at its units. `size`: samples in a batch.
+
+    By a column's fingerprint, rows to try `alone`, and rows set aside as `poison`: both of the one unit that the call
+    has, since nothing is known of the units of an ordinary call.
+    """
+
+    size: int
+    alone: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    poison: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+
+@dataclass
+class Suspicion:
+    """What is known of a unit at which processes died."""
+
+    wide: int = 0  # deaths with several samples in work
+    deaths: int = 0
+    ranges: set[tuple[str, int, int]] = field(default_factory=set)
+    alone: Counter[tuple[str, int]] = field(default_factory=Counter)
+    poison: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    def note(self, attempt: Attempt) -> None:
+        if attempt.kind == "poison":
+            self.poison.setdefault(attempt.fingerprint, {})[attempt.first] = attempt.how
+            return
+        self.deaths += 1
+        if attempt.alone:
+            self.alone[attempt.fingerprint, attempt.first] += 1
+        else:
+            self.wide += 1
+            self.ranges.add((attempt.fingerprint, attempt.first, attempt.last))
+
+    def convicted(self) -> list[tuple[str, int]]:
+        """(fingerprint, row) of samples that are poison, and not recorded as such yet."""
+        found = ((column, row) for (column, row), deaths in self.alone.items() if deaths >= ALONE)
+        return [(column, row) for column, row in found if row not in self.poison.get(column, {})]
+
+    def care(self, size: int) -> Care:
+        """For the next attempt: those first that a process died with already, and half the batch for each death of
+        several samples, since it may have been their number."""
+        alone: dict[str, list[int]] = {}
+        for column, row in self.alone:
+            alone.setdefault(column, []).append(row)
+        for column, first, last in sorted(self.ranges):
+            alone.setdefault(column, []).extend(range(first, last + 1))
+        left = {
+            column: [row for row in dict.fromkeys(rows) if row not in self.poison.get(column, {})]
+            for column, rows in alone.items()
+        }
+        return Care(max(1, size >> self.wide), left, self.poison)

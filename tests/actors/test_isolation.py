@@ -1,0 +1,240 @@
+"""A scorer that raises, runs out of memory or ends its process: who is found guilty, and what the others are given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from scorers_given import CPU, all_fields, batch, make
+
+from actors import black_box
+from actors.batches import blanked, padded, part
+from actors.black_box import BlackBox
+from actors.isolation import LEAST, Isolated
+from curation.errors import UserError
+from curation.scorers import Batch, Score
+from curation.store_errors import TransientError
+
+N = 33
+
+
+class NoBox:
+    """A black box that notes what it is told, and watches nothing."""
+
+    def __init__(self) -> None:
+        self.noted: list[Any] = []
+
+    def scoring(self, column: str, spans: Any) -> NoBox:
+        self.noted.append(spans)
+        return self
+
+    def watched(self, seconds: float) -> NoBox:
+        return self
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+
+def isolated(score: Score, *, pad: bool = False) -> Isolated:
+    return Isolated("mine", score, pa.float32(), NoBox(), 60, pad)  # type: ignore[arg-type]
+
+
+def spans(rows: np.ndarray) -> list[tuple[int, int, int]]:
+    return [(0, int(rows.min()), int(rows.max()))] if len(rows) else []
+
+
+def failing(score: Score, *rows: int, error: Callable[[], BaseException] = lambda: ValueError("no")) -> Score:
+    """A scorer that raises where a batch has the captions of these rows of `batch`."""
+    marked = {f"thing number {row} " for row in rows}
+
+    def of(given: Batch) -> Any:
+        if any(caption.startswith(tuple(marked)) for caption in given.captions):
+            raise error()
+        return score(given)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Score, Batch]:
+    scorer = make("clip_score", all_fields(tmp_path_factory.mktemp("models"))["clip_score"])
+    return scorer.load(CPU), batch(list(range(N)), scorer)
+
+
+@pytest.mark.parametrize("pad", [False, True])
+@pytest.mark.parametrize("rows", [(7,), (0, 32), (3, 4, 5, 20)])
+def test_neighbours_have_the_scores_that_they_would_have_had(
+    rows: tuple[int, ...], pad: bool, clip: tuple[Score, Batch]
+) -> None:
+    score, given = clip
+    valid = np.ones(N, bool)
+    valid[9] = False
+    whole, nobody = isolated(score, pad=pad).column(given, valid, spans, {})
+    assert nobody == {} and whole.null_count == 1
+    model = isolated(failing(score, *rows), pad=pad)
+    values, aside = model.column(given, valid, spans, {})
+    assert aside == dict.fromkeys(rows, "poison_raised")
+    assert model.details.keys() == set(rows) and model.details[rows[0]] == "ValueError: no"
+    wanted = [None if row in rows else value for row, value in enumerate(whole.to_pylist())]
+    assert values.to_pylist() == wanted
+    known, again = isolated(score, pad=pad).column(given, valid, spans, aside)
+    assert known == values and again == aside
+
+
+def test_few_calls_find_one_of_many() -> None:
+    calls = []
+
+    def score(given: Batch) -> torch.Tensor:
+        calls.append(len(given.captions))
+        return torch.zeros(len(given.captions))
+
+    given = batch(list(range(256)))
+    given = Batch(given.captions, {}, given.sizes)
+    isolated(failing(score, 100)).column(given, np.ones(256, bool), spans, {})
+    assert len(calls) <= 9  # the good half of each of 8 cuts, and all of them once more
+    assert calls[-1] == 256
+
+
+def test_a_scorer_that_fails_for_many_is_what_is_wrong() -> None:
+    given = batch(list(range(N)))
+    calls = []
+
+    def score(given: Batch) -> torch.Tensor:
+        calls.append(0)
+        raise KeyError("weights")
+
+    model = isolated(score)
+    with pytest.raises(UserError, match=r"scorer mine fails: KeyError: 'weights' \(.*test_isolation.py:\d+"):
+        model.column(given, np.ones(N, bool), spans, {})
+    assert len(calls) < 6 * LEAST
+    for error in (UserError("bad"), SystemExit(3)):
+        with pytest.raises(UserError, match="scorer mine"):
+            isolated(failing(lambda b: torch.zeros(len(b.captions)), *range(N), error=lambda e=error: e)).column(
+                given, np.ones(N, bool), spans, {}
+            )
+    only_together = isolated(lambda b: torch.zeros(len(b.captions)) if len(b.captions) < N else [][0])
+    with pytest.raises(UserError, match="IndexError"):
+        only_together.column(given, np.ones(N, bool), spans, {})
+
+
+def test_what_is_no_fault_of_a_sample_is_raised_at_once() -> None:
+    given, valid = batch(list(range(N))), np.ones(N, bool)
+    away = isolated(failing(lambda b: torch.zeros(len(b.captions)), 3, error=lambda: TransientError("later")))
+    with pytest.raises(TransientError, match="later"):
+        away.column(given, valid, spans, {})
+    for wrong, says in ((torch.zeros(N + 1), "gives 34 values for 33 samples"), ([0.0] * N, "gives a list")):
+        with pytest.raises(UserError, match=says):
+            isolated(lambda b, wrong=wrong: wrong).column(given, valid, spans, {})
+
+
+def test_an_exit_of_python_is_a_death_of_the_sample() -> None:
+    score = failing(lambda b: torch.zeros(len(b.captions)), 3, error=lambda: SystemExit(3))
+    assert isolated(score).column(batch(list(range(N))), np.ones(N, bool), spans, {})[1] == {3: "poison_died"}
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_too_little_memory_halves_the_batch_and_changes_no_score(
+    error: type[BaseException], clip: tuple[Score, Batch]
+) -> None:
+    score, given = clip
+
+    def large(batch: Batch) -> Any:
+        if len(batch.captions) > 10:
+            raise error("out of memory")
+        return score(batch)
+
+    whole, _ = isolated(score).column(given, np.ones(N, bool), spans, {})
+    for pad in (False, True):
+        model = isolated(large, pad=pad)
+        values, aside = model.column(given, np.ones(N, bool), spans, {})
+        assert aside == {} and model.size == 8 and values == whole
+    hungry = isolated(failing(score, 5, error=lambda: error("out of memory")))
+    values, aside = hungry.column(given, np.ones(N, bool), spans, {})
+    assert aside == {5: "poison_raised"} and values.null_count == 1
+
+
+def test_what_is_in_work_is_noted_by_its_rows_in_their_units() -> None:
+    model = isolated(lambda b: torch.zeros(len(b.captions)))
+    valid = np.ones(N, bool)
+    valid[0] = False
+    model.column(batch(list(range(N))), valid, spans, {1: "poison_died"}, alone=[4, 1, 9])
+    assert model.box.noted == [[(0, 4, 4)], [(0, 9, 9)], [(0, 2, 32)]]  # type: ignore[attr-defined]
+
+
+def test_parts_of_batches() -> None:
+    given = Batch(["a", "b", "c"], {"p": np.arange(1, 13, dtype=np.uint8).reshape(3, 2, 2)}, np.ones((3, 2), np.int32))
+    some = part(given, np.array([2, 0]))
+    assert some.captions == ["c", "a"] and some.views["p"][0, 0, 0] == 9
+    full = padded(some, 4)
+    assert full.captions == ["c", "a", "", ""] and full.views["p"].shape == (4, 2, 2) and not full.sizes[2:].any()
+    blank = blanked(given, np.array([1]))
+    assert blank.captions == ["a", "", "c"] and not blank.views["p"][1].any() and not blank.sizes[1].any()
+    assert given.views["p"][1].all() and given.captions[1] == "b"
+
+
+_DIES = """
+import ctypes, os, sys, time
+from pathlib import Path
+from actors.black_box import BlackBox
+box = BlackBox(Path(sys.argv[1]))
+assert box.last is None
+box.begin(7)
+how = sys.argv[2]
+if how == "decoding":
+    box.decoding(2, 11)
+    os._exit(3)
+if how == "idle":
+    box.decoding(2, 11)
+    box.decoding(2, -1)
+    with box.scoring("clip", [(0, 1, 2)]):
+        pass
+    os._exit(3)
+with box.scoring("clip", [(0, 5, 9), (1, 0, 3)]), box.watched(0.5 if how == "hang" else 300):
+    if how == "crash":
+        ctypes.string_at(0)
+    if how == "hang":
+        ctypes.PyDLL(None).usleep(600_000_000)
+    if how == "error":
+        box.die(RuntimeError("CUDA error: device-side assert\\nmore"))
+    os._exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "column", "spans", "hung", "fault"),
+    [
+        ("exit", "clip", [(0, 5, 9), (1, 0, 3)], False, ""),
+        ("crash", "clip", [(0, 5, 9), (1, 0, 3)], False, "Fatal Python error: Segmentation fault"),
+        ("hang", "clip", [(0, 5, 9), (1, 0, 3)], True, "Timeout (0:00:00.500000)!"),
+        ("error", "clip", [(0, 5, 9), (1, 0, 3)], False, "RuntimeError: CUDA error: device-side assert"),
+        ("decoding", None, [(2, 11, 11)], False, ""),
+        ("idle", None, [], False, ""),
+    ],
+)
+def test_a_box_outlives_its_process(
+    how: str, column: str | None, spans: list[Any], hung: bool, fault: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "box"
+    subprocess.run([sys.executable, "-c", _DIES, str(path), how], cwd=Path(__file__).parents[2], capture_output=True)
+    found = black_box.read(path)
+    assert found == (7, column, spans, hung, fault)
+    box = BlackBox(path)
+    try:
+        assert box.last == found == BlackBox(path).last  # also for the one after a process that never began
+        box.begin(8)
+        assert black_box.read(path) == (8, None, [], False, "")
+    finally:
+        import faulthandler
+
+        faulthandler.disable()
+    assert black_box.read(tmp_path / "none") is None

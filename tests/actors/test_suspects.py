@@ -1,0 +1,112 @@
+"""What a driver does with the last words of processes: who is tried next, how, and who is set aside. No Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from actors import suspects
+from actors.batches import shard_refs
+from actors.black_box import LastWords, Span
+from actors.scorer import Progress, Scoring
+from actors.suspects import Suspects
+from curation.attempts import Care
+from curation.data import ShardRef
+from curation.errors import IncompleteError
+from curation.images import DecodeLimits
+from curation.ledger import Ledger
+from curation.recipe import Compute
+from curation.scores import Column
+from curation.store import open_store
+
+A, B, C = (ShardRef(f"{name}.tar", 10, "e") for name in "abc")
+
+
+def table(*shards: ShardRef) -> pa.Table:
+    names = ("shard_key", "shard_size", "shard_etag")
+    return pa.table({name: list(column) for name, column in zip(names, zip(*shards, strict=True), strict=True)})
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Scoring:
+    store = open_store(str(tmp_path))
+    columns = [Column("clip", "f1")]
+    return Scoring(store, Ledger(store), Column("index", "f0"), columns, {}, DecodeLimits(), Compute(batch_size=64))
+
+
+def words(*spans: Span, call: int = 1, column: str | None = "clip", hung: bool = False) -> LastWords:
+    return LastWords(call, column, spans, hung, "Timeout (0:00:02)!" if hung else "")
+
+
+def died(found: Suspects, last: LastWords | None, *shards: ShardRef, **options: Any) -> list[ShardRef]:
+    again, given_up = found.died(1, table(*shards), options.pop("care", Care(64)), last, options.pop("memory", False))
+    assert not given_up
+    return list(shard_refs(again))
+
+
+def test_three_deaths_find_a_sample_and_its_neighbours_come_again(job: Scoring) -> None:
+    found = Suspects(job, table(A, B, C))
+    assert died(found, words((0, 40, 59), (1, 0, 43)), A, B, C) == [C]
+    assert list(found.waiting) == [A, B]
+    units, care = found.next()
+    assert list(shard_refs(units)) == [A] and care == Care(32, {"f1": list(range(40, 60))}, {})
+    assert died(found, words((0, 47, 47)), A) == []
+    found.waiting.rotate(1)  # A again, before B
+    units, care = found.next()
+    assert list(shard_refs(units)) == [A] and care.alone["f1"][0] == 47
+    assert died(found, words((0, 47, 47), hung=True), A) == []
+    found.waiting.rotate(1)
+    assert found.next()[1].poison == {"f1": {47: "poison_hung"}}
+    other = Suspects(job, table(A, B, C))  # of a driver that comes after this one was killed
+    assert other.known() == {A, B} == set(other.waiting)
+    cares = {next(shard_refs(units)): care for units, care in (other.next(), other.next())}
+    assert cares[A].poison == {"f1": {47: "poison_hung"}} and not cares[B].poison
+    assert Suspects(job, table(C)).known() == set()
+
+
+def test_a_sample_in_the_decoder_is_known_at_once(job: Scoring) -> None:
+    found = Suspects(job, table(A, B))
+    for _ in range(2):
+        assert died(found, words((1, 5, 5), column=None), A, B) == [A]
+    assert found.next()[1] == Care(64, {"f0": []}, {"f0": {5: "poison_died"}})
+
+
+def test_what_dies_of_nothing_comes_again_a_few_times(job: Scoring) -> None:
+    found = Suspects(job, table(A, B))
+    for last in (None, words(), words((0, 1, 2), call=7)) * 5:
+        again, given_up = found.died(1, table(A, B), Care(64), last, False)
+        if given_up:
+            break
+        assert list(shard_refs(again)) == [A, B]
+    assert [key for key, _ in given_up] == ["a.tar", "b.tar"] and not again.num_rows and not found.waiting
+
+
+def test_too_little_memory_halves_the_batch_before_anybody_is_suspect(job: Scoring) -> None:
+    found = Suspects(job, table(A, B))
+    assert died(found, words((0, 0, 63)), A, B, memory=True) == [A, B]
+    assert found.size == 32 and not found.waiting
+    assert died(found, words((0, 0, 63)), A, B, memory=True) == [A, B]
+    assert found.size == 32  # a call of the larger size that was under way
+    # The kernel's killer leaves no word: where no sample turns out to be guilty, it was the batch.
+    found = Suspects(job, table(A, B, C))
+    for shard in (A, B):
+        died(found, words((0, 0, 63)), shard)
+        units, care = found.next()
+        assert list(shard_refs(units)) == [shard] and care.size == 32
+        found.done(units, care, Progress(samples=64, units=1))
+    assert found.size == 32
+
+
+def test_a_scorer_that_ends_processes_again_and_again_is_what_is_wrong(
+    job: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspects, "LEAST", 2)
+    found = Suspects(job, table(A))
+    found.done(table(B), Care(64), Progress(samples=8))
+    with pytest.raises(IncompleteError, match="scorer clip ends its process for 3 samples of the first 11"):
+        for row in range(9):
+            for _ in range(2):
+                died(found, words((0, row, row)), A)
