@@ -20,14 +20,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curation.errors import EmptyCorpusError, RecipeError
+from curation.errors import EmptyCorpusError, NotFoundError, RecipeError
 from curation.ledger import Ledger
-from curation.store import Store, StoreOptions, open_store
+from curation.parallel import map_ordered
+from curation.store import ObjectInfo, Store, StoreOptions, open_store
 from curation.tables import connect, insert, local_disk
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -100,20 +102,20 @@ class Corpus:
             fix = f"to curate a curated dataset further, write {self.root}@latest"
             raise RecipeError(f"{self.root} holds snapshots, not a corpus", fix=fix)
         wanted = _matcher(self.patterns)
-        rows: list[tuple[str, int, str]] = []
+        rows: list[ObjectInfo] = []
         foreign = 0
-        for item in store.list(_literal_prefix(self.patterns)):
+        for item in chain.from_iterable(store.list(folder, etags=False) for folder in _folders(self.patterns)):
             if not item.key.endswith(".tar") or not wanted(item.key):
                 continue
             if _OF_A_LEDGER.fullmatch(store.location(item.key)):
                 self._expect_not_meant(item.key)
                 foreign += 1
                 continue
-            rows.append((item.key, item.size, item.etag))
+            rows.append(item)
             if len(rows) == 10_000:
-                yield _table(rows)
+                yield _table(_with_etags(store, rows))
                 rows = []
-        yield _table(rows)
+        yield _table(_with_etags(store, rows))
         if foreign:
             left_out(foreign)
 
@@ -223,12 +225,28 @@ def _regex(pattern: str) -> str:
     return "".join(out) + r"\Z"
 
 
-def _literal_prefix(patterns: Sequence[str]) -> str:
-    """The directory below the root in which all matches lie."""
-    if len(patterns) != 1:
-        return ""
-    head = re.split(r"[*?\[{]", patterns[0])[0]
-    return head.rpartition("/")[0]
+def _folders(patterns: Sequence[str]) -> list[str]:
+    """The directories below the root in which all matches lie; none inside another."""
+    found: list[str] = []
+    for folder in sorted({re.split(r"[*?\[{]", pattern)[0].rpartition("/")[0] for pattern in patterns}):
+        if not any(above == "" or f"{folder}/".startswith(f"{above}/") for above in found):
+            found.append(folder)
+    return found
+
+
+def _with_etags(store: Store, items: Sequence[ObjectInfo]) -> list[tuple[str, int, str]]:
+    """(key, size, etag) of each. Local files, whose listing has no etags, are hashed now, only those that match. Files
+    that were deleted since are left out."""
+
+    def one(item: ObjectInfo) -> tuple[str, int, str] | None:
+        try:
+            found = item if item.etag else store.head(item.key)
+        except NotFoundError:
+            return None
+        return found.key, found.size, found.etag
+
+    hashed = any(not item.etag for item in items)
+    return [row for row in (map_ordered(one, items, threads=4) if hashed else map(one, items)) if row is not None]
 
 
 def _table(rows: Sequence[tuple[str, int, str]]) -> pa.Table:

@@ -160,3 +160,18 @@ def test_a_pattern_into_the_data_of_a_dataset_is_refused(shards: Path, tmp_path:
     assert caught.value.fix.endswith(f"{shards}/mine@latest")
     fine = [f"{shards}/a", f"{shards}/mine"]  # beside another pattern, which means the dataset's folder as it is
     assert len(keys(open_corpus(fine), tmp_path)) == 5
+
+
+def test_only_matching_files_are_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patterns of two folders share a root that may hold anything: a listing of it all would read the disk."""
+    from curation.local_store import LocalFiles
+
+    for name in ("a/0.tar", "b/1.tar", "b/notes.txt", "c/2.tar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    hashed, head = [], LocalFiles.head
+    monkeypatch.setattr(LocalFiles, "head", lambda files, key: hashed.append(key) or head(files, key))
+    corpus = open_corpus([f"{tmp_path}/a", f"{tmp_path}/b"])
+    (batch,) = corpus.listing(tmp_path)
+    assert batch.column("key").to_pylist() == ["a/0.tar", "b/1.tar"] and all(batch.column("etag").to_pylist())
+    assert sorted(hashed) == ["a/0.tar", "b/1.tar"]

@@ -280,7 +280,7 @@ def test_patience_is_a_number_of_seconds(patience: float) -> None:
 
 
 @pytest.mark.s3
-def test_a_real_store_that_is_stopped_and_started(tmp_path: Path) -> None:
+def test_a_real_store_that_is_stopped_and_started(tmp_path: Path, fresh_clients: None) -> None:
     with S3Server() as server, environment(server.env):
         store = open_store("s3://tutelage/p")
         for key in KEYS[:12]:
