@@ -18,7 +18,7 @@ from curation.errors import LedgerError, NotFoundError
 from curation.ledger import canonical
 from curation.snapshot_evaluations import CURATED, METRICS
 from curation.store import Store
-from curation.verification.findings import Finding, differing, fields_of
+from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender
 
 TOLERANCE = 1e-9  # of sums in another order
@@ -35,7 +35,7 @@ def check_evaluations(out: Store, number: int, mend: Mender) -> Iterator[Finding
             finding = Finding("evaluation", out.location(key), "is damaged: it can't be read as an evaluation", how)
             yield finding.done(mend.take_out(out, key))
         elif wrong := differing(expected, found):
-            what = f"{fields_of(wrong)} differ from what its runs give"
+            what = fields_differ(wrong, "what its runs give")
             finding = Finding("evaluation", out.location(key), what, "they are computed again")
             yield finding.done(mend.put(out, key, canonical(expected)))
 

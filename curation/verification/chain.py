@@ -15,7 +15,7 @@ from curation.errors import NotFoundError
 from curation.ledger import canonical, digest, snapshot_key, snapshot_number
 from curation.parallel import map_ordered
 from curation.store import Store
-from curation.verification.findings import Finding, fields_of
+from curation.verification.findings import Finding, fields_differ
 from curation.verification.repairs import Mender, lost_numbers
 
 Documents = Mapping[int, dict[str, Any] | None]
@@ -117,7 +117,7 @@ class ChainCheck:
                 return
         right = {**raw, "snapshot": number, "parent": number - 1 or None}
         if wrong := [name for name in ("snapshot", "parent") if raw.get(name, "") != right[name]]:
-            what = f"{fields_of(wrong)} differ from its place in the chain"
+            what = fields_differ(wrong, "its place in the chain")
             done = self.mend.put(self.out, snapshot_key(number), canonical(right))
             yield Finding("document", where, what, "they are set to its place").done(done)
 

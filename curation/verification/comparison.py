@@ -25,7 +25,7 @@ from curation.parquet import from_parquet
 from curation.software import software, software_id
 from curation.store import Store
 from curation.verification.differences import first_difference, hash_of, named_hash, read_object, table_differs
-from curation.verification.findings import Finding, differing, fields_of
+from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender
 
 Named = Mapping[str, Any]  # key, sha256, bytes of an object, as a document has it
@@ -104,7 +104,7 @@ class Comparison(Ledger):
         fields = differing(compared, found) if found else []
         if not found or fields:
             there = "is not the JSON of a record" if self.store.exists(key) else "is gone"
-            what = f"{fields_of(fields)} differ from what is recomputed" if fields else there
+            what = fields_differ(fields, "what is recomputed") if fields else there
             kept = {name: value for name, value in (found or {}).items() if name not in compared}
             self.mended(Finding("record", self.store.location(key), what, "it is rebuilt from what it names"),
                         lambda: self.mend.put(self.store, key, canonical({**expected, **kept})))  # fmt: skip

@@ -15,7 +15,7 @@ from curation.ledger import canonical, snapshot_key, urls_key
 from curation.recipe import Recipe
 from curation.store import Store, open_object
 from curation.verification.differences import hash_of
-from curation.verification.findings import Finding, differing, fields_of
+from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender
 
 OF_THE_RUN = frozenset({"software"})  # what made the snapshot, which another version can't compute
@@ -40,7 +40,7 @@ def check_document(
     compared = {name: value for name, value in expected.items() if name not in left_out}
     if not (wrong := differing(compared, raw)):
         return
-    where, what = out.location(snapshot_key(number)), f"{fields_of(wrong)} differ from what is recomputed"
+    where, what = out.location(snapshot_key(number)), fields_differ(wrong, "what is recomputed")
     if not anchored:
         yield Finding("document", where, what, "", _EDITED)
         return

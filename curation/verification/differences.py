@@ -16,7 +16,7 @@ from curation.errors import NotFoundError, TarError
 from curation.parquet import from_parquet
 from curation.store import Store
 from curation.tar import TarSample, read_samples
-from curation.verification.findings import fields_of, listed
+from curation.verification.findings import fields_differ, listed
 
 
 def named_hash(key: str) -> str:
@@ -67,7 +67,7 @@ def table_differs(expected: pa.Table, actual: bytes, without: Collection[str] = 
         return None
     rows = (n for n in range(expected.num_rows) if _value(expected, wrong, n) != _value(found, wrong, n))
     row = next(rows, 0)
-    return f"{fields_of(wrong)} differ from what is recomputed, first in row {row:,}"
+    return fields_differ(wrong, f"what is recomputed, first in row {row:,}")
 
 
 def _equal(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:

@@ -64,3 +64,8 @@ def listed(names: Sequence[str]) -> str:
 def fields_of(names: Sequence[str]) -> str:
     """``field `a` `` or ``fields `a` and `b` ``."""
     return ("field " if len(names) == 1 else "fields ") + listed([f"`{name}`" for name in names])
+
+
+def fields_differ(names: Sequence[str], other: str) -> str:
+    """``field `a` differs from other`` or ``fields `a` and `b` differ from other``."""
+    return f"{fields_of(names)} {'differs' if len(names) == 1 else 'differ'} from {other}"

@@ -17,7 +17,7 @@ from curation.ledger import PAGE_SCHEMA, Ledger, Plan, canonical, digest
 from curation.parquet import from_parquet
 from curation.store import Store
 from curation.verification.differences import hash_of, read_object, table_differs
-from curation.verification.findings import Finding, differing, fields_of
+from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender
 
 Rows = Callable[[], Iterable[ShardRef]]
@@ -106,6 +106,6 @@ def _compared(
             finding = Finding("plan_page", out.location(page["key"]), what, "it is planned again, and has the same id")
             yield finding.done(mend.put(out, page["key"], data, aside=False))
     if wrong := differing(expected, stored) if stored is not None else ["it is gone"]:
-        what = "is gone, or is not JSON" if stored is None else f"{fields_of(wrong)} differ from what is planned again"
+        what = "is gone, or is not JSON" if stored is None else fields_differ(wrong, "what is planned again")
         finding = Finding("plan", out.location(key), what, "it is planned again, and has the same id")
         yield finding.done(mend.put(out, key, canonical(expected)))

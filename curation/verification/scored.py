@@ -27,7 +27,7 @@ from curation.store import Store
 from curation.units import UnitReader
 from curation.verification.comparison import Comparison
 from curation.verification.differences import named_hash, read_object
-from curation.verification.findings import Finding, fields_of
+from curation.verification.findings import Finding, fields_differ
 from curation.verification.repairs import Mender
 
 SCORED_AGAIN = "it is scored again by the recipe's models"
@@ -168,7 +168,7 @@ class ScoredCheck:
             return (
                 "score_record",
                 store.location(key),
-                f"{fields_of([*wrong, 'data.key'])} differ from the unit's",
+                fields_differ([*wrong, "data.key"], "the unit's"),
                 None,
             )
         where = store.location(data_key)
