@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from curation.endpoints import recheck
 from curation.errors import AccessError, ChangedError, NotFoundError, StoreError
-from curation.store_clients import Clients, clients, refuse_fork, renewed
+from curation.store_clients import Clients, clients, refuse_fork, renewed, replaced
 from curation.store_errors import TransientError, alien, explain
 from curation.store_url import ObjectInfo, Place, StoreOptions
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 
 LISTED = 100  # keys that obstore collects before it gives any out, and loses where the next page fails
+LOST = 60.0  # seconds after which a listing counts as lost: six times what a request may be silent
 MULTIPART = 64 << 20  # objects above this are uploaded in parts
 SMALL = 8 << 20  # up to here a put is quick: it is not given a minute before it counts as failed
 PART = 16 << 20  # times four at once: 64 MiB of memory
@@ -62,11 +65,35 @@ class Bucket:
         stream = iter(obstore.list(self._clients.quick, prefix or None, offset=after or None, chunk_size=LISTED))
         while True:
             with self._errors(prefix):
-                page = next(stream, None)
+                page = self._page(stream)
             if page is None:
                 return
             for item in page:
                 yield _info(item)
+
+    def _page(self, stream: Iterator[Any]) -> Any:
+        """The next keys of a listing, None at its end.
+
+        Asked for on a thread that can be given up: obstore 0.12 was seen to lose a listing, with no request under way
+        and so without any of the deadlines that end a request. Cost: 60 us for `LISTED` keys.
+        """
+        answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put((next(stream, None), None))
+            except BaseException as error:  # noqa: BLE001  (raised below, in the thread that lists)
+                answers.put((None, error))
+
+        Thread(target=ask, daemon=True, name="tutelage-list").start()
+        try:
+            page, error = answers.get(timeout=LOST)
+        except Empty:
+            self._clients = replaced(self._place, self._options, self._clients)
+            raise TransientError(f"a listing of {self.where} brought nothing for {LOST:.0f} s") from None
+        if error is not None:
+            raise error
+        return page
 
     def head(self, key: str) -> ObjectInfo:
         import obstore

@@ -68,6 +68,17 @@ def renewed(place: Place, options: StoreOptions, refused: Clients) -> Clients | 
         return current
 
 
+def replaced(place: Place, options: StoreOptions, lost: Clients) -> Clients:
+    """Clients in the place of those that do not answer any more."""
+    if place.scheme == "memory":
+        return lost
+    key = (place.scheme, place.bucket, place.account, options)
+    with _LOCK:
+        if _CLIENTS.get(key, lost) is lost:
+            _CLIENTS[key] = _make(place, options)
+        return _CLIENTS[key]
+
+
 def refuse_fork() -> None:
     """obstore's threads do not survive a fork: every later request would wait forever. Say so instead."""
     if _STARTED and _STARTED[-1] != os.getpid():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
@@ -54,6 +55,7 @@ def server(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[BrokenS3]:
 @pytest.fixture(autouse=True)
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_store, "LISTED", 3)
+    monkeypatch.setattr(object_store, "LOST", 5.0)  # some listings of these tests are lost by obstore itself
 
 
 def store_of(server: BrokenS3, patience: float = 120) -> Store:
@@ -392,3 +394,22 @@ def test_a_web_page_that_somebody_stored_is_content(s3_url: str) -> None:
     assert store.get_range("90000.tar", 2, 7, info.etag) == PAGE[2:9]
     assert b"".join(store.blocks("90000.tar", info.size, info.etag)) == PAGE
     assert store.stats.retries == 0
+
+
+def test_a_listing_that_obstore_loses_is_started_again(server: BrokenS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen with obstore 0.12: no request was under way, so no deadline ended the wait."""
+    import obstore
+
+    lost, listed = [threading.Event()], obstore.list
+
+    def listing(*args: object, **options: object) -> object:
+        if not lost:
+            return listed(*args, **options)
+        event = lost.pop()
+        return iter(lambda: event.wait(600), True)
+
+    server.objects["/bucket/p/there"] = b"1"
+    monkeypatch.setattr(object_store, "LOST", 0.1)
+    monkeypatch.setattr(obstore, "list", listing)
+    store = store_of(server)
+    assert [info.key for info in store.list()] == ["there"] and store.stats.retries >= 1
