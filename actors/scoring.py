@@ -54,11 +54,12 @@ def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
         request_resources(bundles=[_resources(job.compute)] * min(job.compute.max_actors, units.num_rows))
     work = _Work(job, units)
     actors = _Actors(job, work)
-    least = min(job.compute.min_actors, actors.room())
+    begun = False
     try:
-        while work.left() or actors.busy or actors.dead:
+        while work.left() or actors.busy or actors.lost:
             actors.grow()
-            if actors.idle and actors.ready >= least and (call := work.next(len(actors.handles))) is not None:
+            begun = begun or actors.ready >= min(job.compute.min_actors, actors.room())
+            if actors.idle and begun and (call := work.next(len(actors.handles))) is not None:
                 actors.submit(call)
                 continue
             yield from actors.next()
@@ -83,6 +84,18 @@ class Call:
     number: int
     units: pa.Table
     care: Care
+
+
+@dataclass
+class _Lost:
+    """A call whose process died, until it is known what was in work. `home`: where the process ran; `memory`: whether
+    Ray ended it for memory; `until`: when the call goes back without a note (`time.monotonic`)."""
+
+    actor: Any
+    call: Call
+    home: Ready
+    memory: bool
+    until: float
 
 
 class _Work:
@@ -131,7 +144,8 @@ class _Actors:
         self.resting: list[tuple[float, Any]] = []  # those that died while they started, and when they are asked again
         self.idle: deque[Any] = deque()
         self.busy: dict[Any, tuple[Any, Call]] = {}
-        self.dead: dict[Any, tuple[Call, bool]] = {}  # actor that died -> its call, and whether memory was too little
+        self.lost: list[_Lost] = []  # calls whose process died
+        self.boxes: dict[Any, _Lost] = {}  # a task that reads the note of such a process -> its call
         self.homes: dict[Any, Ready] = {}
         self.deaths = 0
 
@@ -167,26 +181,62 @@ class _Actors:
             if time.monotonic() >= when:
                 self.resting.remove((when, actor))
                 self._await(actor)
-        refs = [*self.starting, *self.busy]
+        yield from self._overdue()
+        refs = [*self.starting, *self.busy, *self.boxes]
         if not refs:
             time.sleep(0.1)
             return
-        done, _ = wait(refs, timeout=LOOK_SECONDS if self.resting else None)
+        done, _ = wait(refs, timeout=LOOK_SECONDS if self.resting or self.lost else None)
         for ref in done:
             if ref in self.starting:
                 yield from self._join(ref)
+                continue
+            if ref in self.boxes:
+                yield from self._read(ref)
                 continue
             actor, call = self.busy.pop(ref)
             try:
                 progress: Progress = get(ref)
             except ray.exceptions.RayActorError as error:
                 check()  # a cluster that breaks takes its actors along, and they did nothing
-                self.dead[actor] = call, _is_memory(error)
+                self._lose(actor, call, _is_memory(error))
                 self._await(actor)
                 continue
             self.idle.append(actor)
             self.work.suspects.done(call.units, call.care, progress)
             yield progress
+
+    def _lose(self, actor: Any, call: Call, memory: bool) -> None:
+        """Ask for the note on the node where the process ran: the actor itself may never start again."""
+        home = self.homes[actor]
+        lost = _Lost(actor, call, home, memory, time.monotonic() + BOX_SECONDS)
+        self.lost.append(lost)
+        self.boxes[_open_box(home)] = lost
+
+    def _read(self, ref: Any) -> Iterator[Progress]:
+        """A note, or an error because its node is gone. A note of another call: the actor has started again and its
+        next process has written over the note, so it tells us when it is ready."""
+        lost = self.boxes.pop(ref)
+        try:
+            last: LastWords | None = get(ref)
+        except ray.exceptions.RayError:
+            check()
+            yield from self._give_back(lost, None)
+            return
+        if last is not None and last.call == lost.call.number:
+            yield from self._give_back(lost, last)
+
+    def _overdue(self) -> Iterator[Progress]:
+        now = time.monotonic()
+        for lost in [lost for lost in self.lost if now >= lost.until]:
+            yield from self._give_back(lost, None)
+
+    def _give_back(self, lost: _Lost, last: LastWords | None) -> Iterator[Progress]:
+        """Return a call to the queue, once: any idle actor takes its units."""
+        if any(lost is other for other in self.lost):
+            self.lost = [other for other in self.lost if other is not lost]
+            self.boxes = {ref: other for ref, other in self.boxes.items() if other is not lost}
+            yield from self.work.died(lost.call, last, lost.memory)
 
     def _await(self, actor: Any) -> None:
         self.starting[actor.ready.remote(self.work.suspects.size)] = actor
@@ -202,12 +252,10 @@ class _Actors:
             check()
             self._died_starting(actor, error)
             return
-        home, self.homes[actor], self.deaths = self.homes.get(actor), ready, 0
+        self.homes[actor], self.deaths = ready, 0
         self.idle.append(actor)
-        if actor in self.dead:
-            call, memory = self.dead.pop(actor)
-            last = ready.last if home is None or home.node == ready.node else _last_words(home)
-            yield from self.work.died(call, last, memory)
+        for lost in [lost for lost in self.lost if lost.actor is actor and lost.home.node == ready.node]:
+            yield from self._give_back(lost, ready.last)
 
     def _died_starting(self, actor: Any, error: ray.exceptions.RayActorError) -> None:
         """Ray starts it again; it is asked again after a while, unless something kills them all."""
@@ -227,15 +275,10 @@ class _Actors:
             ray.kill(actor)
 
 
-def _last_words(home: Ready) -> LastWords | None:
-    """What an actor left on a node that it was not started again on; None where the node is gone, too."""
+def _open_box(home: Ready) -> Any:
+    """A task that reads what a process left on its node; it fails where the node is gone."""
     there = NodeAffinitySchedulingStrategy(home.node, soft=False)
-    ref = ray.remote(_read_box).options(num_cpus=0, scheduling_strategy=there).remote(home.box)
-    done, _ = wait([ref], timeout=BOX_SECONDS)
-    try:
-        return get(ref) if done else None
-    except ray.exceptions.RayError:
-        return None
+    return ray.remote(_read_box).options(num_cpus=0, scheduling_strategy=there).remote(home.box)
 
 
 def _read_box(path: Path) -> LastWords | None:
