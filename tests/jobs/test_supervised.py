@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -28,11 +29,24 @@ def main(arguments):
         os._exit(1)
     if how == "wait":
         time.sleep(600)
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "interrupted":
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt:
+            time.sleep(1)  # the orderly end, which a second interrupt would break
+            (tries / "ended").write_text("x")
+            return 130
+    if how == "first":  # the first process of a container: signals that it sends itself are ignored
+        signal.raise_signal(signal.SIGTERM)
     if how == "signal":
         os.kill(os.getpid(), signal.SIGSEGV)
     note(b"E")
     return 4
 
+if how == "first":
+    os.kill = lambda *_: None
 sys.exit(supervised(["run", "r.yaml", *sys.argv[3:]], main))
 """
 
@@ -49,11 +63,11 @@ def script(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(home: Path, *words: str) -> subprocess.Popen[str]:
+def start(home: Path, *words: str, session: bool = False) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(home), str(Path(__file__).parents[2])])}
     environment.pop("RAY_ADDRESS", None)
     command = [sys.executable, str(home / "script.py"), str(home / "tries"), *words]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=session)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +78,8 @@ def start(home: Path, *words: str) -> subprocess.Popen[str]:
         (["always"], 3, 4, 4),
         (["always", "--address", "head:1"], 3, 1, 1),
         (["signal"], -signal.SIGSEGV, 1, 0),
+        (["killed"], 137, 1, 1),
+        (["first"], 143, 1, 0),
     ],
 )
 def test_what_ray_ends_begins_again(words: list[str], code: int, tries: int, lines: int, script: Path) -> None:
@@ -93,6 +109,27 @@ def test_both_die_of_a_signal_to_the_first(number: signal.Signals, script: Path)
             return
         time.sleep(0.01)
     raise AssertionError("the child lives on")
+
+
+@pytest.mark.parametrize(("words", "code", "error"), [(["always"], 3, "lost_cluster"), (["killed"], 137, "killed")])
+def test_a_machine_gets_one_object(words: list[str], code: int, error: str, script: Path) -> None:
+    process = start(script, *words, "--json")
+    (line,) = process.communicate(timeout=120)[1].splitlines()
+    assert process.returncode == code and json.loads(line)["error"] == error
+    assert json.loads(line)["fix"].startswith("run the same command again")
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_an_interrupt_reaches_the_child_once(group: bool, script: Path) -> None:
+    process = start(script, "interrupted", session=True)
+    note = script / "tries" / "0"
+    while not note.exists() or not note.read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
+    (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and not said
+    assert (script / "tries" / "ended").exists()
 
 
 def test_a_command_without_ray_has_one_process() -> None:
