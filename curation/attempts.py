@@ -21,13 +21,14 @@ from typing import Literal
 from curation import scores
 from curation.data import ShardRef
 from curation.documents.base import Count, Document, Text, find
+from curation.documents.ledger import PoisonReason
 from curation.errors import LedgerError
 from curation.ledger import Ledger, canonical, unit_id
 from curation.parallel import map_ordered
 from curation.scores import Column
 
 FOLDER = "attempts"
-How = Literal["poison_died", "poison_hung", "poison_raised"]
+How = PoisonReason
 DIED: How = "poison_died"
 HUNG: How = "poison_hung"
 RAISED: How = "poison_raised"

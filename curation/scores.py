@@ -247,6 +247,16 @@ def with_poison(table: pa.Table, records: Iterable[ScoreRecord]) -> pa.Table:
     return table.set_column(at, "reason", pc.coalesce(table.column("reason"), reasons))
 
 
+def has_value(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """[N] booleans: whether a row has a value. A struct has one where any of its parts does."""
+    if not pa.types.is_struct(values.type):
+        return pc.is_valid(values)
+    found = pa.chunked_array([pa.array([False] * len(values), pa.bool_())])
+    for part in values.type:
+        found = pc.or_(found, pc.is_valid(pc.struct_field(values, part.name)))
+    return found
+
+
 def vector_bytes(values: pa.ChunkedArray) -> pa.Array:
     """A column of float16 vectors of one width as blobs of their bytes; null where one is, or isn't finite.
 

@@ -381,6 +381,21 @@ DAMAGES: dict[str, Damage] = {
     "tables of two shards exchanged": Damage(
         lambda t: swap(t.table("phash"), t.table("phash", "00002.tar")), _table("phash"), "not those of its name"
     ),
+    "poison of rows that have values": Damage(
+        lambda t: t.edit(t.scored("clip_score"), lambda v: v.update(poison={"3": "poison_died"})),
+        _scored("clip_score"),
+        "`poison.",
+    ),
+    "poison of structs that have values": Damage(
+        lambda t: t.edit(t.scored("image_stats"), lambda v: v.update(poison={"3": "poison_hung"})),
+        _scored("image_stats"),
+        "`poison.",
+    ),
+    "poison that names no row": Damage(
+        lambda t: t.edit(t.scored("embedding"), lambda v: v.update(poison={"abc": "poison_died", "1": 3})),
+        _scored("embedding"),
+        "`poison.",
+    ),
     "records that name each other's tables": Damage(_other_data, _scored("clip_score"), "`data.key`"),
     "a score, forged": Damage(
         lambda t: t.forged(t.table("clip_score"), column("value", first(lambda v: v + 1e-3))),

@@ -15,6 +15,8 @@ DataKey = Annotated[str, Field(pattern=r"^data/[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+
 PageKey = Annotated[str, Field(pattern=r"^plans/pages/[0-9a-f]{64}\.parquet$")]
 SnapshotNumber = Annotated[int, Field(ge=1, lt=10**9)]
 ByReason = dict[str, Count]
+PoisonReason = Literal["poison_died", "poison_hung", "poison_raised"]
+RowKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,17})$")]  # JSON has no other keys than strings
 
 
 # --- data objects and counts --------------------------------------------------------------------------------------
@@ -81,7 +83,8 @@ def _data_keys(value: Any) -> Iterator[str]:
 class ScoreRecord(Naming):
     """Commits the score table of one shard and fingerprint. Counts of quarantined samples: of the index alone.
 
-    `poison`: rows that the scorer has no value for, since it died, hung or raised; each with its reason.
+    `poison`: rows that the scorer has no value for, since it died, hung or raised; each with its reason. Rows count
+    from 0 and are below `seen`.
     """
 
     kind: Literal["score"]
@@ -95,11 +98,14 @@ class ScoreRecord(Naming):
     quarantined: ByReason = Field(default_factory=dict)
     reason: str | None = None
     software: str | None = None  # digest of the versions in <scores>/software/<digest>.json
-    poison: dict[str, str] = Field(default_factory=dict)
+    poison: dict[RowKey, PoisonReason] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
         _at_most("quarantined", sum(self.quarantined.values()), "seen", self.seen)
+        beyond = next((row for row in self.poison if int(row) >= self.seen), None)
+        if beyond is not None:
+            raise ValueError(f"`poison` names row {beyond}, but there are only {self.seen} rows, counted from 0")
         return self
 
 

@@ -9,15 +9,16 @@ Cost: reading and decoding every input shard once, about that of scoring without
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation import scores
-from curation.attempts import poison_of
+from curation.attempts import REASONS, poison_of
 from curation.data import ShardRef
 from curation.errors import ChangedError, LedgerError, NotFoundError, StoreError
 from curation.images import DecodeLimits
@@ -131,8 +132,7 @@ class ScoredCheck:
         code, where, what, values = self._table(shard, column, key, record, index)
         if values is not None and index is not None:
             compared = Comparison(self.scored.store, self.mend, self._named, what="score_table", free=True)
-            poison = record.get("poison") if record else None  # why values are null, which only a run finds out
-            poison = {int(row): str(why) for row, why in poison.items()} if isinstance(poison, dict) else None
+            poison = _poison(record, values)
             scores.commit_score(compared, shard, column, index.column("uid"), values, poison)
             for finding in compared.findings:
                 what = f"{column.name} of {shard.key}: {finding.what}"
@@ -187,3 +187,13 @@ class ScoredCheck:
         if not table.column("uid").equals(index.column("uid")):
             return "score_table", where, "its uids are not those of the unit", None
         return "", where, "", table.column("value")
+
+
+def _poison(record: Mapping[str, Any] | None, values: pa.ChunkedArray) -> dict[int, str]:
+    """Those rows of a record's `poison` that can be true: only a run finds out why a value is null, so the record is
+    believed where its row and its reason exist and the row has no value."""
+    said = record.get("poison") if record else None
+    if not isinstance(said, Mapping):
+        return {}
+    rows = {str(row) for row in pc.indices_nonzero(pc.invert(scores.has_value(values))).to_pylist()}
+    return {int(row): why for row, why in said.items() if row in rows and isinstance(why, str) and why in REASONS}

@@ -190,6 +190,23 @@ def test_what_is_poison_to_one_scorer_is_said_where_that_score_is_read(tmp_path:
     assert exported.column("s").to_pylist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    "poison",
+    [{"abc": "poison_died"}, {"-1": "poison_died"}, {"3": "poison_died"}, {"01": "poison_died"}, {"9" * 5000: "x"},
+     {"1": "odd"}, {"1": 3}, {"\u0661": "poison_died"}],
+)  # fmt: skip
+def test_poison_names_rows_that_exist_and_known_reasons(
+    poison: dict[str, object], two: tuple[Ledger, list[ShardRef], list[scores.Column]]
+) -> None:
+    ledger, shards, columns = two
+    key = f"units/{unit_id(shards[0], columns[1].fingerprint)}.json"
+    ledger.store.put(key, canonical({**json.loads(ledger.store.get(key)), "poison": poison}))
+    with pytest.raises(LedgerError, match="poison") as error:
+        list(scores.load_units(ledger, shards, columns, []))
+    assert "\n" not in str(error.value) and "--check-scores" in (error.value.fix or "")
+    assert score_store.take_out_damaged(ledger, shards[0], columns) == [columns[1].name]
+
+
 def test_a_unit_that_could_not_be_read_has_no_rows(tmp_path: Path) -> None:
     ledger, shard = Ledger(open_store(str(tmp_path))), ShardRef("a.tar", 1, "e")
     aside = {shard: "store_archived"}
