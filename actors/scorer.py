@@ -22,6 +22,7 @@ from curation.attempts import REASONS, Care
 from curation.data import ShardRef
 from curation.images import DecodeLimits, Preprocess
 from curation.ledger import Ledger
+from curation.printable import printable
 from curation.recipe import Compute
 from curation.scorers import Scorer
 from curation.store import Store
@@ -178,7 +179,7 @@ class UnitScorer:
             for place, detail in model.details.items():
                 if len(progress.aside) < TOLD:
                     line = f"{keys[place]}: sample {row[place]} is set aside: scorer {column.name} raises {detail}"
-                    progress.aside += (line,)
+                    progress.aside += (printable(line),)
             out = out.append_column(f"score:{column.name}", values)
             out = out.append_column(f"aside:{column.name}", pa.array(reasons, pa.string()))
         return out

@@ -27,6 +27,7 @@ from curation import attempts
 from curation.attempts import Care, Suspicion
 from curation.data import ShardRef
 from curation.errors import IncompleteError
+from curation.printable import printable
 
 if TYPE_CHECKING:
     from actors.scorer import Progress, Scoring
@@ -43,6 +44,7 @@ class Suspects:
         self.job, self.size = job, job.compute.batch_size
         self.waiting: deque[ShardRef] = deque()
         self._of: dict[ShardRef, Suspicion] = {}
+        self._finished: set[ShardRef] = set()  # of those in `_of`
         self._unexplained: Counter[ShardRef] = Counter()
         self._units = units
         self._samples = self._aside = self._innocent = 0
@@ -73,6 +75,8 @@ class Suspects:
             _say(line)
         for shard in shard_refs(units):
             found = self._of.get(shard)
+            if found is not None:
+                self._finished.add(shard)
             if found is not None and found.wide and not found.poison and not found.alone and care.size < self.size:
                 self._innocent += 1
                 if self._innocent >= INNOCENT:
@@ -90,8 +94,7 @@ class Suspects:
         """What of a call's units is to come again as it was, and what is given up: (key, why)."""
         shards = list(shard_refs(units))
         if memory and care.size > 1:
-            self.less_memory(care.size == self.size)
-            return units, []
+            return self._short(units, shards, care), []
         spans = last.spans if last is not None and last.call == call else ()
         if not spans:
             return self._without_a_word(units, shards)
@@ -110,6 +113,17 @@ class Suspects:
                 self.waiting.append(shard)
                 suspected.add(shard)
         return units.filter(pa.array([shard not in suspected for shard in shards], pa.bool_())), []
+
+    def _short(self, units: pa.Table, shards: list[ShardRef], care: Care) -> pa.Table:
+        """Memory was short, whatever was in work: units under suspicion wait for care, and the others come again."""
+        if care.size == self.size:
+            self.less_memory(True)
+        for shard in shards:
+            if shard in self._of:
+                self._of[shard].short += care.size < self.size
+                if shard not in self.waiting:
+                    self.waiting.append(shard)
+        return units.filter(pa.array([shard not in self._of for shard in shards], pa.bool_()))
 
     def _suspect(self, shard: ShardRef) -> Suspicion:
         if shard not in self._of:
@@ -133,9 +147,10 @@ class Suspects:
             who = "the decoder" if column is self.job.index else f"scorer {column.name}"
             what = "takes longer than compute.batch_timeout for it" if how == attempts.HUNG else "dies of it"
             _say(f"{shard.key}: sample {row} is set aside: {who} {what}{f' ({detail})' if detail else ''}")
-            if self._aside > LEAST and self._aside > SHARE * self._samples:
+            tried = self._samples + sum(found.tried for unit, found in self._of.items() if unit not in self._finished)
+            if self._aside > LEAST and self._aside > SHARE * tried:
                 raise IncompleteError(
-                    f"{who} ends its process for {self._aside} samples of the first {self._samples + self._aside:,}",
+                    f"{who} ends its process for {self._aside} samples of the first {tried:,}",
                     fix="mend it, or leave it out of the recipe; what was set aside is in attempts/ of the scores",
                 )
 
@@ -161,4 +176,4 @@ def _table(units: pa.Table, shard: ShardRef) -> pa.Table:
 
 
 def _say(line: str) -> None:
-    print(f"curate: {line}", file=sys.stderr, flush=True)
+    print(f"curate: {printable(line)}", file=sys.stderr, flush=True)

@@ -142,9 +142,16 @@ class Care:
 
 @dataclass
 class Suspicion:
-    """What is known of a unit at which processes died."""
+    """What is known of a unit at which processes died.
 
-    wide: int = 0  # deaths with several samples in work
+    `wide`: deaths with these rows (fingerprint, first, last) in work, together, which no poison among them explains.
+    `short`: deaths that Ray brought about because memory was short. `tried`: samples up to the last one in work, which
+    are as many as were worked at, at least.
+    """
+
+    wide: Counter[tuple[str, int, int]] = field(default_factory=Counter)
+    short: int = 0
+    tried: int = 0
     deaths: int = 0
     ranges: set[tuple[str, int, int]] = field(default_factory=set)
     alone: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -153,12 +160,16 @@ class Suspicion:
     def note(self, attempt: Attempt) -> None:
         if attempt.kind == "poison":
             self.poison.setdefault(attempt.fingerprint, {})[attempt.first] = attempt.how
+            for rows in list(self.wide):
+                if rows[0] == attempt.fingerprint and rows[1] <= attempt.first <= rows[2]:
+                    del self.wide[rows]  # it was this sample, not their number
             return
         self.deaths += 1
+        self.tried = max(self.tried, attempt.last + 1)
         if attempt.alone:
             self.alone[attempt.fingerprint, attempt.first] += 1
         else:
-            self.wide += 1
+            self.wide[attempt.fingerprint, attempt.first, attempt.last] += 1
             self.ranges.add((attempt.fingerprint, attempt.first, attempt.last))
 
     def convicted(self) -> list[tuple[str, int]]:
@@ -167,8 +178,8 @@ class Suspicion:
         return [(column, row) for column, row in found if row not in self.poison.get(column, {})]
 
     def care(self, size: int) -> Care:
-        """For the next attempt: those first that a process died with already, and half the batch for each death of
-        several samples, since it may have been their number."""
+        """For the next attempt: those first that a process died with already, and half the batch for each death that no
+        poison explains, since it may have been the number of samples."""
         alone: dict[str, list[int]] = {}
         for column, row in self.alone:
             alone.setdefault(column, []).append(row)
@@ -178,4 +189,4 @@ class Suspicion:
             column: [row for row in dict.fromkeys(rows) if row not in self.poison.get(column, {})]
             for column, rows in alone.items()
         }
-        return Care(max(1, size >> self.wide), left, self.poison)
+        return Care(max(1, size >> (self.wide.total() + self.short)), left, self.poison)

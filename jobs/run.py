@@ -199,8 +199,8 @@ def _on_a_cluster(
 
 def _tell_unreadable(shards: Mapping[ShardRef, str]) -> None:
     shard, reason = next(iter(shards.items()))
-    click.echo(f"{len(shards):,} shards are set aside, since the store refuses them, such as {shard.key} ({reason}); "
-               "--retry-unreadable tries them again", err=True)  # fmt: skip
+    text = f"{len(shards):,} shards are set aside, since the store refuses them, such as {shard.key} ({reason})"
+    click.echo(f"{printable(text)}; --retry-unreadable tries them again", err=True)
 
 
 def _ask_nodes(work: Pipeline, address: str | None) -> None:

@@ -100,6 +100,47 @@ def test_too_little_memory_halves_the_batch_before_anybody_is_suspect(job: Scori
     assert found.size == 32
 
 
+def test_a_unit_under_suspicion_keeps_what_is_known_of_it_where_memory_is_short(job: Scoring) -> None:
+    found = Suspects(job, table(A, B))
+    died(found, words((0, 0, 63)), A)
+    for _ in range(2):
+        found.next()
+        died(found, words((0, 47, 47)), A)
+    sizes = []
+    for _ in range(8):
+        units, care = found.next()
+        assert list(shard_refs(units)) == [A] and care.poison == {"f1": {47: "poison_died"}}
+        sizes.append((care.size, found.size))
+        if care.size == 1:
+            break
+        assert died(found, None, A, care=care, memory=True) == [] and list(found.waiting) == [A]
+    assert sizes == [(64, 64), (32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
+    found = Suspects(job, table(B))
+    died(found, words((0, 0, 63)), B)
+    for size in (32, 16, 8):  # its own batch, smaller than that of all others
+        units, care = found.next()
+        assert (care.size, found.size) == (size, 64)
+        assert died(found, None, B, care=care, memory=True) == []
+
+
+def test_nine_samples_of_ten_thousand_in_one_unit_do_not_end_the_run(job: Scoring) -> None:
+    found = Suspects(job, table(A))
+    for row in range(999, 10_000, 1000)[:9]:
+        for _ in range(2):
+            died(found, words((0, row, row), column=None), A)
+    assert len(found.next()[1].poison["f0"]) == 9
+
+
+def test_text_of_data_moves_no_cursor(job: Scoring, capfd: pytest.CaptureFixture[str]) -> None:
+    shard = ShardRef("a\x1b[2J.tar", 10, "e")
+    found = Suspects(job, table(shard))
+    found.done(table(shard), Care(64), Progress(aside=("b\x1b[2J: sample 3 is set aside",)))
+    for _ in range(2):
+        died(found, words((0, 3, 3)), shard)
+    said = capfd.readouterr().err
+    assert "\x1b" not in said and "a\\x1b[2J.tar" in said and "b\\x1b[2J" in said
+
+
 def test_a_scorer_that_ends_processes_again_and_again_is_what_is_wrong(
     job: Scoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:

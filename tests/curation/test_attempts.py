@@ -64,7 +64,9 @@ def test_the_next_call_tries_what_died_alone_first_then_the_rows_in_work() -> No
     assert found.convicted() == [("f1", 4)]
     found.note(attempt_of("poison", SHARD, CLIP, (4, 4), "poison_hung", ""))
     assert found.convicted() == []
-    assert found.care(64) == Care(32, {"f1": [2, 3, 5]}, {"f1": {4: "poison_hung"}})
+    assert found.care(64) == Care(64, {"f1": [2, 3, 5]}, {"f1": {4: "poison_hung"}})  # not for their number
+    found.note(of(2, 5))
+    assert found.care(64).size == 32  # which this one may be of
 
 
 def test_one_row_of_a_batch_of_several_units_was_not_alone() -> None:

@@ -11,6 +11,7 @@ import pytest
 from builders import PLAIN, write_corpus, write_recipe
 
 import curation as cu
+from curation.data import ShardRef
 from curation.errors import IncompleteError, StoreError
 from curation.recipe import load_recipe
 from curation.unreadable import read_list
@@ -101,3 +102,11 @@ def test_where_most_can_not_be_read_the_shards_are_not_what_is_wrong(
         pytest.raises(StoreError, match=r"3 of 4 shards can't be read, such as 00000.tar"),
     ):
         run(home, ASIDE)
+
+
+def test_names_of_shards_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    from jobs.run import _tell_unreadable
+
+    _tell_unreadable({ShardRef("a\x1b[2J.tar", 1, "e"): "store_\x1b[2J"})
+    said = capsys.readouterr().err
+    assert "\x1b" not in said and "such as a\\x1b[2J.tar (store_\\x1b[2J); --retry-unreadable" in said
