@@ -103,7 +103,7 @@ class Checks:
     def _of_recipe(self, raw: Mapping[str, Any], recipe: Recipe, spool: Path, stack: ExitStack) -> Iterator[Finding]:
         found, plan = self._plan(raw, recipe, spool)
         yield from found
-        lists, texts, whole = described.check_lists(self.out, raw, recipe, self.mend)
+        lists, texts, whole = described.check_lists(self.out, self.number, raw, recipe, self.mend)
         yield from lists
         if plan is None or not whole:
             yield from self._stored(raw)

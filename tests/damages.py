@@ -194,6 +194,16 @@ class Damage:
     rescore: float = 0.0
 
 
+def _copied(tree: Tree, number: int) -> Path:
+    path = tree.out / f"snapshots/{number:06d}.json"
+    path.write_bytes((tree.out / DOCUMENT).read_bytes())
+    return path
+
+
+def _add_surrogate(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "x": "\ud800"}))
+
+
 def _copy_of_latest(tree: Tree) -> None:
     tree.edit(tree.out / DOCUMENT, lambda value: None)
     value = {**tree.document, "snapshot": 4, "parent": 3}
@@ -271,6 +281,26 @@ DAMAGES: dict[str, Damage] = {
     "LATEST behind": Damage(lambda t: (t.out / "LATEST").write_text("1"), "LATEST", "names @1"),
     "LATEST of another dataset": Damage(
         lambda t: (t.out / "LATEST").write_text("5"), "snapshots/000005.json", "LATEST names @5", mends=False
+    ),
+    "LATEST far ahead": Damage(
+        lambda t: (t.out / "LATEST").write_text("999999999"), "snapshots/000004.json", "@4 to @999999999", mends=False
+    ),
+    "a snapshot far ahead": Damage(
+        lambda t: t.edit(_copied(t, 999999999), lambda v: v.update(snapshot=999999999, recipe={})),
+        "snapshots/000004.json",
+        "@4 to @999999998",
+        mends=False,
+    ),
+    "a snapshot's number is an object": Damage(lambda t: t.change(snapshot={}), DOCUMENT, "`snapshot`"),
+    "a list that is a number": Damage(lambda t: t.change(lists={"keep": 3}), DOCUMENT, "`lists.keep`", mends=False),
+    "a lone surrogate in the document": Damage(
+        lambda t: _add_surrogate(t.out / DOCUMENT), DOCUMENT, "is not the JSON", mends=False
+    ),
+    "a lone surrogate in a record": Damage(
+        lambda t: _add_surrogate(t.record), lambda t: t.record.name, "is not the JSON"
+    ),
+    "a manifest part that is a number": Damage(
+        lambda t: t.edit(t.record, lambda v: v.update(manifest=3)), lambda t: t.record.name, "`manifest`"
     ),
     "latest snapshot deleted": Damage(lambda t: (t.out / DOCUMENT).unlink(), DOCUMENT, "LATEST names @3", mends=False),
     "a hole among snapshots": Damage(

@@ -6,10 +6,12 @@ there, and the answer commits nothing.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
+
+from pydantic_core import from_json
 
 from curation.errors import NotFoundError
 from curation.ledger import canonical, digest, snapshot_key, snapshot_number
@@ -17,6 +19,11 @@ from curation.parallel import map_ordered
 from curation.store import Store
 from curation.verification.findings import Finding, fields_differ
 from curation.verification.repairs import Mender, lost_numbers
+
+MOST_LOST = 1_000  # numbers in a row; a dataset that lost more is rather one with a wrong number
+_TOO_MANY = (
+    "the number after them is wrong: set LATEST to the newest snapshot, or move that document out of `snapshots/`"
+)
 
 Documents = Mapping[int, dict[str, Any] | None]
 
@@ -30,8 +37,8 @@ def numbers_there(out: Store) -> list[int]:
 def read_raw(out: Store, number: int) -> dict[str, Any] | None:
     """The JSON of a snapshot's document as it is there, right or wrong; None for one that is gone or is no object."""
     try:
-        found = json.loads(out.get(snapshot_key(number)))
-    except (NotFoundError, ValueError, RecursionError):
+        found = from_json(out.get(snapshot_key(number)), allow_inf_nan=False)  # as strict as who opens it
+    except (NotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and found else None
 
@@ -63,8 +70,8 @@ class ChainCheck:
             yield self._lost(number, "is not the JSON of a snapshot", take_out=True)
         sound = [number for number, raw in documents.items() if raw is not None]
         yield from self._latest(max(there if not self.given_up else sound, default=0))
-        for number in sorted(set(range(1, max(there, default=0))) - set(there) - lost_numbers(out)):
-            yield self._lost(number, "is gone, between others")
+        for gap in _gaps([0, *sorted({*there, *lost_numbers(out)} if there else ())], max(there, default=0)):
+            yield from self._gap(gap, "is gone, between others")
         for before, number in zip([0, *sound], sound, strict=False):
             yield from self._linked(number, documents, before, newest=number == there[-1])
 
@@ -83,6 +90,14 @@ class ChainCheck:
             self.given_up.append(number)
         return Finding("snapshot_lost", where, what, "it is given up: its number stays empty").done(bool(self.mend.id))
 
+    def _gap(self, gap: range, what: str) -> Iterator[Finding]:
+        """Numbers without a document, one by one; too many to be lost ones are one finding, and are not given up."""
+        if len(gap) <= MOST_LOST:
+            yield from (self._lost(number, what) for number in gap)
+            return
+        where = self.out.location(snapshot_key(gap[0]))
+        yield Finding("snapshot_lost", where, f"{what}, and so are all of @{gap[0]} to @{gap[-1]}", "", _TOO_MANY)
+
     def _latest(self, newest: int) -> Iterator[Finding]:
         try:
             text = self.out.get("LATEST").decode(errors="replace")
@@ -94,9 +109,11 @@ class ChainCheck:
         if hint is not None and hint > newest and self.out.exists(snapshot_key(hint)):
             return  # a run has just made it
         if hint is not None and hint > newest:
-            for number in sorted({*range(newest + 1, hint + 1)} - {*self.given_up}):
-                yield self._lost(number, f"is gone, though LATEST names @{hint}; the newest that is there is @{newest}")
-            if self.accept_loss and newest:
+            known = sorted({number for number in self.given_up if newest < number <= hint})
+            for gap in _gaps([newest, *known, hint + 1], hint + 1):
+                what = f"is gone, though LATEST names @{hint}; the newest that is there is @{newest}"
+                yield from self._gap(gap, what)
+            if self.accept_loss and newest and hint - newest <= MOST_LOST:
                 self._point_at(newest)
             return
         what = f"names @{hint}" if hint is not None else "is not a number" if text else "is gone"
@@ -110,7 +127,8 @@ class ChainCheck:
     def _linked(self, number: int, documents: Documents, before: int, *, newest: bool) -> Iterator[Finding]:
         """What is wrong with a document beside others. Its number and its parent follow from its place."""
         where, raw = self.out.location(snapshot_key(number)), documents[number] or {}
-        twins = [one for one in dict.fromkeys([before, raw.get("snapshot")]) if isinstance(one, int) and one != number]
+        named = [one for one in (before, raw.get("snapshot")) if isinstance(one, int)]
+        twins = [one for one in dict.fromkeys(named) if one != number]
         for twin in twins:
             if (other := documents.get(twin)) and _same_content(raw, other):
                 yield self._copy(number, twin, before, newest=newest)
@@ -128,6 +146,13 @@ class ChainCheck:
             return Finding("copy", where, what, "", f"later snapshots follow it: {self.lost}")
         done = self._point_at(before) and self.mend.take_out(self.out, snapshot_key(number))
         return Finding("copy", where, what, f"it is moved aside, and LATEST names @{before}").done(done)
+
+
+def _gaps(numbers: Sequence[int], last: int) -> Iterator[range]:
+    """What lies between sorted numbers, up to `last`, as ranges that are not empty."""
+    for one, other in pairwise(numbers):
+        if one + 1 < other <= last:
+            yield range(one + 1, other)
 
 
 def _same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

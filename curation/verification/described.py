@@ -28,6 +28,7 @@ _READABLE: dict[str, Any] = {
     "shards": _UNKNOWN, "manifest": _UNKNOWN, "urls": _UNKNOWN,
     "matches": None, "lists": {}, "against": {},
 }  # fmt: skip
+_NO_LIST = "restore the document from a backup"
 _EDITED = "`decision_id` and `recipe_sha256` both differ, so the recipe was edited: restore the document from a backup"
 
 
@@ -79,12 +80,16 @@ def check_named(out: Store, raw: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_lists(
-    out: Store, raw: Mapping[str, Any], recipe: Recipe, mend: Mender
+    out: Store, number: int, raw: Mapping[str, Any], recipe: Recipe, mend: Mender
 ) -> tuple[list[Finding], dict[str, bytes], bool]:
     """(what is wrong with the lists of uids, their texts, whether all are known)."""
     findings, texts, whole = list[Finding](), dict[str, bytes](), True
     named = raw.get("lists")
     for name, item in (named if isinstance(named, Mapping) else {}).items():
+        if not isinstance(item, Mapping):
+            whole, where = False, out.location(snapshot_key(number))
+            findings.append(Finding("document", where, f"field `lists.{name}` is no object", "", _NO_LIST))
+            continue
         key, sha = str(item.get("key", "")), item.get("sha256")
         text = _read(out, key)
         if text is not None and sha256(text).hexdigest() == sha:

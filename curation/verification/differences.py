@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic_core import from_json
 
 from curation.errors import NotFoundError, TarError
 from curation.parquet import from_parquet
@@ -40,8 +40,8 @@ def hash_of(store: Store, key: str) -> tuple[str, int] | None:
 def read_object(store: Store, key: str) -> dict[str, Any] | None:
     """The JSON object at a key, whatever it says; None where there is none or it is something else."""
     try:
-        found = json.loads(store.get(key))
-    except (NotFoundError, ValueError, RecursionError):
+        found = from_json(store.get(key), allow_inf_nan=False)  # as strict as who reads records: no lone surrogates
+    except (NotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and found else None
 

@@ -141,7 +141,7 @@ class _Candidates:
             shards = (self.indexed.shards if self.indexed else (), _shards(self.record))
             return [[some[n] for some in shards if n < len(some)] for n in range(max(map(len, shards)))]
         parts = [self.indexed.part if self.indexed else None, self.record.get("manifest") if self.record else None]
-        return [[part for part in parts if part is not None and isinstance(part.get("key"), str)]]
+        return [[part for part in parts if isinstance(part, Mapping) and isinstance(part.get("key"), str)]]
 
 
 def _shards(record: Mapping[str, Any] | None) -> Sequence[Named]:
