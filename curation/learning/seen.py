@@ -75,12 +75,18 @@ def expect_not_seen(weights: Sequence[Weights], judged: Judged, options: StoreOp
 def seen_by(weights: Weights, judged: Judged, options: StoreOptions) -> tuple[Trained | None, str]:
     """The data of a model that has samples of what is judged on, and which, in words. None with a line where nobody
     knows; None and "" where the two are apart."""
+    unknown: list[Unknown] = []
     try:
         for trained in trained_on(weights, options):
-            if line := _both(trained, judged, options):
-                return trained, line
+            try:
+                if line := _both(trained, judged, options):
+                    return trained, line
+            except Unknown as reason:  # of this data; other data may overlap for certain
+                unknown.append(reason)
     except Unknown as reason:
-        return None, f"whether {weights.url} was trained on what is judged on is not known: {reason}"
+        unknown.append(reason)
+    if unknown:
+        return None, f"whether {weights.url} was trained on what is judged on is not known: {unknown[0]}"
     return None, ""
 
 
