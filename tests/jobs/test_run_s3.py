@@ -63,7 +63,7 @@ def test_commands_on_s3(home: Path, s3_url: str, capsys: pytest.CaptureFixture[s
     assert _main(["show", "--json", f"{s3_url}/out@1"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert set(shown) == {
-        "snapshot", "parent", "recipe_sha256", "fingerprints", "units", "samples", "shards", "evaluations"
+        "snapshot", "parent", "recipe_sha256", "fingerprints", "units", "samples", "groups", "shards", "evaluations"
     }  # fmt: skip
     assert all(shard["url"].startswith("s3://") for shard in shown["shards"])
     open_store(f"{s3_url}/out").put("data/leftover-of-a-killed-worker.tar", b"x" * 10)
