@@ -1,14 +1,21 @@
-"""One Ray for all job tests of a process: starting it takes seconds, and `cluster()` uses the one that runs.
+"""One Ray and one finished dataset for all job tests of a process.
 
-It starts after the S3 server, whose credentials its workers inherit from the environment.
+Starting Ray takes seconds, and `cluster()` uses the one that runs. It starts after the S3
+server, whose credentials its workers inherit from the environment.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from damages import Tree
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +30,24 @@ def ray_local(s3: object, _started: ExitStack) -> None:
     from actors.cluster import cluster
 
     _started.enter_context(cluster())
+
+
+@pytest.fixture(scope="session")
+def finished_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the dataset of `finished` in `whole`, made at `here`: its documents name that place."""
+    import finished
+
+    root = tmp_path_factory.mktemp("finished")
+    finished.make(root / "here")
+    (root / "here").rename(root / "whole")
+    return root
+
+
+@pytest.fixture
+def tree(finished_dataset: Path) -> Iterator[Tree]:
+    """A copy of the finished dataset at the place that its documents name, to damage."""
+    from damages import Tree
+
+    shutil.copytree(finished_dataset / "whole", finished_dataset / "here")
+    yield Tree(finished_dataset / "here")
+    shutil.rmtree(finished_dataset / "here")

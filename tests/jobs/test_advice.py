@@ -10,29 +10,13 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import finished
 import pytest
 from damages import DOCUMENT, Tree, cut, flip, swap
 
 from jobs.cli import _main
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("advice")
-    finished.make(root / "here")
-    (root / "here").rename(root / "whole")
-    return root
-
-
-@pytest.fixture
-def tree(home: Path) -> Iterator[Tree]:
-    shutil.copytree(home / "whole", home / "here")
-    yield Tree(home / "here")
-    shutil.rmtree(home / "here")
 
 
 def advised(error: str, tree: Tree) -> list[list[str]]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
-import finished
 import pytest
 from damages import DAMAGES, Damage, Tree
 
@@ -16,22 +13,6 @@ from curation.verification.findings import Finding
 from curation.verification.repairs import dry, started
 from curation.verification.repairs import finished as written_down
 from jobs.verify import checks
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset at the place that it is always restored to: its documents name it."""
-    root = tmp_path_factory.mktemp("damages")
-    finished.make(root / "here")
-    (root / "here").rename(root / "whole")
-    return root
-
-
-@pytest.fixture
-def tree(home: Path) -> Iterator[Tree]:
-    shutil.copytree(home / "whole", home / "here")
-    yield Tree(home / "here")
-    shutil.rmtree(home / "here")
 
 
 def found(tree: Tree, rescore: float = 0.0, *, apply: bool = False, accept_loss: bool = False) -> list[Finding]:

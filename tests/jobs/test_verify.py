@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
-import finished
 import pytest
 from damages import DAMAGES, Tree, column, first
 
 import curation as cu
 from jobs.cli import _main
 from jobs.verify import problems_of
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("verify")
-    finished.make(root / "here")
-    (root / "here").rename(root / "whole")
-    return root
-
-
-@pytest.fixture
-def tree(home: Path) -> Iterator[Tree]:
-    shutil.copytree(home / "whole", home / "here")
-    yield Tree(home / "here")
-    shutil.rmtree(home / "here")
 
 
 def record_of_repair(tree: Tree) -> dict:
