@@ -9,7 +9,6 @@ Cost: nothing for a wait that ends within `LOOK_SECONDS`; else one request to th
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import ray
 
 from curation.errors import TutelageError
+from curation.parallel import NoAnswerError, answered
 
 T = TypeVar("T")
 
@@ -71,27 +71,12 @@ def get(ref: Any) -> Any:
 
 def ask(question: Callable[[], T], what: str = "its GCS") -> T:
     """The answer to a question that goes to the GCS, which may never come. Raises `LostClusterError`."""
-    answer: list[T] = []
-    error: list[BaseException] = []
-
-    def put() -> None:
-        try:
-            answer.append(question())
-        except BaseException as found:  # noqa: BLE001  (raised below, in the thread that asked)
-            error.append(found)
-
-    thread = threading.Thread(target=put, daemon=True, name="tutelage-ask")
-    thread.start()
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while thread.is_alive() and time.monotonic() < deadline:
-        thread.join(min(1.0, ANSWER_SECONDS))
-        if thread.is_alive():
-            _check_processes()
-    if answer:
-        return answer[0]
-    if error and not isinstance(error[0], ray.exceptions.RayError | ConnectionError | RuntimeError):
-        raise error[0]
-    why = f"answers with {_line(error[0])}" if error else f"has not answered for {ANSWER_SECONDS:.0f} s"
+    try:
+        return answered(question, ANSWER_SECONDS, _check_processes)
+    except NoAnswerError:
+        why = f"has not answered for {ANSWER_SECONDS:.0f} s"
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+        why = f"answers with {_line(error)}"
     raise LostClusterError(f"the Ray cluster is lost: {what} {why}", fix=LOST_FIX)
 
 

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from curation.endpoints import recheck
 from curation.errors import AccessError, ChangedError, NotFoundError, StoreError
+from curation.parallel import NoAnswerError, answered
 from curation.store_clients import Clients, clients, refuse_fork, renewed, replaced
 from curation.store_errors import TransientError, alien, explain
 from curation.store_url import ObjectInfo, Place, StoreOptions
@@ -77,23 +76,11 @@ class Bucket:
         Asked for on a thread that can be given up: obstore 0.12 was seen to lose a listing, with no request under way
         and so without any of the deadlines that end a request. Cost: 60 us for `LISTED` keys.
         """
-        answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-
-        def ask() -> None:
-            try:
-                answers.put((next(stream, None), None))
-            except BaseException as error:  # noqa: BLE001  (raised below, in the thread that lists)
-                answers.put((None, error))
-
-        Thread(target=ask, daemon=True, name="tutelage-list").start()
         try:
-            page, error = answers.get(timeout=LOST)
-        except Empty:
-            self._clients = replaced(self._place, self._options, self._clients)
+            return answered(lambda: next(stream, None), LOST)
+        except NoAnswerError:
+            self._clients = replaced(self._place, self._options, self._clients) or self._clients
             raise TransientError(f"a listing of {self.where} brought nothing for {LOST:.0f} s") from None
-        if error is not None:
-            raise error
-        return page
 
     def head(self, key: str) -> ObjectInfo:
         import obstore

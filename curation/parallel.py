@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,6 +15,38 @@ R = TypeVar("R")
 
 THREADS = 32  # requests under way; a small GET takes about 10 ms from S3, so about 3,000/s
 AHEAD = 256 << 20  # bytes of results that are weighed
+
+
+class NoAnswerError(Exception):
+    """A question was not answered in time; its thread still waits."""
+
+
+def answered(question: Callable[[], T], seconds: float, look: Callable[[], None] = lambda: None) -> T:
+    """The answer to a question that may never come, asked on a daemon thread that is given up after `seconds`.
+
+    `look` is called once a second meanwhile, and may raise. Raises what the question raises, or `NoAnswerError`.
+    Cost: 60 us for the thread.
+    """
+    answers: SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put((question(), None))
+        except BaseException as error:  # noqa: BLE001  (raised below, in the thread that waits)
+            answers.put((None, error))
+
+    Thread(target=ask, daemon=True, name="tutelage-ask").start()
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            answer, error = answers.get(timeout=min(1.0, left))
+        except Empty:
+            look()
+            continue
+        if error is not None:
+            raise error
+        return answer  # type: ignore[return-value]
+    raise NoAnswerError(f"no answer for {seconds:.0f} s")
 
 
 class Workers(ThreadPoolExecutor):

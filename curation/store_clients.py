@@ -56,27 +56,22 @@ def clients(place: Place, options: StoreOptions) -> Clients:
 def renewed(place: Place, options: StoreOptions, refused: Clients) -> Clients | None:
     """Clients with fresh credentials in the place of those that were refused. None where nothing would differ: keys
     without an end, or clients younger than a minute (credentials that are just made may be refused for seconds)."""
-    if not refused.temporary:
+    return replaced(place, options, refused, _RENEWAL) if refused.temporary else None
+
+
+def replaced(place: Place, options: StoreOptions, lost: Clients, age: float = 0.0) -> Clients | None:
+    """Clients in the place of `lost`, or those that another thread has put there meanwhile. None where `lost` are
+    younger than `age` seconds, or of a memory store, which can't be made again."""
+    if place.scheme == "memory":
         return None
     key = (place.scheme, place.bucket, place.account, options)
     with _LOCK:
-        current = _CLIENTS.get(key, refused)
-        if current is refused:
-            if time.monotonic() - refused.made < _RENEWAL:
+        current = _CLIENTS.get(key, lost)
+        if current is lost:
+            if time.monotonic() - lost.made < age:
                 return None
             current = _CLIENTS[key] = _make(place, options)
         return current
-
-
-def replaced(place: Place, options: StoreOptions, lost: Clients) -> Clients:
-    """Clients in the place of those that do not answer any more."""
-    if place.scheme == "memory":
-        return lost
-    key = (place.scheme, place.bucket, place.account, options)
-    with _LOCK:
-        if _CLIENTS.get(key, lost) is lost:
-            _CLIENTS[key] = _make(place, options)
-        return _CLIENTS[key]
 
 
 def refuse_fork() -> None:
