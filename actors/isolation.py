@@ -6,8 +6,8 @@
 - What ends the process (a crash, an exit, a call that takes too long) leaves a note of the samples that were in work
   (`actors.black_box`); the driver has them tried one by one (`alone`), until the note names one.
 
-A scorer that raises for more than `LEAST` samples and more than `SHARE` of all that it was given here is what is wrong,
-not the samples: then its error ends the run. So do errors of types and shapes, and of the store.
+The scorer itself is at fault when it raises for more than `LEAST` samples and for more than `SHARE` of those that it
+was given in this process; its error then ends the run. So do errors of types and shapes, and of the store.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Spans = Callable[[Rows], Sequence[Span]]
 
 
 class _RaisedError(Exception):
-    """A scorer's own error, on its way to whoever finds out which samples it is about."""
+    """Carries a scorer's own error to the search for the samples that cause it."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error

@@ -8,8 +8,8 @@ sample, and as many units at once as there are actors. Samples in the decoder ar
 A death of many samples may be one of too little memory: each halves the batch of that unit's next call, before any
 sample is set aside. Where units turn out to hold no such sample, all calls get the smaller batch.
 
-A scorer that processes die of for more than `LEAST` samples and more than `SHARE` of all that were scored is what is
-wrong, not the samples: the run ends.
+The scorer itself is at fault when processes die of more than `LEAST` samples and of more than `SHARE` of those that
+were scored; the run then ends.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     <scores>/attempts/<unit_id>/poison-<00000017>.json     create-only: this row is set aside, and why
 
 `unit_id` is that of the shard under the fingerprint of a column: a scorer's, or the index', for what the decoder did.
-A sample is poison where two processes died with it alone in work, or where a scorer raises for it alone. Nothing is
-written for a unit that nobody died of, and nothing is asked either: one listing at the start of a run that has
-something to score tells of all. A listing that misses one costs a death more, never a sample.
+A sample is poison where two processes died with it alone in work, or where a scorer raises for it alone. A unit
+that no process died of costs no object and no request: a run that has something to score lists all attempts once, at
+its start. An attempt that the listing misses costs one more death, never a sample.
 """
 
 from __future__ import annotations

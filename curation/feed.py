@@ -104,7 +104,7 @@ class Feed:
         generation's name."""
         assert [choice.number for choice in pending] == list(range(number, number + len(pending)))
         self._lose(number, {choice.number for choice in pending})
-        self.repeated = Repeated(*map(max, self.repeated, repeated))  # a feed that is started anew knows of nothing
+        self.repeated = Repeated(*map(max, self.repeated, repeated))  # a feed that was restarted has counted nothing
         self.generation = uuid4().hex
         self.position, self._next, self._place = number, number + len(pending), place
         self._last = place.epoch + 1

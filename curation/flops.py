@@ -71,7 +71,7 @@ class Prices:
 
 
 class Repeated(NamedTuple):
-    """What was computed again after deaths: candidates scored, and updates of all that learns."""
+    """Work repeated after deaths: candidates scored again, and updates of learner and online model made again."""
 
     candidates: int = 0
     updates: int = 0

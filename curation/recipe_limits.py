@@ -1,4 +1,4 @@
-"""The section `limits` of a recipe, apart from the rest: whoever reads a snapshot's samples asks it how they decode."""
+"""The section `limits` of a recipe. A module of its own, since every reader of a snapshot decodes by it."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class SampleCounts(Document):
 
 
 class Seconds(Document):
-    """Of a training, and of all that it took."""
+    """Wall time of a run in seconds: of the training alone, and of the whole run."""
 
     training: Number
     all: Number
