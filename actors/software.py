@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -11,13 +12,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.waiting import ask, get, wait
 from curation.software import software
 
-SECONDS = 60.0  # a node that has not answered by then is left out: a run is not stopped for a warning
+SECONDS = 60.0  # a run is not stopped for a warning
+NAMED = 5  # nodes that one line names
 
 
-def software_of_nodes(seconds: float = SECONDS) -> dict[str, dict[str, str]]:
-    """Address -> package -> version, of all nodes that are alive and answer in time."""
+def software_of_nodes(seconds: float = SECONDS) -> dict[str, dict[str, str] | None]:
+    """Address -> package -> version, of all nodes that are alive; None for one that does not answer in time."""
     task = ray.remote(num_cpus=0, max_retries=0)(software)
-    asked = {}
+    asked: dict[Any, str] = {}
     for node in ask(ray.nodes):
         if node["Alive"]:
             pinned = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
@@ -25,7 +27,7 @@ def software_of_nodes(seconds: float = SECONDS) -> dict[str, dict[str, str]]:
     done, late = wait(list(asked), num_returns=len(asked), timeout=seconds) if asked else ([], [])
     for one in late:
         ray.cancel(one, force=True)
-    found = {}
+    found: dict[str, dict[str, str] | None] = dict.fromkeys(asked.values())
     for one in done:
         try:
             found[asked[one]] = get(one)
@@ -34,8 +36,17 @@ def software_of_nodes(seconds: float = SECONDS) -> dict[str, dict[str, str]]:
     return found
 
 
+def silent(nodes: Mapping[str, Mapping[str, str] | None]) -> str:
+    """A line that counts the nodes that did not answer and names up to `NAMED` of them; empty where all did."""
+    late = sorted(address for address, versions in nodes.items() if versions is None)
+    if not late:
+        return ""
+    more = f" and {len(late) - NAMED} more" if len(late) > NAMED else ""
+    return f"{_nodes(len(late))} did not answer: {', '.join(late[:NAMED])}{more}"
+
+
 def mixed(nodes: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """A line a package of which nodes have different versions: how many have which, and where the fewest are."""
+    """A line for each package whose versions differ: how many nodes have which, and one node of the rarest."""
     lines = []
     for package in sorted({name for versions in nodes.values() for name in versions}):
         places = defaultdict(list)
@@ -43,6 +54,10 @@ def mixed(nodes: Mapping[str, Mapping[str, str]]) -> list[str]:
             places[versions.get(package, "none")].append(address)
         if len(places) > 1:
             each = sorted(places.items(), key=lambda item: (-len(item[1]), item[0]))
-            told = ", ".join(f"{version} on {len(where)} nodes" for version, where in each)
-            lines.append(f"{package}: {told} (such as {min(each[-1][1])})")
+            versions_text = ", ".join(f"{version} on {_nodes(len(where))}" for version, where in each)
+            lines.append(f"{package}: {versions_text} (such as {min(each[-1][1])})")
     return lines
+
+
+def _nodes(count: int) -> str:
+    return f"{count:,} node{'' if count == 1 else 's'}"

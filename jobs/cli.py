@@ -42,6 +42,7 @@ Exit codes:
   4    the ledger is incomplete or differs (run again, verify, repair)
   5    the run would keep nothing, or too little: no snapshot is made (curate run --accept-yield)
   130  interrupted (run the same command again to go on)
+  137  killed, most likely because memory ran out (run the same command again to go on)
 """
 
 

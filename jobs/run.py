@@ -218,13 +218,18 @@ def _ask_nodes(work: Pipeline, address: str | None) -> None:
 def _warn_of_mixed(work: Pipeline, address: str | None) -> None:
     """Say in which packages the nodes of a cluster differ; the snapshot will hold the versions of all of them."""
     from actors.cluster import address_of
-    from actors.software import mixed, software_of_nodes
+    from actors.software import mixed, silent, software_of_nodes
     from curation.software import software, software_id
 
     if not address_of(address):
         return  # nodes of this machine run what the driver runs
-    nodes = {**software_of_nodes(), "the driver": software()}
+    found = software_of_nodes()
+    nodes = {address: versions for address, versions in found.items() if versions is not None}
+    nodes["the driver"] = software()
     work.software |= {software_id(versions): versions for versions in nodes.values()}
+    if late := silent(found):
+        fix = "their software is unknown: look at them if scores differ between runs"
+        click.echo(f"warning: {late}; {fix}", err=True)
     for line in mixed(nodes):
         fix = "scores may differ in their last bits: give all nodes the same image"
         click.echo(f"warning: nodes differ in {line}; {fix}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_help_is_complete() -> None:
     done = subprocess.run([sys.executable, "-m", "jobs.cli", "--help"], cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0
-    assert "Exit codes" in done.stdout
+    codes = re.findall(r"^ +(\d+) ", done.stdout.partition("Exit codes")[2], re.MULTILINE)
+    assert codes == ["0", "1", "2", "3", "4", "5", "130", "137"]
     expected = "corpus proxy plan run status show verify diff gc quarantine submit learn policy evaluate"
     for command in expected.split():
         assert f"  {command} " in done.stdout

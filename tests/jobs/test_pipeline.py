@@ -131,7 +131,7 @@ def test_plan_says_where_a_cluster_is_mixed(
         asked.append(address)
         yield
 
-    nodes = {"10.0.0.1": software.software(), "10.0.0.2": {**software.software(), "torch": "0.1"}}
+    nodes = {"10.0.0.1": software.software(), "10.0.0.2": {**software.software(), "torch": "0.1"}, "10.0.0.3": None}
     monkeypatch.setattr("actors.cluster.cluster", connected)
     monkeypatch.setattr("actors.software.software_of_nodes", lambda: nodes)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -140,7 +140,8 @@ def test_plan_says_where_a_cluster_is_mixed(
     assert _main(["plan", str(recipe), "--address", "ray://head:10001", "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["units"] == 1 and asked == ["ray://head:10001"]
-    assert "warning: nodes differ in torch: " in said.err and "0.1 on 1 nodes (such as 10.0.0.2)" in said.err
-    nodes["10.0.0.2"] = software.software()
+    assert "warning: nodes differ in torch: " in said.err and "0.1 on 1 node (such as 10.0.0.2)" in said.err
+    assert "warning: 1 node did not answer: 10.0.0.3; " in said.err
+    nodes |= dict.fromkeys(nodes, software.software())
     assert _main(["plan", str(recipe), "--address", "ray://head:10001"]) == 0
     assert "warning" not in capsys.readouterr().err
