@@ -91,17 +91,21 @@ def seen_by(weights: Weights, judged: Judged, options: StoreOptions) -> tuple[Tr
 
 
 def trained_on(weights: Weights, options: StoreOptions) -> list[Trained]:
-    """What these very weights were trained on. Raises `Unknown` where nothing says so."""
+    """What these very weights were trained on: never empty. Raises `Unknown` where no card, summary or header says."""
     folder = open_store(weights.url.rpartition("/")[0] or ".", options)
+    reason = Unknown("no card of it lies beside the weights, and their header doesn't say")
     for name, read in (("card.json", _of_card), ("summary.json", _of_summary)):
-        with suppress(NotFoundError, *_FOREIGN):
-            found = json.loads(folder.get(name))
-            if found["sha256"] == weights.sha256:
-                return read(found)
-    with suppress(*_FOREIGN):
+        try:
+            with suppress(NotFoundError, *_FOREIGN):
+                found = json.loads(folder.get(name))
+                if found["sha256"] == weights.sha256:
+                    return read(found)
+        except Unknown as silent:  # the header may still say it
+            reason = silent
+    with suppress(Unknown, *_FOREIGN):
         recipe = json.loads(read_metadata(fetch_weights(weights, options), weights.url)["training"])
         return _of_recipe(recipe, {})
-    raise Unknown("no card of it lies beside the weights, and their header doesn't say")
+    raise reason
 
 
 def _of_card(card: Mapping[str, Any]) -> list[Trained]:
@@ -112,18 +116,32 @@ def _of_card(card: Mapping[str, Any]) -> list[Trained]:
     return _of_recipe(card["recipe"], recorded)
 
 
-def _of_recipe(recipe: Mapping[str, Any], urls: Mapping[str, str]) -> list[Trained]:
+def _of_recipe(recipe: Mapping[str, Any], urls: Mapping[str, Any]) -> list[Trained]:
     split = Split(float(recipe["holdout"]), BY_NAME, int(recipe.get("holdout_rule", 1)))
-    names = [name for name in ("data", "pool") if f"{name}_sha256" in recipe]
-    return [Trained(urls.get(name), recipe[f"{name}_sha256"], split) for name in names]
+    recorded = {name: (_text(urls.get(name)), _text(recipe.get(f"{name}_sha256"))) for name in ("data", "pool")}
+    if recorded["pool"] == (None, None):
+        del recorded["pool"]  # few models have one
+    if set(recorded.values()) == {(None, None)}:
+        raise Unknown("its card or header doesn't record the data")
+    return [Trained(url, sha256, split) for url, sha256 in recorded.values()]
 
 
 def _of_summary(summary: Mapping[str, Any]) -> list[Trained]:
     """Of `curate learn`. Without `split`: of an earlier version."""
     said, recipe = summary.get("split"), summary["recipe"]
     grouping = BY_PICTURE if "classification" in recipe["learner"] else BY_NAME
-    split = Split(**said) if said else Split(float(recipe.get("holdout", 0.05)), grouping, 1)
-    return [Trained(url, None, split) for url in summary["data"]]
+    split = Split(float(recipe.get("holdout", 0.05)), grouping, 1)
+    if said:
+        split = Split(float(said["share"]), str(said["grouping"]), int(said["rule"]))
+    urls = summary["data"] if isinstance(summary["data"], list) else []
+    if not urls:
+        raise Unknown("its summary doesn't record the data")
+    return [Trained(_text(url), None, split) for url in urls]
+
+
+def _text(value: object) -> str | None:
+    """A recorded URL or hash; None where there is none, or where it is no text."""
+    return value if isinstance(value, str) and value else None
 
 
 def _both(trained: Trained, judged: Judged, options: StoreOptions) -> str:
@@ -146,21 +164,29 @@ def _both(trained: Trained, judged: Judged, options: StoreOptions) -> str:
 
 
 def _shared(trained: Trained, judged: Judged, options: StoreOptions) -> str:
-    """What the data of both have in common, whatever is held out of it."""
+    """What the data of both have in common, whatever is held out of it; "" for nothing. Every source that is judged on
+    is compared before `Unknown` is raised for one that can't be."""
     for source in judged.sources:
         if trained.sha256 is not None and listing_sha256(source.shards) == trained.sha256:
             return f"it was trained on the same shards as are in {source.url}"
     if trained.url is None:
-        raise Unknown("the header of its weights doesn't say where its data lies")
+        raise Unknown("its card or header doesn't say where its data lies")
     try:
-        shards = open_shards(trained.url, options)
-        data = Source(trained.url, shards, snapshot_of(trained.url, options))
-        found = next(filter(None, (overlap(data, source) for source in judged.sources)), "")
+        data = Source(trained.url, open_shards(trained.url, options), snapshot_of(trained.url, options))
     except TutelageError as error:
         raise Unknown(f"its data {trained.url} can't be listed any more ({str(error).splitlines()[0]})") from error
-    if not found and trained.sha256 not in (None, listing_sha256(shards)):
+    failed: TutelageError | None = None
+    for source in judged.sources:
+        try:
+            if found := overlap(data, source):
+                return found
+        except TutelageError as error:
+            failed = error
+    if failed is not None:
+        raise Unknown(f"{trained.url} can't be compared with what is judged on ({str(failed).splitlines()[0]})")
+    if trained.sha256 not in (None, listing_sha256(data.shards)):
         raise Unknown(f"its data {trained.url} has changed since")
-    return found
+    return ""
 
 
 def _fix(trained: Trained, judged: Judged) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
+from typing import Any
 
+import pytest
+from builders import write_weights
+
+from curation.errors import LedgerError
 from curation.learning import seen
+from curation.loader import open_shards
 from curation.models.weights import Weights
 from curation.store import StoreOptions
 
@@ -23,3 +30,60 @@ def test_unknown_data_does_not_hide_a_certain_overlap(monkeypatch: pytest.Monkey
     assert seen.seen_by(weights, judged, StoreOptions()) == (second, "the same shards")
     monkeypatch.setattr(seen, "trained_on", lambda *_: [first])
     assert "is not known: it is gone" in seen.seen_by(weights, judged, StoreOptions())[1]
+
+
+RECIPE = {"holdout": 0.1, "holdout_rule": 2}
+SPLIT = {"share": 0.1, "grouping": "name", "rule": 2}
+SUMMARY = {"recipe": {"learner": {"contrastive": {}}}, "split": SPLIT}
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("card.json", {"recipe": RECIPE}),
+        ("card.json", {"recipe": RECIPE, "trained_on": {}}),
+        ("card.json", {"recipe": {**RECIPE, "data_sha256": None}, "trained_on": {"data": 7, "pool": None}}),
+        ("summary.json", {**SUMMARY, "data": []}),
+        ("summary.json", {**SUMMARY, "data": "everything"}),
+        ("summary.json", {**SUMMARY, "data": [7]}),
+        ("summary.json", {**SUMMARY, "data": ["x"], "split": {"share": "much"}}),
+    ],
+)
+def test_a_card_that_records_no_data_does_not_say_not_seen(tmp_path: Path, name: str, card: dict[str, Any]) -> None:
+    weights = Weights(f"{tmp_path}/w.safetensors", write_weights(tmp_path / "w.safetensors"))
+    (tmp_path / name).write_text(json.dumps({**card, "sha256": weights.sha256}))
+    judged = seen.Judged([source(tmp_path / "held", "0.tar")], seen.Split(0.3))
+    found, line = seen.seen_by(weights, judged, StoreOptions())
+    assert found is None and "is not known: " in line
+
+
+def test_data_without_a_hash_is_compared_by_its_url(tmp_path: Path) -> None:
+    weights = Weights(f"{tmp_path}/w.safetensors", write_weights(tmp_path / "w.safetensors"))
+    judged = seen.Judged([source(tmp_path / "held", "0.tar")], seen.Split(0.3))
+    card = {"recipe": RECIPE, "trained_on": {"data": f"{tmp_path}/held"}, "sha256": weights.sha256}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    found, line = seen.seen_by(weights, judged, StoreOptions())
+    assert found is not None and "held out 10% of the names, and the run 30%" in line
+
+
+def test_every_source_is_compared_before_one_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, same = source(tmp_path / "other", "1.tar"), source(tmp_path / "held", "0.tar")
+    whole = seen.overlap
+
+    def overlap(one: seen.Source, other: seen.Source) -> str:
+        if other is broken:
+            raise LedgerError("its plan is damaged")
+        return whole(one, other)
+
+    monkeypatch.setattr(seen, "overlap", overlap)
+    trained = seen.Trained(f"{tmp_path}/held", None, seen.Split(0.1))
+    judged = seen.Judged([broken, same], seen.Split(0.3))
+    assert "is in" in seen._shared(trained, judged, StoreOptions())
+    with pytest.raises(seen.Unknown, match="its plan is damaged"):
+        seen._shared(trained, seen.Judged([broken], seen.Split(0.3)), StoreOptions())
+
+
+def source(folder: Path, name: str) -> seen.Source:
+    folder.mkdir()
+    (folder / name).write_bytes(name.encode())
+    return seen.Source(str(folder), open_shards(str(folder)), None)
