@@ -37,11 +37,13 @@ _NETWORKS = [
         *("fd00:ec2::/32", "fd20:ce::/32", "fd00:42::42/128"),  # AWS, GCP and Scaleway by IPv6
     )
 ]
-# Networks of IPv6 whose addresses end in one of IPv4: compatible, mapped, translated, and those of NAT64.
+# Networks of IPv6 whose addresses end in one of IPv4: compatible, mapped, translated, and NAT64's well-known prefix.
 _ENDING = [
-    ipaddress.IPv6Network(text)
-    for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+    ipaddress.IPv6Network(text) for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")
 ]
+# NAT64 within an organisation (RFC 8215): any prefix in it may be the translator's, of any length of RFC 6052 that fits.
+_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+_NAT64_PREFIXES = (48, 56, 64, 96)
 _PLAIN = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?", re.ASCII | re.IGNORECASE)
 _MINUTE = 60.0
 
@@ -85,12 +87,19 @@ def _meant(address: Address) -> Iterator[Address]:
     yield address
     if isinstance(address, ipaddress.IPv4Address):
         return
-    last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     if any(address in network for network in _ENDING) or (int(address) >> 32) & 0xFDFFFFFF == 0x5EFE:
-        yield last
+        yield ipaddress.IPv4Address(address.packed[12:])
+    if address in _NAT64:
+        yield from (_embedded(address, prefix) for prefix in _NAT64_PREFIXES)
     if address.sixtofour:
         yield address.sixtofour
     yield from address.teredo or ()
+
+
+def _embedded(address: ipaddress.IPv6Address, prefix: int) -> ipaddress.IPv4Address:
+    """The address of IPv4 behind a prefix of so many bits. Bits 64 to 71 are no part of it (RFC 6052, section 2.2)."""
+    octets = address.packed if prefix == 96 else address.packed[:8] + address.packed[9:]
+    return ipaddress.IPv4Address(octets[prefix // 8 :][:4])
 
 
 def _host(endpoint: str) -> str:
