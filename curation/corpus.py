@@ -19,7 +19,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import translate
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,10 @@ import pyarrow as pa
 from curation.errors import EmptyCorpusError, NotFoundError, RecipeError
 from curation.ledger import Ledger
 from curation.parallel import map_ordered
+from curation.patterns import matcher
 from curation.store import ObjectInfo, Store, StoreOptions, open_store
 from curation.tables import connect, insert, local_disk
 
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)\Z")
 _SNAPSHOT = re.compile(r"(.+)@(\d+|latest)\Z")
 _OF_A_LEDGER = re.compile(r"(?:.*/)?data/[0-9a-f]{64}-[0-9a-f]{16}(?:-[0-9a-f]{8})?\.tar")
 
@@ -76,7 +74,7 @@ class Corpus:
         what a run puts there. Links of local disks are followed."""
         if self.snapshot is not None:
             return
-        root, wanted = _real(self.root), _matcher(self.patterns)
+        root, wanted = _real(self.root), matcher(self.patterns)
         for name, store in places.items():
             place = _real(store.url)
             if f"{root}/".startswith(f"{place}/data/"):
@@ -101,7 +99,7 @@ class Corpus:
         if self.patterns == ("",) and Ledger(store).latest():
             fix = f"to curate a curated dataset further, write {self.root}@latest"
             raise RecipeError(f"{self.root} holds snapshots, not a corpus", fix=fix)
-        wanted = _matcher(self.patterns)
+        wanted = matcher(self.patterns)
         rows: list[ObjectInfo] = []
         foreign = 0
         for item in chain.from_iterable(store.list(folder, etags=False) for folder in _folders(self.patterns)):
@@ -124,7 +122,7 @@ class Corpus:
         for pattern in self.patterns:
             place = f"{self.root}/{pattern}".rstrip("/")
             folder = place.rpartition("/")[0] if place.endswith(".tar") else place
-            if folder.endswith("/data") and _matcher((pattern,))(key):
+            if folder.endswith("/data") and matcher((pattern,))(key):
                 raise _of_a_dataset(place, f"{self.root}/{key}".rpartition("/data/")[0])
 
     def _of_snapshot(self) -> pa.Table:
@@ -191,38 +189,6 @@ def _common(roots: Sequence[str]) -> str:
     while all(len(p) > depth and p[depth] == parts[0][depth] for p in parts):
         depth += 1
     return "/".join(parts[0][:depth])
-
-
-def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """A predicate on keys. Braces with digits match by number, so a range of a million is one comparison."""
-    rules = [(re.compile(_regex(pattern)), _ranges(pattern)) for pattern in patterns]
-
-    def matches(key: str) -> bool:
-        found = ((regex.match(key), ranges) for regex, ranges in rules)
-        return any(m and all(lo <= int(m[f"r{i}"]) <= hi for i, (lo, hi) in enumerate(r)) for m, r in found)
-
-    return matches
-
-
-def _ranges(pattern: str) -> list[tuple[int, int]]:
-    found = (_RANGE.match(body) for body in _BRACES.findall(pattern))
-    return [(int(match[1]), int(match[2])) for match in found if match]
-
-
-def _regex(pattern: str) -> str:
-    if not pattern or pattern.endswith("/"):
-        return re.escape(pattern) + ".*"
-    out, ranges = [], 0
-    for i, piece in enumerate(_BRACES.split(pattern)):
-        if i % 2 == 0:
-            out.append(translate(piece).removeprefix("(?s:").removesuffix(")\\Z").replace(".*", "[^/]*"))
-        elif match := _RANGE.match(piece):
-            # zero-padded to the width written, or longer when the number needs it
-            out.append(f"(?P<r{ranges}>\\d{{{len(match[1])},{max(len(match[1]), len(match[2]))}}})")
-            ranges += 1
-        else:
-            out.append("(?:" + "|".join(re.escape(choice) for choice in piece.split(",")) + ")")
-    return "".join(out) + r"\Z"
 
 
 def _folders(patterns: Sequence[str]) -> list[str]:
