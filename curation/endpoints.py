@@ -38,10 +38,8 @@ _NETWORKS = [
     )
 ]
 # Networks of IPv6 whose addresses end in one of IPv4: compatible, mapped, translated, and NAT64's well-known prefix.
-_ENDING = [
-    ipaddress.IPv6Network(text) for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")
-]
-# NAT64 within an organisation (RFC 8215): any prefix in it may be the translator's, of any length of RFC 6052 that fits.
+_ENDING = [ipaddress.IPv6Network(text) for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")]
+# NAT64 within an organisation (RFC 8215): a translator's prefix in it has any length of RFC 6052 that fits.
 _NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 _NAT64_PREFIXES = (48, 56, 64, 96)
 _PLAIN = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?", re.ASCII | re.IGNORECASE)

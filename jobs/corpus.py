@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.options import json_option
+from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
     from curation.corpora.openmoji_icons import Built
@@ -76,7 +75,7 @@ def _say(built: Built, seconds: float, as_json: bool) -> None:
     from dataclasses import asdict
 
     if as_json:
-        click.echo(json.dumps({**asdict(built), "seconds": round(seconds, 1)}, indent=2))
+        print_json({**asdict(built), "seconds": round(seconds, 1)})
         return
     size = f"{built.samples:,} samples in {len(built.shards)} shards, {built.bytes / 1e6:.1f} MB"
     if not built.fresh:

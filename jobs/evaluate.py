@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from curation.printable import printable_lines
-from jobs.options import Between, json_option
+from jobs.options import Between, json_option, print_json
 from jobs.proxy import training_of, training_options
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def evaluate(
             carry_out(todo, workers, address, tick)
     documents = [found[one.identity] or conclude(one, protocol) for one in plans]
     if as_json:
-        click.echo(json.dumps({"judged": len(todo), "evaluations": documents}, indent=2))
+        print_json({"judged": len(todo), "evaluations": documents})
         return
     click.echo(printable_lines(line for document in documents for line in report(document)))
     done = f"judged {len(todo):,} models, after training those that were not there"

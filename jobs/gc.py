@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from curation.printable import printable
-from jobs.options import json_option
+from jobs.options import json_option, print_json
 
 
 @click.command(
@@ -34,7 +32,7 @@ def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
     swept = sweep([Ledger(open_store(url)) for url in urls], grace=seconds, delete=not dry_run)
     total = sum(item.bytes for item in swept)
     if as_json:
-        click.echo(json.dumps({"deleted": not dry_run, "bytes": total, "objects": [i.url for i in swept]}, indent=2))
+        print_json({"deleted": not dry_run, "bytes": total, "objects": [i.url for i in swept]})
         return
     for item in swept:
         click.echo(f"  {item.bytes:>14,}  {printable(item.url)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from curation.printable import printable
-from jobs.options import dataset_argument, html_option, json_option
+from jobs.options import dataset_argument, html_option, json_option, print_json
 
 
 @click.command(
@@ -34,7 +33,7 @@ def groups(dataset: str, html: str | None, as_json: bool) -> None:
 
         Path(html).write_text(page(snapshot, found))
     if as_json:
-        click.echo(json.dumps({"seen": seen, "groups": found}, indent=2))
+        print_json({"seen": seen, "groups": found})
         return
     click.echo("\n".join(lines(found, seen)) or "no filter dropped a sample for another one")
 

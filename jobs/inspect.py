@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from curation.printable import printable, printable_lines
 from jobs.groups import lines as group_lines
-from jobs.options import dataset_argument, json_option, recipe_argument, set_option
+from jobs.options import dataset_argument, json_option, print_json, recipe_argument, set_option
 from jobs.run import counts
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
         return
     document = snapshot.show()
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        print_json(document)
         return
     units, samples = document["units"], document["samples"]
     parent = f", parent @{document['parent']}" if document["parent"] else ""
@@ -92,7 +91,7 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
         "samples": document["samples"] if document else None,
     }
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        print_json(result)
         return
     click.echo(f"scored    {result['scored']:,} of {planned.units:,} shards")
     state = "up to date" if current else "made from an earlier plan or recipe"
@@ -117,7 +116,7 @@ def diff(left: str, right: str, as_json: bool) -> None:
     compared, apart = evaluations.compared(*attached), evaluations.apart(*attached)
     result = {**manifest.diff(a, b), "evaluations": compared, "evaluations_differ_in": apart}
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        print_json(result)
         return
     roots = ("", "") if a.store.url == b.store.url else (a.store.url, b.store.url)
     before, after = (f"{root}@{snapshot.number}" for root, snapshot in zip(roots, (a, b), strict=True))
@@ -156,7 +155,7 @@ def quarantine_ls(dataset: str, reason: str | None, limit: int, as_json: bool) -
     snapshot = cu.open(dataset)
     rows = snapshot.manifest.quarantined(reason, limit)
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     total = sum(snapshot.document["samples"]["quarantined"].values())
     for row in rows:

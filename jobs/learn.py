@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from curation.printable import printable_lines
-from jobs.options import json_option
+from jobs.options import json_option, print_json
 from jobs.proxy import training_options
 
 _EXPECTED = {"no_class"}  # reasons why samples of a snapshot are skipped
@@ -64,7 +64,10 @@ def _uniform(snapshot: str, as_json: bool, **arguments: Any) -> None:
     store = open_store(job.out)
     if not card["reused"]:
         store.put("summary.json", json.dumps(card, indent=2).encode())
-    click.echo(json.dumps(card, indent=2) if as_json else f"{report(card)}\nmetrics  {store.location('metrics.jsonl')}")
+    if as_json:
+        print_json(card)
+    else:
+        click.echo(f"{report(card)}\nmetrics  {store.location('metrics.jsonl')}")
 
 
 def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -95,7 +98,7 @@ def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
         runs[f"compared: {recipe.compare}"] = curve_of(compared)
     picture = curves(runs, recipe)
     if as_json:
-        click.echo(json.dumps({**found, "picture": picture}, indent=2))
+        print_json({**found, "picture": picture})
         return
     click.echo(printable_lines(report(found, recipe.learner.model).splitlines()))
     if picture:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from curation.printable import printable
-from jobs.options import dataset_argument, html_option, json_option
+from jobs.options import dataset_argument, html_option, json_option, print_json
 
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot
@@ -39,7 +38,7 @@ def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json
 
         Path(html).write_text(page(snapshot, rows, total))
     if as_json:
-        click.echo(json.dumps({"total": total, "matches": rows}, indent=2))
+        print_json({"total": total, "matches": rows})
         return
     for row in rows:
         said = f"{row['filter']}.{row['how']:<10}  {row['value']:>7.4g}"

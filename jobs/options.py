@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from contextlib import redirect_stdout
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,26 @@ set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
     help="Override a key of the recipe, e.g. --set filters.top_fraction.fraction=0.2 (repeatable).",
 )  # fmt: skip
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def _reserve_stdout(context: click.Context, option: click.Parameter, as_json: bool) -> bool:
+    """Leave stdout to the answer: whatever a model or a library prints meanwhile goes to stderr."""
+    if as_json:
+        context.meta[_STDOUT] = sys.stdout
+        context.with_resource(redirect_stdout(sys.stderr))
+    return as_json
+
+
+_STDOUT = f"{__name__}.stdout"
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_reserve_stdout, help="Print JSON for machines, and nothing else, on "
+    "stdout.",
+)  # fmt: skip
+
+
+def print_json(document: Any) -> None:
+    """Print what a command was asked for with `--json`."""
+    click.echo(json.dumps(document, indent=2), file=click.get_current_context().meta[_STDOUT])
 
 
 def html_option(about: str) -> Any:

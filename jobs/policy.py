@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from curation.printable import printable
-from jobs.options import json_option
+from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
     from curation.policy import Policy
@@ -28,7 +27,7 @@ def policy_show(run: str, as_json: bool) -> None:
 
     found = describe(_policy(run))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
     click.echo(f"steps       {found['steps']:,}, {found['scored']:,} of them scored, lag at most {found['lag']}")
     click.echo(f"candidates  {found['candidates']:,} offered, {found['chosen']:,} chosen, of {found['pool']:,} samples")
@@ -67,7 +66,10 @@ def policy_weights(run: str, least: int, out: str, as_json: bool) -> None:
     store, key = open_object(out)
     store.put(key, "".join(lines).encode())
     found = {"weights": store.location(key), "samples": len(lines), "least": least}
-    click.echo(json.dumps(found) if as_json else f"{len(lines):,} samples with their weights: {out}")
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{len(lines):,} samples with their weights: {out}")
 
 
 def _policy(run: str) -> Policy:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs import skipped
-from jobs.options import Between, json_option
+from jobs.options import Between, json_option, print_json
 
 if TYPE_CHECKING:
     from curation.learners.learner import Training
@@ -98,7 +97,10 @@ def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
 
     card = run(job)
     open_store(job.out).put("README.md", model_card(card).encode())
-    click.echo(json.dumps(card, indent=2) if as_json else f"{report(card)}\n\nfor a recipe:\n{recipe_lines(card)}")
+    if as_json:
+        print_json(card)
+    else:
+        click.echo(f"{report(card)}\n\nfor a recipe:\n{recipe_lines(card)}")
 
 
 @proxy.command("convert", epilog="\b\nExample:\n  curate proxy convert epoch_32.pt epoch_32.safetensors")
@@ -157,7 +159,10 @@ def proxy_vectors(as_json: bool, **arguments: Any) -> None:
     found = write_vectors(**arguments)
     lines = [f"{found['vectors']:,} pairs of {arguments['data']}", f"  url: {found['url']}"]
     lines += [f"  sha256: {found['sha256']}", *skipped.lines(found["skipped"])]
-    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo("\n".join(lines))
 
 
 CLUSTERS_EXAMPLES = """\b
@@ -188,7 +193,10 @@ def proxy_clusters(as_json: bool, **arguments: Any) -> None:
     if found["clusters"] < arguments["clusters"]:
         text += f" (fewer than {arguments['clusters']:,}: there are no more samples)"
     lines = [text, f"  {fields}", *skipped.lines(found["skipped"])]
-    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(lines))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo("\n".join(lines))
 
 
 @proxy.command("ls", epilog="\b\nExamples:\n  curate proxy ls\n  curate proxy ls --all")
@@ -201,7 +209,7 @@ def proxy_ls(everything: bool, as_json: bool) -> None:
     rows = [{"model": name, "about": about, **models.cost(name)._asdict()} for name, about in models.MODELS.items()]
     names = [name for name in models.model_names() if name not in models.MODELS] if everything else []
     if as_json:
-        click.echo(json.dumps([*rows, *({"model": name} for name in names)], indent=2))
+        print_json([*rows, *({"model": name} for name in names)])
         return
     click.echo(f"{'model':<10} {'parameters':>11} {'image':>12} {'caption':>12}")
     for row in rows:

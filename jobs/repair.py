@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from curation.printable import printable
-from jobs.options import json_option
+from jobs.options import json_option, print_json
 from jobs.verify import address_option, rescore_option, seed_option
 
 
@@ -48,8 +46,8 @@ def repair(
     left = [item for item in findings if not item.mended]
     record = finished(mend, number, findings, work.lost) if apply else None
     if as_json:
-        click.echo(json.dumps({"snapshot": number, "applied": apply, "record": record, "notes": work.notes,
-                               "findings": [item.to_json() for item in findings]}, indent=2))  # fmt: skip
+        found = [item.to_json() for item in findings]
+        print_json({"snapshot": number, "applied": apply, "record": record, "notes": work.notes, "findings": found})
     else:
         for item in findings:
             said = (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from curation.printable import printable
 from jobs.groups import lines, warn
-from jobs.options import json_option, recipe_argument, set_option
+from jobs.options import json_option, print_json, recipe_argument, set_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +49,7 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
         }
         _ask_nodes(work, address)
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        print_json(result)
         return
     click.echo(f"plan {planned.id[:12]}: {result['units']:,} shards, {_size(result['bytes'])}")
     done, lacks = result["units"] - result["units_to_score"], ", ".join(result["lacking"])
@@ -119,7 +118,7 @@ def run(
         result = {**work.work.to_json(), "units": document["units"], "samples": document["samples"]}
         result["groups"] = document.get("groups", [])
     if as_json:
-        click.echo(json.dumps(result, indent=2))
+        print_json(result)
     else:
         _print(work.recipe.output, work.work, document)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from curation.printable import printable
-from jobs.options import json_option, recipe_argument, set_option
+from jobs.options import json_option, print_json, recipe_argument, set_option
 
 store_argument = click.argument("store", metavar="SCORES")
 
@@ -31,7 +30,7 @@ def scores_ls(store: str, as_json: bool) -> None:
     with progress("Reading records", None, "tables") as tick:
         found = inventory(_ledger(store), tick)
     if as_json:
-        click.echo(json.dumps([held.to_json() for held in found], indent=2))
+        print_json([held.to_json() for held in found])
         return
     _echo(found)
     click.echo(f"{len(found):,} columns, {sum(held.bytes for held in found):,} bytes", err=True)
@@ -59,7 +58,7 @@ def scores_show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
         ]
         url = work.scored.store.url
     if as_json:
-        click.echo(json.dumps({"scores": url, "planned": plan.units, "columns": rows}, indent=2))
+        print_json({"scores": url, "planned": plan.units, "columns": rows})
         return
     for row in rows:
         click.echo(
@@ -103,7 +102,10 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
                 target.put_file(path.name, path)
                 path.unlink()
                 files.append(target.location(path.name))
-    click.echo(json.dumps({"files": files}, indent=2) if as_json else "\n".join(files))
+    if as_json:
+        print_json({"files": files})
+    else:
+        click.echo("\n".join(files))
 
 
 @scores.command("gc", epilog="\b\nExamples:\n  curate scores gc s3://curated/scores --keep a.yaml --keep b.yaml\n"
@@ -139,7 +141,7 @@ def scores_gc(
     with progress("Reading records", None, "tables") as tick:
         found = take_out(_ledger(store), wanted, delete=delete, grace=parse_duration(grace), tick=tick)
     if as_json:
-        click.echo(json.dumps({"deleted": delete, "columns": [held.to_json() for held in found]}, indent=2))
+        print_json({"deleted": delete, "columns": [held.to_json() for held in found]})
         return
     _echo(found)
     total = sum(held.bytes for held in found)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from jobs.options import json_option
+from jobs.options import json_option, print_json
 
 PLACEHOLDER = re.compile(r'"\{(\w+)\}"')
 
@@ -27,7 +27,7 @@ def recipes_ls(as_json: bool) -> None:
     """List the recipes: what each does, and what has to be filled in."""
     rows = [{"name": name, "about": about(text), "needs": needs(text)} for name, text in shipped().items()]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     for row in rows:
         click.echo(f"{row['name']}\n  {row['about']}\n  to fill in: {', '.join(row['needs']) or 'nothing'}")

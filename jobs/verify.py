@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.printable import printable
-from jobs.options import json_option
+from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot
@@ -56,8 +55,10 @@ def verify(dataset: str, rescore: float, seed: int, address: str | None, as_json
     with checks(store, number, dry(store), address, rescore=rescore, seed=seed) as work:
         findings = list(work.findings())
     if as_json:
-        click.echo(json.dumps({"snapshot": number, "ok": not findings, "samples": work.samples, "notes": work.notes,
-                               "findings": [item.to_json() for item in findings]}, indent=2))  # fmt: skip
+        found = [item.to_json() for item in findings]
+        print_json(
+            {"snapshot": number, "ok": not findings, "samples": work.samples, "notes": work.notes, "findings": found}
+        )
     else:
         for item in findings:
             click.echo(printable(f"  {item}"), err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +13,7 @@ import click
 
 from jobs.groups import lines as group_lines
 from jobs.groups import warn
-from jobs.options import html_option, json_option, recipe_argument
+from jobs.options import html_option, json_option, print_json, recipe_argument
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,9 +56,7 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
 
             Path(html).write_text(page(recipe, answers, unscored.num_rows, _looks(work, answers, unscored)))
     if as_json:
-        click.echo(
-            json.dumps({"unscored_shards": unscored.num_rows, "answers": [a.to_json() for a in answers]}, indent=2)
-        )
+        print_json({"unscored_shards": unscored.num_rows, "answers": [a.to_json() for a in answers]})
         return
     if unscored.num_rows:
         click.echo(f"{unscored.num_rows:,} shards have not been scored and are left out", err=True)

@@ -42,7 +42,10 @@ def test_what_matches(pattern: str, matching: list[str], others: list[str]) -> N
     assert [key for key in [*matching, *others] if found(key)] == matching
 
 
-@given(st.lists(st.sampled_from(["*", "?", "a", "b", "/", "{a,ab}", "{b,}", "[ab]"]), max_size=7), st.text("ab/", max_size=9))
+@given(
+    st.lists(st.sampled_from(["*", "?", "a", "b", "/", "{a,ab}", "{b,}", "[ab]"]), max_size=7),
+    st.text("ab/", max_size=9),
+)
 def test_the_same_as_a_search_of_all_ways(parts: list[str], key: str) -> None:
     words = {"*": "[^/]*", "?": ".", "{a,ab}": "(?:a|ab)", "{b,}": "(?:b|)"}
     text = "".join(words.get(part) or (part if len(part) > 1 else re.escape(part)) for part in parts)

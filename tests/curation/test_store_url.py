@@ -86,7 +86,11 @@ def test_open_object(tmp_path: Path) -> None:
             "http://[64:ff9b::a9fe:a9fe]",
         ),
         # NAT64 with prefixes of 48, 56, 64 and 96 bits (RFC 6052, section 2.2); octet 8 may be anything
-        *("http://[64:ff9b:1:a9fe:a9:fe00::]", "http://[64:ff9b:1:12a9:fe:a9fe::]", "http://[64:ff9b:1:a9fe:ffa9:fe00::1]"),
+        *(
+            "http://[64:ff9b:1:a9fe:a9:fe00::]",
+            "http://[64:ff9b:1:12a9:fe:a9fe::]",
+            "http://[64:ff9b:1:a9fe:ffa9:fe00::1]",
+        ),
         *("http://[64:ff9b:1:1234:a9:fea9:fe00::]", "http://[64:ff9b:1:1:2:3:a9fe:a9fe]"),
         *("http://[2001:0:a9fe:a9fe::1]", "http://[2001:0:1234::5601:5601]"),  # Teredo: its server, its client
         *("http://[2002:a9fe:a9fe::1]", "http://[64:ff9b:1::169.254.169.254]", "http://[::ffff:0:169.254.169.254]"),

@@ -47,6 +47,18 @@ def test_verify_as_a_command(tree: Tree, capsys: pytest.CaptureFixture[str]) -> 
     assert shard.name in capsys.readouterr().err
 
 
+def test_what_a_model_prints_is_not_on_stdout(
+    tree: Tree, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from curation.scorers.clip_score import ClipScore
+
+    load = ClipScore.load
+    monkeypatch.setattr(ClipScore, "load", lambda *given: print("loading the model ...") or load(*given))
+    assert _main(["verify", str(tree.out), "--rescore", "1.0", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["ok"] and "loading the model ..." in captured.err
+
+
 def test_a_repair_is_dry_unless_told_and_the_second_has_nothing_to_do(
     tree: Tree, capsys: pytest.CaptureFixture[str]
 ) -> None:
