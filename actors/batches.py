@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from actors.black_box import Box
 from actors.waiting import get
+from actors.watch import watched
 from curation.data import ShardRef
 from curation.errors import StoreError
 from curation.images import Preprocess
@@ -35,9 +36,22 @@ def decode(reader: UnitReader, shard: ShardRef, seconds: float) -> Iterator[pa.T
     """The tables of one unit, as a task, which is ended where one of them takes longer than `seconds`."""
     tables = guarded(reader.read(shard), reader, shard)
     while True:
-        faulthandler.dump_traceback_later(seconds, exit=True)
-        table = next(tables, None)
-        faulthandler.cancel_dump_traceback_later()
+        with watched(seconds):
+            table = next(tables, None)
+        if table is None:
+            return
+        yield table
+
+
+def decode_noted(tables: Iterator[pa.Table], box: Box, seconds: float) -> Iterator[pa.Table]:
+    """Tables that this process decodes; it ends where one of them takes longer than `seconds`, or too much memory."""
+    while True:
+        try:
+            with box.watched(seconds):
+                table = next(tables, None)
+        except MemoryError as error:
+            box.die(error)  # with a note of the sample that is too much: others can do without
+            raise
         if table is None:
             return
         yield table
@@ -54,7 +68,7 @@ def decode_here(reader: UnitReader, shards: Iterable[ShardRef]) -> Iterator[pa.T
 
 
 def decode_ahead(
-    reader: UnitReader, shards: Iterable[ShardRef], ahead: int, num_cpus: float, seconds: float
+    reader: UnitReader, shards: Iterable[ShardRef], ahead: int, num_cpus: float, box: Box, seconds: float
 ) -> Iterator[pa.Table]:
     """The same, in order, by streaming Ray tasks on CPU workers, `ahead` of them under way.
 
@@ -72,7 +86,7 @@ def decode_ahead(
         except ray.exceptions.RayTaskError:
             raise
         except ray.exceptions.RayError:
-            yield from guarded(reader.read(shard), reader, shard)
+            yield from decode_noted(guarded(reader.read(shard), reader, shard), box, seconds)
 
     for shard in shards:
         running.append((shard, task.remote(there, shard, seconds)))

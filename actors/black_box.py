@@ -18,6 +18,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+from actors import watch
+
 _HEAD = struct.Struct("<qqqqq")  # call, stage, unit, row, bytes of the note behind
 _SIZE = 1 << 14
 _IDLE, _DECODING, _SCORING = range(3)
@@ -93,14 +95,9 @@ class BlackBox:
         finally:
             self.idle()
 
-    @contextmanager
-    def watched(self, seconds: float) -> Iterator[None]:
-        """End this process, whatever it does, if it is still within `with` after so many seconds."""
-        faulthandler.dump_traceback_later(seconds, exit=True, file=self._fault)
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+    def watched(self, seconds: float) -> AbstractContextManager[None]:
+        """End this process if it works for more than so many seconds within `with` (see `actors.watch`)."""
+        return watch.watched(seconds, self._fault)
 
     def die(self, error: BaseException) -> None:
         """End this process because of an error that it can't get over, such as one of the CUDA context."""

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from actors.batches import decode_ahead, decode_here, make_batch, rebatch, shard_refs, usable
+from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, rebatch, shard_refs, usable
 from actors.black_box import BlackBox, Box, LastWords, Span
 from actors.isolation import Isolated, blamed
 from curation import scores
@@ -29,7 +29,7 @@ from curation.store import Store
 from curation.units import STREAM_SCHEMA, UnitReader, failure_table, view_column
 
 COMMITTERS = 4  # threads an actor puts tables with, while the model goes on
-LOADING = 10  # times compute.batch_timeout, for loading the models and trying them
+LOADING = 10  # times compute.batch_timeout, for each model that is loaded and tried
 TOLD = 20  # samples set aside in one call of which the driver is told
 
 
@@ -140,19 +140,8 @@ class UnitScorer:
             watch=lambda shard, row: box.decoding(places[shard.key], row),
         )
         if ahead := decodes_ahead(compute):
-            yield from decode_ahead(reader, shards, ahead, compute.decode_cpus, compute.batch_timeout)
-            return
-        tables = decode_here(reader, shards)
-        while True:
-            try:
-                with box.watched(compute.batch_timeout):
-                    table = next(tables, None)
-            except MemoryError as error:
-                box.die(error)  # with a note of the sample that is too much: others can do without
-                raise
-            if table is None:
-                return
-            yield table
+            return decode_ahead(reader, shards, ahead, compute.decode_cpus, box, compute.batch_timeout)
+        return decode_noted(decode_here(reader, shards), box, compute.batch_timeout)
 
     def _score(self, table: pa.Table, places: Mapping[str, int], care: Care, progress: Progress) -> pa.Table:
         """Replace the pixels of a batch by its scores, and the reasons why samples have none."""
@@ -201,7 +190,7 @@ class ScorerActor(UnitScorer):
         and what is slow the first time come now. Not in the constructor, whose errors Ray reports as a death."""
         nothing = failure_table(ShardRef("", 0, ""), "", self.reader.views)
         batch = make_batch(nothing, self.reader.views, size)
-        with self.box.watched(LOADING * self.job.compute.batch_timeout):
+        with self.box.watched(LOADING * self.job.compute.batch_timeout * max(1, len(self.job.scorers))):
             for model in self.models.values():
                 model.trial(batch)
         return Ready(self.node, self.path, self.box.last)

@@ -34,6 +34,7 @@ from curation.retry import Budget, Stats
 from curation.store_backend import Backend
 from curation.store_errors import LATER, SAFE_STORES, TransientError, is_web_page
 from curation.store_url import ObjectInfo, Place, StoreOptions, check_key, parse
+from curation.store_waits import waiting
 
 __all__ = ["ObjectInfo", "Stats", "Store", "StoreOptions", "open_object", "open_store"]
 
@@ -127,7 +128,8 @@ class Store:
                 last = budget.failures + 1 >= (PAGES if odd else min(LOOKS, len(seen) + 1))
                 if last or not self.options.patience:
                     raise
-                budget.spend(TransientError(f"{self.location(key)} came as what it can't be"))
+                with waiting:
+                    budget.spend(TransientError(f"{self.location(key)} came as what it can't be"))
 
     def get_range(self, key: str, offset: int, length: int, etag: str | None = None) -> bytes:
         """Exactly `length` bytes from `offset`, of the object with this etag if one is given (`ChangedError`)."""
@@ -146,11 +148,13 @@ class Store:
 
         def following() -> Iterator[bytes]:
             with pool:
-                data, pin = first.result()
+                with waiting:
+                    data, pin = first.result()
                 for start in starts[1:]:
                     coming = pool.submit(self._read, key, start, min(block, size - start), pin)
                     yield data
-                    data, pin = coming.result()
+                    with waiting:
+                        data, pin = coming.result()
                 yield data
 
         return following()
@@ -252,7 +256,12 @@ class Store:
     def _listed(self, start: Listing) -> Iterator[ObjectInfo]:
         budget = Budget(self.options.patience, self.stats)
         confirm = self._place.scheme not in ("file", "memory")
-        for info in Resumable(self.url, start, budget, partial(self._again, budget), confirm=confirm):
+        found = iter(Resumable(self.url, start, budget, partial(self._again, budget), confirm=confirm))
+        while True:
+            with waiting:
+                info = next(found, None)
+            if info is None:
+                return
             yield info._replace(key=info.key[len(self._prefix) :])
 
     def _folder(self, prefix: str) -> str:
@@ -282,11 +291,12 @@ class Store:
 
     def _retry(self, call: Callable[[], T], budget: Budget | None = None) -> T:
         budget = budget or Budget(self.options.patience, self.stats)
-        while True:
-            try:
-                return call()
-            except StoreError as error:
-                self._again(budget, error)
+        with waiting:
+            while True:
+                try:
+                    return call()
+                except StoreError as error:
+                    self._again(budget, error)
 
     def _again(self, budget: Budget, error: StoreError) -> None:
         """Return when another attempt is of use; raise otherwise."""
@@ -297,6 +307,10 @@ class Store:
 
     def _read(self, key: str, offset: int, length: int | None, etag: str | None) -> tuple[bytes, str]:
         """(bytes, pin): a pin is an etag, or says as much for a local file whose etag nobody asked for."""
+        with waiting:
+            return self._read_on(key, offset, length, etag)
+
+    def _read_on(self, key: str, offset: int, length: int | None, etag: str | None) -> tuple[bytes, str]:
         full = self._full(key)
         pieces: list[bytes] = []
         have, pin, piece = 0, etag, WHOLE

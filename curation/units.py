@@ -23,7 +23,7 @@ from curation.data import ShardRef, uid
 from curation.errors import ImageError, TarError, TutelageError
 from curation.holdout import content_of
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
-from curation.second_read import BY_NAME, confirm, confirmed
+from curation.second_read import SURE, SecondRead, confirm
 from curation.store import Store
 from curation.tar import TarSample, read_samples
 
@@ -186,6 +186,7 @@ class _Rows:
         self.shard = shard
         self.reader = reader
         self.row = 0
+        self.again = SecondRead(reader.store, shard)
         self._clear()
 
     def _clear(self) -> None:
@@ -198,19 +199,23 @@ class _Rows:
         return len(self.end) >= ROWS_PER_TABLE
 
     def add(self, sample: TarSample) -> None:
-        views: list[Pixels | None] = [None] * len(self.reader.views)
-        reader, watch, poison = self.reader, self.reader.watch, self.reader.poison.get(self.row)
-        if watch is not None:
-            watch(self.shard, self.row)
-        found = facts(self.shard, self.row, sample, reader.limits, reader.views, views, reader.caption, poison)
-        if found["reason"] and not sample.reason and not poison and found["reason"] not in BY_NAME:
-            again = confirmed(reader.store, self.shard, sample)
-            if again is not sample:
-                found = facts(self.shard, self.row, again, reader.limits, reader.views, views, reader.caption)
-        if watch is not None:
-            watch(self.shard, -1)
+        found, views = self._facts(self.row, sample)
+        reason = found["reason"]
+        if reason and not sample.reason and self.row not in self.reader.poison and reason not in SURE:
+            self.again.add(len(self.end), sample)
         self._append(found, views, end=False)
         self.row += 1
+
+    def _facts(self, row: int, sample: TarSample) -> tuple[dict[str, Any], list[Pixels | None]]:
+        """The index row of a sample and its pixels for each view."""
+        views: list[Pixels | None] = [None] * len(self.reader.views)
+        reader, watch, poison = self.reader, self.reader.watch, self.reader.poison.get(row)
+        if watch is not None:
+            watch(self.shard, row)
+        found = facts(self.shard, row, sample, reader.limits, reader.views, views, reader.caption, poison)
+        if watch is not None:
+            watch(self.shard, -1)
+        return found, views
 
     def add_end(self, reason: str | None, detail: str | None = None) -> None:
         self._append({"row": self.row, "reason": reason, "detail": detail}, [None] * len(self.reader.views), end=True)
@@ -223,7 +228,16 @@ class _Rows:
         self.end.append(end)
 
     def take(self) -> pa.Table:
-        """The rows so far as a table of `STREAM_SCHEMA` and the views' pixel columns."""
+        """The rows so far as a table of `STREAM_SCHEMA` and the views' pixel columns, after their second read.
+
+        Raises `StoreError` where reads differ. No sample is in work while the store is read.
+        """
+        for position, sample in self.again.settle():
+            found, views = self._facts(self.columns["row"][position], sample)
+            for name, column in self.columns.items():
+                column[position] = found.get(name)
+            for images, view in zip(self.pixels, views, strict=True):
+                images[position] = view
         n = len(self.end)
         arrays = [
             pa.array([self.shard.key] * n, pa.string()),

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from builders import FLAWS, write_shard
 from services import BrokenS3
 
+from curation import second_read, units
 from curation.data import ShardRef
-from curation.errors import StoreError
+from curation.errors import ImageError, StoreError
+from curation.second_read import SURE, SecondRead
 from curation.store import Store, StoreOptions, open_store
 from curation.tar import read_samples
 from curation.units import UnitReader
@@ -48,12 +51,65 @@ def flips(server: BrokenS3, at: int, times: int, bodies: list[int]) -> None:
     server.trouble = trouble
 
 
-def test_damage_that_is_there_costs_a_read_a_sample(served: tuple[BrokenS3, Store, bytes]) -> None:
+def reads(server: BrokenS3) -> int:
+    return sum(method == "GET" for method, _ in server.requests)
+
+
+def test_damage_that_is_there_costs_one_read_a_unit(served: tuple[BrokenS3, Store, bytes]) -> None:
     server, store, _ = served
     found = rows(store)
     assert {row["row"]: row["reason"] for row in found if row["reason"]} == FLAWS
-    read = [key for method, key in server.requests if method == "GET"]
-    assert len(read) == 1 + len(FLAWS) - 1  # a missing caption is not looked for twice
+    assert len(set(FLAWS.values()) - SURE) > 1 and reads(server) == 1 + 1
+
+
+def test_damage_of_later_tables_is_believed_until_a_read_brings_other_bytes(
+    served: tuple[BrokenS3, Store, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, store, data = served
+    monkeypatch.setattr(units, "ROWS_PER_TABLE", 4)
+    assert {row["row"]: row["reason"] for row in rows(store) if row["reason"]} == FLAWS
+    assert reads(server) == 1 + 1
+    samples = list(read_samples([data], len(data)))
+    first = next(row for row in FLAWS if FLAWS[row] not in SURE)
+    assert first > 0 and samples[0].reason is None
+    text = next(part for part in samples[0].parts if part.extension == "txt")
+    flips(server, text.offset, 1, [])
+    server.requests.clear()
+    assert {row["row"]: row["reason"] for row in rows(store) if row["reason"]} == FLAWS
+    assert reads(server) == 1 + 2 + 1  # the second and third read of sample 0, and one of the next table with damage
+
+
+@pytest.mark.parametrize("reason", ["image_format", "image_too_many_bytes", "image_too_many_pixels", "missing_text"])
+def test_what_names_headers_and_limits_say_is_read_once(
+    served: tuple[BrokenS3, Store, bytes], monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    server, store, _ = served
+
+    def fail(data: bytes, limits: object) -> None:
+        raise ImageError(reason)
+
+    monkeypatch.setattr(units, "inspect", fail)
+    info = store.head(SHARD)
+    found = pa.concat_tables(UnitReader(store).read(ShardRef(SHARD, info.size, info.etag)))
+    assert reason in found["reason"].to_pylist() and reads(server) <= 1 + 1  # the flaws of captions
+
+
+def test_damage_far_apart_is_read_as_far_as_one_read_reaches(
+    served: tuple[BrokenS3, Store, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, store, data = served
+    damaged = [sample for sample in read_samples([data], len(data)) if not sample.reason]
+    again = SecondRead(store, ShardRef(SHARD, len(data), ""))
+    monkeypatch.setattr(second_read, "SPAN", 1)
+    for position, sample in enumerate(damaged):
+        again.add(position, sample)
+    assert list(again.settle()) == [] and reads(server) == 1
+    again.add(0, damaged[1])
+    assert list(again.settle()) == [] and reads(server) == 1, "the unit is believed"
+    apart = SecondRead(store, ShardRef(SHARD, len(data), ""))
+    monkeypatch.setattr(second_read, "GAP_BYTES", -1)
+    apart.add(0, damaged[0])
+    assert list(apart.settle()) == [] and reads(server) == 1 + len(damaged[0].parts)
 
 
 @pytest.mark.parametrize("extension", ["png", "json", "txt"])

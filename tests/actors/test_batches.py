@@ -1,0 +1,148 @@
+"""From units to batches: sizes, order, what a failing store leaves, and what a watch over decoding covers. No Ray."""
+
+from __future__ import annotations
+
+import faulthandler
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray
+from builders import write_shard
+from services import BrokenS3
+
+from actors import batches
+from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, rebatch, shard_refs, usable
+from actors.black_box import NoBox
+from actors.watch import watched
+from curation import units
+from curation.data import ShardRef
+from curation.images import Preprocess
+from curation.store import Store, StoreOptions, open_store
+from curation.tar import read_samples
+from curation.units import UnitReader, view_column
+
+VIEW = Preprocess(size=8, mean=(0, 0, 0), std=(1, 1, 1))
+SHARD = "in/a.tar"
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("pool")
+    for number in range(3):
+        write_shard(folder / f"{number}.tar", number, 24)
+    return open_store(str(folder))
+
+
+def ref(store: Store, key: str) -> ShardRef:
+    info = store.head(key)
+    return ShardRef(key, info.size, info.etag)
+
+
+def test_batches_have_one_size_across_units_and_keep_the_order(pool: Store) -> None:
+    shards = [ref(pool, f"{number}.tar") for number in range(3)]
+    tables = list(decode_here(UnitReader(pool, views=[VIEW]), shards))
+    sizes = [table.num_rows for table in rebatch(tables, 16)]
+    assert sizes == [16, 16, 16, 16, 11] and sum(sizes) == 3 * 25
+    assert pa.concat_tables(rebatch(tables, 16)).equals(pa.concat_tables(tables))
+    assert list(rebatch([], 16)) == []
+
+
+def test_a_batch_has_the_pixels_of_its_rows_and_is_filled_up(pool: Store) -> None:
+    (table,) = decode_here(UnitReader(pool, views=[VIEW]), [ref(pool, "0.tar")])
+    batch, good = make_batch(table, [VIEW], 32), usable(table)
+    assert len(batch.captions) == 32 and batch.captions[1] == table["caption"][1].as_py()
+    pixels = batch.views[view_column(VIEW)]
+    assert pixels.shape == (32, 8, 8, 3) and not pixels[25:].any() and not batch.sizes[25:].any()
+    assert good.sum() == 24 - 5 and not good[24], "five flaws; the end row is no sample"
+    assert all(pixels[row].any() == good[row] for row in range(24))
+    assert (batch.sizes[:24].all(axis=1) == good[:24]).all()
+
+
+def test_a_unit_that_the_store_refuses_is_a_failure_row_between_the_others(pool: Store) -> None:
+    first = ref(pool, "0.tar")
+    tables = list(decode_here(UnitReader(pool), [first, first._replace(etag="another"), ref(pool, "2.tar")]))
+    ends = [row for table in tables for row in table.to_pylist() if row["end"]]
+    assert [end["row"] for end in ends] == [24, -1, 24] and ends[1]["reason"].startswith("object_changed: ")
+
+
+def test_units_come_as_they_stand_in_their_table() -> None:
+    shards = [ShardRef("a", 1, "x"), ShardRef("b", 2, "y")]
+    columns = zip(("shard_key", "shard_size", "shard_etag"), zip(*shards, strict=True), strict=True)
+    assert list(shard_refs(pa.table({name: list(column) for name, column in columns}))) == shards
+
+
+class Watched(NoBox):
+    """A box that notes nothing and watches."""
+
+    def watched(self, seconds: float) -> AbstractContextManager[None]:
+        return watched(seconds)
+
+
+def test_a_unit_whose_tasks_die_is_decoded_here_under_a_watch(pool: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    armed: list[float] = []
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda seconds, **options: armed.append(seconds))
+    shards = [ref(pool, "0.tar"), ref(pool, "1.tar")]
+
+    class Task:
+        def remote(self, reader: UnitReader, shard: ShardRef, seconds: float) -> Iterator[Any]:
+            assert reader.watch is None and seconds == 7
+            return iter([shard.key])
+
+    def get(key: str) -> pa.Table:
+        if key == "0.tar":
+            raise ray.exceptions.WorkerCrashedError
+        return pa.concat_tables(UnitReader(pool).read(shards[1]))
+
+    monkeypatch.setattr(ray, "remote", lambda **options: lambda function: Task())
+    monkeypatch.setattr(batches, "get", get)
+    noted: list[int] = []
+    reader = UnitReader(pool, watch=lambda shard, row: noted.append(row))
+    found = pa.concat_tables(decode_ahead(reader, shards, 1, 1, Watched(), 7))
+    assert found.equals(pa.concat_tables(decode_here(UnitReader(pool), shards)))
+    assert set(noted) == {-1, *range(24)} and len(armed) >= 1 and armed[0] == 7
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_no_watch_runs_and_no_sample_is_in_work_while_a_store_stalls(
+    broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    write_shard(tmp_path / "a.tar", 1, 24)
+    data = bytearray((tmp_path / "a.tar").read_bytes())
+    if broken:  # in the middle: the shard is read again, not only its damaged samples
+        data[list(read_samples([bytes(data)], len(data)))[5].start + 100] ^= 0x80
+    armed, noted, seen = threading.Event(), [-1], list[int]()
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda seconds, **options: armed.set())
+    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", armed.clear)
+
+    def stalls(method: str, path: str) -> str:
+        """Answers once the reader waits, as a store does that stalls for longer than any watch."""
+        deadline = time.monotonic() + 20
+        while armed.is_set() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        seen.append(noted[0] if not armed.is_set() else -2)
+        return ""
+
+    inspect = units.inspect
+
+    def inspected(*arguments: Any) -> Any:
+        assert armed.is_set() and noted[0] >= 0, "decoding is watched, and noted"
+        return inspect(*arguments)
+
+    monkeypatch.setattr(units, "inspect", inspected)
+    with BrokenS3() as server:
+        server.objects[f"/bucket/{SHARD}"] = bytes(data)
+        store = open_store("s3://bucket", StoreOptions(endpoint=server.endpoint, patience=5))
+        shard, server.trouble = ref(store, SHARD), stalls
+        reader = UnitReader(store, watch=lambda shard, row: noted.__setitem__(0, row))
+        (*_, last) = decode_noted(decode_here(reader, [shard]), Watched(), 5)
+    assert last["reason"][-1].as_py() == ("tar_bad_header" if broken else None)
+    assert seen == [-1, -1], "the block, and what is read again"
+    assert not armed.is_set() and noted == [-1]
