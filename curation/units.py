@@ -233,11 +233,11 @@ class _Rows:
         Raises `StoreError` where reads differ. No sample is in work while the store is read.
         """
         for position, sample in self.again.settle():
-            found, views = self._facts(self.columns["row"][position], sample)
+            found, seen = self._facts(self.columns["row"][position], sample)
             for name, column in self.columns.items():
                 column[position] = found.get(name)
-            for images, view in zip(self.pixels, views, strict=True):
-                images[position] = view
+            for images, image in zip(self.pixels, seen, strict=True):
+                images[position] = image
         n = len(self.end)
         arrays = [
             pa.array([self.shard.key] * n, pa.string()),
