@@ -1,9 +1,10 @@
 """Find and delete data objects that nothing names: what killed workers left, or workers that came second.
 
-Two phases. The first reads and validates everything that can name data, and stops where a document can't be read:
-commit records, every snapshot under whatever number, and the two Parquet indexes of each snapshot, which name its
-shards and its manifest. Only then the second phase deletes what is neither named nor young. Half-written files of
-killed workers, which only local disks have, are deleted with it.
+Two phases. The first reads and validates everything that can name data: commit records, every snapshot under whatever
+number, and the two Parquet indexes of each snapshot, which name its shards and its manifest. It stops where a document
+can't be read, and where a snapshot is lost (`snapshot_numbers`) that was not given up. Only then the second phase
+deletes what is neither named nor young. Half-written files of killed workers, which only local disks have, are deleted
+with it.
 
 An object is named within minutes of being put, and its name holds a random part, so no later put revives a name that is
 about to be deleted. The grace must therefore be longer than the slowest worker takes from its data put to its record
@@ -27,11 +28,13 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from curation import tables
-from curation.documents import SnapshotDocument, parse_unit_record, read, repair
-from curation.errors import NotFoundError, UserError
-from curation.ledger import Ledger, snapshot_fix, snapshot_number
+from curation.documents import ScoreRecord, SnapshotDocument, WriteRecord, parse_unit_record
+from curation.errors import LedgerError, NotFoundError, UserError
+from curation.ledger import Ledger, read_snapshot
+from curation.owners import repair_of
 from curation.parallel import map_ordered
 from curation.snapshot import Snapshot
+from curation.snapshot_numbers import lost_error, lost_numbers
 from curation.store import Store
 
 if TYPE_CHECKING:
@@ -134,8 +137,7 @@ def _named(ledger: Ledger) -> Iterator[Iterator[str]]:
 
     def of_record(key: str) -> Iterator[str]:
         try:
-            fix = repair(store.url)
-            return store.get_parsed(key, lambda data: parse_unit_record(data, store.location(key), fix)).names()
+            return read_record(store, key).names()
         except NotFoundError:  # `curate scores gc` has deleted it since the listing
             return iter(())
 
@@ -148,11 +150,18 @@ def _named(ledger: Ledger) -> Iterator[Iterator[str]]:
     yield from map_ordered(of_snapshot, (document for _, document in snapshots(store)), threads=4)
 
 
+def read_record(store: Store, key: str) -> ScoreRecord | WriteRecord:
+    """A commit record of either kind. Raises `NotFoundError`, and `LedgerError` that names the snapshot to repair."""
+    try:
+        return store.get_parsed(key, lambda data: parse_unit_record(data, store.location(key), ""))
+    except LedgerError as error:
+        raise LedgerError(str(error), fix=repair_of(store, key)) from None
+
+
 def snapshots(store: Store) -> Iterator[tuple[str, SnapshotDocument]]:
-    """Every snapshot below a root with its key, in order, also behind a hole in their numbers. Raises `LedgerError`."""
+    """Every snapshot below a root with its key, in order. Raises `LedgerError` where a document is damaged, and where a
+    number is lost: nobody knows then what its snapshot names."""
     keys = sorted(item.key for item in store.list("snapshots", etags=False) if item.key.endswith(".json"))
-
-    def one(key: str) -> tuple[str, SnapshotDocument]:
-        return key, read(store, key, SnapshotDocument, snapshot_fix(store, snapshot_number(key)))
-
-    return map_ordered(one, keys)
+    for lost in lost_numbers(store):
+        raise lost_error(store, lost.numbers[0], lost.evidence)
+    return map_ordered(lambda key: (key, read_snapshot(store, key)), keys)

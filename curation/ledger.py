@@ -18,13 +18,11 @@ is 100 pages; a page of 10,000 shards is about 1 MB and is all that is ever in m
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
-from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation import snapshot_numbers as numbers
 from curation.data import ShardRef
 from curation.documents import (
     RESCORE,
@@ -45,17 +44,17 @@ from curation.documents import (
     find,
     parse,
     read,
-    repair,
 )
 from curation.errors import (
-    BucketError,
     ConservationError,
     LedgerError,
     LostSnapshotError,
     NoSnapshotError,
     NotFoundError,
 )
+from curation.owners import repair_of
 from curation.parquet import from_parquet, to_parquet
+from curation.snapshot_numbers import snapshot_key, snapshot_number, urls_key
 from curation.store import Store
 
 PAGE_UNITS = 10_000
@@ -106,23 +105,24 @@ class Plan:
 
     def table(self, index: int) -> pa.Table:
         """The same as Arrow: key, size and etag."""
-        page, fix = self.pages[index], repair(self.store.url)
-        where = self.store.location(page.key)
+        page, where = self.pages[index], self.store.location(self.pages[index].key)
 
         def checked(data: bytes) -> pa.Table:
             table = from_parquet(data, PAGE_SCHEMA.names).cast(PAGE_SCHEMA)
             found = sha256(data).hexdigest() if page.sha256 else rows_sha256(table)
             if found != (page.sha256 or page.name) or table.num_rows != page.units:
-                raise LedgerError(f"{where} is damaged: its rows are not those of the plan", fix=fix)
+                raise LedgerError(f"{where} is damaged: its rows are not those of the plan")
             return table
 
         try:
             return self.store.get_parsed(page.key, checked)
         except NotFoundError:
-            raise LedgerError(f"{where} is gone, though a plan names it", fix=fix) from None
+            what = f"{where} is gone, though a plan names it"
+        except LedgerError as error:
+            what = str(error)
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            what = str(error).splitlines()[0]
-            raise LedgerError(f"{where} is damaged: {what}", fix=fix) from None
+            what = f"{where} is damaged: {str(error).splitlines()[0]}"
+        raise LedgerError(what, fix=repair_of(self.store, page.key))
 
     def same_as(self, other: Plan) -> bool:
         """Whether both plan the same shards for the same work. Plans of earlier versions have other ids for it: their
@@ -215,22 +215,25 @@ class Ledger:
 
     def open_plan(self, plan_id: str) -> Plan:
         """The plan with this id. Raises `LedgerError` when the ledger doesn't hold it."""
-        fix = repair(self.store.url)
+        key = f"plans/{plan_id}.json"
         try:
-            return Plan(self.store, plan_id, read(self.store, f"plans/{plan_id}.json", PlanDocument, fix))
+            return Plan(self.store, plan_id, read(self.store, key, PlanDocument, ""))
         except NotFoundError:
-            raise LedgerError(f"plan {plan_id[:12]} is not in {self.store.url}", fix=fix) from None
+            what = f"plan {plan_id[:12]} is not in {self.store.url}"
+        except LedgerError as error:
+            what = str(error)
+        raise LedgerError(what, fix=repair_of(self.store, key))
 
     # --- units ------------------------------------------------------------------------------------------------
 
     def find(self, unit: str, kind: type[R]) -> R | None:
         """The commit record of this unit, or None while nobody has finished it. Raises `LedgerError` for a record that
         is damaged, or of another kind."""
-        return find(self.store, f"units/{unit}.json", kind, self._fix(kind))
-
-    def _fix(self, kind: type[Any]) -> str:
-        """What to do about a damaged record. Scores may be shared, so their ledger does not know the dataset's URL."""
-        return repair(self.store.url) if kind is WriteRecord else RESCORE
+        key = f"units/{unit}.json"
+        try:
+            return find(self.store, key, kind, RESCORE)  # scores may be shared: their ledger knows no dataset's URL
+        except LedgerError as error:
+            raise type(error)(str(error), fix=repair_of(self.store, key) if kind is WriteRecord else RESCORE) from None
 
     def put_data(self, unit: str, data: bytes, suffix: str) -> DataObject:
         """Put a data object under a name of its own (see `_data_key`)."""
@@ -276,65 +279,96 @@ class Ledger:
     def latest(self) -> int:
         """The newest snapshot's number, 0 when there is none: from the hint forward until one is missing.
 
-        A hint that is behind costs reads; without a hint the documents are listed. Raises `LostSnapshotError` where the
-        hint names a document that is gone: no run writes the hint before the document.
+        A hint that is behind costs reads; without a hint the documents are listed. One more request asks whether the
+        number after the newest was used. Raises `LostSnapshotError` for a number that was used, whose document is gone
+        and that nobody has given up: no run writes the hint, or the list of shards, before the document.
         """
-        hint = self._hint
-        if hint and not self._has_snapshot(hint):
-            raise self._lost(hint)
-        known = hint or max(self._listed(), default=0)
-        return next(number for number in count(known) if not self._has_snapshot(number + 1))
+        number = numbers.hint(self.store) or 0
+        if number and not self._has_snapshot(number):
+            if not any(number in given for given in numbers.given_up(self.store)):
+                raise numbers.lost_error(self.store, number, f"LATEST names @{number}")
+            number = 0
+        number = number or max(numbers.numbers_there(self.store), default=0)
+        while (following := self._following(number)) is not None:
+            number = following
+        return number
 
-    def _lost(self, hint: int) -> LostSnapshotError:
-        root, there = self.store.url.removeprefix("file://"), max(self._listed(), default=0)
-        fix = "restore it from a backup"
-        if there:
-            fix += f", open {root}@{there}, or go on from there: `curate repair {root} --accept-loss --apply`"
-        else:
-            fix += "; or delete LATEST, if it belongs to another dataset"
-        newest = f"the newest that is there is @{there}" if there else "none is there"
-        text = f"LATEST of {root} names snapshot @{hint}, whose document {snapshot_key(hint)} is gone; {newest}"
-        return LostSnapshotError(text, fix=fix)
-
-    def _listed(self) -> Iterator[int]:
-        """The numbers of all documents of snapshots, in no order. One listing."""
-        with suppress(BucketError):  # of a folder on local disk that nobody has made yet
-            for item in self.store.list("snapshots", etags=False):
-                if item.key == snapshot_key(number := snapshot_number(item.key)):
-                    yield number
+    def _following(self, number: int) -> int | None:
+        """The number of the next snapshot; None behind the newest."""
+        following = number + 1
+        if self._has_snapshot(following):
+            return following
+        if not self.store.exists(urls_key(following)):
+            return None
+        if self._has_snapshot(following):
+            return following  # it has been made between the two looks
+        given = numbers.next_number(number, numbers.given_up(self.store))
+        if given != following and (self._has_snapshot(given) or not self.store.exists(urls_key(given))):
+            return given if self._has_snapshot(given) else None
+        raise numbers.lost_error(self.store, given, f"{urls_key(given)} is there")
 
     def snapshot(self, number: int | None = None) -> SnapshotDocument:
         """The document of snapshot `number`, or of the latest. Raises `NoSnapshotError`, and `LedgerError` where it is
         damaged or lost."""
         wanted = self.latest() if number is None else number
         try:
-            return read(self.store, snapshot_key(wanted), SnapshotDocument, snapshot_fix(self.store, wanted))
+            return read_snapshot(self.store, snapshot_key(wanted))
         except NotFoundError:
-            latest = self.latest()
-            fix = f"the latest is @{latest}" if latest else "curate run makes one"
-            name = "no snapshot" if number is None else f"no snapshot @{wanted}"
-            raise NoSnapshotError(f"{name} in {self.store.url}", fix=fix) from None
+            raise self._missing(wanted if number else None) from None
 
-    def list_urls(self, snapshot: SnapshotDocument) -> None:
-        """Put the keys of a snapshot's shards under a name that other programs can find without its document."""
-        self.store.create(urls_key(snapshot.snapshot), self.store.get(snapshot.urls.key))
+    def _missing(self, number: int | None) -> NoSnapshotError | LostSnapshotError:
+        """The error for a number without a document; None: there are no snapshots."""
+        latest = self.latest()
+        fix = f"the latest is @{latest}" if latest else "curate run makes one"
+        if number is None:
+            return NoSnapshotError(f"no snapshot in {self.store.url}", fix=fix)
+        if any(number in given for given in numbers.given_up(self.store)):
+            return NoSnapshotError(
+                f"snapshot @{number} of {self.store.url} was lost, and given up in a repair", fix=fix
+            )
+        if self.store.exists(urls_key(number)):
+            return numbers.lost_error(self.store, number, f"{urls_key(number)} is there")
+        return NoSnapshotError(f"no snapshot @{number} in {self.store.url}", fix=fix)
+
+    def publish(self, snapshot: SnapshotDocument) -> None:
+        """Have `urls/<number>.txt` and LATEST name a snapshot, where they don't: the process that created it may have
+        died before it did. The list comes first: it shows that the number is used."""
+        key = urls_key(snapshot.snapshot)
+        if not self.store.exists(key):
+            with suppress(NotFoundError):  # the list itself is damaged: `curate verify` finds it
+                self.store.create(key, self.store.get(snapshot.urls.key))
+        if numbers.hint(self.store) != snapshot.snapshot:
+            self.store.put("LATEST", str(snapshot.snapshot).encode())
 
     def create_snapshot(self, document: Mapping[str, Any]) -> SnapshotDocument:
-        """Append a snapshot. When another driver was first, the number and the parent move on (rebase).
+        """Append a snapshot and publish it. When another driver was first, the number and the parent move on (rebase).
 
-        The caller has checked that every unit's counts balance and that uids are unique.
+        The caller has checked that every unit's counts balance and that uids are unique. Raises `LostSnapshotError`
+        where a number above the latest was used and its document is gone: no other snapshot gets that number.
         """
         check_conservation(document["samples"])
         while True:
-            parent = self.latest()
-            snapshot = {**document, "snapshot": parent + 1, "parent": parent or None}
-            made = parse(canonical(snapshot), SnapshotDocument, "the snapshot to be made", "")
-            if parent and _same_content(earlier := self.snapshot(parent), made):
-                self.hint_at(parent)  # the process that created it may have died before writing the hint
+            parent = max([self.latest(), *numbers.numbers_there(self.store)])
+            if parent and _same_content(earlier := self.snapshot(parent), document):
+                self.publish(earlier)
                 return earlier  # the other driver ran the same recipe: its snapshot is ours
-            if self._create(snapshot_key(parent + 1), snapshot):
-                self.hint_at(parent + 1)
+            number = self._unused(parent)
+            snapshot = {**document, "snapshot": number, "parent": parent or None}
+            made = parse(canonical(snapshot), SnapshotDocument, "the snapshot to be made", "")
+            if self._create(snapshot_key(number), snapshot):
+                self.publish(made)
                 return made
+
+    def _unused(self, parent: int) -> int:
+        """The number of the snapshot to be made. A few listings, and the records of repairs."""
+        for lost in numbers.lost_numbers(self.store):
+            if lost.numbers[-1] > parent:
+                raise numbers.lost_error(self.store, lost.numbers[0], lost.evidence)
+        number = numbers.next_number(parent, numbers.given_up(self.store))
+        if number > numbers.LAST:
+            fix = "write to another output; or, if its number is wrong, move that document out of `snapshots/`"
+            raise LedgerError(f"{self.store.url} has no number left after snapshot @{parent}", fix=fix)
+        return number
 
     # --- details ----------------------------------------------------------------------------------------------
 
@@ -343,19 +377,6 @@ class Ledger:
 
     def _has_snapshot(self, number: int) -> bool:
         return self.store.exists(snapshot_key(number))
-
-    def hint_at(self, number: int) -> None:
-        """Have LATEST name a snapshot, where it doesn't."""
-        if self._hint != number:
-            self.store.put("LATEST", str(number).encode())
-
-    @property
-    def _hint(self) -> int:
-        try:
-            text = self.store.get("LATEST")
-        except NotFoundError:
-            return 0
-        return int(text) if text.isdigit() and len(text) < 10 else 0
 
 
 def check_conservation(counts: Mapping[str, Any]) -> None:
@@ -381,31 +402,28 @@ def _data_key(unit: str, sha: str, suffix: str) -> str:
     return f"data/{unit}-{sha[:16]}-{secrets.token_hex(4)}.{suffix}"
 
 
-def _same_content(left: SnapshotDocument, right: SnapshotDocument) -> bool:
+def _same_content(left: SnapshotDocument, right: Mapping[str, Any]) -> bool:
     """Names and Parquet bytes of two drivers differ (a nonce, Arrow's version): what decides the content tells."""
-    return (left.decision_id, left.plan) == (right.decision_id, right.plan)
+    return (left.decision_id, left.plan) == (right["decision_id"], right["plan"])
 
 
-def snapshot_key(number: int) -> str:
-    return f"snapshots/{number:06d}.json"
+def read_snapshot(store: Store, key: str) -> SnapshotDocument:
+    """The document of a snapshot. Raises `NotFoundError`, and `LedgerError` where it is damaged."""
+
+    def checked(data: bytes) -> SnapshotDocument:
+        return parse(data, SnapshotDocument, store.location(key), _snapshot_fix(store, key, data))
+
+    return store.get_parsed(key, checked)
 
 
-def urls_key(number: int) -> str:
-    return f"urls/{number:06d}.txt"
-
-
-def snapshot_fix(store: Store, number: int) -> str:
-    """What to do about a document that is damaged; number 0: of a name that no snapshot has."""
+def _snapshot_fix(store: Store, key: str, data: bytes) -> str:
+    """What to do about a document that is damaged."""
+    root, number = store.url.removeprefix("file://"), snapshot_number(key)
     if not number:
-        return f"`curate repair {store.url.removeprefix('file://')} --apply` moves it aside"
-    root = store.url.removeprefix("file://")
+        return f"`curate repair {root} --apply` moves it aside"
+    if numbers.raw_object(data) is None:
+        return numbers.lost_fix(store)
     return f"`curate repair {root}@{number} --apply` sets the fields that follow from the others; else {RESTORE}"
-
-
-def snapshot_number(key: str) -> int:
-    """The number in the key of a snapshot's document; 0 for any other key."""
-    match = re.fullmatch(r"snapshots/(\d{6,9})\.json", key)
-    return int(match[1]) if match else 0
 
 
 def _repage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from curation import scores, tables
 from curation.data import ShardRef
-from curation.documents import ScoreRecord, parse_unit_record, repair
+from curation.documents import ScoreRecord
 from curation.errors import LedgerError, NotFoundError, UserError
-from curation.garbage import old_before, old_objects
+from curation.garbage import old_before, old_objects, read_record
 from curation.ledger import Ledger, unit_id
 from curation.parallel import map_ordered
 from curation.scores import Column
@@ -178,8 +178,7 @@ def _keyed(scored: Ledger) -> Iterator[tuple[str, ScoreRecord | None]]:
 
     def read(key: str) -> tuple[str, ScoreRecord | None]:
         try:
-            where, fix = scored.store.location(key), repair(scored.store.url)
-            record = scored.store.get_parsed(key, lambda data: parse_unit_record(data, where, fix))
+            record = read_record(scored.store, key)
         except NotFoundError:
             return key, None
         return key, record if isinstance(record, ScoreRecord) else None

@@ -27,10 +27,11 @@ from curation import snapshot as snapshots
 from curation.corpus import open_corpus
 from curation.data import ShardRef
 from curation.errors import RecipeError, StoreError, TutelageError, UserError
-from curation.ledger import Ledger, Plan, digest, snapshot_key, unit_id
+from curation.ledger import Ledger, Plan, digest, unit_id
 from curation.parquet import from_parquet
 from curation.recipe import Recipe, parse_recipe
 from curation.scores import INDEX
+from curation.snapshot_numbers import read_raw, snapshot_key
 from curation.software import software, software_id
 from curation.store import Store, open_store
 from curation.verification import attached, chain, described, loose, planned, rescored
@@ -83,7 +84,7 @@ class Checks:
         links = chain.ChainCheck(self.out, self.mend, self.accept_loss)
         yield from links.findings()
         self.lost = links.given_up
-        raw = chain.read_raw(self.out, self.number) if self.number else None
+        raw = read_raw(self.out, self.number) if self.number else None
         if raw is None:
             return  # the chain has said so
         try:

@@ -56,7 +56,7 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
 
 def _which_shards(snapshot: Snapshot) -> list[str]:
     """Snapshots of a dataset share shards, so all of them lie in one folder. Earlier versions put no list beside."""
-    from curation.ledger import urls_key
+    from curation.snapshot_numbers import urls_key
 
     count, key = snapshot.shards.num_rows, urls_key(snapshot.number)
     named = "this shard is" if count == 1 else f"these {count:,} shards are"

@@ -320,7 +320,6 @@ class Pipeline:
         if written.units != plan.units:
             raise IncompleteError(f"{written.units} of {plan.units} shards were written", fix="run the command again")
         made = self.out.create_snapshot(self.document(plan, decided, written))
-        self.out.list_urls(made)
         self.work.snapshot, self.work.new_snapshot = made.snapshot, True
         return made
 

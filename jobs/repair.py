@@ -18,8 +18,8 @@ from jobs.verify import address_option, rescore_option, seed_option
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Give up snapshots whose documents are gone: LATEST names the newest one that is there. The next run may give "
-    "a number that was lost to another snapshot.",
+    help="Give up snapshots whose documents are gone: LATEST names the newest one that is there, and the numbers that "
+    "were lost stay empty. What only these snapshots name is garbage from then on.",
 )
 @rescore_option
 @seed_option

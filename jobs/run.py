@@ -146,7 +146,7 @@ def run_steps(
     current = work.current(planned)
     if current:
         work.work.snapshot = current["snapshot"]
-        work.out.hint_at(current["snapshot"])  # a process that was killed may not have written it
+        work.out.publish(current)  # a process that was killed may not have done it
         without = read_list(work.out.store, current.unreadable)
         if without and not retry_unreadable:
             _tell_unreadable(without)

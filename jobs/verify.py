@@ -80,8 +80,8 @@ def locate(dataset: str) -> tuple[Store, int]:
     from curation.errors import NoSnapshotError
     from curation.garbage import is_ledger
     from curation.snapshot import split_version
+    from curation.snapshot_numbers import numbers_there
     from curation.store import open_store
-    from curation.verification.chain import numbers_there
 
     root, number = split_version(dataset)
     store = open_store(root)
@@ -107,7 +107,7 @@ def checks(
     quiet: bool = False,
 ) -> Iterator[Checks]:
     """The pass over a snapshot, where it is to run."""
-    from curation.verification.chain import read_raw
+    from curation.snapshot_numbers import read_raw
     from jobs.checking import engine
     from jobs.checks import Checks
 

@@ -283,7 +283,7 @@ DAMAGES: dict[str, Damage] = {
         lambda t: (t.out / "LATEST").write_text("5"), "snapshots/000005.json", "LATEST names @5", mends=False
     ),
     "LATEST far ahead": Damage(
-        lambda t: (t.out / "LATEST").write_text("999999999"), "snapshots/000004.json", "@4 to @999999999", mends=False
+        lambda t: (t.out / "LATEST").write_text("999999999"), "LATEST", "names @999999999, more than", mends=False
     ),
     "a snapshot far ahead": Damage(
         lambda t: t.edit(_copied(t, 999999999), lambda v: v.update(snapshot=999999999, recipe={})),
@@ -303,6 +303,30 @@ DAMAGES: dict[str, Damage] = {
         lambda t: t.edit(t.record, lambda v: v.update(manifest=3)), lambda t: t.record.name, "`manifest`"
     ),
     "latest snapshot deleted": Damage(lambda t: (t.out / DOCUMENT).unlink(), DOCUMENT, "LATEST names @3", mends=False),
+    "latest snapshot and LATEST deleted": Damage(
+        lambda t: [(t.out / name).unlink() for name in (DOCUMENT, "LATEST")],
+        DOCUMENT,
+        "urls/000003.txt is there",
+        mends=False,
+    ),
+    "latest snapshot deleted, LATEST set back": Damage(
+        lambda t: [(t.out / DOCUMENT).unlink(), (t.out / "LATEST").write_text("2")], DOCUMENT, "is gone", mends=False
+    ),
+    "a list of shards of no snapshot": Damage(
+        lambda t: (t.out / "urls/000009.txt").write_text("x"), "snapshots/000009.json", "urls/000009.txt", mends=False
+    ),
+    "an evaluation of no snapshot": Damage(
+        lambda t: (t.out / _EVALUATION.replace("000003", "000004")).write_bytes((t.out / _EVALUATION).read_bytes()),
+        "snapshots/000004.json",
+        "an evaluation names it",
+        mends=False,
+    ),
+    "a list of shards far ahead": Damage(
+        lambda t: (t.out / "urls/999999.txt").write_text("x"), "urls/999999.txt", "belongs to no snapshot"
+    ),
+    "a list of shards with another name": Damage(
+        lambda t: (t.out / "urls/4.txt").write_text("x"), "urls/4.txt", "not named like"
+    ),
     "a hole among snapshots": Damage(
         lambda t: (t.out / "snapshots/000002.json").unlink(), "snapshots/000002.json", "is gone", mends=False
     ),

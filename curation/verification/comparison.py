@@ -13,13 +13,12 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
 from curation.documents import DataObject
-from curation.errors import BucketError, NotFoundError
+from curation.errors import NotFoundError
 from curation.ledger import Ledger, canonical
 from curation.parquet import from_parquet
 from curation.software import software, software_id
@@ -68,7 +67,7 @@ class Comparison(Ledger):
     def put_data(self, unit: str, data: bytes, suffix: str) -> DataObject:
         """Compare bytes with the object that is named for them."""
         sha = sha256(data).hexdigest()
-        key = self._key(unit, suffix, sha, self._candidates(unit, suffix))
+        key = self._key(suffix, sha, self._candidates(unit, suffix))
         actual = self._get(key)
         if actual is not None and (same := self._same(data, actual, suffix, key)):
             return same
@@ -81,7 +80,7 @@ class Comparison(Ledger):
         with path.open("rb") as file:
             sha = file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
-        key = self._key(unit, suffix, sha, self._candidates(unit, suffix))
+        key = self._key(suffix, sha, self._candidates(unit, suffix))
         if (hashed := hash_of(self.store, key) if key else None) == (sha, size):
             return DataObject(key=key, sha256=sha, bytes=size)
         if hashed is None:
@@ -126,18 +125,17 @@ class Comparison(Ledger):
         named = self.named(unit, suffix)
         return named[place] if place < len(named) else ()
 
-    def _key(self, unit: str, suffix: str, sha: str, candidates: Sequence[Named]) -> str:
-        """The name that the object should have: one with its hash, if a document or the store has such a name."""
+    def _key(self, suffix: str, sha: str, candidates: Sequence[Named]) -> str:
+        """The name that the object should have, of those that documents have for it; "" for none.
+
+        Names that only a listing of the store has are never used: nothing names such an object until the repair has put
+        the document, and until then `curate gc` may delete it.
+        """
         keys = [str(item["key"]) for item in candidates]
         if right := next((key for key in keys if named_hash(key) == sha[:16]), None):
             return right
         if suffix == "parquet" and keys and self._get(keys[0]) is not None:
             return keys[0]  # equal tables have other bytes in another version of Parquet's writer
-        begin = f"data/{unit}-{sha[:16]}"
-        with suppress(BucketError):
-            for item in self.store.list("data", etags=False):
-                if item.key.startswith(begin):
-                    return item.key
         return keys[0] if keys else ""
 
     def _get(self, key: str) -> bytes | None:

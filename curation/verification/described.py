@@ -11,9 +11,11 @@ from pydantic import ValidationError
 
 from curation.documents import SnapshotDocument
 from curation.errors import StoreError, UserError
-from curation.ledger import canonical, snapshot_key, urls_key
+from curation.ledger import canonical
 from curation.recipe import Recipe
+from curation.snapshot_numbers import given_up, snapshot_key, urls_key
 from curation.store import Store, open_object
+from curation.verification.chain import place
 from curation.verification.differences import hash_of
 from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender
@@ -36,7 +38,8 @@ def check_document(
     out: Store, number: int, raw: Mapping[str, Any], expected: Mapping[str, Any], *, anchored: bool, mend: Mender
 ) -> Iterator[Finding]:
     """Where the document differs from what is recomputed. `anchored`: the recipe in it is that of the snapshot."""
-    expected = {**expected, "snapshot": number, "parent": number - 1 or None}
+    given = given_up(out) if raw.get("parent") != (number - 1 or None) else []
+    expected = {**expected, **place(raw, number, given)}
     left_out = OF_THE_RUN | (LATER - raw.keys())
     compared = {name: value for name, value in expected.items() if name not in left_out}
     if not (wrong := differing(compared, raw)):

@@ -14,12 +14,12 @@ from hashlib import sha256
 import pyarrow as pa
 
 from curation.documents import PlanDocument, parse, parse_unit_record
-from curation.errors import LedgerError, NotFoundError, StoreError
+from curation.errors import LedgerError, NotFoundError
 from curation.ledger import PAGE_SCHEMA, rows_sha256
+from curation.owners import owner_of
 from curation.parallel import map_ordered
 from curation.parquet import from_parquet
 from curation.store import Store
-from curation.verification.chain import numbers_there, read_raw
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender
 
@@ -33,7 +33,7 @@ def check_loose(out: Store, mend: Mender, known: Collection[str]) -> Iterator[Fi
         if where in known:
             continue
         code = "plan_page" if key.startswith("plans/pages/") else "plan" if key.startswith("plans/") else "record"
-        if owner := _owner(out, key):
+        if owner := owner_of(out, key):
             root = out.url.removeprefix("file://")
             yield Finding(code, where, what, "", f"snapshot @{owner} needs it: `curate repair {root}@{owner} --apply`")
             continue
@@ -74,31 +74,3 @@ def _page(key: str, data: bytes) -> str:
     named = key.removeprefix("plans/pages/").removesuffix(".parquet")
     rows = rows_sha256(from_parquet(data, PAGE_SCHEMA.names).cast(PAGE_SCHEMA))
     return "" if named in (rows, sha256(data).hexdigest()) else "its rows are not those of its name"
-
-
-def _owner(out: Store, key: str) -> int:
-    """The newest snapshot that needs a document; 0 for none. Reads documents only where something is damaged."""
-    name = key.rpartition("/")[2].partition(".")[0]
-    for number in reversed(numbers_there(out)):
-        raw = read_raw(out, number) or {}
-        if raw.get("plan") == name or (key.startswith("units/") and _indexed(out, raw, name)):
-            return number
-        if key.startswith("plans/pages/") and _paged(out, str(raw.get("plan")), key):
-            return number
-    return 0
-
-
-def _indexed(out: Store, raw: dict[str, object], unit: str) -> bool:
-    item = raw.get("manifest")
-    try:
-        key = str(item["key"]) if isinstance(item, dict) else ""
-        return unit in from_parquet(out.get(key), ["unit"]).column("unit").to_pylist()
-    except (StoreError, pa.ArrowException, OSError, KeyError, ValueError):
-        return False
-
-
-def _paged(out: Store, plan: str, key: str) -> bool:
-    try:
-        return key.encode() in out.get(f"plans/{plan}.json")
-    except (StoreError, ValueError):
-        return False

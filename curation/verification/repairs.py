@@ -13,8 +13,7 @@ mended is sound by then, and what it has not is found again.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,12 +22,10 @@ from secrets import token_hex
 
 from curation.errors import NotFoundError
 from curation.ledger import canonical
-from curation.parallel import map_ordered
+from curation.snapshot_numbers import REPAIRS
 from curation.software import software
 from curation.store import Store
 from curation.verification.findings import Finding
-
-FOLDER = "repairs"
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Mender:
     def _keep(self, store: Store, key: str) -> None:
         folder = "aside" if store.url == self.out.url else "aside/scores"
         with suppress(NotFoundError):
-            self.out.create(f"{FOLDER}/{self.id}/{folder}/{key}", store.get(key))
+            self.out.create(f"{REPAIRS}/{self.id}/{folder}/{key}", store.get(key))
 
 
 def dry(out: Store) -> Mender:
@@ -75,29 +72,16 @@ def started(out: Store, snapshot: int) -> Mender:
     moment = datetime.now(UTC)
     mender = Mender(out, f"{moment:%Y%m%dT%H%M%SZ}-{token_hex(4)}")
     document = {"snapshot": snapshot, "started": moment.isoformat(timespec="seconds"), "software": software()}
-    out.create(f"{FOLDER}/{mender.id}/started.json", canonical(document))
+    out.create(f"{REPAIRS}/{mender.id}/started.json", canonical(document))
     return mender
 
 
-def finished(mender: Mender, snapshot: int, findings: Sequence[Finding], lost: Sequence[int]) -> str:
-    """Leave the record of a repair; returns its key. `lost`: numbers of snapshots that the user has given up."""
+def finished(mender: Mender, snapshot: int, findings: Sequence[Finding], lost: Sequence[range]) -> str:
+    """Leave the record of a repair; returns its key. `lost`: numbers of snapshots that the user has given up, each a
+    number in the record, or a pair of the first and the last one where they are many."""
     done, left = ([item.to_json() for item in findings if item.mended is mended] for mended in (True, False))
-    document = {"snapshot": snapshot, "mended": done, "not_mended": left, "lost": list(lost)}
-    key = f"{FOLDER}/{mender.id}.json"
+    given = [numbers[0] if len(numbers) == 1 else [numbers[0], numbers[-1]] for numbers in lost]
+    document = {"snapshot": snapshot, "mended": done, "not_mended": left, "lost": given}
+    key = f"{REPAIRS}/{mender.id}.json"
     mender.out.create(key, canonical(document))
     return key
-
-
-def lost_numbers(out: Store) -> set[int]:
-    """Numbers of snapshots that earlier repairs have given up with the user's consent."""
-    keys = (item.key for item in out.list(FOLDER, etags=False) if item.key.count("/") == 1)
-    return {number for found in map_ordered(lambda key: _lost(out, key), keys) for number in found}
-
-
-def _lost(out: Store, key: str) -> Iterator[int]:
-    try:
-        found = json.loads(out.get(key))
-    except (ValueError, NotFoundError):
-        found = {}
-    numbers = found.get("lost") if isinstance(found, dict) else None
-    yield from (number for number in numbers or [] if isinstance(number, int))

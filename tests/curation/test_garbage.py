@@ -18,11 +18,12 @@ from builders import score_record, snapshot_document
 
 from curation import garbage, tables
 from curation.documents import ScoreRecord
-from curation.errors import LedgerError, UserError
+from curation.errors import LedgerError, LostSnapshotError, UserError
 from curation.garbage import MIN_GRACE, Garbage, parse_duration, sweep
 from curation.ledger import Ledger, canonical
 from curation.parquet import to_parquet
 from curation.snapshot import PARTS_SCHEMA, SHARDS_SCHEMA
+from curation.snapshot_numbers import snapshot_number
 from curation.store import Store, open_store
 
 connect = duckdb.connect
@@ -155,21 +156,41 @@ def dataset(ledger: Ledger) -> Ledger:
 
 
 def test_what_a_snapshot_names_through_its_indexes_is_never_garbage(dataset: Ledger) -> None:
-    """Though no unit record names it any more; of a snapshot under whatever number, also behind a hole."""
+    """Though no unit record names it any more; of a snapshot under whatever number, also behind a hole that was given
+    up."""
     unnamed = dataset.put_data("bb", b"beaten", "bin")
     document = dataset.snapshot(2).to_json()
     dataset.store.create("snapshots/000007.json", canonical({**document, "snapshot": 7, "parent": 6}))
+    dataset.store.create("repairs/x.json", canonical({"lost": [2, [3, 6]]}))
     dataset.store.delete("snapshots/000002.json")
     dataset.store.put("LATEST", b"1")
     assert [Path(item.url).name for item in later(dataset, delete=True)] == [Path(unnamed.key).name]
     assert len(list(dataset.store.list("data"))) == 1 + 2 * 7
 
 
+@pytest.mark.parametrize("gone", ["snapshots/000001.json", "snapshots/000002.json"])
+@pytest.mark.parametrize("latest", [b"1", b"2", None], ids=str)
+def test_a_snapshot_that_is_lost_stops_gc_until_it_is_given_up(
+    dataset: Ledger, gone: str, latest: bytes | None, tmp_path: Path
+) -> None:
+    """Its data are named by nothing else, and it can be restored from a backup."""
+    dataset.put_data("bb", b"beaten", "bin")
+    dataset.store.delete(gone)
+    dataset.store.put("LATEST", latest) if latest else dataset.store.delete("LATEST")
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    with pytest.raises(LostSnapshotError, match=f"{gone} of .* is gone, though") as raised:
+        later(dataset, delete=True)
+    assert "`curate repair" in raised.value.fix and "--accept-loss --apply`" in raised.value.fix
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
+    dataset.store.create("repairs/x.json", canonical({"lost": [snapshot_number(gone)]}))
+    assert len(later(dataset, delete=True)) == 8  # the seven objects of the snapshot, and the one that nothing named
+
+
 WRONG = [b"", b"[]", b"{}", b'{"a": 1}', b'{"kind": "write"}', b'{"kind": "score", "data": {}}', b"\xff", b'{"kind":']
 
 
 @pytest.mark.parametrize("data", WRONG, ids=repr)
-@pytest.mark.parametrize("key", ["units/aa.json", "units/zz.json", "snapshots/000001.json", "snapshots/000004.json"])
+@pytest.mark.parametrize("key", ["units/aa.json", "units/zz.json", "snapshots/000001.json", "snapshots/000003.json"])
 def test_a_document_that_cannot_be_read_stops_gc(dataset: Ledger, key: str, data: bytes, tmp_path: Path) -> None:
     other = Ledger(open_store(str(tmp_path / "other")))
     for ledger in (dataset, other):
@@ -179,7 +200,8 @@ def test_a_document_that_cannot_be_read_stops_gc(dataset: Ledger, key: str, data
     for ledgers in ((dataset, other), (other, dataset)):
         with pytest.raises(LedgerError, match=f"{key} is damaged") as raised:
             later(*ledgers, delete=True)
-        assert re.match(r"`curate repair \S+ --apply` ", raised.value.fix)
+        lost = key.startswith("snapshots") and not data.startswith(b'{"a"') and not data.startswith(b'{"kind": ')
+        assert re.search(rf"`curate repair \S+{' --accept-loss' * lost} --apply`", raised.value.fix)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
 
 

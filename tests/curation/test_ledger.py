@@ -235,7 +235,7 @@ def test_latest_is_a_hint_only(tmp_path_factory: pytest.TempPathFactory, hint: b
         ledger.create_snapshot(snapshot_document(decision_id=str(i)))
     ledger.store.put("LATEST", hint)
     if hint.isdigit() and len(hint) < 10 and int(hint) > n:
-        with pytest.raises(LostSnapshotError, match=f"snapshot @{int(hint)}, whose document"):
+        with pytest.raises(LostSnapshotError, match=f"{int(hint):06d}.json .* gone, though LATEST names @{int(hint)}"):
             ledger.latest()
     else:
         assert ledger.latest() == n
@@ -249,7 +249,9 @@ def test_a_lost_snapshot_is_not_replaced(ledger: Ledger) -> None:
         ledger.create_snapshot(snapshot_document(decision_id=str(i)))
     ledger.store.delete("snapshots/000003.json")
     for call in (ledger.latest, ledger.snapshot, lambda: ledger.create_snapshot(snapshot_document(decision_id="3"))):
-        with pytest.raises(LostSnapshotError, match=r"@3, whose document .* the newest that is there is @2") as error:
+        with pytest.raises(
+            LostSnapshotError, match=r"000003\.json .* is gone, .* the newest that is there is @2"
+        ) as error:
             call()
     assert f"open {ledger.store.url.removeprefix('file://')}@2" in error.value.fix
     assert ledger.snapshot(2).snapshot == 2

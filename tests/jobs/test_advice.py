@@ -84,9 +84,36 @@ CASES: dict[str, tuple[Callable[[Tree], object], list[str]]] = {
     ),
     "matches meets its list": (lambda t: t.named("matches").unlink(), ["matches", "OUT"]),
     "show meets a snapshot that is gone": (lambda t: (t.out / DOCUMENT).unlink(), ["show", "OUT"]),
+    "gc meets a document that is not JSON": (lambda t: cut(t.out / DOCUMENT), ["gc", "OUT"]),
+    "gc meets an older document that is not JSON": (lambda t: cut(t.out / "snapshots/000001.json"), ["gc", "OUT"]),
+    "show meets a document that is not JSON": (lambda t: cut(t.out / DOCUMENT), ["show", "OUT"]),
+    "gc meets a hole": (lambda t: (t.out / "snapshots/000002.json").unlink(), ["gc", "OUT"]),
+    "scores gc meets a hole": (
+        lambda t: (t.out / "snapshots/000001.json").unlink(),
+        ["scores", "gc", "OUT/scores", "--keep-snapshots", "OUT"],
+    ),
+    "show meets a snapshot that is gone with LATEST": (
+        lambda t: [(t.out / name).unlink() for name in (DOCUMENT, "LATEST")],
+        ["show", "OUT"],
+    ),
+    "verify meets a list of shards of no snapshot": (
+        lambda t: (t.out / "urls/000009.txt").write_text("x"),
+        ["verify", "OUT"],
+    ),
+    "verify meets LATEST far ahead": (lambda t: (t.out / "LATEST").write_text("999999999"), ["verify", "OUT"]),
+    "verify meets a snapshot far ahead": (
+        lambda t: [(t.out / "snapshots/000002.json").rename(t.out / "snapshots/002000002.json")],
+        ["verify", "OUT@3"],
+    ),
     "verify meets a shard": (lambda t: t.shard.unlink(), ["verify", "OUT"]),
     "verify meets a plan": (lambda t: t.page.unlink(), ["verify", "OUT"]),
     "verify meets a hole": (lambda t: (t.out / "snapshots/000002.json").unlink(), ["verify", "OUT"]),
+}
+
+
+ONE_STEP = {
+    "gc meets a record of an older snapshot": "@1 --apply`",
+    "gc meets a document that is not JSON": " --accept-loss --apply`",
 }
 
 
@@ -104,12 +131,15 @@ def _parts(tree: Tree, number: int) -> list[Path]:
 def test_advice_works(name: str, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     plant, command = CASES[name]
     plant(tree)
-    follow([part.replace("OUT", str(tree.out)) for part in command], tree, capsys)
+    messages = follow([part.replace("OUT", str(tree.out)) for part in command], tree, capsys)
+    if name in ONE_STEP:
+        assert len(messages) == 1 and f"`curate repair {tree.out}{ONE_STEP[name]}" in messages[0]
 
 
 def test_advice_before_there_is_a_snapshot(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a first run that was interrupted: records and plans, and no snapshot that names them."""
-    shutil.rmtree(tree.out / "snapshots")
+    for folder in ("snapshots", "urls", "evaluations"):
+        shutil.rmtree(tree.out / folder)
     (tree.out / "LATEST").unlink()
     for path in sorted((tree.out / "units").glob("*.json"))[:2]:
         cut(path)
@@ -148,12 +178,12 @@ def test_a_run_that_meets_damaged_scores(
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 def test_a_run_that_meets_a_damaged_record(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a unit that an older snapshot needs: the repair of the latest names the snapshot to repair."""
+    """Of a unit that an older snapshot needs: the advice names the snapshot to repair."""
     cut(unit_of(2)(tree))
     document = json.loads((tree.out / "snapshots/000002.json").read_text())
     (tree.root / "recipe.yaml").write_text(json.dumps(document["recipe"]))
-    messages = follow(["run", str(tree.root / "recipe.yaml")], tree, capsys)
-    assert len(messages) == 2 and f"curate repair {tree.out}@2 --apply" in messages[1]
+    (message,) = follow(["run", str(tree.root / "recipe.yaml")], tree, capsys)
+    assert f"curate repair {tree.out}@2 --apply" in message
 
 
 @pytest.mark.ray

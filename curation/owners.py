@@ -1,0 +1,52 @@
+"""Which snapshot needs a document of the ledger: the one whose repair rebuilds it.
+
+For errors only: every snapshot's document is read, the newest first, and its index or its plan where that can tell.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from curation.documents import repair
+from curation.errors import StoreError
+from curation.parquet import from_parquet
+from curation.snapshot_numbers import numbers_there, read_raw
+from curation.store import Store
+
+
+def repair_of(out: Store, key: str) -> str:
+    """What to do about a damaged document: the repair of the newest snapshot, or of the older one that needs it."""
+    try:
+        there = numbers_there(out)
+        owner = owner_of(out, key)
+    except StoreError:
+        return repair(out.url)
+    return repair(f"{out.url}@{owner}" if owner and owner != there[-1] else out.url)
+
+
+def owner_of(out: Store, key: str) -> int:
+    """The newest snapshot that needs a document; 0 for none. Reads documents only where something is damaged."""
+    name = key.rpartition("/")[2].partition(".")[0]
+    for number in reversed(numbers_there(out)):
+        raw = read_raw(out, number) or {}
+        if raw.get("plan") == name or (key.startswith("units/") and _indexed(out, raw, name)):
+            return number
+        if key.startswith("plans/pages/") and _paged(out, str(raw.get("plan")), key):
+            return number
+    return 0
+
+
+def _indexed(out: Store, raw: dict[str, object], unit: str) -> bool:
+    item = raw.get("manifest")
+    try:
+        key = str(item["key"]) if isinstance(item, dict) else ""
+        return unit in from_parquet(out.get(key), ["unit"]).column("unit").to_pylist()
+    except (StoreError, pa.ArrowException, OSError, KeyError, ValueError):
+        return False
+
+
+def _paged(out: Store, plan: str, key: str) -> bool:
+    try:
+        return key.encode() in out.get(f"plans/{plan}.json")
+    except (StoreError, ValueError):
+        return False
