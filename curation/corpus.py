@@ -10,7 +10,7 @@ Listings arrive in any order and are sorted by DuckDB on disk: about 100 bytes o
 
 A dataset that lies below the corpus' root is not read as input: a run would read what an earlier one has written, and
 its samples would double with every run. `expect_outside` refuses an output there, and a listing leaves out shards that
-have the name of a ledger's data (`data/<unit>-<sha>-<nonce>.tar`).
+are named like those of a ledger (`<unit>-<sha>-<nonce>.tar`), in whatever folder: a copy of one, or a link to it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from curation.store import ObjectInfo, Store, StoreOptions, open_store
 from curation.tables import connect, insert, local_disk
 
 _SNAPSHOT = re.compile(r"(.+)@(\d+|latest)\Z")
-_OF_A_LEDGER = re.compile(r"(?:.*/)?data/[0-9a-f]{64}-[0-9a-f]{16}(?:-[0-9a-f]{8})?\.tar")
+_OUTPUT = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}[^/]*\.tar")  # <unit>-<sha>-<nonce>.tar, also as a copy is named
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,17 @@ class Corpus:
     def to_json(self) -> dict[str, Any]:
         return {"root": self.root, "patterns": list(self.patterns), "snapshot": self.snapshot}
 
-    def listing(self, spool: Path, left_out: Callable[[int], None] = lambda shards: None) -> Iterator[pa.RecordBatch]:
-        """The shards as sorted Arrow batches of (key, size, etag). `left_out` is called with the number of shards that
-        belong to datasets below the root, if there are any. Raises `EmptyCorpusError` when no shard is left."""
+    def listing(
+        self, spool: Path, left_out: Callable[[int], None] = lambda shards: None, *, copies: bool = False
+    ) -> Iterator[pa.RecordBatch]:
+        """The shards as sorted Arrow batches of (key, size, etag). `left_out` is called with the number of output
+        shards of datasets among them, if there are any. `copies`: those that lie in a folder not named `data` are
+        shards like others. Raises `EmptyCorpusError` when no shard is left."""
         path = spool / "listing.duckdb"
         try:
             with local_disk("listing the corpus", spool), connect(path, spill=spool) as db:
                 db.execute("CREATE TABLE shards (key VARCHAR, size BIGINT, etag VARCHAR)")
-                for batch in self._unsorted(left_out):
+                for batch in self._unsorted(left_out, copies):
                     insert(db, "shards", batch)
                 if not db.execute("SELECT 1 FROM shards LIMIT 1").fetchall():
                     where = ", ".join(self.patterns) or "*.tar"
@@ -90,7 +93,7 @@ class Corpus:
                     f"not match it, such as {self.root.rstrip('/')}/*.tar",
                 )
 
-    def _unsorted(self, left_out: Callable[[int], None]) -> Iterator[pa.Table]:
+    def _unsorted(self, left_out: Callable[[int], None], copies: bool) -> Iterator[pa.Table]:
         """Matching objects in any order, 10,000 at a time."""
         if self.snapshot is not None:
             yield self._of_snapshot()
@@ -101,19 +104,22 @@ class Corpus:
             raise RecipeError(f"{self.root} holds snapshots, not a corpus", fix=fix)
         wanted = matcher(self.patterns)
         rows: list[ObjectInfo] = []
-        foreign = 0
+        foreign, any_left, example = 0, False, ""
         for item in chain.from_iterable(store.list(folder, etags=False) for folder in _folders(self.patterns)):
             if not item.key.endswith(".tar") or not wanted(item.key):
                 continue
-            if _OF_A_LEDGER.fullmatch(store.location(item.key)):
+            if _is_output(store.location(item.key), copies):
                 self._expect_not_meant(item.key)
-                foreign += 1
+                foreign, example = foreign + 1, item.key
                 continue
+            any_left = True
             rows.append(item)
             if len(rows) == 10_000:
                 yield _table(_with_etags(store, rows))
                 rows = []
         yield _table(_with_etags(store, rows))
+        if foreign and not any_left:
+            raise _nothing_but_outputs(store.location(example), foreign)
         if foreign:
             left_out(foreign)
 
@@ -175,6 +181,26 @@ def _split(url: str) -> tuple[str, str]:
 def _of_a_dataset(place: str, dataset: str) -> RecipeError:
     text = f"{place} names the data folder of a curated dataset, which holds the shards of all its snapshots"
     return RecipeError(text, fix=f"to curate it further, write {dataset}@latest")
+
+
+def _is_output(url: str, copies: bool) -> bool:
+    """Whether an object is an output shard of a curated dataset, by its name, wherever it lies; a link on local disk:
+    whether it leads to one. `copies`: only in a folder named `data`."""
+    folder, _, name = url.rpartition("/")
+    if _OUTPUT.fullmatch(name):
+        return not copies or folder.endswith("/data")
+    path = Path(url.removeprefix("file://"))
+    if copies or not url.startswith("file://") or not path.is_symlink():
+        return False
+    return _OUTPUT.fullmatch(path.resolve().name) is not None
+
+
+def _nothing_but_outputs(url: str, shards: int) -> EmptyCorpusError:
+    folder = os.path.realpath(url.removeprefix("file://")).rpartition("/")[0] if url.startswith("file://") else ""
+    dataset = folder.removesuffix("/data") if folder.endswith("/data") else "DATASET"
+    text = f"all {shards:,} shards that the corpus matches are output shards of curated datasets, such as {url}"
+    fix = f"to curate a dataset further, write {dataset}@latest; a copy is read if its files have names of their own"
+    return EmptyCorpusError(text, fix=fix)
 
 
 def _real(url: str) -> str:

@@ -320,5 +320,5 @@ def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
         return shards_of(open_snapshot(corpus.root, corpus.snapshot, options))
     store = corpus.store()
     with TemporaryDirectory() as spool:
-        rows = [row for batch in corpus.listing(Path(spool)) for row in batch.to_pylist()]
+        rows = [row for batch in corpus.listing(Path(spool), copies=True) for row in batch.to_pylist()]
     return [Shard(store, ShardRef(row["key"], row["size"], row["etag"]), None) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -150,6 +151,41 @@ def test_datasets_below_the_root_are_counted_and_left_out(shards: Path, tmp_path
     left_out.clear()
     list(open_corpus(f"{shards}/a").listing(tmp_path, left_out.append))
     assert left_out == []
+
+
+@pytest.mark.parametrize("how", ["copied folder", "linked folder", "linked dataset", "linked file", "copied file"])
+def test_outputs_are_known_in_other_folders_and_behind_links(shards: Path, tmp_path: Path, how: str) -> None:
+    curated(tmp_path / "out")
+    output, *_ = (path for path in (tmp_path / "out/data").iterdir() if UNIT in path.name)
+    match how:
+        case "copied folder":
+            shutil.copytree(output.parent, shards / "cleaned")
+        case "linked folder":
+            (shards / "cleaned").symlink_to(output.parent)
+        case "linked dataset":
+            (shards / "cleaned").symlink_to(tmp_path / "out")
+        case "linked file":
+            (shards / "other.tar").symlink_to(output)
+        case "copied file":
+            shutil.copy(output, shards / f"{output.stem} (1).tar")
+    left_out: list[int] = []
+    found = pa.Table.from_batches(list(open_corpus(str(shards)).listing(tmp_path, left_out.append)))
+    outputs = sum(UNIT in path.name for path in output.parent.iterdir())
+    assert left_out == [1 if "file" in how else outputs]
+    assert not any(UNIT in name or "other" in name for name in found.column("key").to_pylist())
+
+
+def test_a_corpus_of_nothing_but_outputs_says_what_to_write(tmp_path: Path) -> None:
+    curated(tmp_path / "out")
+    for path in (tmp_path / "out/data").iterdir():
+        if UNIT not in path.name:
+            path.unlink()
+    (tmp_path / "pool").symlink_to(tmp_path / "out/data")
+    with pytest.raises(EmptyCorpusError, match="are output shards of curated datasets") as error:
+        keys(open_corpus(f"{tmp_path}/pool"), tmp_path)
+    assert f"write {tmp_path}/out@latest" in error.value.fix
+    some = pa.Table.from_batches(list(open_corpus(f"{tmp_path}/pool").listing(tmp_path, copies=True)))
+    assert some.num_rows, "a learner may read a copy"
 
 
 @pytest.mark.parametrize("pattern", ["mine/data/*.tar", "mine/data", "m*/data/*.tar", f"mine/data/{UNIT}-{SHA}.tar"])
