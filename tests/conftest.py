@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import subprocess
@@ -13,9 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import botocore.loaders
 import pytest
 import services
 from hypothesis import HealthCheck, settings
+
+# Every process that tests start compiles this repository again where no bytecode is written (0.6 s of CPU), and every
+# pytest-xdist worker rewrites the assertions of all test files again (5 s). Workers inherit the environment.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Every S3 client of a test parses 2 MB of JSON that describe AWS (0.4 s of CPU), unless sessions share a loader.
+botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 
 # No deadlines: how long an example takes says how loaded the machine is. In CI the same examples every time.
 settings.register_profile(

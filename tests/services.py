@@ -237,6 +237,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     store: BrokenS3
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer is two writes, and the second would wait 40 ms for an ACK of the first
 
     def log_message(self, format: str, *args: object) -> None:
         return
@@ -400,7 +401,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Clock:
-    """Time for `curation.retry` that passes only while somebody sleeps."""
+    """Time for `curation.retry` that passes only while somebody sleeps.
+
+    A sleep lasts a microsecond at least. Without that, one of 1e-14 s, which is what rounding leaves of a budget of
+    120 s, does not move a clock that stands at 1120 s, and the retries never end.
+    """
+
+    TICK = 1e-6
 
     def __init__(self) -> None:
         self.now, self.lock = 1000.0, threading.Lock()
@@ -410,7 +417,7 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         with self.lock:
-            self.now += seconds
+            self.now += max(seconds, self.TICK)
 
 
 def _etag(data: bytes) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from services import Clock
 
 TESTS = Path(__file__).parent
 FILES = sorted(TESTS.rglob("test_*.py"))
@@ -111,3 +112,10 @@ def _short_call(node: ast.Call) -> Iterator[str]:
     for value in waits:
         if isinstance(value, ast.Constant) and isinstance(value.value, int | float) and 0 < value.value < least:
             yield f"line {node.lineno}: waits {value.value} s"
+
+
+def test_a_clock_moves_however_short_a_sleep_is() -> None:
+    clock = Clock()
+    before = clock.now
+    clock.sleep(1e-14)
+    assert clock.now > before
