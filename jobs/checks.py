@@ -66,8 +66,10 @@ class Checks:
     seed: int = 0
     shown: Callable[[str, int | None], AbstractContextManager[Tick]] = quiet  # what shows progress: a label, a total
     notes: list[str] = field(default_factory=list)  # what could not be compared, and why
-    lost: list[int] = field(default_factory=list)  # numbers of snapshots that were given up
+    lost: list[range] = field(default_factory=list)  # numbers of snapshots that were given up
     found: set[str] = field(default_factory=set)  # where objects lie that have findings
+    first: bool = True  # of several passes over one dataset: it checks the chain of snapshots
+    last: bool = True  # and it checks the documents that no snapshot needs
     scores_url: str = ""  # as the document should have it
     samples: int = 0
     shards: int = 0
@@ -78,12 +80,14 @@ class Checks:
         for finding in self._of_snapshot():
             self.found.add(finding.object)
             yield finding
-        yield from loose.check_loose(self.out, self.mend, self.found)
+        if self.last:
+            yield from loose.check_loose(self.out, self.mend, self.found)
 
     def _of_snapshot(self) -> Iterator[Finding]:
-        links = chain.ChainCheck(self.out, self.mend, self.accept_loss)
-        yield from links.findings()
-        self.lost = links.given_up
+        if self.first:
+            links = chain.ChainCheck(self.out, self.mend, self.accept_loss)
+            yield from links.findings()
+            self.lost = links.given_up
         raw = read_raw(self.out, self.number) if self.number else None
         if raw is None:
             return  # the chain has said so

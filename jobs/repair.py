@@ -6,7 +6,7 @@ import click
 
 from curation.printable import printable
 from jobs.options import json_option, print_json
-from jobs.verify import address_option, rescore_option, seed_option
+from jobs.verify import address_option, all_option, rescore_option, seed_option
 
 
 @click.command(
@@ -24,9 +24,17 @@ from jobs.verify import address_option, rescore_option, seed_option
 @rescore_option
 @seed_option
 @address_option
+@all_option
 @json_option
 def repair(
-    dataset: str, apply: bool, accept_loss: bool, rescore: float, seed: int, address: str | None, as_json: bool
+    dataset: str,
+    apply: bool,
+    accept_loss: bool,
+    rescore: float,
+    seed: int,
+    address: str | None,
+    every: bool,
+    as_json: bool,
 ) -> None:
     """Rebuild what `curate verify` finds damaged: score tables, commit records, output shards, manifest parts, plans,
     indexes, documents.
@@ -37,11 +45,13 @@ def repair(
     """
     from curation.errors import VerifyError
     from curation.verification.repairs import dry, finished, started
-    from jobs.verify import checks, locate
+    from jobs.verify import checks, locate, older
 
     store, number = locate(dataset)
     mend = started(store, number) if apply else dry(store)
-    with checks(store, number, mend, address, rescore=rescore, seed=seed, accept_loss=accept_loss) as work:
+    also = older(store, number) if every else []
+    options = {"rescore": rescore, "seed": seed, "accept_loss": accept_loss}
+    with checks(store, number, mend, address, also=also, **options) as work:  # type: ignore[arg-type]
         findings = list(work.findings())
     left = [item for item in findings if not item.mended]
     record = finished(mend, number, findings, work.lost) if apply else None
@@ -68,4 +78,4 @@ def repair(
         text = f"{dataset}: {len(lost):,} of {len(findings):,} findings can't be mended, the first: {lost[0]}"
         raise VerifyError(text, fix=lost[0].why)
     if findings and not apply and not as_json:
-        click.echo(f"dry run: curate repair {dataset} --apply does it")
+        click.echo(f"dry run: curate repair {dataset}{' --all' * every} --apply does it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from curation.store import Store
     from curation.verification.findings import Finding
     from curation.verification.repairs import Mender
-    from jobs.checks import Checks
+    from jobs.all_checks import AllChecks
 
 rescore_option = click.option(
     "--rescore",
@@ -32,6 +32,12 @@ address_option = click.option(
 )
 
 
+all_option = click.option(
+    "--all", "every", is_flag=True,
+    help="Also all older snapshots that are there. What several of them share is checked once.",
+)  # fmt: skip
+
+
 @click.command(
     epilog="\b\nExamples:\n  curate verify s3://curated/objects\n  curate verify demo/curated@2 --rescore 0.01\n"
     "  curate verify --json demo/curated | jq .findings"
@@ -40,38 +46,46 @@ address_option = click.option(
 @rescore_option
 @seed_option
 @address_option
+@all_option
 @json_option
-def verify(dataset: str, rescore: float, seed: int, address: str | None, as_json: bool) -> None:
+def verify(dataset: str, rescore: float, seed: int, address: str | None, every: bool, as_json: bool) -> None:
     """Compare a snapshot with what is recomputed from its inputs; fail on any difference.
 
     Recomputed are: the chain of snapshots, the plan, uids, hashes, captions, sizes and reasons from the input shards,
     decisions and weights from the score tables, output shards to the byte, the manifest, every count, the document.
-    Scores are recomputed with --rescore. Every finding names the damaged object; `curate repair` mends what it can.
+    Scores are recomputed with --rescore. Older snapshots are checked with --all, or one by one as OUT@N. Every finding
+    names the damaged object; `curate repair` mends what it can.
     """
     from curation.errors import VerifyError
     from curation.verification.repairs import dry
 
     store, number = locate(dataset)
-    with checks(store, number, dry(store), address, rescore=rescore, seed=seed) as work:
+    others = older(store, number)
+    also = others if every else []
+    with checks(store, number, dry(store), address, also=also, rescore=rescore, seed=seed) as work:
         findings = list(work.findings())
     if as_json:
         found = [item.to_json() for item in findings]
-        print_json(
-            {"snapshot": number, "ok": not findings, "samples": work.samples, "notes": work.notes, "findings": found}
-        )
+        checked = {"snapshot": number, "also_checked": also, "not_checked": [] if every else others}
+        print_json({**checked, "ok": not findings, "samples": work.samples, "notes": work.notes, "findings": found})
     else:
         for item in findings:
             click.echo(printable(f"  {item}"), err=True)
         for note in work.notes:
             click.echo(printable(f"  note: {note}"), err=True)
+        if others and not every:
+            root = store.url.removeprefix("file://")
+            names = f"@{others[0]}" if len(others) == 1 else f"@{others[0]} to @{others[-1]}"
+            click.echo(f"  not checked: older live snapshots {names}: curate verify {root}@N, or --all", err=True)
     if findings:
-        fix = _fix(dataset, findings, rescore, seed)
+        fix = _fix(f"{dataset} --all" if every else dataset, findings, rescore, seed)
         raise VerifyError(f"{dataset}: {_count(findings)}, the first: {findings[0]}", fix=fix)
     if not as_json:
         what = (
             f"{work.samples:,} samples in, {work.shards:,} shards out" if number else "no snapshot, all documents read"
         )
-        click.echo(f"verified {store.url}{f'@{number}' if number else ''}: {what}, no difference")
+        more = f" and {len(also):,} older snapshots" if also else ""
+        click.echo(f"verified {store.url}{f'@{number}' if number else ''}{more}: {what}, no difference")
 
 
 def locate(dataset: str) -> tuple[Store, int]:
@@ -94,6 +108,13 @@ def locate(dataset: str) -> tuple[Store, int]:
     return store, number or max(there, default=0)
 
 
+def older(store: Store, number: int) -> list[int]:
+    """The numbers of the snapshots that are there and older than one, the newest last."""
+    from curation.snapshot_numbers import numbers_there
+
+    return [other for other in numbers_there(store) if other < number]
+
+
 @contextmanager
 def checks(
     store: Store,
@@ -101,13 +122,15 @@ def checks(
     mend: Mender,
     address: str | None = None,
     *,
+    also: Sequence[int] = (),
     rescore: float = 0.0,
     seed: int = 0,
     accept_loss: bool = False,
     quiet: bool = False,
-) -> Iterator[Checks]:
-    """The pass over a snapshot, where it is to run."""
+) -> Iterator[AllChecks]:
+    """The pass over a snapshot, and `also` over older ones, where it is to run."""
     from curation.snapshot_numbers import read_raw
+    from jobs.all_checks import AllChecks, Remembering
     from jobs.checking import engine
     from jobs.checks import Checks
 
@@ -115,8 +138,14 @@ def checks(
     samples = raw.get("samples")
     seen = samples.get("seen") if isinstance(samples, dict) else None
     with engine(address, seen if isinstance(seen, int) else 0) as where:
-        options = {"rescore": rescore, "seed": seed, "accept_loss": accept_loss}
-        yield Checks(store, number, mend, where, **options, **({} if quiet else {"shown": _shown}))  # type: ignore[arg-type]
+        options: dict[str, Any] = {"rescore": rescore, "seed": seed, "accept_loss": accept_loss}
+        options |= {} if quiet else {"shown": _shown}
+        options |= {"engine": Remembering(where) if also else where, "found": set[str]()}
+        numbers = [number, *reversed(also)]
+        ends = {"first": numbers[0], "last": numbers[-1]}
+        yield AllChecks([
+            Checks(store, one, mend, **options, **{name: one == end for name, end in ends.items()}) for one in numbers
+        ])  # fmt: skip
 
 
 def problems_of(snapshot: Snapshot, **options: Any) -> list[Finding]:

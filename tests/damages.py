@@ -49,6 +49,14 @@ class Tree:
     def part(self) -> Path:
         return self.out / self.rows("manifest")[0]["key"]
 
+    def part_of(self, number: int) -> Path:
+        """A part of the manifest that no later snapshot has."""
+        parts = []
+        for path in sorted((self.out / "snapshots").glob("*.json")):
+            index = self.out / json.loads(path.read_text())["manifest"]["key"]
+            parts.append({row["key"] for row in from_parquet(index.read_bytes()).to_pylist()})
+        return self.out / min(parts[number - 1] - set().union(*parts[number:]))
+
     @property
     def record(self) -> Path:
         return self.out / "units" / f"{self.rows('manifest')[0]['unit']}.json"

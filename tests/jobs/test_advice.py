@@ -105,6 +105,11 @@ CASES: dict[str, tuple[Callable[[Tree], object], list[str]]] = {
         lambda t: [(t.out / "snapshots/000002.json").rename(t.out / "snapshots/002000002.json")],
         ["verify", "OUT@3"],
     ),
+    "verify meets a record of an older snapshot": (lambda t: cut(unit_of(1)(t)), ["verify", "OUT", "--all"]),
+    "verify meets a shard of an older snapshot": (
+        lambda t: (t.out / json.loads(unit_of(1)(t).read_text())["shards"][0]["key"]).unlink(),
+        ["verify", "OUT", "--all"],
+    ),
     "verify meets a shard": (lambda t: t.shard.unlink(), ["verify", "OUT"]),
     "verify meets a plan": (lambda t: t.page.unlink(), ["verify", "OUT"]),
     "verify meets a hole": (lambda t: (t.out / "snapshots/000002.json").unlink(), ["verify", "OUT"]),
@@ -112,6 +117,7 @@ CASES: dict[str, tuple[Callable[[Tree], object], list[str]]] = {
 
 
 ONE_STEP = {
+    "verify meets a record of an older snapshot": " --all --apply`",
     "gc meets a record of an older snapshot": "@1 --apply`",
     "gc meets a document that is not JSON": " --accept-loss --apply`",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from damages import DAMAGES, Tree, column, first
@@ -133,3 +134,40 @@ def test_a_repair_that_is_killed_is_repeated(tree: Tree, monkeypatch: pytest.Mon
         assert _main(["repair", str(tree.out), "--apply"]) == 0
         assert problems_of(cu.open(str(tree.out))) == [] and shard.read_bytes() == whole
     assert code == 0 and last > 8
+
+
+def test_older_snapshots_are_checked_when_asked(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What they share is checked once; what only one of them has is found and mended, too."""
+    from curation.verification.scored import ScoredCheck
+    from curation.verification.written import WrittenCheck
+
+    read, written = list[str](), list[str]()
+    rows, checked = ScoredCheck._rows, WrittenCheck.check
+
+    def check(self: WrittenCheck, item: Any) -> Any:
+        written.append(item[0].id)
+        return checked(self, item)
+
+    monkeypatch.setattr(
+        ScoredCheck, "_rows", lambda self, shard, *rest: read.append(shard.key) or rows(self, shard, *rest)
+    )
+    monkeypatch.setattr(WrittenCheck, "check", check)
+    out = str(tree.out)
+    assert _main(["verify", out]) == 0
+    assert "not checked: older live snapshots @1 to @2: curate verify" in capsys.readouterr().err
+    read.clear(), written.clear()
+    assert _main(["verify", out, "--all", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["also_checked"] == [1, 2]
+    assert sorted(read) == sorted(set(read)) and len(read) == tree.document["units"]["total"]
+    assert len(written) == len(set(written)) > len(tree.rows("manifest"))
+    part = tree.part_of(1)
+    whole = part.read_bytes()
+    part.unlink()
+    assert _main(["verify", out, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["not_checked"] == [1, 2]
+    assert _main(["verify", out, "--all"]) == 4
+    assert part.name in capsys.readouterr().err
+    assert _main(["repair", out, "--all", "--apply"]) == 0
+    assert part.read_bytes() == whole and _main(["verify", out, "--all"]) == 0
