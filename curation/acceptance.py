@@ -38,8 +38,10 @@ def refusals(
             share = f"{count / total:.1%} of the {noun} are quarantined, {count:,} of {total:,}"
             yield f"{share}, and limits.max_quarantined is {most:.1%}: {_reasons(bad, causes or {})}"
     if not kept:
-        dropped = {**samples["filtered"], **samples["quarantined"]}
-        yield f"none of {seen:,} samples is kept: {_reasons(dropped, causes or {}) or 'the shards hold none'}"
+        why = _reasons({**samples["filtered"], **samples["quarantined"]}, causes or {})
+        if not seen and units["empty"]:
+            why = f"shards are quarantined whole, {_reasons(units['empty'], causes or {})}"
+        yield f"none of {seen:,} samples is kept: {why or 'the shards hold none'}"
     if parent and parent["seen"] and kept / max(1, seen) < FALLS_BELOW * parent["kept"] / parent["seen"]:
         now, then = kept / max(1, seen), parent["kept"] / parent["seen"]
         most_drops = _reasons({**samples["filtered"], **samples["quarantined"]}, causes or {})

@@ -113,8 +113,11 @@ def written(parts: Mapping[str, bytes], place: str = "") -> tuple[dict[str, Any]
     return said, caption(parts, said, place)
 
 
-def printable(text: str, most: int = 200) -> str:
-    """A message as the manifest keeps it: one line, control characters escaped, cut at `most` characters."""
+def detail_of(text: str, most: int = 200) -> str:
+    """A message as the manifest's `detail` keeps it: one line, control characters escaped, cut at `most` characters.
+
+    What is stored may not change. How a terminal shows text is another matter: see `printable.printable`.
+    """
     line = "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[:most]
     )

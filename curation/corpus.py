@@ -32,6 +32,8 @@ from curation.patterns import matcher
 from curation.store import ObjectInfo, Store, StoreOptions, open_store
 from curation.tables import connect, insert, local_disk
 
+LeftOut = Callable[[int, str], None]  # told how many shards are left out, and the URL of one
+
 _SNAPSHOT = re.compile(r"(.+)@(\d+|latest)\Z")
 _OUTPUT = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}[^/]*\.tar")  # <unit>-<sha>-<nonce>.tar, also as a copy is named
 
@@ -52,11 +54,11 @@ class Corpus:
         return {"root": self.root, "patterns": list(self.patterns), "snapshot": self.snapshot}
 
     def listing(
-        self, spool: Path, left_out: Callable[[int], None] = lambda shards: None, *, copies: bool = False
+        self, spool: Path, left_out: LeftOut = lambda shards, example: None, *, copies: bool = False
     ) -> Iterator[pa.RecordBatch]:
         """The shards as sorted Arrow batches of (key, size, etag). `left_out` is called with the number of output
-        shards of datasets among them, if there are any. `copies`: those that lie in a folder not named `data` are
-        shards like others. Raises `EmptyCorpusError` when no shard is left."""
+        shards of datasets among them and the URL of one, if there are any. `copies`: those that lie in a folder not
+        named `data` are shards like others. Raises `EmptyCorpusError` when no shard is left."""
         path = spool / "listing.duckdb"
         try:
             with local_disk("listing the corpus", spool), connect(path, spill=spool) as db:
@@ -93,7 +95,7 @@ class Corpus:
                     f"not match it, such as {self.root.rstrip('/')}/*.tar",
                 )
 
-    def _unsorted(self, left_out: Callable[[int], None], copies: bool) -> Iterator[pa.Table]:
+    def _unsorted(self, left_out: LeftOut, copies: bool) -> Iterator[pa.Table]:
         """Matching objects in any order, 10,000 at a time."""
         if self.snapshot is not None:
             yield self._of_snapshot()
@@ -110,7 +112,7 @@ class Corpus:
                 continue
             if _is_output(store.location(item.key), copies):
                 self._expect_not_meant(item.key)
-                foreign, example = foreign + 1, item.key
+                foreign, example = foreign + 1, example or store.location(item.key)
                 continue
             any_left = True
             rows.append(item)
@@ -119,9 +121,9 @@ class Corpus:
                 rows = []
         yield _table(_with_etags(store, rows))
         if foreign and not any_left:
-            raise _nothing_but_outputs(store.location(example), foreign)
+            raise _nothing_but_outputs(example, foreign)
         if foreign:
-            left_out(foreign)
+            left_out(foreign, example)
 
     def _expect_not_meant(self, key: str) -> None:
         """Raise `RecipeError` where a pattern names the data folder of a dataset, by one of its shards."""
@@ -137,6 +139,11 @@ class Corpus:
         store = self.store()
         heads = [store.head(key) for key in open_snapshot(self.root, self.snapshot, self.options).shard_keys()]
         return _table([(head.key, head.size, head.etag) for head in heads])
+
+
+def says_left_out(root: str, shards: int, example: str) -> str:
+    """The line about shards of datasets that lie below a corpus."""
+    return f"{shards:,} shards of curated datasets below {root} are not read as input, such as {example}"
 
 
 def open_corpus(patterns: str | Sequence[str], options: StoreOptions | None = None) -> Corpus:

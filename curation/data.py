@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 _NONCE = re.compile(r"((?:^|/)data/[0-9a-f]{64}-[0-9a-f]{16})-[0-9a-f]{8}(?=\.tar\Z)")
 
+# Of these, files of some kinds are refused, such as animated AVIF and TIFFs of 32 bits a channel: see `images`.
 FORMATS = ("jpeg", "png", "webp", "gif", "avif", "bmp", "tiff")
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 

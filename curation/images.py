@@ -10,8 +10,10 @@ channel become 8 by the high byte, also for grey, which PIL clips to white.
 
 Alpha is flattened onto white, as img2dataset does and browsers show it: PIL's `convert("RGB")` drops it, and drawings
 on transparent ground become black on black. `limits.background` chooses white, black or drop_alpha.
-EXIF orientation is ignored, as by open_clip's loader; `limits.auto_orient` turns pictures upright. A TIFF's own
-orientation always applies, since Pillow's loader applies it.
+EXIF orientation is ignored, as by open_clip's loader; `limits.auto_orient` turns JPEG, PNG, WebP and AVIF upright. A
+TIFF's own orientation always applies, since Pillow's loader applies it; GIF and BMP have none.
+Refused as `image_unsupported`: 12-bit and lossless JPEG, run-length BMP, animated AVIF, BigTIFF, and TIFFs of floats or
+of more than 16 bits a channel.
 
 Importing this sets OpenCV to one thread and silences its log, for the whole process: workers are processes, one a
 core, and a pool of threads in each would oversubscribe the machine (7-60x slower under load); on hostile input it
@@ -51,7 +53,8 @@ REASONS = {
     "image_too_many_pixels": "more pixels than the limit, by its header",
     "image_too_many_scans": "a progressive JPEG of more scans than the limits allow; each costs a pass over all pixels",
     "image_truncated": "the file ends before the image does",
-    "image_unsupported": "a kind of file that is not decoded: 12-bit or lossless JPEG, run-length BMP, animated AVIF",
+    "image_unsupported": "a kind of file that is not decoded: 12-bit or lossless JPEG, run-length BMP, animated AVIF, "
+    "BigTIFF, a TIFF of floats or of more than 16 bits a channel",
     "image_corrupt": "a header, checksum or bitstream is wrong",
 }
 
@@ -68,8 +71,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 class DecodeLimits:
     """What may be decoded at all, and how. The defaults bound one decode to ~1 GB (a progressive CMYK JPEG).
 
-    `background`: what alpha is flattened onto, or `drop_alpha` for the colours behind it. `auto_orient`: turn pictures
-    as their EXIF says.
+    `background`: what alpha is flattened onto, or `drop_alpha` for the colours behind it. `auto_orient`: turn JPEG,
+    PNG, WebP and AVIF as their EXIF (of AVIF its `irot` and `imir`) says; TIFFs are always turned as they say.
     """
 
     max_bytes: int = 64 << 20

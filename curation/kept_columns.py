@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import duckdb
 
 from curation.cache import cache_folder
+from curation.data import ShardRef
 from curation.decisions import Decisions
 from curation.ledger import digest
 
@@ -26,10 +27,19 @@ HALF_WRITTEN = 86_400  # seconds after which nobody is at a file any more
 VERSION = 1  # of what a file holds
 
 
-def identity(plan: str, index: Sequence[str], vectors: Sequence[str], made: Mapping[str, str], samples: int) -> str:
+def identity(
+    plan: str,
+    index: Sequence[str],
+    vectors: Sequence[str],
+    made: Mapping[str, str],
+    samples: int,
+    without: Collection[ShardRef] = (),
+) -> str:
     """What names a file: the plan, which tells the fingerprints of all scores; the columns of the index, and which of
-    the scores' vectors; `made` as the engine has it; `samples` of an output shard, by which a sample has its length."""
-    return digest([VERSION, duckdb.__version__, plan, sorted(index), sorted(vectors), dict(made), samples])
+    the scores' vectors; `made` as the engine has it; `samples` of an output shard, by which a sample has its length;
+    shards of the plan that it is `without`."""
+    more = [sorted(list(shard) for shard in without)] if without else []
+    return digest([VERSION, duckdb.__version__, plan, sorted(index), sorted(vectors), dict(made), samples, *more])
 
 
 def found(name: str) -> Path | None:

@@ -10,11 +10,13 @@ block of a shard and `shuffle` encoded images.
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -29,6 +31,7 @@ from curation.errors import ChangedError, ImageError, TarError, UserError
 from curation.holdout import group_of, is_held_out
 from curation.images import DecodeLimits, Mode, Pixels
 from curation.ledger import Ledger
+from curation.printable import printable
 from curation.store import Store, StoreOptions, open_store
 from curation.tar import TarSample
 from curation.weights import ALIKE, SampleWeights
@@ -40,6 +43,7 @@ Part = Literal["all", "train", "held_out"]
 
 SEPARATOR = "\x1f"  # between the values of a label of several fields
 
+_log = logging.getLogger(__name__)
 REASONS = (*tar.REASONS, *images.REASONS, *contents.REASONS, "other")
 _COUNTED_WORKERS = 64  # rows of the shared counters; workers beyond it share rows
 
@@ -309,9 +313,15 @@ def latest_of(url: str, options: StoreOptions | None = None) -> str:
     return f"{url.rstrip('/')}@latest" if is_dataset else url
 
 
+@cache
+def _say_once(line: str) -> None:
+    _log.warning("%s", printable(line))
+
+
 def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
-    """The shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`)."""
-    from curation.corpus import open_corpus
+    """The shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`). Logs a
+    warning, once a process, of datasets below a corpus, which are left out."""
+    from curation.corpus import open_corpus, says_left_out
 
     corpus = open_corpus(latest_of(url, options), options)
     if corpus.snapshot is not None:
@@ -319,6 +329,10 @@ def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
 
         return shards_of(open_snapshot(corpus.root, corpus.snapshot, options))
     store = corpus.store()
+
+    def left_out(shards: int, example: str) -> None:
+        _say_once(says_left_out(corpus.root, shards, example))
+
     with TemporaryDirectory() as spool:
-        rows = [row for batch in corpus.listing(Path(spool), copies=True) for row in batch.to_pylist()]
+        rows = [row for batch in corpus.listing(Path(spool), left_out, copies=True) for row in batch.to_pylist()]
     return [Shard(store, ShardRef(row["key"], row["size"], row["etag"]), None) for row in rows]

@@ -23,6 +23,7 @@ from curation.filters import Compares, Filter, flat
 from curation.ledger import Ledger
 from curation.scores import INDEX, Column
 from curation.store import StoreOptions, open_store
+from curation.unreadable import read_list
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def _rows(
     _expect_columns(made, columns)
     document = made.document
     scored = Ledger(document.scores_at(made.store))
-    shards = Ledger(made.store).open_plan(document["plan"]).shards()
+    without = read_list(made.store, document.unreadable)
+    shards = (shard for shard in Ledger(made.store).open_plan(document["plan"]).shards() if shard not in without)
     plain = [Column(INDEX, document["fingerprints"][INDEX]), *(one for one in columns if one.name not in vectors)]
     wide = [one for one in columns if one.name in vectors]
     units = (table for _, table in scores.load_units(scored, shards, plain, ["content_hash"], wide))

@@ -27,7 +27,7 @@ class Limits(Section):
     max_pixels: int = Field(default=DecodeLimits.max_pixels, ge=1)
     formats: Annotated[tuple[str, ...], AfterValidator(_formats)] = DecodeLimits.formats
     background: Literal["white", "black", "drop_alpha"] = DecodeLimits.background  # what alpha is flattened onto
-    auto_orient: bool = DecodeLimits.auto_orient  # turn pictures as their EXIF says
+    auto_orient: bool = DecodeLimits.auto_orient  # turn JPEG, PNG, WebP, AVIF as they say; TIFF always is
     # Not of an image: the share of samples, and of shards, that may be quarantined before a run makes no snapshot.
     max_quarantined: float = Field(default=0.05, ge=0, le=1)
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.contents import parse, printable
+from curation.contents import detail_of, parse
 from curation.data import ShardRef, uid
 from curation.errors import ImageError, TarError, TutelageError
 from curation.holdout import content_of
@@ -93,7 +93,7 @@ class UnitReader:
                     yield rows.take()
         except TarError as error:
             confirm(self.store, shard, error, rows.row)
-            reason, detail = error.reason, printable(str(error))
+            reason, detail = error.reason, detail_of(str(error))
         rows.add_end(reason, detail)
         yield rows.take()
 
@@ -151,7 +151,7 @@ def facts(
         "length": sample.stop - sample.start,
         "members": [(_text(part.extension), part.offset, part.length) for part in sample.parts],
         "reason": sample.reason or poison,
-        "detail": printable(sample.detail) or None,
+        "detail": detail_of(sample.detail) or None,
     }
     if found["reason"] is not None:
         return found
@@ -164,13 +164,13 @@ def facts(
         if not views:  # nobody wants pixels, but a sample is only good when they can be had
             decode(image, limits, 8, "squash", header)
     except ImageError as error:
-        found["reason"], found["detail"] = error.reason, printable(str(error))
+        found["reason"], found["detail"] = error.reason, detail_of(str(error))
         return found
     except (TutelageError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  (of a decoder: it is about this sample's bytes, and costs only them)
         _log.warning("%s: sample %d: %s: %s", shard.key, row, type(error).__name__, error)
-        found["reason"], found["detail"] = "poison_raised", printable(f"{type(error).__name__}: {error}")
+        found["reason"], found["detail"] = "poison_raised", detail_of(f"{type(error).__name__}: {error}")
         if into is not None:
             into[:] = [None] * len(into)
         return found

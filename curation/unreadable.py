@@ -9,6 +9,7 @@ after it was planned, and a bucket that is not there are never set aside.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 
 from curation.data import ShardRef
@@ -35,6 +36,11 @@ def reason_of(failure: str) -> str | None:
 def listed(shards: Mapping[ShardRef, str]) -> bytes:
     """The list as JSON: [key, size, etag, reason] each, sorted. Equal lists are equal bytes."""
     return canonical(sorted([*shard, reason] for shard, reason in shards.items()))
+
+
+def by_reason(shards: Mapping[ShardRef, str]) -> dict[str, int]:
+    """How many shards there are of each reason, sorted by reason."""
+    return dict(sorted(Counter(shards.values()).items()))
 
 
 def read_list(store: Store, item: DataObject | None) -> dict[ShardRef, str]:

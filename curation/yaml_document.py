@@ -266,8 +266,10 @@ class Where:
     given: Mapping[tuple[Any, ...], str] = dataclasses.field(default_factory=dict)
 
     def __call__(self, loc: tuple[Any, ...]) -> str:
-        if given := [key for at, key in self.given.items() if loc[: len(at)] == at]:
-            return given[-1]
+        if given := [(at, key) for at, key in self.given.items() if loc[: len(at)] == at]:
+            at, key = given[-1]
+            entry = loc[len(at) :][:1]  # of a list that the option gives: from 0, as options count
+            return f"{key}[{entry[0]}]" if entry and isinstance(entry[0], int) else key
         while loc:
             place = f"{self.name}:{self.lines[loc]}" if loc in self.lines else ""
             within = ", ".join(key for at, key in self.given.items() if at[: len(loc)] == loc)

@@ -34,6 +34,7 @@ from curation.scores import INDEX
 from curation.snapshot_numbers import read_raw, snapshot_key
 from curation.software import software, software_id
 from curation.store import Store, open_store
+from curation.unreadable import read_list
 from curation.verification import attached, chain, described, loose, planned, rescored
 from curation.verification.comparison import Comparison
 from curation.verification.differences import read_object
@@ -132,7 +133,10 @@ class Checks:
 
     def _scores_url(self, raw: Mapping[str, Any], recipe: Recipe, plan: Plan) -> str:
         """Where the score tables are: as the document says, or as the recipe says where they are there and not here."""
-        first = next(plan.shards())
+        without = dict[ShardRef, str]()
+        with suppress(TutelageError, ValidationError):
+            without = read_list(self.out, described.openable(raw, self.number).unreadable)
+        first = next((shard for shard in plan.shards() if shard not in without), next(plan.shards()))
         key = f"units/{unit_id(first, plan.document.fingerprints[INDEX])}.json"
         ours, theirs = str(raw.get("scores_url")), recipe.scores
         for url in dict.fromkeys([ours, theirs]):
@@ -280,6 +284,8 @@ class Checks:
         if not same and raw.get("decision_id") != expected["decision_id"] and anchored:
             expected["decision_id"] = raw.get("decision_id")
             self.notes.append("decision_id is of another version of the software; the decisions are the same")
+        if isinstance(units := raw.get("units"), Mapping) and "reasons" not in units:
+            expected["units"].pop("reasons")  # as in documents of earlier versions
         if raw.get("scores_url") == self.scores_url:  # as earlier versions wrote it
             expected["scores_url"] = self.scores_url
         yield from described.check_document(self.out, self.number, raw, expected, anchored=anchored, mend=self.mend)

@@ -22,19 +22,24 @@ class Written:
     """What the groups' records add up to. Rows are kept as Arrow: about 200 bytes an output shard."""
 
     units: int = 0
-    quarantined: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # of shards that are quarantined whole
     samples: dict[str, Any] = field(default_factory=lambda: writing.add_up([]))
     _shards: list[pa.Table] = field(default_factory=list)
     _parts: list[pa.Table] = field(default_factory=list)
 
     def add(self, record: Mapping[str, Any]) -> None:
         self.units += len(record["inputs"])
-        self.quarantined += sum(item["reason"] is not None for item in record["inputs"])
+        self.reasons.update(item["reason"] for item in record["inputs"] if item["reason"] is not None)
         self.samples = writing.add_up([self.samples, record])
         place = {"unit": record["unit"], "order": record["inputs"][0]["key"]}
         rows = [{**shard, **place, "n": n} for n, shard in enumerate(record["shards"])]
         self._shards.append(pa.Table.from_pylist(rows, _ordered(snapshot.SHARDS_SCHEMA)))
         self._parts.append(pa.Table.from_pylist([{**record["manifest"], **place}], _ordered(snapshot.PARTS_SCHEMA)))
+
+    def counts(self) -> dict[str, Any]:
+        """Of input shards, as `SnapshotDocument.units` has them."""
+        reasons = dict(sorted(self.reasons.items()))
+        return {"total": self.units, "quarantined": self.reasons.total(), "reasons": reasons}
 
     def tables(self) -> tuple[pa.Table, pa.Table]:
         """Output shards and manifest parts, in source order, whatever order they were finished in."""

@@ -9,7 +9,8 @@ import click
 from curation.printable import printable, printable_lines
 from jobs.groups import lines as group_lines
 from jobs.options import dataset_argument, json_option, print_json, recipe_argument, set_option
-from jobs.run import counts
+from jobs.run import counts, shard_counts
+from jobs.skipped import words
 
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot
@@ -42,7 +43,7 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
         f"  shards out   {len(document['shards']):>10,}   ({sum(s['bytes'] for s in document['shards']):,} bytes)"
     )
     click.echo("\n".join(_which_shards(snapshot)))
-    for line in counts(samples):
+    for line in [*counts(samples), *shard_counts(units)]:
         click.echo(line)
     if snapshot.groups:
         click.echo("  the largest groups of duplicates (curate groups shows them)")
@@ -75,17 +76,22 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say how far a recipe has got: shards scored and written, the current snapshot. Safe while a run is going on."""
     from curation.recipe import load_recipe
     from curation.snapshot import Snapshot
+    from curation.unreadable import by_reason
     from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
         planned = work.plan(write=False)
+        current = work.current(planned) is not None
+        if current:
+            work.recall_unreadable(planned)
         missing = work.missing(planned).num_rows
         latest = work.out.latest()
         document = Snapshot(work.out.store, work.out.snapshot(latest)).show() if latest else None
-        current = work.current(planned) is not None
+        aside = by_reason(work.unreadable)
     result = {
         "units": planned.units,
-        "scored": planned.units - missing,
+        "scored": planned.units - missing - sum(aside.values()),
+        "unreadable": aside,
         "snapshot": latest or None,
         "up_to_date": current,
         "samples": document["samples"] if document else None,
@@ -94,6 +100,9 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
         print_json(result)
         return
     click.echo(f"scored    {result['scored']:,} of {planned.units:,} shards")
+    if aside:
+        click.echo(f"set aside {sum(aside.values()):,} shards that the store refuses ({words(aside)}); "
+                   f"`curate run {recipe} --retry-unreadable` tries them again")  # fmt: skip
     state = "up to date" if current else "made from an earlier plan or recipe"
     if current and missing:
         state += f"; `curate run {recipe} --check-scores` scores again what is gone"
@@ -140,26 +149,38 @@ def diff(left: str, right: str, as_json: bool) -> None:
 
 @click.group()
 def quarantine() -> None:
-    """Samples that could not be used: unreadable, malformed, or with a score that is no number."""
+    """Samples and shards that could not be used: unreadable, malformed, or with a score that is no number."""
 
 
 @quarantine.command("ls", epilog="\b\nExample:\n  curate quarantine ls demo/curated --reason image_truncated")
 @dataset_argument
 @click.option("--reason", help="Only this reason.")
-@click.option("--limit", default=100, show_default=True, help="At most this many samples.")
+@click.option("--limit", default=100, show_default=True, help="At most this many.")
 @json_option
 def quarantine_ls(dataset: str, reason: str | None, limit: int, as_json: bool) -> None:
-    """List quarantined samples with their reason and where their bytes are."""
+    """List what was quarantined, with the reason and where the bytes are: whole shards first, which have no uid, since
+    none of their samples could be read; then samples."""
+    from itertools import islice
+
     import curation as cu
+    from curation.quarantined import whole_shards
 
     snapshot = cu.open(dataset)
-    rows = snapshot.manifest.quarantined(reason, limit)
+    rows = list(islice(whole_shards(snapshot, reason), limit))
+    shards = len(rows)
+    rows += snapshot.manifest.quarantined(reason, limit - shards) if shards < limit else []
     if as_json:
         print_json(rows)
         return
     total = sum(snapshot.document["samples"]["quarantined"].values())
     for row in rows:
         where = f"{row['source_key']}[{row['source_offset']}:+{row['source_length']}]"
-        told = f"{row['uid']}  {row['reason']:<22} {where}  {row['key']}  {row['detail'] or ''}"
+        name = row["uid"] or "(a whole shard)"
+        told = f"{name:<32}  {row['reason']:<22} {where}  {row['key'] or ''}  {row['detail'] or ''}"
         click.echo(printable(told.rstrip()))
-    click.echo(f"{len(rows):,} of {total:,} quarantined samples", err=True)
+    units = snapshot.document.units
+    told = f"{len(rows) - shards:,} of {total:,} quarantined samples"
+    if units.quarantined:
+        told += f"; {units.quarantined:,} of {units.total:,} shards are quarantined whole"
+        told += f", {shards:,} listed here hold no readable sample" if shards else ""
+    click.echo(told, err=True)

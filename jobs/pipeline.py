@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import acceptance, decisions, score_store, scores, snapshot, unreadable, writing
-from curation.corpus import Corpus, open_corpus
+from curation.corpus import Corpus, open_corpus, says_left_out
 from curation.data import ShardRef
 from curation.documents import SnapshotDocument, relative_url
 from curation.errors import IncompleteError, StoreError, WeightsError, YieldError, said_of
@@ -33,6 +33,7 @@ from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.others import Others, open_others
 from curation.parallel import map_ordered
 from curation.parquet import to_parquet, write_parquet
+from curation.printable import printable
 from curation.recipe import Recipe, columns_of, kinds_of, parse_recipe
 from curation.scorers import Checks
 from curation.software import of_this_process
@@ -83,6 +84,7 @@ class Pipeline:
     lists: Mapping[str, UidList]  # keep, drop, weights
     others: Others  # the snapshots that filters compare with
     unreadable: dict[ShardRef, str] = field(default_factory=dict)  # shards that are set aside, and why
+    left_out: dict[str, Any] = field(default_factory=dict)  # shards of datasets below the corpus: how many, and one
     work: Work = field(default_factory=Work)
     software: dict[str, dict[str, str]] = field(default_factory=of_this_process)  # digest -> package -> version
 
@@ -98,8 +100,9 @@ class Pipeline:
         ledger = self.out if write else Ledger(open_store(str(self.spool / "plan")))
         return ledger.plan(self.corpus.listing(self.spool, self._left_out), context)
 
-    def _left_out(self, shards: int) -> None:
-        click.echo(f"{shards:,} shards of curated datasets below {self.corpus.root} are not read as input", err=True)
+    def _left_out(self, shards: int, example: str) -> None:
+        self.left_out = {"shards": shards, "example": example}
+        click.echo(printable(says_left_out(self.corpus.root, shards, example)), err=True)
 
     def decision_id(self, plan: Plan, others: Others | None = None) -> str:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""
@@ -132,9 +135,21 @@ class Pipeline:
     # --- score ------------------------------------------------------------------------------------------------
 
     def missing(self, plan: Plan) -> pa.Table:
-        """The units that lack a table, as Arrow (about 100 bytes each). One small GET a unit and column."""
+        """The units that lack a table, as Arrow (about 100 bytes each), without those that are set aside. One small GET
+        a unit and column."""
 
-        return self._lacking(plan.shards())
+        return self._lacking(shard for shard in plan.shards() if shard not in self.unreadable)
+
+    def recall_unreadable(self, plan: Plan) -> None:
+        """Set aside what the latest snapshot was made without and what still lacks scores: to tell what is there. A run
+        tries such shards again unless its snapshot is current."""
+        self.unreadable.clear()
+        latest = self.out.latest()
+        if not latest or self.recipe.on_unreadable == "stop":
+            return
+        known = unreadable.read_list(self.out.store, self.out.snapshot(latest).unreadable)
+        lacking = self._lacking(shard for shard in plan.shards() if shard in known) if known else self.nothing()
+        self.unreadable.update((shard, known[shard]) for shard in _shards_of(lacking))
 
     @staticmethod
     def nothing() -> pa.Table:
@@ -339,7 +354,7 @@ class Pipeline:
             "weights": {name: files[0].sha256 for name, scorer in scorers.items() if (files := scorer.files())},
             "scores": list(decided.engine.scores),
             "score_types": {name: str(kind) for name, kind in decided.engine.scores.items()},
-            "units": {"total": written.units, "quarantined": written.quarantined},
+            "units": written.counts(),
             "samples": written.samples,
             "shards": self._named("shards", to_parquet(shards), "parquet"),
             "manifest": self._named("manifest", to_parquet(parts), "parquet"),

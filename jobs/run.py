@@ -9,6 +9,7 @@ import click
 from curation.printable import printable
 from jobs.groups import lines, warn
 from jobs.options import json_option, print_json, recipe_argument, set_option
+from jobs.skipped import words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,13 +31,16 @@ if TYPE_CHECKING:
 def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: bool) -> None:
     """Say what `curate run` would do: units, bytes, what is already done. Puts nothing, runs no model."""
     from curation.recipe import load_recipe
+    from curation.unreadable import by_reason
     from jobs.pipeline import lacked_columns, pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
         planned = work.plan(write=False)
+        current = work.current(planned)
+        if current:
+            work.recall_unreadable(planned)
         units = work.missing(planned)
         work.check_weights(lacked_columns(units))
-        current = work.current(planned)
         result = {
             "plan": planned.id,
             "units": planned.units,
@@ -46,18 +50,23 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
             "columns": list(work.recipe.fingerprints),
             "lacking": lacked_columns(units),
             "snapshot": current["snapshot"] if current else None,
+            "unreadable": by_reason(work.unreadable),
+            "left_out": work.left_out or None,
         }
         _ask_nodes(work, address)
     if as_json:
         print_json(result)
         return
     click.echo(f"plan {planned.id[:12]}: {result['units']:,} shards, {_size(result['bytes'])}")
-    done, lacks = result["units"] - result["units_to_score"], ", ".join(result["lacking"])
+    done, lacks = result["units"] - result["units_to_score"] - len(work.unreadable), ", ".join(result["lacking"])
     click.echo(f"  scored already  {done:,} shards ({', '.join(result['columns'])})")
     which = f"; they lack {lacks}" if lacks else ""
     click.echo(
         f"  to score        {result['units_to_score']:,} shards, {_size(result['bytes_to_read'])} to read{which}"
     )
+    if aside := by_reason(work.unreadable):
+        click.echo(f"  set aside       {len(work.unreadable):,} shards that the store refuses ({words(aside)}): "
+                   f"`curate run {recipe} --retry-unreadable` tries them again")  # fmt: skip
     if current and lacks:
         click.echo(f"  snapshot        @{current['snapshot']} is already what this recipe makes, but scores are gone: "
                    f"`curate run {recipe} --check-scores` scores them again")  # fmt: skip
@@ -116,7 +125,7 @@ def run(
             retry_unreadable=retry_unreadable,
         )
         result = {**work.work.to_json(), "units": document["units"], "samples": document["samples"]}
-        result["groups"] = document.get("groups", [])
+        result |= {"groups": document.get("groups", []), "left_out": work.left_out or None}
     if as_json:
         print_json(result)
     else:
@@ -149,7 +158,7 @@ def run_steps(
         work.out.publish(current)  # a process that was killed may not have done it
         without = read_list(work.out.store, current.unreadable)
         if without and not retry_unreadable:
-            _tell_unreadable(without)
+            tell_unreadable(without)
         if not check_scores and not (without and retry_unreadable):
             return current
     if check_scores:
@@ -184,7 +193,7 @@ def _on_a_cluster(
         with progress("Scoring", None) as tick:
             work.score(units, tick)
     if work.unreadable:
-        _tell_unreadable(work.unreadable)
+        tell_unreadable(work.unreadable)
     if current and (before is None or before.sha256 == sha256(listed(work.unreadable)).hexdigest()):
         return current
     with progress("Deciding", None) as tick, work.decide(planned, tick) as decided:
@@ -196,7 +205,8 @@ def _on_a_cluster(
         return work.commit(planned, decided, written)
 
 
-def _tell_unreadable(shards: Mapping[ShardRef, str]) -> None:
+def tell_unreadable(shards: Mapping[ShardRef, str]) -> None:
+    """Say on stderr which shards are set aside."""
     shard, reason = next(iter(shards.items()))
     text = f"{len(shards):,} shards are set aside, since the store refuses them, such as {shard.key} ({reason})"
     click.echo(f"{printable(text)}; --retry-unreadable tries them again", err=True)
@@ -246,7 +256,7 @@ def _print(output: str, work: Work, document: SnapshotDocument) -> None:
             f"snapshot {output}@{work.snapshot}: scored {work.units_scored:,} shards in {work.model_batches:,} model "
             f"batches, {work.data_puts + work.score_puts:,} data puts"
         )
-    for line in counts(document["samples"]):
+    for line in [*counts(document["samples"]), *shard_counts(document["units"])]:
         click.echo(line)
     groups, seen = document.get("groups", []), document["samples"]["seen"]
     if groups:
@@ -265,6 +275,17 @@ def counts(samples: dict[str, Any]) -> list[str]:
         lines.append(f"  {outcome:<12} {total:>10,}   {total / seen:6.1%}")
         lines += [f"    {printable(reason):<30} {n:>10,}" for reason, n in samples[outcome].items()]
     return lines
+
+
+def shard_counts(units: Mapping[str, Any]) -> list[str]:
+    """Lines about input shards that are quarantined whole: how many, and why. None where there are none."""
+    bad = units["quarantined"]
+    if not bad:
+        return []
+    share = f"{bad / units['total']:6.1%} of the shards; samples in them that could not be read are not counted above"
+    reasons = units.get("reasons", {})
+    return [f"  {'quarantined shards':<18} {bad:>4,}   {share}",
+            *(f"    {printable(reason):<30} {n:>10,}" for reason, n in reasons.items())]  # fmt: skip
 
 
 def _size(n: float) -> str:

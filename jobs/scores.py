@@ -10,6 +10,7 @@ import click
 
 from curation.printable import printable
 from jobs.options import json_option, print_json, recipe_argument, set_option
+from jobs.run import tell_unreadable
 
 store_argument = click.argument("store", metavar="SCORES")
 
@@ -83,6 +84,7 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
     from curation.recipe import load_recipe
     from curation.score_store import FIRST_PART, export
     from curation.store import open_store
+    from curation.unreadable import by_reason
     from jobs.pipeline import pipeline
     from jobs.progress import progress
 
@@ -97,13 +99,19 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
                 have = ", ".join(column.name for column in columns)
                 raise UnknownNameError(f"the recipe makes no column {name}", fix=f"there are: {have}")
         chosen = [index, *(column for column in columns if not only or column.name in only)]
+        plan = work.plan(write=False)
+        work.recall_unreadable(plan)
+        aside = work.unreadable
+        shards = (shard for shard in plan.shards() if shard not in aside)
         with progress("Exporting", None) as tick:
-            for path in export(work.scored, work.plan(write=False).shards(), chosen, Path(folder), tick):
+            for path in export(work.scored, shards, chosen, Path(folder), tick):
                 target.put_file(path.name, path)
                 path.unlink()
                 files.append(target.location(path.name))
+    if aside:
+        tell_unreadable(aside)
     if as_json:
-        print_json({"files": files})
+        print_json({"files": files, "unreadable": by_reason(aside)})
     else:
         click.echo("\n".join(files))
 

@@ -45,7 +45,9 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
     no store is asked about them again.
     """
     from curation.recipe import load_recipe
+    from curation.unreadable import by_reason
     from jobs.pipeline import pipeline
+    from jobs.run import tell_unreadable
 
     recipes = {" ".join(setting) or "as it is": load_recipe(recipe, setting) for setting in settings(overrides)}
     _check_only_filters_differ(recipes)
@@ -56,8 +58,12 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
 
             Path(html).write_text(page(recipe, answers, unscored.num_rows, _looks(work, answers, unscored)))
     if as_json:
-        print_json({"unscored_shards": unscored.num_rows, "answers": [a.to_json() for a in answers]})
+        aside = by_reason(work.unreadable)
+        found = [answer.to_json() for answer in answers]
+        print_json({"unscored_shards": unscored.num_rows, "unreadable": aside, "answers": found})
         return
+    if work.unreadable:
+        tell_unreadable(work.unreadable)
     if unscored.num_rows:
         click.echo(f"{unscored.num_rows:,} shards have not been scored and are left out", err=True)
     click.echo("\n".join(table(answers)))
@@ -115,6 +121,7 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
     from jobs.pipeline import lacked_columns
 
     plan = work.plan(write=False)
+    work.recall_unreadable(plan)
     name = _name_of(work, plan)
     if keep and (kept := kept_columns.found(name)):
         try:
@@ -123,8 +130,9 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
             kept.unlink(missing_ok=True)
     missing = work.missing(plan)
     unscored, without = _unscored(work, missing)
-    if unscored.num_rows == plan.units:
-        text = f"none of the shards has been scored: they lack {', '.join(lacked_columns(unscored))}"
+    if unscored.num_rows + len(work.unreadable) == plan.units:
+        lacked = ", ".join(lacked_columns(unscored)) or "all columns, and the store refuses to give them"
+        text = f"none of the shards has been scored: they lack {lacked}"
         raise IncompleteError(text, fix="`curate run RECIPE --check-scores` scores them")
     keep_as = name if keep and not missing.num_rows else None
     return _answers(work, recipes, plan, unscored, keep_as=keep_as, without=without), unscored
@@ -149,7 +157,7 @@ def _name_of(work: Pipeline, plan: Plan) -> str:
     index, needed = _columns(work)
     kinds = kinds_of(work.recipe.scorers)
     vectors = [column for column in needed if scores.is_vector(kinds[column])]
-    return kept_columns.identity(plan.id, index, vectors, MADE, work.recipe.shards.samples)
+    return kept_columns.identity(plan.id, index, vectors, MADE, work.recipe.shards.samples, work.unreadable)
 
 
 def _columns(work: Pipeline) -> tuple[list[str], list[str]]:
@@ -171,7 +179,8 @@ def _answers(
     from curation.what_if import MADE, WhatIf
     from jobs.progress import progress
 
-    there = work.fields(next(_scored(plan, unscored)), without) if kept is None else work.declared()
+    readable = (shard for shard in _scored(plan, unscored) if shard not in work.unreadable)
+    there = work.fields(next(readable), without) if kept is None else work.declared()
     fields = {column: found for column, found in there.items() if found}  # as a run loads them
     latest = work.out.latest()
     before = manifest_of(Snapshot(work.out.store, work.out.snapshot(latest)), unscored) if latest else None
@@ -180,6 +189,8 @@ def _answers(
             loaded = work.loaded(plan, _scored(plan, unscored), _columns(work)[0], fields, tick, MADE, kept)
             decided = stack.enter_context(loaded)
             engine = decided.engine
+            if kept is not None:  # which has samples alone
+                decided.empty.update(work.unreadable.values())
         if keep_as is not None and (why := kept_columns.keep(engine, keep_as)):
             click.echo(f"what is loaded is not kept for the next question: {why}", err=True)
         with Streams() as streams:

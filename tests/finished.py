@@ -12,16 +12,18 @@ import curation as cu
 UNITS = ["00000.tar", "00001.tar", "00002.tar", "90000.tar", "90001.tar"]
 
 
-def curate_here(recipe: Path) -> int:
-    """`curate run` in this process; returns the number of the latest snapshot."""
+def curate_here(recipe: Path, *overrides: str, unreadable: str = "") -> int:
+    """`curate run` in this process; returns the number of the latest snapshot. `unreadable`: a shard that the store
+    refuses."""
     from actors.rescoring import score_here
     from curation.recipe import load_recipe
     from curation.writing import GroupWriter
     from jobs.pipeline import Written, pipeline
 
-    with pipeline(load_recipe(recipe)) as work:
+    with pipeline(load_recipe(recipe, overrides)) as work:
         planned = work.plan()
-        score_here(work.scoring(list(work.recipe.scorers)), list(planned.shards()))
+        score_here(work.scoring(list(work.recipe.scorers)), [s for s in planned.shards() if s.key != unreadable])
+        work.unreadable |= {shard: "store_not_found" for shard in planned.shards() if shard.key == unreadable}
         writer, written = GroupWriter(work.corpus.store(), work.scored, work.out), Written()
         with work.decide(planned, lambda n: None) as decided:
             for group in decided.groups(work.recipe.shards.samples):

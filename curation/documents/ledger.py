@@ -203,14 +203,17 @@ class PlanDocument(Document):
 
 
 class UnitCounts(Document):
-    """Input shards of a snapshot; `quarantined`: whole ones."""
+    """Input shards of a snapshot; `quarantined`: whole ones. `reasons` of these; earlier versions wrote none."""
 
     total: Count
     quarantined: Count
+    reasons: ByReason = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
         _at_most("quarantined", self.quarantined, "total", self.total)
+        if self.reasons:
+            _same("quarantined", self.quarantined, "reasons", sum(self.reasons.values()))
         return self
 
 

@@ -29,8 +29,10 @@ class SoftCapSampling:
     Each draw takes a sample with a probability in proportion to exp(gain * score - penalty * times drawn before): the
     best come several times, and none takes over. Without `draws`, as many as samples reach the filter. A score that is
     1 / `gain` higher is e times as likely: 1 suits the logarithm of a probability, as FLYT's score is; a cosine wants
-    more, and a loss, of which less is better, a negative one. A sample that was drawn k times is as likely as another
-    whose score is k * penalty / gain lower and that was never drawn; `penalty: 0` draws with replacement.
+    more. `gain` is from -1,000,000 to 1,000,000. A negative one prefers low scores: right for a loss, of which less is
+    better; by a score of which more is better, it draws the worst samples. `gain: 0` draws uniformly.
+    A sample that was drawn k times is as likely as another whose score is k * penalty / gain lower and that was never
+    drawn; `penalty: 0` draws with replacement.
     Drawing is a race: every sample has a clock, which rings E / exp(gain * score - penalty * k) after its k-th ring
     (or the start), with E exponential, a hash of seed, uid and k. Such waits have no memory, so the first rings of all
     are the draws, exactly; they are the same everywhere, more draws repeat all that fewer did, and further samples only
@@ -54,7 +56,7 @@ class SoftCapSampling:
         check_count("draws", self.draws, "not given, they are as many as samples reach the filter", least=1)
         check_seed(self.seed)
         if not abs(self.gain) <= LARGEST:
-            raise ValueError(f"gain, by which the score is multiplied, is from {-LARGEST:,.0f} to {LARGEST:,.0f}")
+            raise ValueError(f"gain is from {-LARGEST:,.0f} (low scores are preferred, as of a loss) to {LARGEST:,.0f}")
         if not 0 <= self.penalty <= LARGEST:
             raise ValueError(f"penalty is from 0 (draws with replacement) to {LARGEST:,.0f}")
 

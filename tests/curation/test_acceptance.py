@@ -47,7 +47,8 @@ def test_shards_without_a_sample_count_as_shards() -> None:
 
 def test_a_corpus_of_error_pages_keeps_nothing_whatever_is_accepted() -> None:
     lines = said(samples(0), units(3, not_a_tar=3), most=1.0)
-    assert lines == ["none of 0 samples is kept: the shards hold none"]
+    assert lines == ["none of 0 samples is kept: shards are quarantined whole, not_a_tar 3"]
+    assert said(samples(0), units(3), most=1.0) == ["none of 0 samples is kept: the shards hold none"]
 
 
 def test_the_commonest_reasons_are_named_with_what_is_known_of_them() -> None:

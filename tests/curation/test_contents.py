@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from curation import contents
-from curation.contents import caption, depth, metadata, parse, printable
+from curation.contents import caption, depth, detail_of, metadata, parse
 from curation.data import ShardRef
 from curation.errors import ImageError
 from curation.tar import TarWriter, read_samples
@@ -133,9 +133,9 @@ def test_where_captions_are_found() -> None:
 
 
 def test_a_message_is_one_printable_line() -> None:
-    assert printable("a\nb\x1b[31m\0é") == "a\\nb\\x1b[31m\\x00é"
-    assert len(printable("\0" * 500)) <= 200
-    printable("\ud800").encode()
+    assert detail_of("a\nb\x1b[31m\0é") == "a\\nb\\x1b[31m\\x00é"
+    assert len(detail_of("\0" * 500)) <= 200
+    detail_of("\ud800").encode()
 
 
 def tar_of(members: list[tuple[str, bytes]]) -> bytes:

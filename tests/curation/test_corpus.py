@@ -143,13 +143,15 @@ def test_buckets_are_told_apart() -> None:
 
 def test_datasets_below_the_root_are_counted_and_left_out(shards: Path, tmp_path: Path) -> None:
     curated(shards / "mine"), curated(shards)
-    left_out: list[int] = []
-    found = pa.Table.from_batches(list(open_corpus(str(shards)).listing(tmp_path, left_out.append)))
-    assert left_out == [4]
+    left_out: list[tuple[int, str]] = []
+    note = lambda *told: left_out.append(told)  # noqa: E731
+    found = pa.Table.from_batches(list(open_corpus(str(shards)).listing(tmp_path, note)))
+    ((count, example),) = left_out
+    assert count == 4 and example.startswith(f"file://{shards}/") and UNIT in example
     names = found.column("key").to_pylist()
     assert "data/00000.tar" in names and "mine/data/00000.tar" in names and not any(UNIT in name for name in names)
     left_out.clear()
-    list(open_corpus(f"{shards}/a").listing(tmp_path, left_out.append))
+    list(open_corpus(f"{shards}/a").listing(tmp_path, note))
     assert left_out == []
 
 
@@ -168,10 +170,11 @@ def test_outputs_are_known_in_other_folders_and_behind_links(shards: Path, tmp_p
             (shards / "other.tar").symlink_to(output)
         case "copied file":
             shutil.copy(output, shards / f"{output.stem} (1).tar")
-    left_out: list[int] = []
-    found = pa.Table.from_batches(list(open_corpus(str(shards)).listing(tmp_path, left_out.append)))
+    left_out: list[tuple[int, str]] = []
+    note = lambda *told: left_out.append(told)  # noqa: E731
+    found = pa.Table.from_batches(list(open_corpus(str(shards)).listing(tmp_path, note)))
     outputs = sum(UNIT in path.name for path in output.parent.iterdir())
-    assert left_out == [1 if "file" in how else outputs]
+    assert [count for count, _ in left_out] == [1 if "file" in how else outputs]
     assert not any(UNIT in name or "other" in name for name in found.column("key").to_pylist())
 
 
@@ -186,6 +189,18 @@ def test_a_corpus_of_nothing_but_outputs_says_what_to_write(tmp_path: Path) -> N
     assert f"write {tmp_path}/out@latest" in error.value.fix
     some = pa.Table.from_batches(list(open_corpus(f"{tmp_path}/pool").listing(tmp_path, copies=True)))
     assert some.num_rows, "a learner may read a copy"
+
+
+def test_shards_of_a_dataset_below_are_left_out_of_training_with_a_word(
+    shards: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from curation.loader import open_shards
+
+    curated(shards / "mine")
+    for _ in range(2):
+        assert not any(UNIT in shard.ref.key for shard in open_shards(str(shards)))
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith(f"2 shards of curated datasets below file://{shards} are not read as input, such as ")
 
 
 @pytest.mark.parametrize("pattern", ["mine/data/*.tar", "mine/data", "m*/data/*.tar", f"mine/data/{UNIT}-{SHA}.tar"])

@@ -200,6 +200,11 @@ def test_overrides() -> None:
         (["shards={samples: 1, samples: 2}"], "samples stands in line 1, too", "quote"),
         (["filters.9=1"], "there is no 9 in the list", "the list has caption"),
         (["filters.9.x=1"], "there is no 9 in the list", "the list has caption"),
+        (
+            ["filters=[{caption: {min_words: 2}}, {caption: {min_words: 3}}]"],
+            r"--set filters\[1\]: two filters are called caption, this and the one at --set filters\[0\]",
+            "name",
+        ),
         (["shards.sample=1"], "--set shards.sample: unknown key sample", "did you mean samples"),
     ],
 )

@@ -140,4 +140,5 @@ def test_plan_puts_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_status_before_any_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "status", str(home / "recipe.yaml"), "--set", f"output={home}/unmade", "--json")
     assert code == 0
-    assert json.loads(out) == {"units": 2, "scored": 0, "snapshot": None, "up_to_date": False, "samples": None}
+    found = {"units": 2, "scored": 0, "unreadable": {}, "snapshot": None, "up_to_date": False, "samples": None}
+    assert json.loads(out) == found

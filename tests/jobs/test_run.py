@@ -54,7 +54,8 @@ def objects(root: Path) -> dict[str, int]:
 
 def test_every_sample_is_accounted_for(first: tuple[dict[str, Any], Work], home: Path) -> None:
     document, work = first
-    assert document["units"] == {"total": SHARDS + 2, "quarantined": 2}
+    reasons = {"tar_not_a_tar": 1, "tar_truncated": 1}
+    assert document["units"] == {"total": SHARDS + 2, "quarantined": 2, "reasons": reasons}
     samples = document["samples"]
     quarantined = dict(samples["quarantined"])
     assert quarantined.pop("tar_truncated") > 10  # what the cut shard held besides its own flawed samples

@@ -71,7 +71,9 @@ def test_a_shard_that_can_not_be_read_stops_the_run_or_is_set_aside(
             run(home)
         assert "on_unreadable: quarantine" in error.value.fix
         document, _ = run(home, ASIDE)
-        assert document.units.to_json() == {"total": 4, "quarantined": 1} and document.samples.seen == 3 * N
+        reasons = {"store_not_found": 1}
+        assert document.units.to_json() == {"total": 4, "quarantined": 1, "reasons": reasons}
+        assert document.samples.seen == 3 * N
         snapshot = cu.open(f"{home}/out")
         assert [(s.key, why) for s, why in read_list(snapshot.store, document.unreadable).items()] == [
             ("00000.tar", "store_not_found")
@@ -105,8 +107,8 @@ def test_where_most_can_not_be_read_the_shards_are_not_what_is_wrong(
 
 
 def test_names_of_shards_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    from jobs.run import _tell_unreadable
+    from jobs.run import tell_unreadable
 
-    _tell_unreadable({ShardRef("a\x1b[2J.tar", 1, "e"): "store_\x1b[2J"})
+    tell_unreadable({ShardRef("a\x1b[2J.tar", 1, "e"): "store_\x1b[2J"})
     said = capsys.readouterr().err
     assert "\x1b" not in said and "such as a\\x1b[2J.tar (store_\\x1b[2J); --retry-unreadable" in said

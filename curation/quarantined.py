@@ -1,0 +1,55 @@
+"""Input shards that a snapshot quarantined whole: unreadable ones, and archives without a single readable sample.
+
+How many samples they hold is not known, so they have no rows in the manifest and no part in counts of samples. Cost:
+one small GET a write unit, until all shards that the snapshot counts are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from curation.documents import WriteRecord, repair
+from curation.errors import LedgerError
+from curation.ledger import Ledger
+from curation.parallel import map_ordered
+from curation.snapshot import Snapshot
+
+DETAIL = "the whole shard; how many samples it holds is not known"
+
+
+def whole_shards(snapshot: Snapshot, reason: str | None = None) -> Iterator[dict[str, Any]]:
+    """Rows as `Manifest.quarantined` gives them, in source order: `uid` and `key` are None, the place is the shard.
+
+    `reason`: only those. Raises `LedgerError` for a commit record that is gone or damaged.
+    """
+    left = snapshot.document.units.quarantined
+    if not left or (reason is not None and reason not in snapshot.document.units.reasons and _knows_reasons(snapshot)):
+        return
+    units = list(dict.fromkeys(snapshot.parts.column("unit").to_pylist()))
+    for record in map_ordered(lambda unit: _record(snapshot, unit), units):
+        for item in record.inputs:
+            if item.reason is None:
+                continue
+            left -= 1
+            if not item.seen and reason in (None, item.reason):
+                yield {
+                    **{"uid": None, "key": None, "decision": "quarantined", "reason": item.reason, "detail": DETAIL},
+                    **{"source_key": item.key, "source_etag": item.etag},
+                    **{"source_offset": 0, "source_length": item.size},
+                }
+        if not left:
+            return
+
+
+def _knows_reasons(snapshot: Snapshot) -> bool:
+    """Whether the document counts reasons; those of earlier versions don't."""
+    return bool(snapshot.document.units.reasons)
+
+
+def _record(snapshot: Snapshot, unit: str) -> WriteRecord:
+    record = Ledger(snapshot.store).find(unit, WriteRecord)
+    if record is None:
+        where, fix = snapshot.store.location(f"units/{unit}.json"), repair(f"{snapshot.store.url}@{snapshot.number}")
+        raise LedgerError(f"{where} is gone, so the shards that it quarantined are not known", fix=fix)
+    return record
