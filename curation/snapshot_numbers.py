@@ -3,7 +3,8 @@
 Numbers are dense from 1, and a number is used once. That it was used, though its document is gone, shows by what else
 has it: a later document, `urls/<number>.txt`, which is put right after the document, an evaluation, and LATEST. Such a
 number is lost: nothing is opened, made or deleted in its place, until the document is restored or the number given up
-with `curate repair --accept-loss`, whose record (`repairs/<id>.json`) lists it under `lost`. It stays empty then.
+with `curate repair --accept-loss`, which lists it under `lost` in `repairs/<id>/lost.json` before it changes LATEST,
+and in its record `repairs/<id>.json`. It stays empty then.
 
 Cost: `lost_numbers` lists `snapshots/`, `urls/`, `evaluations/` and `repairs/` (1,000 keys a request) and reads LATEST
 and the record of each repair. Opening a dataset asks for one name only (see `Ledger.latest`).
@@ -29,6 +30,7 @@ LAST = 10**9 - 1  # the largest number
 REPAIRS = "repairs"
 _OF_DOCUMENT = re.compile(r"snapshots/(\d{6,9})\.json")
 _OF_URLS = re.compile(r"urls/(\d{6,9})\.txt")
+_OF_REPAIR = re.compile(r"repairs/[^/]+(\.json|/lost\.json)")
 _OF_EVALUATION = re.compile(r"evaluations/(\d{6,9})-[^/]*\.json")
 
 
@@ -143,7 +145,7 @@ def claimed(out: Store, there: Sequence[int]) -> dict[int, str]:
 def given_up(out: Store) -> list[range]:
     """The numbers that repairs have given up with the user's consent, as sorted ranges that do not overlap."""
     with suppress(BucketError):
-        keys = [item.key for item in out.list(REPAIRS, etags=False) if item.key.count("/") == 1]
+        keys = [item.key for item in out.list(REPAIRS, etags=False) if _OF_REPAIR.fullmatch(item.key)]
         return _joined(numbers for found in map_ordered(lambda key: _given_up(out, key), keys) for numbers in found)
     return []
 

@@ -60,6 +60,7 @@ class ChainCheck:
             few = len(lost.numbers) <= MOST_LOST
             for numbers in [range(n, n + 1) for n in lost.numbers] if few else [lost.numbers]:
                 yield self._lost(numbers, what)
+        self.mend.give_up(self.given_up)
         yield from self._latest(max(sound if self.given_up else there, default=0))
         given = given_up(out) if len(there) < newest else []
         for before, number in zip([0, *sound], sound, strict=False):

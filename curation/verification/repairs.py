@@ -1,6 +1,7 @@
 """What a repair does to a store, and the record that it leaves.
 
     <out>/repairs/<id>/started.json     create-only: what was asked for, and by which software
+    <out>/repairs/<id>/lost.json        create-only: numbers of snapshots that are given up, if there are any
     <out>/repairs/<id>/aside/...        documents as they were before they were replaced or taken out
     <out>/repairs/<id>.json             create-only: what was found, what was done, what could not be done
 
@@ -56,6 +57,11 @@ class Mender:
             store.delete(key)
         return bool(self.id)
 
+    def give_up(self, lost: Sequence[range]) -> None:
+        """Write down that the numbers of snapshots are given up, before anything tells that they are not there."""
+        if self.id and lost:
+            self.out.create(f"{REPAIRS}/{self.id}/lost.json", canonical({"lost": _short(lost)}))
+
     def _keep(self, store: Store, key: str) -> None:
         folder = "aside" if store.url == self.out.url else "aside/scores"
         with suppress(NotFoundError):
@@ -80,8 +86,11 @@ def finished(mender: Mender, snapshot: int, findings: Sequence[Finding], lost: S
     """Leave the record of a repair; returns its key. `lost`: numbers of snapshots that the user has given up, each a
     number in the record, or a pair of the first and the last one where they are many."""
     done, left = ([item.to_json() for item in findings if item.mended is mended] for mended in (True, False))
-    given = [numbers[0] if len(numbers) == 1 else [numbers[0], numbers[-1]] for numbers in lost]
-    document = {"snapshot": snapshot, "mended": done, "not_mended": left, "lost": given}
+    document = {"snapshot": snapshot, "mended": done, "not_mended": left, "lost": _short(lost)}
     key = f"{REPAIRS}/{mender.id}.json"
     mender.out.create(key, canonical(document))
     return key
+
+
+def _short(lost: Sequence[range]) -> list[int | list[int]]:
+    return [numbers[0] if len(numbers) == 1 else [numbers[0], numbers[-1]] for numbers in lost]
