@@ -1,9 +1,10 @@
-"""What a process had in work when it died: two small files that outlive it, on the disk of its node.
+"""What a process had in work when it died: three small files that outlive it, on the disk of its node.
 
 A note is a write to mapped memory (0.3 us for a decoded sample, 10 us for a batch), which the kernel keeps whatever
-becomes of the process; nothing is flushed, since only a node takes it along. The other file gets what Python's
+becomes of the process; nothing is flushed, since only a node takes it along. The second file gets what Python's
 faulthandler has to say: of a crash (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL), or of a call that took too long, which
-it ends from a thread of its own that needs no GIL.
+it ends from a thread of its own that needs no GIL. The third has a line for what the call has found out by then: rows
+that are good, and rows that a scorer raises for (10 us a line).
 """
 
 from __future__ import annotations
@@ -15,16 +16,31 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from actors import watch
+from curation.documents.ledger import PoisonReason
 
 _HEAD = struct.Struct("<qqqqq")  # call, stage, unit, row, bytes of the note behind
 _SIZE = 1 << 14
 _IDLE, _DECODING, _SCORING = range(3)
 
 Span = tuple[int, int, int]  # unit's place in its call, first and last row in work
+
+
+@dataclass
+class Findings:
+    """What a process found out of a call's units, by their places in it.
+
+    `passed`: rows of a unit below it went through everything. `cleared`: (column, place, row) that were good alone;
+    `aside`: that the scorer raises for, with the reason code and what it raises.
+    """
+
+    passed: dict[int, int] = field(default_factory=dict)
+    cleared: list[tuple[str, int, int]] = field(default_factory=list)
+    aside: dict[tuple[str, int, int], tuple[PoisonReason, str]] = field(default_factory=dict)
 
 
 class LastWords(NamedTuple):
@@ -35,6 +51,7 @@ class LastWords(NamedTuple):
     spans: Sequence[Span]
     hung: bool
     fault: str  # one line, empty where the process was ended without one: an exit, or SIGKILL
+    found: Findings = Findings()
 
 
 class NoBox:
@@ -54,6 +71,15 @@ class NoBox:
     def watched(self, seconds: float) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def passed(self, unit: int, rows: int) -> None:
+        return
+
+    def cleared(self, column: str, spans: Sequence[Span]) -> None:
+        return
+
+    def aside(self, column: str, spans: Sequence[Span], how: PoisonReason, what: str) -> None:
+        return
+
     def die(self, error: BaseException) -> None:
         raise error
 
@@ -64,6 +90,7 @@ class BlackBox:
     def __init__(self, path: Path) -> None:
         self.last = read(path)
         self._fault = _fault_of(path).open("ab", buffering=0)
+        self._found = _found_of(path).open("ab", buffering=0)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(file, _SIZE)
         self._map = mmap.mmap(file, _SIZE)
@@ -74,6 +101,7 @@ class BlackBox:
     def begin(self, call: int) -> None:
         self._call = call
         self._fault.truncate(0)
+        self._found.truncate(0)
         self.idle()
 
     def idle(self) -> None:
@@ -87,7 +115,9 @@ class BlackBox:
     @contextmanager
     def scoring(self, column: str, spans: Sequence[Span]) -> Iterator[None]:
         """Samples of these rows are with a scorer, within `with`."""
-        note = json.dumps([column, *spans]).encode()[: _SIZE - _HEAD.size]
+        note = json.dumps([column, *spans]).encode()
+        if len(note) > _SIZE - _HEAD.size:
+            note = json.dumps([column]).encode()
         self._map[_HEAD.size : _HEAD.size + len(note)] = note
         _HEAD.pack_into(self._map, 0, self._call, _SCORING, 0, 0, len(note))
         try:
@@ -98,6 +128,21 @@ class BlackBox:
     def watched(self, seconds: float) -> AbstractContextManager[None]:
         """End this process if it works for more than so many seconds within `with` (see `actors.watch`)."""
         return watch.watched(seconds, self._fault)
+
+    def passed(self, unit: int, rows: int) -> None:
+        """All rows of a unit below `rows` went through the decoder and all scorers."""
+        self._find("passed", unit, rows)
+
+    def cleared(self, column: str, spans: Sequence[Span]) -> None:
+        """A scorer was tried on one sample alone, and gave a value."""
+        self._find("cleared", column, *spans[0][:2])
+
+    def aside(self, column: str, spans: Sequence[Span], how: PoisonReason, what: str) -> None:
+        """A scorer raises for one sample alone."""
+        self._find("aside", column, *spans[0][:2], how, what)
+
+    def _find(self, *line: object) -> None:
+        self._found.write(json.dumps(line).encode() + b"\n")
 
     def die(self, error: BaseException) -> None:
         """End this process because of an error that it can't get over, such as one of the CUDA context."""
@@ -120,7 +165,28 @@ def read(path: Path) -> LastWords | None:
         column, *found = json.loads(data[_HEAD.size : _HEAD.size + length])
         spans = [(unit, first, last) for unit, first, last in found]
     line = fault.partition("\n")[0][:200]
-    return LastWords(call, column, spans, line.startswith("Timeout ("), line)
+    return LastWords(call, column, spans, line.startswith("Timeout ("), line, _findings(_found_of(path)))
+
+
+def _findings(path: Path) -> Findings:
+    """What stands in the third file; a line that is not whole was being written, and counts for nothing."""
+    found = Findings()
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError:
+        return found
+    for kind, *rest in map(json.loads, lines):
+        if kind == "passed":
+            found.passed[rest[0]] = max(rest[1], found.passed.get(rest[0], 0))
+        elif kind == "cleared":
+            found.cleared.append((rest[0], rest[1], rest[2]))
+        else:
+            found.aside[rest[0], rest[1], rest[2]] = rest[3], rest[4]
+    return found
+
+
+def _found_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.found")
 
 
 def _fault_of(path: Path) -> Path:

@@ -6,8 +6,9 @@
 - What ends the process (a crash, an exit, a call that takes too long) leaves a note of the samples that were in work
   (`actors.black_box`); the driver has them tried one by one (`alone`), until the note names one.
 
-The scorer itself is at fault when it raises for more than `LEAST` samples and for more than `SHARE` of those that it
-was given in this process; its error then ends the run. So do errors of types and shapes, and of the store.
+The scorer itself is at fault when it raises for more than `LEAST` samples and has given no value in this process, or
+for more than `SHARE` of at least `EVIDENCE` samples; its error then ends the run. So do errors of types and shapes, and
+of the store. What is fewer is set aside, and `limits.max_quarantined` decides whether there is a snapshot.
 """
 
 from __future__ import annotations
@@ -30,10 +31,16 @@ from curation.scorers import Batch, Score
 if TYPE_CHECKING:
     import torch
 
-LEAST, SHARE = 8, 0.25  # samples that a scorer may fail for; beyond both of them, it is the scorer
+LEAST = 32  # samples that a scorer may fail for before it has given any value
+SHARE, EVIDENCE = 0.25, 1024  # of as many samples; the first batches of a corpus may hold all of its bad ones
 
 Rows = np.ndarray[Any, Any]
 Spans = Callable[[Rows], Sequence[Span]]
+
+
+def at_fault(failed: int, good: int, tried: int) -> bool:
+    """Whether it is the scorer or the decoder, rather than samples, that fails for `failed` of the `tried` samples."""
+    return failed > LEAST and (not good or (tried >= EVIDENCE and failed > SHARE * tried))
 
 
 class _RaisedError(Exception):
@@ -51,7 +58,7 @@ class Isolated:
     ) -> None:  # fmt: skip
         self.name, self.score, self.kind, self.box, self.seconds, self.pad = name, score, kind, box, seconds, pad
         self.size = 1 << 62
-        self.tried = self.raised = 0
+        self.tried = self.raised = self.good = 0  # samples given to it, that it raises for, that it has given values of
         self.details: dict[int, str] = {}  # of the last batch: row -> what it raised
 
     def trial(self, batch: Batch) -> None:
@@ -75,8 +82,12 @@ class Isolated:
         self.tried += int(good.sum())
         self.details = {}
         for row in alone:
-            if good[row] and (error := self._fails(batch, np.array([row]), spans)):
-                self._set_aside({row: error}, good, aside)
+            if not good[row]:
+                continue
+            if error := self._fails(batch, np.array([row]), spans):
+                self._set_aside({row: error}, spans, good, aside)
+            else:
+                self.box.cleared(self.name, spans(np.array([row])))
         while True:
             work = blanked(batch, np.flatnonzero(valid & ~good)) if aside else batch
             try:
@@ -85,18 +96,19 @@ class Isolated:
                 found = self._culprits(batch, np.flatnonzero(good), spans, raised.error)
                 if not found:  # no half of the batch fails, so it is nothing of a sample
                     self._give_up(raised.error)
-                self._set_aside(found, good, aside)
+                self._set_aside(found, spans, good, aside)
 
-    def _set_aside(self, found: dict[int, BaseException], good: Rows, aside: dict[int, str]) -> None:
+    def _set_aside(self, found: dict[int, BaseException], spans: Spans, good: Rows, aside: dict[int, str]) -> None:
         for row, error in found.items():
             good[row] = False
-            aside[row] = DIED if isinstance(error, SystemExit) else RAISED
+            aside[row] = how = DIED if isinstance(error, SystemExit) else RAISED
             self.details[row] = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:200]
+            self.box.aside(self.name, spans(np.array([row])), how, self.details[row])
         self.raised += len(found)
         self._check(self.raised, next(iter(found.values())))
 
     def _check(self, raised: int, error: BaseException) -> None:
-        if raised > LEAST and raised > SHARE * self.tried:
+        if at_fault(raised, self.good, self.tried):
             self._give_up(error)
 
     def _give_up(self, error: BaseException) -> None:
@@ -146,7 +158,9 @@ class Isolated:
             piece = batch if self.size >= n else part(batch, np.arange(start, stop))
             if self.pad and self.size < n:
                 piece = padded(piece, self.size)
-            given = as_rows(self.name, self._run(piece, spans(rows[start:stop][good[start:stop]])))
+            noted = spans(rows[start:stop][good[start:stop]])
+            given = as_rows(self.name, self._run(piece, noted))
+            self.good += len(noted) and int(good[start:stop].sum())  # nothing of a trial with no samples
             if len(given) != len(piece.captions):
                 fix = "one value a sample of the batch that it is given, which may be filled up to its size"
                 raise UserError(

@@ -18,7 +18,7 @@ from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, 
 from actors.black_box import BlackBox, Box, LastWords, Span
 from actors.isolation import Isolated, blamed
 from curation import scores
-from curation.attempts import REASONS, Care
+from curation.attempts import DIED, REASONS, Care
 from curation.data import ShardRef
 from curation.images import DecodeLimits, Preprocess
 from curation.ledger import Ledger
@@ -115,6 +115,8 @@ class UnitScorer:
         shards = [shard for shard, names in lacking.items() if names]
         places = {shard.key: place for place, shard in enumerate(lacking)}
         progress, collector = Progress(), scores.Collector()
+        if shards and care.until >= care.passed:
+            care = self._search(shards, places, care, progress)
         with ThreadPoolExecutor(COMMITTERS) as committers:
             commits: list[Future[None]] = []
             for table in rebatch(self._tables(shards, places, care), care.size):
@@ -127,9 +129,41 @@ class UnitScorer:
                     progress.units += 1
                     progress.puts += len(lacking[unit.shard])
                     commits.append(committers.submit(commit, job, unit, lacking[unit.shard]))
+                self._note_passed(table, places)
             for future in commits:
                 future.result()
         return progress
+
+    def _search(
+        self, shards: Sequence[ShardRef], places: Mapping[str, int], care: Care, progress: Progress
+    ) -> Care:  # fmt: skip
+        """Try the rows of the one unit of a call that are not known to be good, up to `care.until`. Lets values go.
+
+        A process that dies of one of them has repeated nothing of the rows before. Returns how the pass over the whole
+        unit works: nothing is tried alone, and what raised here is set aside.
+        """
+        index = self.job.index.fingerprint
+        skipped = {**dict.fromkeys(range(care.passed), DIED), **care.poison.get(index, {})}
+        poison = {column.fingerprint: dict(care.poison.get(column.fingerprint, {})) for column in self.job.columns}
+        for table in rebatch(self._tables(shards, places, replace(care, poison={index: skipped})), care.size):
+            good = usable(table)
+            if good.any():
+                progress.batches += bool(self.models)
+                tried = self._score(table, places, replace(care, poison=poison), progress)
+                for column in self.job.columns:
+                    reasons = tried.column(f"aside:{column.name}").to_pylist()
+                    rows = zip(table.column("row").to_pylist(), reasons, good, strict=True)
+                    poison[column.fingerprint] |= {row: why for row, why, usable in rows if usable and why}
+            self._note_passed(table, places)
+            if table.column("row")[-1].as_py() >= care.until:
+                break
+        return replace(care, alone={}, poison={**poison, index: care.poison.get(index, {})})
+
+    def _note_passed(self, table: pa.Table, places: Mapping[str, int]) -> None:
+        """Note how far each unit of a batch has come."""
+        last = table.select(["shard_key", "row"]).group_by("shard_key").aggregate([("row", "max")])
+        for key, row in zip(*(last.column(name).to_pylist() for name in ("shard_key", "row_max")), strict=True):
+            self.box.passed(places[key], row + 1)
 
     def _tables(self, shards: Sequence[ShardRef], places: Mapping[str, int], care: Care) -> Iterator[pa.Table]:
         """The rows of units, with a note of each sample that is decoded here, and an end to what takes too long."""

@@ -3,13 +3,13 @@
 A call that dies leaves a note of the rows that were in work. They are recorded in the store (`curation.attempts`), and
 their unit waits for a call of its own, in which those rows are tried one by one before their batch. So the first death
 names a batch, the second one a sample, and the third, of that sample alone and first, sets it aside: three deaths a
-sample, and as many units at once as there are actors. Samples in the decoder are noted one by one: two deaths.
+sample at most (two for each further one of the same batch), and as many units at once as there are actors. Samples in
+the decoder are noted one by one: two deaths. What a process found to be good is not tried again after its death.
 
 A death of many samples may be one of too little memory: each halves the batch of that unit's next call, before any
 sample is set aside. Where units turn out to hold no such sample, all calls get the smaller batch.
 
-The scorer itself is at fault when processes die of more than `LEAST` samples and of more than `SHARE` of those that
-were scored; the run then ends.
+The scorer itself, or the decoder, is at fault by the rule of `isolation.at_fault`; the run then ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from actors.batches import shard_refs
 from actors.black_box import LastWords
-from actors.isolation import LEAST, SHARE
+from actors.isolation import at_fault
 from curation import attempts
 from curation.attempts import Care, Suspicion
 from curation.data import ShardRef
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from actors.scorer import Progress, Scoring
 
 UNEXPLAINED = 5  # deaths of the process that had a unit, with nothing of a sample in work; then the unit is given up
-MOST_DEATHS = 200  # of one unit
+MOST_DEATHS = 1000  # of one unit: three a sample
 INNOCENT = 2  # units that processes died of and that hold no such sample; then the batch is what is too large
 
 
@@ -93,26 +93,43 @@ class Suspects:
     ) -> tuple[pa.Table, list[tuple[str, str]]]:
         """What of a call's units is to come again as it was, and what is given up: (key, why)."""
         shards = list(shard_refs(units))
-        if memory and care.size > 1:
+        words = last if last is not None and last.call == call else None
+        spans = words.spans if words is not None else ()
+        short = memory and care.size > 1
+        for place, _, _ in () if short else spans:
+            self._suspect(shards[place])
+        if words is not None:
+            self._learn(shards, words)
+        if short:
             return self._short(units, shards, care), []
-        spans = last.spans if last is not None and last.call == call else ()
-        if not spans:
+        if words is None or not spans:
             return self._without_a_word(units, shards)
-        assert last is not None
-        column = self.job.index
-        if last.column is not None:
-            column = next(column for column in self.job.columns if column.name == last.column)
-        how = attempts.HUNG if last.hung else attempts.DIED
-        suspected, alone = {shards[place] for place, _, _ in spans}, len(spans) == 1 and spans[0][1] == spans[0][2]
-        for place, first, end in spans:
-            attempt = attempts.attempt_of("attempt", shards[place], column, (first, end), how, last.fault, alone)
-            self._suspect(shards[place]).note(attempts.record(self.job.scored, attempt))
-            self._convict(shards[place], how, last.fault)
+        suspected = self._note(shards, words)
         for shard in shards:  # suspected before, and not finished by this call
             if shard in self._of and shard not in self.waiting:
                 self.waiting.append(shard)
                 suspected.add(shard)
         return units.filter(pa.array([shard not in suspected for shard in shards], pa.bool_())), []
+
+    def _note(self, shards: list[ShardRef], last: LastWords) -> set[ShardRef]:
+        """Record what was in work, and set aside what is convicted by it; returns the units it belongs to."""
+        column = self.job.index
+        if last.column is not None:
+            column = next(column for column in self.job.columns if column.name == last.column)
+        how = attempts.HUNG if last.hung else attempts.DIED
+        alone = len(last.spans) == 1 and last.spans[0][1] == last.spans[0][2]
+        for place, first, end in last.spans:
+            found = self._of[shards[place]]
+            passed = last.found.passed.get(place, 0)
+            cleared = [row for name, unit, row in last.found.cleared if (name, unit) == (last.column, place)]
+            attempt = attempts.attempt_of(
+                "attempt", shards[place], column, (first, end), how, last.fault, alone, passed, cleared
+            )
+            found.note(attempts.record(self.job.scored, attempt, found.deaths[column.fingerprint]))
+            if column is self.job.index:
+                found.good = max(found.good, first)
+            self._convict(shards[place], how, last.fault)
+        return {shards[place] for place, _, _ in last.spans}
 
     def _short(self, units: pa.Table, shards: list[ShardRef], care: Care) -> pa.Table:
         """Memory was short, whatever was in work: units under suspicion wait for care, and the others come again."""
@@ -131,9 +148,9 @@ class Suspects:
         if shard not in self.waiting:
             self.waiting.append(shard)
         found = self._of[shard]
-        if found.deaths >= MOST_DEATHS:
+        if found.deaths.total() >= MOST_DEATHS:
             fix = "leave the shard or the scorer out, or lower compute.batch_size"
-            raise IncompleteError(f"{found.deaths} processes died of {shard.key}", fix=fix)
+            raise IncompleteError(f"{found.deaths.total():,} processes died of {shard.key}", fix=fix)
         return found
 
     def _convict(self, shard: ShardRef, how: attempts.How, detail: str) -> None:
@@ -147,12 +164,33 @@ class Suspects:
             who = "the decoder" if column is self.job.index else f"scorer {column.name}"
             what = "takes longer than compute.batch_timeout for it" if how == attempts.HUNG else "dies of it"
             _say(f"{shard.key}: sample {row} is set aside: {who} {what}{f' ({detail})' if detail else ''}")
-            tried = self._samples + sum(found.tried for unit, found in self._of.items() if unit not in self._finished)
-            if self._aside > LEAST and self._aside > SHARE * tried:
-                raise IncompleteError(
-                    f"{who} ends its process for {self._aside} samples of the first {tried:,}",
-                    fix="mend it, or leave it out of the recipe; what was set aside is in attempts/ of the scores",
-                )
+            self._check(who)
+
+    def _check(self, who: str) -> None:
+        """Raise where it is not the samples that processes die of."""
+        counts = [found.counts() for unit, found in self._of.items() if unit not in self._finished]
+        good = self._samples + sum(good for good, _ in counts)
+        tried = good + sum(poison for _, poison in counts)
+        if at_fault(self._aside, good, tried):
+            raise IncompleteError(
+                f"{who} ends its process for {self._aside} samples of the first {tried:,}",
+                fix="mend it, or leave it out of the recipe; what was set aside is in attempts/ of the scores",
+            )
+
+    def _learn(self, shards: list[ShardRef], last: LastWords) -> None:
+        """What a process found out of units under suspicion before it died: what raised stays set aside."""
+        by_name = {column.name: column for column in self.job.columns}
+        for place, shard in enumerate(shards):
+            if shard in self._of:
+                rows = (row for row in last.found.cleared if row[1] == place)
+                cleared = ((by_name[name].fingerprint, row) for name, _, row in rows)
+                self._of[shard].learn(last.found.passed.get(place, 0), cleared)
+        for (name, place, row), (how, detail) in last.found.aside.items():
+            if (found := self._of.get(shards[place])) is None:
+                continue  # found again when its unit comes again
+            poison = attempts.attempt_of("poison", shards[place], by_name[name], (row, row), how, detail)
+            found.note(attempts.record(self.job.scored, poison))
+            _say(f"{shards[place].key}: sample {row} is set aside: scorer {name} raises {detail}")
 
     def _without_a_word(
         self, units: pa.Table, shards: list[ShardRef]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +11,8 @@ import pytest
 import torch
 from scorers_given import CPU, all_fields, batch, make
 
-from actors import black_box
 from actors.batches import blanked, padded, part
-from actors.black_box import BlackBox
-from actors.isolation import LEAST, Isolated
+from actors.isolation import EVIDENCE, LEAST, Isolated
 from curation.errors import UserError
 from curation.scorers import Batch, Score
 from curation.store_errors import TransientError
@@ -30,6 +25,8 @@ class NoBox:
 
     def __init__(self) -> None:
         self.noted: list[Any] = []
+        self.good: list[Any] = []
+        self.bad: list[Any] = []
 
     def scoring(self, column: str, spans: Any) -> NoBox:
         self.noted.append(spans)
@@ -37,6 +34,12 @@ class NoBox:
 
     def watched(self, seconds: float) -> NoBox:
         return self
+
+    def cleared(self, column: str, spans: Any) -> None:
+        self.good += spans
+
+    def aside(self, column: str, spans: Any, how: str, what: str) -> None:
+        self.bad.append((spans, how, what))
 
     def __enter__(self) -> None:
         return None
@@ -116,15 +119,30 @@ def test_a_scorer_that_fails_for_many_is_what_is_wrong() -> None:
     model = isolated(score)
     with pytest.raises(UserError, match=r"scorer mine fails: KeyError: 'weights' \(.*test_isolation.py:\d+"):
         model.column(given, np.ones(N, bool), spans, {})
-    assert len(calls) < 6 * LEAST
+    assert len(calls) < 3 * LEAST
     for error in (UserError("bad"), SystemExit(3)):
+        always = failing(lambda b: torch.zeros(len(b.captions)), *range(N), error=lambda e=error: e)
         with pytest.raises(UserError, match="scorer mine"):
-            isolated(failing(lambda b: torch.zeros(len(b.captions)), *range(N), error=lambda e=error: e)).column(
-                given, np.ones(N, bool), spans, {}
-            )
+            isolated(always).column(given, np.ones(N, bool), spans, {})
     only_together = isolated(lambda b: torch.zeros(len(b.captions)) if len(b.captions) < N else [][0])
     with pytest.raises(UserError, match="IndexError"):
         only_together.column(given, np.ones(N, bool), spans, {})
+
+
+@pytest.mark.parametrize("size", [4, 33])
+def test_bad_samples_at_the_beginning_of_a_corpus_are_not_the_scorer(size: int) -> None:
+    bad, n = range(9), 36
+    model = isolated(failing(lambda b: torch.zeros(len(b.captions)), *bad))
+    given = batch(list(range(n)))
+    given = Batch(given.captions, {}, given.sizes)
+    aside: list[int] = []
+    for start in range(0, n, size):
+        rows = np.arange(start, min(start + size, n))
+        aside += [start + row for row in model.column(part(given, rows), np.ones(len(rows), bool), spans, {})[1]]
+    assert sorted(aside) == list(bad)
+    model.tried, model.raised = EVIDENCE, EVIDENCE // 2
+    with pytest.raises(UserError, match="scorer mine fails"):
+        model.column(part(given, np.arange(5)), np.ones(5, bool), spans, {})
 
 
 def test_what_is_no_fault_of_a_sample_is_raised_at_once() -> None:
@@ -168,7 +186,16 @@ def test_what_is_in_work_is_noted_by_its_rows_in_their_units() -> None:
     valid = np.ones(N, bool)
     valid[0] = False
     model.column(batch(list(range(N))), valid, spans, {1: "poison_died"}, alone=[4, 1, 9])
-    assert model.box.noted == [[(0, 4, 4)], [(0, 9, 9)], [(0, 2, 32)]]  # type: ignore[attr-defined]
+    box = model.box
+    assert box.noted == [[(0, 4, 4)], [(0, 9, 9)], [(0, 2, 32)]]  # type: ignore[attr-defined]
+    assert box.good == [(0, 4, 4), (0, 9, 9)] and not box.bad  # type: ignore[attr-defined]
+
+
+def test_what_raises_is_noted_with_its_reason() -> None:
+    for error, how in ((ValueError("no"), "poison_raised"), (SystemExit(3), "poison_died")):
+        model = isolated(failing(lambda b: torch.zeros(len(b.captions)), 3, error=lambda e=error: e))
+        model.column(batch(list(range(N))), np.ones(N, bool), spans, {})
+        assert model.box.bad == [([(0, 3, 3)], how, f"{type(error).__name__}: {error}")]  # type: ignore[attr-defined]
 
 
 def test_parts_of_batches() -> None:
@@ -180,61 +207,3 @@ def test_parts_of_batches() -> None:
     blank = blanked(given, np.array([1]))
     assert blank.captions == ["a", "", "c"] and not blank.views["p"][1].any() and not blank.sizes[1].any()
     assert given.views["p"][1].all() and given.captions[1] == "b"
-
-
-_DIES = """
-import ctypes, os, sys, time
-from pathlib import Path
-from actors.black_box import BlackBox
-box = BlackBox(Path(sys.argv[1]))
-assert box.last is None
-box.begin(7)
-how = sys.argv[2]
-if how == "decoding":
-    box.decoding(2, 11)
-    os._exit(3)
-if how == "idle":
-    box.decoding(2, 11)
-    box.decoding(2, -1)
-    with box.scoring("clip", [(0, 1, 2)]):
-        pass
-    os._exit(3)
-with box.scoring("clip", [(0, 5, 9), (1, 0, 3)]), box.watched(0.5 if how == "hang" else 300):
-    if how == "crash":
-        ctypes.string_at(0)
-    if how == "hang":
-        ctypes.PyDLL(None).usleep(600_000_000)
-    if how == "error":
-        box.die(RuntimeError("CUDA error: device-side assert\\nmore"))
-    os._exit(3)
-"""
-
-
-@pytest.mark.parametrize(
-    ("how", "column", "spans", "hung", "fault"),
-    [
-        ("exit", "clip", [(0, 5, 9), (1, 0, 3)], False, ""),
-        ("crash", "clip", [(0, 5, 9), (1, 0, 3)], False, "Fatal Python error: Segmentation fault"),
-        ("hang", "clip", [(0, 5, 9), (1, 0, 3)], True, "Timeout (0:00:00.500000)!"),
-        ("error", "clip", [(0, 5, 9), (1, 0, 3)], False, "RuntimeError: CUDA error: device-side assert"),
-        ("decoding", None, [(2, 11, 11)], False, ""),
-        ("idle", None, [], False, ""),
-    ],
-)
-def test_a_box_outlives_its_process(
-    how: str, column: str | None, spans: list[Any], hung: bool, fault: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "box"
-    subprocess.run([sys.executable, "-c", _DIES, str(path), how], cwd=Path(__file__).parents[2], capture_output=True)
-    found = black_box.read(path)
-    assert found == (7, column, spans, hung, fault)
-    box = BlackBox(path)
-    try:
-        assert box.last == found == BlackBox(path).last  # also for the one after a process that never began
-        box.begin(8)
-        assert black_box.read(path) == (8, None, [], False, "")
-    finally:
-        import faulthandler
-
-        faulthandler.disable()
-    assert black_box.read(tmp_path / "none") is None

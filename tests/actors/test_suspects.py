@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from actors import suspects
+from actors import isolation
 from actors.batches import shard_refs
-from actors.black_box import LastWords, Span
+from actors.black_box import Findings, LastWords, Span
 from actors.scorer import Progress, Scoring
 from actors.suspects import Suspects
-from curation.attempts import Care
+from curation.attempts import WHOLE, Care, spread
 from curation.data import ShardRef
 from curation.errors import IncompleteError
 from curation.images import DecodeLimits
@@ -52,7 +52,7 @@ def test_three_deaths_find_a_sample_and_its_neighbours_come_again(job: Scoring) 
     assert died(found, words((0, 40, 59), (1, 0, 43)), A, B, C) == [C]
     assert list(found.waiting) == [A, B]
     units, care = found.next()
-    assert list(shard_refs(units)) == [A] and care == Care(32, {"f1": list(range(40, 60))}, {})
+    assert list(shard_refs(units)) == [A] and care == Care(32, {"f1": spread(40, 59)}, {}, 0, 59)
     assert died(found, words((0, 47, 47)), A) == []
     found.waiting.rotate(1)  # A again, before B
     units, care = found.next()
@@ -71,7 +71,7 @@ def test_a_sample_in_the_decoder_is_known_at_once(job: Scoring) -> None:
     found = Suspects(job, table(A, B))
     for _ in range(2):
         assert died(found, words((1, 5, 5), column=None), A, B) == [A]
-    assert found.next()[1] == Care(64, {"f0": []}, {"f0": {5: "poison_died"}})
+    assert found.next()[1] == Care(64, {"f0": []}, {"f0": {5: "poison_died"}}, 0, WHOLE)
 
 
 def test_what_dies_of_nothing_comes_again_a_few_times(job: Scoring) -> None:
@@ -144,10 +144,35 @@ def test_text_of_data_moves_no_cursor(job: Scoring, capfd: pytest.CaptureFixture
 def test_a_scorer_that_ends_processes_again_and_again_is_what_is_wrong(
     job: Scoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suspects, "LEAST", 2)
-    found = Suspects(job, table(A))
-    found.done(table(B), Care(64), Progress(samples=8))
-    with pytest.raises(IncompleteError, match="scorer clip ends its process for 3 samples of the first 11"):
+    monkeypatch.setattr(isolation, "LEAST", 2)
+    found = Suspects(job, table(A, B))
+    with pytest.raises(IncompleteError, match="scorer clip ends its process for 3 samples of the first 3"):
         for row in range(9):
             for _ in range(2):
                 died(found, words((0, row, row)), A)
+    found = Suspects(job, table(C, B))
+    found.done(table(B), Care(64), Progress(samples=8))
+    for row in range(9):
+        for _ in range(2):
+            died(found, words((0, row, row)), C)
+    found.done(table(B), Care(64), Progress(samples=isolation.EVIDENCE))
+    monkeypatch.setattr(isolation, "SHARE", 0.005)
+    with pytest.raises(IncompleteError, match="scorer clip ends its process for 10 samples of the first 1,042"):
+        for _ in range(2):
+            died(found, words((0, 9, 9)), C)
+
+
+def test_what_a_dead_process_found_is_kept(job: Scoring, capfd: pytest.CaptureFixture[str]) -> None:
+    found = Suspects(job, table(A, B))
+    facts = Findings({0: 64, 1: 32}, [("clip", 0, 64)], {("clip", 0, 70): ("poison_raised", "ValueError: no")})
+    died(found, words((0, 64, 79))._replace(found=facts), A, B)
+    units, care = found.next()
+    assert list(shard_refs(units)) == [A] and care.passed == 64 and care.poison == {"f1": {70: "poison_raised"}}
+    assert not {64, 70} & set(care.alone["f1"]) and len(care.alone["f1"]) == 14
+    assert "a.tar: sample 70 is set aside: scorer clip raises ValueError: no" in capfd.readouterr().err
+    more = Findings({0: 80}, [("clip", 0, row) for row in range(65, 80)])
+    assert died(found, LastWords(1, None, [], False, "", more), A) == []  # of nothing: somebody killed it
+    assert found.next()[1].passed == 80
+    other = Suspects(job, table(A, B))
+    care = other.next()[1]
+    assert care.passed == 64 and care.poison == {"f1": {70: "poison_raised"}} and 64 not in care.alone["f1"]

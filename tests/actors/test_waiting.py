@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import threading
 from pathlib import Path
@@ -68,52 +67,6 @@ def test_an_error_of_rays_that_nobody_caught_is_a_line_of_the_command(
         cli._main(["--debug", "run", "x.yaml"])
 
 
-def test_a_start_that_fails_is_tried_once_more_and_then_is_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked: list[float] = []
-    results: list[BaseException | None] = []
-
-    def init(*arguments: object, **options: object) -> None:
-        if error := results.pop(0):
-            raise error
-
-    monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(local_cluster, "stop", lambda: None)
-    monkeypatch.setattr(local_cluster, "_patience", lambda s: asked.append(s) or io.StringIO())
-    slow = Exception("The current node timed out during startup. This could happen because\nsome of the raylet")
-    results[:] = [slow, None]
-    local_cluster.start()
-    assert asked == [local_cluster.START_SECONDS, local_cluster.AGAIN_SECONDS]
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "trying once more" in said
-    results[:] = [slow, slow]
-    with pytest.raises(ClusterError, match="no Ray cluster on this machine: The current node timed out") as error:
-        local_cluster.start()
-    assert error.value.exit_code == 3 and "\n" not in str(error.value) and error.value.fix
-
-
-def test_a_node_is_asked_after_while_its_raylet_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ray._private import services
-
-    answers: list[object] = [RuntimeError("not yet"), RuntimeError("not yet"), {"node": 1}]
-
-    def get_node(address: str) -> object:
-        if isinstance(answer := answers.pop(0), RuntimeError):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(services, "get_node", get_node)
-    alive = [7]
-    monkeypatch.setattr(local_cluster, "_children", lambda name="": alive)
-    with local_cluster._patience(60):
-        assert services.get_node("a") == {"node": 1}
-        alive, answers[:] = [], [RuntimeError("not yet")]
-        with pytest.raises(RuntimeError, match="its raylet died while it started"):
-            services.get_node("a")
-    assert services.get_node is get_node
-
-
 def test_a_local_cluster_that_breaks_is_replaced_a_few_times(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,13 +94,3 @@ def test_a_local_cluster_that_breaks_is_replaced_a_few_times(
     with pytest.raises(LostClusterError):
         on_cluster("head:1", work)
     assert started == ["head:1"]
-
-
-def test_what_ray_prints_of_dead_workers_is_left_out() -> None:
-    out = io.StringIO()
-    stream = local_cluster.without_raylets(out)
-    print("before", file=stream)
-    print("\x1b[33m(raylet)\x1b[0m Raylet is terminated.\n  line 2", file=stream)
-    print("(autoscaler +3s) added a node", file=stream)
-    print(file=stream)
-    assert out.getvalue() == "before\n(autoscaler +3s) added a node\n\n"

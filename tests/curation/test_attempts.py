@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from curation import attempts
-from curation.attempts import Attempt, Care, Suspicion, attempt_of
+from curation.attempts import WHOLE, Attempt, Care, Suspicion, attempt_of, spread
 from curation.data import ShardRef
 from curation.errors import LedgerError
-from curation.ledger import Ledger
+from curation.ledger import Ledger, canonical
 from curation.scores import Column
 from curation.store import open_store
 
@@ -56,15 +56,16 @@ def test_a_damaged_attempt_is_a_line(ledger: Ledger) -> None:
 def test_the_next_call_tries_what_died_alone_first_then_the_rows_in_work() -> None:
     found = Suspicion()
     found.note(of(2, 5))
-    assert found.care(64) == Care(32, {"f1": [2, 3, 4, 5]}, {})
+    assert found.care(64) == Care(32, {"f1": [2, 4, 3, 5]}, {}, 0, 5)
     found.note(of(4, 4, alone=True))
-    assert found.care(64) == Care(32, {"f1": [4, 2, 3, 5]}, {})
+    assert found.care(64) == Care(32, {"f1": [4, 2, 3, 5]}, {}, 0, 5)
     assert found.convicted() == []  # one death may have come from outside
     found.note(of(4, 4, alone=True, how="poison_hung"))
     assert found.convicted() == [("f1", 4)]
     found.note(attempt_of("poison", SHARD, CLIP, (4, 4), "poison_hung", ""))
     assert found.convicted() == []
-    assert found.care(64) == Care(64, {"f1": [2, 3, 5]}, {"f1": {4: "poison_hung"}})  # not for their number
+    # Not for their number; and there may be more in the rest of the unit.
+    assert found.care(64) == Care(64, {"f1": [2, 3, 5]}, {"f1": {4: "poison_hung"}}, 0, WHOLE)
     found.note(of(2, 5))
     assert found.care(64).size == 32  # which this one may be of
 
@@ -74,3 +75,49 @@ def test_one_row_of_a_batch_of_several_units_was_not_alone() -> None:
     for _ in range(9):
         found.note(of(4, 4, alone=False))
     assert found.convicted() == [] and found.care(64).size == 1  # until it is the only one in work
+
+
+def test_what_was_good_is_not_tried_again_until_a_process_dies_of_it() -> None:
+    found = Suspicion()
+    found.note(attempt_of("attempt", SHARD, CLIP, (64, 71), "poison_died", "", False, passed=64, cleared=[]))
+    found.note(attempt_of("attempt", SHARD, CLIP, (66, 66), "poison_died", "", True, passed=64, cleared=[64, 68]))
+    care = found.care(8)
+    assert (care.passed, care.until) == (64, 71) and care.alone == {"f1": [66, 70, 65, 69, 67, 71]}
+    found.learn(96, [("f1", row) for row in (65, 67, 69, 70, 71)])
+    assert found.care(8).alone == {"f1": [66]} and found.care(8).until < found.care(8).passed
+    assert found.counts() == (96, 0)
+    found.note(attempt_of("poison", SHARD, CLIP, (66, 66), "poison_died", ""))
+    assert found.care(8).passed == 96 and found.care(8).until == WHOLE and found.counts() == (95, 1)
+    found.note(of(32, 39))  # good before, and in work when a process died
+    assert found.care(8).passed == 32 and found.care(8).alone["f1"] == spread(32, 39)
+
+
+def test_a_sample_that_raises_explains_no_death() -> None:
+    found = Suspicion()
+    found.note(of(0, 7))
+    found.note(attempt_of("poison", SHARD, CLIP, (3, 3), "poison_raised", ""))
+    assert found.care(64).size == 32 and found.care(64).poison == {"f1": {3: "poison_raised"}}
+
+
+def test_rows_are_tried_in_an_order_that_is_spread_over_them() -> None:
+    assert spread(8, 15) == [8, 12, 10, 14, 9, 13, 11, 15] and spread(5, 5) == [5]
+    for n in range(1, 70):
+        rows = spread(100, 99 + n)
+        assert sorted(rows) == list(range(100, 100 + n))
+        assert len({row for row in rows[:9] if row < 100 + n / 2}) <= 6
+
+
+def test_attempts_are_numbered_after_those_that_are_known(ledger: Ledger) -> None:
+    for taken in range(5):
+        attempts.record(ledger, of(0, 9), taken)
+    assert ledger.store.stats.creates == 5
+    attempts.record(ledger, of(0, 9), 3)  # of a driver that knows of three
+    assert len(list(attempts.recorded(ledger))) == 6 and ledger.store.stats.creates == 8
+
+
+def test_an_attempt_of_an_earlier_version_is_read(ledger: Ledger) -> None:
+    document = of(0, 9).to_json()
+    del document["passed"], document["cleared"]
+    ledger.store.create("attempts/u/000001.json", canonical(document))
+    (found,) = attempts.recorded(ledger)
+    assert (found.passed, found.cleared) == (0, [])
