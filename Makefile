@@ -22,9 +22,9 @@ demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
 
 test: $(READY) lint  ## all tests on two processes: unit tests, then those that start Ray
 	@echo "tests without Ray"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 5 -m "not ray"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray"
 	@echo "tests with Ray and S3"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 -m ray
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m ray
 
 lint: $(READY)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

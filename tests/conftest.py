@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import botocore.loaders
+import durations
 import pytest
 import services
 from hypothesis import HealthCheck, settings
@@ -36,6 +37,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("tutelage")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest file first; the order within a file, and of the others, stays."""
+    folder = Path(__file__).parent
+    items.sort(key=lambda item: -durations.SECONDS.get(item.path.relative_to(folder).as_posix(), 0))
+
 
 _HOST = """
 import json, pathlib, signal, sys, time

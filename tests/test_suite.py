@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from durations import SECONDS
 from hypothesis import HealthCheck, settings
 from services import Clock
 
@@ -119,3 +120,7 @@ def test_a_clock_moves_however_short_a_sleep_is() -> None:
     before = clock.now
     clock.sleep(1e-14)
     assert clock.now > before
+
+
+def test_the_files_that_come_first_are_there() -> None:
+    assert {name for name in SECONDS if not (TESTS / name).exists()} == set()
