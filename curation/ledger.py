@@ -3,8 +3,9 @@
     <root>/plans/<plan_id>.json, <root>/plans/pages/<sha256 of its rows>.parquet
     <root>/units/<unit_id>.json                     the commit record of one unit of work
     <root>/data/<unit_id>-<sha>-<nonce>.<suffix>    what no record and no snapshot names is garbage
-    <root>/snapshots/<000042>.json                  numbered densely from 1
-    <root>/urls/<000042>.txt                        the keys of a snapshot's shards, a line each, for other programs
+    <root>/snapshots/<000042>.json                  numbered from 1; a number is used once (see `snapshot_numbers`)
+    <root>/urls/<000042>.txt                        the keys of a snapshot's shards, a line each, for other programs;
+                                                    put after the document and before LATEST
     <root>/LATEST                                   a hint; a wrong one costs reads, never correctness
 
 The protocol of a worker: `find` the record; do the work; `put_data`; `commit` with a create-only put. The first record

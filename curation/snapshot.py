@@ -4,7 +4,7 @@
     snapshot = cu.open("s3://curated/everyday-objects")      # the latest; "...@42" is snapshot 42
     snapshot.urls, snapshot.samples(), snapshot.webdataset(), snapshot.manifest, snapshot.torch()
 
-Opening costs two or three small GETs; nothing else is read before it is asked for.
+Opening costs two small GETs and three HEADs (of `URL@42` one GET); nothing else is read before it is asked for.
 """
 
 from __future__ import annotations

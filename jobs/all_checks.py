@@ -8,6 +8,7 @@ driver: 200 bytes an input shard and 100 a write unit.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from jobs.pipeline import Pipeline
 
 
+_KNOWN = ShardRef("", 0, "")
+
+
 @dataclass
 class Remembering:
     """An engine (see `checking`) that checks no unit twice. `inner` does the work."""
@@ -39,7 +43,8 @@ class Remembering:
     _written: set[bytes] = field(default_factory=set)
 
     def spread(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """As `inner` does it, without the units that are known; results of those come first, without findings."""
+        """As `inner` does it, without the units that are known: their results have no findings, and those of input
+        shards come last and do not name the shard."""
         match getattr(function, "__self__", None):
             case ScoredCheck() as check if function.__name__ == "check":
                 yield from self._spread_tables(check, items)
@@ -70,7 +75,7 @@ class Remembering:
     def _spread_tables(self, check: ScoredCheck, shards: Iterable[ShardRef]) -> Iterator[CheckedUnit]:
         mask = self._mask(column.fingerprint for column in check.columns)
         places = check.corpus.url, check.scored.store.url
-        known: list[CheckedUnit] = []
+        known = array("q")  # samples of each unit that is passed over
 
         def unknown() -> Iterator[ShardRef]:
             for shard in shards:
@@ -78,15 +83,14 @@ class Remembering:
                 if mask & ~bits:
                     yield shard
                 else:
-                    known.append(CheckedUnit(shard, seen))
+                    known.append(seen)
 
         for result in self.inner.spread(check.check, unknown()):
             if not result.lacks and all(item.mended for item in result.findings):
                 name = _name(*places, result.shard)
                 self._tables[name] = self._tables.get(name, (0, 0))[0] | mask, result.seen
             yield result
-            yield from _taken(known)
-        yield from _taken(known)
+        yield from (CheckedUnit(_KNOWN, seen) for seen in known)
 
     def _spread_written(
         self, check: WrittenCheck, pairs: Iterable[tuple[Group, Indexed | None]]
@@ -116,13 +120,6 @@ class _Written:
         if known and (record := read_object(self.check.out, f"units/{pair[0].id}.json")) is not None:
             return CheckedGroup(pair[0].id, record, agrees=self.check.anchored)
         return self.check.check(pair)
-
-
-def _taken(results: list[CheckedUnit]) -> list[CheckedUnit]:
-    """What was collected; it is collected anew."""
-    some = results.copy()
-    results.clear()
-    return some
 
 
 def _name(corpus: str, scored: str, shard: ShardRef) -> bytes:
