@@ -1,0 +1,79 @@
+"""Units scored again in this process: what is rebuilt, what stays set aside, and what differs from tables. No Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deaths import DECODE, DIES, RAISES, Pool, inspected
+
+from actors.rescoring import Rescorer, score_here, units_table
+from curation import attempts, scores, units
+from curation.data import ShardRef
+from curation.errors import IncompleteError
+from curation.ledger import unit_id
+from curation.verification.repairs import Mender
+
+
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    monkeypatch.setattr(units, "inspect", inspected)
+    return Pool(tmp_path, 20, {3: DIES, 5: RAISES, 9: DECODE}, 16, others=1)
+
+
+@pytest.fixture
+def convicted(pool: Pool) -> Pool:
+    """What drivers before have recorded of samples that processes die of."""
+    for column, row in ((pool.job.columns[0], 3), (pool.job.index, 9)):
+        poison = attempts.attempt_of("poison", pool.shards[0], column, (row, row), attempts.DIED, "")
+        attempts.record(pool.job.scored, poison)
+    score_here(pool.job, pool.shards)
+    return pool
+
+
+def record(pool: Pool, column: scores.Column) -> str:
+    return f"units/{unit_id(pool.shards[0], column.fingerprint)}.json"
+
+
+def test_units_are_a_table_of_their_keys_sizes_and_etags() -> None:
+    table = units_table([ShardRef("a", 1, "x"), ShardRef("b", 2, "y")])
+    assert table.to_pylist()[1] == {"shard_key": "b", "shard_size": 2, "shard_etag": "y"}
+    assert units_table([]).schema == table.schema and not units_table([]).num_rows
+
+
+def test_what_ends_processes_is_not_tried_in_this_one(convicted: Pool) -> None:
+    wanted = {3: "poison_died", 5: "poison_raised", 9: "poison_died"}
+    assert convicted.reasons() == wanted
+    store, values = convicted.job.scored.store, convicted.values()
+    (decoder,) = store.list(f"attempts/{unit_id(convicted.shards[0], convicted.job.index.fingerprint)}")
+    store.delete(decoder.key)
+    store.delete(record(convicted, convicted.job.columns[0]))
+    score_here(convicted.job, convicted.shards)  # the index says what the decoder dies of, an attempt what the scorer
+    assert convicted.reasons() == wanted and convicted.values() == values
+
+
+def test_a_unit_that_the_store_does_not_deliver_is_named(pool: Pool) -> None:
+    with pytest.raises(IncompleteError, match=r"^1.tar could not be scored: object_changed: ") as error:
+        score_here(pool.job, [pool.shards[1]._replace(etag="another")])
+    assert error.value.fix == "run the same command again"
+
+
+def test_values_that_differ_from_the_models_are_found_and_replaced(convicted: Pool, tmp_path: Path) -> None:
+    job, shard = convicted.job, convicted.shards[0]
+    values, (column,) = convicted.values(), job.columns
+    dry = Rescorer(job, Mender(job.scored.store))
+    assert dry.compare(shard) == [], "and nobody dies of what is set aside"
+    table = scores.read(job.scored, shard, column)
+    edited = table["value"].to_pylist()
+    edited[4] = 99.0
+    poison = {3: "poison_died", 5: "poison_raised", 9: "poison_died"}
+    job.scored.store.delete(record(convicted, column))
+    scores.commit_score(job.scored, shard, column, table["uid"], pa.array(edited, pa.float32()), poison)
+    (found,) = dry.compare(shard)
+    assert found.code == "score_value" and "letters of 0.tar: 1 values differ" in found.what and "row 4" in found.what
+    assert convicted.values() == edited
+    assert Rescorer(job, Mender(job.scored.store, "r1")).compare(shard)
+    assert convicted.values() == values and dry.compare(shard) == []
+    (gone,) = dry.compare(shard._replace(etag="another"))
+    assert gone.code == "input" and "can't be scored again: object_changed" in gone.what
