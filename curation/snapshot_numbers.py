@@ -160,11 +160,11 @@ def _given_up(out: Store, key: str) -> list[range]:
     ranges = list[range]()
     for item in items if isinstance(items, list) else []:
         match item:
-            case int():
+            case int() if not isinstance(item, bool):
                 ranges.append(range(item, item + 1))
             case [int(first), int(last)]:
                 ranges.append(range(first, last + 1))
-    return ranges
+    return [some for numbers in ranges if (some := range(max(numbers.start, 1), numbers.stop))]
 
 
 def _joined(ranges: Iterable[range]) -> list[range]:
@@ -211,7 +211,8 @@ def lost_error(out: Store, number: int, evidence: str) -> LostSnapshotError:
     root, there = out.url.removeprefix("file://"), max(numbers_there(out), default=0)
     fix = "restore it from a backup"
     give_up = f"`curate repair {root} --accept-loss --apply`"
-    fix += f", open {root}@{there}, or go on from there: {give_up}" if there else f", or give the number up: {give_up}"
+    older = there and number > there
+    fix += f", open {root}@{there}, or go on from there: {give_up}" if older else f", or give the number up: {give_up}"
     if not there and evidence.startswith("LATEST"):
         fix += "; or delete LATEST, if it belongs to another dataset"
     newest = f"the newest that is there is @{there}" if there else "none is there"

@@ -27,7 +27,7 @@ from curation.snapshot_numbers import (
     urls_number,
 )
 from curation.store import Store
-from curation.verification.findings import Finding, fields_differ
+from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender
 
 _FAR = f"more than {MOST_LOST:,} ahead of the snapshots that are there"
@@ -133,7 +133,7 @@ class ChainCheck:
                 yield self._copy(number, twin, before, newest=newest)
                 return
         right = {**raw, **place(raw, number, given)}
-        if wrong := [name for name in ("snapshot", "parent") if raw.get(name, "") != right[name]]:
+        if wrong := differing({name: right[name] for name in ("snapshot", "parent")}, raw):
             what = fields_differ(wrong, "its place in the chain")
             done = self.mend.put(self.out, snapshot_key(number), canonical(right))
             yield Finding("document", where, what, "they are set to its place").done(done)
@@ -151,7 +151,8 @@ def place(raw: Mapping[str, Any], number: int, given: Sequence[range]) -> dict[s
     """The fields of a document that follow from its place, its number and its parent: the number before, or the last
     one before that was not given up when it was made."""
     right = parents(number, given)
-    return {"snapshot": number, "parent": raw["parent"] if raw.get("parent", 0) in right else right[-1]}
+    found = raw.get("parent", 0)
+    return {"snapshot": number, "parent": found if found in right and not isinstance(found, bool) else right[-1]}
 
 
 def _same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

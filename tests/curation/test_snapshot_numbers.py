@@ -150,7 +150,7 @@ def test_records_of_repairs_that_say_nothing_of_numbers(ledger: Ledger) -> None:
         ledger.store.put(f"repairs/{n}.json", data)
     ledger.store.put("repairs/x/started.json", canonical({"lost": [1]}))
     assert numbers.given_up(ledger.store) == []
-    give_up(ledger, 7, [2, 4], 5)
+    give_up(ledger, 7, [2, 4], 5, True, -3, [-9, 0], [9, 8])
     assert numbers.given_up(ledger.store) == [range(2, 6), range(7, 8)]
     assert numbers.next_number(1, numbers.given_up(ledger.store)) == 6
     assert numbers.parents(6, numbers.given_up(ledger.store)) == (5, 1)

@@ -68,6 +68,11 @@ def test_a_repair_that_is_killed_gives_no_number_away(
     assert ledger.create_snapshot(snapshot_document(decision_id="d")).snapshot == 4
 
 
+def test_a_parent_that_only_equals_a_number(ledger: Ledger) -> None:
+    ledger.store.put("snapshots/000002.json", canonical({**ledger.snapshot(2).to_json(), "parent": True}))
+    assert repaired(ledger, Mender(ledger.store, "one")) == [] and ledger.snapshot(2).parent == 1
+
+
 def test_a_dry_repair_gives_nothing_up(ledger: Ledger) -> None:
     ledger.store.delete("snapshots/000002.json")
     (said,) = repaired(ledger, dry(ledger.store))
