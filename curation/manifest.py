@@ -19,6 +19,7 @@ import yaml
 
 from curation.errors import LedgerError, TutelageError
 from curation.tables import scratch
+from curation.unreadable import read_list
 
 if TYPE_CHECKING:
     import duckdb
@@ -105,7 +106,7 @@ def diff(left: Snapshot, right: Snapshot) -> dict[str, Any]:
                       coalesce(a.reason, ''), coalesce(b.reason, ''), count(*)
                FROM a FULL JOIN b USING (uid) GROUP BY ALL ORDER BY ALL"""
         ).fetchall()
-        shards = _shards(db)
+        shards = _without_set_aside(_shards(db), left, right)
     changed = [row for row in rows if row[0] != row[1] or row[2] != row[3]]
     return {
         "from": left.number,
@@ -128,6 +129,19 @@ def _shards(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
            WHERE a.etag IS DISTINCT FROM b.etag ORDER BY ALL"""
     ).fetchall()
     return {name: [key for what, key in rows if what == name] for name in ("added", "changed", "removed")}
+
+
+def _without_set_aside(shards: Mapping[str, Sequence[str]], left: Snapshot, right: Snapshot) -> dict[str, list[str]]:
+    """The same, where shards that one snapshot was made without, since the store refused them, are neither removed nor
+    added: `unreadable` ones, and those that are `readable` again."""
+    before, after = (
+        {shard.key for shard in read_list(one.store, one.document.unreadable)} for one in (left, right)
+    )  # fmt: skip
+    lost, back = (
+        [key for key in shards[name] if key in known] for name, known in (("removed", after), ("added", before))
+    )
+    rest = {name: [key for key in keys if key not in {*lost, *back}] for name, keys in shards.items()}
+    return {**rest, "unreadable": lost, "readable": back}
 
 
 def _lines(left: Any, right: Any) -> list[str]:

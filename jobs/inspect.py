@@ -134,9 +134,9 @@ def diff(left: str, right: str, as_json: bool) -> None:
     for change in result["changes"]:
         click.echo(f"  {change['samples']:>10,}  {printable(change['was'])} -> {printable(change['is'])}")
     shards = result["shards"]
-    for name in ("added", "changed", "removed"):
+    for name in ("added", "changed", "removed", "unreadable", "readable"):
         for key in shards[name][:20]:
-            click.echo(f"  input {name:<8} {printable(key)}")
+            click.echo(f"  input {name:<10} {printable(key)}")
         if len(shards[name]) > 20:
             click.echo(f"  ... and {len(shards[name]) - 20:,} more input shards {name}")
     for line in result["recipe"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,6 @@ def test_another_recipe_compares_with_it(home: Path, tmp_path: Path) -> None:
 
 def test_verify_and_older_documents(home: Path, tmp_path: Path, said: Any) -> None:
     """Documents of earlier versions count no reasons."""
-    import shutil
-
     assert list(problems_of(cu.open(f"{home}/out"))) == []
     shutil.copytree(home / "out", tmp_path / "out")
     path = tmp_path / "out" / "snapshots" / "000001.json"
@@ -141,3 +140,15 @@ def test_a_corpus_of_error_pages(home: Path, tmp_path: Path, said: Any) -> None:
     out, _ = said("run", str(recipe))
     assert "quarantined shards    2   100.0% of the shards" in out and "tar_not_a_tar" in out
     assert len(json.loads(said("quarantine", "ls", f"{tmp_path}/out", "--json")[0])) == 2
+
+
+def test_diff_does_not_call_it_removed(home: Path, tmp_path: Path, said: Any) -> None:
+    shutil.copytree(home / "out", tmp_path / "out")
+    curate_here(
+        home / "r.yaml", f"output={tmp_path}/out", f"scores={tmp_path}/out/scores", "limits.max_quarantined=1.0"
+    )
+    for left, right, name in ((2, 1, "unreadable"), (1, 2, "readable")):
+        pair = f"{tmp_path}/out@{left}", f"{tmp_path}/out@{right}"
+        shards = json.loads(said("diff", *pair, "--json")[0])["shards"]
+        assert shards.pop(name) == [GONE] and not any(shards.values())
+        assert f"input {name:<10} {GONE}" in said("diff", *pair)[0]
