@@ -72,7 +72,7 @@ def decode_ahead(
 ) -> Iterator[pa.Table]:
     """The same, in order, by streaming Ray tasks on CPU workers, `ahead` of them under way.
 
-    A unit whose tasks die is read here, where what kills them is found out; its rows so far come once more.
+    A unit whose tasks die or lack memory is read here, where the sample is noted; its rows so far come once more.
     """
     task = ray.remote(num_cpus=num_cpus, num_returns="streaming", max_retries=1)(decode)
     there = replace(reader, watch=None)
@@ -83,9 +83,9 @@ def decode_ahead(
         try:
             for ref in refs:
                 yield get(ref)
-        except ray.exceptions.RayTaskError:
-            raise
-        except ray.exceptions.RayError:
+        except ray.exceptions.RayError as error:
+            if isinstance(error, ray.exceptions.RayTaskError) and not isinstance(error.cause, MemoryError):
+                raise
             yield from decode_noted(guarded(reader.read(shard), reader, shard), box, seconds)
 
     for shard in shards:

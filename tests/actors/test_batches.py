@@ -84,7 +84,16 @@ class Watched(NoBox):
         return watched(seconds)
 
 
-def test_a_unit_whose_tasks_die_is_decoded_here_under_a_watch(pool: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "death",
+    [
+        ray.exceptions.WorkerCrashedError(),
+        ray.exceptions.RayTaskError("decode", "", MemoryError()).as_instanceof_cause(),
+    ],
+)
+def test_a_unit_whose_tasks_die_is_decoded_here_under_a_watch(
+    death: Exception, pool: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     armed: list[float] = []
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda seconds, **options: armed.append(seconds))
     shards = [ref(pool, "0.tar"), ref(pool, "1.tar")]
@@ -96,7 +105,7 @@ def test_a_unit_whose_tasks_die_is_decoded_here_under_a_watch(pool: Store, monke
 
     def get(key: str) -> pa.Table:
         if key == "0.tar":
-            raise ray.exceptions.WorkerCrashedError
+            raise death
         return pa.concat_tables(UnitReader(pool).read(shards[1]))
 
     monkeypatch.setattr(ray, "remote", lambda **options: lambda function: Task())
@@ -106,6 +115,9 @@ def test_a_unit_whose_tasks_die_is_decoded_here_under_a_watch(pool: Store, monke
     found = pa.concat_tables(decode_ahead(reader, shards, 1, 1, Watched(), 7))
     assert found.equals(pa.concat_tables(decode_here(UnitReader(pool), shards)))
     assert set(noted) == {-1, *range(24)} and len(armed) >= 1 and armed[0] == 7
+    death = ray.exceptions.RayTaskError("decode", "", KeyError("a defect")).as_instanceof_cause()
+    with pytest.raises(KeyError):
+        list(decode_ahead(reader, shards, 1, 1, Watched(), 7))
 
 
 @pytest.mark.parametrize("broken", [False, True])
