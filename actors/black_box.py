@@ -139,7 +139,7 @@ class BlackBox:
 
     def aside(self, column: str, spans: Sequence[Span], how: PoisonReason, what: str) -> None:
         """A scorer raises for one sample alone."""
-        self._find("aside", column, *spans[0][:2], how, what)
+        self._find("aside", column, *spans[0][:2], how, what.encode(errors="replace").decode())
 
     def _find(self, *line: object) -> None:
         self._found.write(json.dumps(line).encode() + b"\n")
@@ -147,7 +147,7 @@ class BlackBox:
     def die(self, error: BaseException) -> None:
         """End this process because of an error that it can't get over, such as one of the CUDA context."""
         line = next(iter(str(error).splitlines()), "")
-        self._fault.write(f"{type(error).__name__}: {line}\n".encode())
+        self._fault.write(f"{type(error).__name__}: {line}\n".encode(errors="replace"))
         os._exit(1)
 
 

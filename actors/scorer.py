@@ -30,7 +30,7 @@ from curation.units import STREAM_SCHEMA, UnitReader, failure_table, view_column
 
 COMMITTERS = 4  # threads an actor puts tables with, while the model goes on
 LOADING = 10  # times compute.batch_timeout, for each model that is loaded and tried
-TOLD = 20  # samples set aside in one call of which the driver is told
+REPORTED = 20  # samples set aside in one call that the driver prints a line about
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class UnitScorer:
             for place, reason in {**aside, **decoder}.items():
                 reasons[place] = reason
             for place, detail in model.details.items():
-                if len(progress.aside) < TOLD:
+                if len(progress.aside) < REPORTED:
                     line = f"{keys[place]}: sample {row[place]} is set aside: scorer {column.name} raises {detail}"
                     progress.aside += (printable(line),)
             out = out.append_column(f"score:{column.name}", values)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from curation.store_waits import told
+from curation.store_waits import observed
 
 LEAST_SECONDS = 0.001  # faulthandler takes no 0
 
@@ -47,7 +47,7 @@ def watched(seconds: float, file: Any = None) -> Iterator[None]:
     _timers.append(timer)
     try:
         timer.start()
-        with told(timer.stop, timer.start):
+        with observed(timer.stop, timer.start):
             yield
     finally:
         timer.stop()

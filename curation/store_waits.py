@@ -1,7 +1,7 @@
 """Tell a watch over a call that its thread waits for a store: `store.patience` limits that time, the watch does not.
 
-Every call of a `Store` waits within `waiting`. It notices nothing unless the same thread is within `told`, so requests
-of other threads (tables that are put while a model works) stop no watch. Cost: 0.3 us a call.
+Every call of a `Store` waits within `waiting`. It notices nothing unless the same thread is within `observed`, so the
+requests of other threads (tables that are put while a model works) stop no watch. Cost: 0.3 us a call.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ waiting = _Waits()
 
 
 @contextmanager
-def told(begin: Step, end: Step) -> Iterator[None]:
+def observed(begin: Step, end: Step) -> Iterator[None]:
     """Call `begin` before and `end` after each wait of this thread for a store, within `with`."""
     before = waiting.begin, waiting.end
     waiting.begin, waiting.end = begin, end

@@ -99,6 +99,18 @@ def test_a_note_that_is_too_long_names_the_scorer_at_least(tmp_path: Path) -> No
         assert black_box.read(tmp_path / "box") == (1, "clip", [], False, "", Findings())
 
 
+def test_errors_of_any_text_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = BlackBox(tmp_path / "box")
+    faulthandler.disable()
+    box.begin(1)
+    box.aside("clip", [(0, 5, 5)], "poison_raised", "ValueError: \udcff")
+    monkeypatch.setattr("os._exit", lambda code: None)
+    box.die(RuntimeError("\ud800 and\nmore"))
+    last = black_box.read(tmp_path / "box")
+    assert last is not None and last.fault == "RuntimeError: ? and"
+    assert last.found.aside == {("clip", 0, 5): ("poison_raised", "ValueError: ?")}
+
+
 def test_a_process_that_nobody_watches_raises_what_it_can_not_get_over() -> None:
     box = NoBox()
     with box.watched(0.001), box.scoring("clip", []), pytest.raises(MemoryError):
