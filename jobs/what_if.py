@@ -56,7 +56,9 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
         if html:
             from jobs.what_if_page import page
 
-            Path(html).write_text(page(recipe, answers, unscored.num_rows, _looks(work, answers, unscored)))
+            looks = _looks(work, answers, unscored)
+            text = page(recipe, answers, unscored.num_rows, looks, unreadable=len(work.unreadable))
+            Path(html).write_text(text)
     if as_json:
         aside = by_reason(work.unreadable)
         found = [answer.to_json() for answer in answers]

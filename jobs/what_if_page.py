@@ -22,11 +22,13 @@ code{background:#f3f3f3;padding:0 .2rem}
 """
 
 
-def page(recipe: str, answers: Sequence[Answer], unscored: int, look: Any = None) -> str:
+def page(recipe: str, answers: Sequence[Answer], unscored: int, look: Any = None, *, unreadable: int = 0) -> str:
     """The whole page. `look`: how the samples of the largest groups look (`groups_page.Look`)."""
     parts = [f"<h1>What if: <code>{escape(recipe)}</code></h1>"]
     if unscored:
         parts.append(f"<p>{unscored:,} shards have not been scored and are left out.</p>")
+    if unreadable:
+        parts.append(f"<p>{unreadable:,} shards are set aside, since the store refuses them.</p>")
     parts.append(_yields(answers))
     for answer in answers:
         parts += [f"<h2><code>{escape(answer.setting)}</code></h2>"]

@@ -103,6 +103,8 @@ def test_what_if_counts_it_with_and_without_the_cache(
         assert answer["samples"]["seen"] == 2 * N
         assert any("store_not_found 1" in line for line in answer["refused"])
         assert list(tmp_path.glob("tutelage/columns/*")), "the columns are kept"
+    said("what-if", f"{home}/r.yaml", "--html", f"{tmp_path}/page.html")
+    assert "1 shards are set aside" in (tmp_path / "page.html").read_text()
 
 
 def test_another_recipe_compares_with_it(home: Path, tmp_path: Path) -> None:
