@@ -1,4 +1,4 @@
-"""Patterns of keys: braces (`{00000..01287}`, `{a,b}`), `*` (not beyond a `/`), `?`, `[abc]` and `[!abc]`.
+"""Patterns of keys: braces (`{00000..01287}`, `{a,b}`), `*`, `?`, `[abc]` and `[!abc]`. Only braces match a `/`.
 
 A recipe's patterns may come from a stranger, so nothing here backtracks: a pattern is a list of parts, and each part
 maps the set of places in the key that the parts before it reach to the set that it reaches. Cost: at most the length of
@@ -78,9 +78,9 @@ def _plain(piece: str) -> Part:
     if piece == "*":
         return _star
     if piece == "?":
-        return lambda key, places: {place + 1 for place in places if place < len(key)}
+        return lambda key, places: {place + 1 for place in places if key[place : place + 1] not in ("", "/")}
     if piece.startswith("[") and len(piece) > 1 and piece.endswith("]"):
-        letter = re.compile(translate(piece))
+        letter = re.compile(f"(?!/){translate(piece)}")
         return lambda key, places: {place + 1 for place in places if letter.match(key[place : place + 1])}
     return _choices([piece])
 

@@ -33,6 +33,7 @@ from curation.patterns import matcher
         ("*{a,ab}*{b,c}", ["abc", "xab", "aac"], ["ca", "ba/b"]),
         ("[ab]x[!c].tar", ["axd.tar", "bx].tar"], ["cxd.tar", "axc.tar"]),
         ("[]x]*[", ["]a[", "x["], ["a["]),
+        ("a?b[!c].tar", ["axbx.tar"], ["a/bx.tar", "axb/.tar"]),
         ("{0..1}", ["0", "1"], ["\u0661", "\u00b9"]),
         ("a.b{,+}", ["a.b", "a.b+"], ["axb"]),
     ],
@@ -47,7 +48,7 @@ def test_what_matches(pattern: str, matching: list[str], others: list[str]) -> N
     st.text("ab/", max_size=9),
 )
 def test_the_same_as_a_search_of_all_ways(parts: list[str], key: str) -> None:
-    words = {"*": "[^/]*", "?": ".", "{a,ab}": "(?:a|ab)", "{b,}": "(?:b|)"}
+    words = {"*": "[^/]*", "?": "[^/]", "{a,ab}": "(?:a|ab)", "{b,}": "(?:b|)"}
     text = "".join(words.get(part) or (part if len(part) > 1 else re.escape(part)) for part in parts)
     pattern = "".join(parts)
     if pattern and not pattern.endswith("/"):
