@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from services import Clock
 
+from curation import retry
 from curation.checkpoint import INDEX, latest, latest_facts, save
 from curation.errors import UserError
 from curation.learners.contrastive import ClipLearner
@@ -130,7 +132,8 @@ def test_what_cannot_be_read_is_passed_over_and_none_at_all_is_one_line(store: S
         latest(store, {"identity": "a"})
 
 
-def test_bits_that_changed_are_noticed(store: Store) -> None:
+def test_bits_that_changed_are_noticed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "time", Clock())  # each of 500 damaged objects is read again after 0.1 s
     for steps in (1, 2):
         key = save(store, {"learner": Toy(steps)}, {"identity": "a"})
     whole = store.get(key)

@@ -12,9 +12,9 @@ from hashlib import md5
 from pathlib import Path
 
 import pytest
-from services import BrokenS3, one_line
+from services import BrokenS3, Clock, one_line
 
-from curation import store_clients
+from curation import retry, store_clients
 from curation.errors import (
     AccessError,
     BucketError,
@@ -129,7 +129,8 @@ def test_cut_bodies_are_resumed(broken: tuple[BrokenS3, Store]) -> None:
 
 
 @pytest.mark.parametrize("broken", ["busy"], indirect=True)
-def test_busy_stores_are_asked_again(broken: tuple[BrokenS3, Store]) -> None:
+def test_busy_stores_are_asked_again(broken: tuple[BrokenS3, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "time", Clock())
     store = broken[1]
     assert store.create("k", b"1") and store.get("k") == b"1" and store.exists("k")
     store.put("k", b"2")
@@ -166,7 +167,7 @@ def test_unreachable_endpoints_fail_in_bounded_time(kind: str, monkeypatch: pyte
             "silent": server.endpoint,
             "unknown-host": "http://no.invalid",
         }
-        store = open_store("s3://bucket", StoreOptions(endpoint=endpoint[kind], patience=2))
+        store = open_store("s3://bucket", StoreOptions(endpoint=endpoint[kind], patience=0.5))
         for call in (lambda: store.get("k"), lambda: list(store.list()), lambda: store.create("k", b"1")):
             with pytest.raises(StoreError, match=r"reached|answer") as caught:
                 call()

@@ -19,6 +19,7 @@ import os, signal, sys, time
 from pathlib import Path
 from jobs.supervised import supervised
 from actors_note import note
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 tries, how = Path(sys.argv[1]), sys.argv[2]
 
 def main(arguments):
