@@ -77,7 +77,8 @@ class Compute(Section):
     """How much of the cluster to use. Nothing here changes a score or a decision."""
 
     batch_size: int = Field(default=256, ge=1)
-    # Seconds that a scorer may take for a batch, or the decoder for 256 samples: what takes longer hangs, and is ended.
+    # Seconds that a scorer may take for a batch, or the decoder for 256 samples, without waits for the store, which
+    # `store.patience` limits: what takes longer hangs, and is ended.
     batch_timeout: float = Field(default=900, gt=0, le=86_400)
     num_gpus: float = Field(default=0, ge=0)  # per scorer actor; fractions share a GPU
     num_cpus: float = Field(default=1, gt=0)  # per scorer actor; its threads, at least one
