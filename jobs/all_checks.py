@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from curation.data import ShardRef
@@ -70,7 +71,9 @@ class Remembering:
                     self._rescored[name] = known | mask
                     yield shard
 
-        yield from self.inner.rescore(work, names, unknown(), mend)
+        left = unknown()
+        for first in left:  # no model is loaded where nothing is left
+            yield from self.inner.rescore(work, names, chain([first], left), mend)
 
     def _spread_tables(self, check: ScoredCheck, shards: Iterable[ShardRef]) -> Iterator[CheckedUnit]:
         mask = self._mask(column.fingerprint for column in check.columns)
