@@ -34,13 +34,13 @@ from curation.scores import INDEX
 from curation.snapshot_numbers import read_raw, snapshot_key
 from curation.software import software, software_id
 from curation.store import Store, open_store
-from curation.unreadable import read_list
 from curation.verification import attached, chain, described, loose, planned, rescored
 from curation.verification.comparison import Comparison
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender
 from curation.verification.scored import SCORED_AGAIN, CheckedUnit, ScoredCheck
+from curation.verification.unread import check_unreadable
 from curation.verification.written import OTHER_DECISIONS, IndexedUnits, WrittenCheck
 from jobs.checking import Here, OnRay
 from jobs.decided import Decided, Written
@@ -69,6 +69,7 @@ class Checks:
     notes: list[str] = field(default_factory=list)  # what could not be compared, and why
     lost: list[range] = field(default_factory=list)  # numbers of snapshots that were given up
     found: set[str] = field(default_factory=set)  # where objects lie that have findings
+    lists: set[str] = field(default_factory=set)  # of these, lists of unreadable shards, which are compared twice
     first: bool = True  # of several passes over one dataset: it checks the chain of snapshots
     last: bool = True  # and it checks the documents that no snapshot needs
     scores_url: str = ""  # as the document should have it
@@ -111,15 +112,18 @@ class Checks:
         yield from found
         lists, texts, whole = described.check_lists(self.out, self.number, raw, recipe, self.mend)
         yield from lists
-        if plan is None or not whole:
+        found, aside = check_unreadable(self.out, raw, partial(self._inputs, raw), self.mend)
+        yield from found
+        self.lists = {finding.object for finding in found}
+        if plan is None or not whole or aside is None:
             yield from self._stored(raw)
             return
         where = self.out.location(snapshot_key(self.number))
-        self.scores_url = self._scores_url(raw, recipe, plan)
+        self.scores_url = self._scores_url(raw, recipe, plan, aside)
         settled = {"fingerprints": dict(plan.document.fingerprints), "scores_url": self.scores_url}
         try:
             made = snapshots.Snapshot(self.out, described.openable({**raw, **settled}, self.number))
-            work = stack.enter_context(pipeline_of(made, plan=plan, texts=texts))
+            work = stack.enter_context(pipeline_of(made, plan=plan, texts=texts, aside=aside))
         except (TutelageError, ValidationError) as error:
             what = f"can't be carried out again: {str(error).splitlines()[0]}"
             why = getattr(error, "fix", "") or "restore it from a backup"
@@ -131,11 +135,8 @@ class Checks:
             yield from self._rescored(raw, work, plan)
         yield from self._decided(raw, work, plan)
 
-    def _scores_url(self, raw: Mapping[str, Any], recipe: Recipe, plan: Plan) -> str:
+    def _scores_url(self, raw: Mapping[str, Any], recipe: Recipe, plan: Plan, without: Mapping[ShardRef, str]) -> str:
         """Where the score tables are: as the document says, or as the recipe says where they are there and not here."""
-        without = dict[ShardRef, str]()
-        with suppress(TutelageError, ValidationError):
-            without = read_list(self.out, described.openable(raw, self.number).unreadable)
         first = next((shard for shard in plan.shards() if shard not in without), next(plan.shards()))
         key = f"units/{unit_id(first, plan.document.fingerprints[INDEX])}.json"
         ours, theirs = str(raw.get("scores_url")), recipe.scores
@@ -155,9 +156,13 @@ class Checks:
 
     def _recorded(self, raw: Mapping[str, Any]) -> Iterator[ShardRef]:
         """The input shards, as the commit records of the snapshot's write units have them, in order."""
+        for item in self._inputs(raw):
+            yield ShardRef(item["key"], item["size"], item["etag"])
+
+    def _inputs(self, raw: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """The same as in the records: `key`, `size`, `etag`, `reason` and counts of each."""
         for unit in self._index(raw, "manifest").column("unit").to_pylist():
-            for item in (read_object(self.out, f"units/{unit}.json") or {})["inputs"]:
-                yield ShardRef(item["key"], item["size"], item["etag"])
+            yield from (read_object(self.out, f"units/{unit}.json") or {})["inputs"]
 
     # --- score tables -----------------------------------------------------------------------------------------
 
@@ -277,7 +282,7 @@ class Checks:
             expected = work.document(plan, decided, written)
         finally:
             work.out = real
-        yield from compared.findings
+        yield from (finding for finding in compared.findings if finding.object not in self.lists)
         yield from described.check_urls(self.out, self.number, raw, written.tables()[0], self.mend, frozen=frozen)
         expected |= {"fingerprints": dict(plan.document.fingerprints), "recipe": raw["recipe"]}
         expected["recipe_sha256"] = digest(raw["recipe"])

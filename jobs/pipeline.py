@@ -439,11 +439,16 @@ def _check_files(files: Iterable[tuple[str, Weights]], options: StoreOptions) ->
 
 @contextmanager
 def pipeline_of(
-    made: snapshot.Snapshot, *, plan: Plan | None = None, texts: Mapping[str, bytes] | None = None
+    made: snapshot.Snapshot,
+    *,
+    plan: Plan | None = None,
+    texts: Mapping[str, bytes] | None = None,
+    aside: Mapping[ShardRef, str] | None = None,
 ) -> Iterator[Pipeline]:
     """The pipeline that made a snapshot, as its document pins it: nothing is taken from today's files but the bytes.
 
-    `plan` and `texts` of its lists, where what the document names of them is damaged and they are known otherwise.
+    `plan`, `texts` of its lists and `aside`, the shards that it was made without: where what the document names of
+    them is damaged and they are known otherwise.
     """
     document, options = made.document, made.store.options
     name = f"recipe of {made.store.url}@{made.number}"
@@ -465,8 +470,8 @@ def pipeline_of(
     others = open_others([item.filter for item in recipe.filters], made.store.url, options, document.against)
     with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(document.scores_at(made.store))
-        aside = unreadable.read_list(made.store, document.unreadable)
-        yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others, aside)
+        aside = unreadable.read_list(made.store, document.unreadable) if aside is None else aside
+        yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others, dict(aside))
 
 
 def lacked_columns(units: pa.Table) -> list[str]:

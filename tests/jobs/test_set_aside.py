@@ -131,6 +131,19 @@ def test_verify_and_older_documents(home: Path, tmp_path: Path, said: Any) -> No
     assert len(json.loads(said("quarantine", "ls", f"{tmp_path}/out", "--json", "--reason", "store_not_found")[0])) == 1
 
 
+def test_a_list_that_is_gone_is_rebuilt(home: Path, tmp_path: Path, said: Any) -> None:
+    out = f"{tmp_path}/out"
+    shutil.copytree(home / "out", out)
+    path = tmp_path / "out" / cu.open(out).document.unreadable.key
+    for damage in (path.unlink, lambda: path.write_bytes(b"[]")):
+        whole = path.read_bytes()
+        damage()
+        ((code, how),) = ((finding.code, finding.how) for finding in problems_of(cu.open(out)))
+        assert code == "list" and "commit records" in how
+        assert "mended 1 of 1" in said("repair", out, "--apply")[0]
+        assert path.read_bytes() == whole and list(problems_of(cu.open(out))) == []
+
+
 def test_a_corpus_of_error_pages(home: Path, tmp_path: Path, said: Any) -> None:
     (tmp_path / "corpus").mkdir()
     for name in ("0.tar", "1.tar"):

@@ -1,0 +1,42 @@
+"""The list of shards that a snapshot was made without, against its hash in the document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
+
+from curation.data import ShardRef
+from curation.documents import DataObject
+from curation.errors import StoreError, TutelageError, UserError
+from curation.store import Store
+from curation.unreadable import UNREADABLE, listed, read_list
+from curation.verification.findings import Finding
+from curation.verification.repairs import Mender
+
+_LOST = "the commit records of the write units, which name these shards, are damaged, too: repair those first"
+
+
+def check_unreadable(
+    out: Store, raw: Mapping[str, Any], recorded: Callable[[], Iterable[Mapping[str, Any]]], mend: Mender
+) -> tuple[list[Finding], dict[ShardRef, str] | None]:
+    """What is wrong with the list, and the shards in it; None where they are not known. `recorded`: the inputs of the
+    snapshot's write units, as their commit records have them."""
+    item = raw.get("unreadable")
+    if not isinstance(item, Mapping):
+        return [], {} if item is None else None  # of another type, the document can't be opened
+    key, wanted = str(item.get("key", "")), item.get("sha256")
+    with suppress(TutelageError, ValueError):
+        return [], read_list(out, DataObject.model_validate(dict(item)))
+    shards = dict[ShardRef, str]()
+    with suppress(KeyError, TypeError, StoreError, UserError):
+        for one in recorded():
+            if one["reason"] in UNREADABLE:
+                shards[ShardRef(one["key"], one["size"], one["etag"])] = one["reason"]
+    data = listed(shards)
+    what = "is gone, or its sha256 is not that of field `unreadable` of the snapshot"
+    if sha256(data).hexdigest() != wanted or not key.startswith("data/"):
+        return [Finding("list", out.location(key), what, "", _LOST)], None
+    finding = Finding("list", out.location(key), what, "it is rebuilt from the commit records of the write units")
+    return [finding.done(mend.put(out, key, data))], shards
