@@ -18,6 +18,7 @@ import pytest
 from builders import write_corpus, write_recipe, write_weights
 
 import curation as cu
+from jobs.cli import _main
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 SHARDS = 14
@@ -79,9 +80,7 @@ def finished(home: Path, out: str) -> None:
     # Of the manifest all but the shards' names, which no two puts have alike.
     left, right = (s.manifest.to_arrow().drop_columns(["output_shard"]) for s in (calm, shaken))
     assert isinstance(left, pa.Table) and left == right
-    repo = Path(__file__).parent.parent.parent
-    verify = [sys.executable, "-m", "jobs.cli", "verify", str(home / out)]
-    assert subprocess.run(verify, cwd=repo, capture_output=True).returncode == 0
+    assert _main(["verify", str(home / out)]) == 0
 
 
 def test_the_driver_dies_while_scoring_and_while_writing(home: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from services import Clock
 
 if TYPE_CHECKING:
     from damages import Tree
@@ -44,10 +45,16 @@ def finished_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tree(finished_dataset: Path) -> Iterator[Tree]:
-    """A copy of the finished dataset at the place that its documents name, to damage."""
+def tree(finished_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tree]:
+    """A copy of the finished dataset at the place that its documents name, to damage.
+
+    A damaged object is read again after 0.1 s: these seconds do not pass.
+    """
     from damages import Tree
 
+    from curation import retry
+
+    monkeypatch.setattr(retry, "time", Clock())
     shutil.copytree(finished_dataset / "whole", finished_dataset / "here")
     yield Tree(finished_dataset / "here")
     shutil.rmtree(finished_dataset / "here")

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from builders import curate, write_corpus, write_recipe
+from services import Clock
 
 from actors.cluster import ClusterError
+from curation import retry
 from curation.ledger import canonical
 from jobs.cli import _main
 
@@ -72,7 +74,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy to damage, with a recipe for it. Nothing is left to do that takes a cluster, so none is started."""
+    """A copy to damage, with a recipe for it. Nothing is left to do that takes a cluster, so none is started. A damaged
+    object is read again after 0.1 s: these seconds do not pass."""
+    monkeypatch.setattr(retry, "time", Clock())
     shutil.copytree(made / "out", tmp_path / "out")
     text = (made / "r.yaml").read_text().replace(f"{made}/out", f"{tmp_path}/out")
     (tmp_path / "r.yaml").write_text(text)
