@@ -32,6 +32,7 @@ REASONS = {
     "surrogate pair, or a whole number of more than 4,300 digits",
 }
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -114,10 +115,12 @@ def written(parts: Mapping[str, bytes], place: str = "") -> tuple[dict[str, Any]
 
 
 def detail_of(text: str, most: int = 200) -> str:
-    """A message as the manifest's `detail` keeps it: one line, control characters escaped, cut at `most` characters.
+    """A message as the manifest's `detail` keeps it: one line, control characters escaped, cut at `most` characters,
+    without the addresses of Python objects, which differ between processes.
 
     What is stored may not change. How a terminal shows text is another matter: see `printable.printable`.
     """
+    text = _ADDRESS.sub("", text)
     line = "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[:most]
     )

@@ -46,6 +46,18 @@ def missing(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> list[
     return [column.name for column in columns if ledger.find(unit_id(shard, column.fingerprint), ScoreRecord) is None]
 
 
+def index_table(rows: pa.Table, unit_reason: str | None, unit_detail: str | None = None) -> pa.Table:
+    """The index table of a unit from its stream rows; of a broken archive, every row is quarantined."""
+    table = rows.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
+    if unit_reason is not None:
+        at, sound = table.schema.get_field_index("detail"), pc.is_null(table.column("reason"))
+        detail = pa.scalar(unit_detail, pa.string())
+        table = table.set_column(at, "detail", pc.if_else(sound, detail, table.column("detail")))
+        at = table.schema.get_field_index("reason")
+        table = table.set_column(at, "reason", pc.fill_null(table.column("reason"), unit_reason))
+    return table
+
+
 def commit_index(
     ledger: Ledger,
     shard: ShardRef,
@@ -54,14 +66,8 @@ def commit_index(
     unit_reason: str | None,
     unit_detail: str | None = None,
 ) -> ScoreRecord:
-    """Commit the index table of a unit from its stream rows; of a broken archive, every row is quarantined."""
-    table = rows.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
-    if unit_reason is not None:
-        at, sound = table.schema.get_field_index("detail"), pc.is_null(table.column("reason"))
-        detail = pa.scalar(unit_detail, pa.string())
-        table = table.set_column(at, "detail", pc.if_else(sound, detail, table.column("detail")))
-        at = table.schema.get_field_index("reason")
-        table = table.set_column(at, "reason", pc.fill_null(table.column("reason"), unit_reason))
+    """Commit the index table of a unit (see `index_table`)."""
+    table = index_table(rows, unit_reason, unit_detail)
     reasons = Counter(reason for reason in table.column("reason").to_pylist() if reason is not None)
     return _commit(ledger, shard, column, table, {"quarantined": dict(sorted(reasons.items())), "reason": unit_reason})
 

@@ -19,8 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import from_json
-
+from curation.documents import strict_json
 from curation.errors import BucketError, LostSnapshotError, NotFoundError
 from curation.parallel import map_ordered
 from curation.store import Store
@@ -28,6 +27,7 @@ from curation.store import Store
 MOST_LOST = 1_000  # in a row; of a name that is further ahead, the number is wrong
 LAST = 10**9 - 1  # the largest number
 REPAIRS = "repairs"
+HINT = re.compile(rb"0|[1-9][0-9]{0,8}")  # LATEST: a number without zeros before it, signs or white space
 _OF_DOCUMENT = re.compile(r"snapshots/(\d{6,9})\.json")
 _OF_URLS = re.compile(r"urls/(\d{6,9})\.txt")
 _OF_REPAIR = re.compile(r"repairs/[^/]+(\.json|/lost\.json)")
@@ -78,7 +78,7 @@ def read_raw(out: Store, number: int) -> dict[str, Any] | None:
 def raw_object(data: bytes) -> dict[str, Any] | None:
     """A JSON object that is not empty, read as strictly as by the readers of documents; None for anything else."""
     try:
-        found = from_json(data, allow_inf_nan=False)
+        found = strict_json(data)
     except ValueError:
         return None
     return found if isinstance(found, dict) and found else None
@@ -90,7 +90,7 @@ def hint(out: Store) -> int | None:
         text = out.get("LATEST")
     except NotFoundError:
         return None
-    return int(text) if text.isdigit() and len(text) < 10 else None
+    return int(text) if HINT.fullmatch(text) else None
 
 
 def _numbers(out: Store, folder: str, number_of: Callable[[str], int]) -> set[int]:

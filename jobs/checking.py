@@ -1,18 +1,21 @@
-"""Where checks run: in this process for a small dataset, else as Ray tasks, a few for each CPU."""
+"""What checks work on and where they run: in this process for a small dataset, else as Ray tasks, a few per CPU."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from curation.data import ShardRef
+    from curation.ledger import Plan
+    from curation.store import Store
     from curation.verification.findings import Finding
     from curation.verification.repairs import Mender
     from jobs.pipeline import Pipeline
+    from jobs.progress import Tick
 
 HERE = 50_000  # samples that are checked in this process: about the time in which Ray starts and stops, on 8 cores
 
@@ -62,6 +65,43 @@ class OnRay:
         from actors.rescoring import rescore
 
         yield from rescore(work.scoring(names), shards, mend)
+
+
+@dataclass
+class Subject:
+    """A snapshot whose plan and recipe are known, with what its checks share."""
+
+    out: Store
+    number: int
+    raw: Mapping[str, Any]  # its document as it is there
+    work: Pipeline
+    plan: Plan
+    mend: Mender
+    engine: Here | OnRay
+    shown: Callable[[str, int | None], AbstractContextManager[Tick]]  # what shows progress: a label, a total
+    notes: list[str]  # what could not be compared, and why
+    found: set[str]  # where objects lie that have findings
+    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of software, by digest, as they are known
+
+    @property
+    def stale(self) -> frozenset[str]:
+        """The columns that this version of the software would not make as they were made."""
+        ours = self.work.recipe.fingerprints
+        return frozenset(column.name for column in self.work.columns if ours.get(column.name) != column.fingerprint)
+
+    @property
+    def software(self) -> Mapping[str, Mapping[str, str]] | None:
+        """What made the snapshot; None where that is not known."""
+        from curation.verification.versions import right_software
+
+        return right_software(self.raw.get("software"), self.versions)
+
+    @property
+    def same_software(self) -> bool:
+        """Whether the software that made the snapshot is that of this process."""
+        from curation.software import software, software_id
+
+        return list(self.software or ()) == [software_id(software())]
 
 
 @contextmanager

@@ -13,39 +13,37 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from curation import snapshot as snapshots
 from curation.corpus import open_corpus
 from curation.data import ShardRef
-from curation.errors import RecipeError, StoreError, TutelageError, UserError
-from curation.ledger import Ledger, Plan, digest, unit_id
-from curation.parquet import from_parquet
+from curation.errors import RecipeError, TutelageError, UserError
+from curation.ledger import Plan, unit_id
 from curation.recipe import Recipe, parse_recipe
 from curation.scores import INDEX
-from curation.snapshot_numbers import read_raw, snapshot_key
-from curation.software import software, software_id
+from curation.snapshot_numbers import LAST, read_raw, snapshot_key
 from curation.store import Store, open_store
-from curation.verification import attached, chain, described, loose, planned, rescored
-from curation.verification.comparison import Comparison
+from curation.verification import attached, chain, described, loose, planned
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender
-from curation.verification.scored import SCORED_AGAIN, CheckedUnit, ScoredCheck
 from curation.verification.unread import check_unreadable
-from curation.verification.written import OTHER_DECISIONS, IndexedUnits, WrittenCheck
-from jobs.checking import Here, OnRay
-from jobs.decided import Decided, Written
-from jobs.pipeline import Pipeline, pipeline_of
+from curation.verification.versions import known_versions
+from jobs.checking import Here, OnRay, Subject
+from jobs.pipeline import pipeline_of
 from jobs.progress import Tick
+from jobs.score_checks import ScoreChecks
+from jobs.write_checks import WriteChecks, check_stored, read_index
 
 
 @contextmanager
@@ -75,6 +73,8 @@ class Checks:
     scores_url: str = ""  # as the document should have it
     samples: int = 0
     shards: int = 0
+    scored: Store | None = None  # where score tables are, if that is below the dataset's root
+    checked: npt.NDArray[np.uint64] | None = None  # see `ScoreChecks.checked`
 
     def findings(self) -> Iterator[Finding]:
         """Every finding, as it is made. Of a ledger without snapshots (an interrupted run, shared scores), those of its
@@ -83,7 +83,10 @@ class Checks:
             self.found.add(finding.object)
             yield finding
         if self.last:
-            yield from loose.check_loose(self.out, self.mend, self.found)
+            checked = range(self.number, self.number + 1 if self.first else LAST + 1)  # of all passes together
+            yield from loose.check_loose(self.out, self.mend, self.found, numbers=checked)
+        if self.last and self.scored is not None:
+            yield from loose.check_loose(self.scored, self.mend, self.found, self.checked)
 
     def _of_snapshot(self) -> Iterator[Finding]:
         if self.first:
@@ -98,7 +101,7 @@ class Checks:
         except (RecipeError, UserError) as error:
             where = self.out.location(snapshot_key(self.number))
             yield Finding("document", where, f"field `recipe` can't be read: {error}", "", "restore it from a backup")
-            yield from self._stored(raw)
+            yield from check_stored(self.out, raw, self.engine, self.mend)
             return
         with ExitStack() as stack:
             spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tutelage-")))
@@ -116,7 +119,7 @@ class Checks:
         yield from found
         self.lists = {finding.object for finding in found}
         if plan is None or not whole or aside is None:
-            yield from self._stored(raw)
+            yield from check_stored(self.out, raw, self.engine, self.mend)
             return
         where = self.out.location(snapshot_key(self.number))
         self.scores_url = self._scores_url(raw, recipe, plan, aside)
@@ -128,12 +131,30 @@ class Checks:
             what = f"can't be carried out again: {str(error).splitlines()[0]}"
             why = getattr(error, "fix", "") or "restore it from a backup"
             yield Finding("document", where, what, "", why)
-            yield from self._stored(raw)
+            yield from check_stored(self.out, raw, self.engine, self.mend)
             return
-        yield from self._tables(work, plan)
-        if self.rescore and work.recipe.scorers.keys() - _stale(work):
-            yield from self._rescored(raw, work, plan)
-        yield from self._decided(raw, work, plan)
+        known = known_versions(work.scored.store, raw.get("software"))
+        subject = Subject(self.out, self.number, raw, work, plan, self.mend, self.engine, self.shown, self.notes,
+                          self.found, known)  # fmt: skip
+        yield from self._checked(subject)
+
+    def _checked(self, subject: Subject) -> Iterator[Finding]:
+        """All that can be recomputed."""
+        raw, work = subject.raw, subject.work
+        yield from described.check_scorers(self.out, self.number, work.recipe, subject.stale, subject.same_software)
+        tables = ScoreChecks(subject, self.rescore, self.seed)
+        yield from tables.findings()
+        self.samples, self.checked = tables.samples, tables.checked()
+        self.scored = work.scored.store if self.scores_url.startswith("./") else None
+        if tables.doubted:
+            self.notes.append(
+                "until the score tables are mended, what was written is compared with stored hashes alone"
+            )
+            yield from check_stored(self.out, raw, self.engine, self.mend)
+            return
+        written = WriteChecks(subject, self.scores_url, tables.settled, self.lists)
+        yield from written.findings()
+        self.shards = written.shards
 
     def _scores_url(self, raw: Mapping[str, Any], recipe: Recipe, plan: Plan, without: Mapping[ShardRef, str]) -> str:
         """Where the score tables are: as the document says, or as the recipe says where they are there and not here."""
@@ -161,170 +182,8 @@ class Checks:
 
     def _inputs(self, raw: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """The same as in the records: `key`, `size`, `etag`, `reason` and counts of each."""
-        for unit in self._index(raw, "manifest").column("unit").to_pylist():
+        for unit in read_index(self.out, raw, "manifest").column("unit").to_pylist():
             yield from (read_object(self.out, f"units/{unit}.json") or {})["inputs"]
-
-    # --- score tables -----------------------------------------------------------------------------------------
-
-    def _tables(self, work: Pipeline, plan: Plan) -> Iterator[Finding]:
-        stale = _stale(work)
-        if stale:
-            self.notes.append(f"made by another version of the software, not recomputed: {', '.join(sorted(stale))}")
-        check = ScoredCheck(
-            work.corpus.store(), work.scored, work.recipe.limits, work.columns, stale, self.mend, work.recipe.caption
-        )
-        lacking: list[CheckedUnit] = []
-        with self.shown("Checking score tables", plan.units) as tick:
-            readable = (shard for shard in plan.shards() if shard not in work.unreadable)
-            for result in self.engine.spread(check.check, readable):
-                self.samples += result.seen
-                if result.lacks and self.mend.id:
-                    lacking.append(result)
-                else:
-                    yield from result.findings
-                tick(1)
-        if lacking:
-            yield from self._again(work, check, lacking)
-
-    def _again(self, work: Pipeline, check: ScoredCheck, lacking: Sequence[CheckedUnit]) -> Iterator[Finding]:
-        """Score what must be scored again, and check it once more."""
-        why = ""
-        names = sorted({name for unit in lacking for name in unit.lacks})
-        try:
-            self.engine.again(work, [unit.shard for unit in lacking], names)
-        except TutelageError as error:
-            why = f"scoring it again failed: {error}" + (f" -- {error.fix}" if error.fix else "")
-        left = {unit.shard: unit.lacks for unit in self.engine.spread(check.check, [unit.shard for unit in lacking])}
-        for unit in lacking:
-            for finding in unit.findings:
-                if finding.how != SCORED_AGAIN:
-                    yield finding
-                elif left.get(unit.shard):
-                    yield Finding(finding.code, finding.object, finding.what, "", why or "it is still damaged")
-                else:
-                    yield finding.done(True)
-
-    def _rescored(self, raw: Mapping[str, Any], work: Pipeline, plan: Plan) -> Iterator[Finding]:
-        """Compare a share of the scores with what the models say now."""
-        decision = str(raw.get("decision_id"))
-
-        def readable() -> Iterator[ShardRef]:
-            return (shard for shard in plan.shards() if shard not in work.unreadable)
-
-        def drawn() -> Iterator[ShardRef]:
-            return (shard for shard in readable() if rescored.drawn(decision, self.seed, shard, self.rescore))
-
-        number = sum(1 for _ in drawn())
-        some = drawn() if number else iter([next(readable())])
-        with self.shown("Scoring again", number or 1) as tick:
-            names = [name for name in work.recipe.scorers if name not in _stale(work)]
-            for found in self.engine.rescore(work, names, some, self.mend):
-                yield from found
-                tick(1)
-
-    # --- decisions and what was written -----------------------------------------------------------------------
-
-    def _decided(self, raw: Mapping[str, Any], work: Pipeline, plan: Plan) -> Iterator[Finding]:
-        then = work.others.as_then(work.others.pins)
-        same = raw.get("decision_id") == work.decision_id(plan, then)
-        anchored = same or not chain.recipe_differs(raw)
-        units = IndexedUnits(self._index(raw, "shards"), self._index(raw, "manifest"))
-        try:
-            with work.decide(plan, lambda n: None) as decided:
-                written, whole = Written(), True
-                free = self._same_software(raw)
-                check = WrittenCheck(work.corpus.store(), work.scored, self.out, self.mend, anchored, free)
-                with self.shown("Checking write units", len(units.parts)) as tick:
-                    groups = decided.groups(work.recipe.shards.samples)
-                    pairs = ((group, units.of(group.id, place)) for place, group in enumerate(groups))
-                    for result in self.engine.spread(check.check, pairs):
-                        yield from result.findings
-                        whole, anchored = whole and result.record is not None, anchored and result.agrees
-                        if result.blocked:
-                            what = f"can't be rebuilt: {result.blocked}"
-                            yield from self._blocked(self.out.location(f"units/{result.unit}.json"), what)
-                        if result.record is not None:
-                            written.add({**result.record, "unit": result.unit})
-                        tick(1)
-                if whole:
-                    yield from self._described(raw, work, plan, decided, written, anchored)
-                else:
-                    yield from described.check_named(self.out, raw)
-        except TutelageError as error:
-            what = f"the filters can't run again: {error}"
-            yield from self._blocked(self.out.location(snapshot_key(self.number)), what, error.fix)
-            yield from self._stored(raw)
-
-    def _blocked(self, where: str, what: str, fix: str = "") -> Iterator[Finding]:
-        """What could not be recomputed: a note beside the finding that is its cause, else a finding of its own."""
-        if self.found:
-            self.notes.append(f"{where}: {what}")
-        else:
-            yield Finding("blocked", where, what, "", fix or "see what is wrong there, and verify again")
-
-    def _described(
-        self, raw: Mapping[str, Any], work: Pipeline, plan: Plan, decided: Decided, written: Written, anchored: bool
-    ) -> Iterator[Finding]:
-        """The indexes and the document, from what the units add up to."""
-        self.shards = written.tables()[0].num_rows
-
-        def named(name: str, suffix: str) -> Sequence[Sequence[Any]]:
-            lists = raw.get("lists")
-            within = lists if name in described.LISTS and isinstance(lists, Mapping) else raw
-            item = within.get(name)  # `weights` of the document are those of models
-            return [[item]] if isinstance(item, Mapping) and isinstance(item.get("key"), str) else []
-
-        frozen = "" if anchored else OTHER_DECISIONS
-        same = self._same_software(raw)
-        compared = Comparison(self.out, self.mend, named, what="index", frozen=frozen, free=same)
-        real, work.out = work.out, compared
-        try:
-            expected = work.document(plan, decided, written)
-        finally:
-            work.out = real
-        yield from (finding for finding in compared.findings if finding.object not in self.lists)
-        yield from described.check_urls(self.out, self.number, raw, written.tables()[0], self.mend, frozen=frozen)
-        expected |= {"fingerprints": dict(plan.document.fingerprints), "recipe": raw["recipe"]}
-        expected["recipe_sha256"] = digest(raw["recipe"])
-        if not same and raw.get("decision_id") != expected["decision_id"] and anchored:
-            expected["decision_id"] = raw.get("decision_id")
-            self.notes.append("decision_id is of another version of the software; the decisions are the same")
-        if isinstance(units := raw.get("units"), Mapping) and "reasons" not in units:
-            expected["units"].pop("reasons")  # as in documents of earlier versions
-        if raw.get("scores_url") == self.scores_url:  # as earlier versions wrote it
-            expected["scores_url"] = self.scores_url
-        yield from described.check_document(self.out, self.number, raw, expected, anchored=anchored, mend=self.mend)
-
-    @staticmethod
-    def _same_software(raw: Mapping[str, Any]) -> bool:
-        """Whether the software that made the snapshot is that of this process."""
-        made_by = raw.get("software")
-        return isinstance(made_by, Mapping) and list(made_by) == [software_id(software())]
-
-    # --- where nothing can be recomputed ----------------------------------------------------------------------
-
-    def _stored(self, raw: Mapping[str, Any]) -> Iterator[Finding]:
-        yield from described.check_named(self.out, raw)
-        units = IndexedUnits(self._index(raw, "shards"), self._index(raw, "manifest"))
-        check = WrittenCheck(self.out, Ledger(self.out), self.out, self.mend, anchored=False, free=False)
-        for result in self.engine.spread(check.check_stored, units.all()):
-            yield from result.findings
-
-    def _index(self, raw: Mapping[str, Any], name: str) -> pa.Table:
-        """An index as it is there; empty where it can't be read."""
-        schema = snapshots.SHARDS_SCHEMA if name == "shards" else snapshots.PARTS_SCHEMA
-        item = raw.get(name)
-        key = str(item.get("key", "")) if isinstance(item, Mapping) else ""
-        try:
-            return from_parquet(self.out.get(key), schema.names).cast(schema)
-        except (pa.ArrowException, OSError, KeyError, ValueError, StoreError):
-            return schema.empty_table()
-
-
-def _stale(work: Pipeline) -> frozenset[str]:
-    """The columns that this version of the software would not make as they were made."""
-    ours = work.recipe.fingerprints
-    return frozenset(column.name for column in work.columns if ours.get(column.name) != column.fingerprint)
 
 
 def _listed(corpus: Any, spool: Path) -> Iterator[ShardRef]:

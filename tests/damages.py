@@ -18,6 +18,11 @@ import pyarrow as pa
 from curation.data import ShardRef
 from curation.ledger import canonical, unit_id
 from curation.parquet import from_parquet, to_parquet
+from curation.store import open_store
+from curation.verification.findings import Finding
+from curation.verification.repairs import dry, started
+from curation.verification.repairs import finished as written_down
+from jobs.verify import checks
 
 DOCUMENT = "snapshots/000003.json"
 
@@ -150,6 +155,21 @@ def _say(value: Any, key: str, said: dict[str, Any]) -> bool:
             found = True
         return bool(sum(_say(inner, key, said) for inner in value.values())) or found
     return isinstance(value, list) and bool(sum(_say(inner, key, said) for inner in value))
+
+
+def found(tree: Tree, rescore: float = 0.0, *, apply: bool = False, accept_loss: bool = False) -> list[Finding]:
+    """What `curate verify` finds, or what `curate repair --apply` finds and mends."""
+    out = open_store(str(tree.out))
+    mend = started(out, 3) if apply else dry(out)
+    with checks(out, _newest(tree), mend, rescore=rescore, accept_loss=accept_loss, quiet=True) as work:
+        findings = list(work.findings())
+    if apply:
+        written_down(mend, 3, findings, work.lost)
+    return findings
+
+
+def _newest(tree: Tree) -> int:
+    return max(int(path.stem) for path in (tree.out / "snapshots").glob("00000?.json"))
 
 
 def flip(path: Path, at: int = -1) -> None:
@@ -358,8 +378,8 @@ DAMAGES: dict[str, Damage] = {
     # --- the snapshot's document ---
     "snapshot": Damage(_set(snapshot=7), DOCUMENT, "`snapshot`"),
     "parent": Damage(_set(parent=1), DOCUMENT, "`parent`"),
-    "decision_id": Damage(_set(decision_id=_X), DOCUMENT, "`decision_id`"),
-    "recipe_sha256": Damage(_set(recipe_sha256=_X), DOCUMENT, "`recipe_sha256`"),
+    "decision_id": Damage(_set(decision_id=_X), DOCUMENT, "`decision_id`", mends=False),
+    "recipe_sha256": Damage(_set(recipe_sha256=_X), DOCUMENT, "`recipe_sha256`", mends=False),
     "score_types": Damage(_set(score_types__phash="int32"), DOCUMENT, "`score_types.phash`"),
     "scores": Damage(_set(scores=lambda v: v[1:]), DOCUMENT, "`scores`"),
     "units.quarantined": Damage(_set(units__quarantined=0), DOCUMENT, "`units.quarantined`"),
@@ -512,7 +532,10 @@ DAMAGES: dict[str, Damage] = {
         lambda t: t.rewrite(t.part, column("weight", first(lambda v: 9.0, where=bool))), _of("part"), "`weight`"
     ),
     "a score in the manifest, with consistent hashes": Damage(
-        lambda t: t.rewrite(t.part, column("clip_score", first(lambda v: v + 1e-3))), _of("part"), "`clip_score`"
+        lambda t: t.rewrite(t.part, column("clip_score", first(lambda v: v + 1e-3))),
+        _of("part"),
+        "`clip_score`",
+        rescore=1.0,
     ),
     "a decision in the manifest, with consistent hashes": Damage(
         lambda t: t.rewrite(t.part, column("decision", first(lambda v: "kept", where=lambda v: v == "filtered"))),
@@ -580,4 +603,169 @@ DAMAGES: dict[str, Damage] = {
         "`arms.curated.mean.recall@1.mean`",
     ),
     "an evaluation that is not JSON": Damage(lambda t: cut(t.out / _EVALUATION), _EVALUATION, "can't be read"),
+}
+
+
+def _twice(path: Path, name: str) -> None:
+    """A key twice in one JSON object, with two values."""
+    text = path.read_text()
+    path.write_text(text[:-1] + f',"{name}":{json.dumps(json.loads(text)[name])}' + "}")
+
+
+def _copy(path: Path) -> None:
+    (path.with_name(f"{_X}.json")).write_bytes(path.read_bytes())
+
+
+def _foreign_record(tree: Tree) -> None:
+    """A commit record of another dataset, under its own name; its objects lie there."""
+    path = next((tree.root / "eval/units").glob("*.json"))
+    (tree.out / "units" / path.name).write_bytes(path.read_bytes())
+
+
+def _other_case(value: dict[str, Any], name: str) -> None:
+    value[name.upper()] = value.pop(name)
+
+
+def _versions(tree: Tree) -> Path:
+    (path,) = (tree.scores / "software").glob("*.json")
+    return path
+
+
+def _edit_software(tree: Tree) -> None:
+    tree.edit(tree.out / DOCUMENT, lambda v: next(iter(v["software"].values())).update(torch="9.9.9"))
+
+
+def _reversed(values: pa.Table) -> pa.Table:
+    return values.take(list(reversed(range(values.num_rows))))
+
+
+def _floats(values: pa.Table) -> pa.Table:
+    at = values.schema.get_field_index("value")
+    return values.set_column(at, "value", values.column("value").cast(pa.float64()))
+
+
+def _footer(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def _other_part(tree: Tree) -> Path:
+    return tree.out / tree.rows("manifest")[1]["key"]
+
+
+#: Damages that are planted together: each is found and named beside the others, and one repair mends all.
+TOGETHER: dict[str, dict[str, Damage]] = {
+    "documents": {
+        "LATEST with a zero before it": Damage(lambda t: (t.out / "LATEST").write_text("03"), "LATEST", "as a run"),
+        "an unknown field of the snapshot": Damage(_set(x_extra=1), DOCUMENT, "`x_extra`"),
+        "versions of the snapshot's software": Damage(_edit_software, DOCUMENT, "`software"),
+        "a group of duplicates that no filter found": Damage(
+            _set(groups=[{"filter": "x", "samples": 2, "stays": "0" * 32, "goes": ["1" * 32]}]), DOCUMENT, "`groups`"
+        ),
+        "an unknown field of a commit record": Damage(
+            lambda t: t.edit(t.record, lambda v: v.update(x_extra={})), _of("record"), "`x_extra`"
+        ),
+        "an unknown field of the plan": Damage(
+            lambda t: t.edit(t.plan, lambda v: v.update(x_extra=0)), _of("plan"), "`x_extra`"
+        ),
+        "an unknown field of a score record": Damage(
+            lambda t: t.edit(t.scored("phash"), lambda v: v.update(x_extra=[])), _scored("phash"), "`x_extra`"
+        ),
+        "the column of a score record": Damage(
+            lambda t: t.edit(t.scored("clip_score"), lambda v: v.update(column="clip")),
+            _scored("clip_score"),
+            "`column`",
+        ),
+        "the column of an index record": Damage(
+            lambda t: t.edit(t.scored("index"), lambda v: v.update(column="phash")), _scored("index"), "`column`"
+        ),
+        "software of a score record that is no digest": Damage(
+            lambda t: t.edit(t.scored("embedding"), lambda v: v.update(software="x")),
+            _scored("embedding"),
+            "`software`",
+        ),
+        "software of a score record that nobody has": Damage(
+            lambda t: t.edit(t.scored("image_stats"), lambda v: v.update(software="0" * 16)),
+            _scored("image_stats"),
+            "`software`",
+        ),
+        "a file of versions": Damage(
+            lambda t: t.edit(_versions(t), lambda v: v.update(torch="0")), "scores/software/", "not those of its name"
+        ),
+        "a file of versions under another name": Damage(
+            lambda t: (t.scores / "software/x.json").write_text("{}"), "software/x.json", "not named like"
+        ),
+        "a commit record under another name": Damage(lambda t: _copy(t.record), f"units/{_X}.json", "another unit"),
+        "a score record under another name": Damage(
+            lambda t: _copy(t.scored("phash", "00002.tar")), f"scores/units/{_X}.json", "another unit"
+        ),
+        "a plan under another name": Damage(lambda t: _copy(t.plan), f"plans/{_X}.json", "not the hash"),
+        "a commit record of another dataset": Damage(
+            _foreign_record, lambda t: next((t.root / "eval/units").glob("*.json")).name, "is gone"
+        ),
+    },
+    "keys that stand twice": {
+        "in a commit record": Damage(lambda t: _twice(t.record, "kept"), _of("record"), "not the JSON"),
+        "in the plan": Damage(lambda t: _twice(t.plan, "units"), _of("plan"), "is not JSON"),
+        "in a copy of the plan": Damage(lambda t: _copy(t.plan), f"plans/{_X}.json", "twice"),
+        "a field in capitals": Damage(
+            lambda t: t.edit(t.out / DOCUMENT, lambda v: _other_case(v, "units")), DOCUMENT, "`UNITS`"
+        ),
+    },
+    "tables": {
+        "manifest parts exchanged": Damage(lambda t: swap(t.part, _other_part(t)), _of("part"), "rows"),
+        "rows of the manifest's index reversed": Damage(
+            lambda t: t.rewrite(t.named("manifest"), _reversed), _named("manifest"), "row 0"
+        ),
+        "lines of the urls that end otherwise": Damage(
+            lambda t: (t.out / "urls/000003.txt").write_bytes(
+                (t.out / "urls/000003.txt").read_bytes().replace(b"\n", b"\r\n")
+            ),
+            "urls/000003.txt",
+            "lines",
+        ),
+        "an evaluation under another name": Damage(
+            lambda t: (t.out / f"evaluations/000003-{'f' * 64}.json").write_bytes((t.out / _EVALUATION).read_bytes()),
+            f"000003-{'f' * 64}.json",
+            "it is a copy",
+        ),
+        "zeros after the last output shard": Damage(
+            lambda t: (t.out / t.rows("shards")[-1]["key"]).open("ab").write(bytes(10240)),
+            lambda t: t.rows("shards")[-1]["key"],
+            "belong to no sample",
+        ),
+        "an index without the end of its footer": Damage(lambda t: _footer(t.named("shards")), _named("shards"), ""),
+        "rows of the plan's page reversed": Damage(_page_edit(_reversed), _of("page"), "row 0"),
+    },
+    "score tables": {
+        "values of another type": Damage(
+            lambda t: t.forged(t.table("clip_score"), _floats), lambda t: t.scored("clip_score").stem, "are double"
+        ),
+        "rows reversed": Damage(
+            lambda t: t.forged(t.table("phash"), _reversed), lambda t: t.scored("phash").stem, "not those of the unit"
+        ),
+        "a row twice": Damage(
+            lambda t: t.forged(t.table("image_stats"), _doubled), lambda t: t.scored("image_stats").stem, "uids"
+        ),
+        "a detail in the index, forged": Damage(
+            lambda t: t.forged(t.table("index", "00000.tar"), column("detail", first(lambda v: "fine"))),
+            lambda t: t.scored("index", "00000.tar").stem,
+            "`detail`",
+        ),
+        "a key twice in an index record": Damage(
+            lambda t: _twice(t.scored("index", "90000.tar"), "seen"), _scored("index", "90000.tar"), "not the JSON"
+        ),
+        "a number that is a float": Damage(
+            lambda t: t.edit(t.scored("index", "00002.tar"), lambda v: v.update(seen=float(v["seen"]))),
+            _scored("index", "00002.tar"),
+            "`seen`",
+        ),
+        "a key in capitals": Damage(
+            lambda t: t.edit(t.scored("phash", "00002.tar"), lambda v: _other_case(v, "etag")),
+            _scored("phash", "00002.tar"),
+            "`etag`",
+        ),
+        "rows of the index reversed": Damage(
+            lambda t: t.forged(t.table("index"), _reversed), lambda t: t.scored("index").stem, "row 0"
+        ),
+    },
 }

@@ -6,6 +6,7 @@ import json
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from curation.errors import LedgerError, NotFoundError
 from curation.store import Store
@@ -81,7 +82,7 @@ def read_json(store: Store, key: str, kind: type[Document], fix: str) -> dict[st
 
     def checked(data: bytes) -> dict[str, Any]:
         parse(data, kind, store.location(key), fix)
-        found: dict[str, Any] = json.loads(data)
+        found: dict[str, Any] = from_json(data)
         return found
 
     return store.get_parsed(key, checked)
@@ -98,9 +99,40 @@ def find(store: Store, key: str, kind: type[D], fix: str) -> D | None:
 def parse(data: bytes, kind: type[D], where: str, fix: str) -> D:
     """A document from its bytes. Raises `LedgerError` that names `where` it lies, and its fields that are wrong."""
     try:
-        return kind.model_validate_json(data)
+        found = kind.model_validate_json(data)
     except ValidationError as error:
         raise damaged(error, data, where, fix) from None
+    expect_single_keys(data, where, fix)
+    return found
+
+
+def strict_json(data: bytes) -> Any:
+    """Any JSON value, read as strictly as a document: `ValueError` for NaN, lone surrogates, nesting deeper than 200
+    and a key that stands twice in one object."""
+    found = from_json(data, allow_inf_nan=False)
+    _load_single(data)
+    return found
+
+
+def expect_single_keys(data: bytes, where: str, fix: str) -> None:
+    """Raise `LedgerError` for a key that stands twice in one object: of two values, readers take one or the other."""
+    try:
+        _load_single(data)
+    except ValueError as error:
+        raise LedgerError(f"{where} is damaged: {error}", fix=fix) from None
+
+
+def _load_single(data: bytes) -> None:
+    """Raise `ValueError` for a repeated key. `data` has been parsed before, so its nesting is bounded."""
+    json.loads(data, object_pairs_hook=_single)
+
+
+def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for n, (name, _) in enumerate(pairs) if any(name == other for other, _ in pairs[:n]))
+        raise ValueError(f"the key `{name[:40]}` stands twice in one object")
+    return found
 
 
 def damaged(error: ValidationError, data: bytes, where: str, fix: str) -> LedgerError:

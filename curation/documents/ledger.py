@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from curation.documents.base import Count, Document, Sha256, Text, Uid, damaged
+from curation.documents.base import Count, Document, Sha256, Text, Uid, damaged, expect_single_keys
 from curation.errors import StoreError
 from curation.store import Store, open_store
 
@@ -268,6 +268,8 @@ _EITHER: TypeAdapter[ScoreRecord | WriteRecord] = TypeAdapter(UnitRecord)
 def parse_unit_record(data: bytes, where: str, fix: str) -> ScoreRecord | WriteRecord:
     """A commit record of either kind, from its bytes. Raises `LedgerError` for one that is damaged."""
     try:
-        return _EITHER.validate_json(data)
+        found = _EITHER.validate_json(data)
     except ValidationError as error:
         raise damaged(error, data, where, fix) from None
+    expect_single_keys(data, where, fix)
+    return found

@@ -29,6 +29,9 @@ def check_evaluations(out: Store, number: int, mend: Mender) -> Iterator[Finding
     begin = f"evaluations/{number:06d}-"
     for key in sorted(item.key for item in out.list("evaluations", etags=False) if item.key.startswith(begin)):
         found = _read(out, key)
+        if found and (elsewhere := _place(found)) != key:
+            yield _misplaced(out, key, elsewhere, mend)
+            continue
         expected = _expected(found, number, key.removeprefix(begin).removesuffix(".json")) if found else None
         if expected is None:
             how = "it is moved aside; `curate evaluate` attaches it again, and trains no model twice"
@@ -38,6 +41,20 @@ def check_evaluations(out: Store, number: int, mend: Mender) -> Iterator[Finding
             what = fields_differ(wrong, "what its runs give")
             finding = Finding("evaluation", out.location(key), what, "they are computed again")
             yield finding.done(mend.put(out, key, canonical(expected)))
+
+
+def _place(found: dict[str, Any]) -> str:
+    """Where an evaluation belongs by its fields."""
+    return f"evaluations/{found['snapshot']:06d}-{found.get('identity')}.json"
+
+
+def _misplaced(out: Store, key: str, elsewhere: str, mend: Mender) -> Finding:
+    """An evaluation under a name that is not its own: its name or its fields were edited, or it is a copy."""
+    where, what = out.location(key), f"fields `snapshot` and `identity` belong to {elsewhere}"
+    if "/" not in elsewhere.removeprefix("evaluations/") and out.exists(elsewhere):
+        finding = Finding("evaluation", where, f"{what}, which is there: it is a copy", "it is moved aside")
+        return finding.done(mend.take_out(out, key))
+    return Finding("evaluation", where, what, "", "give it that name again, if it was renamed; else restore it")
 
 
 def _read(out: Store, key: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from curation.errors import NotFoundError
 from curation.ledger import canonical, digest
 from curation.parallel import map_ordered
 from curation.snapshot_numbers import (
+    HINT,
     MOST_LOST,
     claimed,
     given_up,
@@ -98,10 +99,10 @@ class ChainCheck:
     def _latest(self, newest: int) -> Iterator[Finding]:
         """LATEST against the newest snapshot that is there."""
         try:
-            text = self.out.get("LATEST").decode(errors="replace")
+            text = self.out.get("LATEST")
         except NotFoundError:
-            text = ""
-        hint = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+            text = b""
+        hint = int(text) if HINT.fullmatch(text) else None
         if hint == newest or (not newest and not text):
             return
         if hint is not None and hint > newest and self.out.exists(snapshot_key(hint)):
@@ -109,7 +110,7 @@ class ChainCheck:
         how = f"it names @{newest} again" if newest else "it is moved aside"
         where, newest_is = self.out.location("LATEST"), f"the newest snapshot is @{newest}"
         if hint is None or hint < newest:
-            what = f"names @{hint}" if hint is not None else "is not a number" if text else "is gone"
+            what = f"names @{hint}" if hint is not None else "is not a number as a run writes it" if text else "is gone"
             yield Finding("latest", where, f"{what}; {newest_is}", how).done(self._point_at(newest))
         elif self.accept_loss:
             yield Finding("latest", where, f"names @{hint}; {newest_is}", how).done(self._point_at(newest))

@@ -13,12 +13,14 @@ from curation.documents import SnapshotDocument
 from curation.errors import StoreError, UserError
 from curation.ledger import canonical
 from curation.recipe import Recipe
+from curation.scores import INDEX
 from curation.snapshot_numbers import given_up, snapshot_key, urls_key
 from curation.store import Store, open_object
 from curation.verification.chain import place
 from curation.verification.differences import hash_of
 from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender
+from curation.verification.versions import is_newer
 
 OF_THE_RUN = frozenset({"software"})  # what made the snapshot, which another version can't compute
 LATER = frozenset({"groups"})  # fields that documents of earlier versions lack
@@ -30,26 +32,60 @@ _READABLE: dict[str, Any] = {
     "shards": _UNKNOWN, "manifest": _UNKNOWN, "urls": _UNKNOWN,
     "matches": None, "lists": {}, "against": {},
 }  # fmt: skip
+# A hash that differs proves that it or what it stands for was edited: it is never made to fit.
+CHECKSUMS = ("decision_id", "recipe_sha256")
+_FIELDS = SnapshotDocument.model_fields.keys()
+_LOST = "restore the document from a backup, or make the next snapshot: `curate run RECIPE`"
+_CHECKSUM = f"either they were edited or the recipe and lists were, and no other document tells which: {_LOST}"
 _NO_LIST = "restore the document from a backup"
 _EDITED = "`decision_id` and `recipe_sha256` both differ, so the recipe was edited: restore the document from a backup"
 
 
 def check_document(
-    out: Store, number: int, raw: Mapping[str, Any], expected: Mapping[str, Any], *, anchored: bool, mend: Mender
+    out: Store,
+    number: int,
+    raw: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    *,
+    anchored: bool,
+    mend: Mender,
+    software: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[Finding]:
-    """Where the document differs from what is recomputed. `anchored`: the recipe in it is that of the snapshot."""
+    """Where the document differs from what is recomputed. `anchored`: the recipe in it is that of the snapshot.
+    `software`: what made it, None where that is not known."""
     given = given_up(out) if raw.get("parent") != (number - 1 or None) else []
     expected = {**expected, **place(raw, number, given)}
-    left_out = OF_THE_RUN | (LATER - raw.keys())
+    if software:
+        expected["software"] = software
+    left_out = set() if software else OF_THE_RUN | (LATER - raw.keys())
     compared = {name: value for name, value in expected.items() if name not in left_out}
-    if not (wrong := differing(compared, raw)):
+    unknown = [] if is_newer((software or {}).values()) else [one for one in raw if one not in _FIELDS]
+    where = out.location(snapshot_key(number))
+    if software is None and "software" in raw:
+        yield Finding("document", where, "field `software` has versions that are not those of their digest", "", _LOST)
+    if not (wrong := [*differing(compared, raw), *unknown]):
         return
-    where, what = out.location(snapshot_key(number)), fields_differ(wrong, "what is recomputed")
     if not anchored:
-        yield Finding("document", where, what, "", _EDITED)
+        yield Finding("document", where, fields_differ(wrong, "what is recomputed"), "", _EDITED)
         return
-    right = canonical({**raw, **compared})
-    yield Finding("document", where, what, "they are set to it").done(mend.put(out, snapshot_key(number), right))
+    if sums := [name for name in wrong if name in CHECKSUMS]:
+        yield Finding("document", where, fields_differ(sums, "what is recomputed"), "", _CHECKSUM)
+    right = {**{name: value for name, value in raw.items() if name not in unknown}, **compared}
+    right |= {name: raw[name] for name in CHECKSUMS if name in raw}
+    if rest := [name for name in wrong if name not in sums]:
+        done = mend.put(out, snapshot_key(number), canonical(right))
+        yield Finding("document", where, fields_differ(rest, "what is recomputed"), "they are set to it").done(done)
+
+
+def check_scorers(
+    out: Store, number: int, recipe: Recipe, stale: frozenset[str], same_software: bool
+) -> Iterator[Finding]:
+    """Scorers of the recipe that would make other columns than the plan's, though this very software made them."""
+    ours = [name for name in recipe.scorers if type(recipe.scorers[name]).__module__.startswith("curation.")]
+    wrong = [f"recipe.scorers.{name}" for name in ours if name in stale]
+    if wrong and same_software and INDEX not in stale:
+        where = out.location(snapshot_key(number))
+        yield Finding("document", where, fields_differ(wrong, "what the plan was made for"), "", _LOST)
 
 
 def check_urls(

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic_core import from_json
 
+from curation.documents import strict_json
 from curation.errors import NotFoundError, TarError
 from curation.parquet import from_parquet
 from curation.store import Store
@@ -40,7 +40,7 @@ def hash_of(store: Store, key: str) -> tuple[str, int] | None:
 def read_object(store: Store, key: str) -> dict[str, Any] | None:
     """The JSON object at a key, whatever it says; None where there is none or it is something else."""
     try:
-        found = from_json(store.get(key), allow_inf_nan=False)  # as strict as who reads records: no lone surrogates
+        found = strict_json(store.get(key))
     except (NotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and found else None
@@ -61,13 +61,19 @@ def table_differs(expected: pa.Table, actual: bytes, without: Collection[str] = 
         return f"has the columns {listed(found.schema.names)}, not {listed(expected.schema.names)}"
     if found.num_rows != expected.num_rows:
         return f"has {found.num_rows:,} rows, not {expected.num_rows:,}"
-    compared = [name for name in expected.schema.names if name not in without]
-    wrong = [name for name in compared if not _equal(expected.column(name), found.column(name))]
+    wrong = columns_differ(expected, found, without)
     if not wrong:
         return None
     rows = (n for n in range(expected.num_rows) if _value(expected, wrong, n) != _value(found, wrong, n))
     row = next(rows, 0)
     return fields_differ(wrong, f"what is recomputed, first in row {row:,}")
+
+
+def columns_differ(expected: pa.Table, found: pa.Table, without: Collection[str] = ()) -> list[str]:
+    """The columns of `expected` that differ in a table of as many rows, or are not there."""
+    names = [name for name in expected.schema.names if name not in without]
+    there = set(found.schema.names)
+    return [name for name in names if name not in there or not _equal(expected.column(name), found.column(name))]
 
 
 def _equal(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:

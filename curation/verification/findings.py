@@ -41,7 +41,7 @@ def differing(expected: Any, found: Any, above: str = "") -> list[str]:
     if _is_list(expected) and _is_list(found) and len(expected) == len(found):
         pairs = enumerate(zip(expected, found, strict=True))
         return [path for at, (one, other) in pairs for path in differing(one, other, f"{above}[{at}]")]
-    same = expected == found and isinstance(expected, bool) == isinstance(found, bool)
+    same = expected == found and type(expected) is type(found)  # readers are strict: 3.0 and true are not 3 and 1
     return [] if same else [above]
 
 

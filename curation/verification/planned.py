@@ -105,7 +105,8 @@ def _compared(
         if what:
             finding = Finding("plan_page", out.location(page["key"]), what, "it is planned again, and has the same id")
             yield finding.done(mend.put(out, page["key"], data, aside=False))
-    if wrong := differing(expected, stored) if stored is not None else ["it is gone"]:
+    unknown = [name for name in stored or () if name not in expected]  # its id is a hash of all fields
+    if wrong := [*differing(expected, stored), *unknown] if stored is not None else ["it is gone"]:
         what = "is gone, or is not JSON" if stored is None else fields_differ(wrong, "what is planned again")
         finding = Finding("plan", out.location(key), what, "it is planned again, and has the same id")
         yield finding.done(mend.put(out, key, canonical(expected)))

@@ -9,28 +9,31 @@ Cost: reading and decoding every input shard once, about that of scoring without
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import scores
-from curation.attempts import REASONS, poison_of
+from curation.attempts import poison_of
 from curation.data import ShardRef
 from curation.errors import ChangedError, LedgerError, NotFoundError, StoreError
 from curation.images import DecodeLimits
 from curation.ledger import Ledger, unit_id
-from curation.parquet import from_parquet
+from curation.software import software, software_id
 from curation.store import Store
 from curation.units import UnitReader
 from curation.verification.comparison import Comparison
-from curation.verification.differences import named_hash, read_object
+from curation.verification.differences import columns_differ, read_object
 from curation.verification.findings import Finding, fields_differ
 from curation.verification.repairs import Mender
+from curation.verification.values import Said, believable_poison, stored_values
 
+PLACES = ("row", "uid", "key", "offset", "length", "members")  # of the index; any version reads them so
+CONTENTS = ("caption", "content_hash")  # the same, of samples that can be used
 SCORED_AGAIN = "it is scored again by the recipe's models"
 _LOST = "put these bytes back; or take what is there now: `curate run RECIPE` makes the next snapshot"
 _OTHER_CODE = "another version of the software made it, which alone can score it again"
@@ -45,6 +48,16 @@ class CheckedUnit:
     findings: list[Finding] = field(default_factory=list)
     lacks: list[str] = field(default_factory=list)
     readable: bool = True
+    otherwise: int = 0  # samples that this version of the code can use and that of the index can't, or the reverse
+    software: dict[str, tuple[int, str]] = field(default_factory=dict)  # digest -> records that name it, key of one
+    records: list[int] = field(default_factory=list)  # first 64 bits of the names of its records
+
+    def note(self, key: str, record: Mapping[str, Any] | None) -> None:
+        """Note that a record is checked here, and which versions it names."""
+        self.records.append(int(key.removeprefix("units/")[:16], 16))
+        name = record.get("software") if record else None
+        if isinstance(name, str) and re.fullmatch("[0-9a-f]{16}", name):
+            self.software[name] = (self.software.get(name, (0, ""))[0] + 1, key)
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class ScoredCheck:
     columns: Sequence[scores.Column]
     stale: frozenset[str]
     mend: Mender
+    said: Said = field(default_factory=Said)
     caption: str = ""  # where captions stand, as the recipe's `input` names it
 
     def check(self, shard: ShardRef) -> CheckedUnit:
@@ -68,7 +82,7 @@ class ScoredCheck:
             result.seen = rows.rows.num_rows
             index = self._index(rows, result)
         else:
-            index = self._stored_index(shard, result)
+            index = self._stored_index(shard, result, rows)
         for column in self.columns[1:]:
             result.findings += self._scores(shard, column, index, result)
         return result
@@ -96,8 +110,11 @@ class ScoredCheck:
     def _index(self, unit: scores.ScoredUnit, result: CheckedUnit) -> pa.Table:
         """Compare the index with what it should be; returns the latter."""
         column = self.columns[0]
-        options = {"what": "score_table", "free": True, "words": frozenset({"detail"})}
-        compared = Comparison(self.scored.store, self.mend, self._named, **options)  # type: ignore[arg-type]
+        key = f"units/{unit_id(unit.shard, column.fingerprint)}.json"
+        record = read_object(self.scored.store, key)
+        result.note(key, record)
+        ours = bool(record) and record.get("software") == software_id(software())  # type: ignore[union-attr]
+        compared = self._comparison(record, column, frozenset() if ours else frozenset({"detail"}))
         scores.commit_index(compared, unit.shard, column, unit.rows, unit.reason, unit.detail)
         for finding in compared.findings:
             code = "score_record" if finding.code == "record" else finding.code
@@ -110,18 +127,46 @@ class ScoredCheck:
         named = record.get("data")
         return [[named]] if isinstance(named, dict) and isinstance(named.get("key"), str) else []
 
-    def _stored_index(self, shard: ShardRef, result: CheckedUnit) -> pa.Table | None:
-        """The index as it is, where it can't be recomputed."""
-        column = self.columns[0]
+    def details_hold(self, shard: ShardRef) -> bool:
+        """Whether the index table words its details as this version of the software does."""
         try:
-            table = scores.read(self.scored, shard, column, ["uid"])
+            stored = scores.read(self.scored, shard, self.columns[0])
+        except (LedgerError, StoreError):
+            return False
+        unit = self._rows(shard, CheckedUnit(shard))
+        rows = scores.index_table(unit.rows, unit.reason, unit.detail) if unit else stored.slice(0, 0)
+        return rows.num_rows == stored.num_rows and not columns_differ(rows.select(["uid", "detail"]), stored)
+
+    def _stored_index(self, shard: ShardRef, result: CheckedUnit, unit: scores.ScoredUnit | None) -> pa.Table | None:
+        """The index as it is, where it can't be recomputed. `unit`: what another version of the code reads by now."""
+        column = self.columns[0]
+        key = f"units/{unit_id(shard, column.fingerprint)}.json"
+        result.note(key, read_object(self.scored.store, key))
+        try:
+            table = scores.read(self.scored, shard, column)
         except (LedgerError, StoreError) as error:
             where = self.scored.store.location(f"units/{unit_id(shard, column.fingerprint)}.json")
             why = _LOST if not result.readable else _OTHER_CODE
             result.findings.append(Finding("score_table", where, f"the index of {shard.key}: {error}", "", why))
             return None
         result.seen = table.num_rows
-        return table
+        if unit is not None and (wrong := self._differing(table, unit, result)):
+            where = self.scored.store.location(scores.record_of(self.scored, shard, column).data.key)
+            what = f"the index of {shard.key}: {wrong}"
+            result.findings.append(Finding("score_table", where, what, "", _OTHER_CODE))
+        return table.select(["uid"])
+
+    def _differing(self, stored: pa.Table, unit: scores.ScoredUnit, result: CheckedUnit) -> str:
+        """How an index of another version differs in what does not depend on how pictures are decoded."""
+        now = scores.index_table(unit.rows, unit.reason, unit.detail)
+        if now.num_rows != stored.num_rows:
+            return f"has {stored.num_rows:,} rows, not {now.num_rows:,}"
+        wrong = columns_differ(now.select(PLACES), stored)
+        usable = [pc.is_null(table.column("reason")) for table in (now, stored)]
+        result.otherwise = pc.sum(pc.xor(*usable)).as_py() or 0
+        both = pc.and_(*usable)
+        wrong += columns_differ(now.select(CONTENTS).filter(both), stored.filter(both))
+        return fields_differ(wrong, "what is recomputed") if wrong else ""
 
     def _scores(
         self, shard: ShardRef, column: scores.Column, index: pa.Table | None, result: CheckedUnit
@@ -129,11 +174,13 @@ class ScoredCheck:
         """What is wrong with a score table and its record; says in `lacks` what only the models can mend."""
         key = f"units/{unit_id(shard, column.fingerprint)}.json"
         record = read_object(self.scored.store, key)
-        code, where, what, values = self._table(shard, column, key, record, index)
+        result.note(key, record)
+        code, where, what, values = stored_values(self.scored, shard, column, record, index)
+        if values is not None and not self.said.has_kind(column, values):
+            code, what, values = "score_table", f"its values are {values.type}, not what the scorer gives", None
         if values is not None and index is not None:
-            compared = Comparison(self.scored.store, self.mend, self._named, what="score_table", free=True)
-            poison = _poison(record, values)
-            scores.commit_score(compared, shard, column, index.column("uid"), values, poison)
+            compared = self._comparison(record, column)
+            scores.commit_score(compared, shard, column, index.column("uid"), values, believable_poison(record, values))
             for finding in compared.findings:
                 what = f"{column.name} of {shard.key}: {finding.what}"
                 yield Finding("score_record", finding.object, what, finding.how, finding.why, finding.mended)
@@ -148,52 +195,11 @@ class ScoredCheck:
         else:
             result.lacks.append(column.name)
             done = self.mend.take_out(self.scored.store, key) if record or self.scored.store.exists(key) else True
-            yield Finding(code, where, what, "it is scored again by the recipe's models").done(
-                done and bool(self.mend.id)
-            )
+            yield Finding(code, where, what, SCORED_AGAIN).done(done and bool(self.mend.id))
 
-    def _table(
-        self, shard: ShardRef, column: scores.Column, key: str, record: dict[str, Any] | None, index: pa.Table | None
-    ) -> tuple[str, str, str, pa.ChunkedArray | None]:
-        """(code, place, what is wrong with it, its values): values where the table is whole and belongs to the unit."""
-        store = self.scored.store
-        if record is None:
-            there = "is not the JSON of a record" if store.exists(key) else "has not been scored, or its record is gone"
-            return "score_record", store.location(key), there, None
-        named = record.get("data")
-        data_key = str(named.get("key", "")) if isinstance(named, dict) else ""
-        if not data_key.startswith(f"data/{unit_id(shard, column.fingerprint)}-"):
-            wanted = {**shard._asdict(), "fingerprint": column.fingerprint}
-            wrong = [name for name, value in wanted.items() if record.get(name) != value]
-            return (
-                "score_record",
-                store.location(key),
-                fields_differ([*wrong, "data.key"], "the unit's"),
-                None,
-            )
-        where = store.location(data_key)
-        try:
-            data = store.get(data_key)
-        except NotFoundError:
-            return "score_table", where, "is gone", None
-        if sha256(data).hexdigest()[:16] != named_hash(data_key):
-            return "score_table", where, "its bytes are not those of its name", None
-        try:
-            table = from_parquet(data, ["uid", "value"])
-        except (pa.ArrowException, OSError, KeyError, ValueError):
-            return "score_table", where, "is no Parquet of uids and values", None
-        if index is None:
-            return "score_table", where, "", None
-        if not table.column("uid").equals(index.column("uid")):
-            return "score_table", where, "its uids are not those of the unit", None
-        return "", where, "", table.column("value")
-
-
-def _poison(record: Mapping[str, Any] | None, values: pa.ChunkedArray) -> dict[int, str]:
-    """Those rows of a record's `poison` that can be true: only a run finds out why a value is null, so the record is
-    believed where its row and its reason exist and the row has no value."""
-    said = record.get("poison") if record else None
-    if not isinstance(said, Mapping):
-        return {}
-    rows = {str(row) for row in pc.indices_nonzero(pc.invert(scores.has_value(values))).to_pylist()}
-    return {int(row): why for row, why in said.items() if row in rows and isinstance(why, str) and why in REASONS}
+    def _comparison(
+        self, record: Mapping[str, Any] | None, column: scores.Column, words: frozenset[str] = frozenset()
+    ) -> Comparison:
+        fixed, newer = self.said.fixed(record, column), self.said.is_newer(record)
+        return Comparison(self.scored.store, self.mend, self._named, what="score_table", free=True, words=words,
+                          fixed=fixed, newer=newer)  # fmt: skip

@@ -8,18 +8,23 @@ Where the decisions can't be made again, objects are compared with the hashes th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from hashlib import sha256
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation import scores
+from curation.data import ShardRef
 from curation.errors import LedgerError, StoreError
 from curation.ledger import Ledger
+from curation.parquet import from_parquet
 from curation.store import Store
+from curation.unreadable import UNREADABLE
 from curation.verification.comparison import Comparison, Named
-from curation.verification.differences import hash_of, read_object
+from curation.verification.differences import columns_differ, hash_of, named_hash, read_object
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender
 from curation.writing import Group, GroupWriter
@@ -28,6 +33,7 @@ OTHER_DECISIONS = (
     "the score tables and the recipe give other decisions than those of the snapshot: restore the document or the "
     "tables from a backup, or make the next snapshot: `curate run RECIPE`"
 )
+_UNSETTLED = "the score tables and the manifest differ, and no checksum tells which is right"
 
 
 @dataclass
@@ -90,6 +96,8 @@ class WrittenCheck:
     mend: Mender
     anchored: bool  # the document's recipe is the one that the snapshot was made from
     free: bool  # the same software wrote the snapshot, so a rebuilt object with another hash is the right one
+    newer: bool = False  # a later version wrote it, whose records may have more fields
+    settled: Settled | None = None  # which values of score tables are known to be right, beyond what is stored
 
     def check(self, item: tuple[Group, Indexed | None]) -> CheckedGroup:
         """Rebuild a group, and compare; `item`: the group as it is decided now, and what the indexes have in its
@@ -101,7 +109,9 @@ class WrittenCheck:
         result.agrees = self._known(unit, record, indexed)
         frozen = "" if result.agrees else OTHER_DECISIONS
         named = _Candidates(indexed, record)
-        compared = Comparison(self.out, self.mend, named, what="manifest_part", frozen=frozen, free=self.free)
+        contested = None if frozen else _Contested(group, self.settled).why
+        compared = Comparison(self.out, self.mend, named, what="manifest_part", frozen=frozen, free=self.free,
+                              newer=self.newer, contested=contested)  # fmt: skip
         try:
             made = GroupWriter(self.corpus, self.scored, compared).write(group)
             result.record = {name: value for name, value in made.items() if name not in ("unit", "made")}
@@ -127,6 +137,56 @@ class WrittenCheck:
             why = "its inputs can't be read: see the other findings"
             result.findings.append(Finding(code, self.out.location(item["key"]), what, "", why))
         return result
+
+
+class Settled(Protocol):
+    """What is known of values that are stored twice, in score tables and in the manifest."""
+
+    def scores(self, shards: Sequence[ShardRef], columns: Collection[scores.Column]) -> str:
+        """Empty where the score tables hold what the models give; else why that is not known."""
+
+    def details(self, shards: Sequence[ShardRef]) -> str:
+        """Empty where the index tables word details as the input shards give them; else why that is not known."""
+
+
+@dataclass(frozen=True)
+class _Contested:
+    """Whether a manifest part may be rebuilt from the score tables: their values are no more trusted than its own.
+
+    It may where nothing but what follows from the inputs differs; where what is rebuilt is proved by the name and the
+    sha256 that a document has; and where values have been recomputed (`settled`).
+    """
+
+    group: Group
+    settled: Settled | None
+
+    def why(self, key: str, data: bytes, actual: bytes | None, candidates: Sequence[Named]) -> str:
+        sha = sha256(data).hexdigest()
+        if any(item.get("sha256") == sha and named_hash(str(item["key"])) == sha[:16] for item in candidates):
+            return ""
+        fields = self._differing(data, actual)
+        columns = [one for one in self.group.columns[1:] if any(_made_by(one, name) for name in fields)]
+        shards = [unit.shard for unit in self.group.units if unit.reason not in UNREADABLE]
+        if columns and (why := self.settled.scores(shards, columns) if self.settled else _UNSETTLED):
+            return why
+        return (self.settled.details(shards) if self.settled else _UNSETTLED) if "detail" in fields else ""
+
+    def _differing(self, data: bytes, actual: bytes | None) -> list[str]:
+        """Columns in which the part that is there differs; all of one that can't be read row by row."""
+        expected = from_parquet(data)
+        names: list[str] = expected.column_names
+        try:
+            found = from_parquet(actual or b"")
+        except (pa.ArrowException, OSError, ValueError):
+            return names
+        if "uid" not in found.column_names:
+            return names
+        place = pc.index_in(expected.column("uid"), found.column("uid").combine_chunks())
+        return names if place.null_count else columns_differ(expected, found.take(place))
+
+
+def _made_by(column: scores.Column, name: str) -> bool:
+    return name == column.name or name.startswith(f"{column.name}.")
 
 
 @dataclass(frozen=True)

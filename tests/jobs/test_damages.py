@@ -5,29 +5,19 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from damages import DAMAGES, Damage, Tree
+from damages import DAMAGES, TOGETHER, Damage, Tree, column, first, found
 
+from curation import units
+from curation.errors import ImageError
+from curation.images import DecodeLimits, ImageHeader
 from curation.ledger import digest
+from curation.software import software_id
 from curation.store import open_store
-from curation.verification.findings import Finding
-from curation.verification.repairs import dry, started
-from curation.verification.repairs import finished as written_down
+from curation.verification.repairs import dry
 from jobs.verify import checks
 
-
-def found(tree: Tree, rescore: float = 0.0, *, apply: bool = False, accept_loss: bool = False) -> list[Finding]:
-    """What `curate verify` finds, or what `curate repair --apply` finds and mends."""
-    out = open_store(str(tree.out))
-    mend = started(out, 3) if apply else dry(out)
-    with checks(out, _newest(tree), mend, rescore=rescore, accept_loss=accept_loss, quiet=True) as work:
-        findings = list(work.findings())
-    if apply:
-        written_down(mend, 3, findings, work.lost)
-    return findings
-
-
-def _newest(tree: Tree) -> int:
-    return max(int(path.stem) for path in (tree.out / "snapshots").glob("00000?.json"))
+EARLIER = {"tutelage": "0.0.1"}
+OTHER = {software_id(EARLIER): EARLIER}
 
 
 def test_there_are_enough() -> None:
@@ -66,7 +56,7 @@ def test_what_cannot_be_recomputed_is_no_success(tree: Tree) -> None:
 
 def test_a_code_of_decisions_that_changed_since_is_no_damage(tree: Tree) -> None:
     """Where the decisions are the same: the document is left as it is."""
-    tree.change(decision_id="0" * 64, software={"0" * 16: {"tutelage": "0.0.1"}})
+    tree.change(decision_id="0" * 64, software=OTHER)
     assert found(tree) == []
 
 
@@ -75,10 +65,35 @@ def test_decisions_of_another_version_are_not_overwritten(tree: Tree) -> None:
     before = {path: path.read_bytes() for path in (*tree.out.glob("data/*"), *tree.out.glob("units/*"))}
     recipe = tree.document["recipe"]
     recipe["filters"][2]["top_fraction"]["fraction"] = 0.2
-    tree.change(recipe=recipe, recipe_sha256=digest(recipe), software={"0" * 16: {"tutelage": "0.0.1"}})
+    tree.change(recipe=recipe, recipe_sha256=digest(recipe), software=OTHER)
     findings = found(tree, apply=True)
     assert findings and [str(item) for item in findings if item.mended] == []
     assert {path: path.read_bytes() for path in (*tree.out.glob("data/*"), *tree.out.glob("units/*"))} == before
+
+
+def test_another_version_of_the_image_code_is_no_damage(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said plainly, with how many samples it reads otherwise; what does not depend on it is checked."""
+    real = units.inspect
+
+    def inspect(image: bytes, limits: DecodeLimits) -> ImageHeader:
+        header = real(image, limits)
+        if header.format == "webp":
+            raise ImageError("image_unsupported", "of a later version")
+        return header
+
+    monkeypatch.setattr(units, "IMAGE_CODE_VERSION", units.IMAGE_CODE_VERSION + 1)
+    monkeypatch.setattr(units, "inspect", inspect)
+    out = open_store(str(tree.out))
+    with checks(out, 3, dry(out), rescore=1.0, quiet=True) as work:
+        assert list(work.findings()) == []
+    notes = "\n".join(work.notes)
+    assert "another version of the code that decodes pictures, which is no damage" in notes
+    assert "samples can be used by one of the two versions" in notes and "--rescore compares nothing" in notes
+    tree.forged(tree.table("index"), column("caption", first(lambda v: "a dog")))
+    tree.edit(tree.record, lambda value: value["inputs"][0].update(kept=99))
+    findings = found(tree)
+    assert any("`caption`" in item.what and item.why for item in findings)
+    assert any(tree.record.name in item.object for item in findings)
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -96,3 +111,18 @@ def test_damage_is_found_and_mended(name: str, tree: Tree) -> None:
         assert left == [] and all(item.mended for item in repaired)
     else:
         assert left and any(where in item.object and item.why for item in repaired)
+
+
+@pytest.mark.parametrize("group", TOGETHER)
+def test_damages_together_are_found_and_mended(group: str, tree: Tree) -> None:
+    damages = TOGETHER[group]
+    where = {name: one.object if isinstance(one.object, str) else one.object(tree) for name, one in damages.items()}
+    for damage in damages.values():
+        damage.plant(tree)
+    findings = found(tree)
+    for name, damage in damages.items():
+        assert any(where[name] in one.object and damage.field in one.what for one in findings), (name, findings)
+    assert all(bool(item.how) != bool(item.why) for item in findings)
+    assert not any("corpus/" in item.object for item in findings), "blames an intact input"
+    assert [item for item in found(tree, apply=True) if not item.mended] == []
+    assert found(tree, 1.0) == []

@@ -1,0 +1,101 @@
+"""One score table and its commit record: what binds them to the unit, since values come from models.
+
+Compared are key, size, etag, fingerprint, uids, counts, hashes and names; what the values should be, `rescored` finds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import scores
+from curation.attempts import REASONS
+from curation.data import ShardRef
+from curation.errors import NotFoundError
+from curation.ledger import Ledger, unit_id
+from curation.parquet import from_parquet
+from curation.verification.differences import named_hash
+from curation.verification.findings import fields_differ
+from curation.verification.versions import Versions, is_newer
+
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What score records may say of themselves. `called`: fingerprint -> the names that plans have for its column; of
+    one that is not in it, any name is right, since others may share the scores. `kinds`: column -> the type that its
+    scorer gives. `versions`: all that are known."""
+
+    called: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    kinds: Mapping[str, pa.DataType] = field(default_factory=dict)
+    versions: Versions = field(default_factory=dict)
+
+    def fixed(self, record: Record | None, column: scores.Column) -> dict[str, Any]:
+        """The fields of a record that don't follow from the unit and are wrong, as they should be."""
+        right: dict[str, Any] = {}
+        if record and record.get("column") not in self.called.get(column.fingerprint, {record.get("column")}):
+            right["column"] = column.name
+        software = record.get("software") if record else None
+        if software is not None and not (isinstance(software, str) and _DIGEST.fullmatch(software)):
+            right["software"] = None
+        return right
+
+    def has_kind(self, column: scores.Column, values: pa.ChunkedArray) -> bool:
+        """Whether a column has the type that its scorer gives; vectors may be of any width."""
+        kind = self.kinds.get(column.name, values.type)
+        return values.type == kind or (scores.is_vector(values.type) and scores.is_vector(kind))
+
+    def is_newer(self, record: Record | None) -> bool:
+        """Whether a later version made a record, as far as it is known."""
+        return is_newer([self.versions.get(str(record.get("software")), {})] if record else [])
+
+
+def stored_values(
+    scored: Ledger, shard: ShardRef, column: scores.Column, record: Record | None, index: pa.Table | None
+) -> tuple[str, str, str, pa.ChunkedArray | None]:
+    """(code, place, what is wrong with a table, its values): values where it is whole and belongs to the unit."""
+    store, unit = scored.store, unit_id(shard, column.fingerprint)
+    key = f"units/{unit}.json"
+    if record is None:
+        there = "is not the JSON of a record" if store.exists(key) else "has not been scored, or its record is gone"
+        return "score_record", store.location(key), there, None
+    named = record.get("data")
+    data_key = str(named.get("key", "")) if isinstance(named, dict) else ""
+    if not data_key.startswith(f"data/{unit}-"):
+        wanted = {**shard._asdict(), "fingerprint": column.fingerprint}
+        wrong = [name for name, value in wanted.items() if record.get(name) != value]
+        return "score_record", store.location(key), fields_differ([*wrong, "data.key"], "the unit's"), None
+    where = store.location(data_key)
+    try:
+        data = store.get(data_key)
+    except NotFoundError:
+        return "score_table", where, "is gone", None
+    if sha256(data).hexdigest()[:16] != named_hash(data_key):
+        return "score_table", where, "its bytes are not those of its name", None
+    try:
+        table = from_parquet(data, ["uid", "value"])
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        return "score_table", where, "is no Parquet of uids and values", None
+    if index is None:
+        return "score_table", where, "", None
+    if not table.column("uid").equals(index.column("uid")):
+        return "score_table", where, "its uids are not those of the unit", None
+    return "", where, "", table.column("value")
+
+
+def believable_poison(record: Record | None, values: pa.ChunkedArray) -> dict[int, str]:
+    """Those rows of a record's `poison` that can be true: only a run finds out why a value is null, so the record is
+    believed where its row and its reason exist and the row has no value."""
+    said = record.get("poison") if record else None
+    if not isinstance(said, Mapping):
+        return {}
+    rows = {str(row) for row in pc.indices_nonzero(pc.invert(scores.has_value(values))).to_pylist()}
+    return {int(row): why for row, why in said.items() if row in rows and isinstance(why, str) and why in REASONS}
