@@ -135,6 +135,7 @@ def test_where_captions_are_found() -> None:
 def test_a_message_is_one_printable_line() -> None:
     assert detail_of("a\nb\x1b[31m\0é") == "a\\nb\\x1b[31m\\x00é"
     assert len(detail_of("\0" * 500)) <= 200
+    assert detail_of("no image in <_io.BytesIO object at 0x7f1b2c>") == "no image in <_io.BytesIO object>"
     detail_of("\ud800").encode()
 
 

@@ -51,6 +51,17 @@ def test_what_is_whole_is_read_as_it_lies_there(kind: type[Document], value: dic
         found["nothing"]
 
 
+@pytest.mark.parametrize(("kind", "value"), VALID, ids=[kind.__name__ for kind, _ in VALID])
+def test_a_key_that_stands_twice_is_damage(kind: type[Document], value: dict[str, Any]) -> None:
+    """Of two values, one reader would take the first and another the last; equal ones are no better."""
+    text, name = json.dumps(value), next(iter(value))
+    twice = f"{text[:-1]}, {json.dumps(name)}: {json.dumps(value[name])}}}".encode()
+    within = f'{text[:-1]}, "x": [{{"y": 1, "y": 2}}]}}'.encode()
+    for data, key in ((twice, name), (within, "y")):
+        with pytest.raises(LedgerError, match=f"here is damaged: the key `{key}` stands twice in one object"):
+            parse(data, kind, "here", "")
+
+
 @pytest.mark.parametrize("data", SHAPES, ids=lambda data: repr(data[:12]))
 @pytest.mark.parametrize("kind", [*(kind for kind, _ in VALID), Card, Evaluation, LearningSummary])
 def test_another_shape_is_one_line_with_the_place_and_the_fix(kind: type[Document], data: bytes) -> None:

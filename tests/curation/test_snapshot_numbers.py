@@ -155,3 +155,12 @@ def test_records_of_repairs_that_say_nothing_of_numbers(ledger: Ledger) -> None:
     assert numbers.next_number(1, numbers.given_up(ledger.store)) == 6
     assert numbers.parents(6, numbers.given_up(ledger.store)) == (5, 1)
     assert numbers.parents(1, []) == (None, None) and numbers.parents(3, []) == (2, 2)
+
+
+@pytest.mark.parametrize("text", [b"02", b"2\n", b" 2", b"+2", b"-2", b"9" * 50, "\u0662".encode(), b"2.0", b""])
+def test_a_hint_is_a_number_as_a_run_writes_it(tmp_path: Path, text: bytes) -> None:
+    store = open_store(str(tmp_path))
+    store.put("LATEST", text)
+    assert numbers.hint(store) is None
+    store.put("LATEST", b"2")
+    assert numbers.hint(store) == 2
