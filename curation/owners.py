@@ -1,9 +1,12 @@
 """Which snapshot needs a document of the ledger: the one whose repair rebuilds it.
 
-For errors only: every snapshot's document is read, the newest first, and its index or its plan where that can tell.
+For errors only: every snapshot's document is read, the newest first, and its index or its plan where that can tell. Each
+request is made once, so that an error never waits for a store that fails.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -11,14 +14,15 @@ from curation.documents import repair
 from curation.errors import StoreError
 from curation.parquet import from_parquet
 from curation.snapshot_numbers import numbers_there, read_raw
-from curation.store import Store
+from curation.store import Store, open_store
 
 
 def repair_of(out: Store, key: str) -> str:
     """What to do about a damaged document: the repair of the newest snapshot, or of the older one that needs it."""
+    hasty = open_store(out.url, replace(out.options, patience=0))
     try:
-        there = numbers_there(out)
-        owner = owner_of(out, key)
+        there = numbers_there(hasty)
+        owner = owner_of(hasty, key)
     except StoreError:
         return repair(out.url)
     return repair(f"{out.url}@{owner}" if owner and owner != there[-1] else out.url)
