@@ -1,7 +1,7 @@
 """Which snapshot needs a document of the ledger: the one whose repair rebuilds it.
 
-For errors only: every snapshot's document is read, the newest first, and its index or its plan where that can tell. Each
-request is made once, so that an error never waits for a store that fails.
+For errors only: every snapshot's document is read, the newest first, and its index or its plan where that can tell.
+Each request is made once, so that an error never waits for a store that fails.
 """
 
 from __future__ import annotations

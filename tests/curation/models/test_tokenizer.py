@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
 from curation.errors import UserError
-from curation.models import tokenizer
-from curation.models.tokenizer import BoundedTokenizer, hub_errors, tokenizer_for
+from curation.models import bounded_tokenizer
+from curation.models.bounded_tokenizer import BoundedTokenizer
+from curation.models.tokenizer import hub_errors, tokenizer_for
 
 REFERENCE = SimpleTokenizer(context_length=32)
 OURS = BoundedTokenizer(context_length=32)
@@ -38,11 +39,11 @@ def test_hostile_captions_cost_little(caption: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(BoundedTokenizer, "bpe", counted)
     ids = tokenizer_for("proxy-ti")([caption])
     assert ids.shape == (1, 32)
-    assert sum(work) <= 8 * tokenizer.MAX_WORD_BYTES**2  # 1,024 characters of at most 4 bytes
+    assert sum(work) <= 8 * bounded_tokenizer.MAX_WORD_BYTES**2  # 1,024 characters of at most 4 bytes
 
 
 def test_words_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer, "MAX_CACHED_WORDS", 100)
+    monkeypatch.setattr(bounded_tokenizer, "MAX_CACHED_WORDS", 100)
     ours = BoundedTokenizer(context_length=32)
     for number in range(300):
         ours([f"word{chr(97 + number % 26)}{'x' * (number % 50)}{chr(97 + number // 26)}"])
