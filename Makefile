@@ -20,11 +20,8 @@ $(READY): pyproject.toml deploy/constraints.txt
 demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
 	@$(BIN)/python -m jobs.demo
 
-test: $(READY) lint  ## all tests on two processes: unit tests, then those that start Ray
-	@echo "tests without Ray"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray"
-	@echo "tests with Ray and S3"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m ray
+test: $(READY) lint  ## all tests on two processes, the longest files first
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "not soak"
 
 lint: $(READY)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
@@ -47,7 +44,8 @@ bench-roles: $(READY)  ## what scoring and learning cost on this machine's devic
 bench-recipes: $(READY)  ## which recipes make data better, and what they find of planted noise (wants npm): an hour
 	@$(BIN)/python tests/bench/recipes.py $(ARGS)
 
-soak: $(READY)  ## the kill tests again and again: SOAK_ROUNDS times (default 10)
+soak: $(READY)  ## the long proofs, and the kill tests again and again: SOAK_ROUNDS times (default 10)
+	@$(BIN)/python -m pytest -m soak
 	@for i in $$(seq $${SOAK_ROUNDS:-10}); do echo "round $$i"; $(BIN)/python -m pytest tests/faults || exit 1; done
 
 docs: $(READY)  ## bring the rooms' pages up to date with their tables

@@ -191,6 +191,7 @@ def test_whoever_is_killed_the_weights_are_the_same(make: Make, tmp_path: Path, 
     assert max(step.lag for step in policy(ours)) == 3
 
 
+@pytest.mark.soak
 def test_windows_in_the_object_store_are_those_of_one_process_whoever_reads_them_dies(
     make: Make, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_killed_learner_ends_with_the_same_weights(home: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.soak
 def test_a_killed_driver_of_a_cluster_ends_with_the_same_weights(home: Path) -> None:
     """The first half on a cluster, whose driver dies; the second half in one process: what they have in common is the
     recipe, and with it every sub-batch."""

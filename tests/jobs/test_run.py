@@ -174,6 +174,8 @@ def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], Work], home
         "added": ["00004.tar", "00005.tar"],
         "changed": ["00001.tar"],
         "removed": ["00003.tar"],
+        "unreadable": [],
+        "readable": [],
     }
 
 
@@ -187,7 +189,7 @@ def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], Work], home
 def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
     harmless: str, line: str, tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors import scoring, suspects
+    from actors import isolation, scoring
 
     class Deadly:
         """Takes its process along, as a sample that makes a library crash would."""
@@ -202,7 +204,7 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
             return lambda batch: torch.zeros(len(batch.captions)) if set(batch.captions) == {harmless} else os._exit(1)
 
     whole = Pipeline.scoring
-    monkeypatch.setattr(suspects, "LEAST", 1)
+    monkeypatch.setattr(isolation, "LEAST", 1)
     monkeypatch.setattr(scoring, "DEATHS", 2)
 
     def deadly(self: Pipeline, lacking: Any) -> Any:

@@ -82,6 +82,7 @@ def test_a_job_runs_and_its_log_is_followed(recipe: Path, dashboard: str) -> Non
     assert "nothing to do" in again.stdout
 
 
+@pytest.mark.soak
 def test_a_run_of_learning_is_submitted_like_one_of_curation(recipe: Path, dashboard: str) -> None:
     home = recipe.parent
     sha = write_weights(home / "w.safetensors")
