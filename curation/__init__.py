@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from curation.data import Sample, ShardRef, Source
+    from curation.diff import diff
     from curation.errors import TutelageError
-    from curation.manifest import diff
     from curation.recipe import Recipe, load_recipe
     from curation.snapshot import Snapshot, open
     from curation.store import StoreOptions
@@ -33,23 +33,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Recipe": "recipe",
-    "Sample": "data",
-    "ShardRef": "data",
-    "Snapshot": "snapshot",
-    "Source": "data",
-    "StoreOptions": "store",
-    "TutelageError": "errors",
-    "diff": "manifest",
-    "load_recipe": "recipe",
-    "open": "snapshot",
+    "Recipe": "curation.recipe",
+    "Sample": "curation.data",
+    "ShardRef": "curation.data",
+    "Snapshot": "curation.snapshot",
+    "Source": "curation.data",
+    "StoreOptions": "curation.store",
+    "TutelageError": "curation.errors",
+    "diff": "curation.diff",
+    "load_recipe": "curation.recipe",
+    "open": "curation.snapshot",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'curation' has no attribute {name!r}")
-    value = getattr(import_module(f"curation.{_HOMES[name]}"), name)
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -25,10 +25,11 @@ from pydantic import Field
 
 from curation import scores
 from curation.data import ShardRef
+from curation.digest import canonical
 from curation.documents.base import Count, Document, Text, find
 from curation.documents.ledger import PoisonReason
 from curation.errors import LedgerError
-from curation.ledger import Ledger, canonical, unit_id
+from curation.ledger import Ledger, unit_id
 from curation.parallel import map_ordered
 from curation.scores import Column
 

@@ -17,7 +17,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,7 +27,8 @@ import pyarrow as pa
 
 from curation import groups, tables
 from curation.errors import ConservationError, RecipeError
-from curation.filters import Compares, Copies, Filter, Prepares, Weighs, flat, kind_of
+from curation.filters import Compares, Copies, Prepares, Weighs, flat, kind_of
+from curation.filters.named import NamedFilter
 from curation.tables import quote as _quote
 from curation.units import INDEX_SCHEMA
 
@@ -41,35 +41,7 @@ _BLOCK, _BIT = "id >> 16", "(id & 65535)::INTEGER"
 BITS = f"SELECT {_BLOCK} AS block, bitstring_agg({_BIT}, 0, 65535) AS bits"  # FROM what has ids GROUP BY block
 IN_SET, NOT_IN_SET = f"get_bit(gone.bits, {_BIT}) = 1", f"coalesce(get_bit(gone.bits, {_BIT}), 0) = 0"
 OF_BLOCK = f"ON {_BLOCK} = gone.block"  # JOIN such a table, called gone; LEFT JOIN it for what is not in it
-#: Columns of the index that filters can read; the engine has others for itself, or (a list) not at all.
-READABLE = [name for name in INDEX_SCHEMA.names if name not in {"row", "uid", "reason", "detail", "members"}]
 _SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float32(): "FLOAT"}
-
-
-@dataclass(frozen=True)
-class NamedFilter:
-    """A filter under the name by which its reasons are counted."""
-
-    name: str
-    filter: Filter
-    place: str = field(default="", compare=False)  # file:line in the recipe
-
-
-def described(item: Filter) -> list[Any]:
-    """What decides a filter's drops, as JSON: its type, fields, and its code's version where it is not the first; of
-    one made of others, theirs."""
-    fields = {
-        name: [described(part) for part in value] if isinstance(value, tuple) and name == "of" else value
-        for name, value in vars(item).items()
-    }
-    code = getattr(item, "code", 1)
-    return [type(item).__name__, fields, *([code] if code != 1 else [])]
-
-
-def columns_needed(filters: Sequence[NamedFilter]) -> tuple[list[str], list[str]]:
-    """(index columns, score columns) that the filters read."""
-    names = sorted({name for item in filters for name in item.filter.columns()})
-    return [n for n in names if n in INDEX_SCHEMA.names], [n for n in names if n not in INDEX_SCHEMA.names]
 
 
 class Decisions:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from math import sqrt
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from curation.examples import Examples
 from curation.holdout import HOLDOUT_RULE, group_of
+from curation.intervals import Rate, wilson
+from curation.models.batches import Examples
 from curation.models.dual import DualEncoder
 
 # Of what `evaluate` measures, on which samples and how: it names a figure that is kept.
@@ -27,17 +27,6 @@ EVALUATION_VERSION = (3, HOLDOUT_RULE)
 MAX_EVALUATED = 4000  # held-out samples that are looked at: +-1.5 points at recall 0.5
 CANDIDATES = 1000  # of retrieval, at most
 TEMPLATES = ("{}", "{} icon", "an icon of {}", "a picture of {}")
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Hits among `total` trials with a 95 % interval, and what guessing would give."""
-
-    rate: float
-    low: float
-    high: float
-    total: int
-    chance: float
 
 
 def evaluate(
@@ -123,13 +112,3 @@ def one_per_group(examples: Examples, limit: int) -> list[int]:
 def most_common(labels: Sequence[str]) -> list[tuple[str, int]]:
     """Labels that are not empty with their counts, the most frequent first, ties by name."""
     return sorted(Counter(label for label in labels if label).items(), key=lambda item: (-item[1], item[0]))
-
-
-def wilson(hits: int, total: int, chance: float, z: float = 1.96) -> Rate:
-    """Wilson's score interval (1927): holds its level at small counts and near 0 and 1, where +-2 sigma does not."""
-    if total == 0:
-        return Rate(0.0, 0.0, 1.0, 0, chance)
-    p = hits / total
-    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return Rate(p, max(0.0, middle - half), min(1.0, middle + half), total, chance)

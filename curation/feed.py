@@ -19,8 +19,9 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from curation.flops import Repeated
-from curation.online import Choice, Selection
+from curation.online import Choice
 from curation.pool import Extent, Place, begin
+from curation.selectors.selection import Selection
 
 _NOTHING = Repeated()
 WINDOWS = 8  # of which it is remembered how large they are

@@ -12,6 +12,7 @@ Source: Student (1908); Welch (1947) where seeds are no pairs; Bonferroni's ineq
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import atan, cos, floor, log10, pi, sin, sqrt
 from statistics import fmean, stdev, variance
@@ -117,3 +118,24 @@ def _outside(t: float, freedom: int) -> float:
 def _digits(half: float | None) -> int:
     """Digits after the point that give half an interval two that count."""
     return min(_MOST_DIGITS, max(_DIGITS, 1 - floor(log10(half)))) if half else _DIGITS
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Hits among `total` trials with a 95 % interval, and what guessing would give."""
+
+    rate: float
+    low: float
+    high: float
+    total: int
+    chance: float
+
+
+def wilson(hits: int, total: int, chance: float, z: float = 1.96) -> Rate:
+    """Wilson's score interval (1927): holds its level at small counts and near 0 and 1, where +-2 sigma does not."""
+    if total == 0:
+        return Rate(0.0, 0.0, 1.0, 0, chance)
+    p = hits / total
+    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return Rate(p, max(0.0, middle - half), min(1.0, middle + half), total, chance)

@@ -20,7 +20,7 @@ import duckdb
 from curation.cache import cache_folder
 from curation.data import ShardRef
 from curation.decisions import Decisions
-from curation.ledger import digest
+from curation.digest import digest
 
 MOST_BYTES = 8 << 30
 HALF_WRITTEN = 86_400  # seconds after which nobody is at a file any more

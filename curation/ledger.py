@@ -18,7 +18,6 @@ is 100 pages; a page of 10,000 shards is about 1 MB and is all that is ever in m
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +32,7 @@ import pyarrow.compute as pc
 
 from curation import snapshot_numbers as numbers
 from curation.data import ShardRef
+from curation.digest import canonical, digest
 from curation.documents import (
     RESCORE,
     RESTORE,
@@ -62,16 +62,6 @@ PAGE_UNITS = 10_000
 PAGE_SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])
 
 R = TypeVar("R", ScoreRecord, WriteRecord)
-
-
-def canonical(value: object) -> bytes:
-    """JSON with sorted keys and no spaces: equal values have equal bytes, so hashes of them are names."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def digest(value: object) -> str:
-    """sha256 of the canonical JSON of `value`, 64 hexadecimal characters."""
-    return sha256(canonical(value)).hexdigest()
 
 
 def unit_id(shard: ShardRef, fingerprint: str, *, start: int = 0, stop: int | None = None) -> str:
@@ -260,7 +250,7 @@ class Ledger:
 
     def software_id(self) -> str:
         """The digest of this process' versions, once these are in the store."""
-        from curation.software import record_software
+        from curation.software_records import record_software
 
         return record_software(self.store)
 

@@ -10,16 +10,12 @@ block of a shard and `shuffle` encoded images.
 
 from __future__ import annotations
 
-import logging
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -30,20 +26,14 @@ from curation.epochs import SharedEpoch
 from curation.errors import ChangedError, ImageError, TarError, UserError
 from curation.holdout import group_of, is_held_out
 from curation.images import DecodeLimits, Mode, Pixels
-from curation.ledger import Ledger
-from curation.printable import printable
-from curation.store import Store, StoreOptions, open_store
+from curation.store import Store
 from curation.tar import TarSample
 from curation.weights import ALIKE, SampleWeights
-
-if TYPE_CHECKING:
-    from curation.snapshot import Snapshot
 
 Part = Literal["all", "train", "held_out"]
 
 SEPARATOR = "\x1f"  # between the values of a label of several fields
 
-_log = logging.getLogger(__name__)
 REASONS = (*tar.REASONS, *images.REASONS, *contents.REASONS, "other")
 _COUNTED_WORKERS = 64  # rows of the shared counters; workers beyond it share rows
 
@@ -296,43 +286,3 @@ def uid_of(metadata: Mapping[str, Any]) -> str | None:
 def split_label(label: str) -> list[str]:
     """The values of a label that was asked for as several fields."""
     return label.split(SEPARATOR)
-
-
-def shards_of(snapshot: Snapshot) -> list[Shard]:
-    """The output shards of a snapshot."""
-    rows = snapshot.shards.to_pylist()
-    refs = [(ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
-    return [Shard(snapshot.store, ref, samples, snapshot.caption, snapshot.limits) for ref, samples in refs]
-
-
-def latest_of(url: str, options: StoreOptions | None = None) -> str:
-    """`URL@latest` where a URL is that of a dataset of ours; all else, and a snapshot by its number, as it is."""
-    if any(sign in url for sign in "*{") or url.endswith(".tar") or re.search(r"@(\d+|latest)\Z", url):
-        return url
-    is_dataset = Ledger(open_store(url, options)).latest() > 0
-    return f"{url.rstrip('/')}@latest" if is_dataset else url
-
-
-@cache
-def _say_once(line: str) -> None:
-    _log.warning("%s", printable(line))
-
-
-def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
-    """The shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`). Logs a
-    warning, once a process, of datasets below a corpus, which are left out."""
-    from curation.corpus import open_corpus, says_left_out
-
-    corpus = open_corpus(latest_of(url, options), options)
-    if corpus.snapshot is not None:
-        from curation.snapshot import open_snapshot
-
-        return shards_of(open_snapshot(corpus.root, corpus.snapshot, options))
-    store = corpus.store()
-
-    def left_out(shards: int, example: str) -> None:
-        _say_once(says_left_out(corpus.root, shards, example))
-
-    with TemporaryDirectory() as spool:
-        rows = [row for batch in corpus.listing(Path(spool), left_out, copies=True) for row in batch.to_pylist()]
-    return [Shard(store, ShardRef(row["key"], row["size"], row["etag"]), None) for row in rows]

@@ -26,9 +26,9 @@ import pyarrow as pa
 import torch
 
 from curation import tables
+from curation.digest import digest
 from curation.errors import BucketError, NotFoundError, UserError
-from curation.examples import Batch
-from curation.ledger import digest
+from curation.models.batches import Batch
 from curation.online import Choice, OnlineStep
 from curation.parquet import read_parquet, to_parquet
 from curation.pool import Pool, joined, split

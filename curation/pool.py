@@ -24,19 +24,11 @@ import torch
 from torch import Tensor
 
 from curation.errors import EmptyCorpusError, UserError
-from curation.examples import Batch, Examples, Tokenize
 from curation.images import Pixels
+from curation.models.batches import Batch, Examples, SuperBatch, Tokenize
 from curation.weights import drawn
 
 _ORDINAL = 32  # bits below the shard's ordinal
-
-
-class SuperBatch(NamedTuple):
-    """B candidates: their rows, int64 `[B]`, what models see of them, and losses that are known already, `[B]`."""
-
-    rows: Tensor
-    batch: Batch
-    losses: Tensor | None = None
 
 
 class Place(NamedTuple):

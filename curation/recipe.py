@@ -15,17 +15,17 @@ import duckdb
 import pyarrow as pa
 from pydantic import AfterValidator, Field
 
-from curation import manifest, tables
+from curation import manifest_schema, tables
 from curation.contents import CAPTION_PLACE
-from curation.decisions import READABLE, NamedFilter, columns_needed
+from curation.digest import digest
 from curation.errors import RecipeError, UnknownNameError, UserError, said_of
 from curation.filters import FILTERS, Compares, Filter, Reads, flat
+from curation.filters.named import READABLE, NamedFilter, columns_needed
 from curation.images import DecodeLimits, Preprocess
-from curation.ledger import digest
 from curation.models import Weights
 from curation.recipe_limits import Limits
 from curation.scorers import SCORERS, Scorer, fingerprint
-from curation.scores import INDEX, Column, is_vector
+from curation.scores import INDEX, TYPES, Column, is_vector
 from curation.store import StoreOptions
 from curation.units import INDEX_SCHEMA, index_fingerprint
 from curation.yaml_document import (
@@ -44,7 +44,7 @@ from curation.yaml_overrides import nearest
 TAKEN = frozenset(
     {*INDEX_SCHEMA.names, INDEX, "id", "unit", "bad", "bits", "block", "kept", "snapshot", "own"}
     | {"shard_key", "shard_etag"}  # of an export of scores
-    | {*manifest.schema({}).names}
+    | {*manifest_schema.schema({}).names}
 )
 LARGEST = (1 << 63) - 1  # whole number of the decision engine
 
@@ -260,8 +260,8 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where, of_snapsho
         with said_of(f"{at}: scorer {name}"):
             kinds = _told(name, scorer)
         for column, kind in kinds.items():
-            if str(kind) not in manifest.TYPES and not is_vector(kind):
-                may = ", ".join(manifest.TYPES)
+            if str(kind) not in TYPES and not is_vector(kind):
+                may = ", ".join(TYPES)
                 raise RecipeError(f"{at}: {column} is {kind}; a column is one of {may}, or a vector")
         scorers[name], places[name] = scorer, at
     made = kinds_of(scorers)

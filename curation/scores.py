@@ -399,3 +399,6 @@ def _runs(table: pa.Table) -> Iterator[tuple[ShardRef, pa.Table]]:
         if stop == len(shards) or shards[stop] != shards[start]:
             yield ShardRef(*shards[start]), table.slice(start, stop - start)
             start = stop
+
+
+TYPES = {str(kind): kind for kind in (pa.float32(), pa.int32(), pa.int64(), pa.string())}  # that a score may have

@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation import manifest, tables
+from curation import manifest, manifest_schema, tables
 from curation.contents import written
 from curation.data import IMAGE_EXTENSIONS, Sample, ShardRef, Source
 from curation.documents import SnapshotDocument, repair
 from curation.errors import LedgerError, UserError
 from curation.ledger import Ledger, read_named
 from curation.parquet import from_parquet
+from curation.scores import TYPES
 from curation.store import Store, StoreOptions, open_store
 from curation.tar import read_samples
 
 if TYPE_CHECKING:
     from curation.images import DecodeLimits
-    from curation.loader import SampleStream
+    from curation.loader import SampleStream, Shard
     from curation.webdataset_io import SnapshotDataset
     from curation.weights import SampleWeights
 
@@ -109,11 +110,11 @@ class Snapshot:
     @property
     def urls(self) -> list[str]:
         """Where the shards are: s3:// (gs://, az://) URLs, or plain paths for a local dataset."""
-        return [_plain(self.store.location(key)) for key in self.shard_keys()]
+        return [plain_location(self.store.location(key)) for key in self.shard_keys()]
 
     @property
     def manifest_urls(self) -> list[str]:
-        return [_plain(self.store.location(key)) for key in self.parts.column("key").to_pylist()]
+        return [plain_location(self.store.location(key)) for key in self.parts.column("key").to_pylist()]
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -155,7 +156,7 @@ class Snapshot:
 
     def read_part(self, part: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
         """One Parquet of the manifest, by its row in `parts`. Raises `LedgerError` where a uid is none."""
-        table = self.table(part, columns, manifest.LATER)
+        table = self.table(part, columns, manifest_schema.LATER)
         if "uid" in table.column_names:
             manifest.check_uids(table, self.store.location(part["key"]))
         return table
@@ -216,6 +217,14 @@ class Snapshot:
 
         return SnapshotDataset(self.store, self.shard_keys(), self.caption, shuffle=shuffle, seed=seed)
 
+    def loader_shards(self) -> list[Shard]:
+        """The output shards as `loader.SampleStream` reads them."""
+        from curation.loader import Shard
+
+        rows = self.shards.to_pylist()
+        refs = [(ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
+        return [Shard(self.store, ref, samples, self.caption, self.limits) for ref, samples in refs]
+
     def torch(self, *, size: int = 224, weighted: bool = False, **options: Any) -> SampleStream:
         """A `torch.utils.data.IterableDataset` of decoded samples that splits itself over ranks and workers.
 
@@ -223,27 +232,10 @@ class Snapshot:
         as often as its weight in the manifest says, over the epochs (`set_epoch`: a light one is not in every epoch),
         and shares differ by chance. `options` go to `SampleStream`.
         """
-        from curation.loader import SampleStream, shards_of
+        from curation.loader import SampleStream
         from curation.weights import ALIKE
 
-        return SampleStream(shards_of(self), size=size, weights=self.weights() if weighted else ALIKE, **options)
-
-    def show(self) -> dict[str, Any]:
-        """What `curate show --json` prints."""
-        from curation.snapshot_evaluations import attached
-
-        keys = ("snapshot", "parent", "recipe_sha256", "fingerprints", "units", "samples")
-        rows = self.shards.to_pylist()
-        shards = [
-            {"url": _plain(self.store.location(r["key"])), **{k: r[k] for k in ("sha256", "samples", "bytes")}}
-            for r in rows
-        ]
-        return {
-            **{key: self.document[key] for key in keys},
-            "shards": shards,
-            "groups": self.groups,
-            "evaluations": attached(self),
-        }
+        return SampleStream(self.loader_shards(), size=size, weights=self.weights() if weighted else ALIKE, **options)
 
     def _index(self, name: str) -> pa.Table:
         schema = SHARDS_SCHEMA if name == "shards" else PARTS_SCHEMA
@@ -251,10 +243,10 @@ class Snapshot:
 
     def _manifest_schema(self) -> pa.Schema:
         kinds = self.document.score_types
-        if unknown := {kinds[name] for name in self.document.scores if name in kinds} - manifest.TYPES.keys():
+        if unknown := {kinds[name] for name in self.document.scores if name in kinds} - TYPES.keys():
             text = f"{self.store.url}@{self.number} has scores of an unknown type, {min(unknown)}"
             raise LedgerError(text, fix="read it with the version of Tutelage that wrote it")
-        return manifest.schema({name: manifest.TYPES[kinds.get(name, "float")] for name in self.document.scores})
+        return manifest_schema.schema({name: TYPES[kinds.get(name, "float")] for name in self.document.scores})
 
 
 class Manifest:
@@ -313,9 +305,9 @@ class Manifest:
                     raise
                 line = str(error).splitlines()[0]
                 raise UserError(
-                    f"manifest query: {line}", fix="the columns are those of manifest.BASE_FIELDS"
+                    f"manifest query: {line}", fix="the columns are those of manifest_schema.BASE_FIELDS"
                 ) from None
 
 
-def _plain(url: str) -> str:
+def plain_location(url: str) -> str:
     return url.removeprefix("file://")

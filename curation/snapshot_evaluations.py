@@ -24,12 +24,12 @@ import pyarrow.compute as pc
 
 from curation.contents import metadata, parse
 from curation.data import uid
+from curation.digest import canonical
 from curation.documents import read_json
 from curation.documents.learning import Evaluation
 from curation.errors import ImageError, LedgerError, NotFoundError, TarError
 from curation.holdout import content_of, group_of_name, is_held_out
 from curation.intervals import CORRECTION, LEVEL, difference, estimate
-from curation.ledger import canonical
 from curation.parallel import map_ordered
 from curation.sample_reader import SampleReader
 from curation.store import Store

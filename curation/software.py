@@ -7,17 +7,12 @@ create-only PUT once a process and store.
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 
-from curation.ledger import digest
-
-if TYPE_CHECKING:
-    from curation.store import Store
+from curation.digest import digest
 
 PACKAGES = (
     "tutelage", "duckdb", "numpy", "open_clip_torch", "opencv-python-headless", "pillow", "pyarrow", "simplejpeg",
@@ -50,16 +45,3 @@ def of_this_process() -> dict[str, dict[str, str]]:
     """Digest -> versions, as a snapshot records them."""
     versions = software()
     return {software_id(versions): versions}
-
-
-def record_software(store: Store) -> str:
-    """The digest of this process' versions, once these are in the store."""
-    versions = software()
-    name = software_id(versions)
-    if (store.url, name) not in _RECORDED:
-        store.create(f"software/{name}.json", json.dumps(versions, sort_keys=True).encode())
-        _RECORDED.add((store.url, name))
-    return name
-
-
-_RECORDED: set[tuple[str, str]] = set()

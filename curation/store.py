@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from curation.errors import (
     AccessError,
@@ -234,12 +234,6 @@ class Store:
         if not safe:
             raise UnsafeStoreError(text, fix=SAFE_STORES)
         _PROBED.add((self.url, self.options))
-
-    def fsspec(self) -> Any:
-        """An fsspec file system whose paths are this store's keys. Not for commits: its create is not atomic."""
-        from curation.store_fsspec import StoreFileSystem
-
-        return StoreFileSystem(self)
 
     # --- below: how -----------------------------------------------------------------------------------------------
 

@@ -5,16 +5,12 @@ Paths are keys. Never commit through it: fsspec's exclusive create looks first a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from obstore.fsspec import FsspecStore
 
 from curation.object_store import Bucket
-
-if TYPE_CHECKING:
-    from curation.store import Store
+from curation.store import Store
 
 
 class StoreFileSystem(DirFileSystem):  # type: ignore[misc]

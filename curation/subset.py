@@ -110,7 +110,7 @@ def parts_without(
     """Of the samples whose names are not of the held-out `share`, so that a random part is as large as what is trained
     on of the snapshot. Reads the headers of the snapshot's shards and of its sources', for only they have the names;
     uids on local disk."""
-    from curation.loader import SampleStream, shards_of
+    from curation.loader import SampleStream
 
     def places(shards: Sequence[Shard]) -> Iterator[str]:
         count = 0
@@ -121,7 +121,7 @@ def parts_without(
             yield place
         advance(count % _TOLD)
 
-    kept = sum(1 for _ in places(shards_of(snapshot)))
+    kept = sum(1 for _ in places(snapshot.loader_shards()))
     with tables.scratch() as db:
         db.execute("CREATE TABLE place (uid VARCHAR)")
         tables.insert_rows(db, "place", ((place,) for place in places(source_shards(snapshot))))

@@ -122,7 +122,7 @@ def pixels(table: pa.Table, view: Preprocess) -> Pixels:
 
 def index_fingerprint(limits: DecodeLimits, caption: str = "") -> str:
     """What decides the index table's content besides the shard: limits, the place of captions, the code that reads."""
-    from curation.ledger import digest
+    from curation.digest import digest
 
     where = {"caption": caption} if caption else {}
     return digest({"kind": "index", "code": 2, "images": IMAGE_CODE_VERSION, "limits": asdict(limits), **where})

@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from curation.data import ShardRef
+from curation.digest import canonical
 from curation.documents import REPAIR, DataObject
 from curation.errors import LedgerError
-from curation.ledger import canonical, read_named
+from curation.ledger import read_named
 from curation.store import Store
 
 #: code of a `StoreError` -> reason of the unit

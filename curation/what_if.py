@@ -13,9 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions, NamedFilter
+from curation.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions
 from curation.errors import ConservationError
 from curation.filters import Cuts, Filter, NotOf
+from curation.filters.named import NamedFilter
 from curation.groups import Group
 from curation.units import INDEX_SCHEMA
 from curation.words import SPACE, WORD

@@ -24,12 +24,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import manifest, scores
+from curation import manifest_schema, scores
 from curation.contents import MAX_JSON_DEPTH, depth
 from curation.data import ShardRef
 from curation.decisions import KEPT, tally
+from curation.digest import digest
 from curation.documents import WriteRecord
-from curation.ledger import Ledger, digest
+from curation.ledger import Ledger
 from curation.member_reader import MemberReader
 from curation.parquet import to_parquet
 from curation.store import Store
@@ -224,7 +225,9 @@ class _Input:
             "detail": _or_null(self.index, "detail"),
             **self.scores,
         }
-        return pa.table(columns).cast(manifest.schema({name: values.type for name, values in self.scores.items()}))
+        return pa.table(columns).cast(
+            manifest_schema.schema({name: values.type for name, values in self.scores.items()})
+        )
 
 
 def _or_null(index: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:

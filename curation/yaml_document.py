@@ -152,10 +152,15 @@ def build_entry(entry: Any, table: Mapping[str, type[Any]], where: Where, loc: t
     name = fields.pop("name", kind)
     if not isinstance(name, str) or not name.isidentifier():
         raise RecipeError(f"{where((*loc, kind))}: name {name!r} must be a word of letters, digits and _")
+
+    def nested(entry: Any, place: tuple[Any, ...]) -> tuple[str, Any]:
+        found: tuple[str, Any] = build_entry(entry, table, where, place, noun)
+        return found
+
     cls = table[kind]
     _check_keys(cls, fields, where, (*loc, kind), kind, ("name",))
     try:
-        return name, TypeAdapter(cls).validate_python(fields, context=(where, (*loc, kind)))  # for entries in it
+        return name, TypeAdapter(cls).validate_python(fields, context=(nested, (*loc, kind)))  # for entries in it
     except ValidationError as error:
         raise explain(error, where, (*loc, kind), cls) from None
 

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from curation.data import ShardRef
-from curation.ledger import canonical
+from curation.digest import canonical
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender

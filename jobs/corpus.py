@@ -10,7 +10,7 @@ import click
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
-    from curation.corpora.openmoji_icons import Built
+    from curation.corpora.built import Built
 
 
 class _Table(click.Group):

@@ -12,8 +12,8 @@ from curation.errors import StoreError
 from curation.groups import EXAMPLES, warnings
 from curation.printable import printable
 from jobs.gallery import content, content_at
-from jobs.matches_page import facts, jpeg
-from jobs.what_if_page import document
+from jobs.matches_page import facts
+from jobs.page import document, jpeg
 
 if TYPE_CHECKING:
     from curation.data import ShardRef

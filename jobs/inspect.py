@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from curation import diff as diffs
 from curation.printable import printable, printable_lines
+from curation.summary import summary
 from jobs.groups import lines as group_lines
 from jobs.options import dataset_argument, json_option, print_json, recipe_argument, set_option
 from jobs.run import counts, shard_counts
@@ -31,7 +33,7 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
     if urls:
         click.echo(printable_lines(snapshot.urls))
         return
-    document = snapshot.show()
+    document = summary(snapshot)
     if as_json:
         print_json(document)
         return
@@ -86,7 +88,7 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
             work.recall_unreadable(planned)
         missing = work.missing(planned).num_rows
         latest = work.out.latest()
-        document = Snapshot(work.out.store, work.out.snapshot(latest)).show() if latest else None
+        document = summary(Snapshot(work.out.store, work.out.snapshot(latest))) if latest else None
         aside = by_reason(work.unreadable)
     result = {
         "units": planned.units,
@@ -116,14 +118,13 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 def diff(left: str, right: str, as_json: bool) -> None:
     """Say what changed from snapshot A to snapshot B: samples, reasons, input shards, recipe, evaluations of both."""
     import curation as cu
-    from curation import manifest
     from curation import snapshot_evaluations as evaluations
     from jobs.evaluate import changes
 
     a, b = cu.open(left), cu.open(right)
     attached = [evaluations.attached(snapshot) for snapshot in (a, b)]
     compared, apart = evaluations.compared(*attached), evaluations.apart(*attached)
-    result = {**manifest.diff(a, b), "evaluations": compared, "evaluations_differ_in": apart}
+    result = {**diffs.diff(a, b), "evaluations": compared, "evaluations_differ_in": apart}
     if as_json:
         print_json(result)
         return

@@ -76,9 +76,10 @@ def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     recipe = load_learn_recipe(path, overrides)
     from curation.learning import learn as learn_here
     from curation.learning.results import curve_of, summary_of
+    from curation.models.devices import pick_device
     from jobs.curves import curves
     from jobs.progress import Note, progress
-    from jobs.training import pick_device, use_threads
+    from jobs.training import use_threads
 
     compared = summary_of(recipe.compare, recipe) if recipe.compare else None  # a missing run costs no training
     note = Note()

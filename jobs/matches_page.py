@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
-
-import cv2
-import numpy as np
 
 import curation as cu
 from curation.errors import ChangedError, NotFoundError
 from curation.printable import printable
 from curation.snapshot import Snapshot
 from jobs.gallery import content
-from jobs.what_if_page import document
+from jobs.page import document, jpeg
 
 _COLUMNS = ["uid", "key", "source_key", "source_etag", "source_offset", "source_length"]
-SIDE = 160  # pixels of a picture's longer side, at most
 
 
 def page(snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], total: int) -> str:
@@ -60,11 +55,3 @@ def _sample(snapshot: Snapshot, row: dict[str, Any]) -> str:
         pixels, caption = None, f"(no longer where it was: {row['source_key']})"
     picture = "" if pixels is None else f'<img alt="" src="data:image/jpeg;base64,{jpeg(pixels)}"><br>'
     return f"{picture}{escape(printable(caption[:200]))}<br><code>{escape(row['uid'])}</code>"
-
-
-def jpeg(pixels: np.ndarray[Any, Any]) -> str:
-    """A small JPEG of an RGB picture, in base64."""
-    scale = min(1.0, SIDE / max(pixels.shape[:2]))
-    width, height = (max(1, round(side * scale)) for side in pixels.shape[1::-1])
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    return b64encode(cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes()).decode()

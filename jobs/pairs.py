@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 
 from curation.errors import EmptyCorpusError
-from curation.examples import Batch, Examples, gather, stream_batches
+from curation.examples import gather, stream_batches
 from curation.images import DecodeLimits
 from curation.loader import Part, SampleStream, Shard
 from curation.models import preprocess_for
+from curation.models.batches import Batch, Examples
 from curation.models.tokenizer import tokenizer_for
 from curation.pool import Pool
 from curation.subset import Subset

@@ -24,10 +24,12 @@ import pyarrow.compute as pc
 from curation import acceptance, decisions, score_store, scores, snapshot, unreadable, writing
 from curation.corpus import Corpus, open_corpus, says_left_out
 from curation.data import ShardRef
+from curation.digest import digest
 from curation.documents import SnapshotDocument, relative_url
 from curation.errors import IncompleteError, StoreError, WeightsError, YieldError, said_of
 from curation.filters import Compares, flat
-from curation.ledger import Ledger, Plan, digest
+from curation.filters.named import columns_needed, described
+from curation.ledger import Ledger, Plan
 from curation.lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.others import Others, open_others
@@ -111,7 +113,7 @@ class Pipeline:
 
     def _decision_id(self, plan_id: str, others: Others | None, aside: str | None) -> str:
         others = others or self.others
-        filters = [[item.name, *decisions.described(item.filter)] for item in self.recipe.filters]
+        filters = [[item.name, *described(item.filter)] for item in self.recipe.filters]
         lists = {name: item.sha256 for name, item in self.lists.items()}
         compared = [others.identity] if others.snapshots else []
         more = [["unreadable", aside]] if aside else []
@@ -245,7 +247,7 @@ class Pipeline:
             raise StoreError(text, fix="check the credentials and what they allow, and the storage class of the shards")
         readable = next(shard for shard in plan.shards() if shard not in aside)
         fields = {column: found for column, found in self.fields(readable).items() if found}
-        index, _ = decisions.columns_needed(self.recipe.filters)
+        index, _ = columns_needed(self.recipe.filters)
         with self.loaded(plan, plan.shards(), index, fields, tick) as decided:
             decided.engine.decide(self.recipe.filters, **self.listed())
             yield decided
@@ -267,7 +269,7 @@ class Pipeline:
         `made` and `kept` as the engine takes them.
         """
         kinds = {name: kind for found in fields.values() for name, kind in found.items()}
-        wanted = set(decisions.columns_needed(self.recipe.filters)[1]) - kinds.keys()
+        wanted = set(columns_needed(self.recipe.filters)[1]) - kinds.keys()
         columns, vectors = [self.columns[0], *fields], [item for item in self.columns[1:] if item.name in wanted]
         names, memory = [column.name for column in vectors], self.recipe.compute.memory
         with decisions.Decisions(self.spool, index, kinds, names, made=made, memory=memory, kept=kept) as engine:
@@ -408,7 +410,7 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
 def _try_filters(recipe: Recipe, spool: Path) -> None:
     """Run the filters over no samples, before any is scored: what a filter can't read is said now. 0.1 s."""
     kinds = kinds_of(recipe.scorers)
-    index, wanted = decisions.columns_needed(recipe.filters)
+    index, wanted = columns_needed(recipe.filters)
     vectors = [name for name in wanted if scores.is_vector(kinds[name])]
     plain = {name: kinds[name] for name in wanted if name not in vectors}
     memory = recipe.compute.memory

@@ -20,16 +20,17 @@ import pyarrow as pa
 
 import curation as cu
 from curation import snapshot_evaluations as evaluations
+from curation.digest import digest
 from curation.errors import UserError
 from curation.evaluation import CANDIDATES, one_per_group
-from curation.examples import BUDGET, mixed
+from curation.examples import mixed
 from curation.learners.learner import Training
 from curation.learning.apart import Source
 from curation.learning.seen import Judged, Split, models_of, seen_by
 from curation.learning.sources import snapshot_of
-from curation.ledger import digest
-from curation.loader import open_shards
 from curation.models import model_config, preprocess_for
+from curation.models.batches import BUDGET
+from curation.open_shards import open_shards
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import CURATED, RANDOM, RAW, Document
 from curation.store import StoreOptions

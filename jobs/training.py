@@ -18,21 +18,24 @@ from typing import Any
 import torch
 
 from curation import models
+from curation.digest import digest
 from curation.documents import read_json
 from curation.documents.learning import Card
 from curation.errors import LedgerError, NotFoundError, UserError
 from curation.evaluation import MAX_EVALUATED, evaluate
-from curation.examples import Batch, Examples, gather_some
+from curation.examples import gather_some
 from curation.holdout import HOLDOUT_RULE
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.learning.prices import training_flops, trimmed
 from curation.learning.sources import listing_sha256, pinned, weights_of
-from curation.ledger import digest
-from curation.loader import Part, SampleStream, Shard, open_shards
+from curation.loader import Part, SampleStream, Shard
 from curation.models.architecture import config_path
+from curation.models.batches import Batch, Examples
+from curation.models.devices import pick_device
 from curation.models.weights import tensors_to_bytes
+from curation.open_shards import open_shards
 from curation.store import Store, StoreOptions, open_store
 from curation.store_url import anywhere
 from curation.weights import ALIKE
@@ -175,19 +178,6 @@ def use_threads(wanted: int) -> int:
 def threads_of(wanted: int) -> int:
     """What `use_threads` sets."""
     return wanted or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto`: the accelerator where there is one. Raises `UserError` for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        line = str(error).splitlines()[0]
-        raise UserError(f"device {name!r} can't be used: {line}", fix="--device auto takes what is there") from None
-    return device
 
 
 def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str, Any]:

@@ -16,19 +16,21 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import load
 
-import curation as cu
+from curation import snapshot as snapshots
+from curation.digest import canonical, digest
 from curation.documents import find, read_json
 from curation.documents.learning import Figures, PartDraw, PartSizes
 from curation.errors import NotFoundError, UserError
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
-from curation.examples import Examples
 from curation.holdout import HOLDOUT_RULE
 from curation.learning.prices import training_flops
 from curation.learning.sources import listing_sha256, pinned
-from curation.ledger import canonical, digest, read_named
-from curation.loader import open_shards, shards_of
+from curation.ledger import read_named
 from curation.models.architecture import build_model
+from curation.models.batches import Examples
+from curation.models.devices import pick_device
 from curation.models.dual import DualEncoder, load_tensors
+from curation.open_shards import open_shards
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import ANEW, CURATED, Document, figures
 from curation.store import StoreOptions, open_store
@@ -38,7 +40,7 @@ from curation.weights import ALIKE
 from jobs.pairs import Samples
 from jobs.progress import progress
 from jobs.skipped import words
-from jobs.training import Job, pick_device, read_held_out, recipe_of, run, use_threads
+from jobs.training import Job, read_held_out, recipe_of, run, use_threads
 
 
 class HeldOut(NamedTuple):
@@ -130,7 +132,12 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     if not share:
         return parts(snapshot, seeds)
     store = open_store(runs)
-    decided = [snapshot.document.plan, [shard.ref.content[0] for shard in shards_of(snapshot)], share, HOLDOUT_RULE]
+    decided = [
+        snapshot.document.plan,
+        [shard.ref.content[0] for shard in snapshot.loader_shards()],
+        share,
+        HOLDOUT_RULE,
+    ]
     of_sizes = f"parts/{digest(decided)}.json"
     of_draws = {seed: f"parts/{digest([*decided, seed])}.json" for seed in seeds}
     sizes = find(store, of_sizes, PartSizes, ANEW)
@@ -170,7 +177,7 @@ def held_out_examples(held_out: HeldOut, model: str) -> Examples:
 @lru_cache(maxsize=8)
 def _samples(snapshot: str, arm: str, subset: Subset | None) -> Samples:
     """What is trained on, under the limits of the snapshot's recipe."""
-    found = cu.open(snapshot)
+    found = snapshots.open(snapshot)
     shards = open_shards(snapshot) if arm == CURATED else source_shards(found)
     weights = found.weights() if arm == CURATED else ALIKE
     return Samples(shards, subset, weights=weights)

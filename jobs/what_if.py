@@ -164,7 +164,7 @@ def _name_of(work: Pipeline, plan: Plan) -> str:
 
 def _columns(work: Pipeline) -> tuple[list[str], list[str]]:
     """Of the index, and of scores, as filters read them; captions to tell examples and to count words."""
-    from curation.decisions import columns_needed
+    from curation.filters.named import columns_needed
 
     index, needed = columns_needed(work.recipe.filters)
     return sorted({*index, "caption"}), needed

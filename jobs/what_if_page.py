@@ -7,19 +7,10 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from curation.printable import printable
+from jobs.page import document
 
 if TYPE_CHECKING:
     from curation.what_if import Answer
-
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}
-th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd;vertical-align:middle}
-code{background:#f3f3f3;padding:0 .2rem}
-.bar{display:inline-block;height:.8rem;background:#3b6ea5;vertical-align:middle}.all{background:#bbb}
-.one{display:inline-block;margin:0 .6rem .4rem 0;vertical-align:top;max-width:11rem}
-.drop{color:#a33} .wide{overflow-x:auto} td,code{overflow-wrap:anywhere}
-"""
 
 
 def page(recipe: str, answers: Sequence[Answer], unscored: int, look: Any = None, *, unreadable: int = 0) -> str:
@@ -35,14 +26,6 @@ def page(recipe: str, answers: Sequence[Answer], unscored: int, look: Any = None
         parts += [f'<p class="drop">curate run would make no snapshot: {escape(why)}</p>' for why in answer.refused]
         parts += [_steps(answer), _shifts(answer), _near(answer), _groups(answer, look)]
     return document("what if", "\n".join(parts))
-
-
-def document(title: str, body: str) -> str:
-    """A page of its own, in our style."""
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style>\n<body>\n{body}\n</body></html>\n"
-    )
 
 
 def _yields(answers: Sequence[Answer]) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from curation.data import ShardRef
-from curation.ledger import canonical, unit_id
+from curation.digest import canonical
+from curation.ledger import unit_id
 from curation.parquet import from_parquet, to_parquet
 from curation.store import open_store
 from curation.verification.findings import Finding

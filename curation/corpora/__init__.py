@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from curation.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from curation.corpora.openmoji_icons import Build
+    from curation.corpora.built import Build
 
 CORPORA = {
     "openmoji-icons": "28,000 emoji, icons and logos with names in 14 languages (OpenMoji, Phosphor, Tabler, "

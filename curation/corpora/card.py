@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curation.corpora.openmoji_icons import Built
+    from curation.corpora.built import Built
     from curation.corpora.shards import Row
 
 ATTRIBUTION = {

@@ -9,13 +9,13 @@ Cost: 73 s of one core, so ~40 s on two free ones; 29 shards, 137 MB, of which 3
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from curation.corpora.built import Built, Progress
 from curation.corpora.card import card, counts
 from curation.corpora.drawing import Drawing, order
 from curation.corpora.shards import Row, render_all
@@ -26,9 +26,6 @@ from curation.errors import BucketError, UserError
 if TYPE_CHECKING:
     from curation.store import Store
 
-Progress = Callable[
-    [str, int], AbstractContextManager[Callable[[int], None]]
-]  # (label, total) -> advance, as jobs.progress
 
 EDITION = 1  # goes up when this code gives the same arguments other bytes: an older corpus is then not taken for ours
 PACKAGES = (
@@ -41,33 +38,6 @@ PACKAGES = (
     "simple-icons-pack",
 )
 ARGUMENTS, MANIFEST, CARD = "arguments.json", "corpus.json", "CARD.md"
-
-
-@dataclass(frozen=True)
-class Built:
-    """A corpus in its place. `fresh` is False if it was there already and nothing was done."""
-
-    url: str
-    fresh: bool
-    samples: int
-    bytes: int
-    shards: list[dict[str, Any]]  # key, sha256, size, samples
-    counts: dict[str, Any]
-
-
-class Build(Protocol):
-    """The signature that every corpus of the room has."""
-
-    def __call__(
-        self,
-        store: Store,
-        *,
-        limit: int | None = None,
-        samples_per_shard: int = 1000,
-        workers: int = 2,
-        seed: int = 0,
-        progress: Progress = ...,
-    ) -> Built: ...
 
 
 def build(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,20 +19,21 @@ if TYPE_CHECKING:
 
 def _entries(value: Any, info: ValidationInfo) -> Any:
     """`[{name: {fields}}, ...]` as a recipe has it, as filters. `info` says where in the recipe it stands."""
-    from curation.filters import FILTERS
-    from curation.yaml_document import Where, build_entry
-
     entries = [value] if isinstance(value, dict) else value
     if not isinstance(entries, list | tuple):
         raise ValueError("of is a list of filters, each `name: {fields}`")
     if wrong := [entry for entry in entries if not isinstance(entry, dict | Filter)]:
         raise ValueError(f"each filter of `of` is `name: {{fields}}`; here is {wrong[0]!r}")
-    where, loc = info.context or (Where("of", {}), ())
+    build, loc = info.context or (_without_a_recipe, ())
     places = [(*loc, "of")] if entries is not value else [(*loc, "of", n) for n in range(len(entries))]
     return tuple(
-        build_entry(entry, FILTERS, where, place, "filter")[1] if isinstance(entry, dict) else entry
+        build(entry, place)[1] if isinstance(entry, dict) else entry
         for entry, place in zip(entries, places, strict=True)
     )
+
+
+def _without_a_recipe(entry: Any, place: Any) -> Any:
+    raise ValueError(f"outside of a recipe, `of` takes filters, not {entry!r}")
 
 
 Filters = Annotated[tuple[InstanceOf[Filter], ...], BeforeValidator(_entries)]
@@ -42,16 +44,12 @@ class _OfFilters:
     of: Filters
 
     def __post_init__(self) -> None:
-        from curation.filters import kind_of
-
         if not self.of:
             raise ValueError("of is empty: name at least one filter")
         for item in self.of:
             if isinstance(item, Weighs) and item.weighs():
                 without = ", or with `weights: false`" if hasattr(item, "weights") else ""
-                raise ValueError(
-                    f"{kind_of(item) or type(item).__name__} in it gives weights: name that by itself{without}"
-                )
+                raise ValueError(f"{_snake(type(item).__name__)} in it gives weights: name that by itself{without}")
 
     def columns(self) -> Sequence[str]:
         return tuple(dict.fromkeys(column for item in self.of for column in item.columns()))
@@ -109,6 +107,11 @@ class NotOf(_OfFilters):
 
     def drops(self) -> str:
         return f"SELECT id, '' AS detail FROM alive ANTI JOIN ({self._each()}) AS gone USING (id)"
+
+
+def _snake(name: str) -> str:
+    """`SoftCap` -> `soft_cap`: what a recipe calls a filter of this class."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def flat(filters: Iterable[Filter]) -> Iterator[Filter]:

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from curation.errors import EmptyCorpusError, UserError
-from curation.evaluation import Rate, wilson
-from curation.examples import Examples
+from curation.intervals import Rate, wilson
 from curation.learners.learner import Learner, Shown, Training
 from curation.models.architecture import build_model, model_config
+from curation.models.batches import Examples, SuperBatch
 from curation.outputs import Losses
-from curation.pool import SuperBatch
 
 
 class Classifier(nn.Module):

@@ -27,12 +27,11 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
-from curation.examples import Batch
 from curation.learners.learner import Learner, Shown, Training
 from curation.models.architecture import build_model, model_config
+from curation.models.batches import Batch, SuperBatch
 from curation.models.dual import DualEncoder, encode_image, encode_text, load_tensors, trim, trimmed_length
 from curation.outputs import Pairs
-from curation.pool import SuperBatch
 
 MAX_TEMPERATURE = 100.0
 

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from curation import checkpoint
+from curation.digest import digest
 from curation.errors import EmptyCorpusError, UserError
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED
-from curation.examples import Examples, gather, gather_some
+from curation.examples import gather, gather_some
 from curation.holdout import HOLDOUT_RULE
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.apart import Source, expect_apart, expect_unseen
@@ -28,10 +29,12 @@ from curation.learning.columns import check_column, scorer_in, sign_of
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.learning.seen import BY_NAME, BY_PICTURE, Judged, Split, expect_not_seen, models_of
 from curation.learning.sources import pinned, snapshot_of, weights_of
-from curation.ledger import Ledger, digest
-from curation.loader import Part, SampleStream, Shard, open_shards, split_label
+from curation.ledger import Ledger
+from curation.loader import Part, SampleStream, Shard, split_label
 from curation.models import preprocess_for
+from curation.models.batches import Examples
 from curation.models.tokenizer import tokenizer_for
+from curation.open_shards import open_shards
 from curation.policy import Policy
 from curation.pool import Block
 from curation.snapshot import Snapshot

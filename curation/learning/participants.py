@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from curation.errors import UserError
-from curation.examples import Examples, Tokenize
 from curation.learners.classification import ClassLearner, targets_of
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
@@ -22,12 +21,13 @@ from curation.learning.columns import check_column
 from curation.learning.data import Data
 from curation.learning.recipe import LearnRecipe, OnlineModel, ReferenceModel
 from curation.models import model_config
+from curation.models.batches import Examples, SuperBatch, Tokenize
 from curation.models.dual import load_tensors
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import classes_of, fetch_weights, read_metadata, read_tensors
 from curation.online import Model, OnlineStep, Roles, Scored
 from curation.outputs import PairwiseLoss
-from curation.pool import Blocks, Pool, SuperBatch
+from curation.pool import Blocks, Pool
 
 
 class Timed:

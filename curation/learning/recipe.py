@@ -12,19 +12,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 
+from curation.digest import digest
 from curation.errors import RecipeError
-from curation.examples import BUDGET
 from curation.learners.learner import Training
-from curation.ledger import digest
 from curation.models.architecture import model_config
+from curation.models.batches import BUDGET
 from curation.models.weights import Weights
-from curation.online import Selection
 from curation.ranges import check_count
 from curation.selectors import SELECTORS, Selector
 from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp, Schedule
 from curation.selectors.joint import Joint
 from curation.selectors.replay import Replay
+from curation.selectors.selection import Selection
 from curation.selectors.uniform import Shuffled
 from curation.store import StoreOptions
 from curation.yaml_document import Section, StoreSection, Where, build_entry, parse_document, read_recipe, store_options

@@ -9,18 +9,18 @@ from typing import Any
 
 import yaml
 
+from curation.digest import digest
 from curation.documents import read_json
 from curation.documents.learning import LearningSummary
 from curation.errors import LedgerError, NotFoundError, UserError
 from curation.evaluation import evaluate
-from curation.examples import Examples
 from curation.flops import Point
 from curation.learners.classification import ClassLearner, accuracy
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner
 from curation.learning.data import Data, Listing
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
-from curation.ledger import digest
+from curation.models.batches import Examples
 from curation.store import open_store
 
 

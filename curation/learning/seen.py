@@ -19,8 +19,8 @@ from curation.errors import NotFoundError, TutelageError, UserError
 from curation.holdout import HOLDOUT_RULE
 from curation.learning.apart import Source, overlap
 from curation.learning.sources import listing_sha256, snapshot_of
-from curation.loader import open_shards
 from curation.models.weights import Weights, fetch_weights, read_metadata
+from curation.open_shards import open_shards
 from curation.store import StoreOptions, open_store
 
 BY_NAME, BY_PICTURE = "name", "picture"  # what is held out together

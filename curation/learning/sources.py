@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from curation.corpus import open_corpus
-from curation.ledger import digest
-from curation.loader import Shard, latest_of
+from curation.digest import digest
+from curation.loader import Shard
+from curation.open_shards import latest_of
 from curation.snapshot import Snapshot, open_snapshot
 from curation.store import StoreOptions
 from curation.weights import ALIKE, SampleWeights

@@ -7,13 +7,15 @@ open_clip's registry of pretrained tags, which imports torch (2 s, once). `cost`
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curation.errors import UnknownNameError
+from curation.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,7 +100,6 @@ def build_model(model: str, size: int = 0) -> nn.Module:
         if size:
             config["vision_cfg"]["image_size"] = size
         return open_clip.CLIP(**config)  # type: ignore[no-any-return]
-    from curation.models.tokenizer import hub_errors
 
     with hub_errors(model, "its text tower's configuration"):
         return open_clip.create_model(  # type: ignore[no-any-return]
@@ -157,3 +158,17 @@ def _agreed_preprocess(model: str) -> dict[str, Any]:
             value = entry.get(key) or default
             found.setdefault(key, set()).add(tuple(value) if isinstance(value, list) else value)
     return {key: values.pop() for key, values in found.items() if len(values) == 1}
+
+
+@contextmanager
+def hub_errors(model: str, what: str) -> Iterator[None]:
+    """Turns every way in which the Hugging Face hub can fail (not installed, offline, not found) into one line."""
+    try:
+        yield
+    except ImportError as error:
+        fix = "pip install transformers"
+        raise UserError(f"model {model!r} needs {what}, which needs a package: {error}", fix=fix) from error
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        fix = "load it once on a machine with access and copy its HF_HOME, or use a model with CLIP's own vocabulary"
+        raise UserError(f"model {model!r} needs {what} from the Hugging Face hub: {line}", fix=fix) from error

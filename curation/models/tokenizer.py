@@ -6,13 +6,11 @@ torch are imported with the first tokenizer, not with this module: processes tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from curation.errors import UserError
-from curation.models.architecture import model_config
+from curation.models.architecture import hub_errors, model_config
 
 if TYPE_CHECKING:
     import torch
@@ -35,17 +33,3 @@ def tokenizer_for(model: str) -> Tokenize:
     with hub_errors(model, f"the tokenizer {text['hf_tokenizer_name']!r}"):
         foreign = open_clip.get_tokenizer(model)
     return lambda captions: foreign(list(captions))
-
-
-@contextmanager
-def hub_errors(model: str, what: str) -> Iterator[None]:
-    """Turns every way in which the Hugging Face hub can fail (not installed, offline, not found) into one line."""
-    try:
-        yield
-    except ImportError as error:
-        fix = "pip install transformers"
-        raise UserError(f"model {model!r} needs {what}, which needs a package: {error}", fix=fix) from error
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        fix = "load it once on a machine with access and copy its HF_HOME, or use a model with CLIP's own vocabulary"
-        raise UserError(f"model {model!r} needs {what} from the Hugging Face hub: {line}", fix=fix) from error

@@ -57,8 +57,8 @@ def fingerprint(scorer: Scorer, index_fingerprint: str) -> str:
     Of another package's class, also of what it is called: one that is derived from ours, and leaves the identity as it
     is, has not its values. Raises `UserError` for an identity that is no JSON.
     """
+    from curation.digest import digest
     from curation.errors import UserError
-    from curation.ledger import digest
 
     cls = type(scorer)
     called = {} if cls.__module__.startswith("curation.") else {"class": f"{cls.__module__}.{cls.__qualname__}"}

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from curation.digest import canonical, digest
 from curation.errors import NotFoundError
-from curation.ledger import canonical, digest
 from curation.parallel import map_ordered
 from curation.snapshot_numbers import (
     HINT,

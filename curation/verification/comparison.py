@@ -21,9 +21,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from curation.digest import canonical
 from curation.documents import DataObject
 from curation.errors import NotFoundError
-from curation.ledger import Ledger, canonical
+from curation.ledger import Ledger
 from curation.parquet import from_parquet
 from curation.software import software, software_id
 from curation.store import Store

@@ -18,9 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.data import ShardRef
+from curation.digest import digest
 from curation.documents import PlanDocument, ScoreRecord, WriteRecord, parse, parse_unit_record
 from curation.errors import BucketError, LedgerError, NotFoundError
-from curation.ledger import PAGE_SCHEMA, digest, rows_sha256, unit_id
+from curation.ledger import PAGE_SCHEMA, rows_sha256, unit_id
 from curation.owners import owner_of
 from curation.parallel import map_ordered
 from curation.parquet import from_parquet

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from curation.data import ShardRef
+from curation.digest import canonical, digest
 from curation.errors import LedgerError, StoreError, UserError
-from curation.ledger import PAGE_SCHEMA, Ledger, Plan, canonical, digest
+from curation.ledger import PAGE_SCHEMA, Ledger, Plan
 from curation.parquet import from_parquet
 from curation.store import Store
 from curation.verification.differences import hash_of, read_object, table_differs

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
+from curation.digest import canonical
 from curation.errors import NotFoundError
-from curation.ledger import canonical
 from curation.snapshot_numbers import REPAIRS
 from curation.software import software
 from curation.store import Store

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from curation import scores
 from curation.data import ShardRef
+from curation.digest import canonical
 from curation.errors import LedgerError, StoreError
-from curation.ledger import Ledger, canonical, unit_id
+from curation.ledger import Ledger, unit_id
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender

@@ -12,9 +12,10 @@ from ray.exceptions import RayTaskError
 from actors.feed import FeedActor, ModelWeights
 from curation.errors import UserError
 from curation.feed import Plan
-from curation.online import Choice, Selection
+from curation.online import Choice
 from curation.pool import Extent, Place
 from curation.selectors.blend import Learnability
+from curation.selectors.selection import Selection
 
 PLAN = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, moving=True, buffer=1)
 

@@ -118,8 +118,8 @@ def decide(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
     """One measurement: seconds, and what stayed."""
     from pydantic import TypeAdapter
 
-    from curation.decisions import NamedFilter, columns_needed
     from curation.filters import FILTERS, Compares
+    from curation.filters.named import NamedFilter, columns_needed
 
     kind, _, how = name.partition(" ")
     item = NamedFilter(kind, TypeAdapter(FILTERS[kind]).validate_python(fields))
@@ -145,8 +145,9 @@ def ask(rows: int) -> dict[str, float]:
     import pyarrow.parquet as pq
 
     from curation import scores
-    from curation.decisions import Decisions, NamedFilter
+    from curation.decisions import Decisions
     from curation.filters import FILTERS
+    from curation.filters.named import NamedFilter
     from curation.what_if import MADE, WhatIf
 
     def chosen(fraction: float) -> list[NamedFilter]:

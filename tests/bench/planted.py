@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from curation.examples import Examples
+from curation.models.batches import Examples
 from curation.tar import TarWriter
 
 EDITION = 2  # of this file's choices; part of the folder's name

@@ -32,9 +32,9 @@ from bench.online import data  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
 import curation as cu  # noqa: E402
+from curation.digest import digest  # noqa: E402
 from curation.intervals import Difference, Estimate  # noqa: E402
 from curation.learners.learner import Training  # noqa: E402
-from curation.ledger import digest  # noqa: E402
 from curation.recipe import load_recipe  # noqa: E402
 from curation.snapshot import Snapshot  # noqa: E402
 

@@ -11,7 +11,7 @@ import torch
 from bench import online_selection
 from bench.online import data, runs
 
-from curation.examples import Examples
+from curation.models.batches import Examples
 
 WORDS = ("sun", "moon", "star", "tree", "house", "boat", "fish", "bird")
 

@@ -9,8 +9,9 @@ import pytest
 from bench import planted, recipes
 from bench.online import data
 
-from curation.examples import Examples
-from curation.loader import SampleStream, open_shards
+from curation.loader import SampleStream
+from curation.models.batches import Examples
+from curation.open_shards import open_shards
 
 
 def examples(count: int, source: str, side: int = 64) -> Examples:

@@ -188,7 +188,8 @@ def recipe_for(folder: Path, samples: int) -> Path:
 
 
 def test_everybody_reads_the_same_samples(tmp_path: Path) -> None:
-    from curation.loader import SampleStream, open_shards, shards_of
+    from curation.loader import SampleStream
+    from curation.open_shards import open_shards
     from jobs.gallery import content
 
     members = of_samples(60, images=True)
@@ -209,7 +210,7 @@ def test_everybody_reads_the_same_samples(tmp_path: Path) -> None:
             assert sample.source.offset == row["source_offset"] and sample.source.length == row["source_length"]
         pixels, caption = content(snapshot, row)
         assert caption == sample.caption and pixels is not None and pixels.shape[:2] == (row["height"], row["width"])
-    for shards in (open_shards(str(tmp_path / "in")), shards_of(snapshot)):
+    for shards in (open_shards(str(tmp_path / "in")), snapshot.loader_shards()):
         stream = SampleStream(shards, size=16, shuffle=0)
         assert {found.uid for found in stream} == set(rows) and not stream.skipped
     assert problems(recipe) == []

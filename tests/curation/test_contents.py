@@ -161,7 +161,7 @@ def by_json(root: Path, field: str, n: int = 12) -> Path:
 
 @pytest.mark.parametrize(("field", "place"), [("caption", None), ("text", None), ("alt", "json.alt")])
 def test_captions_in_the_json_reach_every_reader(tmp_path: Path, field: str, place: str | None) -> None:
-    from curation.loader import SampleStream, shards_of
+    from curation.loader import SampleStream
     from curation.subset import source_shards
 
     corpus = by_json(tmp_path / "in", field)
@@ -174,13 +174,13 @@ def test_captions_in_the_json_reach_every_reader(tmp_path: Path, field: str, pla
     expected = [f"a picture of thing {i}" for i in range(12)]
     assert [sample.caption for sample in snapshot.samples()] == expected
     assert [sample["txt"].decode() for sample in snapshot.webdataset()] == expected
-    for shards in (shards_of(snapshot), source_shards(snapshot)):
+    for shards in (snapshot.loader_shards(), source_shards(snapshot)):
         stream = SampleStream(shards, size=16, shuffle=0)
         assert [found.caption for found in stream] == expected and not stream.skipped
 
 
 def test_what_is_trained_on_looks_as_the_recipe_says(tmp_path: Path) -> None:
-    from curation.loader import SampleStream, shards_of
+    from curation.loader import SampleStream
     from curation.subset import source_shards
 
     clear = cv2.imencode(".png", np.zeros((16, 16, 4), np.uint8))[1].tobytes()
@@ -191,7 +191,7 @@ def test_what_is_trained_on_looks_as_the_recipe_says(tmp_path: Path) -> None:
         snapshot = curate(
             write_recipe(tmp_path / "r.yaml", str(tmp_path / "in"), str(tmp_path / background), "", "", **changes)
         )
-        for shards in (shards_of(snapshot), source_shards(snapshot)):
+        for shards in (snapshot.loader_shards(), source_shards(snapshot)):
             (example,) = SampleStream(shards, size=8, shuffle=0)
             assert set(example.pixels.ravel().tolist()) == {level}
 

@@ -13,7 +13,7 @@ from curation.entry_points import with_installed
 from curation.errors import UserError
 from curation.scorers import Scorer
 
-README = (Path(__file__).parents[2] / "curation/scorers/README.md").read_text()
+README = (Path(__file__).parents[3] / "curation/scorers/README.md").read_text()
 MODULE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0] + "\n\n@dataclass\nclass Loose: ...\n"
 MODULE += "class Derived(Exclamations): ...\n\n@dataclass(frozen=True)\nclass Empty: ...\n"
 
@@ -40,7 +40,7 @@ def test_a_scorer_of_another_package_is_one_of_the_table(installed: Path) -> Non
         "filters:\\n- threshold: {score: exclamations, max: 3}\\n')\n"
         "print(recipe.scorers['exclamations'].load(None)(Batch(['wow!', '!!'], {})).tolist())\n"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", code, str(installed.parents[1]), str(root)], capture_output=True, text=True
     )

@@ -11,7 +11,8 @@ import pytest
 from builders import write_shard
 from torch.utils.data import DataLoader
 
-from curation.loader import SampleStream, open_shards
+from curation.loader import SampleStream
+from curation.open_shards import open_shards
 from curation.store import open_store
 from curation.webdataset_io import SnapshotDataset
 from curation.weights import SampleWeights

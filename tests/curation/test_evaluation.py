@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from curation.evaluation import evaluate, one_per_group, retrieval, wilson, zero_shot
-from curation.examples import Examples
+from curation.evaluation import evaluate, one_per_group, retrieval, zero_shot
+from curation.intervals import wilson
+from curation.models.batches import Examples
 from curation.models.dual import load_dual_encoder
 
 

@@ -11,7 +11,8 @@ from builders import write_shard
 
 from curation import examples
 from curation.examples import gather, gather_some, mixed, stream_batches
-from curation.loader import SampleStream, Shard, open_shards
+from curation.loader import SampleStream, Shard
+from curation.open_shards import open_shards
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from curation.feed import Feed, Plan, Ticket
 from curation.flops import Repeated
-from curation.online import Choice, Selection
+from curation.online import Choice
 from curation.pool import Extent, Place, begin
 from curation.selectors.blend import EasyReference
 from curation.selectors.draw import Ramp
+from curation.selectors.selection import Selection
 
 BATCH, STEPS, ACTORS = 2, 12, 3
 # Candidates of each window of an epoch; some are too small, and once more of these than are remembered.

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from curation import ledger as module
 from curation.data import ShardRef, uid
+from curation.digest import canonical, digest
 from curation.documents import ScoreRecord, WriteRecord
 from curation.errors import ConservationError, LedgerError, LostSnapshotError, NoSnapshotError
-from curation.ledger import PAGE_SCHEMA, Ledger, Plan, canonical, digest, rows_sha256, unit_id
+from curation.ledger import PAGE_SCHEMA, Ledger, Plan, rows_sha256, unit_id
 from curation.parquet import from_parquet, to_parquet
 from curation.store import open_store
 

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from curation.data import ShardRef
 from curation.errors import ChangedError, EmptyCorpusError, UserError
 from curation.holdout import content_of, group_of, is_held_out
-from curation.loader import SampleStream, Shard, open_shards
+from curation.loader import SampleStream, Shard
+from curation.open_shards import open_shards
 from curation.store import open_store
 from curation.tar import TarWriter
 from curation.weights import SampleWeights

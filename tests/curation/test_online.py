@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from curation.examples import Examples
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Training
+from curation.models.batches import Examples, SuperBatch
 from curation.models.tokenizer import tokenizer_for
-from curation.online import Choice, OnlineStep, Roles, Scored, Selection, online_selection
+from curation.online import Choice, OnlineStep, Roles, Scored, online_selection
 from curation.outputs import Losses
-from curation.pool import Pool, SuperBatch
+from curation.pool import Pool
 from curation.selectors.blend import EasyReference, Learnability
 from curation.selectors.draw import Ramp
 from curation.selectors.joint import Joint
+from curation.selectors.selection import Selection
 
 
 class Counting:

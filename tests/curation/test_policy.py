@@ -12,12 +12,13 @@ import torch
 
 from curation import policy as policies
 from curation.errors import UserError
-from curation.examples import Examples
-from curation.online import Choice, Roles, Scored, Selection, online_selection
+from curation.models.batches import Examples
+from curation.online import Choice, Roles, Scored, online_selection
 from curation.parquet import to_parquet
 from curation.policy import Policy, PolicyWriter, replay
 from curation.pool import Pool
 from curation.selectors.blend import EasyReference
+from curation.selectors.selection import Selection
 from curation.store import Store, open_store
 
 N, STEPS = 30, 7

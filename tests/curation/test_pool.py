@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.errors import EmptyCorpusError
-from curation.examples import Examples
+from curation.models.batches import Examples
 from curation.pool import Place, Pool, generator_of
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from curation.decisions import described
+from curation.digest import digest
 from curation.errors import RecipeError, UserError
 from curation.filters.caption import Caption
+from curation.filters.named import described
 from curation.filters.threshold import Threshold
-from curation.ledger import digest
 from curation.recipe import parse_recipe
 
 SHA = "ab" * 32

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from curation import parallel, score_store, scores
 from curation.data import ShardRef, uid
+from curation.digest import canonical
 from curation.errors import LedgerError, UserError
-from curation.ledger import Ledger, canonical, unit_id
+from curation.ledger import Ledger, unit_id
 from curation.store import open_store
 from curation.units import INDEX_SCHEMA, STREAM_SCHEMA, failure_table
 

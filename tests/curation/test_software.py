@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from curation import software
+from curation.software_records import record_software
 from curation.store import Store, open_store
 
 
@@ -20,10 +21,10 @@ def test_versions_of_what_decodes_and_computes() -> None:
 
 def test_the_versions_are_put_once_a_process_and_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path / "s"))
-    name = software.record_software(store)
+    name = record_software(store)
     assert json.loads(store.get(f"software/{name}.json")) == software.software() and len(name) == 16
     monkeypatch.setattr(Store, "create", None)
-    assert software.record_software(store) == name
+    assert record_software(store) == name
 
 
 def test_other_versions_have_another_digest() -> None:

@@ -32,6 +32,7 @@ from curation.models.weights import Weights, fetch_weights
 from curation.parquet import read_parquet, to_parquet
 from curation.recipe import parse_recipe
 from curation.store import Store, StoreOptions, open_store
+from curation.store_fsspec import StoreFileSystem
 
 DATA = random.Random(0).randbytes(300_001)
 KEYS = [f"k{number:03d}" for number in range(95)]
@@ -379,7 +380,7 @@ def test_consumers_wait_as_long(server: BrokenS3) -> None:
     server.objects["/bucket/p/there"] = DATA
     turns = itertools.count(1)
     server.trouble = lambda method, path: "busy" if next(turns) % 4 else ""
-    assert store_of(server).fsspec().cat_file("there") == DATA
+    assert StoreFileSystem(store_of(server)).cat_file("there") == DATA
     assert len(server.requests) >= 4
 
 

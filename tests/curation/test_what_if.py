@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.decisions import Decisions, NamedFilter
+from curation.decisions import Decisions
 from curation.errors import ConservationError
 from curation.filters import AllOf, AnyOf, Filter, NotOf
 from curation.filters.caption import Caption
+from curation.filters.named import NamedFilter
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 from curation.what_if import MADE, Answer, WhatIf

@@ -8,9 +8,9 @@ import pytest
 from damages import DAMAGES, TOGETHER, Damage, Tree, column, first, found
 
 from curation import units
+from curation.digest import digest
 from curation.errors import ImageError
 from curation.images import DecodeLimits, ImageHeader
-from curation.ledger import digest
 from curation.software import software_id
 from curation.store import open_store
 from curation.verification.repairs import dry

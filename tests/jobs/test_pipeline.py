@@ -17,9 +17,9 @@ from click.testing import CliRunner
 import curation as cu
 from curation import software
 from curation.data import ShardRef
+from curation.digest import canonical, digest
 from curation.documents import SnapshotDocument
 from curation.errors import RecipeError
-from curation.ledger import canonical, digest
 from curation.recipe import load_recipe
 from curation.store import open_store
 from jobs.cli import _main

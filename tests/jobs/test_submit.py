@@ -17,7 +17,7 @@ from ray.job_submission import JobStatus
 from services import free_ports
 
 import curation as cu
-import jobs.submit
+from jobs import submit as submitting
 
 REPO = Path(__file__).parent.parent.parent
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "only-for-this-test-0123456789abcdef"}
@@ -114,11 +114,11 @@ def test_a_yield_is_accepted_on_the_cluster_as_here(
     options: list[str], wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(jobs.submit, "_client", lambda address: None)
-    monkeypatch.setattr(jobs.submit, "_environment", lambda *rest: {})
-    monkeypatch.setattr(jobs.submit, "_submit", lambda client, command, environment: asked.append(command) or "job")
+    monkeypatch.setattr(submitting, "_client", lambda address: None)
+    monkeypatch.setattr(submitting, "_environment", lambda *rest: {})
+    monkeypatch.setattr(submitting, "_submit", lambda client, command, environment: asked.append(command) or "job")
     written = write_recipe(tmp_path / "r.yaml", f"{tmp_path}", f"{tmp_path}/out", "", "", scorers=[], filters=[])
-    done = CliRunner().invoke(jobs.submit.submit, [str(written), "--no-wait", *options], catch_exceptions=False)
+    done = CliRunner().invoke(submitting.submit, [str(written), "--no-wait", *options], catch_exceptions=False)
     assert done.exit_code == 0 and asked == [f"python -m jobs.cli run recipe.yaml{wanted}"]
 
 
@@ -141,8 +141,8 @@ def test_a_log_that_breaks_off_is_taken_up_again(
         def get_job_info(self, job: str) -> SimpleNamespace:
             return SimpleNamespace(driver_exit_code=3)
 
-    monkeypatch.setattr(jobs.submit, "LOOK_SECONDS", 0)
-    assert jobs.submit._follow(Client(), "job") == 3
+    monkeypatch.setattr(submitting, "LOOK_SECONDS", 0)
+    assert submitting._follow(Client(), "job") == 3
     assert capsys.readouterr().out == "one\ntwo\nthree\n"
 
 

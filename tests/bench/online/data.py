@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from curation.examples import Examples
+from curation.models.batches import Examples
 
 PACKAGE = "@iconify/json@2.2.535"
 EDITION = {"pairs": 4, "classes": 1}  # of this file's choices; part of every run's identity

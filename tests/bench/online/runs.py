@@ -17,7 +17,6 @@ from bench.online import data
 from safetensors.torch import load_file, save_file
 
 from curation.evaluation import class_vectors, encode_captions, encode_images, retrieval, zero_shot
-from curation.examples import Examples
 from curation.flops import ComputeLedger, Prices
 from curation.learners.classification import ClassLearner, accuracy, classes_of, labelled
 from curation.learners.contrastive import ClipLearner
@@ -25,13 +24,15 @@ from curation.learners.learner import Learner, Training
 from curation.learning.participants import text_lengths
 from curation.learning.prices import forward_flops, training_flops, trimmed
 from curation.models.architecture import model_config
+from curation.models.batches import Examples
 from curation.models.dual import bucket_lengths
 from curation.models.tokenizer import tokenizer_for
-from curation.online import Roles, Scored, Selection, online_selection
+from curation.online import Roles, Scored, online_selection
 from curation.pool import Pool
 from curation.selectors import SELECTORS
 from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp
+from curation.selectors.selection import Selection
 
 EDITION = 2  # of this file's loop; part of every run's identity
 LR = 2e-3

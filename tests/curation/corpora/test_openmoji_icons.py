@@ -18,11 +18,12 @@ import webdataset
 from PIL import Image
 
 from curation.corpora import CORPORA, builder, openmoji_icons
+from curation.corpora.built import Built
 from curation.corpora.captions import EMOJI, caption
 from curation.corpora.drawing import Dice, Drawing
 from curation.corpora.icon_packs import simple_icons
 from curation.corpora.openmoji import openmoji
-from curation.corpora.openmoji_icons import Built, build, catalogue
+from curation.corpora.openmoji_icons import build, catalogue
 from curation.corpora.pictures import look
 from curation.errors import UnknownNameError, UserError
 from curation.store import open_store

@@ -15,7 +15,7 @@ from brute_balancing import brute_mentions, brute_metaclip, chances, matched, sh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.decisions import Decisions, NamedFilter, columns_needed
+from curation.decisions import Decisions
 from curation.errors import RecipeError, WeightsError
 from curation.filters import Filter, Reads, Weighs
 from curation.filters.algebra import AnyOf
@@ -23,6 +23,7 @@ from curation.filters.cluster_balance import ClusterBalance
 from curation.filters.draw import draw
 from curation.filters.mentions import Mentions
 from curation.filters.metaclip_balance import MetaclipBalance
+from curation.filters.named import NamedFilter, columns_needed
 from curation.filters.phrases import Phrases
 from curation.filters.soft_cap import SoftCap
 

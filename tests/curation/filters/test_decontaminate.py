@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 from rows_given import Row, alike, random_rows, table
 
-from curation.decisions import Decisions, NamedFilter
+from curation.decisions import Decisions
 from curation.filters import AnyOf
 from curation.filters.decontaminate import Decontaminate, _few
+from curation.filters.named import NamedFilter
 
 
 def asked(

@@ -23,7 +23,8 @@ from rows_given import Row, alike, random_rows, table, unit
 
 from curation import decisions
 from curation import filters as filters_room
-from curation.decisions import Decisions, NamedFilter, columns_needed, described
+from curation.decisions import Decisions
+from curation.digest import digest
 from curation.errors import RecipeError
 from curation.filters import FILTERS, Filter
 from curation.filters.algebra import AllOf, AnyOf, NotOf
@@ -36,6 +37,7 @@ from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
 from curation.filters.mentions import Mentions
 from curation.filters.metaclip_balance import MetaclipBalance
+from curation.filters.named import NamedFilter, columns_needed, described
 from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
 from curation.filters.semantic_duplicates import BLOCK, SemanticDuplicates, Stays
@@ -43,7 +45,6 @@ from curation.filters.soft_cap import SoftCap
 from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
-from curation.ledger import digest
 from curation.recipe import TAKEN
 
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows_given import Row, alike, random_rows, table
 
-from curation.decisions import Decisions, NamedFilter, columns_needed
+from curation.decisions import Decisions
 from curation.filters.first_come import leaving
+from curation.filters.named import NamedFilter, columns_needed
 from curation.filters.near_duplicates import NearDuplicates
 from curation.scorers.phash import phash
 

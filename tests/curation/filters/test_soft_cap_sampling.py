@@ -14,10 +14,11 @@ import pytest
 from brute_balancing import alive, brute_draws
 from rows_given import Row, random_rows, table
 
-from curation.decisions import Decisions, NamedFilter
+from curation.decisions import Decisions
 from curation.errors import RecipeError
 from curation.filters import soft_cap_sampling
 from curation.filters.algebra import AnyOf
+from curation.filters.named import NamedFilter
 from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 

@@ -8,10 +8,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from curation.errors import EmptyCorpusError, UserError
-from curation.examples import Batch, Examples
 from curation.learners.classification import ClassLearner, accuracy, classes_of, labelled
 from curation.learners.learner import Training
-from curation.pool import SuperBatch
+from curation.models.batches import Batch, Examples, SuperBatch
 
 NAMES = ["blue", "green", "red"]
 

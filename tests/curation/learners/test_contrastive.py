@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from curation.examples import Batch
 from curation.learners import LEARNERS, learner_class
 from curation.learners.contrastive import ClipLearner, contrastive_loss, sigmoid_loss
 from curation.learners.learner import StepReport, Training, decay_groups, train
 from curation.models.architecture import build_model
+from curation.models.batches import Batch
 from curation.models.tokenizer import tokenizer_for
 
 

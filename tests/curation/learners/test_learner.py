@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from curation.examples import Batch
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Training, at_size
 from curation.models.architecture import build_model
+from curation.models.batches import Batch, SuperBatch
 from curation.models.tokenizer import tokenizer_for
-from curation.pool import SuperBatch
 
 
 def batch(count: int = 8) -> Batch:

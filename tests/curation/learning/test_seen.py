@@ -11,8 +11,8 @@ from builders import write_weights
 
 from curation.errors import LedgerError
 from curation.learning import seen
-from curation.loader import open_shards
 from curation.models.weights import Weights
+from curation.open_shards import open_shards
 from curation.store import StoreOptions
 
 

@@ -10,8 +10,9 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from curation.errors import UserError
 from curation.models import bounded_tokenizer
+from curation.models.architecture import hub_errors
 from curation.models.bounded_tokenizer import BoundedTokenizer
-from curation.models.tokenizer import hub_errors, tokenizer_for
+from curation.models.tokenizer import tokenizer_for
 
 REFERENCE = SimpleTokenizer(context_length=32)
 OURS = BoundedTokenizer(context_length=32)

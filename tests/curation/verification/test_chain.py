@@ -9,7 +9,8 @@ import pytest
 from builders import snapshot_document
 
 from curation import snapshot_numbers as numbers
-from curation.ledger import Ledger, canonical
+from curation.digest import canonical
+from curation.ledger import Ledger
 from curation.store import Store, open_store
 from curation.verification.chain import ChainCheck
 from curation.verification.repairs import Mender, dry

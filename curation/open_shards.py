@@ -1,0 +1,50 @@
+"""Open what a URL names for training: the shards of a corpus or of a snapshot."""
+
+from __future__ import annotations
+
+import logging
+import re
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from curation.corpus import open_corpus, says_left_out
+from curation.data import ShardRef
+from curation.ledger import Ledger
+from curation.loader import Shard
+from curation.printable import printable
+from curation.snapshot import open_snapshot
+from curation.store import StoreOptions, open_store
+
+
+def latest_of(url: str, options: StoreOptions | None = None) -> str:
+    """`URL@latest` where a URL is that of a dataset of ours; all else, and a snapshot by its number, as it is."""
+    if any(sign in url for sign in "*{") or url.endswith(".tar") or re.search(r"@(\d+|latest)\Z", url):
+        return url
+    is_dataset = Ledger(open_store(url, options)).latest() > 0
+    return f"{url.rstrip('/')}@latest" if is_dataset else url
+
+
+def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
+    """The shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`). Logs a
+    warning, once a process, of datasets below a corpus, which are left out."""
+
+    corpus = open_corpus(latest_of(url, options), options)
+    if corpus.snapshot is not None:
+        return open_snapshot(corpus.root, corpus.snapshot, options).loader_shards()
+    store = corpus.store()
+
+    def left_out(shards: int, example: str) -> None:
+        _say_once(says_left_out(corpus.root, shards, example))
+
+    with TemporaryDirectory() as spool:
+        rows = [row for batch in corpus.listing(Path(spool), left_out, copies=True) for row in batch.to_pylist()]
+    return [Shard(store, ShardRef(row["key"], row["size"], row["etag"]), None) for row in rows]
+
+
+@cache
+def _say_once(line: str) -> None:
+    _log.warning("%s", printable(line))
+
+
+_log = logging.getLogger(__name__)

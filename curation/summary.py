@@ -1,0 +1,26 @@
+"""What `curate show --json` prints of a snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from curation.snapshot import Snapshot, plain_location
+from curation.snapshot_evaluations import attached
+
+
+def summary(snapshot: Snapshot) -> dict[str, Any]:
+    """Number, parent, fingerprints, counts, shards, groups of duplicates and attached evaluations, as JSON."""
+    keys = ("snapshot", "parent", "recipe_sha256", "fingerprints", "units", "samples")
+    shards = [
+        {
+            "url": plain_location(snapshot.store.location(row["key"])),
+            **{key: row[key] for key in ("sha256", "samples", "bytes")},
+        }
+        for row in snapshot.shards.to_pylist()
+    ]
+    return {
+        **{key: snapshot.document[key] for key in keys},
+        "shards": shards,
+        "groups": snapshot.groups,
+        "evaluations": attached(snapshot),
+    }
