@@ -15,8 +15,8 @@ import ray
 from actors.black_box import Box
 from actors.waiting import get
 from actors.watch import watched
-from curation.data import ShardRef
-from curation.errors import StoreError
+from curation.core.errors import StoreError
+from curation.core.types import ShardRef
 from curation.images import Preprocess
 from curation.scorers import Batch
 from curation.units import UnitReader, failure_table, pixels, view_column

@@ -13,7 +13,7 @@ import ray
 
 from actors import local_cluster, waiting
 from actors.waiting import ClusterError, LostClusterError
-from curation.errors import TutelageError
+from curation.core.errors import TutelageError
 
 __all__ = ["ClusterError", "LostClusterError", "address_of", "cluster", "cpus", "gpus", "map_bounded", "on_cluster"]
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ray.exceptions import RayTaskError
 
 from actors.cluster import unwrap
-from curation.errors import TutelageError, UnavailableError
+from curation.core.errors import TutelageError, UnavailableError
 from curation.feed import Feed, Plan, Ticket
 from curation.flops import Repeated
 from curation.online import Choice

@@ -25,7 +25,7 @@ from actors.batches import blanked, padded, part
 from actors.black_box import Box, Span
 from curation import scores
 from curation.attempts import DIED, RAISED
-from curation.errors import StoreError, TutelageError, UserError
+from curation.core.errors import StoreError, TutelageError, UserError
 from curation.scorers import Batch, Score
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from actors.feed import FeedActor, ModelWeights, Order, Spent, State, Taken
 from actors.train_driver import TrainDriver
 from actors.waiting import check, get, wait
 from curation.checkpoint import latest_facts
-from curation.errors import IncompleteError, TutelageError, UnavailableError
+from curation.core.errors import IncompleteError, TutelageError, UnavailableError
 from curation.feed import Plan
 from curation.flops import Repeated
 from curation.learners.learner import Learner

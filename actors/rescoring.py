@@ -20,8 +20,8 @@ from actors.scorer import Scoring, UnitScorer
 from actors.waiting import get, wait
 from curation import attempts
 from curation.attempts import Care, Suspicion
-from curation.data import ShardRef
-from curation.errors import IncompleteError
+from curation.core.errors import IncompleteError
+from curation.core.types import ShardRef
 from curation.ledger import Ledger
 from curation.store import open_store
 from curation.verification.findings import Finding

@@ -19,10 +19,10 @@ from actors.black_box import BlackBox, Box, LastWords, Span
 from actors.isolation import Isolated, blamed
 from curation import scores
 from curation.attempts import DIED, REASONS, Care
-from curation.data import ShardRef
+from curation.core.printable import printable
+from curation.core.types import ShardRef
 from curation.images import DecodeLimits, Preprocess
 from curation.ledger import Ledger
-from curation.printable import printable
 from curation.recipe import Compute
 from curation.scorers import Scorer
 from curation.store import Store

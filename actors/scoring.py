@@ -36,7 +36,7 @@ from actors.scorer import Progress, Ready, ScorerActor, Scoring, decodes_ahead
 from actors.suspects import Suspects
 from actors.waiting import LOOK_SECONDS, check, get, wait
 from curation.attempts import Care
-from curation.errors import IncompleteError
+from curation.core.errors import IncompleteError
 from curation.recipe import Compute
 
 __all__ = ["Progress", "Scoring", "score", "shard_refs", "units_per_call"]

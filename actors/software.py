@@ -10,7 +10,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.waiting import ask, get, wait
-from curation.software import software
+from curation.core.software import software
 
 SECONDS = 60.0  # a run is not stopped for a warning
 NAMED = 5  # nodes that one line names

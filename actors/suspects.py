@@ -25,9 +25,9 @@ from actors.black_box import LastWords
 from actors.isolation import at_fault
 from curation import attempts
 from curation.attempts import Care, Suspicion
-from curation.data import ShardRef
-from curation.errors import IncompleteError
-from curation.printable import printable
+from curation.core.errors import IncompleteError
+from curation.core.printable import printable
+from curation.core.types import ShardRef
 
 if TYPE_CHECKING:
     from actors.scorer import Progress, Scoring

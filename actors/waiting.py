@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import ray
 
-from curation.errors import TutelageError
-from curation.parallel import NoAnswerError, answered
+from curation.core.errors import TutelageError
+from curation.core.parallel import NoAnswerError, answered
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curation.data import Sample, ShardRef, Source
+    from curation.core.errors import TutelageError
+    from curation.core.types import Sample, ShardRef, Source
     from curation.diff import diff
-    from curation.errors import TutelageError
     from curation.recipe import Recipe, load_recipe
     from curation.snapshot import Snapshot, open
     from curation.store import StoreOptions
@@ -34,12 +34,12 @@ __all__ = [
 
 _HOMES = {
     "Recipe": "curation.recipe",
-    "Sample": "curation.data",
-    "ShardRef": "curation.data",
+    "Sample": "curation.core.types",
+    "ShardRef": "curation.core.types",
     "Snapshot": "curation.snapshot",
-    "Source": "curation.data",
+    "Source": "curation.core.types",
     "StoreOptions": "curation.store",
-    "TutelageError": "curation.errors",
+    "TutelageError": "curation.core.errors",
     "diff": "curation.diff",
     "load_recipe": "curation.recipe",
     "open": "curation.snapshot",

@@ -24,13 +24,13 @@ from typing import Literal
 from pydantic import Field
 
 from curation import scores
-from curation.data import ShardRef
-from curation.digest import canonical
+from curation.core.digest import canonical
+from curation.core.errors import LedgerError
+from curation.core.parallel import map_ordered
+from curation.core.types import ShardRef
 from curation.documents.base import Count, Document, Text, find
 from curation.documents.ledger import PoisonReason
-from curation.errors import LedgerError
 from curation.ledger import Ledger, unit_id
-from curation.parallel import map_ordered
 from curation.scores import Column
 
 FOLDER = "attempts"

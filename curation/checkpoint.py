@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from curation.errors import BucketError, NotFoundError, StoreError, UserError
+from curation.core.errors import BucketError, NotFoundError, StoreError, UserError
 from curation.models.weights import tensors_to_bytes
 from curation.store import Store
 

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from curation.data import IMAGE_EXTENSIONS
-from curation.errors import ImageError
+from curation.core.errors import ImageError
+from curation.core.types import IMAGE_EXTENSIONS
 from curation.tar import TarSample
 
 MAX_CAPTION_BYTES = 1 << 20

@@ -25,9 +25,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.errors import EmptyCorpusError, NotFoundError, RecipeError
+from curation.core.errors import EmptyCorpusError, NotFoundError, RecipeError
+from curation.core.parallel import map_ordered
 from curation.ledger import Ledger
-from curation.parallel import map_ordered
 from curation.patterns import matcher
 from curation.store import ObjectInfo, Store, StoreOptions, open_store
 from curation.tables import connect, insert, local_disk

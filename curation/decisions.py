@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation import groups, tables
-from curation.errors import ConservationError, RecipeError
+from curation.core.errors import ConservationError, RecipeError
 from curation.filters import Compares, Copies, Prepares, Weighs, flat, kind_of
 from curation.filters.named import NamedFilter
 from curation.tables import quote as _quote

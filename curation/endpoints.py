@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -18,8 +18,8 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from curation.cache import cache_folder
-from curation.errors import StoreError
+from curation.core.cache import cache_folder
+from curation.core.errors import StoreError
 
 _BLOCK = 1 << 20
 _MEMORY = 20_000  # entries of the cache's front in memory, about 6 MB

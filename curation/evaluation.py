@@ -1,9 +1,9 @@
 """How good a dual encoder is on samples it has not seen: retrieval and zero-shot classification, with intervals.
 
-The held-out part is chosen by the hash of a sample's group (`curation.holdout`: all samples of one name), so that the
-same picture in another weight or pack can't be on both sides. Of each group one sample is a retrieval candidate: five
-weights of one icon would make recall@1 a lottery. Intervals are Wilson's, 95 %: they count the chance in the choice of
-candidates, not in the training. Cost: one forward pass a sample, and a K x K product.
+The held-out part is chosen by the hash of a sample's group (`curation.core.holdout`: all samples of one name), so that
+the same picture in another weight or pack can't be on both sides. Of each group one sample is a retrieval candidate:
+five weights of one icon would make recall@1 a lottery. Intervals are Wilson's, 95 %: they count the chance in the
+choice of candidates, not in the training. Cost: one forward pass a sample, and a K x K product.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from curation.holdout import HOLDOUT_RULE, group_of
-from curation.intervals import Rate, wilson
+from curation.core.holdout import HOLDOUT_RULE, group_of
+from curation.core.intervals import Rate, wilson
 from curation.models.batches import Examples
 from curation.models.dual import DualEncoder
 

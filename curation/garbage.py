@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from curation import tables
+from curation.core.errors import LedgerError, NotFoundError, UserError
+from curation.core.parallel import map_ordered
 from curation.documents import ScoreRecord, SnapshotDocument, WriteRecord, parse_unit_record
-from curation.errors import LedgerError, NotFoundError, UserError
 from curation.ledger import Ledger, read_snapshot
 from curation.owners import repair_of
-from curation.parallel import map_ordered
 from curation.snapshot import Snapshot
 from curation.snapshot_numbers import lost_error, lost_numbers
 from curation.store import Store

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from curation.errors import ImageError
+from curation.core.errors import ImageError
 
 MAX_ITEMS = 4096  # coded tiles, alpha, EXIF; ordinary files have 1 to 4. Also of extents, properties and AV1 units
 

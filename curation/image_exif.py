@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from curation.errors import ImageError
+from curation.core.errors import ImageError
 
 ORIENTATION = 0x0112
 MAX_ENTRIES = 1024  # of a TIFF's directory; ordinary ones have about 20

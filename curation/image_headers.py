@@ -6,7 +6,7 @@ import struct
 
 import simplejpeg
 
-from curation.errors import ImageError
+from curation.core.errors import ImageError
 
 _MAGIC = {
     "jpeg": (b"\xff\xd8\xff",),

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from curation.errors import ImageError
+from curation.core.errors import ImageError
 from curation.image_exif import Directory, directory
 from curation.image_pixels import Background, Pixels, over
 

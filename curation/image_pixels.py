@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import ImageError
+from curation.core.errors import ImageError
 from curation.image_png import Png
 
 Background = Literal["white", "black", "drop_alpha"]

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from curation.errors import ImageError
+from curation.core.errors import ImageError
 
 DEFLATE_RATIO = 1032  # the most that one byte of deflate can become (zlib's technical notes)
 REPACKED_BYTES = 32 << 20  # pixel data up to this size are handed on inflated; larger ones are inflated twice

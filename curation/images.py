@@ -38,8 +38,8 @@ import numpy as np
 import simplejpeg
 
 from curation import image_avif, image_headers, image_others, image_pixels, image_png
-from curation.data import FORMATS
-from curation.errors import ImageError
+from curation.core.errors import ImageError
+from curation.core.types import FORMATS
 from curation.image_exif import orientation
 from curation.image_pixels import Background
 from curation.image_pixels import Pixels as Pixels

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import duckdb
 
-from curation.cache import cache_folder
-from curation.data import ShardRef
+from curation.core.cache import cache_folder
+from curation.core.digest import digest
+from curation.core.types import ShardRef
 from curation.decisions import Decisions
-from curation.digest import digest
 
 MOST_BYTES = 8 << 30
 HALF_WRITTEN = 86_400  # seconds after which nobody is at a file any more

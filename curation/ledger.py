@@ -31,8 +31,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import snapshot_numbers as numbers
-from curation.data import ShardRef
-from curation.digest import canonical, digest
+from curation.core.digest import canonical, digest
+from curation.core.errors import (
+    ConservationError,
+    LedgerError,
+    LostSnapshotError,
+    NoSnapshotError,
+    NotFoundError,
+)
+from curation.core.types import ShardRef
 from curation.documents import (
     RESCORE,
     RESTORE,
@@ -45,13 +52,6 @@ from curation.documents import (
     find,
     parse,
     read,
-)
-from curation.errors import (
-    ConservationError,
-    LedgerError,
-    LostSnapshotError,
-    NoSnapshotError,
-    NotFoundError,
 )
 from curation.owners import repair_of
 from curation.parquet import from_parquet, to_parquet

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from curation.errors import StoreError
+from curation.core.errors import StoreError
 from curation.retry import Budget
 from curation.store_errors import LATER, TransientError
 from curation.store_url import ObjectInfo

@@ -8,7 +8,7 @@ from hashlib import sha256
 import numpy as np
 import pyarrow as pa
 
-from curation.errors import NotFoundError, RecipeError
+from curation.core.errors import NotFoundError, RecipeError
 from curation.store import StoreOptions, open_object
 
 

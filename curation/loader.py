@@ -21,10 +21,10 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from curation import contents, images, tar
-from curation.data import ShardRef, uid
-from curation.epochs import SharedEpoch
-from curation.errors import ChangedError, ImageError, TarError, UserError
-from curation.holdout import group_of, is_held_out
+from curation.core.epochs import SharedEpoch
+from curation.core.errors import ChangedError, ImageError, TarError, UserError
+from curation.core.holdout import group_of, is_held_out
+from curation.core.types import ShardRef, uid
 from curation.images import DecodeLimits, Mode, Pixels
 from curation.store import Store
 from curation.tar import TarSample
@@ -82,10 +82,10 @@ class SampleStream(IterableDataset[Example]):
 
     `shuffle` is the size of the shuffle buffer; 0 reads shards and samples in their order. `part` holds out the share
     `holdout` of groups: samples with one value of the metadata's field `group`, or with the same picture where they
-    have none or `group` is "" (`curation.holdout`). With `subset`, only its members (by where they lie in `shards`)
-    are read; with `weights`, each sample as often as it weighs, copies behind each other but for the shuffle buffer.
-    Samples that can't be used are skipped and counted in `skipped`, by reason, also when DataLoader workers do the
-    reading. `rank` and `world` default to torch.distributed's, if it runs.
+    have none or `group` is "" (`curation.core.holdout`). With `subset`, only its members (by where they lie in
+    `shards`) are read; with `weights`, each sample as often as it weighs, copies behind each other but for the shuffle
+    buffer. Samples that can't be used are skipped and counted in `skipped`, by reason, also when DataLoader workers do
+    the reading. `rank` and `world` default to torch.distributed's, if it runs.
     """
 
     def __init__(

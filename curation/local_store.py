@@ -19,9 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from curation.errors import AccessError, BucketError, ChangedError, NotFoundError, StoreError, UnsafeStoreError
+from curation.core.errors import AccessError, BucketError, ChangedError, NotFoundError, StoreError, UnsafeStoreError
+from curation.core.parallel import Workers
 from curation.etags import Signature, measure
-from curation.parallel import Workers
 from curation.store_errors import TransientError
 from curation.store_url import ObjectInfo
 

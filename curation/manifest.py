@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.errors import LedgerError, TutelageError
+from curation.core.errors import LedgerError, TutelageError
 
 _UID = r"\A[0-9a-f]{32}\z"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from curation.data import ShardRef
+from curation.core.types import ShardRef
 from curation.store import Store
 from curation.tar_spool import Spool
 

@@ -12,9 +12,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from curation.core.errors import AccessError, ChangedError, NotFoundError, StoreError
+from curation.core.parallel import NoAnswerError, answered
 from curation.endpoints import recheck
-from curation.errors import AccessError, ChangedError, NotFoundError, StoreError
-from curation.parallel import NoAnswerError, answered
 from curation.store_clients import Clients, clients, refuse_fork, renewed, replaced
 from curation.store_errors import TransientError, alien, explain
 from curation.store_url import ObjectInfo, Place, StoreOptions

@@ -21,7 +21,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.models.batches import SuperBatch
 from curation.outputs import Losses, Outputs
 from curation.pool import Pool, generator_of

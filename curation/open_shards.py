@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from curation.core.printable import printable
+from curation.core.types import ShardRef
 from curation.corpus import open_corpus, says_left_out
-from curation.data import ShardRef
 from curation.ledger import Ledger
 from curation.loader import Shard
-from curation.printable import printable
 from curation.snapshot import open_snapshot
 from curation.store import StoreOptions, open_store
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from curation import decisions, manifest, scores, snapshot
-from curation.errors import RecipeError
+from curation.core.errors import RecipeError
 from curation.filters import Compares, Filter, flat
 from curation.ledger import Ledger
 from curation.scores import INDEX, Column

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from curation.core.errors import StoreError
 from curation.documents import repair
-from curation.errors import StoreError
 from curation.parquet import from_parquet
 from curation.snapshot_numbers import numbers_there, read_raw
 from curation.store import Store, open_store

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.store import Store
 
 GROUP_ROWS = 100_000  # of a row group of a file that is written from a stream

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from fnmatch import translate
 
-from curation.errors import RecipeError
+from curation.core.errors import RecipeError
 
 Places = Collection[int]
 Part = Callable[[str, Places], Places]  # of a key: places after the part, from those before it

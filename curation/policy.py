@@ -26,8 +26,8 @@ import pyarrow as pa
 import torch
 
 from curation import tables
-from curation.digest import digest
-from curation.errors import BucketError, NotFoundError, UserError
+from curation.core.digest import digest
+from curation.core.errors import BucketError, NotFoundError, UserError
 from curation.models.batches import Batch
 from curation.online import Choice, OnlineStep
 from curation.parquet import read_parquet, to_parquet

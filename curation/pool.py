@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curation.errors import EmptyCorpusError, UserError
+from curation.core.errors import EmptyCorpusError, UserError
 from curation.images import Pixels
 from curation.models.batches import Batch, Examples, SuperBatch, Tokenize
 from curation.weights import drawn

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from curation.core.errors import LedgerError
+from curation.core.parallel import map_ordered
 from curation.documents import WriteRecord, repair
-from curation.errors import LedgerError
 from curation.ledger import Ledger
-from curation.parallel import map_ordered
 from curation.snapshot import Snapshot
 
 DETAIL = "the whole shard; how many samples it holds is not known"

@@ -17,8 +17,8 @@ from pydantic import AfterValidator, Field
 
 from curation import manifest_schema, tables
 from curation.contents import CAPTION_PLACE
-from curation.digest import digest
-from curation.errors import RecipeError, UnknownNameError, UserError, said_of
+from curation.core.digest import digest
+from curation.core.errors import RecipeError, UnknownNameError, UserError, said_of
 from curation.filters import FILTERS, Compares, Filter, Reads, flat
 from curation.filters.named import READABLE, NamedFilter, columns_needed
 from curation.images import DecodeLimits, Preprocess

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from curation.data import FORMATS
+from curation.core.errors import LedgerError
+from curation.core.types import FORMATS
 from curation.documents import RESTORE
-from curation.errors import LedgerError
 from curation.images import DecodeLimits
 from curation.yaml_document import Section
 

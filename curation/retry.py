@@ -12,8 +12,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from curation.errors import UnavailableError
-from curation.printable import printable
+from curation.core.errors import UnavailableError
+from curation.core.printable import printable
 from curation.store_errors import TransientError
 
 FIRST, MOST = 0.1, 5.0  # seconds of the first pause and of the longest

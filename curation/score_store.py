@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import scores, tables
-from curation.data import ShardRef
+from curation.core.errors import LedgerError, NotFoundError, UserError
+from curation.core.parallel import map_ordered
+from curation.core.types import ShardRef
 from curation.documents import ScoreRecord
-from curation.errors import LedgerError, NotFoundError, UserError
 from curation.garbage import old_before, old_objects, read_record
 from curation.ledger import Ledger, unit_id
-from curation.parallel import map_ordered
 from curation.scores import Column
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.data import ShardRef, uid
+from curation.core.errors import LedgerError, UserError
+from curation.core.parallel import map_ordered
+from curation.core.types import ShardRef, uid
 from curation.documents import RESCORE, ScoreRecord
-from curation.errors import LedgerError, UserError
 from curation.ledger import Ledger, read_named, unit_id
-from curation.parallel import map_ordered
 from curation.parquet import from_parquet, to_parquet
 from curation.units import INDEX_SCHEMA
 

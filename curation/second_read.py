@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from curation.data import ShardRef
-from curation.errors import StoreError, TarError
+from curation.core.errors import StoreError, TarError
+from curation.core.types import ShardRef
 from curation.store import Store
 from curation.tar import TarSample, read_samples
 

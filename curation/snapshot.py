@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from curation import manifest, manifest_schema, tables
 from curation.contents import written
-from curation.data import IMAGE_EXTENSIONS, Sample, ShardRef, Source
+from curation.core.errors import LedgerError, UserError
+from curation.core.types import IMAGE_EXTENSIONS, Sample, ShardRef, Source
 from curation.documents import SnapshotDocument, repair
-from curation.errors import LedgerError, UserError
 from curation.ledger import Ledger, read_named
 from curation.parquet import from_parquet
 from curation.scores import TYPES

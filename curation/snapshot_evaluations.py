@@ -3,9 +3,9 @@
     <root>/evaluations/<000042>-<identity>.json   create-only; the first of equal ones wins
 
 Like a snapshot, an evaluation is never changed, and nothing sweeps it. An *arm* is what models of an evaluation are
-trained on; of each, figures by seed. Means and differences have 95 % intervals over seeds (`curation.intervals`): they
-count the chance in initial weights, in the order of samples and in the draw of a random part, not in the held-out set.
-The differences of one evaluation (metrics x arms) are judged together, and so are those of one comparison of two
+trained on; of each, figures by seed. Means and differences have 95 % intervals over seeds (`curation.core.intervals`):
+they count the chance in initial weights, in the order of samples and in the draw of a random part, not in the held-out
+set. The differences of one evaluation (metrics x arms) are judged together, and so are those of one comparison of two
 snapshots (metrics x protocols): a document says how (`intervals`). One from before that says nothing; its runs are
 judged again where it is printed.
 """
@@ -23,14 +23,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.contents import metadata, parse
-from curation.data import uid
-from curation.digest import canonical
+from curation.core.digest import canonical
+from curation.core.errors import ImageError, LedgerError, NotFoundError, TarError
+from curation.core.holdout import content_of, group_of_name, is_held_out
+from curation.core.intervals import CORRECTION, LEVEL, difference, estimate
+from curation.core.parallel import map_ordered
+from curation.core.types import uid
 from curation.documents import read_json
 from curation.documents.learning import Evaluation
-from curation.errors import ImageError, LedgerError, NotFoundError, TarError
-from curation.holdout import content_of, group_of_name, is_held_out
-from curation.intervals import CORRECTION, LEVEL, difference, estimate
-from curation.parallel import map_ordered
 from curation.sample_reader import SampleReader
 from curation.store import Store
 from curation.subset import USABLE, source_store

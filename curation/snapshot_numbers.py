@@ -19,9 +19,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from curation.core.errors import BucketError, LostSnapshotError, NotFoundError
+from curation.core.parallel import map_ordered
 from curation.documents import strict_json
-from curation.errors import BucketError, LostSnapshotError, NotFoundError
-from curation.parallel import map_ordered
 from curation.store import Store
 
 MOST_LOST = 1_000  # in a row; of a name that is further ahead, the number is wrong

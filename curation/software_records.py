@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from curation.software import software, software_id
+from curation.core.software import software, software_id
 from curation.store import Store
 
 

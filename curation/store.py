@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
-from curation.errors import (
+from curation.core.errors import (
     AccessError,
     BucketError,
     ChangedError,
@@ -28,8 +28,8 @@ from curation.errors import (
     UnsafeStoreError,
     UserError,
 )
+from curation.core.parallel import Workers
 from curation.listing import Listing, Resumable
-from curation.parallel import Workers
 from curation.retry import Budget, Stats
 from curation.store_backend import Backend
 from curation.store_errors import LATER, SAFE_STORES, TransientError, is_web_page

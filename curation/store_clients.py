@@ -12,8 +12,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from curation.core.errors import AccessError, StoreError, TutelageError
 from curation.endpoints import check_endpoint
-from curation.errors import AccessError, StoreError, TutelageError
 from curation.retry import FIRST, MOST
 from curation.store_errors import CREDENTIALS, TransientError
 from curation.store_url import Place, StoreOptions

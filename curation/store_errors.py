@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from curation.errors import (
+from curation.core.errors import (
     AccessError,
     ArchivedError,
     BucketError,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from curation.core.errors import UserError
 from curation.endpoints import check_endpoint
-from curation.errors import UserError
 
 SCHEMES = {
     "s3": "s3",

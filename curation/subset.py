@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from curation import tables
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.ledger import Ledger
 from curation.store import open_store
 

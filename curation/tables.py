@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.errors import LocalDiskError
+from curation.core.errors import LocalDiskError
 
 if TYPE_CHECKING:
     import duckdb

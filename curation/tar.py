@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from typing import BinaryIO
 
-from curation.errors import TarError
+from curation.core.errors import TarError
 from curation.tar_groups import MAX_MEMBERS as MAX_MEMBERS
 from curation.tar_groups import MAX_SAMPLE, SORT_IT, Group, Groups, Seen, decode_name, is_apart
 from curation.tar_groups import REASONS as REASONS

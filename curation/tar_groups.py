@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-from curation.data import IMAGE_EXTENSIONS
-from curation.errors import TarError
+from curation.core.errors import TarError
+from curation.core.types import IMAGE_EXTENSIONS
 from curation.tar_headers import IRREGULAR, REGULAR, Stream, members
 
 REASONS = {

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from zlib import adler32
 
-from curation.errors import TarError
+from curation.core.errors import TarError
 
 MAX_HEADER = 1 << 20  # payload of a pax or long-name header
 MAX_PADDING = 1 << 20  # zeros after the end blocks: blocking factors give 10 KiB; a longer run is a hole in the file

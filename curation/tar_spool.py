@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 
 
 class Spool:

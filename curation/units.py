@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from curation.contents import detail_of, parse
-from curation.data import ShardRef, uid
-from curation.errors import ImageError, TarError, TutelageError
-from curation.holdout import content_of
+from curation.core.errors import ImageError, TarError, TutelageError
+from curation.core.holdout import content_of
+from curation.core.types import ShardRef, uid
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
 from curation.second_read import SURE, SecondRead, confirm
 from curation.store import Store
@@ -122,7 +122,7 @@ def pixels(table: pa.Table, view: Preprocess) -> Pixels:
 
 def index_fingerprint(limits: DecodeLimits, caption: str = "") -> str:
     """What decides the index table's content besides the shard: limits, the place of captions, the code that reads."""
-    from curation.digest import digest
+    from curation.core.digest import digest
 
     where = {"caption": caption} if caption else {}
     return digest({"kind": "index", "code": 2, "images": IMAGE_CODE_VERSION, "limits": asdict(limits), **where})

@@ -12,10 +12,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 
-from curation.data import ShardRef
-from curation.digest import canonical
+from curation.core.digest import canonical
+from curation.core.errors import LedgerError
+from curation.core.types import ShardRef
 from curation.documents import REPAIR, DataObject
-from curation.errors import LedgerError
 from curation.ledger import read_named
 from curation.store import Store
 

@@ -15,7 +15,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from webdataset.utils import PipelineStage
 
 from curation.contents import written
-from curation.epochs import SharedEpoch
+from curation.core.epochs import SharedEpoch
 from curation.store import Store
 
 BUFFER = 1000  # shards, and samples, among which the next one is drawn

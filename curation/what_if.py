@@ -13,13 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.core.errors import ConservationError
+from curation.core.words import SPACE, WORD
 from curation.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions
-from curation.errors import ConservationError
 from curation.filters import Cuts, Filter, NotOf
 from curation.filters.named import NamedFilter
 from curation.groups import Group
 from curation.units import INDEX_SCHEMA
-from curation.words import SPACE, WORD
 
 NEAR = 3  # examples on either side of a limit
 MOST_GROUPS = 8  # of a shift that are told

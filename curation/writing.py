@@ -26,9 +26,9 @@ import pyarrow.compute as pc
 
 from curation import manifest_schema, scores
 from curation.contents import MAX_JSON_DEPTH, depth
-from curation.data import ShardRef
+from curation.core.digest import digest
+from curation.core.types import ShardRef
 from curation.decisions import KEPT, tally
-from curation.digest import digest
 from curation.documents import WriteRecord
 from curation.ledger import Ledger
 from curation.member_reader import MemberReader

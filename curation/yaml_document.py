@@ -19,10 +19,10 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
-from curation.errors import RecipeError, TutelageError, UnknownNameError, said_of
+from curation.core.errors import RecipeError, TutelageError, UnknownNameError, said_of
+from curation.core.yaml_text import LARGEST_TEXT, load
 from curation.store_url import LONGEST, PATIENCE, StoreOptions
 from curation.yaml_overrides import nearest, override, shown
-from curation.yaml_text import LARGEST_TEXT, load
 
 
 class Section(BaseModel):

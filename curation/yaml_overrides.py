@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from curation.errors import RecipeError
-from curation.printable import printable
-from curation.yaml_text import load
+from curation.core.errors import RecipeError
+from curation.core.printable import printable
+from curation.core.yaml_text import load
 
 
 def override(value: dict[str, Any], given: str) -> tuple[Any, ...]:

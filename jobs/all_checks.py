@@ -15,8 +15,8 @@ from hashlib import sha256
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from curation.data import ShardRef
-from curation.digest import canonical
+from curation.core.digest import canonical
+from curation.core.types import ShardRef
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curation.data import ShardRef
+    from curation.core.progress import Tick
+    from curation.core.types import ShardRef
     from curation.ledger import Plan
     from curation.store import Store
     from curation.verification.findings import Finding
     from curation.verification.repairs import Mender
     from jobs.pipeline import Pipeline
-    from jobs.progress import Tick
 
 HERE = 50_000  # samples that are checked in this process: about the time in which Ray starts and stops, on 8 cores
 
@@ -25,7 +25,7 @@ class Here:
     """This process and its threads."""
 
     def spread(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        from curation.parallel import map_ordered
+        from curation.core.parallel import map_ordered
 
         yield from map_ordered(function, items, threads=os.cpu_count() or 1)
 
@@ -99,7 +99,7 @@ class Subject:
     @property
     def same_software(self) -> bool:
         """Whether the software that made the snapshot is that of this process."""
-        from curation.software import software, software_id
+        from curation.core.software import software, software_id
 
         return list(self.software or ()) == [software_id(software())]
 

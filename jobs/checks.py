@@ -25,9 +25,10 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from curation import snapshot as snapshots
+from curation.core.errors import RecipeError, TutelageError, UserError
+from curation.core.progress import Tick
+from curation.core.types import ShardRef
 from curation.corpus import open_corpus
-from curation.data import ShardRef
-from curation.errors import RecipeError, TutelageError, UserError
 from curation.ledger import Plan, unit_id
 from curation.recipe import Recipe, parse_recipe
 from curation.scores import INDEX
@@ -41,7 +42,6 @@ from curation.verification.unread import check_unreadable
 from curation.verification.versions import known_versions
 from jobs.checking import Here, OnRay, Subject
 from jobs.pipeline import pipeline_of
-from jobs.progress import Tick
 from jobs.score_checks import ScoreChecks
 from jobs.write_checks import WriteChecks, check_stored, read_index
 

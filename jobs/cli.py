@@ -95,7 +95,7 @@ def _main(arguments: list[str]) -> int:
 def _explained(error: Exception) -> BaseException | None:
     """The `TutelageError` to show for an error: itself, or one of Ray's or of a full local disk that nobody caught;
     None for a defect. Imports no Ray."""
-    from curation.errors import TutelageError
+    from curation.core.errors import TutelageError
     from curation.tables import disk_error
 
     if isinstance(error, TutelageError):
@@ -113,8 +113,8 @@ def _explained(error: Exception) -> BaseException | None:
 
 def _report(error: BaseException, *, as_json: bool) -> int:
     """One line for a person; one JSON object on stderr for a machine."""
-    from curation.errors import TutelageError
-    from curation.printable import printable
+    from curation.core.errors import TutelageError
+    from curation.core.printable import printable
 
     assert isinstance(error, TutelageError)
     if as_json:

@@ -59,9 +59,9 @@ def _command(name: str, about: str) -> click.Command:
     def command(
         out: str, endpoint: str | None, region: str | None, profile: str | None, as_json: bool, **arguments: Any
     ) -> None:
+        from curation.core.progress import progress
         from curation.corpora import builder
         from curation.store import StoreOptions, open_store
-        from jobs.progress import progress
 
         began = time.monotonic()
         store = open_store(out, StoreOptions(endpoint=endpoint, region=region, profile=profile))

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from curation import decisions, scores, snapshot, writing
-from curation.data import ShardRef
+from curation.core.progress import Tick
+from curation.core.types import ShardRef
 from curation.ledger import Plan
-from jobs.progress import Tick
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curation.printable import printable_lines
+from curation.core.printable import printable_lines
 from jobs.options import Between, json_option, print_json
 from jobs.proxy import training_of, training_options
 
@@ -72,7 +72,7 @@ def evaluate(
 
     Models are kept by all that decides them, and none is trained twice: interrupted, the same command goes on.
     """
-    from jobs.progress import progress
+    from curation.core.progress import progress
     from jobs.protocol import carry_out, conclude, missing, plan
 
     protocol = _protocol(snapshots[0], **settings)
@@ -110,7 +110,7 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
 
 def report(document: Mapping[str, Any]) -> Iterator[str]:
     """An evaluation for a person: a table of means, differences with their intervals, and what a model costs."""
-    from curation.intervals import Estimate
+    from curation.core.intervals import Estimate
     from curation.snapshot_evaluations import ARMS, by_seed, minus
 
     arms = {arm: document["arms"][arm] for arm in ARMS if arm in document["arms"]}
@@ -135,7 +135,7 @@ def report(document: Mapping[str, Any]) -> Iterator[str]:
 
 def changes(found: Sequence[Mapping[str, Any]], before: str, after: str) -> Iterator[str]:
     """Evaluations of two snapshots, called `before` and `after`, side by side, for `curate diff`."""
-    from curation.intervals import Estimate
+    from curation.core.intervals import Estimate
 
     for one in found:
         seeds = " and ".join(dict.fromkeys(", ".join(map(str, one["seeds"][side])) for side in ("from", "to")))
@@ -177,7 +177,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 def _words(found: Mapping[str, Any]) -> dict[str, str]:
     """Differences with their words. An interval over seeds that are no pairs says so."""
-    from curation.intervals import Difference
+    from curation.core.intervals import Difference
 
     cells = {}
     for name, value in found.items():
@@ -199,7 +199,7 @@ def _held_out(document: Mapping[str, Any], intervals: Mapping[str, Any], pairs: 
 
 def _together(intervals: Mapping[str, Any], pairs: int) -> str:
     """How differences are judged: how many together, and how many standard errors wide that makes an interval."""
-    from curation.intervals import student
+    from curation.core.intervals import student
 
     count = intervals["comparisons"]
     if not count or pairs < 2:

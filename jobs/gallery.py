@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from curation import contents, images
-from curation.data import IMAGE_EXTENSIONS
-from curation.errors import ImageError, TarError
+from curation.core.errors import ImageError, TarError
+from curation.core.types import IMAGE_EXTENSIONS
 from curation.images import DecodeLimits, Pixels
 from curation.sample_reader import SampleReader
 from curation.snapshot import Snapshot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from curation.printable import printable
+from curation.core.printable import printable
 from jobs.options import json_option, print_json
 
 
@@ -45,7 +45,7 @@ def _swept_with(url: str) -> list[str]:
     Raises `NoSnapshotError` for a URL that is neither: nothing is deleted by a typing mistake.
     """
     import curation as cu
-    from curation.errors import NoSnapshotError
+    from curation.core.errors import NoSnapshotError
     from curation.garbage import is_ledger
     from curation.store import open_store
 

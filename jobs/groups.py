@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from curation.printable import printable
+from curation.core.printable import printable
 from jobs.options import dataset_argument, html_option, json_option, print_json
 
 

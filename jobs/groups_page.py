@@ -8,15 +8,15 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import curation as cu
-from curation.errors import StoreError
+from curation.core.errors import StoreError
+from curation.core.printable import printable
 from curation.groups import EXAMPLES, warnings
-from curation.printable import printable
 from jobs.gallery import content, content_at
 from jobs.matches_page import facts
 from jobs.page import document, jpeg
 
 if TYPE_CHECKING:
-    from curation.data import ShardRef
+    from curation.core.types import ShardRef
     from curation.groups import Group
     from jobs.pipeline import Pipeline
 

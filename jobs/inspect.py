@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from curation import diff as diffs
-from curation.printable import printable, printable_lines
+from curation.core.printable import printable, printable_lines
+from curation.core.skipped import words
 from curation.summary import summary
 from jobs.groups import lines as group_lines
 from jobs.options import dataset_argument, json_option, print_json, recipe_argument, set_option
 from jobs.run import counts, shard_counts
-from jobs.skipped import words
 
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot

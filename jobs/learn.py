@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from curation.printable import printable_lines
+from curation.core.printable import printable_lines
 from jobs.options import json_option, print_json
 from jobs.proxy import training_options
 
@@ -74,11 +74,11 @@ def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from curation.learning.recipe import load_learn_recipe
 
     recipe = load_learn_recipe(path, overrides)
+    from curation.core.progress import Note, progress
     from curation.learning import learn as learn_here
     from curation.learning.results import curve_of, summary_of
     from curation.models.devices import pick_device
     from jobs.curves import curves
-    from jobs.progress import Note, progress
     from jobs.training import use_threads
 
     compared = summary_of(recipe.compare, recipe) if recipe.compare else None  # a missing run costs no training

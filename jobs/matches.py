@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curation.printable import printable
+from curation.core.printable import printable
 from jobs.options import dataset_argument, html_option, json_option, print_json
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json
 def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[str, Any]], int]:
     """Up to `limit` matches, the least alike first, `against` with its snapshot's number; and how many there are.
     Raises `UserError` for no list."""
-    from curation.errors import UserError
+    from curation.core.errors import UserError
     from curation.manifest import check_uids
     from curation.tables import scratch
 

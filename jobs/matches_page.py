@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 
 import curation as cu
-from curation.errors import ChangedError, NotFoundError
-from curation.printable import printable
+from curation.core.errors import ChangedError, NotFoundError
+from curation.core.printable import printable
 from curation.snapshot import Snapshot
 from jobs.gallery import content
 from jobs.page import document, jpeg

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import torch
 
-from curation.errors import EmptyCorpusError
+from curation.core import skipped
+from curation.core.errors import EmptyCorpusError
+from curation.core.progress import progress
 from curation.examples import gather, stream_batches
 from curation.images import DecodeLimits
 from curation.loader import Part, SampleStream, Shard
@@ -18,8 +20,6 @@ from curation.models.tokenizer import tokenizer_for
 from curation.pool import Pool
 from curation.subset import Subset
 from curation.weights import ALIKE, SampleWeights
-from jobs import skipped
-from jobs.progress import progress
 
 WORKERS = 4  # that read and decode what is streamed: the order of samples depends on it, so on every machine
 

@@ -22,27 +22,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import acceptance, decisions, score_store, scores, snapshot, unreadable, writing
+from curation.core.digest import digest
+from curation.core.errors import IncompleteError, StoreError, WeightsError, YieldError, said_of
+from curation.core.parallel import map_ordered
+from curation.core.printable import printable
+from curation.core.progress import Tick
+from curation.core.software import of_this_process
+from curation.core.types import ShardRef
 from curation.corpus import Corpus, open_corpus, says_left_out
-from curation.data import ShardRef
-from curation.digest import digest
 from curation.documents import SnapshotDocument, relative_url
-from curation.errors import IncompleteError, StoreError, WeightsError, YieldError, said_of
 from curation.filters import Compares, flat
 from curation.filters.named import columns_needed, described
 from curation.ledger import Ledger, Plan
 from curation.lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.others import Others, open_others
-from curation.parallel import map_ordered
 from curation.parquet import to_parquet, write_parquet
-from curation.printable import printable
 from curation.recipe import Recipe, columns_of, kinds_of, parse_recipe
 from curation.scorers import Checks
-from curation.software import of_this_process
 from curation.store import StoreOptions, open_object, open_store
 from curation.tables import local_disk
 from jobs.decided import Decided, Written
-from jobs.progress import Tick
 
 UNITS_SCHEMA = pa.schema(
     [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curation.printable import printable
+from curation.core.printable import printable
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def policy_weights(run: str, least: int, out: str, as_json: bool) -> None:
     With `weights: URL`, the recipe of the snapshot that the run read makes a snapshot of those samples alone, with the
     weights in its manifest.
     """
-    from curation.errors import UserError
+    from curation.core.errors import UserError
     from curation.store import open_object
 
     counts = _policy(run).counts()

@@ -20,8 +20,8 @@ import pyarrow as pa
 
 import curation as cu
 from curation import snapshot_evaluations as evaluations
-from curation.digest import digest
-from curation.errors import UserError
+from curation.core.digest import digest
+from curation.core.errors import UserError
 from curation.evaluation import CANDIDATES, one_per_group
 from curation.examples import mixed
 from curation.learners.learner import Training

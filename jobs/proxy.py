@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs import skipped
+from curation.core import skipped
 from jobs.options import Between, json_option, print_json
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def training_job(**arguments: Any) -> Any:
 
 def training_of(**settings: Any) -> Training:
     """The settings of a training from the command line's options. Raises `UserError` for one outside its range."""
-    from curation.errors import UserError
+    from curation.core.errors import UserError
     from curation.learners.learner import Training
 
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from curation.printable import printable
+from curation.core.printable import printable
 from jobs.options import json_option, print_json
 from jobs.verify import address_option, all_option, rescore_option, seed_option
 
@@ -43,7 +43,7 @@ def repair(
     Documents that are replaced are copied to OUT/repairs first, and a record is left there. Safe to kill and to repeat.
     What can't be rebuilt is listed with the reason, and the exit code is 4.
     """
-    from curation.errors import VerifyError
+    from curation.core.errors import VerifyError
     from curation.verification.repairs import dry, finished, started
     from jobs.verify import checks, locate, older
 

@@ -36,7 +36,7 @@ def rooms(room: str | None, name: str | None) -> None:
             click.echo(f"{key:<{width}}  {first_line(cls)}")
         return
     if name not in entries:
-        from curation.errors import UnknownNameError
+        from curation.core.errors import UnknownNameError
         from curation.yaml_overrides import nearest
 
         near = nearest(name, entries)

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curation.printable import printable
+from curation.core.printable import printable
+from curation.core.skipped import words
 from jobs.groups import lines, warn
 from jobs.options import json_option, print_json, recipe_argument, set_option
-from jobs.skipped import words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pyarrow as pa
 
-    from curation.data import ShardRef
+    from curation.core.types import ShardRef
     from curation.documents import SnapshotDocument
     from curation.ledger import Plan
     from jobs.pipeline import Pipeline, Work
@@ -147,9 +147,9 @@ def run_steps(
     `YieldError`, before anything is written, for a decision that looks like a mistake and is not accepted.
     """
     from actors.cluster import on_cluster
+    from curation.core.progress import progress
     from curation.unreadable import read_list
     from jobs.pipeline import lacked_columns
-    from jobs.progress import progress
 
     planned = work.plan()
     current = work.current(planned)
@@ -184,8 +184,8 @@ def _on_a_cluster(
     """Score `units`, and make the snapshot unless it is there. Safe to repeat: what is committed is found."""
     from hashlib import sha256
 
+    from curation.core.progress import progress
     from curation.unreadable import listed
-    from jobs.progress import progress
 
     before = current.unreadable if current else None
     if units.num_rows:
@@ -228,7 +228,7 @@ def _warn_of_mixed(work: Pipeline, address: str | None) -> None:
     """Say in which packages the nodes of a cluster differ; the snapshot will hold the versions of all of them."""
     from actors.cluster import address_of
     from actors.software import mixed, silent, software_of_nodes
-    from curation.software import software, software_id
+    from curation.core.software import software, software_id
 
     if not address_of(address):
         return  # nodes of this machine run what the driver runs

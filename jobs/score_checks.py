@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curation.data import ShardRef
-from curation.errors import BucketError, TutelageError
+from curation.core.errors import BucketError, TutelageError
+from curation.core.types import ShardRef
 from curation.scores import INDEX
 from curation.verification import rescored, versions
 from curation.verification.differences import read_object

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from curation.printable import printable
+from curation.core.printable import printable
 from jobs.options import json_option, print_json, recipe_argument, set_option
 from jobs.run import tell_unreadable
 
@@ -25,8 +25,8 @@ def scores() -> None:
 @json_option
 def scores_ls(store: str, as_json: bool) -> None:
     """List what a store of scores holds, by fingerprint."""
+    from curation.core.progress import progress
     from curation.score_store import inventory
-    from jobs.progress import progress
 
     with progress("Reading records", None, "tables") as tick:
         found = inventory(_ledger(store), tick)
@@ -80,13 +80,13 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
 
     Into a folder without an earlier export: a larger one would be mixed with this.
     """
-    from curation.errors import UnknownNameError, UserError
+    from curation.core.errors import UnknownNameError, UserError
+    from curation.core.progress import progress
     from curation.recipe import load_recipe
     from curation.score_store import FIRST_PART, export
     from curation.store import open_store
     from curation.unreadable import by_reason
     from jobs.pipeline import pipeline
-    from jobs.progress import progress
 
     target = open_store(out)
     if target.exists(FIRST_PART):
@@ -134,11 +134,11 @@ def scores_gc(
     Every record is read first. If one of them can't be read, nothing is deleted. `curate gc SCORES` deletes tables that
     no record names.
     """
-    from curation.errors import UserError
+    from curation.core.errors import UserError
+    from curation.core.progress import progress
     from curation.garbage import parse_duration
     from curation.recipe import load_recipe
     from curation.score_store import take_out
-    from jobs.progress import progress
 
     if not keep and not keep_snapshots:
         raise UserError(

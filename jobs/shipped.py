@@ -45,7 +45,7 @@ Examples:
 @click.option("--fill", "values", multiple=True, metavar="KEY=VALUE", help="Fill in a {key} (repeatable).")
 def recipes_show(name: str, values: tuple[str, ...]) -> None:
     """Print a recipe, to be saved and run; it says what it needs, and where it comes from."""
-    from curation.errors import UnknownNameError
+    from curation.core.errors import UnknownNameError
     from curation.yaml_overrides import nearest
 
     found = shipped()
@@ -75,7 +75,7 @@ def needs(text: str) -> list[str]:
 
 def fill(text: str, values: Sequence[str]) -> str:
     """The recipe with placeholders replaced; each value is quoted as YAML wants it. Raises `UnknownNameError`."""
-    from curation.errors import UnknownNameError, UserError
+    from curation.core.errors import UnknownNameError, UserError
 
     given: dict[str, Any] = {}
     for value in values:

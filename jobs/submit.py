@@ -92,7 +92,7 @@ def _command(recipe: str, overrides: tuple[str, ...]) -> str:
 
 def _check_places(places: Iterable[tuple[str, str]]) -> None:
     """The job runs in a folder of its own, which is thrown away: what is meant to stay has an address of its own."""
-    from curation.errors import RecipeError
+    from curation.core.errors import RecipeError
 
     for name, url in places:
         if "://" not in url and not Path(url).is_absolute():

@@ -21,7 +21,7 @@ from types import FrameType
 STATE = "CURATE_STATE_FD"  # where actors.local_cluster notes that a cluster is in use (R) and that it is not (E)
 RAY = ("run", "verify", "repair", "learn", "evaluate")  # commands that use Ray
 RESTARTS = 3
-LOST = 3  # exit code of `curation.errors` for what a cluster does
+LOST = 3  # exit code of `curation.core.errors` for what a cluster does
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TWICE_SECONDS = 2.0  # a terminal's Ctrl-C reaches the child directly and through its parent, and is one interrupt
 

@@ -18,13 +18,15 @@ from typing import Any
 import torch
 
 from curation import models
-from curation.digest import digest
+from curation.core import skipped
+from curation.core.digest import digest
+from curation.core.errors import LedgerError, NotFoundError, UserError
+from curation.core.holdout import HOLDOUT_RULE
+from curation.core.progress import progress
 from curation.documents import read_json
 from curation.documents.learning import Card
-from curation.errors import LedgerError, NotFoundError, UserError
 from curation.evaluation import MAX_EVALUATED, evaluate
 from curation.examples import gather_some
-from curation.holdout import HOLDOUT_RULE
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
@@ -39,9 +41,7 @@ from curation.open_shards import open_shards
 from curation.store import Store, StoreOptions, open_store
 from curation.store_url import anywhere
 from curation.weights import ALIKE
-from jobs import skipped
 from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
-from jobs.progress import progress
 
 TRAINING_VERSION = 3  # of what weights come of one recipe: raise it where learner, order or preparation change
 LOG_EVERY = 10  # steps between two lines of metrics

@@ -17,12 +17,14 @@ from typing import Any, NamedTuple
 from safetensors.torch import load
 
 from curation import snapshot as snapshots
-from curation.digest import canonical, digest
+from curation.core.digest import canonical, digest
+from curation.core.errors import NotFoundError, UserError
+from curation.core.holdout import HOLDOUT_RULE
+from curation.core.progress import progress
+from curation.core.skipped import words
 from curation.documents import find, read_json
 from curation.documents.learning import Figures, PartDraw, PartSizes
-from curation.errors import NotFoundError, UserError
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
-from curation.holdout import HOLDOUT_RULE
 from curation.learning.prices import training_flops
 from curation.learning.sources import listing_sha256, pinned
 from curation.ledger import read_named
@@ -38,8 +40,6 @@ from curation.store_url import anywhere
 from curation.subset import Parts, Subset, parts, parts_without, source_shards
 from curation.weights import ALIKE
 from jobs.pairs import Samples
-from jobs.progress import progress
-from jobs.skipped import words
 from jobs.training import Job, read_held_out, recipe_of, run, use_threads
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from curation import images
-from curation.errors import EmptyCorpusError
+from curation.core.errors import EmptyCorpusError
+from curation.core.progress import progress
+from curation.core.skipped import words
 from curation.kmeans import find_centres
 from curation.loader import Example, SampleStream, Shard
 from curation.models.devices import pick_device
@@ -21,8 +23,6 @@ from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import Weights
 from curation.open_shards import open_shards
 from curation.store import open_store
-from jobs.progress import progress
-from jobs.skipped import words
 
 SHARDS = 64  # that are drawn from at once: a sample of 4,096 pairs need not open a million shards
 BATCH = 256

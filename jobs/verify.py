@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curation.printable import printable
+from curation.core.printable import printable
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def verify(dataset: str, rescore: float, seed: int, address: str | None, every: 
     Scores are recomputed with --rescore. Older snapshots are checked with --all, or one by one as OUT@N. Every finding
     names the damaged object; `curate repair` mends what it can.
     """
-    from curation.errors import VerifyError
+    from curation.core.errors import VerifyError
     from curation.verification.repairs import dry
 
     store, number = locate(dataset)
@@ -91,7 +91,7 @@ def verify(dataset: str, rescore: float, seed: int, address: str | None, every: 
 def locate(dataset: str) -> tuple[Store, int]:
     """The store of `OUT[@N]` and the number of the snapshot; where none is named, of the newest that is there, whatever
     LATEST says; 0 for a ledger without snapshots. Raises `NoSnapshotError` for what is no ledger."""
-    from curation.errors import NoSnapshotError
+    from curation.core.errors import NoSnapshotError
     from curation.garbage import is_ledger
     from curation.snapshot import split_version
     from curation.snapshot_numbers import numbers_there
@@ -157,7 +157,7 @@ def problems_of(snapshot: Snapshot, **options: Any) -> list[Finding]:
 
 
 def _shown(label: str, total: int | None) -> AbstractContextManager[Any]:
-    from jobs.progress import progress
+    from curation.core.progress import progress
 
     return progress(label, total, "units")
 

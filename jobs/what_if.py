@@ -18,7 +18,7 @@ from jobs.options import html_option, json_option, print_json, recipe_argument
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from curation.data import ShardRef
+    from curation.core.types import ShardRef
     from curation.ledger import Plan
     from curation.snapshot import Snapshot
     from curation.what_if import Answer
@@ -97,7 +97,7 @@ def _split(values: str) -> list[str]:
 
 
 def _check_only_filters_differ(recipes: dict[str, Any]) -> None:
-    from curation.errors import UserError
+    from curation.core.errors import UserError
 
     first, *others = recipes.values()
     for name, other in zip(list(recipes)[1:], others, strict=True):
@@ -119,7 +119,7 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
     import duckdb
 
     from curation import kept_columns
-    from curation.errors import IncompleteError
+    from curation.core.errors import IncompleteError
     from jobs.pipeline import lacked_columns
 
     plan = work.plan(write=False)
@@ -176,10 +176,10 @@ def _answers(
 ) -> list[Answer]:  # fmt: skip
     """The answers of what is scored: of the columns at `kept`, or of score tables, to be kept then under a name."""
     from curation import kept_columns
+    from curation.core.progress import progress
     from curation.manifest import Streams
     from curation.snapshot import Snapshot
     from curation.what_if import MADE, WhatIf
-    from jobs.progress import progress
 
     readable = (shard for shard in _scored(plan, unscored) if shard not in work.unreadable)
     there = work.fields(next(readable), without) if kept is None else work.declared()

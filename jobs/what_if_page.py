@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from curation.printable import printable
+from curation.core.printable import printable
 from jobs.page import document
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from curation import snapshot as snapshots
-from curation.digest import digest
-from curation.errors import StoreError, TutelageError
+from curation.core.digest import digest
+from curation.core.errors import StoreError, TutelageError
 from curation.ledger import Ledger
 from curation.parquet import from_parquet
 from curation.snapshot_numbers import snapshot_key

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.data import ShardRef
-from curation.digest import canonical
+from curation.core.digest import canonical
+from curation.core.types import ShardRef
 from curation.ledger import unit_id
 from curation.parquet import from_parquet, to_parquet
 from curation.store import open_store

@@ -21,7 +21,7 @@ from actors.scorer import Progress, Scoring, UnitScorer
 from actors.scoring import _Work
 from curation import scores, units
 from curation.attempts import Attempt, recorded
-from curation.data import ShardRef
+from curation.core.types import ShardRef
 from curation.images import DecodeLimits
 from curation.ledger import Ledger
 from curation.recipe import Compute

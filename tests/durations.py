@@ -18,7 +18,7 @@ SECONDS = {
     "curation/filters/test_filters.py": 90,
     "faults/test_broken_cluster.py": 75,
     "faults/test_kill_learn.py": 70,
-    "curation/test_epochs.py": 60,
+    "curation/core/test_epochs.py": 60,
     "jobs/test_wrong_shapes.py": 60,
     "jobs/test_readme.py": 60,
     "jobs/test_snapshot.py": 60,

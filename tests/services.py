@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from curation.errors import TutelageError
+from curation.core.errors import TutelageError
 
 ACCESS_KEY, SECRET_KEY, REGION = "tutelage-test", "tutelage-test-secret", "us-east-1"
 

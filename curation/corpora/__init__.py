@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from curation.errors import UnknownNameError
+from curation.core.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from curation.corpora.built import Build

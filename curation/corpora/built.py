@@ -24,7 +24,7 @@ class Built:
 
 Progress = Callable[
     [str, int], AbstractContextManager[Callable[[int], None]]
-]  # (label, total) -> advance, as jobs.progress
+]  # (label, total) -> advance, as curation.core.progress
 
 
 class Build(Protocol):

@@ -15,13 +15,13 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from curation.core.errors import BucketError, UserError
 from curation.corpora.built import Built, Progress
 from curation.corpora.card import card, counts
 from curation.corpora.drawing import Drawing, order
 from curation.corpora.shards import Row, render_all
 from curation.documents import read_json
 from curation.documents.learning import BuildArguments, BuiltCorpus
-from curation.errors import BucketError, UserError
 
 if TYPE_CHECKING:
     from curation.store import Store

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from curation.errors import LedgerError, NotFoundError
+from curation.core.errors import LedgerError, NotFoundError
 from curation.store import Store
 
 REPAIR = "`curate repair OUT --apply` rebuilds it from the inputs"

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from curation.core.errors import StoreError
 from curation.documents.base import Count, Document, Sha256, Text, Uid, damaged, expect_single_keys
-from curation.errors import StoreError
 from curation.store import Store, open_store
 
 DataKey = Annotated[str, Field(pattern=r"^data/[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+$")]  # so nothing with `..` or `/`

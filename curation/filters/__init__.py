@@ -8,7 +8,7 @@ in a package of your own, name its class as an entry point of the group `tutelag
 
 from __future__ import annotations
 
-from curation.entry_points import with_installed
+from curation.core.entry_points import with_installed
 from curation.filters.algebra import AllOf, AnyOf, NotOf, flat
 from curation.filters.boilerplate import Boilerplate
 from curation.filters.budget import Budget

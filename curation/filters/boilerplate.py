@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curation.ranges import check_count
-from curation.words import SPACE
+from curation.core.ranges import check_count
+from curation.core.words import SPACE
 
 
 @dataclass(frozen=True, kw_only=True)

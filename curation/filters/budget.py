@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from curation.core.ranges import check_count
 from curation.filters.best import all_but_best
-from curation.ranges import check_count
 from curation.tar import END_BLOCKS
 
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator
 
+from curation.core.hashes import BLANK
 from curation.filters.filter import table_by, table_of
 from curation.filters.hamming import MOST_DISTANCE, alike, between
 from curation.filters.vectors import ALIKE, expect_vectors, halves, matrix, stream
-from curation.hashes import BLANK
 from curation.tables import insert
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curation.ranges import MOST, check, check_count
+from curation.core.ranges import MOST, check, check_count
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from curation.core.ranges import check_count, check_seed
 from curation.filters.draw import draw
 from curation.filters.phrases import Phrases
-from curation.ranges import check_count, check_seed
 
 if TYPE_CHECKING:
     import duckdb

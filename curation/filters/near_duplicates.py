@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from curation.core.hashes import BLANK
 from curation.filters.filter import table_of
 from curation.filters.first_come import Array, leaving
 from curation.filters.hamming import MOST_DISTANCE, Hashes, InMemory, OnDisk, alike, pairs
 from curation.filters.repeats import different, fits, ordered, repeated
 from curation.filters.vectors import stream
-from curation.hashes import BLANK
 from curation.tables import insert
 
 if TYPE_CHECKING:

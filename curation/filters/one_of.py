@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curation.data import FORMATS
+from curation.core.types import FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 
-from curation.errors import RecipeError
+from curation.core.errors import RecipeError
 from curation.filters.filter import table_of
 from curation.models.weights import Weights, fetch_weights
 

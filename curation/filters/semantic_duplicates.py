@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
+from curation.core.ranges import check_seed
 from curation.filters.draw import draw
 from curation.filters.filter import table_of
 from curation.filters.vectors import ALIKE, expect_vectors, matrix, stream
-from curation.ranges import check_seed
 from curation.tables import insert
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from curation.core.ranges import check_count, check_seed
 from curation.filters.draw import draw
-from curation.ranges import check_count, check_seed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
-from curation.errors import RecipeError
+from curation.core.errors import RecipeError
+from curation.core.ranges import check_count, check_seed
 from curation.filters.draw import draw
-from curation.ranges import check_count, check_seed
 
 if TYPE_CHECKING:
     import duckdb

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from curation.errors import EmptyCorpusError, UserError
-from curation.intervals import Rate, wilson
+from curation.core.errors import EmptyCorpusError, UserError
+from curation.core.intervals import Rate, wilson
 from curation.learners.learner import Learner, Shown, Training
 from curation.models.architecture import build_model, model_config
 from curation.models.batches import Examples, SuperBatch

@@ -24,12 +24,12 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import interpolate
 from torch.nn.parallel import DistributedDataParallel
 
-from curation.errors import UserError
+from curation.core.errors import UserError
+from curation.core.ranges import LARGEST_FLOAT, check, check_count, check_seed
 from curation.models.architecture import preprocess_for
 from curation.models.batches import Batch, SuperBatch
 from curation.models.dual import PixelNormaliser
 from curation.outputs import Outputs, PairwiseLoss
-from curation.ranges import LARGEST_FLOAT, check, check_count, check_seed
 
 # Samples that are scored at once. On a CPU, what is made of them stays in the cache: 1,280 pictures in parts of 256
 # take two thirds of the time that they take as one (`proxy-mu`).

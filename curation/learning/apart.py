@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
-from curation.data import ShardRef
-from curation.errors import UserError
+from curation.core.errors import UserError
+from curation.core.types import ShardRef
 from curation.ledger import Ledger
 from curation.loader import Shard
 from curation.manifest import Streams

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from curation.errors import EmptyCorpusError, UserError
+from curation.core.errors import EmptyCorpusError, UserError
 from curation.learning.data import Candidates, Progress
 from curation.learning.recipe import LearnRecipe
 from curation.models import preprocess_for

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.learning.sources import snapshot_of
 from curation.manifest_schema import BASE_FIELDS

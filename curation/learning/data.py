@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from curation import checkpoint
-from curation.digest import digest
-from curation.errors import EmptyCorpusError, UserError
+from curation.core.digest import digest
+from curation.core.errors import EmptyCorpusError, UserError
+from curation.core.holdout import HOLDOUT_RULE
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED
 from curation.examples import gather, gather_some
-from curation.holdout import HOLDOUT_RULE
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.apart import Source, expect_apart, expect_unseen
 from curation.learning.columns import check_column, scorer_in, sign_of

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.learners.classification import ClassLearner, targets_of
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training

@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 
-from curation.errors import NotFoundError, UserError
+from curation.core.errors import NotFoundError, UserError
 from curation.flops import BACKWARD, Prices
 from curation.learners.learner import Learner, Training
 from curation.learning.columns import scorer_of

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 
-from curation.digest import digest
-from curation.errors import RecipeError
+from curation.core.digest import digest
+from curation.core.errors import RecipeError
+from curation.core.ranges import check_count
 from curation.learners.learner import Training
 from curation.models.architecture import model_config
 from curation.models.batches import BUDGET
 from curation.models.weights import Weights
-from curation.ranges import check_count
 from curation.selectors import SELECTORS, Selector
 from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp, Schedule

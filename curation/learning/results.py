@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from curation.digest import digest
+from curation.core.digest import digest
+from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.documents import read_json
 from curation.documents.learning import LearningSummary
-from curation.errors import LedgerError, NotFoundError, UserError
 from curation.evaluation import evaluate
 from curation.flops import Point
 from curation.learners.classification import ClassLearner, accuracy

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from curation import checkpoint
 from curation.checkpoint import Checkpoint
+from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.documents import parse
 from curation.documents.learning import MetricsRow
-from curation.errors import LedgerError, NotFoundError, UserError
 from curation.flops import ComputeLedger, Payoff, Point, payoff, unit_of
 from curation.learners.learner import Learner
 from curation.learning.data import Data, policy_of, split_of

@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from curation.errors import NotFoundError, TutelageError, UserError
-from curation.holdout import HOLDOUT_RULE
+from curation.core.errors import NotFoundError, TutelageError, UserError
+from curation.core.holdout import HOLDOUT_RULE
 from curation.learning.apart import Source, overlap
 from curation.learning.sources import listing_sha256, snapshot_of
 from curation.models.weights import Weights, fetch_weights, read_metadata

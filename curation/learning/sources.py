@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from curation.core.digest import digest
 from curation.corpus import open_corpus
-from curation.digest import digest
 from curation.loader import Shard
 from curation.open_shards import latest_of
 from curation.snapshot import Snapshot, open_snapshot

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from curation.errors import UnknownNameError, UserError
+from curation.core.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:

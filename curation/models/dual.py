@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from curation.errors import UserError, WeightsError
+from curation.core.errors import UserError, WeightsError
 from curation.images import Preprocess
 from curation.models.architecture import build_model, preprocess_for
 from curation.models.tokenizer import Tokenize, tokenizer_for

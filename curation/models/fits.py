@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from curation.errors import WeightsError
+from curation.core.errors import WeightsError
 from curation.models.architecture import build_model, model_config
 from curation.models.weights import Weights, fetch_weights, read_header
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import UserError, WeightsError
+from curation.core.errors import UserError, WeightsError
 from curation.images import Pixels
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from curation.errors import WeightsError
+from curation.core.errors import WeightsError
 from curation.models.dual import MIN_ROWS, at_least
 from curation.models.weights import Weights, fetch_weights, read_metadata, read_tensors, tensors_to_bytes
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from curation.cache import cache_folder
-from curation.errors import StoreError, UserError, WeightsError
+from curation.core.cache import cache_folder
+from curation.core.errors import StoreError, UserError, WeightsError
 from curation.tables import local_disk
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ name its class as an entry point of the group `tutelage.scorers`.
 
 from __future__ import annotations
 
-from curation.entry_points import with_installed
+from curation.core.entry_points import with_installed
 from curation.scorers.caption_stats import CaptionStats
 from curation.scorers.clip_score import ClipScore
 from curation.scorers.cluster import Cluster
@@ -57,8 +57,8 @@ def fingerprint(scorer: Scorer, index_fingerprint: str) -> str:
     Of another package's class, also of what it is called: one that is derived from ours, and leaves the identity as it
     is, has not its values. Raises `UserError` for an identity that is no JSON.
     """
-    from curation.digest import digest
-    from curation.errors import UserError
+    from curation.core.digest import digest
+    from curation.core.errors import UserError
 
     cls = type(scorer)
     called = {} if cls.__module__.startswith("curation.") else {"class": f"{cls.__module__}.{cls.__qualname__}"}

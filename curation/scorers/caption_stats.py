@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curation.core.words import fold, words
 from curation.scorers.scorer import Plain
-from curation.words import fold, words
 
 if TYPE_CHECKING:
     import torch

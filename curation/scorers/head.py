@@ -96,7 +96,7 @@ def _read(file: Weights, width: int, device: torch.device, options: StoreOptions
 
 def _layers_of(shapes: Mapping[str, tuple[int, ...]], width: int, origin: str) -> list[str]:
     """Names of the layers' weights, in order. Raises `WeightsError` unless they lead from `width` numbers to one."""
-    from curation.errors import WeightsError
+    from curation.core.errors import WeightsError
 
     names = sorted((name for name in shapes if name.endswith("weight")), key=_numbers)
     widths = [width, *(shapes[name][0] for name in names if shapes[name])]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from curation.hashes import BLANK
+from curation.core.hashes import BLANK
 from curation.images import Preprocess
 from curation.scorers.scorer import Plain
 

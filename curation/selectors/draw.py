@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from curation.ranges import check
+from curation.core.ranges import check
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from curation.core.ranges import check_count
 from curation.outputs import Outputs, Pairs, PairwiseLoss
-from curation.ranges import check_count
 from curation.selectors.draw import Schedule, at, check_gain, check_size, check_weights, draw
 
 Added = Callable[[Tensor], Tensor]  # rows chosen so far -> [B], what adding each row adds to the summed loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from curation.ranges import check
+from curation.core.ranges import check
 from curation.selectors import Selector
 from curation.selectors.draw import Schedule, at
 from curation.selectors.uniform import Uniform

@@ -12,10 +12,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from curation.digest import canonical
+from curation.core.digest import canonical
+from curation.core.errors import LedgerError, NotFoundError
 from curation.documents import read_json
 from curation.documents.learning import Evaluation
-from curation.errors import LedgerError, NotFoundError
 from curation.snapshot_evaluations import CURATED, METRICS
 from curation.store import Store
 from curation.verification.findings import Finding, differing, fields_differ

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.digest import canonical, digest
-from curation.errors import NotFoundError
-from curation.parallel import map_ordered
+from curation.core.digest import canonical, digest
+from curation.core.errors import NotFoundError
+from curation.core.parallel import map_ordered
 from curation.snapshot_numbers import (
     HINT,
     MOST_LOST,

@@ -21,12 +21,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from curation.digest import canonical
+from curation.core.digest import canonical
+from curation.core.errors import NotFoundError
+from curation.core.software import software, software_id
 from curation.documents import DataObject
-from curation.errors import NotFoundError
 from curation.ledger import Ledger
 from curation.parquet import from_parquet
-from curation.software import software, software_id
 from curation.store import Store
 from curation.verification.differences import first_difference, hash_of, named_hash, read_object, table_differs
 from curation.verification.findings import Finding, differing, fields_differ

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from curation.digest import canonical
+from curation.core.digest import canonical
+from curation.core.errors import StoreError, UserError
 from curation.documents import SnapshotDocument
-from curation.errors import StoreError, UserError
 from curation.recipe import Recipe
 from curation.scores import INDEX
 from curation.snapshot_numbers import given_up, snapshot_key, urls_key

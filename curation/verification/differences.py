@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.core.errors import NotFoundError, TarError
 from curation.documents import strict_json
-from curation.errors import NotFoundError, TarError
 from curation.parquet import from_parquet
 from curation.store import Store
 from curation.tar import TarSample, read_samples

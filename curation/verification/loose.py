@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.data import ShardRef
-from curation.digest import digest
+from curation.core.digest import digest
+from curation.core.errors import BucketError, LedgerError, NotFoundError
+from curation.core.parallel import map_ordered
+from curation.core.types import ShardRef
 from curation.documents import PlanDocument, ScoreRecord, WriteRecord, parse, parse_unit_record
-from curation.errors import BucketError, LedgerError, NotFoundError
 from curation.ledger import PAGE_SCHEMA, rows_sha256, unit_id
 from curation.owners import owner_of
-from curation.parallel import map_ordered
 from curation.parquet import from_parquet
 from curation.store import Store
 from curation.verification.findings import Finding

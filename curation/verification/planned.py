@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.data import ShardRef
-from curation.digest import canonical, digest
-from curation.errors import LedgerError, StoreError, UserError
+from curation.core.digest import canonical, digest
+from curation.core.errors import LedgerError, StoreError, UserError
+from curation.core.types import ShardRef
 from curation.ledger import PAGE_SCHEMA, Ledger, Plan
 from curation.parquet import from_parquet
 from curation.store import Store

@@ -21,10 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
-from curation.digest import canonical
-from curation.errors import NotFoundError
+from curation.core.digest import canonical
+from curation.core.errors import NotFoundError
+from curation.core.software import software
 from curation.snapshot_numbers import REPAIRS
-from curation.software import software
 from curation.store import Store
 from curation.verification.findings import Finding
 

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import scores
-from curation.data import ShardRef
-from curation.digest import canonical
-from curation.errors import LedgerError, StoreError
+from curation.core.digest import canonical
+from curation.core.errors import LedgerError, StoreError
+from curation.core.types import ShardRef
 from curation.ledger import Ledger, unit_id
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding

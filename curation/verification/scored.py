@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 
 from curation import scores
 from curation.attempts import poison_of
-from curation.data import ShardRef
-from curation.errors import ChangedError, LedgerError, NotFoundError, StoreError
+from curation.core.errors import ChangedError, LedgerError, NotFoundError, StoreError
+from curation.core.software import software, software_id
+from curation.core.types import ShardRef
 from curation.images import DecodeLimits
 from curation.ledger import Ledger, unit_id
-from curation.software import software, software_id
 from curation.store import Store
 from curation.units import UnitReader
 from curation.verification.comparison import Comparison

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from curation.data import ShardRef
+from curation.core.software import software, software_id
+from curation.core.types import ShardRef
 from curation.ledger import unit_id
 from curation.scores import Column
-from curation.software import software, software_id
 from curation.verification import rescored
 from curation.verification.differences import read_object
 from curation.verification.scored import ScoredCheck

@@ -7,9 +7,9 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
-from curation.data import ShardRef
+from curation.core.errors import StoreError, TutelageError, UserError
+from curation.core.types import ShardRef
 from curation.documents import DataObject
-from curation.errors import StoreError, TutelageError, UserError
 from curation.store import Store
 from curation.unreadable import UNREADABLE, listed, read_list
 from curation.verification.findings import Finding

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from curation import scores
 from curation.attempts import REASONS
-from curation.data import ShardRef
-from curation.errors import NotFoundError
+from curation.core.errors import NotFoundError
+from curation.core.types import ShardRef
 from curation.ledger import Ledger, unit_id
 from curation.parquet import from_parquet
 from curation.verification.differences import named_hash

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from curation.digest import canonical
-from curation.errors import BucketError
-from curation.software import of_this_process, software, software_id
+from curation.core.digest import canonical
+from curation.core.errors import BucketError
+from curation.core.software import of_this_process, software, software_id
 from curation.store import Store
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding

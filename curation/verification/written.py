@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import scores
-from curation.data import ShardRef
-from curation.errors import LedgerError, StoreError
+from curation.core.errors import LedgerError, StoreError
+from curation.core.types import ShardRef
 from curation.ledger import Ledger
 from curation.parquet import from_parquet
 from curation.store import Store

@@ -21,7 +21,7 @@ from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, 
 from actors.black_box import NoBox
 from actors.watch import watched
 from curation import units
-from curation.data import ShardRef
+from curation.core.types import ShardRef
 from curation.images import Preprocess
 from curation.store import Store, StoreOptions, open_store
 from curation.tar import read_samples

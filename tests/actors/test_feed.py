@@ -10,7 +10,7 @@ import torch
 from ray.exceptions import RayTaskError
 
 from actors.feed import FeedActor, ModelWeights
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.feed import Plan
 from curation.online import Choice
 from curation.pool import Extent, Place

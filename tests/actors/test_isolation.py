@@ -13,7 +13,7 @@ from scorers_given import CPU, all_fields, batch, make
 
 from actors.batches import blanked, padded, part
 from actors.isolation import EVIDENCE, LEAST, Isolated
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.scorers import Batch, Score
 from curation.store_errors import TransientError
 

@@ -22,7 +22,7 @@ from services import wait_until
 from actors import learning
 from actors.blocks import BlockKeeper, SharedBlocks
 from actors.cluster import ClusterError
-from curation.errors import NotFoundError, UserError
+from curation.core.errors import NotFoundError, UserError
 from curation.learning import learn as learn_here
 from curation.learning.data import listed, read
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe

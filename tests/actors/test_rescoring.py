@@ -10,8 +10,8 @@ from deaths import DECODE, DIES, RAISES, Pool, inspected
 
 from actors.rescoring import Rescorer, score_here, units_table
 from curation import attempts, scores, units
-from curation.data import ShardRef
-from curation.errors import IncompleteError
+from curation.core.errors import IncompleteError
+from curation.core.types import ShardRef
 from curation.ledger import unit_id
 from curation.verification.repairs import Mender
 

@@ -19,7 +19,7 @@ from actors.rescoring import units_table
 from actors.scorer import Progress, Scoring, UnitScorer, decodes_ahead
 from curation import units
 from curation.attempts import Care
-from curation.errors import IncompleteError
+from curation.core.errors import IncompleteError
 from curation.recipe import Compute
 from curation.scorers import Batch
 

@@ -23,7 +23,7 @@ from actors.black_box import LastWords
 from actors.isolation import as_numpy, as_rows, blamed
 from actors.scorer import Progress, Ready, Scoring
 from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, units_per_call
-from curation.errors import ConservationError, UserError, WeightsError
+from curation.core.errors import ConservationError, UserError, WeightsError
 from curation.images import DecodeLimits
 from curation.ledger import Ledger
 from curation.recipe import Compute

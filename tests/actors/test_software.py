@@ -7,7 +7,7 @@ import ray
 
 from actors.cluster import cluster
 from actors.software import mixed, silent, software_of_nodes
-from curation.software import software
+from curation.core.software import software
 
 SAME = {"torch": "2.10.0", "python": "3.11.7"}
 

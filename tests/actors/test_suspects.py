@@ -14,8 +14,8 @@ from actors.black_box import Findings, LastWords, Span
 from actors.scorer import Progress, Scoring
 from actors.suspects import Suspects
 from curation.attempts import WHOLE, Care, spread
-from curation.data import ShardRef
-from curation.errors import IncompleteError
+from curation.core.errors import IncompleteError
+from curation.core.types import ShardRef
 from curation.images import DecodeLimits
 from curation.ledger import Ledger
 from curation.recipe import Compute

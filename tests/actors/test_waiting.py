@@ -12,7 +12,7 @@ import ray
 from actors import cluster as clusters
 from actors import local_cluster, waiting
 from actors.cluster import ClusterError, LostClusterError, explained, on_cluster
-from curation.errors import UserError
+from curation.core.errors import UserError
 from jobs import cli
 
 REPO = Path(__file__).parent.parent.parent

@@ -183,7 +183,7 @@ def score_tables(root: Path, names: Sequence[str], rows: int) -> tuple[Any, list
     import duckdb
     import pyarrow as pa
 
-    from curation.data import ShardRef
+    from curation.core.types import ShardRef
     from curation.ledger import Ledger
     from curation.scores import INDEX, Column, commit_index, commit_score
     from curation.store import open_store

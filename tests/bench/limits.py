@@ -44,7 +44,7 @@ def _child(
 ) -> None:  # fmt: skip
     import torch
 
-    from curation.data import ShardRef
+    from curation.core.types import ShardRef
     from curation.models import Weights, preprocess_for
     from curation.models.dual import load_dual_encoder
     from curation.store import open_store

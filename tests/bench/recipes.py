@@ -32,8 +32,8 @@ from bench.online import data  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
 import curation as cu  # noqa: E402
-from curation.digest import digest  # noqa: E402
-from curation.intervals import Difference, Estimate  # noqa: E402
+from curation.core.digest import digest  # noqa: E402
+from curation.core.intervals import Difference, Estimate  # noqa: E402
 from curation.learners.learner import Training  # noqa: E402
 from curation.recipe import load_recipe  # noqa: E402
 from curation.snapshot import Snapshot  # noqa: E402
@@ -208,7 +208,7 @@ def curated(filters: Filters, corpus: Path, made: Made) -> Snapshot:
 
 def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The evaluation of every snapshot that has a batch of samples."""
-    from jobs.progress import progress
+    from curation.core.progress import progress
     from jobs.protocol import Protocol, carry_out, conclude, missing, plan
     from jobs.trials import pin
 

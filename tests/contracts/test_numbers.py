@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
-from curation.errors import TutelageError
+from curation.core.errors import TutelageError
 from curation.learning.recipe import KINDS
 from curation.selectors.draw import Ramp
 from curation.yaml_document import Where, build_entry

@@ -8,9 +8,9 @@ import pytest
 
 from curation import attempts
 from curation.attempts import WHOLE, Attempt, Care, Suspicion, attempt_of, spread
-from curation.data import ShardRef
-from curation.digest import canonical
-from curation.errors import LedgerError
+from curation.core.digest import canonical
+from curation.core.errors import LedgerError
+from curation.core.types import ShardRef
 from curation.ledger import Ledger
 from curation.scores import Column
 from curation.store import open_store

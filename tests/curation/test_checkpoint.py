@@ -12,7 +12,7 @@ from services import Clock
 
 from curation import retry
 from curation.checkpoint import INDEX, latest, latest_facts, save
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Training
 from curation.store import Store, open_store

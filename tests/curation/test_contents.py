@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from curation import contents
 from curation.contents import caption, depth, detail_of, metadata, parse
-from curation.data import ShardRef
-from curation.errors import ImageError
+from curation.core.errors import ImageError
+from curation.core.types import ShardRef
 from curation.tar import TarWriter, read_samples
 from curation.writing import JSON_KEY, annotate
 
@@ -197,7 +197,7 @@ def test_what_is_trained_on_looks_as_the_recipe_says(tmp_path: Path) -> None:
 
 
 def test_a_recipe_names_no_other_place(tmp_path: Path) -> None:
-    from curation.errors import RecipeError
+    from curation.core.errors import RecipeError
     from curation.recipe import parse_recipe
 
     for said in ("caption", "json.", "csv.caption", "5"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from curation.core.errors import EmptyCorpusError, RecipeError
 from curation.corpus import Corpus, open_corpus
-from curation.errors import EmptyCorpusError, RecipeError
 from curation.store import open_store
 
 

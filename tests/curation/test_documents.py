@@ -10,6 +10,7 @@ import pytest
 from builders import score_record, snapshot_document, write_record
 
 from curation import documents
+from curation.core.errors import LedgerError, NotFoundError
 from curation.documents import (
     Document,
     PlanDocument,
@@ -20,7 +21,6 @@ from curation.documents import (
     parse_unit_record,
 )
 from curation.documents.learning import Card, Evaluation, Figures, LearningSummary, PartDraw, PartSizes
-from curation.errors import LedgerError, NotFoundError
 from curation.store import open_store
 
 PLAN = {

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from curation.core.intervals import wilson
 from curation.evaluation import evaluate, one_per_group, retrieval, zero_shot
-from curation.intervals import wilson
 from curation.models.batches import Examples
 from curation.models.dual import load_dual_encoder
 

@@ -17,9 +17,9 @@ import pytest
 from builders import score_record, snapshot_document
 
 from curation import garbage, tables
-from curation.digest import canonical
+from curation.core.digest import canonical
+from curation.core.errors import LedgerError, LostSnapshotError, UserError
 from curation.documents import ScoreRecord
-from curation.errors import LedgerError, LostSnapshotError, UserError
 from curation.garbage import MIN_GRACE, Garbage, parse_duration, sweep
 from curation.ledger import Ledger
 from curation.parquet import to_parquet

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from curation import image_avif, image_exif, image_others, image_png
-from curation.errors import ImageError
+from curation.core.errors import ImageError
 from curation.images import REASONS, DecodeLimits, decode, inspect, whole
 
 LIMITS = DecodeLimits()

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from curation.errors import ImageError
+from curation.core.errors import ImageError
 from curation.images import (
     IMAGE_CODE_VERSION,
     REASONS,

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation import ledger as module
-from curation.data import ShardRef, uid
-from curation.digest import canonical, digest
+from curation.core.digest import canonical, digest
+from curation.core.errors import ConservationError, LedgerError, LostSnapshotError, NoSnapshotError
+from curation.core.types import ShardRef, uid
 from curation.documents import ScoreRecord, WriteRecord
-from curation.errors import ConservationError, LedgerError, LostSnapshotError, NoSnapshotError
 from curation.ledger import PAGE_SCHEMA, Ledger, Plan, rows_sha256, unit_id
 from curation.parquet import from_parquet, to_parquet
 from curation.store import open_store

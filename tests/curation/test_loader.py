@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from curation.data import ShardRef
-from curation.errors import ChangedError, EmptyCorpusError, UserError
-from curation.holdout import content_of, group_of, is_held_out
+from curation.core.errors import ChangedError, EmptyCorpusError, UserError
+from curation.core.holdout import content_of, group_of, is_held_out
+from curation.core.types import ShardRef
 from curation.loader import SampleStream, Shard
 from curation.open_shards import open_shards
 from curation.store import open_store

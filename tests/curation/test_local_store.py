@@ -18,7 +18,7 @@ import pytest
 from services import one_line
 
 from curation import etags, local_store
-from curation.errors import (
+from curation.core.errors import (
     BucketError,
     ChangedError,
     NotFoundError,

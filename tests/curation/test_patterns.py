@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from services import one_line
 
-from curation.errors import RecipeError
+from curation.core.errors import RecipeError
 from curation.patterns import matcher
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from curation import policy as policies
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.models.batches import Examples
 from curation.online import Choice, Roles, Scored, online_selection
 from curation.parquet import to_parquet

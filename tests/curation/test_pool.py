@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.errors import EmptyCorpusError
+from curation.core.errors import EmptyCorpusError
 from curation.models.batches import Examples
 from curation.pool import Place, Pool, generator_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from curation.digest import digest
-from curation.errors import RecipeError, UserError
+from curation.core.digest import digest
+from curation.core.errors import RecipeError, UserError
 from curation.filters.caption import Caption
 from curation.filters.named import described
 from curation.filters.threshold import Threshold

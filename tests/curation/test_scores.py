@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import parallel, score_store, scores
-from curation.data import ShardRef, uid
-from curation.digest import canonical
-from curation.errors import LedgerError, UserError
+from curation import score_store, scores
+from curation.core import parallel
+from curation.core.digest import canonical
+from curation.core.errors import LedgerError, UserError
+from curation.core.types import ShardRef, uid
 from curation.ledger import Ledger, unit_id
 from curation.store import open_store
 from curation.units import INDEX_SCHEMA, STREAM_SCHEMA, failure_table

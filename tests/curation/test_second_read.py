@@ -12,8 +12,8 @@ from builders import FLAWS, write_shard
 from services import BrokenS3
 
 from curation import second_read, units
-from curation.data import ShardRef
-from curation.errors import ImageError, StoreError
+from curation.core.errors import ImageError, StoreError
+from curation.core.types import ShardRef
 from curation.second_read import SURE, SecondRead
 from curation.store import Store, StoreOptions, open_store
 from curation.tar import read_samples

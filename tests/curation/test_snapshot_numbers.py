@@ -8,8 +8,8 @@ import pytest
 from builders import snapshot_document
 
 from curation import snapshot_numbers as numbers
-from curation.digest import canonical
-from curation.errors import LedgerError, LostSnapshotError, NoSnapshotError
+from curation.core.digest import canonical
+from curation.core.errors import LedgerError, LostSnapshotError, NoSnapshotError
 from curation.ledger import Ledger
 from curation.store import Store, open_store
 

@@ -17,7 +17,7 @@ from services import one_line
 
 from curation import object_store
 from curation import store as store_module
-from curation.errors import (
+from curation.core.errors import (
     ChangedError,
     NotFoundError,
     StoreError,

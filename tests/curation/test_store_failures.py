@@ -15,7 +15,7 @@ import pytest
 from services import BrokenS3, Clock, one_line
 
 from curation import retry, store_clients
-from curation.errors import (
+from curation.core.errors import (
     AccessError,
     BucketError,
     ChangedError,

@@ -16,8 +16,7 @@ from services import PAGE, BrokenS3, Clock, S3Server, environment, one_line
 
 from curation import local_store, object_store, retry, store_clients
 from curation.checkpoint import latest_facts
-from curation.documents import PlanDocument, read, read_json
-from curation.errors import (
+from curation.core.errors import (
     AccessError,
     LedgerError,
     NotFoundError,
@@ -26,6 +25,7 @@ from curation.errors import (
     UnavailableError,
     UserError,
 )
+from curation.documents import PlanDocument, read, read_json
 from curation.ledger import Ledger, read_named
 from curation.lists import read_list
 from curation.models.weights import Weights, fetch_weights

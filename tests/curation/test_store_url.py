@@ -10,7 +10,7 @@ import pytest
 from services import one_line
 
 from curation import endpoints
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.store import StoreOptions, open_object, open_store
 from curation.store_url import anywhere
 

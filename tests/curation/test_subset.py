@@ -6,7 +6,7 @@ import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe
 
 from curation import subset as subset_module
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.loader import SampleStream
 from curation.snapshot import Snapshot
 from curation.subset import random_subset, source_shards, usable

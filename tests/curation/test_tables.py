@@ -16,7 +16,7 @@ import actors
 import curation
 import jobs
 from curation import tables
-from curation.errors import LocalDiskError
+from curation.core.errors import LocalDiskError
 
 ESCAPES = [
     "COPY (SELECT 1) TO '{0}/written.csv'",
@@ -76,7 +76,7 @@ import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
 from pathlib import Path
 from curation import tables
-from curation.errors import LocalDiskError
+from curation.core.errors import LocalDiskError
 folder = Path({folder!r})
 try:
     with tables.local_disk("sorting many", folder), tables.connect({path}, spill=folder, memory="40MB") as db:

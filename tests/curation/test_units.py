@@ -11,7 +11,7 @@ import pytest
 from builders import FLAWS, members, write_shard
 
 from curation import contents
-from curation.data import ShardRef, uid
+from curation.core.types import ShardRef, uid
 from curation.images import DecodeLimits, Preprocess, decode
 from curation.store import open_store
 from curation.units import UnitReader, failure_table, pixels
@@ -98,7 +98,7 @@ BAD_JSON = [b"[]", b"1", b"{", b"", b"\xff{}", b'{"a":' * 100_000, json.dumps({"
 
 @pytest.mark.parametrize("data", BAD_JSON, ids=lambda data: repr(data[:12]))
 def test_bad_json(data: bytes) -> None:
-    from curation.errors import ImageError
+    from curation.core.errors import ImageError
 
     with pytest.raises(ImageError):
         contents.metadata(data)

@@ -9,9 +9,9 @@ from services import BrokenS3, environment
 
 from actors.batches import decode_here
 from curation import unreadable
-from curation.data import ShardRef
+from curation.core.errors import ChangedError, LedgerError, UnavailableError
+from curation.core.types import ShardRef
 from curation.documents import DataObject
-from curation.errors import ChangedError, LedgerError, UnavailableError
 from curation.store import StoreOptions, open_store
 from curation.units import UnitReader
 

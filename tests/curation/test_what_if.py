@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curation.core.errors import ConservationError
+from curation.core.words import WORD
 from curation.decisions import Decisions
-from curation.errors import ConservationError
 from curation.filters import AllOf, AnyOf, Filter, NotOf
 from curation.filters.caption import Caption
 from curation.filters.named import NamedFilter
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
 from curation.what_if import MADE, Answer, WhatIf
-from curation.words import WORD
 
 N = 400
 

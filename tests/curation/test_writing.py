@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.data import ShardRef
+from curation.core.types import ShardRef
 from curation.tar import TarWriter
 from curation.units import INDEX_SCHEMA
 from curation.writing import _even_split, annotate, group_units, written_lengths

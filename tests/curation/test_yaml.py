@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from services import one_line
 
-from curation.errors import RecipeError, TutelageError
+from curation.core.errors import RecipeError, TutelageError
 from curation.learning.recipe import parse_learn_recipe
 from curation.lists import parse_list
 from curation.recipe import load_recipe, parse_recipe

@@ -12,7 +12,7 @@ from builders import write_corpus, write_recipe, write_weights
 from safetensors.torch import load_file, save_file
 
 import curation as cu
-from curation.errors import YieldError
+from curation.core.errors import YieldError
 from curation.recipe import load_recipe
 from jobs.cli import _main
 from jobs.pipeline import pipeline

@@ -8,10 +8,10 @@ import pytest
 from damages import DAMAGES, TOGETHER, Damage, Tree, column, first, found
 
 from curation import units
-from curation.digest import digest
-from curation.errors import ImageError
+from curation.core.digest import digest
+from curation.core.errors import ImageError
+from curation.core.software import software_id
 from curation.images import DecodeLimits, ImageHeader
-from curation.software import software_id
 from curation.store import open_store
 from curation.verification.repairs import dry
 from jobs.verify import checks

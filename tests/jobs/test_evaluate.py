@@ -14,10 +14,10 @@ from builders import PLAIN, curate, picture, write_corpus, write_recipe
 from click.testing import CliRunner
 
 import curation as cu
-from curation.data import IMAGE_EXTENSIONS
-from curation.errors import EmptyCorpusError, LedgerError, NoSnapshotError, UserError
+from curation.core.errors import EmptyCorpusError, LedgerError, NoSnapshotError, UserError
+from curation.core.holdout import group_of, is_held_out
+from curation.core.types import IMAGE_EXTENSIONS
 from curation.garbage import MIN_GRACE, sweep
-from curation.holdout import group_of, is_held_out
 from curation.ledger import Ledger
 from curation.store import open_store
 from curation.tar import TarWriter, read_samples

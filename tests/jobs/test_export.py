@@ -11,7 +11,7 @@ from builders import PLAIN, curate, write_corpus, write_recipe
 from click.testing import CliRunner
 
 from curation import score_store
-from curation.errors import UserError
+from curation.core.errors import UserError
 from jobs.scores import scores
 
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation import garbage, score_store
-from curation.data import ShardRef
-from curation.errors import BucketError, LedgerError, NoSnapshotError, NotFoundError, UserError
+from curation.core.errors import BucketError, LedgerError, NoSnapshotError, NotFoundError, UserError
+from curation.core.types import ShardRef
 from curation.ledger import Ledger, unit_id
 from curation.store import Store, open_store
 from jobs.cli import cli

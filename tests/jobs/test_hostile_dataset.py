@@ -13,8 +13,8 @@ import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe
 
 import curation as cu
-from curation.digest import canonical
-from curation.errors import LedgerError, UserError
+from curation.core.digest import canonical
+from curation.core.errors import LedgerError, UserError
 from curation.ledger import Ledger
 from curation.parquet import to_parquet
 from curation.snapshot import Snapshot

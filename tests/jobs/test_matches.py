@@ -14,7 +14,7 @@ from builders import picture, write_recipe, write_weights
 from click.testing import CliRunner
 
 import curation as cu
-from curation.errors import RecipeError, UserError
+from curation.core.errors import RecipeError, UserError
 from curation.recipe import load_recipe
 from curation.tar import TarWriter
 from jobs.matches import matches

@@ -9,7 +9,7 @@ import pytest
 from builders import curate, write_corpus, write_recipe, write_shard
 
 import curation as cu
-from curation.errors import NoSnapshotError
+from curation.core.errors import NoSnapshotError
 from curation.recipe import load_recipe
 from jobs.matches import found
 from jobs.pipeline import pipeline, pipeline_of

@@ -15,11 +15,11 @@ from builders import PLAIN, curate, write_corpus, write_recipe
 from click.testing import CliRunner
 
 import curation as cu
-from curation import software
-from curation.data import ShardRef
-from curation.digest import canonical, digest
+from curation.core import software
+from curation.core.digest import canonical, digest
+from curation.core.errors import RecipeError
+from curation.core.types import ShardRef
 from curation.documents import SnapshotDocument
-from curation.errors import RecipeError
 from curation.recipe import load_recipe
 from curation.store import open_store
 from jobs.cli import _main

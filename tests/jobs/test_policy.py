@@ -12,7 +12,7 @@ from builders import write_corpus, write_recipe, write_weights
 from click.testing import CliRunner
 
 import curation as cu
-from curation.errors import RecipeError, UserError
+from curation.core.errors import RecipeError, UserError
 from curation.learning.data import listed, read
 from curation.learning.recipe import parse_learn_recipe
 from curation.lists import parse_weights

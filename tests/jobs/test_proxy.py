@@ -13,7 +13,7 @@ import torch
 from builders import write_corpus, write_shard, write_weights
 from click.testing import CliRunner, Result
 
-from curation.errors import EmptyCorpusError, UnknownNameError, UserError, WeightsError
+from curation.core.errors import EmptyCorpusError, UnknownNameError, UserError, WeightsError
 from curation.loader import SampleStream
 from curation.models import Weights
 from curation.models.dual import load_dual_encoder

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from curation.errors import UnknownNameError
+from curation.core.errors import UnknownNameError
 from curation.yaml_document import Where, build_entry
 from jobs import rooms
 

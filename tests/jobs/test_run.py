@@ -16,8 +16,8 @@ import torch
 from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weights
 
 import curation as cu
+from curation.core.errors import IncompleteError, RecipeError
 from curation.diff import diff
-from curation.errors import IncompleteError, RecipeError
 from curation.models.weights import sha256_of
 from curation.recipe import load_recipe
 from curation.tar import read_samples

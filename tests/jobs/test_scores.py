@@ -12,7 +12,7 @@ from builders import write_corpus, write_recipe, write_weights
 from click.testing import CliRunner
 
 import curation as cu
-from curation.errors import LedgerError, UnknownNameError, UserError
+from curation.core.errors import LedgerError, UnknownNameError, UserError
 from curation.recipe import load_recipe
 from jobs.pipeline import pipeline
 from jobs.run import plan, run, run_steps

@@ -13,7 +13,7 @@ import torch
 from builders import write_corpus, write_shard, write_weights
 from learning_runs import go, quiet
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.learners.learner import Training
 from curation.learning.data import listed, read
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe

@@ -9,7 +9,7 @@ import pytest
 from builders import write_corpus, write_weights
 from click.testing import CliRunner
 
-from curation.errors import UnknownNameError
+from curation.core.errors import UnknownNameError
 from curation.learning.recipe import parse_learn_recipe
 from curation.recipe import Recipe, parse_recipe
 from curation.yaml_document import is_of_learning

@@ -14,7 +14,7 @@ import torch
 from builders import write_corpus, write_recipe, write_weights
 
 import curation as cu
-from curation.errors import NoSnapshotError, UserError
+from curation.core.errors import NoSnapshotError, UserError
 from curation.recipe import load_recipe
 from curation.snapshot import Snapshot
 from jobs.pipeline import pipeline

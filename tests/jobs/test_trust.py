@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from damages import DOCUMENT, Tree, column, first, found
 
-from curation.digest import digest
+from curation.core.digest import digest
 from curation.parquet import from_parquet
 
 

@@ -11,8 +11,8 @@ import pytest
 from builders import PLAIN, write_corpus, write_recipe
 
 import curation as cu
-from curation.data import ShardRef
-from curation.errors import IncompleteError, StoreError
+from curation.core.errors import IncompleteError, StoreError
+from curation.core.types import ShardRef
 from curation.recipe import load_recipe
 from curation.unreadable import read_list
 from jobs.pipeline import Pipeline, pipeline

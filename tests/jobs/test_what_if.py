@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation import kept_columns, scores
-from curation.cache import cache_folder
-from curation.errors import IncompleteError, UserError
+from curation.core.cache import cache_folder
+from curation.core.errors import IncompleteError, UserError
 from curation.recipe import load_recipe
 from jobs.pipeline import Pipeline, pipeline
 from jobs.run import run_steps

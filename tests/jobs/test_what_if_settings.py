@@ -12,8 +12,8 @@ from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 
 import curation as cu
 from curation import others
+from curation.core.errors import RecipeError, WeightsError
 from curation.decisions import Decisions
-from curation.errors import RecipeError, WeightsError
 from curation.models.weights import cache_dir
 from curation.recipe import Recipe, load_recipe
 from jobs.pipeline import pipeline, pipeline_of

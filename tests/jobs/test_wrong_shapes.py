@@ -15,7 +15,7 @@ from services import Clock
 
 from actors.cluster import ClusterError
 from curation import retry
-from curation.digest import canonical
+from curation.core.digest import canonical
 from jobs.cli import _main
 
 SHAPES = {"empty": b"", "object": b'{"a": 1}'}  # others: tests/curation/test_documents.py

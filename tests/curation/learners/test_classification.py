@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from curation.errors import EmptyCorpusError, UserError
+from curation.core.errors import EmptyCorpusError, UserError
 from curation.learners.classification import ClassLearner, accuracy, classes_of, labelled
 from curation.learners.learner import Training
 from curation.models.batches import Batch, Examples, SuperBatch

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning_runs import go, start
 
-from curation.errors import EmptyCorpusError, UserError
+from curation.core.errors import EmptyCorpusError, UserError
 from curation.learning.blocks import HELD, Recent, Windows
 from curation.learning.data import Candidates
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.learning import columns
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.scorers import SCORERS, Plain

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.errors import TutelageError
+from curation.core.errors import TutelageError
 from curation.learning.recipe import Classification, load_learn_recipe, parse_learn_recipe
 from curation.selectors.blend import Learnability
 from curation.selectors.draw import Ramp

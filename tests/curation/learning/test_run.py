@@ -15,7 +15,7 @@ import torch
 from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 from learning_runs import go, quiet, start
 
-from curation.errors import UserError, WeightsError
+from curation.core.errors import UserError, WeightsError
 from curation.flops import ComputeLedger, Payoff
 from curation.learners import contrastive
 from curation.learners.classification import ClassLearner

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from builders import write_weights
 
-from curation.errors import LedgerError
+from curation.core.errors import LedgerError
 from curation.learning import seen
 from curation.models.weights import Weights
 from curation.open_shards import open_shards

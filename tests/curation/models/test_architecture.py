@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from curation import models
-from curation.errors import UnknownNameError
+from curation.core.errors import UnknownNameError
 
 
 @pytest.mark.parametrize(

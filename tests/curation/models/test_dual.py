@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import torch
 
-from curation.errors import UserError, WeightsError
+from curation.core.errors import UserError, WeightsError
 from curation.models import MODELS, Weights
 from curation.models.architecture import build_model, config_path
 from curation.models.dual import DualEncoder, load_dual_encoder, load_tensors

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from curation.errors import UserError, WeightsError
+from curation.core.errors import UserError, WeightsError
 from curation.models.packaged import Packaged
 from curation.models.text_regions import DETECTOR, READER
 from curation.scorers.nsfw import NETWORK

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 from curation.models import bounded_tokenizer
 from curation.models.architecture import hub_errors
 from curation.models.bounded_tokenizer import BoundedTokenizer

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from curation.errors import UserError, WeightsError
+from curation.core.errors import UserError, WeightsError
 from curation.models.weights import (
     Weights,
     convert,

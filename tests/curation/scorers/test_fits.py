@@ -11,7 +11,7 @@ from builders import write_corpus, write_recipe, write_weights
 from scorers_given import Fields, all_fields, make, write
 from torch.nn.functional import normalize
 
-from curation.errors import WeightsError
+from curation.core.errors import WeightsError
 from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import tensors_to_bytes
 from curation.recipe import load_recipe

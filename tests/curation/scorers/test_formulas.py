@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from scorers_given import CPU, Fields, batch, make, write
 
-from curation.errors import RecipeError, WeightsError
-from curation.hashes import BLANK
+from curation.core.errors import RecipeError, WeightsError
+from curation.core.hashes import BLANK
 from curation.models.vectors import read_centres, read_vectors, vectors_file
 from curation.models.weights import Weights
 from curation.scorers.phash import phash

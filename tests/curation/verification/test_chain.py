@@ -9,7 +9,7 @@ import pytest
 from builders import snapshot_document
 
 from curation import snapshot_numbers as numbers
-from curation.digest import canonical
+from curation.core.digest import canonical
 from curation.ledger import Ledger
 from curation.store import Store, open_store
 from curation.verification.chain import ChainCheck

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
-from curation.digest import digest
+from curation.core.digest import digest
 
 PACKAGES = (
     "tutelage", "duckdb", "numpy", "open_clip_torch", "opencv-python-headless", "pillow", "pyarrow", "simplejpeg",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.printable import printable, printable_lines
+from curation.core.printable import printable, printable_lines
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from curation.intervals import Difference, Estimate, difference, estimate, student
+from curation.core.intervals import Difference, Estimate, difference, estimate, student
 from curation.snapshot_evaluations import ARMS, METRICS, Figures, minus
 
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from jobs import progress as module
-from jobs.progress import progress
+from curation.core import progress as module
+from curation.core.progress import progress
 
 
 def test_plain_lines_are_few_and_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

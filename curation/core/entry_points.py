@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from curation.errors import UserError
+from curation.core.errors import UserError
 
 Entry = TypeVar("Entry")
 

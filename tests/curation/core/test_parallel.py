@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from curation import parallel
-from curation.parallel import map_ordered
+from curation.core import parallel
+from curation.core.parallel import map_ordered
 from curation.store import Store, open_store
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from curation.printable import printable
+from curation.core.printable import printable
 
 Tick = Callable[[int], None]  # so many more are done
 

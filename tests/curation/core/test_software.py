@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curation import software
+from curation.core import software
 from curation.software_records import record_software
 from curation.store import Store, open_store
 

@@ -9,7 +9,7 @@ import duckdb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.words import SPACE, WORD, fold, words
+from curation.core.words import SPACE, WORD, fold, words
 
 UNSEEN = "\0\x01\x08\x0e\x1b\x7f\x9f\u00ad\u200b\u200d\u2060\ufe0f\ufeff"
 LETTERS = st.sampled_from([*SPACE, *"aé語ひカ中ー々𠀀ß-'.", *UNSEEN])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.entry_points import with_installed
-from curation.errors import UserError
+from curation.core.entry_points import with_installed
+from curation.core.errors import UserError
 from curation.scorers import Scorer
 
 README = (Path(__file__).parents[3] / "curation/scorers/README.md").read_text()

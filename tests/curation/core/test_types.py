@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.data import ShardRef
+from curation.core.types import ShardRef
 
 UNIT, SHA = "0123456789abcdef" * 4, "fedcba9876543210"
 
