@@ -42,7 +42,7 @@ from curation.learning.recipe import LearnCompute, LearnRecipe
 from curation.learning.results import finished
 from curation.learning.run import Run
 from curation.online import OnlineStep, Step, choose, moving, train_on
-from curation.store import open_store
+from curation.storage.store import open_store
 
 LOOK_SECONDS = 0.5  # between two looks of the driver at actors, learners and feed
 THREADS = 16  # of the keeper of blocks: so many may ask at once while it waits for a shard

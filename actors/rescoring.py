@@ -23,7 +23,7 @@ from curation.attempts import Care, Suspicion
 from curation.core.errors import IncompleteError
 from curation.core.types import ShardRef
 from curation.ledger import Ledger
-from curation.store import open_store
+from curation.storage.store import open_store
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender
 from curation.verification.rescored import compare

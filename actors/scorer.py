@@ -25,7 +25,7 @@ from curation.images import DecodeLimits, Preprocess
 from curation.ledger import Ledger
 from curation.recipe import Compute
 from curation.scorers import Scorer
-from curation.store import Store
+from curation.storage.store import Store
 from curation.units import STREAM_SCHEMA, UnitReader, failure_table, view_column
 
 COMMITTERS = 4  # threads an actor puts tables with, while the model goes on

@@ -1,7 +1,7 @@
 """End this process when a call takes too long: with faulthandler's timer, whose thread needs no GIL.
 
 faulthandler has one timer, so a process has one watch: within a watch, another one has no effect, and the time of the
-outer one covers both. A watch stands still while its thread waits for a store (`curation.store_waits`).
+outer one covers both. A watch stands still while its thread waits for a store (`curation.storage.store_waits`).
 Cost: 40 us to set and stop it, for each watch and for each wait within it.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from curation.store_waits import observed
+from curation.storage.store_waits import observed
 
 LEAST_SECONDS = 0.001  # faulthandler takes no 0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from curation.diff import diff
     from curation.recipe import Recipe, load_recipe
     from curation.snapshot import Snapshot, open
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 __all__ = [
     "Recipe",
@@ -38,7 +38,7 @@ _HOMES = {
     "ShardRef": "curation.core.types",
     "Snapshot": "curation.snapshot",
     "Source": "curation.core.types",
-    "StoreOptions": "curation.store",
+    "StoreOptions": "curation.storage.store",
     "TutelageError": "curation.core.errors",
     "diff": "curation.diff",
     "load_recipe": "curation.recipe",

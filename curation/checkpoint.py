@@ -23,7 +23,7 @@ from torch import Tensor
 
 from curation.core.errors import BucketError, NotFoundError, StoreError, UserError
 from curation.models.weights import tensors_to_bytes
-from curation.store import Store
+from curation.storage.store import Store
 
 FORMAT = "tutelage-checkpoint-3"  # 1: rows of candidates were places among all; 2: facts had no hash of their own
 INDEX = "checkpoints/index.json"

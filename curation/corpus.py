@@ -29,8 +29,8 @@ from curation.core.errors import EmptyCorpusError, NotFoundError, RecipeError
 from curation.core.parallel import map_ordered
 from curation.ledger import Ledger
 from curation.patterns import matcher
-from curation.store import ObjectInfo, Store, StoreOptions, open_store
-from curation.tables import connect, insert, local_disk
+from curation.storage.store import ObjectInfo, Store, StoreOptions, open_store
+from curation.storage.tables import connect, insert, local_disk
 
 LeftOut = Callable[[int, str], None]  # told how many shards are left out, and the URL of one
 

@@ -25,11 +25,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from curation import groups, tables
+from curation import groups
 from curation.core.errors import ConservationError, RecipeError
 from curation.filters import Compares, Copies, Prepares, Weighs, flat, kind_of
 from curation.filters.named import NamedFilter
-from curation.tables import quote as _quote
+from curation.storage import tables
+from curation.storage.tables import quote as _quote
 from curation.units import INDEX_SCHEMA
 
 KEPT, FILTERED, QUARANTINED = "kept", "filtered", "quarantined"

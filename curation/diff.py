@@ -11,7 +11,7 @@ import yaml
 
 from curation.manifest import Streams
 from curation.snapshot import Snapshot
-from curation.tables import scratch
+from curation.storage.tables import scratch
 from curation.unreadable import read_list
 
 

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
-from curation import tables
 from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.parallel import map_ordered
 from curation.documents import ScoreRecord, SnapshotDocument, WriteRecord, parse_unit_record
@@ -35,7 +34,8 @@ from curation.ledger import Ledger, read_snapshot
 from curation.owners import repair_of
 from curation.snapshot import Snapshot
 from curation.snapshot_numbers import lost_error, lost_numbers
-from curation.store import Store
+from curation.storage import tables
+from curation.storage.store import Store
 
 if TYPE_CHECKING:
     import duckdb

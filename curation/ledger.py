@@ -54,9 +54,9 @@ from curation.documents import (
     read,
 )
 from curation.owners import repair_of
-from curation.parquet import from_parquet, to_parquet
 from curation.snapshot_numbers import snapshot_key, snapshot_number, urls_key
-from curation.store import Store
+from curation.storage.parquet import from_parquet, to_parquet
+from curation.storage.store import Store
 
 PAGE_UNITS = 10_000
 PAGE_SCHEMA = pa.schema([("key", pa.string()), ("size", pa.int64()), ("etag", pa.string())])

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.core.errors import NotFoundError, RecipeError
-from curation.store import StoreOptions, open_object
+from curation.storage.store import StoreOptions, open_object
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from curation.core.errors import ChangedError, ImageError, TarError, UserError
 from curation.core.holdout import group_of, is_held_out
 from curation.core.types import ShardRef, uid
 from curation.images import DecodeLimits, Mode, Pixels
-from curation.store import Store
+from curation.storage.store import Store
 from curation.tar import TarSample
 from curation.weights import ALIKE, SampleWeights
 

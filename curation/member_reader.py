@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from curation.core.types import ShardRef
-from curation.store import Store
+from curation.storage.store import Store
 from curation.tar_spool import Spool
 
 READ_BYTES = 16 << 20

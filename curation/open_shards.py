@@ -14,7 +14,7 @@ from curation.corpus import open_corpus, says_left_out
 from curation.ledger import Ledger
 from curation.loader import Shard
 from curation.snapshot import open_snapshot
-from curation.store import StoreOptions, open_store
+from curation.storage.store import StoreOptions, open_store
 
 
 def latest_of(url: str, options: StoreOptions | None = None) -> str:

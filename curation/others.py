@@ -22,7 +22,7 @@ from curation.core.errors import RecipeError
 from curation.filters import Compares, Filter, flat
 from curation.ledger import Ledger
 from curation.scores import INDEX, Column
-from curation.store import StoreOptions, open_store
+from curation.storage.store import StoreOptions, open_store
 from curation.unreadable import read_list
 
 

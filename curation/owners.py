@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from curation.core.errors import StoreError
 from curation.documents import repair
-from curation.parquet import from_parquet
 from curation.snapshot_numbers import numbers_there, read_raw
-from curation.store import Store, open_store
+from curation.storage.parquet import from_parquet
+from curation.storage.store import Store, open_store
 
 
 def repair_of(out: Store, key: str) -> str:

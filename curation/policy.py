@@ -25,14 +25,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from curation import tables
 from curation.core.digest import digest
 from curation.core.errors import BucketError, NotFoundError, UserError
 from curation.models.batches import Batch
 from curation.online import Choice, OnlineStep
-from curation.parquet import read_parquet, to_parquet
 from curation.pool import Pool, joined, split
-from curation.store import Store
+from curation.storage import tables
+from curation.storage.parquet import read_parquet, to_parquet
+from curation.storage.store import Store
 
 STEPS_A_FILE = 1000  # 128 of 256: about 2 MB
 SHARDS_HELD = 64  # whose uids are in memory, when a policy is read

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 from pydantic import AfterValidator, Field
 
-from curation import manifest_schema, tables
+from curation import manifest_schema
 from curation.contents import CAPTION_PLACE
 from curation.core.digest import digest
 from curation.core.errors import RecipeError, UnknownNameError, UserError, said_of
@@ -26,7 +26,8 @@ from curation.models import Weights
 from curation.recipe_limits import Limits
 from curation.scorers import SCORERS, Scorer, fingerprint
 from curation.scores import INDEX, TYPES, Column, is_vector
-from curation.store import StoreOptions
+from curation.storage import tables
+from curation.storage.store import StoreOptions
 from curation.units import INDEX_SCHEMA, index_fingerprint
 from curation.yaml_document import (
     Section,

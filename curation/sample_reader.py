@@ -14,7 +14,7 @@ from threading import Lock
 from types import TracebackType
 
 from curation.core.errors import TarError
-from curation.store import Store
+from curation.storage.store import Store
 from curation.tar import END_BLOCKS, MAX_APART, TarSample, read_samples
 from curation.tar_spool import Spool
 

@@ -27,7 +27,7 @@ from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef, uid
 from curation.documents import RESCORE, ScoreRecord
 from curation.ledger import Ledger, read_named, unit_id
-from curation.parquet import from_parquet, to_parquet
+from curation.storage.parquet import from_parquet, to_parquet
 from curation.units import INDEX_SCHEMA
 
 INDEX = "index"

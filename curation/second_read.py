@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from curation.core.errors import StoreError, TarError
 from curation.core.types import ShardRef
-from curation.store import Store
+from curation.storage.store import Store
 from curation.tar import TarSample, read_samples
 
 SPAN = 8 << 20  # bytes that one second read covers

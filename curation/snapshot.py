@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation import manifest, manifest_schema, tables
+from curation import manifest, manifest_schema
 from curation.contents import written
 from curation.core.errors import LedgerError, UserError
 from curation.core.types import IMAGE_EXTENSIONS, Sample, ShardRef, Source
 from curation.documents import SnapshotDocument, repair
 from curation.ledger import Ledger, read_named
-from curation.parquet import from_parquet
 from curation.scores import TYPES
-from curation.store import Store, StoreOptions, open_store
+from curation.storage import tables
+from curation.storage.parquet import from_parquet
+from curation.storage.store import Store, StoreOptions, open_store
 from curation.tar import read_samples
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from curation.core.types import uid
 from curation.documents import read_json
 from curation.documents.learning import Evaluation
 from curation.sample_reader import SampleReader
-from curation.store import Store
+from curation.storage.store import Store
 from curation.subset import USABLE, source_store
 from curation.tar import TarSample, read_samples
 

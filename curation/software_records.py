@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from curation.core.software import software, software_id
-from curation.store import Store
+from curation.storage.store import Store
 
 
 def record_software(store: Store) -> str:

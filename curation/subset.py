@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from curation import tables
 from curation.core.errors import UserError
 from curation.ledger import Ledger
-from curation.store import open_store
+from curation.storage import tables
+from curation.storage.store import open_store
 
 if TYPE_CHECKING:
     from curation.loader import Shard
     from curation.snapshot import Snapshot
-    from curation.store import Store
+    from curation.storage.store import Store
 
 # What a model could be trained on, whatever the filters say: all that can be read and decoded.
 USABLE = "(decision <> 'quarantined' OR reason = 'score_not_finite')"

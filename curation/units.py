@@ -24,7 +24,7 @@ from curation.core.holdout import content_of
 from curation.core.types import ShardRef, uid
 from curation.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
 from curation.second_read import SURE, SecondRead, confirm
-from curation.store import Store
+from curation.storage.store import Store
 from curation.tar import TarSample, read_samples
 
 _log = logging.getLogger(__name__)

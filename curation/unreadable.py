@@ -17,7 +17,7 @@ from curation.core.errors import LedgerError
 from curation.core.types import ShardRef
 from curation.documents import REPAIR, DataObject
 from curation.ledger import read_named
-from curation.store import Store
+from curation.storage.store import Store
 
 #: code of a `StoreError` -> reason of the unit
 REASONS = {

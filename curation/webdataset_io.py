@@ -16,7 +16,7 @@ from webdataset.utils import PipelineStage
 
 from curation.contents import written
 from curation.core.epochs import SharedEpoch
-from curation.store import Store
+from curation.storage.store import Store
 
 BUFFER = 1000  # shards, and samples, among which the next one is drawn
 

@@ -32,9 +32,9 @@ from curation.decisions import KEPT, tally
 from curation.documents import WriteRecord
 from curation.ledger import Ledger
 from curation.member_reader import MemberReader
-from curation.parquet import to_parquet
-from curation.store import Store
-from curation.tables import local_disk
+from curation.storage.parquet import to_parquet
+from curation.storage.store import Store
+from curation.storage.tables import local_disk
 from curation.tar import END_BLOCKS, TarWriter
 from curation.units import INDEX_SCHEMA
 from curation.unreadable import UNREADABLE

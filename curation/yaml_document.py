@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from curation.core.errors import RecipeError, TutelageError, UnknownNameError, said_of
 from curation.core.yaml_text import LARGEST_TEXT, load
-from curation.store_url import LONGEST, PATIENCE, StoreOptions
+from curation.storage.urls import LONGEST, PATIENCE, StoreOptions
 from curation.yaml_overrides import nearest, override, shown
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from curation.core.progress import Tick
     from curation.core.types import ShardRef
     from curation.ledger import Plan
-    from curation.store import Store
+    from curation.storage.store import Store
     from curation.verification.findings import Finding
     from curation.verification.repairs import Mender
     from jobs.pipeline import Pipeline

@@ -33,7 +33,7 @@ from curation.ledger import Plan, unit_id
 from curation.recipe import Recipe, parse_recipe
 from curation.scores import INDEX
 from curation.snapshot_numbers import LAST, read_raw, snapshot_key
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 from curation.verification import attached, chain, described, loose, planned
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding

@@ -96,7 +96,7 @@ def _explained(error: Exception) -> BaseException | None:
     """The `TutelageError` to show for an error: itself, or one of Ray's or of a full local disk that nobody caught;
     None for a defect. Imports no Ray."""
     from curation.core.errors import TutelageError
-    from curation.tables import disk_error
+    from curation.storage.tables import disk_error
 
     if isinstance(error, TutelageError):
         return error

@@ -61,7 +61,7 @@ def _command(name: str, about: str) -> click.Command:
     ) -> None:
         from curation.core.progress import progress
         from curation.corpora import builder
-        from curation.store import StoreOptions, open_store
+        from curation.storage.store import StoreOptions, open_store
 
         began = time.monotonic()
         store = open_store(out, StoreOptions(endpoint=endpoint, region=region, profile=profile))

@@ -10,7 +10,7 @@ import click
 
 from curation.flops import Point, unit_of
 from curation.learning.recipe import LearnRecipe
-from curation.store import open_store
+from curation.storage.store import open_store
 
 
 def curves(runs: Mapping[str, Sequence[Point]], recipe: LearnRecipe) -> str | None:

@@ -96,7 +96,7 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
               model: str, **training: Any) -> Protocol:  # fmt: skip
     import curation as cu
     from curation.models.devices import pick_device
-    from curation.store_url import anywhere
+    from curation.storage.urls import anywhere
     from jobs.protocol import Protocol
     from jobs.trials import pin
 

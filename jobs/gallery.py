@@ -16,7 +16,7 @@ from curation.core.types import IMAGE_EXTENSIONS
 from curation.images import DecodeLimits, Pixels
 from curation.sample_reader import SampleReader
 from curation.snapshot import Snapshot
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 from curation.tar import TarSample
 
 COLUMNS = 10

@@ -26,7 +26,7 @@ def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
     """
     from curation.garbage import parse_duration, sweep
     from curation.ledger import Ledger
-    from curation.store import open_store
+    from curation.storage.store import open_store
 
     seconds, urls = parse_duration(grace), _swept_with(dataset)
     swept = sweep([Ledger(open_store(url)) for url in urls], grace=seconds, delete=not dry_run)
@@ -47,7 +47,7 @@ def _swept_with(url: str) -> list[str]:
     import curation as cu
     from curation.core.errors import NoSnapshotError
     from curation.garbage import is_ledger
-    from curation.store import open_store
+    from curation.storage.store import open_store
 
     try:
         snapshot = cu.open(url)

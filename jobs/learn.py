@@ -57,7 +57,7 @@ def _uniform(snapshot: str, as_json: bool, **arguments: Any) -> None:
     from jobs.proxy import training_job
 
     job = training_job(data=snapshot, **arguments)
-    from curation.store import open_store
+    from curation.storage.store import open_store
     from jobs.training import report, run
 
     card = run(job)

@@ -51,7 +51,7 @@ def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[st
     Raises `UserError` for no list."""
     from curation.core.errors import UserError
     from curation.manifest import check_uids
-    from curation.tables import scratch
+    from curation.storage.tables import scratch
 
     item = snapshot.document.get("matches")
     if item is None:

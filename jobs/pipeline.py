@@ -37,11 +37,11 @@ from curation.ledger import Ledger, Plan
 from curation.lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.others import Others, open_others
-from curation.parquet import to_parquet, write_parquet
 from curation.recipe import Recipe, columns_of, kinds_of, parse_recipe
 from curation.scorers import Checks
-from curation.store import StoreOptions, open_object, open_store
-from curation.tables import local_disk
+from curation.storage.parquet import to_parquet, write_parquet
+from curation.storage.store import StoreOptions, open_object, open_store
+from curation.storage.tables import local_disk
 from jobs.decided import Decided, Written
 
 UNITS_SCHEMA = pa.schema(

@@ -54,7 +54,7 @@ def policy_weights(run: str, least: int, out: str, as_json: bool) -> None:
     weights in its manifest.
     """
     from curation.core.errors import UserError
-    from curation.store import open_object
+    from curation.storage.store import open_object
 
     counts = _policy(run).counts()
     lines = [f"{uid}\t{count}\n" for uid, count in sorted(counts.items()) if count >= least]
@@ -74,6 +74,6 @@ def policy_weights(run: str, least: int, out: str, as_json: bool) -> None:
 
 def _policy(run: str) -> Policy:
     from curation.policy import Policy
-    from curation.store import open_store
+    from curation.storage.store import open_store
 
     return Policy(open_store(f"{run.rstrip('/')}/policy"))

@@ -33,7 +33,7 @@ from curation.models.batches import BUDGET
 from curation.open_shards import open_shards
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import CURATED, RANDOM, RAW, Document
-from curation.store import StoreOptions
+from curation.storage.store import StoreOptions
 from jobs.training import TRAINING_VERSION, Job
 from jobs.trials import HeldOut, Trial, attempt, held_out_examples, parts_of, trial
 

@@ -92,7 +92,7 @@ def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
     if arguments["pool"] == arguments["data"]:
         raise click.UsageError("--data and --pool are the same: the network would learn to tell nothing")
     job = training_job(**arguments)
-    from curation.store import open_store
+    from curation.storage.store import open_store
     from jobs.training import report, run
 
     card = run(job)

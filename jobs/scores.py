@@ -84,7 +84,7 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
     from curation.core.progress import progress
     from curation.recipe import load_recipe
     from curation.score_store import FIRST_PART, export
-    from curation.store import open_store
+    from curation.storage.store import open_store
     from curation.unreadable import by_reason
     from jobs.pipeline import pipeline
 
@@ -167,7 +167,7 @@ def _of_snapshots(url: str) -> set[str]:
 
 def _ledger(url: str) -> Any:
     from curation.ledger import Ledger
-    from curation.store import open_store
+    from curation.storage.store import open_store
 
     return Ledger(open_store(url))
 

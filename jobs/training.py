@@ -38,8 +38,8 @@ from curation.models.batches import Batch, Examples
 from curation.models.devices import pick_device
 from curation.models.weights import tensors_to_bytes
 from curation.open_shards import open_shards
-from curation.store import Store, StoreOptions, open_store
-from curation.store_url import anywhere
+from curation.storage.store import Store, StoreOptions, open_store
+from curation.storage.urls import anywhere
 from curation.weights import ALIKE
 from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
 

@@ -35,8 +35,8 @@ from curation.models.dual import DualEncoder, load_tensors
 from curation.open_shards import open_shards
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import ANEW, CURATED, Document, figures
-from curation.store import StoreOptions, open_store
-from curation.store_url import anywhere
+from curation.storage.store import StoreOptions, open_store
+from curation.storage.urls import anywhere
 from curation.subset import Parts, Subset, parts, parts_without, source_shards
 from curation.weights import ALIKE
 from jobs.pairs import Samples

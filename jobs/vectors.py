@@ -22,7 +22,7 @@ from curation.models.dual import DualEncoder, load_dual_encoder
 from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import Weights
 from curation.open_shards import open_shards
-from curation.store import open_store
+from curation.storage.store import open_store
 
 SHARDS = 64  # that are drawn from at once: a sample of 4,096 pairs need not open a million shards
 BATCH = 256

@@ -13,7 +13,7 @@ from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
     from curation.snapshot import Snapshot
-    from curation.store import Store
+    from curation.storage.store import Store
     from curation.verification.findings import Finding
     from curation.verification.repairs import Mender
     from jobs.all_checks import AllChecks
@@ -95,7 +95,7 @@ def locate(dataset: str) -> tuple[Store, int]:
     from curation.garbage import is_ledger
     from curation.snapshot import split_version
     from curation.snapshot_numbers import numbers_there
-    from curation.store import open_store
+    from curation.storage.store import open_store
 
     root, number = split_version(dataset)
     store = open_store(root)

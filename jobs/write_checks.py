@@ -12,9 +12,9 @@ from curation import snapshot as snapshots
 from curation.core.digest import digest
 from curation.core.errors import StoreError, TutelageError
 from curation.ledger import Ledger
-from curation.parquet import from_parquet
 from curation.snapshot_numbers import snapshot_key
-from curation.store import Store
+from curation.storage.parquet import from_parquet
+from curation.storage.store import Store
 from curation.verification import chain, described
 from curation.verification.comparison import Comparison
 from curation.verification.findings import Finding

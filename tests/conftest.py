@@ -128,6 +128,6 @@ def s3_url(s3: S3) -> str:
 @pytest.fixture
 def fresh_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients keep their credentials for the life of a process: a test that changes the environment needs its own."""
-    from curation import store_clients
+    from curation.storage import clients as store_clients
 
     monkeypatch.setattr(store_clients, "_CLIENTS", {})

@@ -18,8 +18,8 @@ import pyarrow as pa
 from curation.core.digest import canonical
 from curation.core.types import ShardRef
 from curation.ledger import unit_id
-from curation.parquet import from_parquet, to_parquet
-from curation.store import open_store
+from curation.storage.parquet import from_parquet, to_parquet
+from curation.storage.store import open_store
 from curation.verification.findings import Finding
 from curation.verification.repairs import dry, started
 from curation.verification.repairs import finished as written_down

@@ -27,7 +27,7 @@ from curation.ledger import Ledger
 from curation.recipe import Compute
 from curation.scorers import Batch
 from curation.scorers.scorer import Plain
-from curation.store import open_store
+from curation.storage.store import open_store
 from curation.tar import TarWriter
 
 DIES, RAISES, LEAVES, DECODE = "dies", "raises", "leaves", "decode"

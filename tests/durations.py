@@ -25,8 +25,8 @@ SECONDS = {
     "jobs/test_verify.py": 50,
     "bench/test_recipes.py": 45,
     "jobs/test_evaluate.py": 40,
-    "curation/test_store_failures.py": 40,
+    "curation/storage/test_store_failures.py": 40,
     "jobs/test_advice.py": 40,
     "curation/test_checkpoint.py": 35,
-    "curation/test_store_patience.py": 30,
+    "curation/storage/test_store_patience.py": 30,
 }

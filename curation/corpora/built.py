@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from curation.store import Store
+from curation.storage.store import Store
 
 
 @dataclass(frozen=True)

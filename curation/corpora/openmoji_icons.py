@@ -24,7 +24,7 @@ from curation.documents import read_json
 from curation.documents.learning import BuildArguments, BuiltCorpus
 
 if TYPE_CHECKING:
-    from curation.store import Store
+    from curation.storage.store import Store
 
 
 EDITION = 1  # goes up when this code gives the same arguments other bytes: an older corpus is then not taken for ours

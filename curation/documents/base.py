@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from curation.core.errors import LedgerError, NotFoundError
-from curation.store import Store
+from curation.storage.store import Store
 
 REPAIR = "`curate repair OUT --apply` rebuilds it from the inputs"
 RESCORE = "`curate run RECIPE --check-scores` scores it again"  # scores may be shared, so nothing names their dataset

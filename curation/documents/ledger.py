@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from curation.core.errors import StoreError
 from curation.documents.base import Count, Document, Sha256, Text, Uid, damaged, expect_single_keys
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 
 DataKey = Annotated[str, Field(pattern=r"^data/[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+$")]  # so nothing with `..` or `/`
 PageKey = Annotated[str, Field(pattern=r"^plans/pages/[0-9a-f]{64}\.parquet$")]

@@ -15,7 +15,7 @@ from curation.core.hashes import BLANK
 from curation.filters.filter import table_by, table_of
 from curation.filters.hamming import MOST_DISTANCE, alike, between
 from curation.filters.vectors import ALIKE, expect_vectors, halves, matrix, stream
-from curation.tables import insert
+from curation.storage.tables import insert
 
 if TYPE_CHECKING:
     import duckdb

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from curation.filters.repeats import fits, ordered, repeated
-from curation.tables import insert
+from curation.storage.tables import insert
 
 if TYPE_CHECKING:
     import duckdb

@@ -23,7 +23,7 @@ import pyarrow as pa
 from curation.filters.covering import BITS, masks
 from curation.filters.repeats import IN_MEMORY, among, different, ordered, repeated
 from curation.filters.vectors import stream
-from curation.tables import insert
+from curation.storage.tables import insert
 
 if TYPE_CHECKING:
     import duckdb

@@ -15,7 +15,7 @@ from curation.filters.first_come import Array, leaving
 from curation.filters.hamming import MOST_DISTANCE, Hashes, InMemory, OnDisk, alike, pairs
 from curation.filters.repeats import different, fits, ordered, repeated
 from curation.filters.vectors import stream
-from curation.tables import insert
+from curation.storage.tables import insert
 
 if TYPE_CHECKING:
     import duckdb

@@ -15,7 +15,7 @@ from curation.core.ranges import check_seed
 from curation.filters.draw import draw
 from curation.filters.filter import table_of
 from curation.filters.vectors import ALIKE, expect_vectors, matrix, stream
-from curation.tables import insert
+from curation.storage.tables import insert
 
 if TYPE_CHECKING:
     import duckdb

@@ -14,9 +14,9 @@ from curation.ledger import Ledger
 from curation.loader import Shard
 from curation.manifest import Streams
 from curation.snapshot import Snapshot, open_snapshot
-from curation.store import Store
+from curation.storage.store import Store
+from curation.storage.tables import scratch
 from curation.subset import source_store
-from curation.tables import scratch
 
 Places = dict[str, str]  # where a shard lies, and its size and etag, by which copies are known -> where it lies
 _FIX = "name one of them; weights of a snapshot make samples come more often on purpose"

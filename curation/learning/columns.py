@@ -25,7 +25,7 @@ from curation.manifest_schema import BASE_FIELDS
 from curation.scorers import SCORERS
 from curation.scorers.scorer import unit_of
 from curation.snapshot import Snapshot
-from curation.store import StoreOptions
+from curation.storage.store import StoreOptions
 
 _UNITS = {"contrastive": "cosine", "classification": "nats"}  # of the losses that learners of a kind score with
 _IN_WORDS = {"cosine": "a cosine", "nats": "in nats", "score": "a score on a scale of its own"}

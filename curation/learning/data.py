@@ -38,7 +38,7 @@ from curation.open_shards import open_shards
 from curation.policy import Policy
 from curation.pool import Block
 from curation.snapshot import Snapshot
-from curation.store import StoreOptions, open_store
+from curation.storage.store import StoreOptions, open_store
 from curation.weights import ALIKE, SampleWeights
 
 _OWN = "output: a folder of its own"

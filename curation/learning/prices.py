@@ -21,7 +21,7 @@ from curation.models.architecture import build_model
 from curation.models.dual import bucket_lengths, encode_text, trims
 from curation.models.tokenizer import tokenizer_for
 from curation.online import Scored
-from curation.store import open_store
+from curation.storage.store import open_store
 
 
 def prices(participants: Participants) -> tuple[Prices, list[str]]:

@@ -26,7 +26,7 @@ from curation.selectors.joint import Joint
 from curation.selectors.replay import Replay
 from curation.selectors.selection import Selection
 from curation.selectors.uniform import Shuffled
-from curation.store import StoreOptions
+from curation.storage.store import StoreOptions
 from curation.yaml_document import Section, StoreSection, Where, build_entry, parse_document, read_recipe, store_options
 
 Kind = Literal["contrastive", "classification"]

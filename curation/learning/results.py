@@ -21,7 +21,7 @@ from curation.learners.learner import Learner
 from curation.learning.data import Data, Listing
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.models.batches import Examples
-from curation.store import open_store
+from curation.storage.store import open_store
 
 
 def evaluation(learner: Learner, held_out: Examples) -> dict[str, Any]:

@@ -49,7 +49,7 @@ from curation.models.weights import tensors_to_bytes
 from curation.online import Choice, OnlineStep, online_selection
 from curation.policy import Policy, PolicyWriter, replay
 from curation.pool import Blocks, Place
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 
 CAPTIONS = "trimmed"  # how the ledger counts them; summaries of earlier versions don't say, and had the full context
 LOG_EVERY = 10  # steps between two lines of metrics

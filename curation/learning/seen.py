@@ -21,7 +21,7 @@ from curation.learning.apart import Source, overlap
 from curation.learning.sources import listing_sha256, snapshot_of
 from curation.models.weights import Weights, fetch_weights, read_metadata
 from curation.open_shards import open_shards
-from curation.store import StoreOptions, open_store
+from curation.storage.store import StoreOptions, open_store
 
 BY_NAME, BY_PICTURE = "name", "picture"  # what is held out together
 # What reading a card raises that another program wrote, or an enemy: nested without end, numbers without end.

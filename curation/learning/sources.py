@@ -9,7 +9,7 @@ from curation.corpus import open_corpus
 from curation.loader import Shard
 from curation.open_shards import latest_of
 from curation.snapshot import Snapshot, open_snapshot
-from curation.store import StoreOptions
+from curation.storage.store import StoreOptions
 from curation.weights import ALIKE, SampleWeights
 
 

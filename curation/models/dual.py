@@ -22,7 +22,7 @@ from curation.models.tokenizer import Tokenize, tokenizer_for
 from curation.models.weights import Weights, fetch_weights, read_tensors
 
 if TYPE_CHECKING:
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("fp32", "bf16")

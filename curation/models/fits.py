@@ -17,7 +17,7 @@ from curation.models.architecture import build_model, model_config
 from curation.models.weights import Weights, fetch_weights, read_header
 
 if TYPE_CHECKING:
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 
 class Header(NamedTuple):

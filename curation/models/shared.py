@@ -9,7 +9,7 @@ import torch
 
 from curation.models.dual import DualEncoder, load_dual_encoder
 from curation.models.weights import Weights
-from curation.store import StoreOptions
+from curation.storage.store import StoreOptions
 
 
 @lru_cache(maxsize=8)

@@ -18,7 +18,7 @@ from curation.models.dual import MIN_ROWS, at_least
 from curation.models.weights import Weights, fetch_weights, read_metadata, read_tensors, tensors_to_bytes
 
 if TYPE_CHECKING:
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 MADE_BY = "tutelage_encoder"  # key of the header: sha256 of the encoder's weights
 CENTRES_OF = "tutelage_centres_of"  # key of the header of centres: image or text

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from curation.core.cache import cache_folder
 from curation.core.errors import StoreError, UserError, WeightsError
-from curation.tables import local_disk
+from curation.storage.tables import local_disk
 
 if TYPE_CHECKING:
     import torch
 
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 # A zip (torch.save since 1.6), a bare pickle of protocol 2-5, and the magic number of older torch files.
@@ -182,7 +182,7 @@ def refuse_pickle(origin: str) -> WeightsError:
 
 
 def _download(url: str, options: StoreOptions | None, file: BinaryIO) -> str:
-    from curation.store import open_object
+    from curation.storage.store import open_object
 
     digest = hashlib.sha256()
     try:

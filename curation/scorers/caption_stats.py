@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from curation.scorers.scorer import Batch, Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 _TYPE = pa.struct([("characters", pa.int32()), ("words", pa.int32()), ("repetition", pa.float32())])
 

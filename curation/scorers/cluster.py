@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from curation.images import Preprocess
     from curation.scorers.scorer import Batch, Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 Of = Literal["image", "text"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from curation.images import Preprocess
     from curation.scorers.scorer import Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from curation.scorers.scorer import Batch, Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
     Layer = tuple[torch.Tensor, torch.Tensor | None]  # weight [out, in], bias [out]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from curation.scorers.scorer import Batch, Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 _TYPE = pa.struct([(name, pa.float32()) for name in ("entropy", "blank", "aspect", "sharpness")])
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from curation.scorers.scorer import Batch, Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 _TYPE = pa.struct([("code", pa.string()), ("probability", pa.float32())])
 Detect = Callable[[str], tuple[str, float]]  # a caption -> its language, and how sure that is

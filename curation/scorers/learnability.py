@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from curation.images import Preprocess
     from curation.models import Weights
     from curation.scorers.scorer import Batch, Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from curation.scorers.scorer import Batch, Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 
 @dataclass(frozen=True, kw_only=True)

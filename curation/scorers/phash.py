@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from curation.scorers.scorer import Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 SIDE, KEPT = 32, 8  # pixels a side, and the lowest frequencies of them each way
 CONTRAST = 4  # levels of brightness: below, what a hash finds is the noise of JPEG and of rounding

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from curation.images import Preprocess
     from curation.models.weights import Weights
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 T = TypeVar("T")
 

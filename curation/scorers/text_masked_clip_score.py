@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from curation.images import Pixels, Preprocess
     from curation.models.packaged import Floats
     from curation.scorers.scorer import Batch, Score
-    from curation.store import StoreOptions
+    from curation.storage.store import StoreOptions
 
 
 @dataclass(frozen=True, kw_only=True)

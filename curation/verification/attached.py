@@ -17,7 +17,7 @@ from curation.core.errors import LedgerError, NotFoundError
 from curation.documents import read_json
 from curation.documents.learning import Evaluation
 from curation.snapshot_evaluations import CURATED, METRICS
-from curation.store import Store
+from curation.storage.store import Store
 from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender
 

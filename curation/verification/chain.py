@@ -27,7 +27,7 @@ from curation.snapshot_numbers import (
     snapshot_number,
     urls_number,
 )
-from curation.store import Store
+from curation.storage.store import Store
 from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender
 

@@ -26,8 +26,8 @@ from curation.core.errors import NotFoundError
 from curation.core.software import software, software_id
 from curation.documents import DataObject
 from curation.ledger import Ledger
-from curation.parquet import from_parquet
-from curation.store import Store
+from curation.storage.parquet import from_parquet
+from curation.storage.store import Store
 from curation.verification.differences import first_difference, hash_of, named_hash, read_object, table_differs
 from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender

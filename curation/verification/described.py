@@ -15,7 +15,7 @@ from curation.documents import SnapshotDocument
 from curation.recipe import Recipe
 from curation.scores import INDEX
 from curation.snapshot_numbers import given_up, snapshot_key, urls_key
-from curation.store import Store, open_object
+from curation.storage.store import Store, open_object
 from curation.verification.chain import place
 from curation.verification.differences import hash_of
 from curation.verification.findings import Finding, differing, fields_differ

@@ -24,8 +24,8 @@ from curation.core.types import ShardRef
 from curation.documents import PlanDocument, ScoreRecord, WriteRecord, parse, parse_unit_record
 from curation.ledger import PAGE_SCHEMA, rows_sha256, unit_id
 from curation.owners import owner_of
-from curation.parquet import from_parquet
-from curation.store import Store
+from curation.storage.parquet import from_parquet
+from curation.storage.store import Store
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender
 

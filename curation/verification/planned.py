@@ -15,8 +15,8 @@ from curation.core.digest import canonical, digest
 from curation.core.errors import LedgerError, StoreError, UserError
 from curation.core.types import ShardRef
 from curation.ledger import PAGE_SCHEMA, Ledger, Plan
-from curation.parquet import from_parquet
-from curation.store import Store
+from curation.storage.parquet import from_parquet
+from curation.storage.store import Store
 from curation.verification.differences import hash_of, read_object, table_differs
 from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender

@@ -25,7 +25,7 @@ from curation.core.digest import canonical
 from curation.core.errors import NotFoundError
 from curation.core.software import software
 from curation.snapshot_numbers import REPAIRS
-from curation.store import Store
+from curation.storage.store import Store
 from curation.verification.findings import Finding
 
 

@@ -24,7 +24,7 @@ from curation.core.software import software, software_id
 from curation.core.types import ShardRef
 from curation.images import DecodeLimits
 from curation.ledger import Ledger, unit_id
-from curation.store import Store
+from curation.storage.store import Store
 from curation.units import UnitReader
 from curation.verification.comparison import Comparison
 from curation.verification.differences import columns_differ, read_object

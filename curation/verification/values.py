@@ -19,7 +19,7 @@ from curation.attempts import REASONS
 from curation.core.errors import NotFoundError
 from curation.core.types import ShardRef
 from curation.ledger import Ledger, unit_id
-from curation.parquet import from_parquet
+from curation.storage.parquet import from_parquet
 from curation.verification.differences import named_hash
 from curation.verification.findings import fields_differ
 from curation.verification.versions import Versions, is_newer

@@ -18,7 +18,7 @@ from typing import Any
 from curation.core.digest import canonical
 from curation.core.errors import BucketError
 from curation.core.software import of_this_process, software, software_id
-from curation.store import Store
+from curation.storage.store import Store
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender

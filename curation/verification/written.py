@@ -20,8 +20,8 @@ from curation import scores
 from curation.core.errors import LedgerError, StoreError
 from curation.core.types import ShardRef
 from curation.ledger import Ledger
-from curation.parquet import from_parquet
-from curation.store import Store
+from curation.storage.parquet import from_parquet
+from curation.storage.store import Store
 from curation.unreadable import UNREADABLE
 from curation.verification.comparison import Comparison, Named
 from curation.verification.differences import columns_differ, hash_of, named_hash, read_object

@@ -23,7 +23,7 @@ from actors.watch import watched
 from curation import units
 from curation.core.types import ShardRef
 from curation.images import Preprocess
-from curation.store import Store, StoreOptions, open_store
+from curation.storage.store import Store, StoreOptions, open_store
 from curation.tar import read_samples
 from curation.units import UnitReader, view_column
 

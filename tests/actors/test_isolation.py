@@ -15,7 +15,7 @@ from actors.batches import blanked, padded, part
 from actors.isolation import EVIDENCE, LEAST, Isolated
 from curation.core.errors import UserError
 from curation.scorers import Batch, Score
-from curation.store_errors import TransientError
+from curation.storage.errors import TransientError
 
 N = 33
 

@@ -28,7 +28,7 @@ from curation.learning.data import listed, read
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.models.weights import read_tensors
 from curation.policy import Policy, PolicyStep
-from curation.store import open_store
+from curation.storage.store import open_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 STEPS = 14

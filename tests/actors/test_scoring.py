@@ -28,7 +28,7 @@ from curation.images import DecodeLimits
 from curation.ledger import Ledger
 from curation.recipe import Compute
 from curation.scores import Column, value_array
-from curation.store import open_store
+from curation.storage.store import open_store
 
 
 @given(units=st.integers(1, 20_000), actors=st.integers(1, 64))

@@ -20,7 +20,7 @@ from curation.images import DecodeLimits
 from curation.ledger import Ledger
 from curation.recipe import Compute
 from curation.scores import Column
-from curation.store import open_store
+from curation.storage.store import open_store
 
 A, B, C = (ShardRef(f"{name}.tar", 10, "e") for name in "abc")
 

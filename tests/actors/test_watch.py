@@ -9,7 +9,7 @@ import time
 import pytest
 
 from actors.watch import LEAST_SECONDS, watched
-from curation.store_waits import waiting
+from curation.storage.store_waits import waiting
 
 
 class Timer:

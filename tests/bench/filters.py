@@ -186,7 +186,7 @@ def score_tables(root: Path, names: Sequence[str], rows: int) -> tuple[Any, list
     from curation.core.types import ShardRef
     from curation.ledger import Ledger
     from curation.scores import INDEX, Column, commit_index, commit_score
-    from curation.store import open_store
+    from curation.storage.store import open_store
     from curation.units import INDEX_SCHEMA
 
     ledger = Ledger(open_store(str(root)))

@@ -47,7 +47,7 @@ def _child(
     from curation.core.types import ShardRef
     from curation.models import Weights, preprocess_for
     from curation.models.dual import load_dual_encoder
-    from curation.store import open_store
+    from curation.storage.store import open_store
     from curation.tar import read_samples
     from curation.units import UnitReader, pixels
 

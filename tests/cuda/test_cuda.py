@@ -28,7 +28,7 @@ from curation.models.dual import load_dual_encoder
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import read_tensors
 from curation.policy import Policy
-from curation.store import open_store
+from curation.storage.store import open_store
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),

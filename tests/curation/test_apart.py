@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from curation import sample_reader, tar, tar_groups
 from curation.core.errors import TarError
 from curation.sample_reader import SampleReader
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 from curation.tar import TarSample, read_samples
 
 Members = list[tuple[str, bytes]]

@@ -13,7 +13,7 @@ from curation.core.errors import LedgerError
 from curation.core.types import ShardRef
 from curation.ledger import Ledger
 from curation.scores import Column
-from curation.store import open_store
+from curation.storage.store import open_store
 
 SHARD, CLIP = ShardRef("a.tar", 10, "e"), Column("clip", "f1")
 

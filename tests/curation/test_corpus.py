@@ -10,7 +10,7 @@ import pytest
 
 from curation.core.errors import EmptyCorpusError, RecipeError
 from curation.corpus import Corpus, open_corpus
-from curation.store import open_store
+from curation.storage.store import open_store
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_pattern_into_the_data_of_a_dataset_is_refused(shards: Path, tmp_path:
 
 def test_only_matching_files_are_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patterns of two folders share a root that may hold anything: a listing of it all would read the disk."""
-    from curation.local_store import LocalFiles
+    from curation.storage.local_store import LocalFiles
 
     for name in ("a/0.tar", "b/1.tar", "b/notes.txt", "c/2.tar"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

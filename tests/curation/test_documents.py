@@ -21,7 +21,7 @@ from curation.documents import (
     parse_unit_record,
 )
 from curation.documents.learning import Card, Evaluation, Figures, LearningSummary, PartDraw, PartSizes
-from curation.store import open_store
+from curation.storage.store import open_store
 
 PLAN = {
     "corpus": {"root": "file:///c", "patterns": [""]}, "fingerprints": {"index": "f"}, "units": 2, "bytes": 3,

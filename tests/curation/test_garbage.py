@@ -16,22 +16,23 @@ import pyarrow as pa
 import pytest
 from builders import score_record, snapshot_document
 
-from curation import garbage, tables
+from curation import garbage
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, LostSnapshotError, UserError
 from curation.documents import ScoreRecord
 from curation.garbage import MIN_GRACE, Garbage, parse_duration, sweep
 from curation.ledger import Ledger
-from curation.parquet import to_parquet
 from curation.snapshot import PARTS_SCHEMA, SHARDS_SCHEMA
 from curation.snapshot_numbers import snapshot_number
-from curation.store import Store, open_store
+from curation.storage import tables
+from curation.storage.parquet import to_parquet
+from curation.storage.store import Store, open_store
 
 connect = duckdb.connect
 KILLED = """
 import os, sys
 from curation import local_store
-from curation.store import open_store
+from curation.storage.store import open_store
 local_store.os.replace = lambda *_: os._exit(9)  # dies between the last byte and the name
 open_store(sys.argv[1]).put("data/half.parquet", b"1234")
 """

@@ -21,8 +21,8 @@ from curation.core.errors import ConservationError, LedgerError, LostSnapshotErr
 from curation.core.types import ShardRef, uid
 from curation.documents import ScoreRecord, WriteRecord
 from curation.ledger import PAGE_SCHEMA, Ledger, Plan, rows_sha256, unit_id
-from curation.parquet import from_parquet, to_parquet
-from curation.store import open_store
+from curation.storage.parquet import from_parquet, to_parquet
+from curation.storage.store import open_store
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from curation.core.holdout import content_of, group_of, is_held_out
 from curation.core.types import ShardRef
 from curation.loader import SampleStream, Shard
 from curation.open_shards import open_shards
-from curation.store import open_store
+from curation.storage.store import open_store
 from curation.tar import TarWriter
 from curation.weights import SampleWeights
 

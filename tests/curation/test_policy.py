@@ -14,12 +14,12 @@ from curation import policy as policies
 from curation.core.errors import UserError
 from curation.models.batches import Examples
 from curation.online import Choice, Roles, Scored, online_selection
-from curation.parquet import to_parquet
 from curation.policy import Policy, PolicyWriter, replay
 from curation.pool import Pool
 from curation.selectors.blend import EasyReference
 from curation.selectors.selection import Selection
-from curation.store import Store, open_store
+from curation.storage.parquet import to_parquet
+from curation.storage.store import Store, open_store
 
 N, STEPS = 30, 7
 

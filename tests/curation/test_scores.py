@@ -20,7 +20,7 @@ from curation.core.digest import canonical
 from curation.core.errors import LedgerError, UserError
 from curation.core.types import ShardRef, uid
 from curation.ledger import Ledger, unit_id
-from curation.store import open_store
+from curation.storage.store import open_store
 from curation.units import INDEX_SCHEMA, STREAM_SCHEMA, failure_table
 
 

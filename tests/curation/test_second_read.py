@@ -15,7 +15,7 @@ from curation import second_read, units
 from curation.core.errors import ImageError, StoreError
 from curation.core.types import ShardRef
 from curation.second_read import SURE, SecondRead
-from curation.store import Store, StoreOptions, open_store
+from curation.storage.store import Store, StoreOptions, open_store
 from curation.tar import read_samples
 from curation.units import UnitReader
 

@@ -11,7 +11,7 @@ from curation import snapshot_numbers as numbers
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, LostSnapshotError, NoSnapshotError
 from curation.ledger import Ledger
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 
 
 def with_urls(ledger: Ledger, name: str) -> dict[str, object]:

@@ -52,7 +52,7 @@ def tree(finished_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tr
     """
     from damages import Tree
 
-    from curation import retry
+    from curation.storage import retry
 
     monkeypatch.setattr(retry, "time", Clock())
     shutil.copytree(finished_dataset / "whole", finished_dataset / "here")

@@ -47,7 +47,7 @@ def unit_of(number: int) -> Callable[[Tree], Path]:
     """The record of a unit of one of the snapshots."""
 
     def path(tree: Tree) -> Path:
-        from curation.parquet import from_parquet
+        from curation.storage.parquet import from_parquet
 
         document = json.loads((tree.out / f"snapshots/{number:06d}.json").read_text())
         unit = from_parquet((tree.out / document["manifest"]["key"]).read_bytes()).column("unit")[0].as_py()
@@ -124,7 +124,7 @@ ONE_STEP = {
 
 
 def _parts(tree: Tree, number: int) -> list[Path]:
-    from curation.parquet import from_parquet
+    from curation.storage.parquet import from_parquet
 
     document = json.loads((tree.out / f"snapshots/{number:06d}.json").read_text())
     return [

@@ -12,7 +12,7 @@ from curation.core.digest import digest
 from curation.core.errors import ImageError
 from curation.core.software import software_id
 from curation.images import DecodeLimits, ImageHeader
-from curation.store import open_store
+from curation.storage.store import open_store
 from curation.verification.repairs import dry
 from jobs.verify import checks
 

@@ -19,7 +19,7 @@ from curation.core.holdout import group_of, is_held_out
 from curation.core.types import IMAGE_EXTENSIONS
 from curation.garbage import MIN_GRACE, sweep
 from curation.ledger import Ledger
-from curation.store import open_store
+from curation.storage.store import open_store
 from curation.tar import TarWriter, read_samples
 from jobs import training, trials
 from jobs.evaluate import evaluate

@@ -16,8 +16,8 @@ import curation as cu
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, UserError
 from curation.ledger import Ledger
-from curation.parquet import to_parquet
 from curation.snapshot import Snapshot
+from curation.storage.parquet import to_parquet
 from jobs import groups_page, matches_page
 from jobs.cli import _main
 from jobs.matches import found

@@ -71,6 +71,6 @@ def test_report_says_what_was_skipped_and_what_was_cut() -> None:
 def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys, jobs.learn, jobs.proxy;"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'cv2', 'numpy', 'pyarrow', 'curation.store')))"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'cv2', 'numpy', 'pyarrow', 'curation.storage.store')))"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -21,7 +21,7 @@ from curation.core.errors import RecipeError
 from curation.core.types import ShardRef
 from curation.documents import SnapshotDocument
 from curation.recipe import load_recipe
-from curation.store import open_store
+from curation.storage.store import open_store
 from jobs.cli import _main
 from jobs.inspect import show
 from jobs.pipeline import Pipeline, lacked_columns, lacking_units, pipeline, pipeline_of

@@ -14,7 +14,7 @@ import curation as cu
 from curation.garbage import MIN_GRACE, sweep
 from curation.ledger import Ledger
 from curation.recipe import load_recipe
-from curation.store import open_store
+from curation.storage.store import open_store
 from jobs.cli import _main
 from jobs.pipeline import pipeline
 from jobs.run import run_steps

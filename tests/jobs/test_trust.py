@@ -24,7 +24,7 @@ import pytest
 from damages import DOCUMENT, Tree, column, first, found
 
 from curation.core.digest import digest
-from curation.parquet import from_parquet
+from curation.storage.parquet import from_parquet
 
 
 def _exchanged(values: list[Any]) -> None:

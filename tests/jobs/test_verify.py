@@ -101,7 +101,7 @@ def test_a_lost_snapshot_is_given_up_when_told(damage: str, tree: Tree, capsys: 
 
 def test_a_repair_that_is_killed_is_repeated(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """After each of its puts in turn: what was mended is whole, the rest is found again."""
-    from curation.store import Store
+    from curation.storage.store import Store
 
     class Killed(BaseException):
         pass

@@ -14,8 +14,8 @@ from builders import curate, write_corpus, write_recipe
 from services import Clock
 
 from actors.cluster import ClusterError
-from curation import retry
 from curation.core.digest import canonical
+from curation.storage import retry
 from jobs.cli import _main
 
 SHAPES = {"empty": b"", "object": b'{"a": 1}'}  # others: tests/curation/test_documents.py

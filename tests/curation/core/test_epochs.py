@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from curation.loader import SampleStream
 from curation.open_shards import open_shards
-from curation.store import open_store
+from curation.storage.store import open_store
 from curation.webdataset_io import SnapshotDataset
 from curation.weights import SampleWeights
 

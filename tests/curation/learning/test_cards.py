@@ -10,7 +10,7 @@ import pytest
 from curation.learning.prices import trained_flops
 from curation.learning.seen import Unknown, trained_on
 from curation.models.weights import Weights
-from curation.store import StoreOptions
+from curation.storage.store import StoreOptions
 
 SHA = "a" * 64
 HUGE = "1" + "0" * 400

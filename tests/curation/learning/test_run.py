@@ -24,7 +24,7 @@ from curation.learning.prices import forward_flops, trimmed
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.models import model_config
 from curation.policy import Policy
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 
 STEPS, BATCH = 12, 8
 

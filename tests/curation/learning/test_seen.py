@@ -13,7 +13,7 @@ from curation.core.errors import LedgerError
 from curation.learning import seen
 from curation.models.weights import Weights
 from curation.open_shards import open_shards
-from curation.store import StoreOptions
+from curation.storage.store import StoreOptions
 
 
 def test_unknown_data_does_not_hide_a_certain_overlap(monkeypatch: pytest.MonkeyPatch) -> None:

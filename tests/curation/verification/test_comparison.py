@@ -11,7 +11,7 @@ from builders import score_record
 from curation.documents import ScoreRecord
 from curation.garbage import MIN_GRACE, sweep
 from curation.ledger import Ledger
-from curation.store import Store, open_store
+from curation.storage.store import Store, open_store
 from curation.verification.comparison import Comparison
 from curation.verification.repairs import Mender
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 from curation.core.errors import UnavailableError
 from curation.core.printable import printable
-from curation.store_errors import TransientError
+from curation.storage.errors import TransientError
 
 FIRST, MOST = 0.1, 5.0  # seconds of the first pause and of the longest
 _QUIET = 5.0  # seconds of failing before a person is told that the store is being retried
 _BETWEEN = 30.0  # seconds between two such lines of one process: a thousand threads may wait for one store
 
-_log = logging.getLogger("curation.store")
+_log = logging.getLogger("curation.storage.store")
 _told = [float("-inf")]
 
 

@@ -15,8 +15,8 @@ import pytest
 import actors
 import curation
 import jobs
-from curation import tables
 from curation.core.errors import LocalDiskError
+from curation.storage import tables
 
 ESCAPES = [
     "COPY (SELECT 1) TO '{0}/written.csv'",

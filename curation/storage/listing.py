@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from curation.core.errors import StoreError
-from curation.retry import Budget
-from curation.store_errors import LATER, TransientError
-from curation.store_url import ObjectInfo
+from curation.storage.errors import LATER, TransientError
+from curation.storage.retry import Budget
+from curation.storage.urls import ObjectInfo
 
 Listing = Callable[[str], Iterator[ObjectInfo]]  # the objects after a key, "" for all
 

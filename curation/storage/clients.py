@@ -13,10 +13,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curation.core.errors import AccessError, StoreError, TutelageError
-from curation.endpoints import check_endpoint
-from curation.retry import FIRST, MOST
-from curation.store_errors import CREDENTIALS, TransientError
-from curation.store_url import Place, StoreOptions
+from curation.storage.endpoints import check_endpoint
+from curation.storage.errors import CREDENTIALS, TransientError
+from curation.storage.retry import FIRST, MOST
+from curation.storage.urls import Place, StoreOptions
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -1,4 +1,4 @@
-"""The protocol of a kind of store: local files and buckets implement it, `curation.store` drives them."""
+"""The protocol of a kind of store: local files and buckets implement it, `curation.storage.store` drives them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from curation.store_url import ObjectInfo
+from curation.storage.urls import ObjectInfo
 
 
 class Backend(Protocol):

@@ -53,7 +53,7 @@ _NETWORK = {
 
 
 class TransientError(UnavailableError):
-    """One attempt failed in a way that may go away by itself. Retried within the budget (`curation.retry`)."""
+    """One attempt failed in a way that may go away by itself. Retried within the budget (`curation.storage.retry`)."""
 
 
 def is_web_page(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""A directory as an object store: atomic, durable, create-only where asked. Used through `curation.store`.
+"""A directory as an object store: atomic, durable, create-only where asked. Used through `curation.storage.store`.
 
 obstore's local store writes the final name's content without fsync, and its etag is inode and mtime, which no copy
 survives; so this is our own. Bytes go to a temporary file beside the target, are fsynced, and then appear under the
@@ -21,9 +21,9 @@ from typing import BinaryIO
 
 from curation.core.errors import AccessError, BucketError, ChangedError, NotFoundError, StoreError, UnsafeStoreError
 from curation.core.parallel import Workers
-from curation.etags import Signature, measure
-from curation.store_errors import TransientError
-from curation.store_url import ObjectInfo
+from curation.storage.errors import TransientError
+from curation.storage.etags import Signature, measure
+from curation.storage.urls import ObjectInfo
 
 _TEMPORARY = ".tutelage-put-"
 _LOOKS = 5  # at a file that changes while it is read

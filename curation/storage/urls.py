@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from curation.core.errors import UserError
-from curation.endpoints import check_endpoint
+from curation.storage.endpoints import check_endpoint
 
 SCHEMES = {
     "s3": "s3",

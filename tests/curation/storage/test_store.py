@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 from services import one_line
 
-from curation import object_store
-from curation import store as store_module
 from curation.core.errors import (
     ChangedError,
     NotFoundError,
     StoreError,
     UserError,
 )
-from curation.store import Store, open_store
-from curation.store_fsspec import StoreFileSystem
+from curation.storage import object_store
+from curation.storage import store as store_module
+from curation.storage.fsspec_face import StoreFileSystem
+from curation.storage.store import Store, open_store
 
 _names = itertools.count()
 DATA = random.Random(0).randbytes(700_001)
@@ -193,7 +193,7 @@ def test_many_objects_are_listed(store: Store) -> None:
 
 def test_importing_the_store_is_cheap() -> None:
     heavy = ("boto3", "obstore", "fsspec", "pyarrow", "sqlite3")
-    code = f"import sys, curation.store; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, curation.storage.store; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert store_module.__all__ == sorted(store_module.__all__)

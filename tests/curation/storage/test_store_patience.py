@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 from services import PAGE, BrokenS3, Clock, S3Server, environment, one_line
 
-from curation import local_store, object_store, retry, store_clients
 from curation.checkpoint import latest_facts
 from curation.core.errors import (
     AccessError,
@@ -29,10 +28,12 @@ from curation.documents import PlanDocument, read, read_json
 from curation.ledger import Ledger, read_named
 from curation.lists import read_list
 from curation.models.weights import Weights, fetch_weights
-from curation.parquet import read_parquet, to_parquet
 from curation.recipe import parse_recipe
-from curation.store import Store, StoreOptions, open_store
-from curation.store_fsspec import StoreFileSystem
+from curation.storage import clients as store_clients
+from curation.storage import local_store, object_store, retry
+from curation.storage.fsspec_face import StoreFileSystem
+from curation.storage.parquet import read_parquet, to_parquet
+from curation.storage.store import Store, StoreOptions, open_store
 
 DATA = random.Random(0).randbytes(300_001)
 KEYS = [f"k{number:03d}" for number in range(95)]

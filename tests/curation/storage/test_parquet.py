@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import parquet
-from curation.parquet import from_parquet, to_parquet, write_parquet
+from curation.storage import parquet
+from curation.storage.parquet import from_parquet, to_parquet, write_parquet
 
 TABLE = pa.table({"a": [1, 2, None], "b": ["x", None, "z"], "c": [[1.0], [], None]})
 
 _READ_AND_END = """
 import pyarrow as pa
-from curation.parquet import from_parquet, to_parquet
+from curation.storage.parquet import from_parquet, to_parquet
 data = to_parquet(pa.table({"a": list(range(600)), "b": [str(i) for i in range(600)]}))
 for _ in range(3):
     from_parquet(data)

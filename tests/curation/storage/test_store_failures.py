@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from services import BrokenS3, Clock, one_line
 
-from curation import retry, store_clients
 from curation.core.errors import (
     AccessError,
     BucketError,
@@ -22,7 +21,9 @@ from curation.core.errors import (
     StoreError,
     UnsafeStoreError,
 )
-from curation.store import Store, StoreOptions, open_store
+from curation.storage import clients as store_clients
+from curation.storage import retry
+from curation.storage.store import Store, StoreOptions, open_store
 
 DATA = random.Random(0).randbytes(700_001)
 

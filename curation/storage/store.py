@@ -29,12 +29,12 @@ from curation.core.errors import (
     UserError,
 )
 from curation.core.parallel import Workers
-from curation.listing import Listing, Resumable
-from curation.retry import Budget, Stats
-from curation.store_backend import Backend
-from curation.store_errors import LATER, SAFE_STORES, TransientError, is_web_page
-from curation.store_url import ObjectInfo, Place, StoreOptions, check_key, parse
-from curation.store_waits import waiting
+from curation.storage.backend import Backend
+from curation.storage.errors import LATER, SAFE_STORES, TransientError, is_web_page
+from curation.storage.listing import Listing, Resumable
+from curation.storage.retry import Budget, Stats
+from curation.storage.store_waits import waiting
+from curation.storage.urls import ObjectInfo, Place, StoreOptions, check_key, parse
 
 __all__ = ["ObjectInfo", "Stats", "Store", "StoreOptions", "open_object", "open_store"]
 
@@ -240,10 +240,10 @@ class Store:
     @cached_property
     def _backend(self) -> Backend:
         if self._place.scheme == "file":
-            from curation.local_store import LocalFiles
+            from curation.storage.local_store import LocalFiles
 
             return LocalFiles(self._place.prefix)
-        from curation.object_store import Bucket
+        from curation.storage.object_store import Bucket
 
         return Bucket(self._place, self.options)
 

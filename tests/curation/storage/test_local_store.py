@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from services import one_line
 
-from curation import etags, local_store
 from curation.core.errors import (
     BucketError,
     ChangedError,
@@ -25,7 +24,8 @@ from curation.core.errors import (
     StoreError,
     UnsafeStoreError,
 )
-from curation.store import open_store
+from curation.storage import etags, local_store
+from curation.storage.store import open_store
 
 DATA = random.Random(0).randbytes(700_001)
 
@@ -201,7 +201,7 @@ def test_a_file_in_the_place_of_a_directory(tmp_path: Path) -> None:
 
 _KILLED = """
 import sys
-from curation.store import open_store
+from curation.storage.store import open_store
 store, data = open_store(sys.argv[1]), b"x" * 3_000_000
 print("go", flush=True)
 for i in range(100000):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.core.errors import UserError
-from curation.store import Store
+from curation.storage.store import Store
 
 GROUP_ROWS = 100_000  # of a row group of a file that is written from a stream
 

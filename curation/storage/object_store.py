@@ -1,7 +1,7 @@
-"""S3, GCS, Azure and memory through obstore: requests and answers. Used through `curation.store`.
+"""S3, GCS, Azure and memory through obstore: requests and answers. Used through `curation.storage.store`.
 
-Each call is one attempt, which `curation.store` repeats; obstore's own retries are on only where one call is many
-requests and nothing else could repeat one of them (multipart uploads, consumers' file systems).
+Each call is one attempt, which `curation.storage.store` repeats; obstore's own retries are on only where one call is
+many requests and nothing else could repeat one of them (multipart uploads, consumers' file systems).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from curation.core.errors import AccessError, ChangedError, NotFoundError, StoreError
 from curation.core.parallel import NoAnswerError, answered
-from curation.endpoints import recheck
-from curation.store_clients import Clients, clients, refuse_fork, renewed, replaced
-from curation.store_errors import TransientError, alien, explain
-from curation.store_url import ObjectInfo, Place, StoreOptions
+from curation.storage.clients import Clients, clients, refuse_fork, renewed, replaced
+from curation.storage.endpoints import recheck
+from curation.storage.errors import TransientError, alien, explain
+from curation.storage.urls import ObjectInfo, Place, StoreOptions
 
 if TYPE_CHECKING:
     from obstore import GetOptions

@@ -9,8 +9,8 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from obstore.fsspec import FsspecStore
 
-from curation.object_store import Bucket
-from curation.store import Store
+from curation.storage.object_store import Bucket
+from curation.storage.store import Store
 
 
 class StoreFileSystem(DirFileSystem):  # type: ignore[misc]

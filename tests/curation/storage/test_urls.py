@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from services import one_line
 
-from curation import endpoints
 from curation.core.errors import UserError
-from curation.store import StoreOptions, open_object, open_store
-from curation.store_url import anywhere
+from curation.storage import endpoints
+from curation.storage.store import StoreOptions, open_object, open_store
+from curation.storage.urls import anywhere
 
 
 @pytest.mark.parametrize(
