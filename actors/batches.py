@@ -17,9 +17,9 @@ from actors.waiting import get
 from actors.watch import watched
 from curation.core.errors import StoreError
 from curation.core.types import ShardRef
-from curation.images import Preprocess
 from curation.scorers import Batch
-from curation.units import UnitReader, failure_table, pixels, view_column
+from curation.shards.images import Preprocess
+from curation.shards.unit_reader import UnitReader, failure_table, pixels, view_column
 
 Read = Callable[[ShardRef], Iterator[pa.Table]]
 

@@ -21,12 +21,12 @@ from curation import scores
 from curation.attempts import DIED, REASONS, Care
 from curation.core.printable import printable
 from curation.core.types import ShardRef
-from curation.images import DecodeLimits, Preprocess
 from curation.ledger import Ledger
 from curation.recipe import Compute
 from curation.scorers import Scorer
+from curation.shards.images import DecodeLimits, Preprocess
+from curation.shards.unit_reader import STREAM_SCHEMA, UnitReader, failure_table, view_column
 from curation.storage.store import Store
-from curation.units import STREAM_SCHEMA, UnitReader, failure_table, view_column
 
 COMMITTERS = 4  # threads an actor puts tables with, while the model goes on
 LOADING = 10  # times compute.batch_timeout, for each model that is loaded and tried

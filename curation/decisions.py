@@ -29,9 +29,9 @@ from curation import groups
 from curation.core.errors import ConservationError, RecipeError
 from curation.filters import Compares, Copies, Prepares, Weighs, flat, kind_of
 from curation.filters.named import NamedFilter
+from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage import tables
 from curation.storage.tables import quote as _quote
-from curation.units import INDEX_SCHEMA
 
 KEPT, FILTERED, QUARANTINED = "kept", "filtered", "quarantined"
 ROWS_AT_ONCE = 1 << 16  # of decisions, handed out

@@ -27,8 +27,8 @@ from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef, uid
 from curation.documents import RESCORE, ScoreRecord
 from curation.ledger import Ledger, read_named, unit_id
+from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage.parquet import from_parquet, to_parquet
-from curation.units import INDEX_SCHEMA
 
 INDEX = "index"
 

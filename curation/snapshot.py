@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation import manifest, manifest_schema
-from curation.contents import written
 from curation.core.errors import LedgerError, UserError
 from curation.core.types import IMAGE_EXTENSIONS, Sample, ShardRef, Source
 from curation.documents import SnapshotDocument, repair
 from curation.ledger import Ledger, read_named
 from curation.scores import TYPES
+from curation.shards.contents import written
+from curation.shards.tar import read_samples
 from curation.storage import tables
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store, StoreOptions, open_store
-from curation.tar import read_samples
 
 if TYPE_CHECKING:
-    from curation.images import DecodeLimits
     from curation.loader import SampleStream, Shard
-    from curation.webdataset_io import SnapshotDataset
+    from curation.shards.images import DecodeLimits
+    from curation.shards.webdataset_io import SnapshotDataset
     from curation.weights import SampleWeights
 
 SHARDS_SCHEMA = pa.schema(
@@ -214,7 +214,7 @@ class Snapshot:
 
         Reads every store this library reads, without an external command.
         """
-        from curation.webdataset_io import SnapshotDataset
+        from curation.shards.webdataset_io import SnapshotDataset
 
         return SnapshotDataset(self.store, self.shard_keys(), self.caption, shuffle=shuffle, seed=seed)
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.contents import metadata, parse
 from curation.core.digest import canonical
 from curation.core.errors import ImageError, LedgerError, NotFoundError, TarError
 from curation.core.holdout import content_of, group_of_name, is_held_out
@@ -31,10 +30,11 @@ from curation.core.parallel import map_ordered
 from curation.core.types import uid
 from curation.documents import read_json
 from curation.documents.learning import Evaluation
-from curation.sample_reader import SampleReader
+from curation.shards.contents import metadata, parse
+from curation.shards.sample_reader import SampleReader
+from curation.shards.tar import TarSample, read_samples
 from curation.storage.store import Store
 from curation.subset import USABLE, source_store
-from curation.tar import TarSample, read_samples
 
 if TYPE_CHECKING:
     from curation.loader import Shard

@@ -19,7 +19,7 @@ from curation.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions
 from curation.filters import Cuts, Filter, NotOf
 from curation.filters.named import NamedFilter
 from curation.groups import Group
-from curation.units import INDEX_SCHEMA
+from curation.shards.unit_reader import INDEX_SCHEMA
 
 NEAR = 3  # examples on either side of a limit
 MOST_GROUPS = 8  # of a shift that are told

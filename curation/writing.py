@@ -25,18 +25,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation import manifest_schema, scores
-from curation.contents import MAX_JSON_DEPTH, depth
 from curation.core.digest import digest
 from curation.core.types import ShardRef
 from curation.decisions import KEPT, tally
 from curation.documents import WriteRecord
 from curation.ledger import Ledger
-from curation.member_reader import MemberReader
+from curation.shards.contents import MAX_JSON_DEPTH, depth
+from curation.shards.member_reader import MemberReader
+from curation.shards.tar import END_BLOCKS, TarWriter
+from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage.parquet import to_parquet
 from curation.storage.store import Store
 from curation.storage.tables import local_disk
-from curation.tar import END_BLOCKS, TarWriter
-from curation.units import INDEX_SCHEMA
 from curation.unreadable import UNREADABLE
 
 WRITER_VERSION = 1

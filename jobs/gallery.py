@@ -10,14 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from curation import contents, images
 from curation.core.errors import ImageError, TarError
 from curation.core.types import IMAGE_EXTENSIONS
-from curation.images import DecodeLimits, Pixels
-from curation.sample_reader import SampleReader
+from curation.shards import contents, images
+from curation.shards.images import DecodeLimits, Pixels
+from curation.shards.sample_reader import SampleReader
+from curation.shards.tar import TarSample
 from curation.snapshot import Snapshot
 from curation.storage.store import Store, open_store
-from curation.tar import TarSample
 
 COLUMNS = 10
 SHOWN = 512  # pixels of a picture's longer side, at most

@@ -12,12 +12,12 @@ from curation.core import skipped
 from curation.core.errors import EmptyCorpusError
 from curation.core.progress import progress
 from curation.examples import gather, stream_batches
-from curation.images import DecodeLimits
 from curation.loader import Part, SampleStream, Shard
 from curation.models import preprocess_for
 from curation.models.batches import Batch, Examples
 from curation.models.tokenizer import tokenizer_for
 from curation.pool import Pool
+from curation.shards.images import DecodeLimits
 from curation.subset import Subset
 from curation.weights import ALIKE, SampleWeights
 

@@ -27,7 +27,6 @@ from curation.documents import read_json
 from curation.documents.learning import Card
 from curation.evaluation import MAX_EVALUATED, evaluate
 from curation.examples import gather_some
-from curation.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.learning.prices import training_flops, trimmed
@@ -38,6 +37,7 @@ from curation.models.batches import Batch, Examples
 from curation.models.devices import pick_device
 from curation.models.weights import tensors_to_bytes
 from curation.open_shards import open_shards
+from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.storage.store import Store, StoreOptions, open_store
 from curation.storage.urls import anywhere
 from curation.weights import ALIKE

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from curation import images
 from curation.core.errors import EmptyCorpusError
 from curation.core.progress import progress
 from curation.core.skipped import words
@@ -22,6 +21,7 @@ from curation.models.dual import DualEncoder, load_dual_encoder
 from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import Weights
 from curation.open_shards import open_shards
+from curation.shards import images
 from curation.storage.store import open_store
 
 SHARDS = 64  # that are drawn from at once: a sample of 4,096 pairs need not open a million shards

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from curation.tar import TarWriter
+from curation.shards.tar import TarWriter
 
 FLAWS = {5: "image_truncated", 11: "missing_text", 13: "caption_not_utf8", 17: "bad_json", 19: "image_format"}
 
@@ -109,8 +109,9 @@ def write_recipe(path: Path, corpus: str, output: str, weights: str, sha256: str
 def curate(recipe: Path, *overrides: str) -> Any:
     """`curate run` in this process, without Ray, of a recipe without scorers; returns the snapshot."""
     import curation as cu
-    from curation import scores, units
+    from curation import scores
     from curation.recipe import load_recipe
+    from curation.shards import unit_reader as units
     from curation.writing import GroupWriter
     from jobs.pipeline import Written, pipeline
 

@@ -251,7 +251,7 @@ def _without_sample(tree: Tree) -> None:
     """An output shard without its first sample, with consistent hashes."""
     import io
 
-    from curation.tar import TarWriter, read_samples
+    from curation.shards.tar import TarWriter, read_samples
 
     data = tree.shard.read_bytes()
     file = io.BytesIO()

@@ -19,16 +19,17 @@ from actors.black_box import BlackBox
 from actors.rescoring import units_table
 from actors.scorer import Progress, Scoring, UnitScorer
 from actors.scoring import _Work
-from curation import scores, units
+from curation import scores
 from curation.attempts import Attempt, recorded
 from curation.core.types import ShardRef
-from curation.images import DecodeLimits
 from curation.ledger import Ledger
 from curation.recipe import Compute
 from curation.scorers import Batch
 from curation.scorers.scorer import Plain
+from curation.shards import unit_reader as units
+from curation.shards.images import DecodeLimits
+from curation.shards.tar import TarWriter
 from curation.storage.store import open_store
-from curation.tar import TarWriter
 
 DIES, RAISES, LEAVES, DECODE = "dies", "raises", "leaves", "decode"
 REASONS = {DIES: "poison_died", RAISES: "poison_raised", LEAVES: "poison_died", DECODE: "poison_died"}

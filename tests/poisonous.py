@@ -60,7 +60,7 @@ class Poisonous(Plain):
         return {"scorer": "poisonous"}
 
     def load(self, device: Any, options: Any) -> Callable[[Batch], np.ndarray]:
-        from curation import units
+        from curation.shards import unit_reader as units
 
         inspect = units.inspect
 

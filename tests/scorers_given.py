@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import tensors_to_bytes
 from curation.scorers import SCORERS, Batch, Scorer
-from curation.units import view_column
+from curation.shards.unit_reader import view_column
 from curation.yaml_document import Where, build_entry
 
 CPU = torch.device("cpu")

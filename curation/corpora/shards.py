@@ -21,7 +21,7 @@ from typing import NamedTuple
 from curation.corpora.captions import caption
 from curation.corpora.drawing import Dice, Drawing
 from curation.corpora.pictures import look, render
-from curation.tar import TarWriter
+from curation.shards.tar import TarWriter
 
 
 class Row(NamedTuple):

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from curation.core.ranges import check_count
 from curation.filters.best import all_but_best
-from curation.tar import END_BLOCKS
+from curation.shards.tar import END_BLOCKS
 
 
 @dataclass(frozen=True, kw_only=True)

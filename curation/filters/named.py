@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curation.filters import Filter
-from curation.units import INDEX_SCHEMA
+from curation.shards.unit_reader import INDEX_SCHEMA
 
 #: Columns of the index that filters can read; the engine has others for itself, or (a list) not at all.
 READABLE = [name for name in INDEX_SCHEMA.names if name not in {"row", "uid", "reason", "detail", "members"}]

@@ -20,7 +20,7 @@ from curation.core.errors import UnknownNameError, UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from curation.images import Preprocess
+    from curation.shards.images import Preprocess
 
 MODELS = {
     "proxy-mu": "2 layers, 64 wide: a learner for demos and tests, a scorer that costs next to nothing",
@@ -75,7 +75,7 @@ def preprocess_for(model: str) -> Preprocess:
     Where its tags disagree (or there are none), open_clip's defaults: OpenAI's mean and std, shortest side and
     centre crop. Our own models squash nothing and use the same defaults.
     """
-    from curation.images import Preprocess
+    from curation.shards.images import Preprocess
 
     size = image_size(model)
     mean, std, mode = OPENAI_MEAN, OPENAI_STD, "shortest"

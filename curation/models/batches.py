@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curation.images import Pixels
+from curation.shards.images import Pixels
 
 BUDGET = 2 << 30  # bytes of pixels
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from curation.core.errors import UserError, WeightsError
-from curation.images import Preprocess
 from curation.models.architecture import build_model, preprocess_for
 from curation.models.tokenizer import Tokenize, tokenizer_for
 from curation.models.weights import Weights, fetch_weights, read_tensors
+from curation.shards.images import Preprocess
 
 if TYPE_CHECKING:
     from curation.storage.store import StoreOptions

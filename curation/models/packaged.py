@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.core.errors import UserError, WeightsError
-from curation.images import Pixels
+from curation.shards.images import Pixels
 
 if TYPE_CHECKING:
     import torch

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from curation.images import Pixels
 from curation.models.packaged import Floats, Network, Packaged
+from curation.shards.images import Pixels
 
 if TYPE_CHECKING:
     import torch

@@ -15,8 +15,8 @@ from curation.scorers.encoder import Encoder
 if TYPE_CHECKING:
     import torch
 
-    from curation.images import Preprocess
     from curation.scorers.scorer import Batch, Score
+    from curation.shards.images import Preprocess
     from curation.storage.store import StoreOptions
 
 Of = Literal["image", "text"]

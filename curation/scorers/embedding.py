@@ -13,8 +13,8 @@ from curation.scorers.encoder import Encoder
 if TYPE_CHECKING:
     import torch
 
-    from curation.images import Preprocess
     from curation.scorers.scorer import Score
+    from curation.shards.images import Preprocess
     from curation.storage.store import StoreOptions
 
 

@@ -13,8 +13,8 @@ from curation.scorers.scorer import Batch, Plain
 if TYPE_CHECKING:
     import torch
 
-    from curation.images import Preprocess
     from curation.models.dual import DualEncoder
+    from curation.shards.images import Preprocess
     from curation.storage.store import StoreOptions
 
 

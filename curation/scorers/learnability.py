@@ -11,9 +11,9 @@ from curation.scorers.encoder import Encoder
 if TYPE_CHECKING:
     import torch
 
-    from curation.images import Preprocess
     from curation.models import Weights
     from curation.scorers.scorer import Batch, Score
+    from curation.shards.images import Preprocess
     from curation.storage.store import StoreOptions
 
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curation.images import Preprocess
 from curation.models.packaged import Packaged
 from curation.scorers.scorer import Plain
+from curation.shards.images import Preprocess
 
 if TYPE_CHECKING:
     import torch
 
-    from curation.images import Pixels
     from curation.models.packaged import Floats
     from curation.scorers.scorer import Batch, Score
+    from curation.shards.images import Pixels
     from curation.storage.store import StoreOptions
 
 NETWORK = Packaged(

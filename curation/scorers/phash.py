@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from curation.core.hashes import BLANK
-from curation.images import Preprocess
 from curation.scorers.scorer import Plain
+from curation.shards.images import Preprocess
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,8 @@ import pyarrow as pa
 if TYPE_CHECKING:
     import torch
 
-    from curation.images import Preprocess
     from curation.models.weights import Weights
+    from curation.shards.images import Preprocess
     from curation.storage.store import StoreOptions
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Batch:
     _memo: dict[Hashable, Any] = field(default_factory=dict)
 
     def pixels(self, view: Preprocess) -> np.ndarray[Any, Any]:
-        from curation.units import view_column
+        from curation.shards.unit_reader import view_column
 
         return self.views[view_column(view)]
 

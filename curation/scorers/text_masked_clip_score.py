@@ -14,9 +14,9 @@ from curation.scorers.encoder import Encoder
 if TYPE_CHECKING:
     import torch
 
-    from curation.images import Pixels, Preprocess
     from curation.models.packaged import Floats
     from curation.scorers.scorer import Batch, Score
+    from curation.shards.images import Pixels, Preprocess
     from curation.storage.store import StoreOptions
 
 

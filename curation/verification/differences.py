@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from curation.core.errors import NotFoundError, TarError
 from curation.documents import strict_json
+from curation.shards.tar import TarSample, read_samples
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
-from curation.tar import TarSample, read_samples
 from curation.verification.findings import fields_differ, listed
 
 

@@ -22,10 +22,10 @@ from curation.attempts import poison_of
 from curation.core.errors import ChangedError, LedgerError, NotFoundError, StoreError
 from curation.core.software import software, software_id
 from curation.core.types import ShardRef
-from curation.images import DecodeLimits
 from curation.ledger import Ledger, unit_id
+from curation.shards.images import DecodeLimits
+from curation.shards.unit_reader import UnitReader
 from curation.storage.store import Store
-from curation.units import UnitReader
 from curation.verification.comparison import Comparison
 from curation.verification.differences import columns_differ, read_object
 from curation.verification.findings import Finding, fields_differ

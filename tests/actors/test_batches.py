@@ -20,12 +20,12 @@ from actors import batches
 from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, rebatch, shard_refs, usable
 from actors.black_box import NoBox
 from actors.watch import watched
-from curation import units
 from curation.core.types import ShardRef
-from curation.images import Preprocess
+from curation.shards import unit_reader as units
+from curation.shards.images import Preprocess
+from curation.shards.tar import read_samples
+from curation.shards.unit_reader import UnitReader, view_column
 from curation.storage.store import Store, StoreOptions, open_store
-from curation.tar import read_samples
-from curation.units import UnitReader, view_column
 
 VIEW = Preprocess(size=8, mean=(0, 0, 0), std=(1, 1, 1))
 SHARD = "in/a.tar"

@@ -16,10 +16,10 @@ from actors.suspects import Suspects
 from curation.attempts import WHOLE, Care, spread
 from curation.core.errors import IncompleteError
 from curation.core.types import ShardRef
-from curation.images import DecodeLimits
 from curation.ledger import Ledger
 from curation.recipe import Compute
 from curation.scores import Column
+from curation.shards.images import DecodeLimits
 from curation.storage.store import open_store
 
 A, B, C = (ShardRef(f"{name}.tar", 10, "e") for name in "abc")

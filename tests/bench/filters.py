@@ -186,8 +186,8 @@ def score_tables(root: Path, names: Sequence[str], rows: int) -> tuple[Any, list
     from curation.core.types import ShardRef
     from curation.ledger import Ledger
     from curation.scores import INDEX, Column, commit_index, commit_score
+    from curation.shards.unit_reader import INDEX_SCHEMA
     from curation.storage.store import open_store
-    from curation.units import INDEX_SCHEMA
 
     ledger = Ledger(open_store(str(root)))
     index, *columns = (Column(name, name) for name in (INDEX, *names))

@@ -47,9 +47,9 @@ def _child(
     from curation.core.types import ShardRef
     from curation.models import Weights, preprocess_for
     from curation.models.dual import load_dual_encoder
+    from curation.shards.tar import read_samples
+    from curation.shards.unit_reader import UnitReader, pixels
     from curation.storage.store import open_store
-    from curation.tar import read_samples
-    from curation.units import UnitReader, pixels
 
     store, view = open_store(corpus), preprocess_for(model)
     listed = sorted((info for info in store.list() if info.key.endswith(".tar")), key=lambda info: info.key)

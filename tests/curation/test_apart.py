@@ -17,11 +17,11 @@ from builders import PLAIN, curate, picture, problems, write_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import sample_reader, tar, tar_groups
 from curation.core.errors import TarError
-from curation.sample_reader import SampleReader
+from curation.shards import sample_reader, tar, tar_groups
+from curation.shards.sample_reader import SampleReader
+from curation.shards.tar import TarSample, read_samples
 from curation.storage.store import Store, open_store
-from curation.tar import TarSample, read_samples
 
 Members = list[tuple[str, bytes]]
 

@@ -19,8 +19,8 @@ from curation.core.holdout import content_of, group_of, is_held_out
 from curation.core.types import ShardRef
 from curation.loader import SampleStream, Shard
 from curation.open_shards import open_shards
+from curation.shards.tar import TarWriter
 from curation.storage.store import open_store
-from curation.tar import TarWriter
 from curation.weights import SampleWeights
 
 SIZES = (7, 1, 12, 5, 9)

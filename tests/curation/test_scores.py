@@ -20,8 +20,8 @@ from curation.core.digest import canonical
 from curation.core.errors import LedgerError, UserError
 from curation.core.types import ShardRef, uid
 from curation.ledger import Ledger, unit_id
+from curation.shards.unit_reader import INDEX_SCHEMA, STREAM_SCHEMA, failure_table
 from curation.storage.store import open_store
-from curation.units import INDEX_SCHEMA, STREAM_SCHEMA, failure_table
 
 
 def rows(shard: ShardRef, n: int, reason: str | None = None) -> pa.Table:

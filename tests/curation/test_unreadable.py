@@ -12,8 +12,8 @@ from curation import unreadable
 from curation.core.errors import ChangedError, LedgerError, UnavailableError
 from curation.core.types import ShardRef
 from curation.documents import DataObject
+from curation.shards.unit_reader import UnitReader
 from curation.storage.store import StoreOptions, open_store
-from curation.units import UnitReader
 
 KEYS = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
 

@@ -19,8 +19,8 @@ from curation.core.holdout import group_of, is_held_out
 from curation.core.types import IMAGE_EXTENSIONS
 from curation.garbage import MIN_GRACE, sweep
 from curation.ledger import Ledger
+from curation.shards.tar import TarWriter, read_samples
 from curation.storage.store import open_store
-from curation.tar import TarWriter, read_samples
 from jobs import training, trials
 from jobs.evaluate import evaluate
 from jobs.inspect import diff, show

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import curation as cu
 from curation.core.errors import RecipeError, UserError
 from curation.recipe import load_recipe
-from curation.tar import TarWriter
+from curation.shards.tar import TarWriter
 from jobs.matches import matches
 from jobs.pipeline import pipeline
 from jobs.run import run_steps

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from curation.loader import SampleStream
 from curation.open_shards import open_shards
+from curation.shards.webdataset_io import SnapshotDataset
 from curation.storage.store import open_store
-from curation.webdataset_io import SnapshotDataset
 from curation.weights import SampleWeights
 
 SIZES = (7, 1, 12, 5, 9)

@@ -13,9 +13,9 @@ import torch
 from scorers_given import CPU, Fields, batch, make
 
 from curation import scores
-from curation.images import DecodeLimits
 from curation.scorers import SCORERS, Batch, Scorer, fingerprint
-from curation.units import index_fingerprint, view_column
+from curation.shards.images import DecodeLimits
+from curation.shards.unit_reader import index_fingerprint, view_column
 
 ELSEWHERE = ("against", "target", "centres")  # fields that say where a file lies
 INDEX = index_fingerprint(DecodeLimits())

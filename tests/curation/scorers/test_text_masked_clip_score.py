@@ -11,11 +11,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from scorers_given import CPU, Fields, make
 
-from curation.images import Pixels, fit
 from curation.models.text_regions import boxes, open_finder
 from curation.scorers import Batch
 from curation.scorers.text_masked_clip_score import mask
-from curation.units import view_column
+from curation.shards.images import Pixels, fit
+from curation.shards.unit_reader import view_column
 
 SIDE = 224
 WORDS = ("summer sale", "big pizza", "hotel music", "winter coats")

@@ -18,13 +18,13 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import BinaryIO
 
 from curation.core.errors import TarError
-from curation.tar_groups import MAX_MEMBERS as MAX_MEMBERS
-from curation.tar_groups import MAX_SAMPLE, SORT_IT, Group, Groups, Seen, decode_name, is_apart
-from curation.tar_groups import REASONS as REASONS
-from curation.tar_groups import Part as Part
-from curation.tar_groups import TarSample as TarSample
-from curation.tar_headers import Stream
-from curation.tar_spool import Spool, Tee
+from curation.shards.tar_groups import MAX_MEMBERS as MAX_MEMBERS
+from curation.shards.tar_groups import MAX_SAMPLE, SORT_IT, Group, Groups, Seen, decode_name, is_apart
+from curation.shards.tar_groups import REASONS as REASONS
+from curation.shards.tar_groups import Part as Part
+from curation.shards.tar_groups import TarSample as TarSample
+from curation.shards.tar_headers import Stream
+from curation.shards.tar_spool import Spool, Tee
 
 END_BLOCKS = 1024  # bytes of zeros that end an archive
 MAX_APART = 1 << 30  # bytes of a shard whose members stand in any order: on local disk while it is read

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from curation.core.errors import TarError
 from curation.core.types import IMAGE_EXTENSIONS
-from curation.tar_headers import IRREGULAR, REGULAR, Stream, members
+from curation.shards.tar_headers import IRREGULAR, REGULAR, Stream, members
 
 REASONS = {
     # the shard: raised as TarError

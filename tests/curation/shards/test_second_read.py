@@ -11,13 +11,14 @@ import pytest
 from builders import FLAWS, write_shard
 from services import BrokenS3
 
-from curation import second_read, units
 from curation.core.errors import ImageError, StoreError
 from curation.core.types import ShardRef
-from curation.second_read import SURE, SecondRead
+from curation.shards import second_read
+from curation.shards import unit_reader as units
+from curation.shards.second_read import SURE, SecondRead
+from curation.shards.tar import read_samples
+from curation.shards.unit_reader import UnitReader
 from curation.storage.store import Store, StoreOptions, open_store
-from curation.tar import read_samples
-from curation.units import UnitReader
 
 SHARD = "in/a.tar"
 

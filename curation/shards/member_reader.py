@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any
 
 from curation.core.types import ShardRef
+from curation.shards.tar_spool import Spool
 from curation.storage.store import Store
-from curation.tar_spool import Spool
 
 READ_BYTES = 16 << 20
 GAP_BYTES = 256 << 10  # reading over a gap this small costs less than another request

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.contents import detail_of, parse
 from curation.core.errors import ImageError, TarError, TutelageError
 from curation.core.holdout import content_of
 from curation.core.types import ShardRef, uid
-from curation.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
-from curation.second_read import SURE, SecondRead, confirm
+from curation.shards.contents import detail_of, parse
+from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
+from curation.shards.second_read import SURE, SecondRead, confirm
+from curation.shards.tar import TarSample, read_samples
 from curation.storage.store import Store
-from curation.tar import TarSample, read_samples
 
 _log = logging.getLogger(__name__)
 

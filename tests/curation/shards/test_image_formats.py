@@ -17,9 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from curation import image_avif, image_exif, image_others, image_png
 from curation.core.errors import ImageError
-from curation.images import REASONS, DecodeLimits, decode, inspect, whole
+from curation.shards import avif as image_avif
+from curation.shards import exif as image_exif
+from curation.shards import image_others
+from curation.shards import png as image_png
+from curation.shards.images import REASONS, DecodeLimits, decode, inspect, whole
 
 LIMITS = DecodeLimits()
 WHITE = (255, 255, 255)

@@ -15,11 +15,11 @@ from builders import PLAIN, curate, picture, problems, write_recipe
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from curation import contents
-from curation.contents import caption, depth, detail_of, metadata, parse
 from curation.core.errors import ImageError
 from curation.core.types import ShardRef
-from curation.tar import TarWriter, read_samples
+from curation.shards import contents
+from curation.shards.contents import caption, depth, detail_of, metadata, parse
+from curation.shards.tar import TarWriter, read_samples
 from curation.writing import JSON_KEY, annotate
 
 SHARD = ShardRef("a.tar", 1, "e")

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.core.errors import TarError
-from curation.tar import MAX_MEMBERS, REASONS, TarSample, TarWriter, read_samples
+from curation.shards.tar import MAX_MEMBERS, REASONS, TarSample, TarWriter, read_samples
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 LONG = "a-rather-long-directory-name/" * 4  # 116 characters: does not fit a header's name field

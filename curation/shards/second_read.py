@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 from curation.core.errors import StoreError, TarError
 from curation.core.types import ShardRef
+from curation.shards.tar import TarSample, read_samples
 from curation.storage.store import Store
-from curation.tar import TarSample, read_samples
 
 SPAN = 8 << 20  # bytes that one second read covers
 GAP_BYTES = 256 << 10  # between members of a sample: more are not read for one request less

@@ -14,8 +14,8 @@ from torch.utils.data import get_worker_info
 from webdataset.tariterators import group_by_keys, tar_file_expander
 from webdataset.utils import PipelineStage
 
-from curation.contents import written
 from curation.core.epochs import SharedEpoch
+from curation.shards.contents import written
 from curation.storage.store import Store
 
 BUFFER = 1000  # shards, and samples, among which the next one is drawn

@@ -14,9 +14,9 @@ from threading import Lock
 from types import TracebackType
 
 from curation.core.errors import TarError
+from curation.shards.tar import END_BLOCKS, MAX_APART, TarSample, read_samples
+from curation.shards.tar_spool import Spool
 from curation.storage.store import Store
-from curation.tar import END_BLOCKS, MAX_APART, TarSample, read_samples
-from curation.tar_spool import Spool
 
 DIRECT = 16 << 20
 COPIES = 4

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from curation.core.errors import ImageError
-from curation.images import (
+from curation.shards.images import (
     IMAGE_CODE_VERSION,
     REASONS,
     DecodeLimits,

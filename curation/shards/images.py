@@ -37,12 +37,14 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from curation import image_avif, image_headers, image_others, image_pixels, image_png
 from curation.core.errors import ImageError
 from curation.core.types import FORMATS
-from curation.image_exif import orientation
-from curation.image_pixels import Background
-from curation.image_pixels import Pixels as Pixels
+from curation.shards import avif as image_avif
+from curation.shards import image_headers, image_others, image_pixels
+from curation.shards import png as image_png
+from curation.shards.exif import orientation
+from curation.shards.image_pixels import Background
+from curation.shards.image_pixels import Pixels as Pixels
 
 IMAGE_CODE_VERSION = 2  # goes into fingerprints: raise it with any change here that changes a pixel
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from curation.core.errors import ImageError
 from curation.core.types import IMAGE_EXTENSIONS
-from curation.tar import TarSample
+from curation.shards.tar import TarSample
 
 MAX_CAPTION_BYTES = 1 << 20
 MAX_JSON_BYTES = 16 << 20  # about 10 times as much memory while it is parsed

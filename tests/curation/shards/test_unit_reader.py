@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from builders import FLAWS, members, write_shard
 
-from curation import contents
 from curation.core.types import ShardRef, uid
-from curation.images import DecodeLimits, Preprocess, decode
+from curation.shards import contents
+from curation.shards.images import DecodeLimits, Preprocess, decode
+from curation.shards.unit_reader import UnitReader, failure_table, pixels
 from curation.storage.store import open_store
-from curation.units import UnitReader, failure_table, pixels
 
 VIEW = Preprocess(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), mode="shortest")
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.core.errors import ImageError
-from curation.image_png import Png
+from curation.shards.png import Png
 
 Background = Literal["white", "black", "drop_alpha"]
 Pixels = npt.NDArray[np.uint8]

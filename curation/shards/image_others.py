@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from curation.core.errors import ImageError
-from curation.image_exif import Directory, directory
-from curation.image_pixels import Background, Pixels, over
+from curation.shards.exif import Directory, directory
+from curation.shards.image_pixels import Background, Pixels, over
 
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # a line for every odd tag
 

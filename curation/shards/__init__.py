@@ -1,0 +1,3 @@
+"""WebDataset shards and what lies in them: the tar format, images, captions; read strictly, under limits.
+
+`unit_reader` reads one unit as Arrow tables. Imports `core` and `storage`."""
