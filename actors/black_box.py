@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from actors import watch
-from curation.documents.ledger import PoisonReason
+from curation.ledger.documents.ledger import PoisonReason
 
 _HEAD = struct.Struct("<qqqqq")  # call, stage, unit, row, bytes of the note behind
 _SIZE = 1 << 14

@@ -23,9 +23,9 @@ import pyarrow as pa
 
 from actors.batches import blanked, padded, part
 from actors.black_box import Box, Span
-from curation import scores
-from curation.attempts import DIED, RAISED
 from curation.core.errors import StoreError, TutelageError, UserError
+from curation.ledger import score_tables as scores
+from curation.ledger.attempts import DIED, RAISED
 from curation.scorers import Batch, Score
 
 if TYPE_CHECKING:

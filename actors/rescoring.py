@@ -18,11 +18,11 @@ from actors.black_box import NoBox
 from actors.cluster import cpus, explained, gpus
 from actors.scorer import Scoring, UnitScorer
 from actors.waiting import get, wait
-from curation import attempts
-from curation.attempts import Care, Suspicion
 from curation.core.errors import IncompleteError
 from curation.core.types import ShardRef
-from curation.ledger import Ledger
+from curation.ledger import attempts
+from curation.ledger.attempts import Care, Suspicion
+from curation.ledger.ledger import Ledger
 from curation.storage.store import open_store
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender

@@ -17,11 +17,11 @@ import ray
 from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, rebatch, shard_refs, usable
 from actors.black_box import BlackBox, Box, LastWords, Span
 from actors.isolation import Isolated, blamed
-from curation import scores
-from curation.attempts import DIED, REASONS, Care
 from curation.core.printable import printable
 from curation.core.types import ShardRef
-from curation.ledger import Ledger
+from curation.ledger import score_tables as scores
+from curation.ledger.attempts import DIED, REASONS, Care
+from curation.ledger.ledger import Ledger
 from curation.recipe import Compute
 from curation.scorers import Scorer
 from curation.shards.images import DecodeLimits, Preprocess

@@ -35,8 +35,8 @@ from actors.cluster import ClusterError, cpus, explained, gpus
 from actors.scorer import Progress, Ready, ScorerActor, Scoring, decodes_ahead
 from actors.suspects import Suspects
 from actors.waiting import LOOK_SECONDS, check, get, wait
-from curation.attempts import Care
 from curation.core.errors import IncompleteError
+from curation.ledger.attempts import Care
 from curation.recipe import Compute
 
 __all__ = ["Progress", "Scoring", "score", "shard_refs", "units_per_call"]

@@ -1,10 +1,11 @@
 """The driver's side of isolation: which units processes died of, and how they are tried next.
 
-A call that dies leaves a note of the rows that were in work. They are recorded in the store (`curation.attempts`), and
-their unit waits for a call of its own, in which those rows are tried one by one before their batch. So the first death
-names a batch, the second one a sample, and the third, of that sample alone and first, sets it aside: three deaths a
-sample at most (two for each further one of the same batch), and as many units at once as there are actors. Samples in
-the decoder are noted one by one: two deaths. What a process found to be good is not tried again after its death.
+A call that dies leaves a note of the rows that were in work. They are recorded in the store
+(`curation.ledger.attempts`), and their unit waits for a call of its own, in which those rows are tried one by one
+before their batch. So the first death names a batch, the second one a sample, and the third, of that sample alone and
+first, sets it aside: three deaths a sample at most (two for each further one of the same batch), and as many units at
+once as there are actors. Samples in the decoder are noted one by one: two deaths. What a process found to be good is
+not tried again after its death.
 
 A death of many samples may be one of too little memory: each halves the batch of that unit's next call, before any
 sample is set aside. Where units turn out to hold no such sample, all calls get the smaller batch.
@@ -23,11 +24,11 @@ import pyarrow as pa
 from actors.batches import shard_refs
 from actors.black_box import LastWords
 from actors.isolation import at_fault
-from curation import attempts
-from curation.attempts import Care, Suspicion
 from curation.core.errors import IncompleteError
 from curation.core.printable import printable
 from curation.core.types import ShardRef
+from curation.ledger import attempts
+from curation.ledger.attempts import Care, Suspicion
 
 if TYPE_CHECKING:
     from actors.scorer import Progress, Scoring

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from curation.core.errors import EmptyCorpusError, NotFoundError, RecipeError
 from curation.core.parallel import map_ordered
-from curation.ledger import Ledger
+from curation.ledger.ledger import Ledger
 from curation.patterns import matcher
 from curation.storage.store import ObjectInfo, Store, StoreOptions, open_store
 from curation.storage.tables import connect, insert, local_disk
@@ -152,7 +152,7 @@ def open_corpus(patterns: str | Sequence[str], options: StoreOptions | None = No
     if not urls:
         raise RecipeError("corpus is empty", fix="name at least one URL of shards")
     if len(urls) == 1 and (match := _SNAPSHOT.match(urls[0])):
-        from curation.ledger import Ledger
+        from curation.ledger.ledger import Ledger
 
         root = _absolute(match[1])
         number = Ledger(open_store(root, options)).latest() if match[2] == "latest" else int(match[2])

@@ -9,10 +9,10 @@ from typing import Any
 import duckdb
 import yaml
 
+from curation.ledger.unreadable import read_list
 from curation.manifest import Streams
 from curation.snapshot import Snapshot
 from curation.storage.tables import scratch
-from curation.unreadable import read_list
 
 
 def diff(left: Snapshot, right: Snapshot) -> dict[str, Any]:

@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from curation import decisions, manifest, scores, snapshot
+from curation import decisions, manifest, snapshot
 from curation.core.errors import RecipeError
 from curation.filters import Compares, Filter, flat
-from curation.ledger import Ledger
-from curation.scores import INDEX, Column
+from curation.ledger import score_tables as scores
+from curation.ledger.ledger import Ledger
+from curation.ledger.score_tables import INDEX, Column
+from curation.ledger.unreadable import read_list
 from curation.storage.store import StoreOptions, open_store
-from curation.unreadable import read_list
 
 
 @dataclass(frozen=True)

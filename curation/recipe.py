@@ -15,15 +15,15 @@ import duckdb
 import pyarrow as pa
 from pydantic import AfterValidator, Field
 
-from curation import manifest_schema
 from curation.core.digest import digest
 from curation.core.errors import RecipeError, UnknownNameError, UserError, said_of
 from curation.filters import FILTERS, Compares, Filter, Reads, flat
 from curation.filters.named import READABLE, NamedFilter, columns_needed
+from curation.ledger import manifest_schema
+from curation.ledger.score_tables import INDEX, TYPES, Column, is_vector
 from curation.models import Weights
 from curation.recipe_limits import Limits
 from curation.scorers import SCORERS, Scorer, fingerprint
-from curation.scores import INDEX, TYPES, Column, is_vector
 from curation.shards.contents import CAPTION_PLACE
 from curation.shards.images import DecodeLimits, Preprocess
 from curation.shards.unit_reader import INDEX_SCHEMA, index_fingerprint

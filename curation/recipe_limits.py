@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from curation.core.errors import LedgerError
 from curation.core.types import FORMATS
-from curation.documents import RESTORE
+from curation.ledger.documents import RESTORE
 from curation.shards.images import DecodeLimits
 from curation.yaml_document import Section
 

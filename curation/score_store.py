@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation import scores
 from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef
-from curation.documents import ScoreRecord
 from curation.garbage import old_before, old_objects, read_record
-from curation.ledger import Ledger, unit_id
-from curation.scores import Column
+from curation.ledger import score_tables as scores
+from curation.ledger.documents import ScoreRecord
+from curation.ledger.ledger import Ledger, unit_id
+from curation.ledger.score_tables import Column
 from curation.storage import tables
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation import manifest, manifest_schema
+from curation import manifest
 from curation.core.errors import LedgerError, UserError
 from curation.core.types import IMAGE_EXTENSIONS, Sample, ShardRef, Source
-from curation.documents import SnapshotDocument, repair
-from curation.ledger import Ledger, read_named
-from curation.scores import TYPES
+from curation.ledger import manifest_schema
+from curation.ledger.documents import SnapshotDocument, repair
+from curation.ledger.ledger import Ledger, read_named
+from curation.ledger.score_tables import TYPES
 from curation.shards.contents import written
 from curation.shards.tar import read_samples
 from curation.storage import tables

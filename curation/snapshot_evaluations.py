@@ -28,8 +28,8 @@ from curation.core.holdout import content_of, group_of_name, is_held_out
 from curation.core.intervals import CORRECTION, LEVEL, difference, estimate
 from curation.core.parallel import map_ordered
 from curation.core.types import uid
-from curation.documents import read_json
-from curation.documents.learning import Evaluation
+from curation.ledger.documents import read_json
+from curation.ledger.documents.learning import Evaluation
 from curation.shards.contents import metadata, parse
 from curation.shards.sample_reader import SampleReader
 from curation.shards.tar import TarSample, read_samples

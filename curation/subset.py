@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from curation.core.errors import UserError
-from curation.ledger import Ledger
+from curation.ledger.ledger import Ledger
 from curation.storage import tables
 from curation.storage.store import open_store
 

@@ -24,12 +24,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import manifest_schema, scores
 from curation.core.digest import digest
 from curation.core.types import ShardRef
 from curation.decisions import KEPT, tally
-from curation.documents import WriteRecord
-from curation.ledger import Ledger
+from curation.ledger import manifest_schema
+from curation.ledger import score_tables as scores
+from curation.ledger.documents import WriteRecord
+from curation.ledger.ledger import Ledger
+from curation.ledger.unreadable import UNREADABLE
 from curation.shards.contents import MAX_JSON_DEPTH, depth
 from curation.shards.member_reader import MemberReader
 from curation.shards.tar import END_BLOCKS, TarWriter
@@ -37,7 +39,6 @@ from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage.parquet import to_parquet
 from curation.storage.store import Store
 from curation.storage.tables import local_disk
-from curation.unreadable import UNREADABLE
 
 WRITER_VERSION = 1
 JSON_KEY = "tutelage"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curation.core.progress import Tick
     from curation.core.types import ShardRef
-    from curation.ledger import Plan
+    from curation.ledger.ledger import Plan
     from curation.storage.store import Store
     from curation.verification.findings import Finding
     from curation.verification.repairs import Mender

@@ -106,7 +106,7 @@ def _caption(sample: TarSample, place: str) -> str:
 
 
 def _root(snapshot: Snapshot) -> str:
-    from curation.ledger import Ledger
+    from curation.ledger.ledger import Ledger
 
     root: str = Ledger(snapshot.store).open_plan(snapshot.document["plan"]).document["corpus"]["root"]
     return root

@@ -25,7 +25,7 @@ def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
     itself. Records, plans and snapshots are never deleted.
     """
     from curation.garbage import parse_duration, sweep
-    from curation.ledger import Ledger
+    from curation.ledger.ledger import Ledger
     from curation.storage.store import open_store
 
     seconds, urls = parse_duration(grace), _swept_with(dataset)

@@ -65,7 +65,7 @@ def looks(work: Pipeline, shards: Iterable[ShardRef], groups: Sequence[Group]) -
     `shards`: those that the engine was loaded with, in the same order. Reads one score table for each unit that has a
     member; at most seven a group.
     """
-    from curation import scores
+    from curation.ledger import score_tables as scores
 
     members = [member for group in groups for member in (group.stays, *group.goes)]
     wanted = {member.unit for member in members}

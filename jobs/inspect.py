@@ -59,7 +59,7 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
 
 def _which_shards(snapshot: Snapshot) -> list[str]:
     """Snapshots of a dataset share shards, so all of them lie in one folder. Earlier versions put no list beside."""
-    from curation.snapshot_numbers import urls_key
+    from curation.ledger.snapshot_numbers import urls_key
 
     count, key = snapshot.shards.num_rows, urls_key(snapshot.number)
     named = "this shard is" if count == 1 else f"these {count:,} shards are"
@@ -76,9 +76,9 @@ def _which_shards(snapshot: Snapshot) -> list[str]:
 @json_option
 def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say how far a recipe has got: shards scored and written, the current snapshot. Safe while a run is going on."""
+    from curation.ledger.unreadable import by_reason
     from curation.recipe import load_recipe
     from curation.snapshot import Snapshot
-    from curation.unreadable import by_reason
     from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:

@@ -21,7 +21,7 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import acceptance, decisions, score_store, scores, snapshot, unreadable, writing
+from curation import acceptance, decisions, score_store, snapshot, writing
 from curation.core.digest import digest
 from curation.core.errors import IncompleteError, StoreError, WeightsError, YieldError, said_of
 from curation.core.parallel import map_ordered
@@ -30,11 +30,13 @@ from curation.core.progress import Tick
 from curation.core.software import of_this_process
 from curation.core.types import ShardRef
 from curation.corpus import Corpus, open_corpus, says_left_out
-from curation.documents import SnapshotDocument, relative_url
 from curation.filters import Compares, flat
 from curation.filters.named import columns_needed, described
-from curation.ledger import Ledger, Plan
-from curation.lists import UidList, parse_list, read_list
+from curation.ledger import score_tables as scores
+from curation.ledger import unreadable
+from curation.ledger.documents import SnapshotDocument, relative_url
+from curation.ledger.ledger import Ledger, Plan
+from curation.ledger.uid_lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.others import Others, open_others
 from curation.recipe import Recipe, columns_of, kinds_of, parse_recipe

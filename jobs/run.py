@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from curation.core.types import ShardRef
-    from curation.documents import SnapshotDocument
-    from curation.ledger import Plan
+    from curation.ledger.documents import SnapshotDocument
+    from curation.ledger.ledger import Plan
     from jobs.pipeline import Pipeline, Work
 
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 @json_option
 def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: bool) -> None:
     """Say what `curate run` would do: units, bytes, what is already done. Puts nothing, runs no model."""
+    from curation.ledger.unreadable import by_reason
     from curation.recipe import load_recipe
-    from curation.unreadable import by_reason
     from jobs.pipeline import lacked_columns, pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
@@ -148,7 +148,7 @@ def run_steps(
     """
     from actors.cluster import on_cluster
     from curation.core.progress import progress
-    from curation.unreadable import read_list
+    from curation.ledger.unreadable import read_list
     from jobs.pipeline import lacked_columns
 
     planned = work.plan()
@@ -185,7 +185,7 @@ def _on_a_cluster(
     from hashlib import sha256
 
     from curation.core.progress import progress
-    from curation.unreadable import listed
+    from curation.ledger.unreadable import listed
 
     before = current.unreadable if current else None
     if units.num_rows:

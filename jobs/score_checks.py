@@ -13,7 +13,7 @@ import numpy as np
 
 from curation.core.errors import BucketError, TutelageError
 from curation.core.types import ShardRef
-from curation.scores import INDEX
+from curation.ledger.score_tables import INDEX
 from curation.verification import rescored, versions
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding

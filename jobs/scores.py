@@ -82,10 +82,10 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
     """
     from curation.core.errors import UnknownNameError, UserError
     from curation.core.progress import progress
+    from curation.ledger.unreadable import by_reason
     from curation.recipe import load_recipe
     from curation.score_store import FIRST_PART, export
     from curation.storage.store import open_store
-    from curation.unreadable import by_reason
     from jobs.pipeline import pipeline
 
     target = open_store(out)
@@ -166,7 +166,7 @@ def _of_snapshots(url: str) -> set[str]:
 
 
 def _ledger(url: str) -> Any:
-    from curation.ledger import Ledger
+    from curation.ledger.ledger import Ledger
     from curation.storage.store import open_store
 
     return Ledger(open_store(url))

@@ -23,14 +23,14 @@ from curation.core.digest import digest
 from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.core.progress import progress
-from curation.documents import read_json
-from curation.documents.learning import Card
 from curation.evaluation import MAX_EVALUATED, evaluate
 from curation.examples import gather_some
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.learning.prices import training_flops, trimmed
 from curation.learning.sources import listing_sha256, pinned, weights_of
+from curation.ledger.documents import read_json
+from curation.ledger.documents.learning import Card
 from curation.loader import Part, SampleStream, Shard
 from curation.models.architecture import config_path
 from curation.models.batches import Batch, Examples

@@ -22,12 +22,12 @@ from curation.core.errors import NotFoundError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.core.progress import progress
 from curation.core.skipped import words
-from curation.documents import find, read_json
-from curation.documents.learning import Figures, PartDraw, PartSizes
 from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.learning.prices import training_flops
 from curation.learning.sources import listing_sha256, pinned
-from curation.ledger import read_named
+from curation.ledger.documents import find, read_json
+from curation.ledger.documents.learning import Figures, PartDraw, PartSizes
+from curation.ledger.ledger import read_named
 from curation.models.architecture import build_model
 from curation.models.batches import Examples
 from curation.models.devices import pick_device

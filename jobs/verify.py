@@ -93,8 +93,8 @@ def locate(dataset: str) -> tuple[Store, int]:
     LATEST says; 0 for a ledger without snapshots. Raises `NoSnapshotError` for what is no ledger."""
     from curation.core.errors import NoSnapshotError
     from curation.garbage import is_ledger
+    from curation.ledger.snapshot_numbers import numbers_there
     from curation.snapshot import split_version
-    from curation.snapshot_numbers import numbers_there
     from curation.storage.store import open_store
 
     root, number = split_version(dataset)
@@ -110,7 +110,7 @@ def locate(dataset: str) -> tuple[Store, int]:
 
 def older(store: Store, number: int) -> list[int]:
     """The numbers of the snapshots that are there and older than one, the newest last."""
-    from curation.snapshot_numbers import numbers_there
+    from curation.ledger.snapshot_numbers import numbers_there
 
     return [other for other in numbers_there(store) if other < number]
 
@@ -129,7 +129,7 @@ def checks(
     quiet: bool = False,
 ) -> Iterator[AllChecks]:
     """The pass over a snapshot, and `also` over older ones, where it is to run."""
-    from curation.snapshot_numbers import read_raw
+    from curation.ledger.snapshot_numbers import read_raw
     from jobs.all_checks import AllChecks, Remembering
     from jobs.checking import engine
     from jobs.checks import Checks

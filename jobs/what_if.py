@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from curation.core.types import ShardRef
-    from curation.ledger import Plan
+    from curation.ledger.ledger import Plan
     from curation.snapshot import Snapshot
     from curation.what_if import Answer
     from jobs.pipeline import Pipeline
@@ -44,8 +44,8 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
     been scored yet are left out, of the snapshot too, and counted. Columns that the cache keeps are of all shards, and
     no store is asked about them again.
     """
+    from curation.ledger.unreadable import by_reason
     from curation.recipe import load_recipe
-    from curation.unreadable import by_reason
     from jobs.pipeline import pipeline
     from jobs.run import tell_unreadable
 
@@ -152,7 +152,8 @@ def _unscored(work: Pipeline, missing: pa.Table) -> tuple[pa.Table, set[str]]:
 
 def _name_of(work: Pipeline, plan: Plan) -> str:
     """Of the columns that are loaded, in the cache: by all that decides them."""
-    from curation import kept_columns, scores
+    from curation import kept_columns
+    from curation.ledger import score_tables as scores
     from curation.recipe import kinds_of
     from curation.what_if import MADE
 

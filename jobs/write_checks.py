@@ -11,8 +11,8 @@ import pyarrow as pa
 from curation import snapshot as snapshots
 from curation.core.digest import digest
 from curation.core.errors import StoreError, TutelageError
-from curation.ledger import Ledger
-from curation.snapshot_numbers import snapshot_key
+from curation.ledger.ledger import Ledger
+from curation.ledger.snapshot_numbers import snapshot_key
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 from curation.verification import chain, described

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from curation.core.digest import canonical
 from curation.core.types import ShardRef
-from curation.ledger import unit_id
+from curation.ledger.ledger import unit_id
 from curation.storage.parquet import from_parquet, to_parquet
 from curation.storage.store import open_store
 from curation.verification.findings import Finding

@@ -19,10 +19,10 @@ from actors.black_box import BlackBox
 from actors.rescoring import units_table
 from actors.scorer import Progress, Scoring, UnitScorer
 from actors.scoring import _Work
-from curation import scores
-from curation.attempts import Attempt, recorded
 from curation.core.types import ShardRef
-from curation.ledger import Ledger
+from curation.ledger import score_tables as scores
+from curation.ledger.attempts import Attempt, recorded
+from curation.ledger.ledger import Ledger
 from curation.recipe import Compute
 from curation.scorers import Batch
 from curation.scorers.scorer import Plain

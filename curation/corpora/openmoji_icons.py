@@ -20,8 +20,8 @@ from curation.corpora.built import Built, Progress
 from curation.corpora.card import card, counts
 from curation.corpora.drawing import Drawing, order
 from curation.corpora.shards import Row, render_all
-from curation.documents import read_json
-from curation.documents.learning import BuildArguments, BuiltCorpus
+from curation.ledger.documents import read_json
+from curation.ledger.documents.learning import BuildArguments, BuiltCorpus
 
 if TYPE_CHECKING:
     from curation.storage.store import Store

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from curation.core.errors import UserError
 from curation.core.types import ShardRef
-from curation.ledger import Ledger
+from curation.ledger.ledger import Ledger
 from curation.loader import Shard
 from curation.manifest import Streams
 from curation.snapshot import Snapshot, open_snapshot

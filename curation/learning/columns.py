@@ -21,7 +21,7 @@ import pyarrow as pa
 from curation.core.errors import UserError
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.learning.sources import snapshot_of
-from curation.manifest_schema import BASE_FIELDS
+from curation.ledger.manifest_schema import BASE_FIELDS
 from curation.scorers import SCORERS
 from curation.scorers.scorer import unit_of
 from curation.snapshot import Snapshot

@@ -29,7 +29,7 @@ from curation.learning.columns import check_column, scorer_in, sign_of
 from curation.learning.recipe import Classification, LearnRecipe
 from curation.learning.seen import BY_NAME, BY_PICTURE, Judged, Split, expect_not_seen, models_of
 from curation.learning.sources import pinned, snapshot_of, weights_of
-from curation.ledger import Ledger
+from curation.ledger.ledger import Ledger
 from curation.loader import Part, SampleStream, Shard, split_label
 from curation.models import preprocess_for
 from curation.models.batches import Examples

@@ -11,8 +11,6 @@ import yaml
 
 from curation.core.digest import digest
 from curation.core.errors import LedgerError, NotFoundError, UserError
-from curation.documents import read_json
-from curation.documents.learning import LearningSummary
 from curation.evaluation import evaluate
 from curation.flops import Point
 from curation.learners.classification import ClassLearner, accuracy
@@ -20,6 +18,8 @@ from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner
 from curation.learning.data import Data, Listing
 from curation.learning.recipe import LearnRecipe, parse_learn_recipe
+from curation.ledger.documents import read_json
+from curation.ledger.documents.learning import LearningSummary
 from curation.models.batches import Examples
 from curation.storage.store import open_store
 

@@ -27,8 +27,6 @@ from torch import Tensor
 from curation import checkpoint
 from curation.checkpoint import Checkpoint
 from curation.core.errors import LedgerError, NotFoundError, UserError
-from curation.documents import parse
-from curation.documents.learning import MetricsRow
 from curation.flops import ComputeLedger, Payoff, Point, payoff, unit_of
 from curation.learners.learner import Learner
 from curation.learning.data import Data, policy_of, split_of
@@ -45,6 +43,8 @@ from curation.learning.results import (
     summary_sha256,
     verdict,
 )
+from curation.ledger.documents import parse
+from curation.ledger.documents.learning import MetricsRow
 from curation.models.weights import tensors_to_bytes
 from curation.online import Choice, OnlineStep, online_selection
 from curation.policy import Policy, PolicyWriter, replay

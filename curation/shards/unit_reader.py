@@ -140,8 +140,8 @@ def facts(
 ) -> dict[str, Any]:
     """The index row of one sample; decodes it, and puts its pixels for each of `views` `into` the list.
 
-    `poison`: the reason why it must not be decoded (see `curation.attempts`), and is quarantined. An error of a decoder
-    that is none of ours quarantines it, too: `poison_raised`.
+    `poison`: the reason why it must not be decoded (see `curation.ledger.attempts`), and is quarantined. An error of a
+    decoder that is none of ours quarantines it, too: `poison_raised`.
     """
     found: dict[str, Any] = {
         "row": row,

@@ -14,8 +14,8 @@ from typing import Any
 
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, NotFoundError
-from curation.documents import read_json
-from curation.documents.learning import Evaluation
+from curation.ledger.documents import read_json
+from curation.ledger.documents.learning import Evaluation
 from curation.snapshot_evaluations import CURATED, METRICS
 from curation.storage.store import Store
 from curation.verification.findings import Finding, differing, fields_differ

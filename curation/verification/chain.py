@@ -13,7 +13,7 @@ from typing import Any
 from curation.core.digest import canonical, digest
 from curation.core.errors import NotFoundError
 from curation.core.parallel import map_ordered
-from curation.snapshot_numbers import (
+from curation.ledger.snapshot_numbers import (
     HINT,
     MOST_LOST,
     claimed,

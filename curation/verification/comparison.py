@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from curation.core.digest import canonical
 from curation.core.errors import NotFoundError
 from curation.core.software import software, software_id
-from curation.documents import DataObject
-from curation.ledger import Ledger
+from curation.ledger.documents import DataObject
+from curation.ledger.ledger import Ledger
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 from curation.verification.differences import first_difference, hash_of, named_hash, read_object, table_differs

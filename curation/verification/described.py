@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from curation.core.digest import canonical
 from curation.core.errors import StoreError, UserError
-from curation.documents import SnapshotDocument
+from curation.ledger.documents import SnapshotDocument
+from curation.ledger.score_tables import INDEX
+from curation.ledger.snapshot_numbers import given_up, snapshot_key, urls_key
 from curation.recipe import Recipe
-from curation.scores import INDEX
-from curation.snapshot_numbers import given_up, snapshot_key, urls_key
 from curation.storage.store import Store, open_object
 from curation.verification.chain import place
 from curation.verification.differences import hash_of

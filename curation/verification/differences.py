@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.core.errors import NotFoundError, TarError
-from curation.documents import strict_json
+from curation.ledger.documents import strict_json
 from curation.shards.tar import TarSample, read_samples
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store

@@ -21,9 +21,9 @@ from curation.core.digest import digest
 from curation.core.errors import BucketError, LedgerError, NotFoundError
 from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef
-from curation.documents import PlanDocument, ScoreRecord, WriteRecord, parse, parse_unit_record
-from curation.ledger import PAGE_SCHEMA, rows_sha256, unit_id
-from curation.owners import owner_of
+from curation.ledger.documents import PlanDocument, ScoreRecord, WriteRecord, parse, parse_unit_record
+from curation.ledger.ledger import PAGE_SCHEMA, rows_sha256, unit_id
+from curation.ledger.owners import owner_of
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 from curation.verification.findings import Finding

@@ -14,7 +14,7 @@ import pyarrow as pa
 from curation.core.digest import canonical, digest
 from curation.core.errors import LedgerError, StoreError, UserError
 from curation.core.types import ShardRef
-from curation.ledger import PAGE_SCHEMA, Ledger, Plan
+from curation.ledger.ledger import PAGE_SCHEMA, Ledger, Plan
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 from curation.verification.differences import hash_of, read_object, table_differs

@@ -24,7 +24,7 @@ from secrets import token_hex
 from curation.core.digest import canonical
 from curation.core.errors import NotFoundError
 from curation.core.software import software
-from curation.snapshot_numbers import REPAIRS
+from curation.ledger.snapshot_numbers import REPAIRS
 from curation.storage.store import Store
 from curation.verification.findings import Finding
 

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import scores
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, StoreError
 from curation.core.types import ShardRef
-from curation.ledger import Ledger, unit_id
+from curation.ledger import score_tables as scores
+from curation.ledger.ledger import Ledger, unit_id
 from curation.verification.differences import read_object
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender

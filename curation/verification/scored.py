@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import scores
-from curation.attempts import poison_of
 from curation.core.errors import ChangedError, LedgerError, NotFoundError, StoreError
 from curation.core.software import software, software_id
 from curation.core.types import ShardRef
-from curation.ledger import Ledger, unit_id
+from curation.ledger import score_tables as scores
+from curation.ledger.attempts import poison_of
+from curation.ledger.ledger import Ledger, unit_id
 from curation.shards.images import DecodeLimits
 from curation.shards.unit_reader import UnitReader
 from curation.storage.store import Store

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from curation.core.software import software, software_id
 from curation.core.types import ShardRef
-from curation.ledger import unit_id
-from curation.scores import Column
+from curation.ledger.ledger import unit_id
+from curation.ledger.score_tables import Column
 from curation.verification import rescored
 from curation.verification.differences import read_object
 from curation.verification.scored import ScoredCheck

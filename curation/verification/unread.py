@@ -9,9 +9,9 @@ from typing import Any
 
 from curation.core.errors import StoreError, TutelageError, UserError
 from curation.core.types import ShardRef
-from curation.documents import DataObject
+from curation.ledger.documents import DataObject
+from curation.ledger.unreadable import UNREADABLE, listed, read_list
 from curation.storage.store import Store
-from curation.unreadable import UNREADABLE, listed, read_list
 from curation.verification.findings import Finding
 from curation.verification.repairs import Mender
 

@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import scores
-from curation.attempts import REASONS
 from curation.core.errors import NotFoundError
 from curation.core.types import ShardRef
-from curation.ledger import Ledger, unit_id
+from curation.ledger import score_tables as scores
+from curation.ledger.attempts import REASONS
+from curation.ledger.ledger import Ledger, unit_id
 from curation.storage.parquet import from_parquet
 from curation.verification.differences import named_hash
 from curation.verification.findings import fields_differ

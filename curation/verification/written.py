@@ -16,13 +16,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import scores
 from curation.core.errors import LedgerError, StoreError
 from curation.core.types import ShardRef
-from curation.ledger import Ledger
+from curation.ledger import score_tables as scores
+from curation.ledger.ledger import Ledger
+from curation.ledger.unreadable import UNREADABLE
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
-from curation.unreadable import UNREADABLE
 from curation.verification.comparison import Comparison, Named
 from curation.verification.differences import columns_differ, hash_of, named_hash, read_object
 from curation.verification.findings import Finding

@@ -9,10 +9,11 @@ import pytest
 from deaths import DECODE, DIES, RAISES, Pool, inspected
 
 from actors.rescoring import Rescorer, score_here, units_table
-from curation import attempts, scores
 from curation.core.errors import IncompleteError
 from curation.core.types import ShardRef
-from curation.ledger import unit_id
+from curation.ledger import attempts
+from curation.ledger import score_tables as scores
+from curation.ledger.ledger import unit_id
 from curation.shards import unit_reader as units
 from curation.verification.repairs import Mender
 

@@ -17,8 +17,8 @@ from actors.black_box import BlackBox, NoBox
 from actors.isolation import LEAST
 from actors.rescoring import units_table
 from actors.scorer import Progress, Scoring, UnitScorer, decodes_ahead
-from curation.attempts import Care
 from curation.core.errors import IncompleteError
+from curation.ledger.attempts import Care
 from curation.recipe import Compute
 from curation.scorers import Batch
 from curation.shards import unit_reader as units

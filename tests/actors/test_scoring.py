@@ -24,9 +24,9 @@ from actors.isolation import as_numpy, as_rows, blamed
 from actors.scorer import Progress, Ready, Scoring
 from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, units_per_call
 from curation.core.errors import ConservationError, UserError, WeightsError
-from curation.ledger import Ledger
+from curation.ledger.ledger import Ledger
+from curation.ledger.score_tables import Column, value_array
 from curation.recipe import Compute
-from curation.scores import Column, value_array
 from curation.shards.images import DecodeLimits
 from curation.storage.store import open_store
 

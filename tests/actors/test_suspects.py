@@ -13,12 +13,12 @@ from actors.batches import shard_refs
 from actors.black_box import Findings, LastWords, Span
 from actors.scorer import Progress, Scoring
 from actors.suspects import Suspects
-from curation.attempts import WHOLE, Care, spread
 from curation.core.errors import IncompleteError
 from curation.core.types import ShardRef
-from curation.ledger import Ledger
+from curation.ledger.attempts import WHOLE, Care, spread
+from curation.ledger.ledger import Ledger
+from curation.ledger.score_tables import Column
 from curation.recipe import Compute
-from curation.scores import Column
 from curation.shards.images import DecodeLimits
 from curation.storage.store import open_store
 

@@ -144,10 +144,10 @@ def ask(rows: int) -> dict[str, float]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from curation import scores
     from curation.decisions import Decisions
     from curation.filters import FILTERS
     from curation.filters.named import NamedFilter
+    from curation.ledger import score_tables as scores
     from curation.what_if import MADE, WhatIf
 
     def chosen(fraction: float) -> list[NamedFilter]:
@@ -184,8 +184,8 @@ def score_tables(root: Path, names: Sequence[str], rows: int) -> tuple[Any, list
     import pyarrow as pa
 
     from curation.core.types import ShardRef
-    from curation.ledger import Ledger
-    from curation.scores import INDEX, Column, commit_index, commit_score
+    from curation.ledger.ledger import Ledger
+    from curation.ledger.score_tables import INDEX, Column, commit_index, commit_score
     from curation.shards.unit_reader import INDEX_SCHEMA
     from curation.storage.store import open_store
 

@@ -15,7 +15,7 @@ from services import one_line
 
 from curation.core.errors import RecipeError, TutelageError
 from curation.learning.recipe import parse_learn_recipe
-from curation.lists import parse_list
+from curation.ledger.uid_lists import parse_list
 from curation.recipe import load_recipe, parse_recipe
 from curation.yaml_document import is_of_learning, read_recipe
 

@@ -15,7 +15,7 @@ import curation as cu
 from curation import garbage, score_store
 from curation.core.errors import BucketError, LedgerError, NoSnapshotError, NotFoundError, UserError
 from curation.core.types import ShardRef
-from curation.ledger import Ledger, unit_id
+from curation.ledger.ledger import Ledger, unit_id
 from curation.storage.store import Store, open_store
 from jobs.cli import cli
 from jobs.gc import gc

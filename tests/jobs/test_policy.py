@@ -15,7 +15,7 @@ import curation as cu
 from curation.core.errors import RecipeError, UserError
 from curation.learning.data import listed, read
 from curation.learning.recipe import parse_learn_recipe
-from curation.lists import parse_weights
+from curation.ledger.uid_lists import parse_weights
 from curation.recipe import load_recipe
 from jobs.cli import cli
 from jobs.pipeline import pipeline

@@ -12,9 +12,10 @@ from builders import write_corpus, write_recipe, write_shard, write_weights
 from click.testing import CliRunner
 
 import curation as cu
-from curation import kept_columns, scores
+from curation import kept_columns
 from curation.core.cache import cache_folder
 from curation.core.errors import IncompleteError, UserError
+from curation.ledger import score_tables as scores
 from curation.recipe import load_recipe
 from jobs.pipeline import Pipeline, pipeline
 from jobs.run import run_steps

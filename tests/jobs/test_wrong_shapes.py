@@ -18,7 +18,7 @@ from curation.core.digest import canonical
 from curation.storage import retry
 from jobs.cli import _main
 
-SHAPES = {"empty": b"", "object": b'{"a": 1}'}  # others: tests/curation/test_documents.py
+SHAPES = {"empty": b"", "object": b'{"a": 1}'}  # others: tests/curation/ledger/test_documents.py
 DOCUMENTS = [
     "LATEST",
     "snapshots/000002.json",

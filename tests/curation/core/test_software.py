@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from curation.core import software
-from curation.software_records import record_software
+from curation.ledger.software_records import record_software
 from curation.storage.store import Store, open_store
 
 

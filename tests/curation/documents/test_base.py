@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from curation.core.errors import LedgerError, NotFoundError
-from curation.documents.base import Count, Document, Number, Sha256, Text, find, parse, read, read_json, repair
+from curation.ledger.documents.base import Count, Document, Number, Sha256, Text, find, parse, read, read_json, repair
 from curation.storage.store import Store, open_store
 
 

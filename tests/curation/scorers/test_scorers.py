@@ -12,7 +12,7 @@ import pytest
 import torch
 from scorers_given import CPU, Fields, batch, make
 
-from curation import scores
+from curation.ledger import score_tables as scores
 from curation.scorers import SCORERS, Batch, Scorer, fingerprint
 from curation.shards.images import DecodeLimits
 from curation.shards.unit_reader import index_fingerprint, view_column

@@ -24,9 +24,9 @@ from curation.core.errors import (
     UnavailableError,
     UserError,
 )
-from curation.documents import PlanDocument, read, read_json
-from curation.ledger import Ledger, read_named
-from curation.lists import read_list
+from curation.ledger.documents import PlanDocument, read, read_json
+from curation.ledger.ledger import Ledger, read_named
+from curation.ledger.uid_lists import read_list
 from curation.models.weights import Weights, fetch_weights
 from curation.recipe import parse_recipe
 from curation.storage import clients as store_clients

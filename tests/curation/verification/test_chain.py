@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from builders import snapshot_document
 
-from curation import snapshot_numbers as numbers
 from curation.core.digest import canonical
-from curation.ledger import Ledger
+from curation.ledger import snapshot_numbers as numbers
+from curation.ledger.ledger import Ledger
 from curation.storage.store import Store, open_store
 from curation.verification.chain import ChainCheck
 from curation.verification.repairs import Mender, dry

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from builders import score_record
 
-from curation.documents import ScoreRecord
 from curation.garbage import MIN_GRACE, sweep
-from curation.ledger import Ledger
+from curation.ledger.documents import ScoreRecord
+from curation.ledger.ledger import Ledger
 from curation.storage.store import Store, open_store
 from curation.verification.comparison import Comparison
 from curation.verification.repairs import Mender

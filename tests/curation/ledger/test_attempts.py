@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from curation import attempts
-from curation.attempts import WHOLE, Attempt, Care, Suspicion, attempt_of, spread
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError
 from curation.core.types import ShardRef
-from curation.ledger import Ledger
-from curation.scores import Column
+from curation.ledger import attempts
+from curation.ledger.attempts import WHOLE, Attempt, Care, Suspicion, attempt_of, spread
+from curation.ledger.ledger import Ledger
+from curation.ledger.score_tables import Column
 from curation.storage.store import open_store
 
 SHARD, CLIP = ShardRef("a.tar", 10, "e"), Column("clip", "f1")

@@ -25,8 +25,8 @@ import pyarrow.compute as pc
 from curation.core.errors import LedgerError, UserError
 from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef, uid
-from curation.documents import RESCORE, ScoreRecord
-from curation.ledger import Ledger, read_named, unit_id
+from curation.ledger.documents import RESCORE, ScoreRecord
+from curation.ledger.ledger import Ledger, read_named, unit_id
 from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage.parquet import from_parquet, to_parquet
 

@@ -15,12 +15,12 @@ from builders import score_record, snapshot_document
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation import ledger as module
 from curation.core.digest import canonical, digest
 from curation.core.errors import ConservationError, LedgerError, LostSnapshotError, NoSnapshotError
 from curation.core.types import ShardRef, uid
-from curation.documents import ScoreRecord, WriteRecord
-from curation.ledger import PAGE_SCHEMA, Ledger, Plan, rows_sha256, unit_id
+from curation.ledger import ledger as module
+from curation.ledger.documents import ScoreRecord, WriteRecord
+from curation.ledger.ledger import PAGE_SCHEMA, Ledger, Plan, rows_sha256, unit_id
 from curation.storage.parquet import from_parquet, to_parquet
 from curation.storage.store import open_store
 

@@ -14,7 +14,7 @@ each further one (pydantic's Rust parser, and half of it a second parse that loo
 for 1 million records, beside 1 million GETs.
 """
 
-from curation.documents.base import (
+from curation.ledger.documents.base import (
     REPAIR,
     RESCORE,
     RESTORE,
@@ -26,7 +26,7 @@ from curation.documents.base import (
     repair,
     strict_json,
 )
-from curation.documents.ledger import (
+from curation.ledger.documents.ledger import (
     CorpusPin,
     DataObject,
     ManifestPart,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from builders import score_record, snapshot_document, write_record
 
-from curation import documents
 from curation.core.errors import LedgerError, NotFoundError
-from curation.documents import (
+from curation.ledger import documents
+from curation.ledger.documents import (
     Document,
     PlanDocument,
     ScoreRecord,
@@ -20,7 +20,7 @@ from curation.documents import (
     parse,
     parse_unit_record,
 )
-from curation.documents.learning import Card, Evaluation, Figures, LearningSummary, PartDraw, PartSizes
+from curation.ledger.documents.learning import Card, Evaluation, Figures, LearningSummary, PartDraw, PartSizes
 from curation.storage.store import open_store
 
 PLAN = {

@@ -21,7 +21,7 @@ from typing import Any
 
 from curation.core.errors import BucketError, LostSnapshotError, NotFoundError
 from curation.core.parallel import map_ordered
-from curation.documents import strict_json
+from curation.ledger.documents import strict_json
 from curation.storage.store import Store
 
 MOST_LOST = 1_000  # in a row; of a name that is further ahead, the number is wrong

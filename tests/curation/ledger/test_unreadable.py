@@ -8,10 +8,10 @@ import pytest
 from services import BrokenS3, environment
 
 from actors.batches import decode_here
-from curation import unreadable
 from curation.core.errors import ChangedError, LedgerError, UnavailableError
 from curation.core.types import ShardRef
-from curation.documents import DataObject
+from curation.ledger import unreadable
+from curation.ledger.documents import DataObject
 from curation.shards.unit_reader import UnitReader
 from curation.storage.store import StoreOptions, open_store
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from curation.core.errors import StoreError
-from curation.documents.base import Count, Document, Sha256, Text, Uid, damaged, expect_single_keys
+from curation.ledger.documents.base import Count, Document, Sha256, Text, Uid, damaged, expect_single_keys
 from curation.storage.store import Store, open_store
 
 DataKey = Annotated[str, Field(pattern=r"^data/[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+$")]  # so nothing with `..` or `/`
@@ -250,7 +250,7 @@ class SnapshotDocument(Naming):
     against: dict[str, int] = Field(default_factory=dict)
     matches: DataObject | None = None
     software: dict[str, dict[str, str]] = Field(default_factory=dict)  # digest -> package -> version
-    unreadable: DataObject | None = None  # the shards that it was made without (`curation.unreadable`)
+    unreadable: DataObject | None = None  # the shards that it was made without (`curation.ledger.unreadable`)
 
     def scores_at(self, root: Store) -> Store:
         """Where the score tables are. `root` is the dataset's. A URL that begins with `./` is relative to it, so that a

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from builders import snapshot_document
 
-from curation import snapshot_numbers as numbers
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, LostSnapshotError, NoSnapshotError
-from curation.ledger import Ledger
+from curation.ledger import snapshot_numbers as numbers
+from curation.ledger.ledger import Ledger
 from curation.storage.store import Store, open_store
 
 

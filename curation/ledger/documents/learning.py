@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from curation.documents.base import Count, Document, Number, Sha256, Text
+from curation.ledger.documents.base import Count, Document, Number, Sha256, Text
 
 # --- built corpora ------------------------------------------------------------------------------------------------
 

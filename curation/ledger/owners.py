@@ -11,8 +11,8 @@ from dataclasses import replace
 import pyarrow as pa
 
 from curation.core.errors import StoreError
-from curation.documents import repair
-from curation.snapshot_numbers import numbers_there, read_raw
+from curation.ledger.documents import repair
+from curation.ledger.snapshot_numbers import numbers_there, read_raw
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store, open_store
 

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import score_store, scores
+from curation import score_store
 from curation.core import parallel
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, UserError
 from curation.core.types import ShardRef, uid
-from curation.ledger import Ledger, unit_id
+from curation.ledger import score_tables as scores
+from curation.ledger.ledger import Ledger, unit_id
 from curation.shards.unit_reader import INDEX_SCHEMA, STREAM_SCHEMA, failure_table
 from curation.storage.store import open_store
 

@@ -30,7 +30,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import snapshot_numbers as numbers
 from curation.core.digest import canonical, digest
 from curation.core.errors import (
     ConservationError,
@@ -40,7 +39,8 @@ from curation.core.errors import (
     NotFoundError,
 )
 from curation.core.types import ShardRef
-from curation.documents import (
+from curation.ledger import snapshot_numbers as numbers
+from curation.ledger.documents import (
     RESCORE,
     RESTORE,
     DataObject,
@@ -53,8 +53,8 @@ from curation.documents import (
     parse,
     read,
 )
-from curation.owners import repair_of
-from curation.snapshot_numbers import snapshot_key, snapshot_number, urls_key
+from curation.ledger.owners import repair_of
+from curation.ledger.snapshot_numbers import snapshot_key, snapshot_number, urls_key
 from curation.storage.parquet import from_parquet, to_parquet
 from curation.storage.store import Store
 
@@ -250,7 +250,7 @@ class Ledger:
 
     def software_id(self) -> str:
         """The digest of this process' versions, once these are in the store."""
-        from curation.software_records import record_software
+        from curation.ledger.software_records import record_software
 
         return record_software(self.store)
 

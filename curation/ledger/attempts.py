@@ -23,15 +23,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from curation import scores
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError
 from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef
-from curation.documents.base import Count, Document, Text, find
-from curation.documents.ledger import PoisonReason
-from curation.ledger import Ledger, unit_id
-from curation.scores import Column
+from curation.ledger import score_tables as scores
+from curation.ledger.documents.base import Count, Document, Text, find
+from curation.ledger.documents.ledger import PoisonReason
+from curation.ledger.ledger import Ledger, unit_id
+from curation.ledger.score_tables import Column
 
 FOLDER = "attempts"
 How = PoisonReason

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError
 from curation.core.types import ShardRef
-from curation.documents import REPAIR, DataObject
-from curation.ledger import read_named
+from curation.ledger.documents import REPAIR, DataObject
+from curation.ledger.ledger import read_named
 from curation.storage.store import Store
 
 #: code of a `StoreError` -> reason of the unit
