@@ -23,7 +23,7 @@ from torch import Tensor
 
 from curation.core.errors import UserError
 from curation.models.batches import SuperBatch
-from curation.outputs import Losses, Outputs
+from curation.models.model_outputs import Losses, Outputs
 from curation.pool import Pool, generator_of
 from curation.selectors import Role
 from curation.selectors.selection import Selection

@@ -22,7 +22,6 @@ import curation as cu
 from curation import snapshot_evaluations as evaluations
 from curation.core.digest import digest
 from curation.core.errors import UserError
-from curation.evaluation import CANDIDATES, one_per_group
 from curation.examples import mixed
 from curation.learners.learner import Training
 from curation.learning.apart import Source
@@ -30,6 +29,7 @@ from curation.learning.seen import Judged, Split, models_of, seen_by
 from curation.learning.sources import snapshot_of
 from curation.models import model_config, preprocess_for
 from curation.models.batches import BUDGET
+from curation.models.retrieval import CANDIDATES, one_per_group
 from curation.open_shards import open_shards
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import CURATED, RANDOM, RAW, Document

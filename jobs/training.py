@@ -23,7 +23,6 @@ from curation.core.digest import digest
 from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.core.progress import progress
-from curation.evaluation import MAX_EVALUATED, evaluate
 from curation.examples import gather_some
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
@@ -35,6 +34,7 @@ from curation.loader import Part, SampleStream, Shard
 from curation.models.architecture import config_path
 from curation.models.batches import Batch, Examples
 from curation.models.devices import pick_device
+from curation.models.retrieval import MAX_EVALUATED, evaluate
 from curation.models.weights import tensors_to_bytes
 from curation.open_shards import open_shards
 from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits

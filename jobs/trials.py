@@ -22,7 +22,6 @@ from curation.core.errors import NotFoundError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.core.progress import progress
 from curation.core.skipped import words
-from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.learning.prices import training_flops
 from curation.learning.sources import listing_sha256, pinned
 from curation.ledger.documents import find, read_json
@@ -32,6 +31,7 @@ from curation.models.architecture import build_model
 from curation.models.batches import Examples
 from curation.models.devices import pick_device
 from curation.models.dual import DualEncoder, load_tensors
+from curation.models.retrieval import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.open_shards import open_shards
 from curation.snapshot import Snapshot
 from curation.snapshot_evaluations import ANEW, CURATED, Document, figures

@@ -145,7 +145,7 @@ class _Tree:
     """Centres on two levels: about sqrt(clusters) in all, each with as many again of its own."""
 
     def __init__(self, sample: Tensor, clusters: int, seed: int) -> None:
-        from curation.kmeans import assign, find_centres
+        from curation.models.kmeans import assign, find_centres
 
         self.top = find_centres(sample, ceil(sqrt(clusters)), seed=seed)
         nearest, _ = assign(sample, self.top)
@@ -159,7 +159,7 @@ class _Tree:
 
     def place(self, vectors: Tensor) -> tuple[Array, Array]:
         """Cluster (int32) and cosine to its centre (float32) of each vector."""
-        from curation.kmeans import assign
+        from curation.models.kmeans import assign
 
         above, _ = assign(vectors, self.top)
         cluster, similarity = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.float32)

@@ -24,7 +24,7 @@ from curation.core.intervals import Rate, wilson
 from curation.learners.learner import Learner, Shown, Training
 from curation.models.architecture import build_model, model_config
 from curation.models.batches import Examples, SuperBatch
-from curation.outputs import Losses
+from curation.models.model_outputs import Losses
 
 
 class Classifier(nn.Module):

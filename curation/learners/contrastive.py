@@ -31,7 +31,7 @@ from curation.learners.learner import Learner, Shown, Training
 from curation.models.architecture import build_model, model_config
 from curation.models.batches import Batch, SuperBatch
 from curation.models.dual import DualEncoder, encode_image, encode_text, load_tensors, trim, trimmed_length
-from curation.outputs import Pairs
+from curation.models.model_outputs import Pairs
 
 MAX_TEMPERATURE = 100.0
 

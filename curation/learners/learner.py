@@ -29,7 +29,7 @@ from curation.core.ranges import LARGEST_FLOAT, check, check_count, check_seed
 from curation.models.architecture import preprocess_for
 from curation.models.batches import Batch, SuperBatch
 from curation.models.dual import PixelNormaliser
-from curation.outputs import Outputs, PairwiseLoss
+from curation.models.model_outputs import Outputs, PairwiseLoss
 
 # Samples that are scored at once. On a CPU, what is made of them stays in the cache: 1,280 pictures in parts of 256
 # take two thirds of the time that they take as one (`proxy-mu`).

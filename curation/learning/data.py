@@ -21,7 +21,6 @@ from curation import checkpoint
 from curation.core.digest import digest
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.core.holdout import HOLDOUT_RULE
-from curation.evaluation import EVALUATION_VERSION, MAX_EVALUATED
 from curation.examples import gather, gather_some
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.apart import Source, expect_apart, expect_unseen
@@ -33,6 +32,7 @@ from curation.ledger.ledger import Ledger
 from curation.loader import Part, SampleStream, Shard, split_label
 from curation.models import preprocess_for
 from curation.models.batches import Examples
+from curation.models.retrieval import EVALUATION_VERSION, MAX_EVALUATED
 from curation.models.tokenizer import tokenizer_for
 from curation.open_shards import open_shards
 from curation.policy import Policy

@@ -23,10 +23,10 @@ from curation.learning.recipe import LearnRecipe, OnlineModel, ReferenceModel
 from curation.models import model_config
 from curation.models.batches import Examples, SuperBatch, Tokenize
 from curation.models.dual import load_tensors
+from curation.models.model_outputs import PairwiseLoss
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import classes_of, fetch_weights, read_metadata, read_tensors
 from curation.online import Model, OnlineStep, Roles, Scored
-from curation.outputs import PairwiseLoss
 from curation.pool import Blocks, Pool
 
 

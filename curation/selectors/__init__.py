@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from curation.outputs import Outputs
+from curation.models.model_outputs import Outputs
 from curation.selectors.blend import Blend, EasyReference, HardLearner, Learnability
 from curation.selectors.joint import Joint
 from curation.selectors.replay import Replay

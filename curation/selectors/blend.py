@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from curation.outputs import Outputs, Pairs
+from curation.models.model_outputs import Outputs, Pairs
 from curation.selectors.draw import Schedule, at, check_gain, check_weights, draw, top
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from curation.core.ranges import check_count
-from curation.outputs import Outputs, Pairs, PairwiseLoss
+from curation.models.model_outputs import Outputs, Pairs, PairwiseLoss
 from curation.selectors.draw import Schedule, at, check_gain, check_size, check_weights, draw
 
 Added = Callable[[Tensor], Tensor]  # rows chosen so far -> [B], what adding each row adds to the summed loss

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.outputs import Outputs
+from curation.models.model_outputs import Outputs
 from curation.selectors.blend import Blend
 
 

@@ -12,9 +12,9 @@ import torch
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Training
 from curation.models.batches import Examples, SuperBatch
+from curation.models.model_outputs import Losses
 from curation.models.tokenizer import tokenizer_for
 from curation.online import Choice, OnlineStep, Roles, Scored, online_selection
-from curation.outputs import Losses
 from curation.pool import Pool
 from curation.selectors.blend import EasyReference, Learnability
 from curation.selectors.draw import Ramp

@@ -16,7 +16,6 @@ import torch
 from bench.online import data
 from safetensors.torch import load_file, save_file
 
-from curation.evaluation import class_vectors, encode_captions, encode_images, retrieval, zero_shot
 from curation.flops import ComputeLedger, Prices
 from curation.learners.classification import ClassLearner, accuracy, classes_of, labelled
 from curation.learners.contrastive import ClipLearner
@@ -26,6 +25,7 @@ from curation.learning.prices import forward_flops, training_flops, trimmed
 from curation.models.architecture import model_config
 from curation.models.batches import Examples
 from curation.models.dual import bucket_lengths
+from curation.models.retrieval import class_vectors, encode_captions, encode_images, retrieval, zero_shot
 from curation.models.tokenizer import tokenizer_for
 from curation.online import Roles, Scored, online_selection
 from curation.pool import Pool

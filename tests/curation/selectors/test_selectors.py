@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from curation.outputs import Losses, Pairs, sub_batch_loss
+from curation.models.model_outputs import Losses, Pairs, sub_batch_loss
 from curation.selectors import SELECTORS, Selector
 from curation.selectors.blend import Blend, EasyReference, HardLearner, Learnability
 from curation.selectors.draw import Ramp, at, draw, top

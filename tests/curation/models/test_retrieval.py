@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import normalize
 
 from curation.core.intervals import wilson
-from curation.evaluation import evaluate, one_per_group, retrieval, zero_shot
 from curation.models.batches import Examples
 from curation.models.dual import load_dual_encoder
+from curation.models.retrieval import evaluate, one_per_group, retrieval, zero_shot
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from curation.kmeans import assign, find_centres
+from curation.models.kmeans import assign, find_centres
 
 
 def planted(clusters: int, each: int, width: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
