@@ -38,10 +38,10 @@ from curation.flops import Repeated
 from curation.learners.learner import Learner
 from curation.learning.data import Data, Progress, listed, read
 from curation.learning.participants import Participants
-from curation.learning.recipe import LearnCompute, LearnRecipe
 from curation.learning.results import finished
 from curation.learning.run import Run
 from curation.online import OnlineStep, Step, choose, moving, train_on
+from curation.recipes.learning_recipe import LearnCompute, LearnRecipe
 from curation.storage.store import open_store
 
 LOOK_SECONDS = 0.5  # between two looks of the driver at actors, learners and feed

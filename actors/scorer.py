@@ -22,7 +22,7 @@ from curation.core.types import ShardRef
 from curation.ledger import score_tables as scores
 from curation.ledger.attempts import DIED, REASONS, Care
 from curation.ledger.ledger import Ledger
-from curation.recipe import Compute
+from curation.recipes.curation_recipe import Compute
 from curation.scorers import Scorer
 from curation.shards.images import DecodeLimits, Preprocess
 from curation.shards.unit_reader import STREAM_SCHEMA, UnitReader, failure_table, view_column

@@ -37,7 +37,7 @@ from actors.suspects import Suspects
 from actors.waiting import LOOK_SECONDS, check, get, wait
 from curation.core.errors import IncompleteError
 from curation.ledger.attempts import Care
-from curation.recipe import Compute
+from curation.recipes.curation_recipe import Compute
 
 __all__ = ["Progress", "Scoring", "score", "shard_refs", "units_per_call"]
 

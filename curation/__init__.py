@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from curation.core.errors import TutelageError
     from curation.core.types import Sample, ShardRef, Source
     from curation.diff import diff
-    from curation.recipe import Recipe, load_recipe
+    from curation.recipes.curation_recipe import Recipe, load_recipe
     from curation.snapshot import Snapshot, open
     from curation.storage.store import StoreOptions
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Recipe": "curation.recipe",
+    "Recipe": "curation.recipes.curation_recipe",
     "Sample": "curation.core.types",
     "ShardRef": "curation.core.types",
     "Snapshot": "curation.snapshot",
@@ -41,7 +41,7 @@ _HOMES = {
     "StoreOptions": "curation.storage.store",
     "TutelageError": "curation.core.errors",
     "diff": "curation.diff",
-    "load_recipe": "curation.recipe",
+    "load_recipe": "curation.recipes.curation_recipe",
     "open": "curation.snapshot",
 }
 

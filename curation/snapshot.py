@@ -92,7 +92,7 @@ class Snapshot:
     @cached_property
     def limits(self) -> DecodeLimits:
         """How its recipe decodes pictures."""
-        from curation.recipe_limits import limits_of
+        from curation.recipes.recipe_limits import limits_of
 
         return limits_of(self.document.recipe)
 

@@ -32,7 +32,7 @@ from curation.corpus import open_corpus
 from curation.ledger.ledger import Plan, unit_id
 from curation.ledger.score_tables import INDEX
 from curation.ledger.snapshot_numbers import LAST, read_raw, snapshot_key
-from curation.recipe import Recipe, parse_recipe
+from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.storage.store import Store, open_store
 from curation.verification import attached, chain, described, loose, planned
 from curation.verification.differences import read_object

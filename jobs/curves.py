@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import click
 
 from curation.flops import Point, unit_of
-from curation.learning.recipe import LearnRecipe
+from curation.recipes.learning_recipe import LearnRecipe
 from curation.storage.store import open_store
 
 

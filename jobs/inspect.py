@@ -77,7 +77,7 @@ def _which_shards(snapshot: Snapshot) -> list[str]:
 def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say how far a recipe has got: shards scored and written, the current snapshot. Safe while a run is going on."""
     from curation.ledger.unreadable import by_reason
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
     from curation.snapshot import Snapshot
     from jobs.pipeline import pipeline
 

@@ -71,7 +71,7 @@ def _uniform(snapshot: str, as_json: bool, **arguments: Any) -> None:
 
 
 def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    from curation.learning.recipe import load_learn_recipe
+    from curation.recipes.learning_recipe import load_learn_recipe
 
     recipe = load_learn_recipe(path, overrides)
     from curation.core.progress import Note, progress

@@ -39,7 +39,7 @@ from curation.ledger.ledger import Ledger, Plan
 from curation.ledger.uid_lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.others import Others, open_others
-from curation.recipe import Recipe, columns_of, kinds_of, parse_recipe
+from curation.recipes.curation_recipe import Recipe, columns_of, kinds_of, parse_recipe
 from curation.scorers import Checks
 from curation.storage.parquet import to_parquet, write_parquet
 from curation.storage.store import StoreOptions, open_object, open_store

@@ -37,7 +37,7 @@ def rooms(room: str | None, name: str | None) -> None:
         return
     if name not in entries:
         from curation.core.errors import UnknownNameError
-        from curation.yaml_overrides import nearest
+        from curation.recipes.yaml_overrides import nearest
 
         near = nearest(name, entries)
         fix = f"did you mean {near}?" if near else f"there are: {', '.join(sorted(entries))}"

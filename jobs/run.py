@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: bool) -> None:
     """Say what `curate run` would do: units, bytes, what is already done. Puts nothing, runs no model."""
     from curation.ledger.unreadable import by_reason
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
     from jobs.pipeline import lacked_columns, pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
@@ -113,7 +113,7 @@ def run(
     Safe to interrupt, to kill and to repeat: the same command goes on where it stopped, and does nothing when all is
     done.
     """
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
     from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides)) as work:

@@ -45,7 +45,7 @@ def scores_show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say which columns of a recipe are there already, and of how many of its shards."""
     from collections import Counter
 
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
     from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
@@ -83,7 +83,7 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
     from curation.core.errors import UnknownNameError, UserError
     from curation.core.progress import progress
     from curation.ledger.unreadable import by_reason
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
     from curation.score_store import FIRST_PART, export
     from curation.storage.store import open_store
     from jobs.pipeline import pipeline
@@ -137,7 +137,7 @@ def scores_gc(
     from curation.core.errors import UserError
     from curation.core.progress import progress
     from curation.garbage import parse_duration
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
     from curation.score_store import take_out
 
     if not keep and not keep_snapshots:

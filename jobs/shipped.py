@@ -46,7 +46,7 @@ Examples:
 def recipes_show(name: str, values: tuple[str, ...]) -> None:
     """Print a recipe, to be saved and run; it says what it needs, and where it comes from."""
     from curation.core.errors import UnknownNameError
-    from curation.yaml_overrides import nearest
+    from curation.recipes.yaml_overrides import nearest
 
     found = shipped()
     if name not in found:

@@ -65,10 +65,10 @@ def submit(
 
 def _command(recipe: str, overrides: tuple[str, ...]) -> str:
     """`run` or `learn`, by what the recipe is of. A mistake in it shows here, not in the cluster's log."""
-    from curation.yaml_document import is_of_learning, read_recipe
+    from curation.recipes.yaml_document import is_of_learning, read_recipe
 
     if is_of_learning(read_recipe(recipe)):
-        from curation.learning.recipe import load_learn_recipe
+        from curation.recipes.learning_recipe import load_learn_recipe
 
         learning = load_learn_recipe(recipe, overrides)
         reference = learning.reference
@@ -82,7 +82,7 @@ def _command(recipe: str, overrides: tuple[str, ...]) -> str:
         places = [("output", learning.output), *(("data", url) for url in learning.data)]
         _check_places([*places, *((name, url) for name, url in others.items() if url)])
         return "learn"
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
 
     curating = load_recipe(recipe, overrides)
     places = [("output", curating.output), ("scores", curating.scores)]

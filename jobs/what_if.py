@@ -45,7 +45,7 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
     no store is asked about them again.
     """
     from curation.ledger.unreadable import by_reason
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
     from jobs.pipeline import pipeline
     from jobs.run import tell_unreadable
 
@@ -154,7 +154,7 @@ def _name_of(work: Pipeline, plan: Plan) -> str:
     """Of the columns that are loaded, in the cache: by all that decides them."""
     from curation import kept_columns
     from curation.ledger import score_tables as scores
-    from curation.recipe import kinds_of
+    from curation.recipes.curation_recipe import kinds_of
     from curation.what_if import MADE
 
     index, needed = _columns(work)

@@ -110,7 +110,7 @@ def curate(recipe: Path, *overrides: str) -> Any:
     """`curate run` in this process, without Ray, of a recipe without scorers; returns the snapshot."""
     import curation as cu
     from curation.ledger import score_tables as scores
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
     from curation.shards import unit_reader as units
     from curation.writing import GroupWriter
     from jobs.pipeline import Written, pipeline
@@ -162,7 +162,7 @@ def snapshot_document(**changes: Any) -> dict[str, Any]:
 
 def problems(recipe: Path) -> list[str]:
     """What `verify` finds wrong with the latest snapshot of a recipe."""
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
     from curation.snapshot import open_snapshot
     from jobs.verify import problems_of
 

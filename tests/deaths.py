@@ -23,7 +23,7 @@ from curation.core.types import ShardRef
 from curation.ledger import score_tables as scores
 from curation.ledger.attempts import Attempt, recorded
 from curation.ledger.ledger import Ledger
-from curation.recipe import Compute
+from curation.recipes.curation_recipe import Compute
 from curation.scorers import Batch
 from curation.scorers.scorer import Plain
 from curation.shards import unit_reader as units

@@ -11,8 +11,8 @@ import torch
 from curation.learning import learn
 from curation.learning.blocks import LocalBlocks
 from curation.learning.data import listed, read
-from curation.learning.recipe import LearnRecipe
 from curation.learning.run import Run
+from curation.recipes.learning_recipe import LearnRecipe
 
 
 def quiet(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:

@@ -14,9 +14,9 @@ from torch.nn.functional import normalize
 
 from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import tensors_to_bytes
+from curation.recipes.yaml_document import Where, build_entry
 from curation.scorers import SCORERS, Batch, Scorer
 from curation.shards.unit_reader import view_column
-from curation.yaml_document import Where, build_entry
 
 CPU = torch.device("cpu")
 

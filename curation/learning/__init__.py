@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from curation.learning.data import Progress
-    from curation.learning.recipe import LearnRecipe
+    from curation.recipes.learning_recipe import LearnRecipe
 
 
 def learn(recipe: LearnRecipe, device: torch.device, progress: Progress, note: Callable[[str], None]) -> dict[str, Any]:

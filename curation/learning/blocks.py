@@ -16,9 +16,9 @@ import torch
 
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.learning.data import Candidates, Progress
-from curation.learning.recipe import LearnRecipe
 from curation.models import preprocess_for
 from curation.pool import Block, Extent, Read, generator_of, too_large
+from curation.recipes.learning_recipe import LearnRecipe
 
 HELD = 4  # windows, or as much
 

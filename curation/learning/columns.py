@@ -19,9 +19,9 @@ from typing import Any
 import pyarrow as pa
 
 from curation.core.errors import UserError
-from curation.learning.recipe import Classification, LearnRecipe
 from curation.learning.sources import snapshot_of
 from curation.ledger.manifest_schema import BASE_FIELDS
+from curation.recipes.learning_recipe import Classification, LearnRecipe
 from curation.scorers import SCORERS
 from curation.scorers.scorer import unit_of
 from curation.snapshot import Snapshot

@@ -25,7 +25,6 @@ from curation.examples import gather, gather_some
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.apart import Source, expect_apart, expect_unseen
 from curation.learning.columns import check_column, scorer_in, sign_of
-from curation.learning.recipe import Classification, LearnRecipe
 from curation.learning.seen import BY_NAME, BY_PICTURE, Judged, Split, expect_not_seen, models_of
 from curation.learning.sources import pinned, snapshot_of, weights_of
 from curation.ledger.ledger import Ledger
@@ -37,6 +36,7 @@ from curation.models.tokenizer import tokenizer_for
 from curation.open_shards import open_shards
 from curation.policy import Policy
 from curation.pool import Block
+from curation.recipes.learning_recipe import Classification, LearnRecipe
 from curation.snapshot import Snapshot
 from curation.storage.store import StoreOptions, open_store
 from curation.weights import ALIKE, SampleWeights

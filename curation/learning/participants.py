@@ -19,7 +19,6 @@ from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
 from curation.learning.columns import check_column
 from curation.learning.data import Data
-from curation.learning.recipe import LearnRecipe, OnlineModel, ReferenceModel
 from curation.models import model_config
 from curation.models.batches import Examples, SuperBatch, Tokenize
 from curation.models.dual import load_tensors
@@ -28,6 +27,7 @@ from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import classes_of, fetch_weights, read_metadata, read_tensors
 from curation.online import Model, OnlineStep, Roles, Scored
 from curation.pool import Blocks, Pool
+from curation.recipes.learning_recipe import LearnRecipe, OnlineModel, ReferenceModel
 
 
 class Timed:

@@ -13,7 +13,6 @@ from curation.flops import BACKWARD, Prices
 from curation.learners.learner import Learner, Training
 from curation.learning.columns import scorer_of
 from curation.learning.participants import Participants
-from curation.learning.recipe import LearnRecipe, in_pairs
 from curation.learning.results import summary_of
 from curation.learning.sources import snapshot_of
 from curation.models import cost, model_config
@@ -21,6 +20,7 @@ from curation.models.architecture import build_model
 from curation.models.dual import bucket_lengths, encode_text, trims
 from curation.models.tokenizer import tokenizer_for
 from curation.online import Scored
+from curation.recipes.learning_recipe import LearnRecipe, in_pairs
 from curation.storage.store import open_store
 
 

@@ -16,11 +16,11 @@ from curation.learners.classification import ClassLearner, accuracy
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner
 from curation.learning.data import Data, Listing
-from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import LearningSummary
 from curation.models.batches import Examples
 from curation.models.retrieval import evaluate
+from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.storage.store import open_store
 
 

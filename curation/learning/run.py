@@ -33,7 +33,6 @@ from curation.learning.data import Data, policy_of, split_of
 from curation.learning.metrics import Window, training_row
 from curation.learning.participants import Participants
 from curation.learning.prices import prices
-from curation.learning.recipe import LearnRecipe
 from curation.learning.results import (
     curve_of,
     differences,
@@ -49,6 +48,7 @@ from curation.models.weights import tensors_to_bytes
 from curation.online import Choice, OnlineStep, online_selection
 from curation.policy import Policy, PolicyWriter, replay
 from curation.pool import Blocks, Place
+from curation.recipes.learning_recipe import LearnRecipe
 from curation.storage.store import Store, open_store
 
 CAPTIONS = "trimmed"  # how the ledger counts them; summaries of earlier versions don't say, and had the full context

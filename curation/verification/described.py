@@ -14,7 +14,7 @@ from curation.core.errors import StoreError, UserError
 from curation.ledger.documents import SnapshotDocument
 from curation.ledger.score_tables import INDEX
 from curation.ledger.snapshot_numbers import given_up, snapshot_key, urls_key
-from curation.recipe import Recipe
+from curation.recipes.curation_recipe import Recipe
 from curation.storage.store import Store, open_object
 from curation.verification.chain import place
 from curation.verification.differences import hash_of

@@ -19,7 +19,7 @@ from actors.rescoring import units_table
 from actors.scorer import Progress, Scoring, UnitScorer, decodes_ahead
 from curation.core.errors import IncompleteError
 from curation.ledger.attempts import Care
-from curation.recipe import Compute
+from curation.recipes.curation_recipe import Compute
 from curation.scorers import Batch
 from curation.shards import unit_reader as units
 

@@ -18,7 +18,7 @@ from curation.core.types import ShardRef
 from curation.ledger.attempts import WHOLE, Care, spread
 from curation.ledger.ledger import Ledger
 from curation.ledger.score_tables import Column
-from curation.recipe import Compute
+from curation.recipes.curation_recipe import Compute
 from curation.shards.images import DecodeLimits
 from curation.storage.store import open_store
 

@@ -21,7 +21,7 @@ def main(path: str) -> None:
 
     from actors import scoring
     from actors.cluster import cluster
-    from curation.recipe import load_recipe
+    from curation.recipes.curation_recipe import load_recipe
     from jobs.pipeline import pipeline
 
     marks = Path(path).parent / "marks"

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from curation.core.errors import TutelageError
-from curation.learning.recipe import KINDS
+from curation.recipes.learning_recipe import KINDS
+from curation.recipes.yaml_document import Where, build_entry
 from curation.selectors.draw import Ramp
-from curation.yaml_document import Where, build_entry
 from jobs import rooms
 
 ROOMS: dict[str, Mapping[str, type[Any]]] = {**{room: rooms.table(room) for room in rooms.ROOMS}, "learners": KINDS}

@@ -22,12 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 from curation.learners.classification import ClassLearner
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
-from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.models.batches import Batch, SuperBatch
 from curation.models.dual import load_dual_encoder
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import read_tensors
 from curation.policy import Policy
+from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.storage.store import open_store
 
 pytestmark = [

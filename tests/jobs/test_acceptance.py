@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import curation as cu
 from curation.core.errors import YieldError
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
 from jobs.cli import _main
 from jobs.pipeline import pipeline
 from jobs.run import run_steps

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation.core.errors import RecipeError, UserError
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar import TarWriter
 from jobs.matches import matches
 from jobs.pipeline import pipeline

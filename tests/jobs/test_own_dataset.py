@@ -10,7 +10,7 @@ from builders import curate, write_corpus, write_recipe, write_shard
 
 import curation as cu
 from curation.core.errors import NoSnapshotError
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
 from jobs.matches import found
 from jobs.pipeline import pipeline, pipeline_of
 from jobs.run import run_steps

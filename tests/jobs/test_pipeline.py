@@ -20,7 +20,7 @@ from curation.core.digest import canonical, digest
 from curation.core.errors import RecipeError
 from curation.core.types import ShardRef
 from curation.ledger.documents import SnapshotDocument
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
 from curation.storage.store import open_store
 from jobs.cli import _main
 from jobs.inspect import show

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 import curation as cu
 from curation.core.errors import RecipeError, UserError
 from curation.learning.data import listed, read
-from curation.learning.recipe import parse_learn_recipe
 from curation.ledger.uid_lists import parse_weights
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
+from curation.recipes.learning_recipe import parse_learn_recipe
 from jobs.cli import cli
 from jobs.pipeline import pipeline
 from jobs.run import run_steps

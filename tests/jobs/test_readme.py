@@ -68,7 +68,7 @@ def test_the_two_commands_exist() -> None:
 
 
 def test_the_recipe_is_valid() -> None:
-    from curation.recipe import parse_recipe
+    from curation.recipes.curation_recipe import parse_recipe
 
     block = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert block

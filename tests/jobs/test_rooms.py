@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from curation.core.errors import UnknownNameError
-from curation.yaml_document import Where, build_entry
+from curation.recipes.yaml_document import Where, build_entry
 from jobs import rooms
 
 ROOT = Path(__file__).parents[2]

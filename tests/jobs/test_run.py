@@ -19,7 +19,7 @@ import curation as cu
 from curation.core.errors import IncompleteError, RecipeError
 from curation.diff import diff
 from curation.models.weights import sha256_of
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar import read_samples
 from jobs.pipeline import Pipeline, Work, pipeline
 from jobs.run import run_steps

@@ -13,7 +13,7 @@ from services import BrokenS3
 import curation as cu
 from curation.garbage import MIN_GRACE, sweep
 from curation.ledger.ledger import Ledger
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
 from curation.storage.store import open_store
 from jobs.cli import _main
 from jobs.pipeline import pipeline

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation.core.errors import LedgerError, UnknownNameError, UserError
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
 from jobs.pipeline import pipeline
 from jobs.run import plan, run, run_steps
 from jobs.scores import scores

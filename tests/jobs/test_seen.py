@@ -16,7 +16,7 @@ from learning_runs import go, quiet
 from curation.core.errors import UserError
 from curation.learners.learner import Training
 from curation.learning.data import listed, read
-from curation.learning.recipe import LearnRecipe, parse_learn_recipe
+from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from jobs.learn import report
 from jobs.protocol import seen_by_scorers
 from jobs.training import Job, run

@@ -10,9 +10,9 @@ from builders import write_corpus, write_weights
 from click.testing import CliRunner
 
 from curation.core.errors import UnknownNameError
-from curation.learning.recipe import parse_learn_recipe
-from curation.recipe import Recipe, parse_recipe
-from curation.yaml_document import is_of_learning
+from curation.recipes.curation_recipe import Recipe, parse_recipe
+from curation.recipes.learning_recipe import parse_learn_recipe
+from curation.recipes.yaml_document import is_of_learning
 from jobs.shipped import PLACEHOLDER, about, fill, needs, recipes, shipped
 from jobs.vectors import write_clusters, write_vectors
 

@@ -14,7 +14,7 @@ import curation as cu
 from curation.core.errors import IncompleteError, StoreError
 from curation.core.types import ShardRef
 from curation.ledger.unreadable import read_list
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
 from jobs.pipeline import Pipeline, pipeline
 from jobs.run import run_steps
 from jobs.verify import problems_of

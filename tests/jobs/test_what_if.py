@@ -16,7 +16,7 @@ from curation import kept_columns
 from curation.core.cache import cache_folder
 from curation.core.errors import IncompleteError, UserError
 from curation.ledger import score_tables as scores
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
 from jobs.pipeline import Pipeline, pipeline
 from jobs.run import run_steps
 from jobs.what_if import what_if

@@ -15,7 +15,7 @@ from curation import others
 from curation.core.errors import RecipeError, WeightsError
 from curation.decisions import Decisions
 from curation.models.weights import cache_dir
-from curation.recipe import Recipe, load_recipe
+from curation.recipes.curation_recipe import Recipe, load_recipe
 from jobs.pipeline import pipeline, pipeline_of
 from jobs.what_if import ask, every, settings
 

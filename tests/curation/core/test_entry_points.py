@@ -34,7 +34,7 @@ def test_a_scorer_of_another_package_is_one_of_the_table(installed: Path) -> Non
     installed.write_text("[tutelage.scorers]\nexclamations = loud:Exclamations\n")
     code = (
         "import sys; sys.path[:0] = sys.argv[1:]\n"
-        "from curation.recipe import parse_recipe\n"
+        "from curation.recipes.curation_recipe import parse_recipe\n"
         "from curation.scorers import Batch\n"
         "recipe = parse_recipe('corpus: c\\noutput: o\\nscorers:\\n- exclamations: {times: 2}\\n"
         "filters:\\n- threshold: {score: exclamations, max: 3}\\n')\n"

@@ -10,7 +10,7 @@ import pytest
 
 from curation.core.errors import UserError
 from curation.learning import columns
-from curation.learning.recipe import LearnRecipe, parse_learn_recipe
+from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.scorers import SCORERS, Plain
 from curation.scorers.scorer import unit_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from curation.core.errors import TutelageError
-from curation.learning.recipe import Classification, load_learn_recipe, parse_learn_recipe
+from curation.recipes.learning_recipe import Classification, load_learn_recipe, parse_learn_recipe
 from curation.selectors.blend import Learnability
 from curation.selectors.draw import Ramp
 

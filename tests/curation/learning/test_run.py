@@ -21,9 +21,9 @@ from curation.learners import contrastive
 from curation.learners.classification import ClassLearner
 from curation.learning.data import listed, read
 from curation.learning.prices import forward_flops, trimmed
-from curation.learning.recipe import LearnRecipe, parse_learn_recipe
 from curation.models import model_config
 from curation.policy import Policy
+from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.storage.store import Store, open_store
 
 STEPS, BATCH = 12, 8

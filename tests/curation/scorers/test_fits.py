@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from curation.core.errors import WeightsError
 from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import tensors_to_bytes
-from curation.recipe import load_recipe
+from curation.recipes.curation_recipe import load_recipe
 from curation.scorers import SCORERS, Checks
 from curation.scorers.encoder import Encoder
 from jobs.pipeline import pipeline

@@ -198,7 +198,7 @@ def test_what_is_trained_on_looks_as_the_recipe_says(tmp_path: Path) -> None:
 
 def test_a_recipe_names_no_other_place(tmp_path: Path) -> None:
     from curation.core.errors import RecipeError
-    from curation.recipe import parse_recipe
+    from curation.recipes.curation_recipe import parse_recipe
 
     for said in ("caption", "json.", "csv.caption", "5"):
         with pytest.raises(RecipeError, match="caption"):

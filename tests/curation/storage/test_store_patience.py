@@ -28,7 +28,7 @@ from curation.ledger.documents import PlanDocument, read, read_json
 from curation.ledger.ledger import Ledger, read_named
 from curation.ledger.uid_lists import read_list
 from curation.models.weights import Weights, fetch_weights
-from curation.recipe import parse_recipe
+from curation.recipes.curation_recipe import parse_recipe
 from curation.storage import clients as store_clients
 from curation.storage import local_store, object_store, retry
 from curation.storage.fsspec_face import StoreFileSystem

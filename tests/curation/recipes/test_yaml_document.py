@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from services import one_line
 
 from curation.core.errors import RecipeError, TutelageError
-from curation.learning.recipe import parse_learn_recipe
 from curation.ledger.uid_lists import parse_list
-from curation.recipe import load_recipe, parse_recipe
-from curation.yaml_document import is_of_learning, read_recipe
+from curation.recipes.curation_recipe import load_recipe, parse_recipe
+from curation.recipes.learning_recipe import parse_learn_recipe
+from curation.recipes.yaml_document import is_of_learning, read_recipe
 
 SHA = "ab" * 32
 GOOD = f"""

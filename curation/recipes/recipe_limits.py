@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, ValidationError
 from curation.core.errors import LedgerError
 from curation.core.types import FORMATS
 from curation.ledger.documents import RESTORE
+from curation.recipes.yaml_document import Section
 from curation.shards.images import DecodeLimits
-from curation.yaml_document import Section
 
 
 def _formats(value: tuple[str, ...]) -> tuple[str, ...]:

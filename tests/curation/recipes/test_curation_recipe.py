@@ -9,7 +9,7 @@ from curation.core.errors import RecipeError, UserError
 from curation.filters.caption import Caption
 from curation.filters.named import described
 from curation.filters.threshold import Threshold
-from curation.recipe import parse_recipe
+from curation.recipes.curation_recipe import parse_recipe
 
 SHA = "ab" * 32
 GOOD = f"""

@@ -19,6 +19,15 @@ from curation.learners.learner import Training
 from curation.models.architecture import model_config
 from curation.models.batches import BUDGET
 from curation.models.weights import Weights
+from curation.recipes.yaml_document import (
+    Section,
+    StoreSection,
+    Where,
+    build_entry,
+    parse_document,
+    read_recipe,
+    store_options,
+)
 from curation.selectors import SELECTORS, Selector
 from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp, Schedule
@@ -27,7 +36,6 @@ from curation.selectors.replay import Replay
 from curation.selectors.selection import Selection
 from curation.selectors.uniform import Shuffled
 from curation.storage.store import StoreOptions
-from curation.yaml_document import Section, StoreSection, Where, build_entry, parse_document, read_recipe, store_options
 
 Kind = Literal["contrastive", "classification"]
 

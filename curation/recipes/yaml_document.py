@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from curation.core.errors import RecipeError, TutelageError, UnknownNameError, said_of
 from curation.core.yaml_text import LARGEST_TEXT, load
+from curation.recipes.yaml_overrides import nearest, override, shown
 from curation.storage.urls import LONGEST, PATIENCE, StoreOptions
-from curation.yaml_overrides import nearest, override, shown
 
 
 class Section(BaseModel):

@@ -22,14 +22,8 @@ from curation.filters.named import READABLE, NamedFilter, columns_needed
 from curation.ledger import manifest_schema
 from curation.ledger.score_tables import INDEX, TYPES, Column, is_vector
 from curation.models import Weights
-from curation.recipe_limits import Limits
-from curation.scorers import SCORERS, Scorer, fingerprint
-from curation.shards.contents import CAPTION_PLACE
-from curation.shards.images import DecodeLimits, Preprocess
-from curation.shards.unit_reader import INDEX_SCHEMA, index_fingerprint
-from curation.storage import tables
-from curation.storage.store import StoreOptions
-from curation.yaml_document import (
+from curation.recipes.recipe_limits import Limits
+from curation.recipes.yaml_document import (
     Section,
     StoreSection,
     Where,
@@ -38,7 +32,13 @@ from curation.yaml_document import (
     read_recipe,
     store_options,
 )
-from curation.yaml_overrides import nearest
+from curation.recipes.yaml_overrides import nearest
+from curation.scorers import SCORERS, Scorer, fingerprint
+from curation.shards.contents import CAPTION_PLACE
+from curation.shards.images import DecodeLimits, Preprocess
+from curation.shards.unit_reader import INDEX_SCHEMA, index_fingerprint
+from curation.storage import tables
+from curation.storage.store import StoreOptions
 
 #: Names that the index, the decision engine (of tables that it joins with the samples, too) and the manifest have for
 #: columns of their own. Filters' queries say of each column whose it is, and have no name that is taken.

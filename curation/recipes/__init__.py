@@ -1,0 +1,3 @@
+"""Recipes: YAML documents, overrides, and the two kinds of recipe, validated line by line.
+
+Their entries are the dataclasses of the rooms' tables, so they stand above the rooms."""
