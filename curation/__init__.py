@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curation.core.errors import TutelageError
     from curation.core.types import Sample, ShardRef, Source
-    from curation.diff import diff
+    from curation.dataset.diff import diff
+    from curation.dataset.snapshot import Snapshot, open
     from curation.recipes.curation_recipe import Recipe, load_recipe
-    from curation.snapshot import Snapshot, open
     from curation.storage.store import StoreOptions
 
 __all__ = [
@@ -36,13 +36,13 @@ _HOMES = {
     "Recipe": "curation.recipes.curation_recipe",
     "Sample": "curation.core.types",
     "ShardRef": "curation.core.types",
-    "Snapshot": "curation.snapshot",
+    "Snapshot": "curation.dataset.snapshot",
     "Source": "curation.core.types",
     "StoreOptions": "curation.storage.store",
     "TutelageError": "curation.core.errors",
-    "diff": "curation.diff",
+    "diff": "curation.dataset.diff",
     "load_recipe": "curation.recipes.curation_recipe",
-    "open": "curation.snapshot",
+    "open": "curation.dataset.snapshot",
 }
 
 

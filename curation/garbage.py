@@ -29,11 +29,11 @@ import pyarrow.compute as pc
 
 from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.parallel import map_ordered
+from curation.dataset.snapshot import Snapshot
 from curation.ledger.documents import ScoreRecord, SnapshotDocument, WriteRecord, parse_unit_record
 from curation.ledger.ledger import Ledger, read_snapshot
 from curation.ledger.owners import repair_of
 from curation.ledger.snapshot_numbers import lost_error, lost_numbers
-from curation.snapshot import Snapshot
 from curation.storage import tables
 from curation.storage.store import Store
 

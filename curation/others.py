@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from curation import decisions, manifest, snapshot
+from curation import decisions
 from curation.core.errors import RecipeError
+from curation.dataset import manifest, snapshot
 from curation.filters import Compares, Filter, flat
 from curation.ledger import score_tables as scores
 from curation.ledger.ledger import Ledger

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from curation.core.errors import EmptyCorpusError, UserError
+from curation.dataset.sample_weights import drawn
 from curation.models.batches import Batch, Examples, SuperBatch, Tokenize
 from curation.shards.images import Pixels
-from curation.weights import drawn
 
 _ORDINAL = 32  # bits below the shard's ordinal
 

@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from curation import snapshot as snapshots
 from curation.core.errors import RecipeError, TutelageError, UserError
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
-from curation.corpus import open_corpus
+from curation.dataset import snapshot as snapshots
+from curation.dataset.corpus import open_corpus
 from curation.ledger.ledger import Plan, unit_id
 from curation.ledger.score_tables import INDEX
 from curation.ledger.snapshot_numbers import LAST, read_raw, snapshot_key

@@ -111,7 +111,7 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
 def report(document: Mapping[str, Any]) -> Iterator[str]:
     """An evaluation for a person: a table of means, differences with their intervals, and what a model costs."""
     from curation.core.intervals import Estimate
-    from curation.snapshot_evaluations import ARMS, by_seed, minus
+    from curation.dataset.evaluations import ARMS, by_seed, minus
 
     arms = {arm: document["arms"][arm] for arm in ARMS if arm in document["arms"]}
     run = arms["curated"]["runs"][0]

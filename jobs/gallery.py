@@ -12,11 +12,11 @@ import numpy as np
 
 from curation.core.errors import ImageError, TarError
 from curation.core.types import IMAGE_EXTENSIONS
+from curation.dataset.snapshot import Snapshot
 from curation.shards import contents, images
 from curation.shards.images import DecodeLimits, Pixels
 from curation.shards.sample_reader import SampleReader
 from curation.shards.tar import TarSample
-from curation.snapshot import Snapshot
 from curation.storage.store import Store, open_store
 
 COLUMNS = 10

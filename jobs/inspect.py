@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curation import diff as diffs
 from curation.core.printable import printable, printable_lines
 from curation.core.skipped import words
-from curation.summary import summary
+from curation.dataset import diff as diffs
+from curation.dataset.summary import summary
 from jobs.groups import lines as group_lines
 from jobs.options import dataset_argument, json_option, print_json, recipe_argument, set_option
 from jobs.run import counts, shard_counts
 
 if TYPE_CHECKING:
-    from curation.snapshot import Snapshot
+    from curation.dataset.snapshot import Snapshot
 
 
 @click.command(
@@ -76,9 +76,9 @@ def _which_shards(snapshot: Snapshot) -> list[str]:
 @json_option
 def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say how far a recipe has got: shards scored and written, the current snapshot. Safe while a run is going on."""
+    from curation.dataset.snapshot import Snapshot
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
-    from curation.snapshot import Snapshot
     from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
@@ -118,7 +118,7 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 def diff(left: str, right: str, as_json: bool) -> None:
     """Say what changed from snapshot A to snapshot B: samples, reasons, input shards, recipe, evaluations of both."""
     import curation as cu
-    from curation import snapshot_evaluations as evaluations
+    from curation.dataset import evaluations
     from jobs.evaluate import changes
 
     a, b = cu.open(left), cu.open(right)
@@ -164,7 +164,7 @@ def quarantine_ls(dataset: str, reason: str | None, limit: int, as_json: bool) -
     from itertools import islice
 
     import curation as cu
-    from curation.quarantined import whole_shards
+    from curation.dataset.quarantined import whole_shards
 
     snapshot = cu.open(dataset)
     rows = list(islice(whole_shards(snapshot, reason), limit))

@@ -11,7 +11,7 @@ from curation.core.printable import printable
 from jobs.options import dataset_argument, html_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from curation.snapshot import Snapshot
+    from curation.dataset.snapshot import Snapshot
 
 
 @click.command(
@@ -50,7 +50,7 @@ def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[st
     """Up to `limit` matches, the least alike first, `against` with its snapshot's number; and how many there are.
     Raises `UserError` for no list."""
     from curation.core.errors import UserError
-    from curation.manifest import check_uids
+    from curation.dataset.manifest import check_uids
     from curation.storage.tables import scratch
 
     item = snapshot.document.get("matches")

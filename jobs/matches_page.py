@@ -9,7 +9,7 @@ from typing import Any
 import curation as cu
 from curation.core.errors import ChangedError, NotFoundError
 from curation.core.printable import printable
-from curation.snapshot import Snapshot
+from curation.dataset.snapshot import Snapshot
 from jobs.gallery import content
 from jobs.page import document, jpeg
 

@@ -11,15 +11,15 @@ import torch
 from curation.core import skipped
 from curation.core.errors import EmptyCorpusError
 from curation.core.progress import progress
-from curation.examples import gather, stream_batches
-from curation.loader import Part, SampleStream, Shard
+from curation.dataset.examples import gather, stream_batches
+from curation.dataset.loader import Part, SampleStream, Shard
+from curation.dataset.random_subset import Subset
+from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.models import preprocess_for
 from curation.models.batches import Batch, Examples
 from curation.models.tokenizer import tokenizer_for
 from curation.pool import Pool
 from curation.shards.images import DecodeLimits
-from curation.subset import Subset
-from curation.weights import ALIKE, SampleWeights
 
 WORKERS = 4  # that read and decode what is streamed: the order of samples depends on it, so on every machine
 

@@ -21,7 +21,7 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import acceptance, decisions, score_store, snapshot, writing
+from curation import acceptance, decisions, score_store, writing
 from curation.core.digest import digest
 from curation.core.errors import IncompleteError, StoreError, WeightsError, YieldError, said_of
 from curation.core.parallel import map_ordered
@@ -29,7 +29,8 @@ from curation.core.printable import printable
 from curation.core.progress import Tick
 from curation.core.software import of_this_process
 from curation.core.types import ShardRef
-from curation.corpus import Corpus, open_corpus, says_left_out
+from curation.dataset import snapshot
+from curation.dataset.corpus import Corpus, open_corpus, says_left_out
 from curation.filters import Compares, flat
 from curation.filters.named import columns_needed, described
 from curation.ledger import score_tables as scores

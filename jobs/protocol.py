@@ -6,7 +6,7 @@ a seed: the same initial weights, the same number of updates of the same batch, 
 is drawn anew for every seed, so that the interval holds the luck of the draw. The snapshot's own models meet a sample
 as often as it weighs in the manifest.
 
-What came of it is attached to the snapshot (`curation.snapshot_evaluations`); models are kept and shared
+What came of it is attached to the snapshot (`curation.dataset.evaluations`); models are kept and shared
 (`jobs.trials`): two snapshots of one pool share the pool's, and what was stopped goes on with those that are missing.
 """
 
@@ -19,10 +19,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 import curation as cu
-from curation import snapshot_evaluations as evaluations
 from curation.core.digest import digest
 from curation.core.errors import UserError
-from curation.examples import mixed
+from curation.dataset import evaluations
+from curation.dataset.evaluations import CURATED, RANDOM, RAW, Document
+from curation.dataset.examples import mixed
+from curation.dataset.open_shards import open_shards
+from curation.dataset.snapshot import Snapshot
 from curation.learners.learner import Training
 from curation.learning.apart import Source
 from curation.learning.seen import Judged, Split, models_of, seen_by
@@ -30,9 +33,6 @@ from curation.learning.sources import snapshot_of
 from curation.models import model_config, preprocess_for
 from curation.models.batches import BUDGET
 from curation.models.retrieval import CANDIDATES, one_per_group
-from curation.open_shards import open_shards
-from curation.snapshot import Snapshot
-from curation.snapshot_evaluations import CURATED, RANDOM, RAW, Document
 from curation.storage.store import StoreOptions
 from jobs.training import TRAINING_VERSION, Job
 from jobs.trials import HeldOut, Trial, attempt, held_out_examples, parts_of, trial

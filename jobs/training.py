@@ -23,24 +23,24 @@ from curation.core.digest import digest
 from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.core.progress import progress
-from curation.examples import gather_some
+from curation.dataset.examples import gather_some
+from curation.dataset.loader import Part, SampleStream, Shard
+from curation.dataset.open_shards import open_shards
+from curation.dataset.sample_weights import ALIKE
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.learning.prices import training_flops, trimmed
 from curation.learning.sources import listing_sha256, pinned, weights_of
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import Card
-from curation.loader import Part, SampleStream, Shard
 from curation.models.architecture import config_path
 from curation.models.batches import Batch, Examples
 from curation.models.devices import pick_device
 from curation.models.retrieval import MAX_EVALUATED, evaluate
 from curation.models.weights import tensors_to_bytes
-from curation.open_shards import open_shards
 from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.storage.store import Store, StoreOptions, open_store
 from curation.storage.urls import anywhere
-from curation.weights import ALIKE
 from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
 
 TRAINING_VERSION = 3  # of what weights come of one recipe: raise it where learner, order or preparation change

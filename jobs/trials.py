@@ -16,12 +16,17 @@ from typing import Any, NamedTuple
 
 from safetensors.torch import load
 
-from curation import snapshot as snapshots
 from curation.core.digest import canonical, digest
 from curation.core.errors import NotFoundError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.core.progress import progress
 from curation.core.skipped import words
+from curation.dataset import snapshot as snapshots
+from curation.dataset.evaluations import ANEW, CURATED, Document, figures
+from curation.dataset.open_shards import open_shards
+from curation.dataset.random_subset import Parts, Subset, parts, parts_without, source_shards
+from curation.dataset.sample_weights import ALIKE
+from curation.dataset.snapshot import Snapshot
 from curation.learning.prices import training_flops
 from curation.learning.sources import listing_sha256, pinned
 from curation.ledger.documents import find, read_json
@@ -32,13 +37,8 @@ from curation.models.batches import Examples
 from curation.models.devices import pick_device
 from curation.models.dual import DualEncoder, load_tensors
 from curation.models.retrieval import EVALUATION_VERSION, MAX_EVALUATED, evaluate
-from curation.open_shards import open_shards
-from curation.snapshot import Snapshot
-from curation.snapshot_evaluations import ANEW, CURATED, Document, figures
 from curation.storage.store import StoreOptions, open_store
 from curation.storage.urls import anywhere
-from curation.subset import Parts, Subset, parts, parts_without, source_shards
-from curation.weights import ALIKE
 from jobs.pairs import Samples
 from jobs.training import Job, read_held_out, recipe_of, run, use_threads
 

@@ -14,13 +14,13 @@ import torch
 from curation.core.errors import EmptyCorpusError
 from curation.core.progress import progress
 from curation.core.skipped import words
-from curation.loader import Example, SampleStream, Shard
+from curation.dataset.loader import Example, SampleStream, Shard
+from curation.dataset.open_shards import open_shards
 from curation.models.devices import pick_device
 from curation.models.dual import DualEncoder, load_dual_encoder
 from curation.models.kmeans import find_centres
 from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import Weights
-from curation.open_shards import open_shards
 from curation.shards import images
 from curation.storage.store import open_store
 

@@ -12,7 +12,7 @@ from curation.core.printable import printable
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
-    from curation.snapshot import Snapshot
+    from curation.dataset.snapshot import Snapshot
     from curation.storage.store import Store
     from curation.verification.findings import Finding
     from curation.verification.repairs import Mender
@@ -92,9 +92,9 @@ def locate(dataset: str) -> tuple[Store, int]:
     """The store of `OUT[@N]` and the number of the snapshot; where none is named, of the newest that is there, whatever
     LATEST says; 0 for a ledger without snapshots. Raises `NoSnapshotError` for what is no ledger."""
     from curation.core.errors import NoSnapshotError
+    from curation.dataset.snapshot import split_version
     from curation.garbage import is_ledger
     from curation.ledger.snapshot_numbers import numbers_there
-    from curation.snapshot import split_version
     from curation.storage.store import open_store
 
     root, number = split_version(dataset)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from curation.core.types import ShardRef
+    from curation.dataset.snapshot import Snapshot
     from curation.ledger.ledger import Plan
-    from curation.snapshot import Snapshot
     from curation.what_if import Answer
     from jobs.pipeline import Pipeline
 
@@ -178,8 +178,8 @@ def _answers(
     """The answers of what is scored: of the columns at `kept`, or of score tables, to be kept then under a name."""
     from curation import kept_columns
     from curation.core.progress import progress
-    from curation.manifest import Streams
-    from curation.snapshot import Snapshot
+    from curation.dataset.manifest import Streams
+    from curation.dataset.snapshot import Snapshot
     from curation.what_if import MADE, WhatIf
 
     readable = (shard for shard in _scored(plan, unscored) if shard not in work.unreadable)

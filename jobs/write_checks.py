@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation import snapshot as snapshots
 from curation.core.digest import digest
 from curation.core.errors import StoreError, TutelageError
+from curation.dataset import snapshot as snapshots
 from curation.ledger.ledger import Ledger
 from curation.ledger.snapshot_numbers import snapshot_key
 from curation.storage.parquet import from_parquet

@@ -75,7 +75,7 @@ def _lists(root: Path) -> None:
 
 def _evaluation(root: Path) -> None:
     """An evaluation as `curate evaluate` attaches it, with figures of models that nobody trained."""
-    from curation import snapshot_evaluations as evaluations
+    from curation.dataset import evaluations
 
     runs = {
         arm: [

@@ -10,13 +10,13 @@ from itertools import combinations
 
 from curation.core.errors import UserError
 from curation.core.types import ShardRef
+from curation.dataset.loader import Shard
+from curation.dataset.manifest import Streams
+from curation.dataset.random_subset import source_store
+from curation.dataset.snapshot import Snapshot, open_snapshot
 from curation.ledger.ledger import Ledger
-from curation.loader import Shard
-from curation.manifest import Streams
-from curation.snapshot import Snapshot, open_snapshot
 from curation.storage.store import Store
 from curation.storage.tables import scratch
-from curation.subset import source_store
 
 Places = dict[str, str]  # where a shard lies, and its size and etag, by which copies are known -> where it lies
 _FIX = "name one of them; weights of a snapshot make samples come more often on purpose"

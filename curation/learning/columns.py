@@ -19,12 +19,12 @@ from typing import Any
 import pyarrow as pa
 
 from curation.core.errors import UserError
+from curation.dataset.snapshot import Snapshot
 from curation.learning.sources import snapshot_of
 from curation.ledger.manifest_schema import BASE_FIELDS
 from curation.recipes.learning_recipe import Classification, LearnRecipe
 from curation.scorers import SCORERS
 from curation.scorers.scorer import unit_of
-from curation.snapshot import Snapshot
 from curation.storage.store import StoreOptions
 
 _UNITS = {"contrastive": "cosine", "classification": "nats"}  # of the losses that learners of a kind score with

@@ -21,25 +21,25 @@ from curation import checkpoint
 from curation.core.digest import digest
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.core.holdout import HOLDOUT_RULE
-from curation.examples import gather, gather_some
+from curation.dataset.examples import gather, gather_some
+from curation.dataset.loader import Part, SampleStream, Shard, split_label
+from curation.dataset.open_shards import open_shards
+from curation.dataset.sample_weights import ALIKE, SampleWeights
+from curation.dataset.snapshot import Snapshot
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.apart import Source, expect_apart, expect_unseen
 from curation.learning.columns import check_column, scorer_in, sign_of
 from curation.learning.seen import BY_NAME, BY_PICTURE, Judged, Split, expect_not_seen, models_of
 from curation.learning.sources import pinned, snapshot_of, weights_of
 from curation.ledger.ledger import Ledger
-from curation.loader import Part, SampleStream, Shard, split_label
 from curation.models import preprocess_for
 from curation.models.batches import Examples
 from curation.models.retrieval import EVALUATION_VERSION, MAX_EVALUATED
 from curation.models.tokenizer import tokenizer_for
-from curation.open_shards import open_shards
 from curation.policy import Policy
 from curation.pool import Block
 from curation.recipes.learning_recipe import Classification, LearnRecipe
-from curation.snapshot import Snapshot
 from curation.storage.store import StoreOptions, open_store
-from curation.weights import ALIKE, SampleWeights
 
 _OWN = "output: a folder of its own"
 

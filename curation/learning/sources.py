@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from curation.core.digest import digest
-from curation.corpus import open_corpus
-from curation.loader import Shard
-from curation.open_shards import latest_of
-from curation.snapshot import Snapshot, open_snapshot
+from curation.dataset.corpus import open_corpus
+from curation.dataset.loader import Shard
+from curation.dataset.open_shards import latest_of
+from curation.dataset.sample_weights import ALIKE, SampleWeights
+from curation.dataset.snapshot import Snapshot, open_snapshot
 from curation.storage.store import StoreOptions
-from curation.weights import ALIKE, SampleWeights
 
 
 def pinned(url: str, options: StoreOptions) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, NotFoundError
+from curation.dataset.evaluations import CURATED, METRICS
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import Evaluation
-from curation.snapshot_evaluations import CURATED, METRICS
 from curation.storage.store import Store
 from curation.verification.findings import Finding, differing, fields_differ
 from curation.verification.repairs import Mender

@@ -9,9 +9,9 @@ import pytest
 from bench import planted, recipes
 from bench.online import data
 
-from curation.loader import SampleStream
+from curation.dataset.loader import SampleStream
+from curation.dataset.open_shards import open_shards
 from curation.models.batches import Examples
-from curation.open_shards import open_shards
 
 
 def examples(count: int, source: str, side: int = 64) -> Examples:

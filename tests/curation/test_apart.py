@@ -188,8 +188,8 @@ def recipe_for(folder: Path, samples: int) -> Path:
 
 
 def test_everybody_reads_the_same_samples(tmp_path: Path) -> None:
-    from curation.loader import SampleStream
-    from curation.open_shards import open_shards
+    from curation.dataset.loader import SampleStream
+    from curation.dataset.open_shards import open_shards
     from jobs.gallery import content
 
     members = of_samples(60, images=True)

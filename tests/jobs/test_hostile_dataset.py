@@ -15,8 +15,8 @@ from builders import PLAIN, curate, write_corpus, write_recipe
 import curation as cu
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, UserError
+from curation.dataset.snapshot import Snapshot
 from curation.ledger.ledger import Ledger
-from curation.snapshot import Snapshot
 from curation.storage.parquet import to_parquet
 from jobs import groups_page, matches_page
 from jobs.cli import _main

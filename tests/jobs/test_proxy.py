@@ -14,12 +14,12 @@ from builders import write_corpus, write_shard, write_weights
 from click.testing import CliRunner, Result
 
 from curation.core.errors import EmptyCorpusError, UnknownNameError, UserError, WeightsError
-from curation.loader import SampleStream
+from curation.dataset.loader import SampleStream
+from curation.dataset.open_shards import open_shards
 from curation.models import Weights
 from curation.models.dual import load_dual_encoder
 from curation.models.vectors import read_centres, read_vectors
 from curation.models.weights import read_metadata, sha256_of
-from curation.open_shards import open_shards
 from jobs.proxy import proxy
 from jobs.vectors import pairs
 

@@ -17,7 +17,7 @@ from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weigh
 
 import curation as cu
 from curation.core.errors import IncompleteError, RecipeError
-from curation.diff import diff
+from curation.dataset.diff import diff
 from curation.models.weights import sha256_of
 from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar import read_samples

@@ -15,8 +15,8 @@ from builders import write_corpus, write_recipe, write_weights
 
 import curation as cu
 from curation.core.errors import NoSnapshotError, UserError
+from curation.dataset.snapshot import Snapshot
 from curation.recipes.curation_recipe import load_recipe
-from curation.snapshot import Snapshot
 from jobs.pipeline import pipeline
 from jobs.run import run_steps
 

@@ -11,11 +11,11 @@ import pytest
 from builders import write_shard
 from torch.utils.data import DataLoader
 
-from curation.loader import SampleStream
-from curation.open_shards import open_shards
+from curation.dataset.loader import SampleStream
+from curation.dataset.open_shards import open_shards
+from curation.dataset.sample_weights import SampleWeights
 from curation.shards.webdataset_io import SnapshotDataset
 from curation.storage.store import open_store
-from curation.weights import SampleWeights
 
 SIZES = (7, 1, 12, 5, 9)
 

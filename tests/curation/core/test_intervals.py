@@ -7,7 +7,7 @@ import random
 import pytest
 
 from curation.core.intervals import Difference, Estimate, difference, estimate, student
-from curation.snapshot_evaluations import ARMS, METRICS, Figures, minus
+from curation.dataset.evaluations import ARMS, METRICS, Figures, minus
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from builders import write_weights
 
 from curation.core.errors import LedgerError
+from curation.dataset.open_shards import open_shards
 from curation.learning import seen
 from curation.models.weights import Weights
-from curation.open_shards import open_shards
 from curation.storage.store import StoreOptions
 
 

@@ -161,8 +161,8 @@ def by_json(root: Path, field: str, n: int = 12) -> Path:
 
 @pytest.mark.parametrize(("field", "place"), [("caption", None), ("text", None), ("alt", "json.alt")])
 def test_captions_in_the_json_reach_every_reader(tmp_path: Path, field: str, place: str | None) -> None:
-    from curation.loader import SampleStream
-    from curation.subset import source_shards
+    from curation.dataset.loader import SampleStream
+    from curation.dataset.random_subset import source_shards
 
     corpus = by_json(tmp_path / "in", field)
     extra = {"input": {"caption": place}} if place else {}
@@ -180,8 +180,8 @@ def test_captions_in_the_json_reach_every_reader(tmp_path: Path, field: str, pla
 
 
 def test_what_is_trained_on_looks_as_the_recipe_says(tmp_path: Path) -> None:
-    from curation.loader import SampleStream
-    from curation.subset import source_shards
+    from curation.dataset.loader import SampleStream
+    from curation.dataset.random_subset import source_shards
 
     clear = cv2.imencode(".png", np.zeros((16, 16, 4), np.uint8))[1].tobytes()
     (tmp_path / "in").mkdir()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe
 
-from curation import subset as subset_module
 from curation.core.errors import UserError
-from curation.loader import SampleStream
-from curation.snapshot import Snapshot
-from curation.subset import random_subset, source_shards, usable
+from curation.dataset import random_subset as subset_module
+from curation.dataset.loader import SampleStream
+from curation.dataset.random_subset import random_subset, source_shards, usable
+from curation.dataset.snapshot import Snapshot
 
 
 @pytest.fixture(scope="module")

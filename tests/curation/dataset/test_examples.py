@@ -9,10 +9,10 @@ import pytest
 import torch
 from builders import write_shard
 
-from curation import examples
-from curation.examples import gather, gather_some, mixed, stream_batches
-from curation.loader import SampleStream, Shard
-from curation.open_shards import open_shards
+from curation.dataset import examples
+from curation.dataset.examples import gather, gather_some, mixed, stream_batches
+from curation.dataset.loader import SampleStream, Shard
+from curation.dataset.open_shards import open_shards
 
 
 @pytest.fixture(scope="module")

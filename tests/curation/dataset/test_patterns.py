@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services import one_line
 
 from curation.core.errors import RecipeError
-from curation.patterns import matcher
+from curation.dataset.patterns import matcher
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 from curation.core.printable import printable
 from curation.core.types import ShardRef
-from curation.corpus import open_corpus, says_left_out
+from curation.dataset.corpus import open_corpus, says_left_out
+from curation.dataset.loader import Shard
+from curation.dataset.snapshot import open_snapshot
 from curation.ledger.ledger import Ledger
-from curation.loader import Shard
-from curation.snapshot import open_snapshot
 from curation.storage.store import StoreOptions, open_store
 
 

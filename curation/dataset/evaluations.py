@@ -28,17 +28,17 @@ from curation.core.holdout import content_of, group_of_name, is_held_out
 from curation.core.intervals import CORRECTION, LEVEL, difference, estimate
 from curation.core.parallel import map_ordered
 from curation.core.types import uid
+from curation.dataset.random_subset import USABLE, source_store
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import Evaluation
 from curation.shards.contents import metadata, parse
 from curation.shards.sample_reader import SampleReader
 from curation.shards.tar import TarSample, read_samples
 from curation.storage.store import Store
-from curation.subset import USABLE, source_store
 
 if TYPE_CHECKING:
-    from curation.loader import Shard
-    from curation.snapshot import Snapshot
+    from curation.dataset.loader import Shard
+    from curation.dataset.snapshot import Snapshot
 
 METRICS = ("recall@1", "recall@5", "zero_shot")
 CURATED, RAW, RANDOM = ARMS = ("curated", "raw", "random")
@@ -232,7 +232,7 @@ def _any_trained_on(reader: SampleReader, share: float, rows: Sequence[Mapping[s
 
 def _contents(shard: Shard) -> Iterator[tuple[str, str]]:
     """Of each sample of a shard its uid, as `loader.SampleStream` tells it, and the hash of its picture."""
-    from curation.loader import uid_of
+    from curation.dataset.loader import uid_of
 
     store, ref = shard.store, shard.ref
     try:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from curation.core.errors import EmptyCorpusError, RecipeError
-from curation.corpus import Corpus, open_corpus
+from curation.dataset.corpus import Corpus, open_corpus
 from curation.storage.store import open_store
 
 
@@ -194,7 +194,7 @@ def test_a_corpus_of_nothing_but_outputs_says_what_to_write(tmp_path: Path) -> N
 def test_shards_of_a_dataset_below_are_left_out_of_training_with_a_word(
     shards: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from curation.open_shards import open_shards
+    from curation.dataset.open_shards import open_shards
 
     curated(shards / "mine")
     for _ in range(2):

@@ -9,9 +9,9 @@ from typing import Any
 import duckdb
 import yaml
 
+from curation.dataset.manifest import Streams
+from curation.dataset.snapshot import Snapshot
 from curation.ledger.unreadable import read_list
-from curation.manifest import Streams
-from curation.snapshot import Snapshot
 from curation.storage.tables import scratch
 
 

@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader
 from curation.core.errors import ChangedError, EmptyCorpusError, UserError
 from curation.core.holdout import content_of, group_of, is_held_out
 from curation.core.types import ShardRef
-from curation.loader import SampleStream, Shard
-from curation.open_shards import open_shards
+from curation.dataset.loader import SampleStream, Shard
+from curation.dataset.open_shards import open_shards
+from curation.dataset.sample_weights import SampleWeights
 from curation.shards.tar import TarWriter
 from curation.storage.store import open_store
-from curation.weights import SampleWeights
 
 SIZES = (7, 1, 12, 5, 9)
 

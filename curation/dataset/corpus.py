@@ -27,8 +27,8 @@ import pyarrow as pa
 
 from curation.core.errors import EmptyCorpusError, NotFoundError, RecipeError
 from curation.core.parallel import map_ordered
+from curation.dataset.patterns import matcher
 from curation.ledger.ledger import Ledger
-from curation.patterns import matcher
 from curation.storage.store import ObjectInfo, Store, StoreOptions, open_store
 from curation.storage.tables import connect, insert, local_disk
 
@@ -134,7 +134,7 @@ class Corpus:
                 raise _of_a_dataset(place, f"{self.root}/{key}".rpartition("/data/")[0])
 
     def _of_snapshot(self) -> pa.Table:
-        from curation.snapshot import open_snapshot
+        from curation.dataset.snapshot import open_snapshot
 
         store = self.store()
         heads = [store.head(key) for key in open_snapshot(self.root, self.snapshot, self.options).shard_keys()]

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation import manifest
 from curation.core.errors import LedgerError, UserError
 from curation.core.types import IMAGE_EXTENSIONS, Sample, ShardRef, Source
+from curation.dataset import manifest
 from curation.ledger import manifest_schema
 from curation.ledger.documents import SnapshotDocument, repair
 from curation.ledger.ledger import Ledger, read_named
@@ -31,10 +31,10 @@ from curation.storage.parquet import from_parquet
 from curation.storage.store import Store, StoreOptions, open_store
 
 if TYPE_CHECKING:
-    from curation.loader import SampleStream, Shard
+    from curation.dataset.loader import SampleStream, Shard
+    from curation.dataset.sample_weights import SampleWeights
     from curation.shards.images import DecodeLimits
     from curation.shards.webdataset_io import SnapshotDataset
-    from curation.weights import SampleWeights
 
 SHARDS_SCHEMA = pa.schema(
     [
@@ -201,7 +201,7 @@ class Snapshot:
         """What the kept samples weigh. Reads three columns of the manifest; those other than 1 are held in memory."""
         import pyarrow.compute as pc
 
-        from curation.weights import SampleWeights
+        from curation.dataset.sample_weights import SampleWeights
 
         own: dict[str, float] = {}
         for batch in self.reader(["uid", "decision", "weight"]):
@@ -221,7 +221,7 @@ class Snapshot:
 
     def loader_shards(self) -> list[Shard]:
         """The output shards as `loader.SampleStream` reads them."""
-        from curation.loader import Shard
+        from curation.dataset.loader import Shard
 
         rows = self.shards.to_pylist()
         refs = [(ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
@@ -234,8 +234,8 @@ class Snapshot:
         as often as its weight in the manifest says, over the epochs (`set_epoch`: a light one is not in every epoch),
         and shares differ by chance. `options` go to `SampleStream`.
         """
-        from curation.loader import SampleStream
-        from curation.weights import ALIKE
+        from curation.dataset.loader import SampleStream
+        from curation.dataset.sample_weights import ALIKE
 
         return SampleStream(self.loader_shards(), size=size, weights=self.weights() if weighted else ALIKE, **options)
 

@@ -17,8 +17,8 @@ from curation.storage import tables
 from curation.storage.store import open_store
 
 if TYPE_CHECKING:
-    from curation.loader import Shard
-    from curation.snapshot import Snapshot
+    from curation.dataset.loader import Shard
+    from curation.dataset.snapshot import Snapshot
     from curation.storage.store import Store
 
 # What a model could be trained on, whatever the filters say: all that can be read and decoded.
@@ -50,7 +50,7 @@ def source_shards(snapshot: Snapshot) -> list[Shard]:
 
     A shard whose archive is broken is quarantined whole, so it is left out.
     """
-    from curation.loader import Shard
+    from curation.dataset.loader import Shard
 
     plan, store = Ledger(snapshot.store).open_plan(snapshot.document["plan"]), source_store(snapshot)
     rows = snapshot.manifest.query(
@@ -110,7 +110,7 @@ def parts_without(
     """Of the samples whose names are not of the held-out `share`, so that a random part is as large as what is trained
     on of the snapshot. Reads the headers of the snapshot's shards and of its sources', for only they have the names;
     uids on local disk."""
-    from curation.loader import SampleStream
+    from curation.dataset.loader import SampleStream
 
     def places(shards: Sequence[Shard]) -> Iterator[str]:
         count = 0

@@ -11,9 +11,9 @@ from typing import Any
 
 from curation.core.errors import LedgerError
 from curation.core.parallel import map_ordered
+from curation.dataset.snapshot import Snapshot
 from curation.ledger.documents import WriteRecord, repair
 from curation.ledger.ledger import Ledger
-from curation.snapshot import Snapshot
 
 DETAIL = "the whole shard; how many samples it holds is not known"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from curation.snapshot import Snapshot, plain_location
-from curation.snapshot_evaluations import attached
+from curation.dataset.evaluations import attached
+from curation.dataset.snapshot import Snapshot, plain_location
 
 
 def summary(snapshot: Snapshot) -> dict[str, Any]:

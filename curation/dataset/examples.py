@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from curation.loader import SampleStream, Shard
+from curation.dataset.loader import SampleStream, Shard
 from curation.models.batches import BUDGET, Batch, Examples, Tokenize
 
 PIECE = 32  # samples that a worker gives at a time

@@ -24,11 +24,11 @@ from curation.core.epochs import SharedEpoch
 from curation.core.errors import ChangedError, ImageError, TarError, UserError
 from curation.core.holdout import group_of, is_held_out
 from curation.core.types import ShardRef, uid
+from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.shards import contents, images, tar
 from curation.shards.images import DecodeLimits, Mode, Pixels
 from curation.shards.tar import TarSample
 from curation.storage.store import Store
-from curation.weights import ALIKE, SampleWeights
 
 Part = Literal["all", "train", "held_out"]
 
