@@ -20,13 +20,13 @@ from actors.scorer import Scoring, UnitScorer
 from actors.waiting import get, wait
 from curation.core.errors import IncompleteError
 from curation.core.types import ShardRef
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.repairs import Mender
+from curation.curating.verification.rescored import compare
 from curation.ledger import attempts
 from curation.ledger.attempts import Care, Suspicion
 from curation.ledger.ledger import Ledger
 from curation.storage.store import open_store
-from curation.verification.findings import Finding
-from curation.verification.repairs import Mender
-from curation.verification.rescored import compare
 
 RETRIES = 2  # of a unit whose actor died
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from actors.cluster import map_bounded
-from curation.writing import Group, GroupWriter
+from curation.curating.writing import Group, GroupWriter
 
 
 def write(writer: GroupWriter, groups: Iterable[Group], *, workers: int) -> Iterator[dict[str, Any]]:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from curation.core.digest import canonical
 from curation.core.types import ShardRef
-from curation.verification.differences import read_object
-from curation.verification.findings import Finding
-from curation.verification.repairs import Mender
-from curation.verification.scored import CheckedUnit, ScoredCheck
-from curation.verification.written import CheckedGroup, Indexed, WrittenCheck
-from curation.writing import Group
+from curation.curating.verification.differences import read_object
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.repairs import Mender
+from curation.curating.verification.scored import CheckedUnit, ScoredCheck
+from curation.curating.verification.written import CheckedGroup, Indexed, WrittenCheck
+from curation.curating.writing import Group
 from jobs.checking import Here, OnRay
 
 if TYPE_CHECKING:

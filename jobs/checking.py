@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curation.core.progress import Tick
     from curation.core.types import ShardRef
+    from curation.curating.verification.findings import Finding
+    from curation.curating.verification.repairs import Mender
     from curation.ledger.ledger import Plan
     from curation.storage.store import Store
-    from curation.verification.findings import Finding
-    from curation.verification.repairs import Mender
     from jobs.pipeline import Pipeline
 
 HERE = 50_000  # samples that are checked in this process: about the time in which Ray starts and stops, on 8 cores
@@ -92,7 +92,7 @@ class Subject:
     @property
     def software(self) -> Mapping[str, Mapping[str, str]] | None:
         """What made the snapshot; None where that is not known."""
-        from curation.verification.versions import right_software
+        from curation.curating.verification.versions import right_software
 
         return right_software(self.raw.get("software"), self.versions)
 

@@ -27,6 +27,12 @@ from pydantic import ValidationError
 from curation.core.errors import RecipeError, TutelageError, UserError
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
+from curation.curating.verification import attached, chain, described, loose, planned
+from curation.curating.verification.differences import read_object
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.repairs import Mender
+from curation.curating.verification.unread import check_unreadable
+from curation.curating.verification.versions import known_versions
 from curation.dataset import snapshot as snapshots
 from curation.dataset.corpus import open_corpus
 from curation.ledger.ledger import Plan, unit_id
@@ -34,12 +40,6 @@ from curation.ledger.score_tables import INDEX
 from curation.ledger.snapshot_numbers import LAST, read_raw, snapshot_key
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.storage.store import Store, open_store
-from curation.verification import attached, chain, described, loose, planned
-from curation.verification.differences import read_object
-from curation.verification.findings import Finding
-from curation.verification.repairs import Mender
-from curation.verification.unread import check_unreadable
-from curation.verification.versions import known_versions
 from jobs.checking import Here, OnRay, Subject
 from jobs.pipeline import pipeline_of
 from jobs.score_checks import ScoreChecks

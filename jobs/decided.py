@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation import decisions, writing
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
+from curation.curating import decisions, writing
 from curation.dataset import snapshot
 from curation.ledger import score_tables as scores
 from curation.ledger.ledger import Plan

@@ -24,7 +24,7 @@ def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
     swept in the same way where they lie below OUT; a store of scores that datasets share is swept when it is named
     itself. Records, plans and snapshots are never deleted.
     """
-    from curation.garbage import parse_duration, sweep
+    from curation.curating.garbage import parse_duration, sweep
     from curation.ledger.ledger import Ledger
     from curation.storage.store import open_store
 
@@ -46,7 +46,7 @@ def _swept_with(url: str) -> list[str]:
     """
     import curation as cu
     from curation.core.errors import NoSnapshotError
-    from curation.garbage import is_ledger
+    from curation.curating.garbage import is_ledger
     from curation.storage.store import open_store
 
     try:

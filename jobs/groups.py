@@ -47,7 +47,7 @@ def lines(groups: Sequence[Mapping[str, Any]], seen: int, most: int = 10) -> Ite
 
 def warn(groups: Sequence[Mapping[str, Any]], seen: int, look: str) -> None:
     """Say on stderr which groups take much of the corpus, and how to `look` at them."""
-    from curation.groups import warnings
+    from curation.curating.groups import warnings
 
     for line in warnings(groups, seen):
         click.echo(printable(f"warning: {line}: {look}"), err=True)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import curation as cu
 from curation.core.errors import StoreError
 from curation.core.printable import printable
-from curation.groups import EXAMPLES, warnings
+from curation.curating.groups import EXAMPLES, warnings
 from jobs.gallery import content, content_at
 from jobs.matches_page import facts
 from jobs.page import document, jpeg
 
 if TYPE_CHECKING:
     from curation.core.types import ShardRef
-    from curation.groups import Group
+    from curation.curating.groups import Group
     from jobs.pipeline import Pipeline
 
 #: Picture (or None) and caption of a uid.

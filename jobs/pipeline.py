@@ -21,7 +21,6 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import acceptance, decisions, score_store, writing
 from curation.core.digest import digest
 from curation.core.errors import IncompleteError, StoreError, WeightsError, YieldError, said_of
 from curation.core.parallel import map_ordered
@@ -29,6 +28,8 @@ from curation.core.printable import printable
 from curation.core.progress import Tick
 from curation.core.software import of_this_process
 from curation.core.types import ShardRef
+from curation.curating import acceptance, decisions, score_store, writing
+from curation.curating.compared_snapshots import Others, open_others
 from curation.dataset import snapshot
 from curation.dataset.corpus import Corpus, open_corpus, says_left_out
 from curation.filters import Compares, flat
@@ -39,7 +40,6 @@ from curation.ledger.documents import SnapshotDocument, relative_url
 from curation.ledger.ledger import Ledger, Plan
 from curation.ledger.uid_lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights, sha256_of
-from curation.others import Others, open_others
 from curation.recipes.curation_recipe import Recipe, columns_of, kinds_of, parse_recipe
 from curation.scorers import Checks
 from curation.storage.parquet import to_parquet, write_parquet

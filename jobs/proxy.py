@@ -154,7 +154,7 @@ def proxy_vectors(as_json: bool, **arguments: Any) -> None:
 
     Writes a safetensors file of two tensors, `image` and `text`, and prints its sha256 for a recipe.
     """
-    from jobs.vectors import write_vectors
+    from curation.curating.vectors import write_vectors
 
     found = write_vectors(**arguments)
     lines = [f"{found['vectors']:,} pairs of {arguments['data']}", f"  url: {found['url']}"]
@@ -185,7 +185,7 @@ def proxy_clusters(as_json: bool, **arguments: Any) -> None:
 
     Spherical k-means over a sample of the corpus. Writes a safetensors file and prints its sha256 for a recipe.
     """
-    from jobs.vectors import write_clusters
+    from curation.curating.vectors import write_clusters
 
     found = write_clusters(**arguments)
     fields = f"centres: {found['url']}, centres_sha256: {found['sha256']}, of: {found['of']}"

@@ -44,7 +44,7 @@ def repair(
     What can't be rebuilt is listed with the reason, and the exit code is 4.
     """
     from curation.core.errors import VerifyError
-    from curation.verification.repairs import dry, finished, started
+    from curation.curating.verification.repairs import dry, finished, started
     from jobs.verify import checks, locate, older
 
     store, number = locate(dataset)

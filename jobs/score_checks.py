@@ -13,13 +13,13 @@ import numpy as np
 
 from curation.core.errors import BucketError, TutelageError
 from curation.core.types import ShardRef
+from curation.curating.verification import rescored, versions
+from curation.curating.verification.differences import read_object
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.scored import SCORED_AGAIN, CheckedUnit, ScoredCheck
+from curation.curating.verification.settled import Recomputed
+from curation.curating.verification.values import Said
 from curation.ledger.score_tables import INDEX
-from curation.verification import rescored, versions
-from curation.verification.differences import read_object
-from curation.verification.findings import Finding
-from curation.verification.scored import SCORED_AGAIN, CheckedUnit, ScoredCheck
-from curation.verification.settled import Recomputed
-from curation.verification.values import Said
 from jobs.checking import Subject
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ def scores() -> None:
 def scores_ls(store: str, as_json: bool) -> None:
     """List what a store of scores holds, by fingerprint."""
     from curation.core.progress import progress
-    from curation.score_store import inventory
+    from curation.curating.score_store import inventory
 
     with progress("Reading records", None, "tables") as tick:
         found = inventory(_ledger(store), tick)
@@ -82,9 +82,9 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
     """
     from curation.core.errors import UnknownNameError, UserError
     from curation.core.progress import progress
+    from curation.curating.score_store import FIRST_PART, export
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
-    from curation.score_store import FIRST_PART, export
     from curation.storage.store import open_store
     from jobs.pipeline import pipeline
 
@@ -136,9 +136,9 @@ def scores_gc(
     """
     from curation.core.errors import UserError
     from curation.core.progress import progress
-    from curation.garbage import parse_duration
+    from curation.curating.garbage import parse_duration
+    from curation.curating.score_store import take_out
     from curation.recipes.curation_recipe import load_recipe
-    from curation.score_store import take_out
 
     if not keep and not keep_snapshots:
         raise UserError(
@@ -158,7 +158,7 @@ def scores_gc(
 
 def _of_snapshots(url: str) -> set[str]:
     import curation as cu
-    from curation.garbage import snapshots
+    from curation.curating.garbage import snapshots
 
     latest = cu.open(url)
     documents = (document for _, document in snapshots(latest.store))

@@ -12,10 +12,10 @@ from curation.core.printable import printable
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
+    from curation.curating.verification.findings import Finding
+    from curation.curating.verification.repairs import Mender
     from curation.dataset.snapshot import Snapshot
     from curation.storage.store import Store
-    from curation.verification.findings import Finding
-    from curation.verification.repairs import Mender
     from jobs.all_checks import AllChecks
 
 rescore_option = click.option(
@@ -57,7 +57,7 @@ def verify(dataset: str, rescore: float, seed: int, address: str | None, every: 
     names the damaged object; `curate repair` mends what it can.
     """
     from curation.core.errors import VerifyError
-    from curation.verification.repairs import dry
+    from curation.curating.verification.repairs import dry
 
     store, number = locate(dataset)
     others = older(store, number)
@@ -92,8 +92,8 @@ def locate(dataset: str) -> tuple[Store, int]:
     """The store of `OUT[@N]` and the number of the snapshot; where none is named, of the newest that is there, whatever
     LATEST says; 0 for a ledger without snapshots. Raises `NoSnapshotError` for what is no ledger."""
     from curation.core.errors import NoSnapshotError
+    from curation.curating.garbage import is_ledger
     from curation.dataset.snapshot import split_version
-    from curation.garbage import is_ledger
     from curation.ledger.snapshot_numbers import numbers_there
     from curation.storage.store import open_store
 
@@ -150,7 +150,7 @@ def checks(
 
 def problems_of(snapshot: Snapshot, **options: Any) -> list[Finding]:
     """The findings of a snapshot, in silence."""
-    from curation.verification.repairs import dry
+    from curation.curating.verification.repairs import dry
 
     with checks(snapshot.store, snapshot.number, dry(snapshot.store), quiet=True, **options) as work:
         return list(work.findings())

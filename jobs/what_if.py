@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from curation.core.types import ShardRef
+    from curation.curating.what_if import Answer
     from curation.dataset.snapshot import Snapshot
     from curation.ledger.ledger import Plan
-    from curation.what_if import Answer
     from jobs.pipeline import Pipeline
 
 
@@ -118,8 +118,8 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
     the columns that an earlier question has left in the cache, or leave them for the next one."""
     import duckdb
 
-    from curation import kept_columns
     from curation.core.errors import IncompleteError
+    from curation.curating import column_cache as kept_columns
     from jobs.pipeline import lacked_columns
 
     plan = work.plan(write=False)
@@ -152,10 +152,10 @@ def _unscored(work: Pipeline, missing: pa.Table) -> tuple[pa.Table, set[str]]:
 
 def _name_of(work: Pipeline, plan: Plan) -> str:
     """Of the columns that are loaded, in the cache: by all that decides them."""
-    from curation import kept_columns
+    from curation.curating import column_cache as kept_columns
+    from curation.curating.what_if import MADE
     from curation.ledger import score_tables as scores
     from curation.recipes.curation_recipe import kinds_of
-    from curation.what_if import MADE
 
     index, needed = _columns(work)
     kinds = kinds_of(work.recipe.scorers)
@@ -176,11 +176,11 @@ def _answers(
     keep_as: str | None = None, without: Collection[str] = (),
 ) -> list[Answer]:  # fmt: skip
     """The answers of what is scored: of the columns at `kept`, or of score tables, to be kept then under a name."""
-    from curation import kept_columns
     from curation.core.progress import progress
+    from curation.curating import column_cache as kept_columns
+    from curation.curating.what_if import MADE, WhatIf
     from curation.dataset.manifest import Streams
     from curation.dataset.snapshot import Snapshot
-    from curation.what_if import MADE, WhatIf
 
     readable = (shard for shard in _scored(plan, unscored) if shard not in work.unreadable)
     there = work.fields(next(readable), without) if kept is None else work.declared()

@@ -10,7 +10,7 @@ from curation.core.printable import printable
 from jobs.page import document
 
 if TYPE_CHECKING:
-    from curation.what_if import Answer
+    from curation.curating.what_if import Answer
 
 
 def page(recipe: str, answers: Sequence[Answer], unscored: int, look: Any = None, *, unreadable: int = 0) -> str:

@@ -10,18 +10,18 @@ import pyarrow as pa
 
 from curation.core.digest import digest
 from curation.core.errors import StoreError, TutelageError
+from curation.curating.verification import chain, described
+from curation.curating.verification.comparison import Comparison
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.repairs import Mender
+from curation.curating.verification.settled import Recomputed
+from curation.curating.verification.versions import is_newer
+from curation.curating.verification.written import OTHER_DECISIONS, IndexedUnits, WrittenCheck
 from curation.dataset import snapshot as snapshots
 from curation.ledger.ledger import Ledger
 from curation.ledger.snapshot_numbers import snapshot_key
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
-from curation.verification import chain, described
-from curation.verification.comparison import Comparison
-from curation.verification.findings import Finding
-from curation.verification.repairs import Mender
-from curation.verification.settled import Recomputed
-from curation.verification.versions import is_newer
-from curation.verification.written import OTHER_DECISIONS, IndexedUnits, WrittenCheck
 from jobs.checking import Here, OnRay, Subject
 from jobs.decided import Decided, Written
 

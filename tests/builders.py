@@ -109,10 +109,10 @@ def write_recipe(path: Path, corpus: str, output: str, weights: str, sha256: str
 def curate(recipe: Path, *overrides: str) -> Any:
     """`curate run` in this process, without Ray, of a recipe without scorers; returns the snapshot."""
     import curation as cu
+    from curation.curating.writing import GroupWriter
     from curation.ledger import score_tables as scores
     from curation.recipes.curation_recipe import load_recipe
     from curation.shards import unit_reader as units
-    from curation.writing import GroupWriter
     from jobs.pipeline import Written, pipeline
 
     with pipeline(load_recipe(recipe, overrides)) as work:

@@ -17,12 +17,12 @@ import pyarrow as pa
 
 from curation.core.digest import canonical
 from curation.core.types import ShardRef
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.repairs import dry, started
+from curation.curating.verification.repairs import finished as written_down
 from curation.ledger.ledger import unit_id
 from curation.storage.parquet import from_parquet, to_parquet
 from curation.storage.store import open_store
-from curation.verification.findings import Finding
-from curation.verification.repairs import dry, started
-from curation.verification.repairs import finished as written_down
 from jobs.verify import checks
 
 DOCUMENT = "snapshots/000003.json"

@@ -16,8 +16,8 @@ def curate_here(recipe: Path, *overrides: str, unreadable: str = "") -> int:
     """`curate run` in this process; returns the number of the latest snapshot. `unreadable`: a shard that the store
     refuses."""
     from actors.rescoring import score_here
+    from curation.curating.writing import GroupWriter
     from curation.recipes.curation_recipe import load_recipe
-    from curation.writing import GroupWriter
     from jobs.pipeline import Written, pipeline
 
     with pipeline(load_recipe(recipe, overrides)) as work:

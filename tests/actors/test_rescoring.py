@@ -11,11 +11,11 @@ from deaths import DECODE, DIES, RAISES, Pool, inspected
 from actors.rescoring import Rescorer, score_here, units_table
 from curation.core.errors import IncompleteError
 from curation.core.types import ShardRef
+from curation.curating.verification.repairs import Mender
 from curation.ledger import attempts
 from curation.ledger import score_tables as scores
 from curation.ledger.ledger import unit_id
 from curation.shards import unit_reader as units
-from curation.verification.repairs import Mender
 
 
 @pytest.fixture

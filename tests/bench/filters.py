@@ -144,11 +144,11 @@ def ask(rows: int) -> dict[str, float]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from curation.decisions import Decisions
+    from curation.curating.decisions import Decisions
+    from curation.curating.what_if import MADE, WhatIf
     from curation.filters import FILTERS
     from curation.filters.named import NamedFilter
     from curation.ledger import score_tables as scores
-    from curation.what_if import MADE, WhatIf
 
     def chosen(fraction: float) -> list[NamedFilter]:
         fields = ASKED | {"top_fraction": {"score": "score", "fraction": fraction}}
@@ -212,7 +212,7 @@ def loaded(index: Sequence[str], scores: Sequence[str], rows: int) -> Iterator[A
     """A decision engine with columns made by SQL."""
     import pyarrow as pa
 
-    from curation.decisions import Decisions
+    from curation.curating.decisions import Decisions
 
     kinds = {"cluster": pa.int32(), "phash": pa.int64(), "score": pa.float32()}
     blobs = [name for name in scores if name == VECTOR]

@@ -155,7 +155,7 @@ def prepare(options: argparse.Namespace) -> Made:
 
 def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All columns that a recipe can use: of a proxy of the trusted pairs, one of the pool, and of the pictures."""
-    from jobs.vectors import write_clusters, write_vectors
+    from curation.curating.vectors import write_clusters, write_vectors
 
     training = Training(steps=options.proxy_steps, batch=options.proxy_batch)
     trusted, pool = (_proxy(folder, name, training) for name in ("trusted", "pool"))

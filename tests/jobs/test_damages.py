@@ -10,10 +10,10 @@ from damages import DAMAGES, TOGETHER, Damage, Tree, column, first, found
 from curation.core.digest import digest
 from curation.core.errors import ImageError
 from curation.core.software import software_id
+from curation.curating.verification.repairs import dry
 from curation.shards import unit_reader as units
 from curation.shards.images import DecodeLimits, ImageHeader
 from curation.storage.store import open_store
-from curation.verification.repairs import dry
 from jobs.verify import checks
 
 EARLIER = {"tutelage": "0.0.1"}

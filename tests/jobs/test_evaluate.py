@@ -17,7 +17,7 @@ import curation as cu
 from curation.core.errors import EmptyCorpusError, LedgerError, NoSnapshotError, UserError
 from curation.core.holdout import group_of, is_held_out
 from curation.core.types import IMAGE_EXTENSIONS
-from curation.garbage import MIN_GRACE, sweep
+from curation.curating.garbage import MIN_GRACE, sweep
 from curation.ledger.ledger import Ledger
 from curation.shards.tar import TarWriter, read_samples
 from curation.storage.store import open_store

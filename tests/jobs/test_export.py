@@ -10,8 +10,8 @@ import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe
 from click.testing import CliRunner
 
-from curation import score_store
 from curation.core.errors import UserError
+from curation.curating import score_store
 from jobs.scores import scores
 
 

@@ -12,9 +12,9 @@ from builders import PLAIN, curate, write_corpus, write_recipe
 from click.testing import CliRunner
 
 import curation as cu
-from curation import garbage, score_store
 from curation.core.errors import BucketError, LedgerError, NoSnapshotError, NotFoundError, UserError
 from curation.core.types import ShardRef
+from curation.curating import garbage, score_store
 from curation.ledger.ledger import Ledger, unit_id
 from curation.storage.store import Store, open_store
 from jobs.cli import cli

@@ -14,6 +14,7 @@ from builders import write_corpus, write_shard, write_weights
 from click.testing import CliRunner, Result
 
 from curation.core.errors import EmptyCorpusError, UnknownNameError, UserError, WeightsError
+from curation.curating.vectors import pairs
 from curation.dataset.loader import SampleStream
 from curation.dataset.open_shards import open_shards
 from curation.models import Weights
@@ -21,7 +22,6 @@ from curation.models.dual import load_dual_encoder
 from curation.models.vectors import read_centres, read_vectors
 from curation.models.weights import read_metadata, sha256_of
 from jobs.proxy import proxy
-from jobs.vectors import pairs
 
 SMALL = ["--model", "proxy-mu", "--steps", "3", "--batch", "8", "--threads", "1", "--device", "cpu", "--holdout", "0.3"]
 
@@ -136,7 +136,7 @@ def test_vectors_are_drawn_from_whole_shards_and_of_as_many_as_it_takes(
     """Not from the beginnings of shards, which may be in some order; the same ones however often it is asked."""
     for shard, n in enumerate((40, 2, 2, 2)):
         write_shard(tmp_path / "data" / f"{shard}.tar", shard, n, flaws=False)
-    monkeypatch.setattr("jobs.vectors.SHARDS", 2)
+    monkeypatch.setattr("curation.curating.vectors.SHARDS", 2)
     encoder: Any = SimpleNamespace(preprocess=SimpleNamespace(size=8, mode="squash"))
     shards = open_shards(str(tmp_path / "data"))
     whole = [example.uid for shard in shards for example in SampleStream([shard], size=8, shuffle=0)]

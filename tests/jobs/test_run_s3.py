@@ -11,7 +11,7 @@ from builders import write_corpus, write_recipe, write_weights
 from services import BrokenS3
 
 import curation as cu
-from curation.garbage import MIN_GRACE, sweep
+from curation.curating.garbage import MIN_GRACE, sweep
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import load_recipe
 from curation.storage.store import open_store

@@ -10,11 +10,11 @@ from builders import write_corpus, write_weights
 from click.testing import CliRunner
 
 from curation.core.errors import UnknownNameError
+from curation.curating.vectors import write_clusters, write_vectors
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.recipes.learning_recipe import parse_learn_recipe
 from curation.recipes.yaml_document import is_of_learning
 from jobs.shipped import PLACEHOLDER, about, fill, needs, recipes, shipped
-from jobs.vectors import write_clusters, write_vectors
 
 CURATING = sorted(name for name, text in shipped().items() if not is_of_learning(text))
 BASELINES = [name for name in CURATING if name != "openmoji-icons"]

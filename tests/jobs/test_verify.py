@@ -140,8 +140,8 @@ def test_older_snapshots_are_checked_when_asked(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What they share is checked once; what only one of them has is found and mended, too."""
-    from curation.verification.scored import ScoredCheck
-    from curation.verification.written import WrittenCheck
+    from curation.curating.verification.scored import ScoredCheck
+    from curation.curating.verification.written import WrittenCheck
 
     read, written = list[str](), list[str]()
     rows, checked = ScoredCheck._rows, WrittenCheck.check

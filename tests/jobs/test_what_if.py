@@ -12,9 +12,9 @@ from builders import write_corpus, write_recipe, write_shard, write_weights
 from click.testing import CliRunner
 
 import curation as cu
-from curation import kept_columns
 from curation.core.cache import cache_folder
 from curation.core.errors import IncompleteError, UserError
+from curation.curating import column_cache as kept_columns
 from curation.ledger import score_tables as scores
 from curation.recipes.curation_recipe import load_recipe
 from jobs.pipeline import Pipeline, pipeline

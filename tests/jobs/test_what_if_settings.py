@@ -11,9 +11,9 @@ import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 
 import curation as cu
-from curation import others
 from curation.core.errors import RecipeError, WeightsError
-from curation.decisions import Decisions
+from curation.curating import compared_snapshots as others
+from curation.curating.decisions import Decisions
 from curation.models.weights import cache_dir
 from curation.recipes.curation_recipe import Recipe, load_recipe
 from jobs.pipeline import pipeline, pipeline_of

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.core.errors import RecipeError, WeightsError
-from curation.decisions import Decisions
+from curation.curating.decisions import Decisions
 from curation.filters import Filter, Reads, Weighs
 from curation.filters.algebra import AnyOf
 from curation.filters.cluster_balance import ClusterBalance

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from rows_given import Row, alike, random_rows, table
 
-from curation.decisions import Decisions
+from curation.curating.decisions import Decisions
 from curation.filters import AnyOf
 from curation.filters.decontaminate import Decontaminate, _few
 from curation.filters.named import NamedFilter

@@ -21,11 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rows_given import Row, alike, random_rows, table, unit
 
-from curation import decisions
 from curation import filters as filters_room
 from curation.core.digest import digest
 from curation.core.errors import RecipeError
-from curation.decisions import Decisions
+from curation.curating import decisions
+from curation.curating.decisions import Decisions
 from curation.filters import FILTERS, Filter
 from curation.filters.algebra import AllOf, AnyOf, NotOf
 from curation.filters.boilerplate import Boilerplate

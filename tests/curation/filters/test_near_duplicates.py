@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows_given import Row, alike, random_rows, table
 
-from curation.decisions import Decisions
+from curation.curating.decisions import Decisions
 from curation.filters.first_come import leaving
 from curation.filters.named import NamedFilter, columns_needed
 from curation.filters.near_duplicates import NearDuplicates

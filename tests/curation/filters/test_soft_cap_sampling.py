@@ -15,7 +15,7 @@ from brute_balancing import alive, brute_draws
 from rows_given import Row, random_rows, table
 
 from curation.core.errors import RecipeError
-from curation.decisions import Decisions
+from curation.curating.decisions import Decisions
 from curation.filters import soft_cap_sampling
 from curation.filters.algebra import AnyOf
 from curation.filters.named import NamedFilter

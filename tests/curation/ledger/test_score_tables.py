@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation import score_store
 from curation.core import parallel
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, UserError
 from curation.core.types import ShardRef, uid
+from curation.curating import score_store
 from curation.ledger import score_tables as scores
 from curation.ledger.ledger import Ledger, unit_id
 from curation.shards.unit_reader import INDEX_SCHEMA, STREAM_SCHEMA, failure_table
@@ -164,7 +164,7 @@ def test_a_table_of_other_length_is_refused(two: tuple[Ledger, list[ShardRef], l
 
 
 def test_what_is_poison_to_one_scorer_is_said_where_that_score_is_read(tmp_path: Path) -> None:
-    from curation.score_store import export
+    from curation.curating.score_store import export
 
     ledger, shard = Ledger(open_store(str(tmp_path / "scores"))), ShardRef("a.tar", 1, "e")
     index, plain, dies, other = (scores.Column(name, name) for name in ("index", "s", "t", "u"))

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from curation.core.errors import ImageError
 from curation.core.types import ShardRef
+from curation.curating.writing import JSON_KEY, annotate
 from curation.shards import contents
 from curation.shards.contents import caption, depth, detail_of, metadata, parse
 from curation.shards.tar import TarWriter, read_samples
-from curation.writing import JSON_KEY, annotate
 
 SHARD = ShardRef("a.tar", 1, "e")
 

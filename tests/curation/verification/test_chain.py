@@ -9,11 +9,11 @@ import pytest
 from builders import snapshot_document
 
 from curation.core.digest import canonical
+from curation.curating.verification.chain import ChainCheck
+from curation.curating.verification.repairs import Mender, dry
 from curation.ledger import snapshot_numbers as numbers
 from curation.ledger.ledger import Ledger
 from curation.storage.store import Store, open_store
-from curation.verification.chain import ChainCheck
-from curation.verification.repairs import Mender, dry
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from builders import score_record
 
-from curation.garbage import MIN_GRACE, sweep
+from curation.curating.garbage import MIN_GRACE, sweep
+from curation.curating.verification.comparison import Comparison
+from curation.curating.verification.repairs import Mender
 from curation.ledger.documents import ScoreRecord
 from curation.ledger.ledger import Ledger
 from curation.storage.store import Store, open_store
-from curation.verification.comparison import Comparison
-from curation.verification.repairs import Mender
 
 
 def mended(out: Store, unit: str, spool: Path, suffix: str) -> str:

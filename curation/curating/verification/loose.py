@@ -21,13 +21,13 @@ from curation.core.digest import digest
 from curation.core.errors import BucketError, LedgerError, NotFoundError
 from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.repairs import Mender
 from curation.ledger.documents import PlanDocument, ScoreRecord, WriteRecord, parse, parse_unit_record
 from curation.ledger.ledger import PAGE_SCHEMA, rows_sha256, unit_id
 from curation.ledger.owners import owner_of
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
-from curation.verification.findings import Finding
-from curation.verification.repairs import Mender
 
 Checked = npt.NDArray[np.uint64]
 _NOTHING: Checked = np.array([], np.uint64)

@@ -14,12 +14,12 @@ import pyarrow as pa
 from curation.core.digest import canonical, digest
 from curation.core.errors import LedgerError, StoreError, UserError
 from curation.core.types import ShardRef
+from curation.curating.verification.differences import hash_of, read_object, table_differs
+from curation.curating.verification.findings import Finding, differing, fields_differ
+from curation.curating.verification.repairs import Mender
 from curation.ledger.ledger import PAGE_SCHEMA, Ledger, Plan
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
-from curation.verification.differences import hash_of, read_object, table_differs
-from curation.verification.findings import Finding, differing, fields_differ
-from curation.verification.repairs import Mender
 
 Rows = Callable[[], Iterable[ShardRef]]
 _LOST = "neither its pages, nor the commit records, nor the corpus as it is listed now give this plan's id"

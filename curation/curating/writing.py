@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from curation.core.digest import digest
 from curation.core.types import ShardRef
-from curation.decisions import KEPT, tally
+from curation.curating.decisions import KEPT, tally
 from curation.ledger import manifest_schema
 from curation.ledger import score_tables as scores
 from curation.ledger.documents import WriteRecord

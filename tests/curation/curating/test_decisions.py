@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from curation.decisions import Decisions
+from curation.curating.decisions import Decisions
 from curation.filters.named import NamedFilter
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
@@ -95,7 +95,7 @@ def test_groups_of_units_are_cut_from_one_ordered_pass(
     batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many groups there are, and wherever batches end: as many queries, each row handed out once."""
-    monkeypatch.setattr("curation.decisions.ROWS_AT_ONCE", batch)
+    monkeypatch.setattr("curation.curating.decisions.ROWS_AT_ONCE", batch)
     sizes = np.random.default_rng(0).integers(0, 30, 200)
     with Decisions(tmp_path, [], {"score": pa.float32()}) as engine:
         engine.load((unit, _unit(unit, size)) for unit, size in enumerate(sizes.tolist()))

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from curation.core.software import software, software_id
 from curation.core.types import ShardRef
+from curation.curating.verification import rescored
+from curation.curating.verification.differences import read_object
+from curation.curating.verification.scored import ScoredCheck
 from curation.ledger.ledger import unit_id
 from curation.ledger.score_tables import Column
-from curation.verification import rescored
-from curation.verification.differences import read_object
-from curation.verification.scored import ScoredCheck
 
 _OPEN = "the score tables and the manifest differ, and no checksum tells which is right"
 

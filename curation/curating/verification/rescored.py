@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, StoreError
 from curation.core.types import ShardRef
+from curation.curating.verification.differences import read_object
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.repairs import Mender
 from curation.ledger import score_tables as scores
 from curation.ledger.ledger import Ledger, unit_id
-from curation.verification.differences import read_object
-from curation.verification.findings import Finding
-from curation.verification.repairs import Mender
 
 Mask = np.ndarray[Any, np.dtype[Any]]
 TOLERANCE = 5e-3  # half precision on another device differs by up to 2e-3 in a cosine

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from curation import decisions
 from curation.core.errors import RecipeError
+from curation.curating import decisions
 from curation.dataset import manifest, snapshot
 from curation.filters import Compares, Filter, flat
 from curation.ledger import score_tables as scores

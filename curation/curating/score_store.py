@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef
-from curation.garbage import old_before, old_objects, read_record
+from curation.curating.garbage import old_before, old_objects, read_record
 from curation.ledger import score_tables as scores
 from curation.ledger.documents import ScoreRecord
 from curation.ledger.ledger import Ledger, unit_id

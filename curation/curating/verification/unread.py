@@ -9,11 +9,11 @@ from typing import Any
 
 from curation.core.errors import StoreError, TutelageError, UserError
 from curation.core.types import ShardRef
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.repairs import Mender
 from curation.ledger.documents import DataObject
 from curation.ledger.unreadable import UNREADABLE, listed, read_list
 from curation.storage.store import Store
-from curation.verification.findings import Finding
-from curation.verification.repairs import Mender
 
 _LOST = "the commit records of the write units, which name these shards, are damaged, too: repair those first"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from curation.acceptance import refusals
+from curation.curating.acceptance import refusals
 
 
 def samples(kept: int, filtered: int = 0, quarantined: int = 0) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any
 from curation.core.digest import canonical, digest
 from curation.core.errors import NotFoundError
 from curation.core.parallel import map_ordered
+from curation.curating.verification.findings import Finding, differing, fields_differ
+from curation.curating.verification.repairs import Mender
 from curation.ledger.snapshot_numbers import (
     HINT,
     MOST_LOST,
@@ -28,8 +30,6 @@ from curation.ledger.snapshot_numbers import (
     urls_number,
 )
 from curation.storage.store import Store
-from curation.verification.findings import Finding, differing, fields_differ
-from curation.verification.repairs import Mender
 
 _FAR = f"more than {MOST_LOST:,} ahead of the snapshots that are there"
 

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 
 from curation.core.errors import NotFoundError
 from curation.core.types import ShardRef
+from curation.curating.verification.differences import named_hash
+from curation.curating.verification.findings import fields_differ
+from curation.curating.verification.versions import Versions, is_newer
 from curation.ledger import score_tables as scores
 from curation.ledger.attempts import REASONS
 from curation.ledger.ledger import Ledger, unit_id
 from curation.storage.parquet import from_parquet
-from curation.verification.differences import named_hash
-from curation.verification.findings import fields_differ
-from curation.verification.versions import Versions, is_newer
 
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 Record = Mapping[str, Any]

@@ -15,13 +15,13 @@ import pytest
 
 from curation.core.errors import ConservationError
 from curation.core.words import WORD
-from curation.decisions import Decisions
+from curation.curating.decisions import Decisions
+from curation.curating.what_if import MADE, Answer, WhatIf
 from curation.filters import AllOf, AnyOf, Filter, NotOf
 from curation.filters.caption import Caption
 from curation.filters.named import NamedFilter
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
-from curation.what_if import MADE, Answer, WhatIf
 
 N = 400
 

@@ -11,16 +11,16 @@ from pydantic import ValidationError
 
 from curation.core.digest import canonical
 from curation.core.errors import StoreError, UserError
+from curation.curating.verification.chain import place
+from curation.curating.verification.differences import hash_of
+from curation.curating.verification.findings import Finding, differing, fields_differ
+from curation.curating.verification.repairs import Mender
+from curation.curating.verification.versions import is_newer
 from curation.ledger.documents import SnapshotDocument
 from curation.ledger.score_tables import INDEX
 from curation.ledger.snapshot_numbers import given_up, snapshot_key, urls_key
 from curation.recipes.curation_recipe import Recipe
 from curation.storage.store import Store, open_object
-from curation.verification.chain import place
-from curation.verification.differences import hash_of
-from curation.verification.findings import Finding, differing, fields_differ
-from curation.verification.repairs import Mender
-from curation.verification.versions import is_newer
 
 OF_THE_RUN = frozenset({"software"})  # what made the snapshot, which another version can't compute
 LATER = frozenset({"groups"})  # fields that documents of earlier versions lack

@@ -14,12 +14,12 @@ from typing import Any
 
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, NotFoundError
+from curation.curating.verification.findings import Finding, differing, fields_differ
+from curation.curating.verification.repairs import Mender
 from curation.dataset.evaluations import CURATED, METRICS
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import Evaluation
 from curation.storage.store import Store
-from curation.verification.findings import Finding, differing, fields_differ
-from curation.verification.repairs import Mender
 
 TOLERANCE = 1e-9  # of sums in another order
 

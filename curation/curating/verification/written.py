@@ -18,16 +18,16 @@ import pyarrow.compute as pc
 
 from curation.core.errors import LedgerError, StoreError
 from curation.core.types import ShardRef
+from curation.curating.verification.comparison import Comparison, Named
+from curation.curating.verification.differences import columns_differ, hash_of, named_hash, read_object
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.repairs import Mender
+from curation.curating.writing import Group, GroupWriter
 from curation.ledger import score_tables as scores
 from curation.ledger.ledger import Ledger
 from curation.ledger.unreadable import UNREADABLE
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
-from curation.verification.comparison import Comparison, Named
-from curation.verification.differences import columns_differ, hash_of, named_hash, read_object
-from curation.verification.findings import Finding
-from curation.verification.repairs import Mender
-from curation.writing import Group, GroupWriter
 
 OTHER_DECISIONS = (
     "the score tables and the recipe give other decisions than those of the snapshot: restore the document or the "

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.core.errors import NotFoundError, TarError
+from curation.curating.verification.findings import fields_differ, listed
 from curation.ledger.documents import strict_json
 from curation.shards.tar import TarSample, read_samples
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
-from curation.verification.findings import fields_differ, listed
 
 
 def named_hash(key: str) -> str:

@@ -24,13 +24,13 @@ from pydantic import ValidationError
 from curation.core.digest import canonical
 from curation.core.errors import NotFoundError
 from curation.core.software import software, software_id
+from curation.curating.verification.differences import first_difference, hash_of, named_hash, read_object, table_differs
+from curation.curating.verification.findings import Finding, differing, fields_differ
+from curation.curating.verification.repairs import Mender
 from curation.ledger.documents import DataObject
 from curation.ledger.ledger import Ledger
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
-from curation.verification.differences import first_difference, hash_of, named_hash, read_object, table_differs
-from curation.verification.findings import Finding, differing, fields_differ
-from curation.verification.repairs import Mender
 
 Named = Mapping[str, Any]  # key, sha256, bytes of an object, as a document has it
 Contested = Callable[[str, bytes, bytes | None, Sequence[Named]], str]  # key, rebuilt bytes, those there, documents'

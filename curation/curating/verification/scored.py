@@ -20,17 +20,17 @@ import pyarrow.compute as pc
 from curation.core.errors import ChangedError, LedgerError, NotFoundError, StoreError
 from curation.core.software import software, software_id
 from curation.core.types import ShardRef
+from curation.curating.verification.comparison import Comparison
+from curation.curating.verification.differences import columns_differ, read_object
+from curation.curating.verification.findings import Finding, fields_differ
+from curation.curating.verification.repairs import Mender
+from curation.curating.verification.values import Said, believable_poison, stored_values
 from curation.ledger import score_tables as scores
 from curation.ledger.attempts import poison_of
 from curation.ledger.ledger import Ledger, unit_id
 from curation.shards.images import DecodeLimits
 from curation.shards.unit_reader import UnitReader
 from curation.storage.store import Store
-from curation.verification.comparison import Comparison
-from curation.verification.differences import columns_differ, read_object
-from curation.verification.findings import Finding, fields_differ
-from curation.verification.repairs import Mender
-from curation.verification.values import Said, believable_poison, stored_values
 
 PLACES = ("row", "uid", "key", "offset", "length", "members")  # of the index; any version reads them so
 CONTENTS = ("caption", "content_hash")  # the same, of samples that can be used

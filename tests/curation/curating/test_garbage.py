@@ -16,11 +16,11 @@ import pyarrow as pa
 import pytest
 from builders import score_record, snapshot_document
 
-from curation import garbage
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, LostSnapshotError, UserError
+from curation.curating import garbage
+from curation.curating.garbage import MIN_GRACE, Garbage, parse_duration, sweep
 from curation.dataset.snapshot import PARTS_SCHEMA, SHARDS_SCHEMA
-from curation.garbage import MIN_GRACE, Garbage, parse_duration, sweep
 from curation.ledger.documents import ScoreRecord
 from curation.ledger.ledger import Ledger
 from curation.ledger.snapshot_numbers import snapshot_number

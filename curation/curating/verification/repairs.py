@@ -24,9 +24,9 @@ from secrets import token_hex
 from curation.core.digest import canonical
 from curation.core.errors import NotFoundError
 from curation.core.software import software
+from curation.curating.verification.findings import Finding
 from curation.ledger.snapshot_numbers import REPAIRS
 from curation.storage.store import Store
-from curation.verification.findings import Finding
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from curation.core.errors import ConservationError
 from curation.core.words import SPACE, WORD
-from curation.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions
+from curation.curating.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions
+from curation.curating.groups import Group
 from curation.filters import Cuts, Filter, NotOf
 from curation.filters.named import NamedFilter
-from curation.groups import Group
 from curation.shards.unit_reader import INDEX_SCHEMA
 
 NEAR = 3  # examples on either side of a limit

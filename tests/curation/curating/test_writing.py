@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.core.types import ShardRef
+from curation.curating.writing import _even_split, annotate, group_units, written_lengths
 from curation.shards.tar import TarWriter
 from curation.shards.unit_reader import INDEX_SCHEMA
-from curation.writing import _even_split, annotate, group_units, written_lengths
 
 SHARD = ShardRef("a.tar", 1, "e")
 JSON = st.recursive(

@@ -20,7 +20,7 @@ import duckdb
 from curation.core.cache import cache_folder
 from curation.core.digest import digest
 from curation.core.types import ShardRef
-from curation.decisions import Decisions
+from curation.curating.decisions import Decisions
 
 MOST_BYTES = 8 << 30
 HALF_WRITTEN = 86_400  # seconds after which nobody is at a file any more

@@ -18,10 +18,10 @@ from typing import Any
 from curation.core.digest import canonical
 from curation.core.errors import BucketError
 from curation.core.software import of_this_process, software, software_id
+from curation.curating.verification.differences import read_object
+from curation.curating.verification.findings import Finding
+from curation.curating.verification.repairs import Mender
 from curation.storage.store import Store
-from curation.verification.differences import read_object
-from curation.verification.findings import Finding
-from curation.verification.repairs import Mender
 
 Versions = Mapping[str, Mapping[str, str]]  # digest -> package -> version
 

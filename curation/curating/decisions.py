@@ -25,8 +25,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from curation import groups
 from curation.core.errors import ConservationError, RecipeError
+from curation.curating import groups
 from curation.filters import Compares, Copies, Prepares, Weighs, flat, kind_of
 from curation.filters.named import NamedFilter
 from curation.shards.unit_reader import INDEX_SCHEMA
