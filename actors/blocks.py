@@ -20,7 +20,7 @@ from actors.waiting import get, wait
 from curation.dataset.loader import Shard
 from curation.learning.blocks import HELD, Recent, Shelf
 from curation.learning.data import Candidates, Data
-from curation.pool import Block, Extent, Read
+from curation.selection.pool import Block, Extent, Read
 
 ASKED_AGAIN = 5  # times, for a block that was lost before it was fetched
 

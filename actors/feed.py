@@ -1,8 +1,8 @@
 """The feed as a Ray actor: a bounded buffer of sub-batches, and the published weights of the models that choose.
 
-All bookkeeping is `curation.feed`'s; here callers wait for their turn. A sub-batch travels as rows of the pool, whose
-blocks every process has from the object store of its node: a few kB a step, whatever the size of the samples. Weights
-travel as references: 4 bytes a parameter and a version, to each node that asks.
+All bookkeeping is `curation.selection.feed`'s; here callers wait for their turn. A sub-batch travels as rows of the
+pool, whose blocks every process has from the object store of its node: a few kB a step, whatever the size of the
+samples. Weights travel as references: 4 bytes a parameter and a version, to each node that asks.
 
 If this actor dies, Ray starts an empty one; the learners notice at their next step, and begin again from a checkpoint.
 """
@@ -17,10 +17,10 @@ from ray.exceptions import RayTaskError
 
 from actors.cluster import unwrap
 from curation.core.errors import TutelageError, UnavailableError
-from curation.feed import Feed, Plan, Ticket
-from curation.flops import Repeated
-from curation.online import Choice
-from curation.pool import Place
+from curation.selection.feed import Feed, Plan, Ticket
+from curation.selection.flops import Repeated
+from curation.selection.online import Choice
+from curation.selection.pool import Place
 
 _NOTHING = Repeated()
 PATIENCE = 20  # times that a window is asked for while the store is away, each of them several tries of its own

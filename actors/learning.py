@@ -2,7 +2,7 @@
 
     learners (DDP, `compute.learners`) --weights--> feed --tickets--> choosing actors --choices--> feed --> learners
 
-Equal to `curation.online` for the same lag: bit for bit with one learner, to rounding with more. What dies:
+Equal to `curation.selection.online` for the same lag: bit for bit with one learner, to rounding with more. What dies:
 - a choosing actor: its ticket is handed out again and another actor is started; actors join while there is room;
 - a learner: Ray Train starts the group anew, from the latest checkpoint, on the same sub-batches;
 - the feed: Ray starts an empty one, and the learners as above;
@@ -31,17 +31,17 @@ from actors.cluster import ClusterError, address_of, cpus, explained, gpus, on_c
 from actors.feed import FeedActor, ModelWeights, Order, Spent, State, Taken
 from actors.train_driver import TrainDriver
 from actors.waiting import check, get, wait
-from curation.checkpoint import latest_facts
 from curation.core.errors import IncompleteError, TutelageError, UnavailableError
-from curation.feed import Plan
-from curation.flops import Repeated
 from curation.learners.learner import Learner
 from curation.learning.data import Data, Progress, listed, read
 from curation.learning.participants import Participants
 from curation.learning.results import finished
 from curation.learning.run import Run
-from curation.online import OnlineStep, Step, choose, moving, train_on
 from curation.recipes.learning_recipe import LearnCompute, LearnRecipe
+from curation.selection.checkpoint import latest_facts
+from curation.selection.feed import Plan
+from curation.selection.flops import Repeated
+from curation.selection.online import OnlineStep, Step, choose, moving, train_on
 from curation.storage.store import open_store
 
 LOOK_SECONDS = 0.5  # between two looks of the driver at actors, learners and feed

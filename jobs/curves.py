@@ -8,8 +8,8 @@ from importlib.util import find_spec
 
 import click
 
-from curation.flops import Point, unit_of
 from curation.recipes.learning_recipe import LearnRecipe
+from curation.selection.flops import Point, unit_of
 from curation.storage.store import open_store
 
 

@@ -112,7 +112,7 @@ def _unit(label: str) -> str:
 
 def report(found: dict[str, Any], model: str) -> str:
     """The summary for a person."""
-    from curation.flops import unit_of
+    from curation.selection.flops import unit_of
 
     lines = [f"{model}: {found['steps']:,} steps in {found['seconds']:.0f} s, quality {found['quality']:.3f}"]
     if found["reused"]:

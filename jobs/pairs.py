@@ -18,7 +18,7 @@ from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.models import preprocess_for
 from curation.models.batches import Batch, Examples
 from curation.models.tokenizer import tokenizer_for
-from curation.pool import Pool
+from curation.selection.pool import Pool
 from curation.shards.images import DecodeLimits
 
 WORKERS = 4  # that read and decode what is streamed: the order of samples depends on it, so on every machine

@@ -10,7 +10,7 @@ from curation.core.printable import printable
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
-    from curation.policy import Policy
+    from curation.selection.policy import Policy
 
 
 @click.group()
@@ -23,7 +23,7 @@ def policy() -> None:
 @json_option
 def policy_show(run: str, as_json: bool) -> None:
     """Tell what a run's data policy holds: steps, candidates, what was chosen how often, and its size."""
-    from curation.policy import describe
+    from curation.selection.policy import describe
 
     found = describe(_policy(run))
     if as_json:
@@ -73,7 +73,7 @@ def policy_weights(run: str, least: int, out: str, as_json: bool) -> None:
 
 
 def _policy(run: str) -> Policy:
-    from curation.policy import Policy
+    from curation.selection.policy import Policy
     from curation.storage.store import open_store
 
     return Policy(open_store(f"{run.rstrip('/')}/policy"))

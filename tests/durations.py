@@ -27,6 +27,6 @@ SECONDS = {
     "jobs/test_evaluate.py": 40,
     "curation/storage/test_store_failures.py": 40,
     "jobs/test_advice.py": 40,
-    "curation/test_checkpoint.py": 35,
+    "curation/selection/test_checkpoint.py": 35,
     "curation/storage/test_store_patience.py": 30,
 }

@@ -17,8 +17,8 @@ import torch
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.learning.data import Candidates, Progress
 from curation.models import preprocess_for
-from curation.pool import Block, Extent, Read, generator_of, too_large
 from curation.recipes.learning_recipe import LearnRecipe
+from curation.selection.pool import Block, Extent, Read, generator_of, too_large
 
 HELD = 4  # windows, or as much
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from curation import checkpoint
 from curation.core.digest import digest
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.core.holdout import HOLDOUT_RULE
@@ -36,9 +35,10 @@ from curation.models import preprocess_for
 from curation.models.batches import Examples
 from curation.models.retrieval import EVALUATION_VERSION, MAX_EVALUATED
 from curation.models.tokenizer import tokenizer_for
-from curation.policy import Policy
-from curation.pool import Block
 from curation.recipes.learning_recipe import Classification, LearnRecipe
+from curation.selection import checkpoint
+from curation.selection.policy import Policy
+from curation.selection.pool import Block
 from curation.storage.store import StoreOptions, open_store
 
 _OWN = "output: a folder of its own"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from curation.learning.participants import Timed
-from curation.online import Choice, OnlineStep
+from curation.selection.online import Choice, OnlineStep
 
 BINS = 20  # of the histogram of scores
 VALUES = 20  # of a field, by which the metrics tell what was chosen

@@ -25,9 +25,9 @@ from curation.models.dual import load_tensors
 from curation.models.model_outputs import PairwiseLoss
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import classes_of, fetch_weights, read_metadata, read_tensors
-from curation.online import Model, OnlineStep, Roles, Scored
-from curation.pool import Blocks, Pool
 from curation.recipes.learning_recipe import LearnRecipe, OnlineModel, ReferenceModel
+from curation.selection.online import Model, OnlineStep, Roles, Scored
+from curation.selection.pool import Blocks, Pool
 
 
 class Timed:

@@ -9,7 +9,6 @@ from functools import cache
 import torch
 
 from curation.core.errors import NotFoundError, UserError
-from curation.flops import BACKWARD, Prices
 from curation.learners.learner import Learner, Training
 from curation.learning.columns import scorer_of
 from curation.learning.participants import Participants
@@ -19,8 +18,9 @@ from curation.models import cost, model_config
 from curation.models.architecture import build_model
 from curation.models.dual import bucket_lengths, encode_text, trims
 from curation.models.tokenizer import tokenizer_for
-from curation.online import Scored
 from curation.recipes.learning_recipe import LearnRecipe, in_pairs
+from curation.selection.flops import BACKWARD, Prices
+from curation.selection.online import Scored
 from curation.storage.store import open_store
 
 

@@ -11,7 +11,6 @@ import yaml
 
 from curation.core.digest import digest
 from curation.core.errors import LedgerError, NotFoundError, UserError
-from curation.flops import Point
 from curation.learners.classification import ClassLearner, accuracy
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner
@@ -21,6 +20,7 @@ from curation.ledger.documents.learning import LearningSummary
 from curation.models.batches import Examples
 from curation.models.retrieval import evaluate
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
+from curation.selection.flops import Point
 from curation.storage.store import open_store
 
 

@@ -4,8 +4,8 @@
 
 Files of a run, under its output:
     metrics.jsonl               a line every few steps, and one an evaluation
-    policy/                     what was chosen (`curation.policy`)
-    checkpoints/                to go on from (`curation.checkpoint`)
+    policy/                     what was chosen (`curation.selection.policy`)
+    checkpoints/                to go on from (`curation.selection.checkpoint`)
     <model>.safetensors         the learner's weights (averaged ones where it has them)
     summary.json                last: its presence says that the run is whole
 """
@@ -24,10 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation import checkpoint
-from curation.checkpoint import Checkpoint
 from curation.core.errors import LedgerError, NotFoundError, UserError
-from curation.flops import ComputeLedger, Payoff, Point, payoff, unit_of
 from curation.learners.learner import Learner
 from curation.learning.data import Data, policy_of, split_of
 from curation.learning.metrics import Window, training_row
@@ -45,10 +42,13 @@ from curation.learning.results import (
 from curation.ledger.documents import parse
 from curation.ledger.documents.learning import MetricsRow
 from curation.models.weights import tensors_to_bytes
-from curation.online import Choice, OnlineStep, online_selection
-from curation.policy import Policy, PolicyWriter, replay
-from curation.pool import Blocks, Place
 from curation.recipes.learning_recipe import LearnRecipe
+from curation.selection import checkpoint
+from curation.selection.checkpoint import Checkpoint
+from curation.selection.flops import ComputeLedger, Payoff, Point, payoff, unit_of
+from curation.selection.online import Choice, OnlineStep, online_selection
+from curation.selection.policy import Policy, PolicyWriter, replay
+from curation.selection.pool import Blocks, Place
 from curation.storage.store import Store, open_store
 
 CAPTIONS = "trimmed"  # how the ledger counts them; summaries of earlier versions don't say, and had the full context

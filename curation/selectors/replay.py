@@ -1,7 +1,7 @@
 """What another run chose, step by step: a data policy that was paid for once and trains learners of every size.
 
 When to use: the same data, and another learner. No model is run besides it, so its compute is that of uniform training.
-The policy is found at `<run>/policy`; `curation.policy.replay` trains on it. Source: 2312.05328, section 5.
+The policy is found at `<run>/policy`; `curation.selection.policy.replay` trains on it. Source: 2312.05328, section 5.
 """
 
 from __future__ import annotations

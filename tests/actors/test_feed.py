@@ -11,9 +11,9 @@ from ray.exceptions import RayTaskError
 
 from actors.feed import FeedActor, ModelWeights
 from curation.core.errors import UserError
-from curation.feed import Plan
-from curation.online import Choice
-from curation.pool import Extent, Place
+from curation.selection.feed import Plan
+from curation.selection.online import Choice
+from curation.selection.pool import Extent, Place
 from curation.selectors.blend import Learnability
 from curation.selectors.selection import Selection
 

@@ -26,8 +26,8 @@ from curation.core.errors import NotFoundError, UserError
 from curation.learning import learn as learn_here
 from curation.learning.data import listed, read
 from curation.models.weights import read_tensors
-from curation.policy import Policy, PolicyStep
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
+from curation.selection.policy import Policy, PolicyStep
 from curation.storage.store import open_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -24,13 +24,13 @@ sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, o
 import torch  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
-from curation.flops import BACKWARD  # noqa: E402
 from curation.learners.contrastive import ClipLearner  # noqa: E402
 from curation.learners.learner import Training  # noqa: E402
 from curation.learning.prices import forward_flops  # noqa: E402
 from curation.models import preprocess_for  # noqa: E402
 from curation.models.batches import Batch, SuperBatch  # noqa: E402
 from curation.models.tokenizer import tokenizer_for  # noqa: E402
+from curation.selection.flops import BACKWARD  # noqa: E402
 
 MODELS = ("proxy-mu", "proxy-ti", "proxy-s", "ViT-B-32")
 CALLS = 5

@@ -26,8 +26,8 @@ from curation.models.batches import Batch, SuperBatch
 from curation.models.dual import load_dual_encoder
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import read_tensors
-from curation.policy import Policy
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
+from curation.selection.policy import Policy
 from curation.storage.store import open_store
 
 pytestmark = [

@@ -16,7 +16,6 @@ import torch
 from bench.online import data
 from safetensors.torch import load_file, save_file
 
-from curation.flops import ComputeLedger, Prices
 from curation.learners.classification import ClassLearner, accuracy, classes_of, labelled
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
@@ -27,8 +26,9 @@ from curation.models.batches import Examples
 from curation.models.dual import bucket_lengths
 from curation.models.retrieval import class_vectors, encode_captions, encode_images, retrieval, zero_shot
 from curation.models.tokenizer import tokenizer_for
-from curation.online import Roles, Scored, online_selection
-from curation.pool import Pool
+from curation.selection.flops import ComputeLedger, Prices
+from curation.selection.online import Roles, Scored, online_selection
+from curation.selection.pool import Pool
 from curation.selectors import SELECTORS
 from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.dataset.sample_weights import ALIKE, SampleWeights, drawn
-from curation.pool import generator_of
+from curation.selection.pool import generator_of
 
 WEIGHTS = st.lists(st.floats(0, 100), min_size=1, max_size=50).filter(lambda values: sum(values) > 1e-6)
 

@@ -18,9 +18,9 @@ from learning_runs import go, start
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.learning.blocks import HELD, Recent, Windows
 from curation.learning.data import Candidates
-from curation.policy import Policy
-from curation.pool import Block, Place, begin
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
+from curation.selection.policy import Policy
+from curation.selection.pool import Block, Place, begin
 from curation.storage.errors import TransientError
 from curation.storage.store import open_store
 

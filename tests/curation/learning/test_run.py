@@ -16,14 +16,14 @@ from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 from learning_runs import go, quiet, start
 
 from curation.core.errors import UserError, WeightsError
-from curation.flops import ComputeLedger, Payoff
 from curation.learners import contrastive
 from curation.learners.classification import ClassLearner
 from curation.learning.data import listed, read
 from curation.learning.prices import forward_flops, trimmed
 from curation.models import model_config
-from curation.policy import Policy
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
+from curation.selection.flops import ComputeLedger, Payoff
+from curation.selection.policy import Policy
 from curation.storage.store import Store, open_store
 
 STEPS, BATCH = 12, 8

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 from services import PAGE, BrokenS3, Clock, S3Server, environment, one_line
 
-from curation.checkpoint import latest_facts
 from curation.core.errors import (
     AccessError,
     LedgerError,
@@ -29,6 +28,7 @@ from curation.ledger.ledger import Ledger, read_named
 from curation.ledger.uid_lists import read_list
 from curation.models.weights import Weights, fetch_weights
 from curation.recipes.curation_recipe import parse_recipe
+from curation.selection.checkpoint import latest_facts
 from curation.storage import clients as store_clients
 from curation.storage import local_store, object_store, retry
 from curation.storage.fsspec_face import StoreFileSystem

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from curation import policy as policies
 from curation.core.errors import UserError
 from curation.models.batches import Examples
-from curation.online import Choice, Roles, Scored, online_selection
-from curation.policy import Policy, PolicyWriter, replay
-from curation.pool import Pool
+from curation.selection import policy as policies
+from curation.selection.online import Choice, Roles, Scored, online_selection
+from curation.selection.policy import Policy, PolicyWriter, replay
+from curation.selection.pool import Pool
 from curation.selectors.blend import EasyReference
 from curation.selectors.selection import Selection
 from curation.storage.parquet import to_parquet

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.flops import ComputeLedger, Payoff, Point, Prices, Repeated, closed_formula, payoff
-from curation.online import Choice, OnlineStep, Roles
+from curation.selection.flops import ComputeLedger, Payoff, Point, Prices, Repeated, closed_formula, payoff
+from curation.selection.online import Choice, OnlineStep, Roles
 
 BOTH = frozenset({"online", "reference"})
 

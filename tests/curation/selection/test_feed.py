@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from curation.feed import Feed, Plan, Ticket
-from curation.flops import Repeated
-from curation.online import Choice
-from curation.pool import Extent, Place, begin
+from curation.selection.feed import Feed, Plan, Ticket
+from curation.selection.flops import Repeated
+from curation.selection.online import Choice
+from curation.selection.pool import Extent, Place, begin
 from curation.selectors.blend import EasyReference
 from curation.selectors.draw import Ramp
 from curation.selectors.selection import Selection

@@ -10,10 +10,10 @@ import pytest
 import torch
 from services import Clock
 
-from curation.checkpoint import INDEX, latest, latest_facts, save
 from curation.core.errors import UserError
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Training
+from curation.selection.checkpoint import INDEX, latest, latest_facts, save
 from curation.storage import retry
 from curation.storage.store import Store, open_store
 

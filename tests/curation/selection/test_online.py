@@ -14,8 +14,8 @@ from curation.learners.learner import Training
 from curation.models.batches import Examples, SuperBatch
 from curation.models.model_outputs import Losses
 from curation.models.tokenizer import tokenizer_for
-from curation.online import Choice, OnlineStep, Roles, Scored, online_selection
-from curation.pool import Pool
+from curation.selection.online import Choice, OnlineStep, Roles, Scored, online_selection
+from curation.selection.pool import Pool
 from curation.selectors.blend import EasyReference, Learnability
 from curation.selectors.draw import Ramp
 from curation.selectors.joint import Joint

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import uuid4
 
-from curation.flops import Repeated
-from curation.online import Choice
-from curation.pool import Extent, Place, begin
+from curation.selection.flops import Repeated
+from curation.selection.online import Choice
+from curation.selection.pool import Extent, Place, begin
 from curation.selectors.selection import Selection
 
 _NOTHING = Repeated()

@@ -1,4 +1,5 @@
-"""Online selection in one process: the definition. Everything distributed equals this, bit for bit (`curation.feed`).
+"""Online selection in one process: the definition. Everything distributed equals this, bit for bit
+(`curation.selection.feed`).
 
     X ~ Uniform(D), |X| = B                     candidates: the super-batch
     s = what the online model and the reference say of X, and the selector makes of it
@@ -24,7 +25,7 @@ from torch import Tensor
 from curation.core.errors import UserError
 from curation.models.batches import SuperBatch
 from curation.models.model_outputs import Losses, Outputs
-from curation.pool import Pool, generator_of
+from curation.selection.pool import Pool, generator_of
 from curation.selectors import Role
 from curation.selectors.selection import Selection
 

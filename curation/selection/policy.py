@@ -4,11 +4,11 @@
     <folder>/shards.parquet           name, samples, uids (the sha256 of its file of uids): a row a shard that was met
     <folder>/uids/<sha256>.parquet    uid: a row a sample of the shard, once however often it is met
 
-Candidates are rows of the pool (`curation.pool`: shard and place in it), with the shards as they are counted here;
-scores are float32, chosen positions among the candidates (4 bytes): about 8 bytes a candidate and 2 a chosen sample
-after zstd, and 16 once for every sample of the shards that were met. A replay needs the samples, found again by uid,
-and no model: scoring is bought once for learners of every size.
-Source: 2312.05328, section 5 (data policies trained once and reused, "active learning as a service").
+Candidates are rows of the pool (`curation.selection.pool`: shard and place in it), with the shards as they are counted
+here; scores are float32, chosen positions among the candidates (4 bytes): about 8 bytes a candidate and 2 a chosen
+sample after zstd, and 16 once for every sample of the shards that were met. A replay needs the samples, found again by
+uid, and no model: scoring is bought once for learners of every size. Source: 2312.05328, section 5 (data policies
+trained once and reused, "active learning as a service").
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ import torch
 from curation.core.digest import digest
 from curation.core.errors import BucketError, NotFoundError, UserError
 from curation.models.batches import Batch
-from curation.online import Choice, OnlineStep
-from curation.pool import Pool, joined, split
+from curation.selection.online import Choice, OnlineStep
+from curation.selection.pool import Pool, joined, split
 from curation.storage import tables
 from curation.storage.parquet import read_parquet, to_parquet
 from curation.storage.store import Store

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from curation.online import OnlineStep, Roles
+from curation.selection.online import OnlineStep, Roles
 
 BACKWARD = 2  # forward passes that a backward pass costs: gradients of activations, and of weights
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from curation.core.errors import EmptyCorpusError
 from curation.models.batches import Examples
-from curation.pool import Place, Pool, generator_of
+from curation.selection.pool import Place, Pool, generator_of
 
 
 def pool(count: int, seed: int = 0, weights: torch.Tensor | None = None) -> Pool:

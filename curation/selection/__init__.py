@@ -1,0 +1,3 @@
+"""Online selection: super-batches, the choice of sub-batches, data policies, and the ledger of compute.
+
+`online` is the definition, in one process. Imports `curating` and below."""
