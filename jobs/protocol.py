@@ -27,7 +27,7 @@ from curation.dataset.examples import mixed
 from curation.dataset.open_shards import open_shards
 from curation.dataset.snapshot import Snapshot
 from curation.learners.learner import Training
-from curation.learning.apart import Source
+from curation.learning.overlap_check import Source
 from curation.learning.seen import Judged, Split, models_of, seen_by
 from curation.learning.sources import snapshot_of
 from curation.models import model_config, preprocess_for

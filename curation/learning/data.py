@@ -26,8 +26,8 @@ from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.dataset.snapshot import Snapshot
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
-from curation.learning.apart import Source, expect_apart, expect_unseen
 from curation.learning.columns import check_column, scorer_in, sign_of
+from curation.learning.overlap_check import Source, expect_apart, expect_unseen
 from curation.learning.seen import BY_NAME, BY_PICTURE, Judged, Split, expect_not_seen, models_of
 from curation.learning.sources import pinned, snapshot_of, weights_of
 from curation.ledger.ledger import Ledger

@@ -18,7 +18,7 @@ from typing import Any
 from curation.core.errors import NotFoundError, TutelageError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.dataset.open_shards import open_shards
-from curation.learning.apart import Source, overlap
+from curation.learning.overlap_check import Source, overlap
 from curation.learning.sources import listing_sha256, snapshot_of
 from curation.models.weights import Weights, fetch_weights, read_metadata
 from curation.storage.store import StoreOptions, open_store
