@@ -95,10 +95,10 @@ def evaluate(
 def _protocol(first: str, *, against: str, holdout: float, runs: str | None, seeds: int, device: str, threads: int,
               model: str, **training: Any) -> Protocol:  # fmt: skip
     import curation as cu
+    from curation.evaluation.trials import pin
     from curation.models.devices import pick_device
     from curation.storage.urls import anywhere
     from jobs.protocol import Protocol
-    from jobs.trials import pin
 
     snapshot = cu.open(first)  # raises for a URL that holds none, before anything is listed
     return Protocol(

@@ -57,8 +57,8 @@ def _uniform(snapshot: str, as_json: bool, **arguments: Any) -> None:
     from jobs.proxy import training_job
 
     job = training_job(data=snapshot, **arguments)
+    from curation.evaluation.training import report, run
     from curation.storage.store import open_store
-    from jobs.training import report, run
 
     card = run(job)
     store = open_store(job.out)
@@ -75,11 +75,11 @@ def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
     recipe = load_learn_recipe(path, overrides)
     from curation.core.progress import Note, progress
+    from curation.evaluation.training import use_threads
     from curation.learning import learn as learn_here
     from curation.learning.results import curve_of, summary_of
     from curation.models.devices import pick_device
     from jobs.curves import curves
-    from jobs.training import use_threads
 
     compared = summary_of(recipe.compare, recipe) if recipe.compare else None  # a missing run costs no training
     note = Note()

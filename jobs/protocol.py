@@ -7,7 +7,8 @@ is drawn anew for every seed, so that the interval holds the luck of the draw. T
 as often as it weighs in the manifest.
 
 What came of it is attached to the snapshot (`curation.dataset.evaluations`); models are kept and shared
-(`jobs.trials`): two snapshots of one pool share the pool's, and what was stopped goes on with those that are missing.
+(`curation.evaluation.trials`): two snapshots of one pool share the pool's, and what was stopped goes on with those that
+are missing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from curation.dataset.evaluations import CURATED, RANDOM, RAW, Document
 from curation.dataset.examples import mixed
 from curation.dataset.open_shards import open_shards
 from curation.dataset.snapshot import Snapshot
+from curation.evaluation.training import TRAINING_VERSION, Job
+from curation.evaluation.trials import HeldOut, Trial, attempt, held_out_examples, parts_of, trial
 from curation.learners.learner import Training
 from curation.learning.overlap_check import Source
 from curation.learning.seen import Judged, Split, models_of, seen_by
@@ -34,8 +37,6 @@ from curation.models import model_config, preprocess_for
 from curation.models.batches import BUDGET
 from curation.models.retrieval import CANDIDATES, one_per_group
 from curation.storage.store import StoreOptions
-from jobs.training import TRAINING_VERSION, Job
-from jobs.trials import HeldOut, Trial, attempt, held_out_examples, parts_of, trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,8 +92,8 @@ def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
     if arguments["pool"] == arguments["data"]:
         raise click.UsageError("--data and --pool are the same: the network would learn to tell nothing")
     job = training_job(**arguments)
+    from curation.evaluation.training import report, run
     from curation.storage.store import open_store
-    from jobs.training import report, run
 
     card = run(job)
     open_store(job.out).put("README.md", model_card(card).encode())
@@ -221,8 +221,8 @@ def proxy_ls(everything: bool, as_json: bool) -> None:
 
 
 def training_job(**arguments: Any) -> Any:
-    """A `jobs.training.Job` from the command line's options."""
-    from jobs.training import Job
+    """A `curation.evaluation.training.Job` from the command line's options."""
+    from curation.evaluation.training import Job
 
     names = ("steps", "batch", "lr", "seed", "precision")
     return Job(training=training_of(**{name: arguments.pop(name) for name in names}), **arguments)
@@ -247,7 +247,7 @@ def recipe_lines(card: dict[str, Any]) -> str:
 
 def model_card(card: dict[str, Any]) -> str:
     """README.md beside the weights."""
-    from jobs.training import report
+    from curation.evaluation.training import report
 
     settings = "\n".join(f"- {name}: {value}" for name, value in card["recipe"]["training"].items())
     plain = {**card, "reused": False}

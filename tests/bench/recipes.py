@@ -180,7 +180,7 @@ def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _proxy(folder: Path, name: str, training: Training, against: str | None = None) -> dict[str, Any]:
     """A small model of these shards, as a scorer names it; `against` others: a data filtering network."""
-    from jobs.training import Job, run
+    from curation.evaluation.training import Job, run
 
     job = Job(data=f"{folder}/{name}", pool=f"{folder}/{against}" if against else None, model="proxy-mu",
               out=f"{folder}/proxy-{name}" + (f"-against-{against}" if against else ""),
@@ -209,8 +209,8 @@ def curated(filters: Filters, corpus: Path, made: Made) -> Snapshot:
 def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The evaluation of every snapshot that has a batch of samples."""
     from curation.core.progress import progress
+    from curation.evaluation.trials import pin
     from jobs.protocol import Protocol, carry_out, conclude, missing, plan
-    from jobs.trials import pin
 
     protocol = Protocol(
         held_out=pin(str(made.held_out), 0.0), model=options.model, seeds=options.seeds,

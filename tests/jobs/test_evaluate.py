@@ -18,10 +18,10 @@ from curation.core.errors import EmptyCorpusError, LedgerError, NoSnapshotError,
 from curation.core.holdout import group_of, is_held_out
 from curation.core.types import IMAGE_EXTENSIONS
 from curation.curating.garbage import MIN_GRACE, sweep
+from curation.evaluation import training, trials
 from curation.ledger.ledger import Ledger
 from curation.shards.tar import TarWriter, read_samples
 from curation.storage.store import open_store
-from jobs import training, trials
 from jobs.evaluate import evaluate
 from jobs.inspect import diff, show
 from jobs.verify import problems_of
@@ -196,7 +196,7 @@ def test_held_out_names_of_the_corpus_itself(home: Path, monkeypatch: pytest.Mon
     assert trained == {document["arms"]["curated"]["samples"]} == {document["arms"]["random"]["samples"]}
     assert trained < {open_kept(home, 1)} or trained.pop() < open_kept(home, 1)
     with monkeypatch.context() as patched:
-        patched.setattr("jobs.trials.parts_without", None)  # who is held out is found out once
+        patched.setattr("curation.evaluation.trials.parts_without", None)  # who is held out is found out once
         again = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", against="corpus")
     assert json.dumps(again) == json.dumps({**found, "judged": 0}), "in the same order, too"
     with monkeypatch.context() as patched:

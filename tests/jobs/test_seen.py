@@ -14,13 +14,13 @@ from builders import write_corpus, write_shard, write_weights
 from learning_runs import go, quiet
 
 from curation.core.errors import UserError
+from curation.evaluation.training import Job, run
+from curation.evaluation.trials import pin
 from curation.learners.learner import Training
 from curation.learning.data import listed, read
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from jobs.learn import report
 from jobs.protocol import seen_by_scorers
-from jobs.training import Job, run
-from jobs.trials import pin
 
 Proxy = Callable[..., dict[str, Any]]
 

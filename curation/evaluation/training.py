@@ -27,6 +27,7 @@ from curation.dataset.examples import gather_some
 from curation.dataset.loader import Part, SampleStream, Shard
 from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import ALIKE
+from curation.evaluation.pairs import Pairs, Samples, read_pairs, side_by_side
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.learning.prices import training_flops, trimmed
@@ -41,7 +42,6 @@ from curation.models.weights import tensors_to_bytes
 from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.storage.store import Store, StoreOptions, open_store
 from curation.storage.urls import anywhere
-from jobs.pairs import Pairs, Samples, read_pairs, side_by_side
 
 TRAINING_VERSION = 3  # of what weights come of one recipe: raise it where learner, order or preparation change
 LOG_EVERY = 10  # steps between two lines of metrics

@@ -27,6 +27,8 @@ from curation.dataset.open_shards import open_shards
 from curation.dataset.random_subset import Parts, Subset, parts, parts_without, source_shards
 from curation.dataset.sample_weights import ALIKE
 from curation.dataset.snapshot import Snapshot
+from curation.evaluation.pairs import Samples
+from curation.evaluation.training import Job, read_held_out, recipe_of, run, use_threads
 from curation.learning.prices import training_flops
 from curation.learning.sources import listing_sha256, pinned
 from curation.ledger.documents import find, read_json
@@ -39,8 +41,6 @@ from curation.models.dual import DualEncoder, load_tensors
 from curation.models.retrieval import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.storage.store import StoreOptions, open_store
 from curation.storage.urls import anywhere
-from jobs.pairs import Samples
-from jobs.training import Job, read_held_out, recipe_of, run, use_threads
 
 
 class HeldOut(NamedTuple):

@@ -1,0 +1,3 @@
+"""How good data are: small models trained on them and judged, with intervals over seeds.
+
+Imports `learning` and below."""
