@@ -49,7 +49,7 @@ soak: $(READY)  ## the long proofs, and the kill tests again and again: SOAK_ROU
 	@for i in $$(seq $${SOAK_ROUNDS:-10}); do echo "round $$i"; $(BIN)/python -m pytest tests/faults || exit 1; done
 
 docs: $(READY)  ## bring the rooms' pages up to date with their tables
-	@$(BIN)/python -m jobs.rooms
+	@$(BIN)/python -m jobs.commands.rooms
 
 clean:  ## remove what `make demo` made
 	rm -rf demo

@@ -8,24 +8,24 @@ import sys
 
 import click
 
-from jobs.corpus import corpus
-from jobs.evaluate import evaluate
-from jobs.gc import gc
-from jobs.groups import groups
-from jobs.inspect import diff, quarantine, show, status
-from jobs.learn import learn
-from jobs.matches import matches
-from jobs.policy import policy
-from jobs.proxy import proxy
-from jobs.repair import repair
-from jobs.rooms import rooms
-from jobs.run import plan, run
-from jobs.scores import scores
-from jobs.shipped import recipes
-from jobs.submit import submit
+from jobs.commands.corpus import corpus
+from jobs.commands.evaluate import evaluate
+from jobs.commands.gc import gc
+from jobs.commands.groups import groups
+from jobs.commands.inspect import diff, quarantine, show, status
+from jobs.commands.learn import learn
+from jobs.commands.matches import matches
+from jobs.commands.policy import policy
+from jobs.commands.proxy import proxy
+from jobs.commands.recipes import recipes
+from jobs.commands.repair import repair
+from jobs.commands.rooms import rooms
+from jobs.commands.run import plan, run
+from jobs.commands.scores import scores
+from jobs.commands.submit import submit
+from jobs.commands.verify import verify
+from jobs.commands.what_if import what_if
 from jobs.supervised import supervised
-from jobs.verify import verify
-from jobs.what_if import what_if
 
 EPILOG = """\b
 Examples:

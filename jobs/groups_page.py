@@ -11,7 +11,7 @@ import curation as cu
 from curation.core.errors import StoreError
 from curation.core.printable import printable
 from curation.curating.groups import EXAMPLES, warnings
-from jobs.gallery import content, content_at
+from jobs.commands.gallery import content, content_at
 from jobs.matches_page import facts
 from jobs.page import document, jpeg
 

@@ -164,7 +164,7 @@ def problems(recipe: Path) -> list[str]:
     """What `verify` finds wrong with the latest snapshot of a recipe."""
     from curation.dataset.snapshot import open_snapshot
     from curation.recipes.curation_recipe import load_recipe
-    from jobs.verify import problems_of
+    from jobs.commands.verify import problems_of
 
     return [str(found) for found in problems_of(open_snapshot(load_recipe(recipe).output))]
 

@@ -23,7 +23,7 @@ from curation.curating.verification.repairs import finished as written_down
 from curation.ledger.ledger import unit_id
 from curation.storage.parquet import from_parquet, to_parquet
 from curation.storage.store import open_store
-from jobs.verify import checks
+from jobs.commands.verify import checks
 
 DOCUMENT = "snapshots/000003.json"
 

@@ -191,8 +191,8 @@ def _proxy(folder: Path, name: str, training: Training, against: str | None = No
 
 def curated(filters: Filters, corpus: Path, made: Made) -> Snapshot:
     """The snapshot of a recipe; all recipes share one scoring."""
+    from jobs.commands.run import run_steps
     from jobs.pipeline import pipeline
-    from jobs.run import run_steps
 
     root = made.home
     recipe: dict[str, Any] = {"corpus": str(corpus), "scores": f"{root}/scores", "scorers": made.scorers}

@@ -19,7 +19,7 @@ from curation.core.errors import TutelageError
 from curation.recipes.learning_recipe import KINDS
 from curation.recipes.yaml_document import Where, build_entry
 from curation.selectors.draw import Ramp
-from jobs import rooms
+from jobs.commands import rooms
 
 ROOMS: dict[str, Mapping[str, type[Any]]] = {**{room: rooms.table(room) for room in rooms.ROOMS}, "learners": KINDS}
 TRIED = {

@@ -246,7 +246,7 @@ def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path, cluster: Non
 def test_scoring_actors_share_a_gpu(corpus: Path, tmp_path: Path, cluster: None) -> None:
     """The scores of a CPU to rounding; the same bits whatever the batches, since all are filled up to one size."""
     import curation as cu
-    from jobs.run import run
+    from jobs.commands.run import run
 
     sha = write_weights(tmp_path / "w.safetensors")
     found = {}

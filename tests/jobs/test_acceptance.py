@@ -15,8 +15,8 @@ import curation as cu
 from curation.core.errors import YieldError
 from curation.recipes.curation_recipe import load_recipe
 from jobs.cli import _main
+from jobs.commands.run import run_steps
 from jobs.pipeline import pipeline
-from jobs.run import run_steps
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 STRICT = "limits.max_quarantined=0.05"

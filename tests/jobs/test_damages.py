@@ -14,7 +14,7 @@ from curation.curating.verification.repairs import dry
 from curation.shards import unit_reader as units
 from curation.shards.images import DecodeLimits, ImageHeader
 from curation.storage.store import open_store
-from jobs.verify import checks
+from jobs.commands.verify import checks
 
 EARLIER = {"tutelage": "0.0.1"}
 OTHER = {software_id(EARLIER): EARLIER}

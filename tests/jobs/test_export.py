@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from curation.core.errors import UserError
 from curation.curating import score_store
-from jobs.scores import scores
+from jobs.commands.scores import scores
 
 
 def test_an_export_is_not_mixed_with_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

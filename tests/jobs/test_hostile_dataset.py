@@ -20,7 +20,7 @@ from curation.ledger.ledger import Ledger
 from curation.storage.parquet import to_parquet
 from jobs import groups_page, matches_page
 from jobs.cli import _main
-from jobs.matches import found
+from jobs.commands.matches import found
 from jobs.matches_page import facts
 
 INJECTION = "x') UNION SELECT * FROM manifest; COPY (SELECT 1) TO '{0}/written' --"

@@ -11,9 +11,9 @@ from builders import curate, write_corpus, write_recipe, write_shard
 import curation as cu
 from curation.core.errors import NoSnapshotError
 from curation.recipes.curation_recipe import load_recipe
-from jobs.matches import found
+from jobs.commands.matches import found
+from jobs.commands.run import run_steps
 from jobs.pipeline import pipeline, pipeline_of
-from jobs.run import run_steps
 
 
 @pytest.fixture(params=["", "@latest", "/"])

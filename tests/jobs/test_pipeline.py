@@ -23,7 +23,7 @@ from curation.ledger.documents import SnapshotDocument
 from curation.recipes.curation_recipe import load_recipe
 from curation.storage.store import open_store
 from jobs.cli import _main
-from jobs.inspect import show
+from jobs.commands.inspect import show
 from jobs.pipeline import Pipeline, lacked_columns, lacking_units, pipeline, pipeline_of
 
 

@@ -16,9 +16,9 @@ from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import load_recipe
 from curation.storage.store import open_store
 from jobs.cli import _main
+from jobs.commands.run import run_steps
+from jobs.commands.verify import problems_of
 from jobs.pipeline import pipeline
-from jobs.run import run_steps
-from jobs.verify import problems_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_local")]
 

@@ -19,7 +19,7 @@ from curation.evaluation.trials import pin
 from curation.learners.learner import Training
 from curation.learning.data import listed, read
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
-from jobs.learn import report
+from jobs.commands.learn import report
 from jobs.protocol import seen_by_scorers
 
 Proxy = Callable[..., dict[str, Any]]

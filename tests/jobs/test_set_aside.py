@@ -14,7 +14,7 @@ from finished import curate_here
 
 import curation as cu
 from jobs.cli import _main
-from jobs.verify import problems_of
+from jobs.commands.verify import problems_of
 
 N = 12
 GONE = "00000.tar"  # the first, whose score tables many look at to learn the types

@@ -17,8 +17,8 @@ import curation as cu
 from curation.core.errors import NoSnapshotError, UserError
 from curation.dataset.snapshot import Snapshot
 from curation.recipes.curation_recipe import load_recipe
+from jobs.commands.run import run_steps
 from jobs.pipeline import pipeline
-from jobs.run import run_steps
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 

@@ -16,8 +16,8 @@ from curation.curating import compared_snapshots as others
 from curation.curating.decisions import Decisions
 from curation.models.weights import cache_dir
 from curation.recipes.curation_recipe import Recipe, load_recipe
+from jobs.commands.what_if import ask, every, settings
 from jobs.pipeline import pipeline, pipeline_of
-from jobs.what_if import ask, every, settings
 
 
 @pytest.fixture(scope="module")

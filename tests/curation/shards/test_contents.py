@@ -211,7 +211,7 @@ def test_a_recipe_names_no_other_place(tmp_path: Path) -> None:
 def test_quarantine_keeps_what_the_code_knew(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    from jobs.inspect import quarantine
+    from jobs.commands.inspect import quarantine
 
     members = [
         ("a.png", picture(1, "png")), ("a.txt", b"sound"), ("b.png", picture(2, "png", side=200)), ("b.txt", b"large"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from curation.core.printable import printable
+from jobs.commands.verify import address_option, all_option, rescore_option, seed_option
 from jobs.options import json_option, print_json
-from jobs.verify import address_option, all_option, rescore_option, seed_option
 
 
 @click.command(
@@ -45,7 +45,7 @@ def repair(
     """
     from curation.core.errors import VerifyError
     from curation.curating.verification.repairs import dry, finished, started
-    from jobs.verify import checks, locate, older
+    from jobs.commands.verify import checks, locate, older
 
     store, number = locate(dataset)
     mend = started(store, number) if apply else dry(store)

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from curation.core.printable import printable_lines
+from jobs.commands.proxy import training_options
 from jobs.options import json_option, print_json
-from jobs.proxy import training_options
 
 _EXPECTED = {"no_class"}  # reasons why samples of a snapshot are skipped
 
@@ -54,7 +54,7 @@ def learn(context: click.Context, what: str, overrides: tuple[str, ...], as_json
 
 
 def _uniform(snapshot: str, as_json: bool, **arguments: Any) -> None:
-    from jobs.proxy import training_job
+    from jobs.commands.proxy import training_job
 
     job = training_job(data=snapshot, **arguments)
     from curation.evaluation.training import report, run

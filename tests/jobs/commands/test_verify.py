@@ -11,7 +11,7 @@ from damages import DAMAGES, Tree, column, first
 
 import curation as cu
 from jobs.cli import _main
-from jobs.verify import problems_of
+from jobs.commands.verify import problems_of
 
 
 def record_of_repair(tree: Tree) -> dict:

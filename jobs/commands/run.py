@@ -8,7 +8,7 @@ import click
 
 from curation.core.printable import printable
 from curation.core.skipped import words
-from jobs.groups import lines, warn
+from jobs.commands.groups import lines, warn
 from jobs.options import json_option, print_json, recipe_argument, set_option
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from builders import write_corpus
 from click.testing import CliRunner
 
-from jobs.learn import learn, report
+from jobs.commands.learn import learn, report
 
 SMALL = ["--steps", "12", "--batch", "8", "--threads", "1", "--device", "cpu", "--holdout", "0.3"]
 
@@ -70,7 +70,7 @@ def test_report_says_what_was_skipped_and_what_was_cut() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     program = (
-        "import sys, jobs.learn, jobs.proxy;"
+        "import sys, jobs.commands.learn, jobs.commands.proxy;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'cv2', 'numpy', 'pyarrow', 'curation.storage.store')))"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -10,12 +10,12 @@ from subprocess import run
 import pytest
 from click.testing import CliRunner
 
-from jobs.corpus import corpus
+from jobs.commands.corpus import corpus
 
 
 def test_help_lists_the_table_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from jobs.corpus import corpus; corpus(['--help'], standalone_mode=False); "
+        "import sys; from jobs.commands.corpus import corpus; corpus(['--help'], standalone_mode=False); "
         "heavy = {'cv2', 'numpy', 'torch', 'emoji', 'resvg_py', 'obstore', 'boto3', 'rich'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

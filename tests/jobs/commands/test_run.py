@@ -21,8 +21,8 @@ from curation.dataset.diff import diff
 from curation.models.weights import sha256_of
 from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar import read_samples
+from jobs.commands.run import run_steps
 from jobs.pipeline import Pipeline, Work, pipeline
-from jobs.run import run_steps
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SHARDS, N = 4, 60

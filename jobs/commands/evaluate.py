@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.core.printable import printable_lines
+from jobs.commands.proxy import training_of, training_options
 from jobs.options import Between, json_option, print_json
-from jobs.proxy import training_of, training_options
 
 if TYPE_CHECKING:
     from jobs.protocol import Protocol

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.groups import lines as group_lines
-from jobs.groups import warn
+from jobs.commands.groups import lines as group_lines
+from jobs.commands.groups import warn
 from jobs.options import html_option, json_option, print_json, recipe_argument
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
     """
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
+    from jobs.commands.run import tell_unreadable
     from jobs.pipeline import pipeline
-    from jobs.run import tell_unreadable
 
     recipes = {" ".join(setting) or "as it is": load_recipe(recipe, setting) for setting in settings(overrides)}
     _check_only_filters_differ(recipes)

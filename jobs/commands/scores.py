@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from curation.core.printable import printable
+from jobs.commands.run import tell_unreadable
 from jobs.options import json_option, print_json, recipe_argument, set_option
-from jobs.run import tell_unreadable
 
 store_argument = click.argument("store", metavar="SCORES")
 

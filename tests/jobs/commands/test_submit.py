@@ -17,7 +17,7 @@ from ray.job_submission import JobStatus
 from services import free_ports
 
 import curation as cu
-from jobs import submit as submitting
+from jobs.commands import submit as submitting
 
 REPO = Path(__file__).parent.parent.parent
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "only-for-this-test-0123456789abcdef"}

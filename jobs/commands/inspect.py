@@ -10,9 +10,9 @@ from curation.core.printable import printable, printable_lines
 from curation.core.skipped import words
 from curation.dataset import diff as diffs
 from curation.dataset.summary import summary
-from jobs.groups import lines as group_lines
+from jobs.commands.groups import lines as group_lines
+from jobs.commands.run import counts, shard_counts
 from jobs.options import dataset_argument, json_option, print_json, recipe_argument, set_option
-from jobs.run import counts, shard_counts
 
 if TYPE_CHECKING:
     from curation.dataset.snapshot import Snapshot
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def show(dataset: str, as_json: bool, urls: bool) -> None:
     """Show a snapshot: counts by reason, fingerprints, shards, and what evaluations found."""
     import curation as cu
-    from jobs.evaluate import report
+    from jobs.commands.evaluate import report
 
     snapshot = cu.open(dataset)
     if urls:
@@ -119,7 +119,7 @@ def diff(left: str, right: str, as_json: bool) -> None:
     """Say what changed from snapshot A to snapshot B: samples, reasons, input shards, recipe, evaluations of both."""
     import curation as cu
     from curation.dataset import evaluations
-    from jobs.evaluate import changes
+    from jobs.commands.evaluate import changes
 
     a, b = cu.open(left), cu.open(right)
     attached = [evaluations.attached(snapshot) for snapshot in (a, b)]

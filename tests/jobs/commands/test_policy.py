@@ -18,8 +18,8 @@ from curation.ledger.uid_lists import parse_weights
 from curation.recipes.curation_recipe import load_recipe
 from curation.recipes.learning_recipe import parse_learn_recipe
 from jobs.cli import cli
+from jobs.commands.run import run_steps
 from jobs.pipeline import pipeline
-from jobs.run import run_steps
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 

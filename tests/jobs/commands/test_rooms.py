@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from curation.core.errors import UnknownNameError
 from curation.recipes.yaml_document import Where, build_entry
-from jobs import rooms
+from jobs.commands import rooms
 
 ROOT = Path(__file__).parents[2]
 

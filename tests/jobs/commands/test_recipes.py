@@ -14,7 +14,7 @@ from curation.curating.vectors import write_clusters, write_vectors
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.recipes.learning_recipe import parse_learn_recipe
 from curation.recipes.yaml_document import is_of_learning
-from jobs.shipped import PLACEHOLDER, about, fill, needs, recipes, shipped
+from jobs.commands.recipes import PLACEHOLDER, about, fill, needs, recipes, shipped
 
 CURATING = sorted(name for name, text in shipped().items() if not is_of_learning(text))
 BASELINES = [name for name in CURATING if name != "openmoji-icons"]
@@ -81,8 +81,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.ray
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_runs(name: str, parts: dict[str, str], ray_local: None) -> None:
+    from jobs.commands.run import run_steps
     from jobs.pipeline import pipeline
-    from jobs.run import run_steps
 
     text = shipped()[name]
     recipe = _small(fill(text, [f"{key}={parts[key]}" for key in needs(text)]), name, parts)

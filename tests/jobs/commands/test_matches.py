@@ -17,11 +17,11 @@ import curation as cu
 from curation.core.errors import RecipeError, UserError
 from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar import TarWriter
-from jobs.matches import matches
+from jobs.commands.matches import matches
+from jobs.commands.run import run_steps
+from jobs.commands.verify import problems_of
+from jobs.commands.what_if import what_if
 from jobs.pipeline import pipeline
-from jobs.run import run_steps
-from jobs.verify import problems_of
-from jobs.what_if import what_if
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 

@@ -22,9 +22,9 @@ from curation.evaluation import training, trials
 from curation.ledger.ledger import Ledger
 from curation.shards.tar import TarWriter, read_samples
 from curation.storage.store import open_store
-from jobs.evaluate import evaluate
-from jobs.inspect import diff, show
-from jobs.verify import problems_of
+from jobs.commands.evaluate import evaluate
+from jobs.commands.inspect import diff, show
+from jobs.commands.verify import problems_of
 
 ARM = {"samples": 1, "runs": [], "mean": {}}
 EMPTY_ARM = json.dumps(

@@ -18,7 +18,7 @@ from curation.curating import garbage, score_store
 from curation.ledger.ledger import Ledger, unit_id
 from curation.storage.store import Store, open_store
 from jobs.cli import cli
-from jobs.gc import gc
+from jobs.commands.gc import gc
 
 
 def swept(url: Path, *arguments: str) -> list[str]:

@@ -21,7 +21,7 @@ from curation.models import Weights
 from curation.models.dual import load_dual_encoder
 from curation.models.vectors import read_centres, read_vectors
 from curation.models.weights import read_metadata, sha256_of
-from jobs.proxy import proxy
+from jobs.commands.proxy import proxy
 
 SMALL = ["--model", "proxy-mu", "--steps", "3", "--batch", "8", "--threads", "1", "--device", "cpu", "--holdout", "0.3"]
 
