@@ -29,7 +29,7 @@ def groups(dataset: str, html: str | None, as_json: bool) -> None:
     snapshot = cu.open(dataset)
     found, seen = snapshot.groups, snapshot.document["samples"]["seen"]
     if html:
-        from jobs.groups_page import page
+        from jobs.pages.groups import page
 
         Path(html).write_text(page(snapshot, found))
     if as_json:

@@ -79,7 +79,7 @@ def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from curation.learning import learn as learn_here
     from curation.learning.results import curve_of, summary_of
     from curation.models.devices import pick_device
-    from jobs.curves import curves
+    from jobs.pages.curves import curves
 
     compared = summary_of(recipe.compare, recipe) if recipe.compare else None  # a missing run costs no training
     note = Note()

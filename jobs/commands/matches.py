@@ -34,7 +34,7 @@ def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json
     snapshot = cu.open(dataset)
     rows, total = found(snapshot, how, limit)
     if html:
-        from jobs.matches_page import page
+        from jobs.pages.matches import page
 
         Path(html).write_text(page(snapshot, rows, total))
     if as_json:

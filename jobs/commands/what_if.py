@@ -54,7 +54,7 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
     with pipeline(every(recipes), dry=True) as work:
         answers, unscored = ask(work, recipes, keep=keep)
         if html:
-            from jobs.what_if_page import page
+            from jobs.pages.what_if import page
 
             looks = _looks(work, answers, unscored)
             text = page(recipe, answers, unscored.num_rows, looks, unreadable=len(work.unreadable))
@@ -214,7 +214,7 @@ def _scored(plan: Plan, unscored: pa.Table) -> Iterator[ShardRef]:
 
 def _looks(work: Pipeline, answers: Sequence[Answer], unscored: pa.Table) -> Any:
     """How the members of the answers' largest groups look."""
-    from jobs.groups_page import looks
+    from jobs.pages.groups import looks
 
     groups = [group for answer in answers for group in answer.groups]
     return looks(work, _scored(work.plan(write=False), unscored), groups)

@@ -189,7 +189,7 @@ def interval(values: Sequence[float], unit: str = "") -> str:
 
 def draw(found: Found, workload: str, path: Path) -> None:
     """Mean learning curves of a workload's arms over the seeds that all points have."""
-    from jobs.curves import draw as draw_runs
+    from jobs.pages.curves import draw as draw_runs
 
     means = {}
     for (of, name), runs in found.items():

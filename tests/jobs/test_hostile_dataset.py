@@ -18,10 +18,11 @@ from curation.core.errors import LedgerError, UserError
 from curation.dataset.snapshot import Snapshot
 from curation.ledger.ledger import Ledger
 from curation.storage.parquet import to_parquet
-from jobs import groups_page, matches_page
 from jobs.cli import _main
 from jobs.commands.matches import found
-from jobs.matches_page import facts
+from jobs.pages import groups as groups_page
+from jobs.pages import matches as matches_page
+from jobs.pages.matches import facts
 
 INJECTION = "x') UNION SELECT * FROM manifest; COPY (SELECT 1) TO '{0}/written' --"
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from curation.core.printable import printable
-from jobs.page import document
+from jobs.pages.frame import document
 
 if TYPE_CHECKING:
     from curation.curating.what_if import Answer
@@ -69,7 +69,7 @@ def _near(answer: Answer) -> str:
 
 
 def _groups(answer: Answer, look: Any) -> str:
-    from jobs.groups_page import section
+    from jobs.pages.groups import section
 
     if look is None or not answer.groups:
         return ""

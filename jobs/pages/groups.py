@@ -12,8 +12,8 @@ from curation.core.errors import StoreError
 from curation.core.printable import printable
 from curation.curating.groups import EXAMPLES, warnings
 from jobs.commands.gallery import content, content_at
-from jobs.matches_page import facts
-from jobs.page import document, jpeg
+from jobs.pages.frame import document, jpeg
+from jobs.pages.matches import facts
 
 if TYPE_CHECKING:
     from curation.core.types import ShardRef

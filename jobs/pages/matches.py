@@ -11,7 +11,7 @@ from curation.core.errors import ChangedError, NotFoundError
 from curation.core.printable import printable
 from curation.dataset.snapshot import Snapshot
 from jobs.commands.gallery import content
-from jobs.page import document, jpeg
+from jobs.pages.frame import document, jpeg
 
 _COLUMNS = ["uid", "key", "source_key", "source_etag", "source_offset", "source_length"]
 

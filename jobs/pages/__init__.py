@@ -1,0 +1,3 @@
+"""HTML pages and pictures: one file each, without scripts or anything from elsewhere.
+
+The commands with `--html` write them."""
