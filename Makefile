@@ -48,7 +48,8 @@ soak: $(READY)  ## the long proofs, and the kill tests again and again: SOAK_ROU
 	@$(BIN)/python -m pytest -m soak
 	@for i in $$(seq $${SOAK_ROUNDS:-10}); do echo "round $$i"; $(BIN)/python -m pytest tests/faults || exit 1; done
 
-docs: $(READY)  ## bring the rooms' pages up to date with their tables
+docs: $(READY)  ## bring the rooms' pages and the picture of the house up to date with the code
+	@$(BIN)/python docs/draw.py
 	@$(BIN)/python -m jobs.commands.rooms
 
 clean:  ## remove what `make demo` made

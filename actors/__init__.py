@@ -1,1 +1,14 @@
-"""Ray, and no algorithms: clusters, streaming scoring, parallel writing. What they run is in `curation`."""
+"""Ray, and no algorithms: clusters, pools of scorers, learners, the feed, jobs.
+
+What they run is in `curation`. Only `jobs` imports from here, and only the modules in `__all__`.
+"""
+
+__all__ = [
+    "cluster",
+    "learning",
+    "rescoring",
+    "scoring",
+    "software",
+    "submission",
+    "writing",
+]

@@ -28,3 +28,10 @@ def builder(name: str) -> Build:
         raise UnknownNameError(f"no corpus named {name!r}", fix=f"did you mean {nearest!r}?")
     build: Build = import_module(f"curation.corpora.{name.replace('-', '_')}").build
     return build
+
+
+__all__ = [
+    "CORPORA",
+    "builder",
+    "built",
+]

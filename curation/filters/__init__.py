@@ -42,6 +42,7 @@ __all__ = [
     "Weighs",
     "flat",
     "kind_of",
+    "named",
 ]
 
 #: name in the recipe -> dataclass. The recipe's schema, the help and the contract test come from this table.

@@ -21,3 +21,10 @@ def learner_class(name: str) -> type[Any]:
     module, _, attribute = LEARNERS[name].partition(":")
     found: type[Any] = getattr(import_module(module), attribute)
     return found
+
+
+__all__ = [
+    "classification",
+    "contrastive",
+    "learner",
+]

@@ -45,3 +45,17 @@ def learn(recipe: LearnRecipe, device: torch.device, progress: Progress, note: C
                 note(run.live())
                 advance(1)
         return {**run.finish(), "reused": False}
+
+
+__all__ = [
+    "blocks",
+    "data",
+    "learn",
+    "overlap_check",
+    "participants",
+    "prices",
+    "results",
+    "run",
+    "seen",
+    "sources",
+]

@@ -25,7 +25,16 @@ from curation.scorers.phash import PHash
 from curation.scorers.scorer import Batch, Checks, Plain, Score, Scorer
 from curation.scorers.text_masked_clip_score import TextMaskedClipScore
 
-__all__ = ["SCORERS", "Batch", "Checks", "Plain", "Score", "Scorer", "fingerprint"]
+__all__ = [
+    "SCORERS",
+    "Batch",
+    "Checks",
+    "Plain",
+    "Score",
+    "Scorer",
+    "fingerprint",
+    "scorer",
+]
 
 #: name in the recipe -> dataclass. The recipe's schema, the help and the contract test come from this table.
 SCORERS: dict[str, type[Scorer]] = with_installed(

@@ -50,3 +50,15 @@ SELECTORS: dict[str, type[Selector]] = {
     "shuffled": Shuffled,
     "uniform": Uniform,
 }
+
+__all__ = [
+    "SELECTORS",
+    "Role",
+    "Selector",
+    "blend",
+    "draw",
+    "joint",
+    "replay",
+    "selection",
+    "uniform",
+]

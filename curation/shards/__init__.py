@@ -1,3 +1,13 @@
 """WebDataset shards and what lies in them: the tar format, images, captions; read strictly, under limits.
 
 `unit_reader` reads one unit as Arrow tables. Imports `core` and `storage`."""
+
+__all__ = [
+    "contents",
+    "images",
+    "member_reader",
+    "sample_reader",
+    "tar",
+    "unit_reader",
+    "webdataset_io",
+]

@@ -121,5 +121,5 @@ def _default(item: dataclasses.Field[Any]) -> str:
 
 
 if __name__ == "__main__":
-    for changed_page in write_pages(Path(__file__).parents[1]):
+    for changed_page in write_pages(Path(__file__).parents[2]):
         print(f"written: {changed_page}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import shutil
 import tempfile
@@ -101,11 +100,9 @@ def _check_places(places: Iterable[tuple[str, str]]) -> None:
 
 
 def _client(address: str) -> Any:
-    from ray.job_submission import JobSubmissionClient
+    from actors.submission import job_client
 
-    for name in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return JobSubmissionClient(address)
+    return job_client(address)
 
 
 def _submit(client: Any, entrypoint: str, environment: dict[str, Any]) -> str:
@@ -136,14 +133,12 @@ _ACCESS_FIX = "check the dashboard's URL, RAY_AUTH_MODE and RAY_AUTH_TOKEN (or ~
 @contextmanager
 def _one_line(address: str, what: str = "took no job", fix: str = _ACCESS_FIX) -> Iterator[None]:
     """What the cluster answers as one line with the fix."""
-    from aiohttp import ClientError
-    from ray.exceptions import RayError
-
     from actors.cluster import ClusterError
+    from actors.submission import FAILURES
 
     try:
         yield
-    except (OSError, RuntimeError, ValueError, RayError, ClientError) as error:
+    except FAILURES as error:
         if isinstance(error, ClusterError):
             raise
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -154,7 +149,7 @@ def _environment(folder: Path, recipe: Path, with_code: bool, variables: tuple[s
     """The job's runtime environment: a folder with the recipe and, if asked for, our packages."""
     shutil.copy(recipe, folder / "recipe.yaml")
     if with_code:
-        home = Path(__file__).parent.parent
+        home = Path(__file__).parents[2]
         for package in PACKAGES:
             shutil.copytree(home / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     return {"working_dir": str(folder), "env_vars": dict(_variable(text) for text in variables)}

@@ -22,3 +22,22 @@ finds a difference. Trusted are the input shards, whose etags the plan pins, and
 no one edit changes: a score in its table and in the manifest, the recipe and its two hashes. Where these differ,
 nothing is overwritten until the models or a backup decide (`tests/jobs/test_trust.py` lists all of it).
 """
+
+__all__ = [
+    "attached",
+    "chain",
+    "comparison",
+    "described",
+    "differences",
+    "findings",
+    "loose",
+    "planned",
+    "repairs",
+    "rescored",
+    "scored",
+    "settled",
+    "unread",
+    "values",
+    "versions",
+    "written",
+]

@@ -14,7 +14,7 @@ from curation.core.errors import UnknownNameError
 from curation.recipes.yaml_document import Where, build_entry
 from jobs.commands import rooms
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def invoke(*arguments: str) -> str:

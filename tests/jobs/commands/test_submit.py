@@ -19,7 +19,7 @@ from services import free_ports
 import curation as cu
 from jobs.commands import submit as submitting
 
-REPO = Path(__file__).parent.parent.parent
+REPO = Path(__file__).parents[3]
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "only-for-this-test-0123456789abcdef"}
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
