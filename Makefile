@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench bench-filters bench-online bench-recipes bench-roles soak docs clean
+.PHONY: help demo test test-fast lint bench bench-filters bench-online bench-recipes bench-roles soak docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
 
 test: $(READY) lint  ## all tests on two processes, the longest files first
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "not soak"
+
+test-fast: $(READY) lint  ## the tests that start neither Ray nor an S3 server
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not ray and not s3 and not slow and not soak"
 
 lint: $(READY)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

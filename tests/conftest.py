@@ -47,6 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 _HOST = """
 import json, pathlib, signal, sys, time
+sys.path.append("tests")  # behind the root: tests/ has folders of the names of packages
 from services import S3Server
 folder, owner = pathlib.Path(sys.argv[1]), pathlib.Path("/proc", sys.argv[2], "stat")
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
@@ -108,7 +109,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "s3.json").exists():
             command = [sys.executable, "-c", _HOST, str(folder), str(owner)]
-            host = subprocess.Popen(command, cwd=Path(__file__).parent, start_new_session=True)
+            host = subprocess.Popen(command, cwd=Path(__file__).parents[1], start_new_session=True)
             ended = host.poll
             services.wait_until(lambda: (folder / "s3.json").exists() or ended() is not None, "the S3 server")
     server = S3(json.loads((folder / "s3.json").read_text()))

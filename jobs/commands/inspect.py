@@ -8,8 +8,6 @@ import click
 
 from curation.core.printable import printable, printable_lines
 from curation.core.skipped import words
-from curation.dataset import diff as diffs
-from curation.dataset.summary import summary
 from jobs.commands.groups import lines as group_lines
 from jobs.commands.run import counts, shard_counts
 from jobs.options import dataset_argument, json_option, print_json, recipe_argument, set_option
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 def show(dataset: str, as_json: bool, urls: bool) -> None:
     """Show a snapshot: counts by reason, fingerprints, shards, and what evaluations found."""
     import curation as cu
+    from curation.dataset.summary import summary
     from jobs.commands.evaluate import report
 
     snapshot = cu.open(dataset)
@@ -77,6 +76,7 @@ def _which_shards(snapshot: Snapshot) -> list[str]:
 def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say how far a recipe has got: shards scored and written, the current snapshot. Safe while a run is going on."""
     from curation.dataset.snapshot import Snapshot
+    from curation.dataset.summary import summary
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
     from jobs.pipeline import pipeline
@@ -124,7 +124,7 @@ def diff(left: str, right: str, as_json: bool) -> None:
     a, b = cu.open(left), cu.open(right)
     attached = [evaluations.attached(snapshot) for snapshot in (a, b)]
     compared, apart = evaluations.compared(*attached), evaluations.apart(*attached)
-    result = {**diffs.diff(a, b), "evaluations": compared, "evaluations_differ_in": apart}
+    result = {**cu.diff(a, b), "evaluations": compared, "evaluations_differ_in": apart}
     if as_json:
         print_json(result)
         return

@@ -31,7 +31,7 @@ from curation.storage.store import Store, open_store
 connect = duckdb.connect
 KILLED = """
 import os, sys
-from curation import local_store
+from curation.storage import local_store
 from curation.storage.store import open_store
 local_store.os.replace = lambda *_: os._exit(9)  # dies between the last byte and the name
 open_store(sys.argv[1]).put("data/half.parquet", b"1234")

@@ -75,7 +75,7 @@ _FULL = """
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
 from pathlib import Path
-from curation import tables
+from curation.storage import tables
 from curation.core.errors import LocalDiskError
 folder = Path({folder!r})
 try:
