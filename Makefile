@@ -20,8 +20,9 @@ $(READY): pyproject.toml deploy/constraints.txt
 demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
 	@$(BIN)/python -m jobs.demo
 
-test: $(READY) lint  ## all tests on two processes, the longest files first
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "not soak"
+test: $(READY) lint  ## all tests on two processes, the longest files first: without Ray, then those that start it
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray and not soak"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "ray and not soak"
 
 test-fast: $(READY) lint  ## the tests that start neither Ray nor an S3 server
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not ray and not s3 and not slow and not soak"
