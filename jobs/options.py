@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+#: A function that becomes a command, or a command already: what click's own decorators take and return.
+Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
 
 class Between(click.FloatRange):
@@ -50,7 +54,7 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2), file=click.get_current_context().meta[_STDOUT])
 
 
-def html_option(about: str) -> Any:
+def html_option(about: str) -> Callable[[Command], Command]:
     """The option of a page to write, whose folder is looked for before any work."""
 
     def check(context: click.Context, option: click.Parameter, path: str | None) -> str | None:

@@ -33,7 +33,7 @@ _EXPECTED = {"no_class"}  # reasons why samples of a snapshot are skipped
 @training_options()
 @json_option
 @click.pass_context
-def learn(context: click.Context, what: str, overrides: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
+def learn(context: click.Context, /, what: str, overrides: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     """Train a learner: by a recipe, which says how samples are chosen, or on a snapshot with uniform sampling.
 
     A recipe's run can be stopped at any time; the same command goes on from its last checkpoint. The held-out split is

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from curation.core import skipped
-from jobs.options import Between, json_option, print_json
+from jobs.options import Between, Command, json_option, print_json
 
 if TYPE_CHECKING:
     from curation.learners.learner import Training
@@ -38,10 +39,10 @@ _TRAINING_OPTIONS = {
 }  # fmt: skip
 
 
-def training_options(*names: str) -> Any:
+def training_options(*names: str) -> Callable[[Command], Command]:
     """These options of training, or all of them: `proxy train`, `learn` and `evaluate` share them."""
 
-    def decorate(command: Any) -> Any:
+    def decorate(command: Command) -> Command:
         for name in reversed(names or tuple(_TRAINING_OPTIONS)):
             command = _TRAINING_OPTIONS[name](command)
         return command
@@ -132,7 +133,7 @@ _ENCODING_OPTIONS = (
 )
 
 
-def encoding_options(command: Any) -> Any:
+def encoding_options(command: Command) -> Command:
     """The options of the commands that look at a corpus through a proxy: `vectors` and `clusters`."""
     for option in reversed(_ENCODING_OPTIONS):
         command = option(command)

@@ -53,7 +53,7 @@ def scores_show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
         lacks: Counter[str] = Counter()
         for names in work.missing(plan).column("lacks").to_pylist():
             lacks.update(names)
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"column": column.name, "fingerprint": column.fingerprint, "shards": plan.units - lacks[column.name]}
             for column in work.columns
         ]

@@ -142,9 +142,8 @@ def checks(
         options |= {} if quiet else {"shown": _shown}
         options |= {"engine": Remembering(where) if also else where, "found": set[str]()}
         numbers = [number, *reversed(also)]
-        ends = {"first": numbers[0], "last": numbers[-1]}
         yield AllChecks([
-            Checks(store, one, mend, **options, **{name: one == end for name, end in ends.items()}) for one in numbers
+            Checks(store, one, mend, first=one == numbers[0], last=one == numbers[-1], **options) for one in numbers
         ])  # fmt: skip
 
 

@@ -119,13 +119,13 @@ def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple
     import duckdb
 
     from curation.core.errors import IncompleteError
-    from curation.curating import column_cache as kept_columns
+    from curation.curating import column_cache
     from jobs.pipeline import lacked_columns
 
     plan = work.plan(write=False)
     work.recall_unreadable(plan)
     name = _name_of(work, plan)
-    if keep and (kept := kept_columns.found(name)):
+    if keep and (kept := column_cache.found(name)):
         try:
             return _answers(work, recipes, plan, work.nothing(), kept), work.nothing()
         except duckdb.Error:  # it is damaged, or a filter fails, and then will again
@@ -152,7 +152,7 @@ def _unscored(work: Pipeline, missing: pa.Table) -> tuple[pa.Table, set[str]]:
 
 def _name_of(work: Pipeline, plan: Plan) -> str:
     """Of the columns that are loaded, in the cache: by all that decides them."""
-    from curation.curating import column_cache as kept_columns
+    from curation.curating import column_cache
     from curation.curating.what_if import MADE
     from curation.ledger import score_tables as scores
     from curation.recipes.curation_recipe import kinds_of
@@ -160,7 +160,7 @@ def _name_of(work: Pipeline, plan: Plan) -> str:
     index, needed = _columns(work)
     kinds = kinds_of(work.recipe.scorers)
     vectors = [column for column in needed if scores.is_vector(kinds[column])]
-    return kept_columns.identity(plan.id, index, vectors, MADE, work.recipe.shards.samples, work.unreadable)
+    return column_cache.identity(plan.id, index, vectors, MADE, work.recipe.shards.samples, work.unreadable)
 
 
 def _columns(work: Pipeline) -> tuple[list[str], list[str]]:
@@ -177,7 +177,7 @@ def _answers(
 ) -> list[Answer]:  # fmt: skip
     """The answers of what is scored: of the columns at `kept`, or of score tables, to be kept then under a name."""
     from curation.core.progress import progress
-    from curation.curating import column_cache as kept_columns
+    from curation.curating import column_cache
     from curation.curating.what_if import MADE, WhatIf
     from curation.dataset.manifest import Streams
     from curation.dataset.snapshot import Snapshot
@@ -194,7 +194,7 @@ def _answers(
             engine = decided.engine
             if kept is not None:  # which has samples alone
                 decided.empty.update(work.unreadable.values())
-        if keep_as is not None and (why := kept_columns.keep(engine, keep_as)):
+        if keep_as is not None and (why := column_cache.keep(engine, keep_as)):
             click.echo(f"what is loaded is not kept for the next question: {why}", err=True)
         with Streams() as streams:
             asked = WhatIf(engine, None if before is None else streams.of(before))
@@ -250,13 +250,13 @@ def table(answers: Sequence[Answer]) -> list[str]:
         kept, seen = answer.samples["kept"], max(1, answer.samples["seen"])
         line = f"{answer.setting:<{width}}  {kept:>12,}  {kept / seen:>6.1%}"
         if answer.overlap:
-            found = answer.overlap
-            line += f"  {found['entering']:>10,}  {found['leaving']:>10,}  {found['jaccard']:.1%}"
+            overlap = answer.overlap
+            line += f"  {overlap['entering']:>10,}  {overlap['leaving']:>10,}  {overlap['jaccard']:.1%}"
         lines.append(line)
         rates = ", ".join(f"{step.filter} {step.rate:.1%}" for step in answer.steps)
         lines.append(f"{'':<{width}}  of what reaches it, each keeps: {rates or 'there are no filters'}")
         if answer.groups:
             lines.append(f"{'':<{width}}  the largest groups of duplicates:")
-            found = [group.to_json() for group in answer.groups]
-            lines += [f"{'':<{width}}  {line}" for line in group_lines(found, seen, 3)]
+            groups = [group.to_json() for group in answer.groups]
+            lines += [f"{'':<{width}}  {line}" for line in group_lines(groups, seen, 3)]
     return lines
