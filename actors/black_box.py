@@ -43,7 +43,7 @@ class Findings:
     aside: dict[tuple[str, int, int], tuple[PoisonReason, str]] = field(default_factory=dict)
 
 
-class LastWords(NamedTuple):
+class WorkNote(NamedTuple):
     """What was in work: `column` is the scorer's, or None for the decoder. No spans: nothing of a sample."""
 
     call: int
@@ -54,7 +54,7 @@ class LastWords(NamedTuple):
     found: Findings = Findings()
 
 
-class NoBox:
+class NullBlackBox:
     """Notes nothing and ends nothing: for work in a process that nobody watches."""
 
     last = None
@@ -151,7 +151,7 @@ class BlackBox:
         os._exit(1)
 
 
-def read(path: Path) -> LastWords | None:
+def read(path: Path) -> WorkNote | None:
     """What a process that is gone has left at `path`; None where there is nothing."""
     try:
         data, fault = path.read_bytes(), _fault_of(path).read_text(errors="replace")
@@ -165,7 +165,7 @@ def read(path: Path) -> LastWords | None:
         column, *found = json.loads(data[_HEAD.size : _HEAD.size + length])
         spans = [(unit, first, last) for unit, first, last in found]
     line = fault.partition("\n")[0][:200]
-    return LastWords(call, column, spans, line.startswith("Timeout ("), line, _findings(_found_of(path)))
+    return WorkNote(call, column, spans, line.startswith("Timeout ("), line, _findings(_found_of(path)))
 
 
 def _findings(path: Path) -> Findings:
@@ -193,4 +193,4 @@ def _fault_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.fault")
 
 
-Box = BlackBox | NoBox
+Box = BlackBox | NullBlackBox

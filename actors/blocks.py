@@ -17,10 +17,10 @@ import ray
 
 from actors.cluster import unwrap
 from actors.waiting import get, wait
-from curation.dataset.loader import Shard
-from curation.learning.blocks import HELD, Recent, Shelf
+from curation.dataset.loader import ListedShard
+from curation.learning.blocks import HELD, Recent, WindowCache
 from curation.learning.data import Candidates, Data
-from curation.selection.pool import Block, Extent, Read
+from curation.selection.pool import Block, Extent, ReadCounts
 
 ASKED_AGAIN = 5  # times, for a block that was lost before it was fetched
 
@@ -34,12 +34,12 @@ class Measured(NamedTuple):
     fields: set[str]
 
 
-def _read(candidates: Candidates, place: int, shard: Shard) -> tuple[Block, Measured]:
+def _read(candidates: Candidates, place: int, shard: ListedShard) -> tuple[Block, Measured]:
     block, skipped = candidates.read_shard(place, shard)
     return block, Measured(len(block), block.share, skipped, block.told)
 
 
-class BlockKeeper(Shelf):
+class BlockKeeper(WindowCache):
     """A threaded actor: which blocks are in the object store, and what windows they make."""
 
     def __init__(self, data: list[Any], readers: int) -> None:
@@ -76,7 +76,7 @@ class BlockKeeper(Shelf):
             self._held.pop(ordinal, None)
             self._noted.pop(ordinal, None)
 
-    def known(self) -> Read:
+    def known(self) -> ReadCounts:
         """What was read so far."""
         with self._refs:
             self._look()
@@ -139,11 +139,11 @@ class SharedBlocks:
         self.keeper, self.candidates = keeper, candidates
         self.room: int | None = get(keeper.ready.remote())
         # Of windows the one in use and the one before: the keeper holds those that come.
-        self._held = Recent(Shelf.holds(candidates.recipe) if self.room is None else 2 * self.room)
+        self._held = Recent(WindowCache.holds(candidates.recipe) if self.room is None else 2 * self.room)
 
     @property
-    def read(self) -> Read:
-        found: Read = get(self.keeper.known.remote())
+    def read(self) -> ReadCounts:
+        found: ReadCounts = get(self.keeper.known.remote())
         return found
 
     def names(self) -> list[str]:

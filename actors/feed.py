@@ -17,10 +17,10 @@ from ray.exceptions import RayTaskError
 
 from actors.cluster import unwrap
 from curation.core.errors import TutelageError, UnavailableError
-from curation.selection.feed import Feed, Plan, Ticket
+from curation.selection.feed import Feed, FeedSettings, Ticket
 from curation.selection.flops import Repeated
 from curation.selection.online import Choice
-from curation.selection.pool import Place
+from curation.selection.pool import PoolPosition
 
 _NOTHING = Repeated()
 PATIENCE = 20  # times that a window is asked for while the store is away, each of them several tries of its own
@@ -35,7 +35,7 @@ class ModelWeights(NamedTuple):
     fingerprints: Mapping[str, str]
 
 
-class Order(NamedTuple):
+class ChoosingOrder(NamedTuple):
     """A ticket with the weights to choose with; None where they don't learn, or nobody chooses any more."""
 
     ticket: Ticket
@@ -45,7 +45,7 @@ class Order(NamedTuple):
 Spent = Mapping[str, tuple[int, float]]  # role -> samples scored, device-seconds
 
 
-class Taken(NamedTuple):
+class TakenChoice(NamedTuple):
     """A choice as a learner gets it: what it has cost, how many were ready when it was asked for, and what the run has
     computed again so far."""
 
@@ -55,7 +55,7 @@ class Taken(NamedTuple):
     repeated: Repeated
 
 
-class State(NamedTuple):
+class FeedState(NamedTuple):
     """What the driver shows."""
 
     position: int
@@ -83,7 +83,12 @@ class FeedActor:
         self._summary: dict[str, Any] | None = None
 
     async def begin(
-        self, plan: Plan, number: int, place: Place, pending: Sequence[Choice], repeated: Repeated = _NOTHING
+        self,
+        plan: FeedSettings,
+        number: int,
+        place: PoolPosition,
+        pending: Sequence[Choice],
+        repeated: Repeated = _NOTHING,
     ) -> str:
         """A group of learners begins, or begins again."""
         feed = self._feed = self._feed or Feed(plan)
@@ -92,7 +97,7 @@ class FeedActor:
         await self._notify()
         return generation
 
-    async def ticket(self, holder: str) -> Order | None:
+    async def ticket(self, holder: str) -> ChoosingOrder | None:
         """The next step to choose, as soon as there is one; None when the run is over, or the holder is."""
         while not self._over() and holder not in self._gone:
             try:
@@ -104,7 +109,7 @@ class FeedActor:
                 assert self._feed is not None
                 plan = self._feed.plan
                 asked = plan.moving and plan.selection.scores(ticket.number, plan.steps)  # else nothing is published
-                return Order(ticket, self._weights[ticket.version] if asked else None)
+                return ChoosingOrder(ticket, self._weights[ticket.version] if asked else None)
             if self._feed is not None and self._feed.asked is not None:
                 async with self._looks:
                     await self._look(self._feed)
@@ -150,12 +155,12 @@ class FeedActor:
             self._feed.lost(holder)
         await self._notify()
 
-    async def take(self, generation: str, number: int) -> Taken:
+    async def take(self, generation: str, number: int) -> TakenChoice:
         """What step `number` is trained on, as soon as it is chosen."""
         occupancy = self._living().occupancy
         while (found := self._living().take(generation, number)) is None:
             await self._wait()
-        return Taken(found, self._spent.get(number, {}), occupancy, self._living().repeated)
+        return TakenChoice(found, self._spent.get(number, {}), occupancy, self._living().repeated)
 
     async def trained(self, generation: str, version: int, weights: ModelWeights | None, note: str) -> None:
         """All learners have made the step before `version`; `weights` if this version is one to choose with."""
@@ -168,7 +173,7 @@ class FeedActor:
         self._note = note
         await self._notify()
 
-    async def ahead(self, generation: str, number: int) -> tuple[Place, list[Choice]]:
+    async def ahead(self, generation: str, number: int) -> tuple[PoolPosition, list[Choice]]:
         """What a checkpoint after `number` updates holds of the feed, as soon as it is complete."""
         while (found := self._living().ahead(generation, number)) is None:
             await self._wait()
@@ -183,10 +188,10 @@ class FeedActor:
         self._summary, self._error = summary, error
         await self._notify()
 
-    async def state(self) -> State:
+    async def state(self) -> FeedState:
         position = self._position if self._feed is None else self._feed.position
         repeated = _NOTHING if self._feed is None else self._feed.repeated
-        return State(position, self._note, repeated, self._error, self._summary)
+        return FeedState(position, self._note, repeated, self._error, self._summary)
 
     def _living(self) -> Feed:
         if self._error is not None:

@@ -28,7 +28,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.blocks import BlockKeeper, SharedBlocks
 from actors.cluster import ClusterError, address_of, cpus, explained, gpus, on_cluster, unwrap
-from actors.feed import FeedActor, ModelWeights, Order, Spent, State, Taken
+from actors.feed import ChoosingOrder, FeedActor, FeedState, ModelWeights, Spent, TakenChoice
 from actors.train_driver import TrainDriver
 from actors.waiting import check, get, wait
 from curation.core.errors import IncompleteError, TutelageError, UnavailableError
@@ -39,9 +39,9 @@ from curation.learning.results import finished
 from curation.learning.run import Run
 from curation.recipes.learning_recipe import LearnCompute, LearnRecipe
 from curation.selection.checkpoint import latest_facts
-from curation.selection.feed import Plan
+from curation.selection.feed import FeedSettings
 from curation.selection.flops import Repeated
-from curation.selection.online import OnlineStep, Step, choose, moving, train_on
+from curation.selection.online import OnlineStep, StepInfo, choose, moving, train_on
 from curation.storage.store import open_store
 
 LOOK_SECONDS = 0.5  # between two looks of the driver at actors, learners and feed
@@ -50,7 +50,7 @@ DEATHS = 20  # of choosing actors before they made a choice; then the run ends, 
 
 
 @dataclass(frozen=True)
-class Job:
+class RunContext:
     """What every process of a run is given."""
 
     recipe: LearnRecipe
@@ -90,7 +90,7 @@ def learn(
 
 def _run(
     recipe: LearnRecipe, data: Data, progress: Progress, note: Callable[[str], None], address: str | None
-) -> State:
+) -> FeedState:
     """Start the run's processes on the cluster that is there, and see them through, from the latest checkpoint on."""
     told = [ray.put(data)]
     lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
@@ -98,7 +98,7 @@ def _run(
     readers = recipe.compute.readers
     keeper = ray.remote(BlockKeeper).options(max_concurrency=THREADS, **lasting).remote(told, readers)
     feed = ray.remote(FeedActor).options(num_cpus=0, max_restarts=-1).remote(keeper)
-    job = Job(recipe, told, keeper, feed)
+    job = RunContext(recipe, told, keeper, feed)
     lack = _lack(job)
     if lack is not None and address_of(address) is None:  # a cluster may grow, and is waited for
         fix = "fewer learners, or smaller learner_cpus and actor_cpus, learner_gpus and actor_gpus (or fractions)"
@@ -122,7 +122,7 @@ def _begin(keeper: Any, progress: Progress) -> None:
         raise explained(error) from None
 
 
-def _lack(job: Job) -> str | None:
+def _lack(job: RunContext) -> str | None:
     """What the cluster does not have, as it is now, and the learners wait for."""
     compute = job.compute
     who = "its learners and one actor" if job.fed else "its learners"
@@ -136,7 +136,7 @@ def _lack(job: Job) -> str | None:
     return None
 
 
-def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], None]) -> State:
+def _oversee(job: RunContext, advance: Callable[[int], None], note: Callable[[str], None]) -> FeedState:
     """Keep the actors alive until the learners are done; show where they are."""
     learners = _Learners(job)
     actors = _Actors(job)
@@ -160,19 +160,19 @@ def _oversee(job: Job, advance: Callable[[int], None], note: Callable[[str], Non
     return state
 
 
-def _state(job: Job) -> State:
+def _state(job: RunContext) -> FeedState:
     try:
-        state: State = get(job.feed.state.remote())
+        state: FeedState = get(job.feed.state.remote())
     except ray.exceptions.RayActorError:
         check()
-        return State(0, "", Repeated(), None, None)  # it is being started again
+        return FeedState(0, "", Repeated(), None, None)  # it is being started again
     return state
 
 
 class _Learners:
     """The learners, under Ray Train; they die with the actor that drives them."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: RunContext) -> None:
         self.job = job
         self.work = [ray.put(partial(train_loop, job))]
         self.folder = tempfile.TemporaryDirectory(prefix="tutelage-train-", ignore_cleanup_errors=True)
@@ -224,12 +224,12 @@ class _Learners:
 class _Actors:
     """The choosing actors: started where there is room, and again when they die."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: RunContext) -> None:
         self.job = job
         self.running: dict[Any, tuple[str, Any]] = {}  # its only call -> name, actor
         self.started = self.deaths = 0
 
-    def tend(self, state: State, seconds: float) -> None:
+    def tend(self, state: FeedState, seconds: float) -> None:
         """Start what is missing, end what there is no room for any more, then wait for a death, at most so long."""
         while len(self.running) > self._room():  # a node has gone, and learners that begin again want what is left
             name, actor = self.running.pop(list(self.running)[-1])
@@ -288,7 +288,7 @@ class _Actors:
 class ChoosingActor:
     """Scores super-batches with the latest models that are due, and chooses sub-batches, until the run is over."""
 
-    def __init__(self, job: Job, name: str) -> None:
+    def __init__(self, job: RunContext, name: str) -> None:
         self.job, self.name = job, name
 
     def run(self) -> int:
@@ -308,7 +308,7 @@ class ChoosingActor:
                 loaded = ticket.generation, ticket.version
             before = _spent(who)
             candidates = who.pool.at(ticket.place, ticket.size)
-            at = Step(ticket.number, settings.steps, settings.batch, settings.seed)
+            at = StepInfo(ticket.number, settings.steps, settings.batch, settings.seed)
             choice = choose(roles, recipe.selection, candidates, at, version=ticket.version)
             after = _spent(who)
             spent = {role: (n - before[role][0], s - before[role][1]) for role, (n, s) in after.items()}
@@ -316,8 +316,8 @@ class ChoosingActor:
             made += 1
         return made
 
-    def _order(self) -> Order | None:
-        found: Order | None = get(self.job.feed.ticket.remote(self.name))
+    def _order(self) -> ChoosingOrder | None:
+        found: ChoosingOrder | None = get(self.job.feed.ticket.remote(self.name))
         return found
 
 
@@ -347,7 +347,7 @@ def _choosers(who: Participants) -> Mapping[str, Learner]:
     return found
 
 
-def train_loop(job: Job) -> None:
+def train_loop(job: RunContext) -> None:
     """One learner of a group, under Ray Train."""
     from ray.train import get_context
     from ray.train.torch import get_device
@@ -371,7 +371,7 @@ def train_loop(job: Job) -> None:
         get(job.feed.end.remote(None, error))  # it would only come again, so the learners are not started again
 
 
-def _alone(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str, float]]]:
+def _alone(job: RunContext, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str, float]]]:
     """Nothing is scored, so every learner knows the batches by itself."""
     for step in run.steps():
         yield step, {}
@@ -379,14 +379,14 @@ def _alone(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[s
             job.feed.tell.remote(step.number + 1, run.live())
 
 
-def _fed(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str, float]]]:
+def _fed(job: RunContext, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str, float]]]:
     """The steps that are left, on what the feed holds ready."""
     from ray.train.collective import broadcast_from_rank_zero
 
     recipe, feed, pool = job.recipe, job.feed, run.pool
     roles, choosers = run.participants.roles(), _choosers(run.participants)
     settings = recipe.learner
-    plan = Plan(
+    plan = FeedSettings(
         selection=recipe.selection, steps=settings.steps, batch=settings.batch, moving=bool(choosers),
         buffer=job.compute.buffer or recipe.selection.lag + max(job.compute.actors, 1),
     )  # fmt: skip
@@ -398,12 +398,12 @@ def _fed(job: Job, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str
     generation = broadcast_from_rank_zero(generation)
     while run.learner.steps < settings.steps:
         asked = time.monotonic()
-        taken: Taken = get(feed.take.remote(generation, run.learner.steps))
+        taken: TakenChoice = get(feed.take.remote(generation, run.learner.steps))
         waited = time.monotonic() - asked
         run.ledger.repeated = taken.repeated
         for role, (samples, seconds) in taken.spent.items():
             run.participants.timed[role].add(samples, seconds)
-        at = Step(run.learner.steps, settings.steps, settings.batch, settings.seed)
+        at = StepInfo(run.learner.steps, settings.steps, settings.batch, settings.seed)
         step = train_on(roles, pool, recipe.selection, taken.choice, at)
         done = run.learner.steps
         if leads:

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from actors.black_box import NoBox
+from actors.black_box import NullBlackBox
 from actors.cluster import cpus, explained, gpus
-from actors.scorer import Scoring, UnitScorer
+from actors.scorer import ScoringTask, UnitScorer
 from actors.waiting import get, wait
 from curation.core.errors import IncompleteError
 from curation.core.types import ShardRef
@@ -24,7 +24,7 @@ from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
 from curation.curating.verification.rescored import compare
 from curation.ledger import attempts
-from curation.ledger.attempts import Care, Suspicion
+from curation.ledger.attempts import CallSettings, Suspicion
 from curation.ledger.ledger import Ledger
 from curation.storage.store import open_store
 
@@ -39,16 +39,16 @@ def units_table(shards: Sequence[ShardRef]) -> pa.Table:
     return pa.table({name: pa.array(column, kind) for name, column, kind in zip(names, columns, types, strict=True)})
 
 
-def score_here(job: Scoring, shards: Sequence[ShardRef]) -> None:
+def score_here(job: ScoringTask, shards: Sequence[ShardRef]) -> None:
     """Score units in this process. Raises `IncompleteError` for one that the store could not deliver."""
-    scorer, known = UnitScorer(job, NoBox()), dict[ShardRef, Suspicion]()
+    scorer, known = UnitScorer(job, NullBlackBox()), dict[ShardRef, Suspicion]()
     for attempt in attempts.recorded(job.scored):
         known.setdefault(attempt.shard, Suspicion()).note(attempt)
     for shard in shards:
         poison = attempts.poison_of(job.scored, shard, job.all_columns)
         for fingerprint, rows in known.get(shard, Suspicion()).poison.items():
             poison[fingerprint] = {**poison.get(fingerprint, {}), **rows}
-        progress = scorer.score(0, units_table([shard]), Care(job.compute.batch_size, {}, poison))
+        progress = scorer.score(0, units_table([shard]), CallSettings(job.compute.batch_size, {}, poison))
         if progress.failures:
             key, why = progress.failures[0]
             raise IncompleteError(f"{key} could not be scored: {why}", fix="run the same command again")
@@ -61,7 +61,7 @@ class Rescorer:
     An actor, where there is a cluster: the models are loaded once.
     """
 
-    job: Scoring
+    job: ScoringTask
     mend: Mender
 
     def compare(self, shard: ShardRef) -> list[Finding]:
@@ -70,7 +70,7 @@ class Rescorer:
             own = Ledger(open_store(folder))
             self._actor.job = replace(self.job, scored=own)
             poison = attempts.poison_of(self.job.scored, shard, self.job.all_columns)
-            progress = self._actor.score(0, units_table([shard]), Care(self.job.compute.batch_size, {}, poison))
+            progress = self._actor.score(0, units_table([shard]), CallSettings(self.job.compute.batch_size, {}, poison))
             if progress.failures:
                 why = progress.failures[0][1]
                 where = self.job.corpus.location(shard.key)
@@ -83,11 +83,11 @@ class Rescorer:
     @property
     def _actor(self) -> UnitScorer:
         if not hasattr(self, "_made"):
-            self._made = UnitScorer(self.job, NoBox())
+            self._made = UnitScorer(self.job, NullBlackBox())
         return self._made
 
 
-def rescore(job: Scoring, shards: Iterable[ShardRef], mend: Mender) -> Iterator[list[Finding]]:
+def rescore(job: ScoringTask, shards: Iterable[ShardRef], mend: Mender) -> Iterator[list[Finding]]:
     """`Rescorer.compare` of every unit, on as many actors as the cluster has room for."""
     compute = job.compute
     room = cpus() / compute.num_cpus if not compute.num_gpus else gpus() / compute.num_gpus

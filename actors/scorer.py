@@ -15,12 +15,12 @@ import pyarrow as pa
 import ray
 
 from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, rebatch, shard_refs, usable
-from actors.black_box import BlackBox, Box, LastWords, Span
+from actors.black_box import BlackBox, Box, Span, WorkNote
 from actors.isolation import Isolated, blamed
 from curation.core.printable import printable
 from curation.core.types import ShardRef
 from curation.ledger import score_tables as scores
-from curation.ledger.attempts import DIED, REASONS, Care
+from curation.ledger.attempts import DIED, REASONS, CallSettings
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import Compute
 from curation.scorers import Scorer
@@ -34,7 +34,7 @@ REPORTED = 20  # samples set aside in one call that the driver prints a line abo
 
 
 @dataclass(frozen=True)
-class Scoring:
+class ScoringTask:
     """What is to be scored and how; travels to every worker."""
 
     corpus: Store
@@ -61,7 +61,7 @@ class Scoring:
 
 
 @dataclass
-class Progress:
+class CallProgress:
     """Counts of one call: samples and units committed, data puts, batches through the models, failed units, and lines
     about samples that were set aside."""
 
@@ -78,7 +78,7 @@ class Ready(NamedTuple):
 
     node: str
     box: Path
-    last: LastWords | None
+    last: WorkNote | None
 
 
 def decodes_ahead(compute: Compute) -> int:
@@ -89,7 +89,7 @@ def decodes_ahead(compute: Compute) -> int:
 class UnitScorer:
     """Loads each model once; scores and commits the units it is given."""
 
-    def __init__(self, job: Scoring, box: Box) -> None:
+    def __init__(self, job: ScoringTask, box: Box) -> None:
         import torch
 
         torch.set_num_threads(max(1, int(job.compute.num_cpus)))
@@ -107,14 +107,14 @@ class UnitScorer:
                 models[name] = Isolated(name, score, scorer.values(), self.box, seconds, self.gpu)
         return models
 
-    def score(self, call: int, units: pa.Table, care: Care) -> Progress:
+    def score(self, call: int, units: pa.Table, care: CallSettings) -> CallProgress:
         """Score and commit `units`; units that somebody has committed meanwhile are skipped. `call`: its number."""
         self.box.begin(call)
         job = self.job
         lacking = {shard: scores.missing(job.scored, shard, job.all_columns) for shard in shard_refs(units)}
         shards = [shard for shard, names in lacking.items() if names]
         places = {shard.key: place for place, shard in enumerate(lacking)}
-        progress, collector = Progress(), scores.Collector()
+        progress, collector = CallProgress(), scores.Collector()
         if shards and care.until >= care.passed:
             care = self._search(shards, places, care, progress)
         with ThreadPoolExecutor(COMMITTERS) as committers:
@@ -135,8 +135,8 @@ class UnitScorer:
         return progress
 
     def _search(
-        self, shards: Sequence[ShardRef], places: Mapping[str, int], care: Care, progress: Progress
-    ) -> Care:  # fmt: skip
+        self, shards: Sequence[ShardRef], places: Mapping[str, int], care: CallSettings, progress: CallProgress
+    ) -> CallSettings:  # fmt: skip
         """Try the rows of the one unit of a call that are not known to be good, up to `care.until`. Lets values go.
 
         A process that dies of one of them has repeated nothing of the rows before. Returns how the pass over the whole
@@ -165,7 +165,7 @@ class UnitScorer:
         for key, row in reached.items():
             self.box.passed(places[key], row + 1)
 
-    def _tables(self, shards: Sequence[ShardRef], places: Mapping[str, int], care: Care) -> Iterator[pa.Table]:
+    def _tables(self, shards: Sequence[ShardRef], places: Mapping[str, int], care: CallSettings) -> Iterator[pa.Table]:
         """The rows of units, with a note of each sample that is decoded here, and an end to what takes too long."""
         box, compute = self.box, self.job.compute
         reader = replace(
@@ -177,7 +177,9 @@ class UnitScorer:
             return decode_ahead(reader, shards, ahead, compute.decode_cpus, box, compute.batch_timeout)
         return decode_noted(decode_here(reader, shards), box, compute.batch_timeout)
 
-    def _score(self, table: pa.Table, places: Mapping[str, int], care: Care, progress: Progress) -> pa.Table:
+    def _score(
+        self, table: pa.Table, places: Mapping[str, int], care: CallSettings, progress: CallProgress
+    ) -> pa.Table:
         """Replace the pixels of a batch by its scores, and the reasons why samples have none."""
         size = care.size if self.gpu else table.num_rows
         batch, valid = make_batch(table, self.reader.views, size), usable(table)
@@ -211,7 +213,7 @@ class UnitScorer:
 class ScorerActor(UnitScorer):
     """A `UnitScorer` in a process of its own, which may die: it notes what it has in work."""
 
-    def __init__(self, job: Scoring) -> None:
+    def __init__(self, job: ScoringTask) -> None:
         context = ray.get_runtime_context()
         node: Any = ray._private.worker._global_node
         # The same for all lives of an actor on a node; it goes with Ray's logs of this session.
@@ -230,7 +232,7 @@ class ScorerActor(UnitScorer):
         return Ready(self.node, self.path, self.box.last)
 
 
-def commit(job: Scoring, unit: scores.ScoredUnit, wanted: Sequence[str]) -> None:
+def commit(job: ScoringTask, unit: scores.ScoredUnit, wanted: Sequence[str]) -> None:
     """Commit the tables of a unit that are wanted; of those that others commit meanwhile, the first record wins."""
     if job.index.name in wanted:
         scores.commit_index(job.scored, unit.shard, job.index, unit.rows, unit.reason, unit.detail)

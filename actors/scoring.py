@@ -30,16 +30,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import black_box
 from actors.batches import shard_refs
-from actors.black_box import LastWords
+from actors.black_box import WorkNote
 from actors.cluster import ClusterError, cpus, explained, gpus
-from actors.scorer import Progress, Ready, ScorerActor, Scoring, decodes_ahead
+from actors.scorer import CallProgress, Ready, ScorerActor, ScoringTask, decodes_ahead
 from actors.suspects import Suspects
 from actors.waiting import LOOK_SECONDS, check, get, wait
 from curation.core.errors import IncompleteError
-from curation.ledger.attempts import Care
+from curation.ledger.attempts import CallSettings
 from curation.recipes.curation_recipe import Compute
 
-__all__ = ["Progress", "Scoring", "score", "shard_refs", "units_per_call"]
+__all__ = ["CallProgress", "ScoringTask", "score", "shard_refs", "units_per_call"]
 
 MOST_UNITS = 16  # a call: enough that batches cross units, few enough that little is repeated when an actor dies
 CALLS_PER_ACTOR = 4  # that the units left make, where there are enough of them
@@ -48,7 +48,7 @@ PAUSE_SECONDS = (0.5, 10.0)  # before an actor that died while it started is ask
 BOX_SECONDS = 60.0  # for what a box on another node holds; a node that is gone does not answer
 
 
-def score(job: Scoring, units: pa.Table) -> Iterator[Progress]:
+def score(job: ScoringTask, units: pa.Table) -> Iterator[CallProgress]:
     """Score `units` (shard_key, shard_size, shard_etag); yields what was committed, call by call."""
     if job.compute.max_actors:  # asks a cluster that scales for room; does nothing where there is no autoscaler
         request_resources(bundles=[_resources(job.compute)] * min(job.compute.max_actors, units.num_rows))
@@ -83,7 +83,7 @@ class Call:
 
     number: int
     units: pa.Table
-    care: Care
+    care: CallSettings
 
 
 @dataclass
@@ -101,7 +101,7 @@ class _Lost:
 class _Work:
     """The units that are left: those under suspicion first, each alone; those of calls that died; then the rest."""
 
-    def __init__(self, job: Scoring, units: pa.Table) -> None:
+    def __init__(self, job: ScoringTask, units: pa.Table) -> None:
         self.units, self.start, self.calls = units, 0, 0
         self.again: deque[pa.Table] = deque()
         self.suspects = Suspects(job, units)
@@ -116,7 +116,7 @@ class _Work:
         self.calls += 1
         if self.suspects.waiting:
             return Call(self.calls, *self.suspects.next())
-        care = Care(self.suspects.size)
+        care = CallSettings(self.suspects.size)
         if self.again:
             return Call(self.calls, self.again.popleft(), care)
         if self.start < self.units.num_rows:
@@ -125,19 +125,19 @@ class _Work:
             return Call(self.calls, units, care)
         return None
 
-    def died(self, call: Call, last: LastWords | None, memory: bool) -> Iterator[Progress]:
+    def died(self, call: Call, last: WorkNote | None, memory: bool) -> Iterator[CallProgress]:
         """A call's process has died: what of its units is suspect waits for care, the rest comes again."""
         innocent, given_up = self.suspects.died(call.number, call.units, call.care, last, memory)
         if innocent.num_rows:
             self.again.append(innocent)
         if given_up:
-            yield Progress(failures=tuple(given_up))
+            yield CallProgress(failures=tuple(given_up))
 
 
 class _Actors:
     """The pool of scorers: grows with the cluster, up to what the recipe allows and the units are worth."""
 
-    def __init__(self, job: Scoring, work: _Work) -> None:
+    def __init__(self, job: ScoringTask, work: _Work) -> None:
         self.job, self.work, self.units = job, work, work.units.num_rows + len(work.suspects.waiting)
         self.handles: list[Any] = []
         self.starting: dict[Any, Any] = {}  # what tells that an actor is ready -> that actor
@@ -175,7 +175,7 @@ class _Actors:
         actor = self.idle.popleft()
         self.busy[actor.score.remote(call.number, call.units, call.care)] = actor, call
 
-    def next(self) -> Iterator[Progress]:
+    def next(self) -> Iterator[CallProgress]:
         """Wait until a call ends, whose result is yielded, or an actor has loaded its models."""
         for when, actor in list(self.resting):
             if time.monotonic() >= when:
@@ -196,7 +196,7 @@ class _Actors:
                 continue
             actor, call = self.busy.pop(ref)
             try:
-                progress: Progress = get(ref)
+                progress: CallProgress = get(ref)
             except ray.exceptions.RayActorError as error:
                 check()  # a cluster that breaks takes its actors along, and they did nothing
                 self._lose(actor, call, _is_memory(error))
@@ -213,12 +213,12 @@ class _Actors:
         self.lost.append(lost)
         self.boxes[_open_box(home)] = lost
 
-    def _read(self, ref: Any) -> Iterator[Progress]:
+    def _read(self, ref: Any) -> Iterator[CallProgress]:
         """A note, or an error because its node is gone. A note of another call: the actor has started again and its
         next process has written over the note, so it tells us when it is ready."""
         lost = self.boxes.pop(ref)
         try:
-            last: LastWords | None = get(ref)
+            last: WorkNote | None = get(ref)
         except ray.exceptions.RayError:
             check()
             yield from self._give_back(lost, None)
@@ -226,12 +226,12 @@ class _Actors:
         if last is not None and last.call == lost.call.number:
             yield from self._give_back(lost, last)
 
-    def _overdue(self) -> Iterator[Progress]:
+    def _overdue(self) -> Iterator[CallProgress]:
         now = time.monotonic()
         for lost in [lost for lost in self.lost if now >= lost.until]:
             yield from self._give_back(lost, None)
 
-    def _give_back(self, lost: _Lost, last: LastWords | None) -> Iterator[Progress]:
+    def _give_back(self, lost: _Lost, last: WorkNote | None) -> Iterator[CallProgress]:
         """Return a call to the queue, once: any idle actor takes its units."""
         if any(lost is other for other in self.lost):
             self.lost = [other for other in self.lost if other is not lost]
@@ -241,7 +241,7 @@ class _Actors:
     def _await(self, actor: Any) -> None:
         self.starting[actor.ready.remote(self.work.suspects.size)] = actor
 
-    def _join(self, ref: Any) -> Iterator[Progress]:
+    def _join(self, ref: Any) -> Iterator[CallProgress]:
         actor = self.starting.pop(ref)
         try:
             ready: Ready = get(ref)  # a model that can't be loaded ends the run here
@@ -281,7 +281,7 @@ def _open_box(home: Ready) -> Any:
     return ray.remote(_read_box).options(num_cpus=0, scheduling_strategy=there).remote(home.box)
 
 
-def _read_box(path: Path) -> LastWords | None:
+def _read_box(path: Path) -> WorkNote | None:
     return black_box.read(path)
 
 

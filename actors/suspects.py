@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from actors.batches import shard_refs
-from actors.black_box import LastWords
+from actors.black_box import WorkNote
 from actors.isolation import at_fault
 from curation.core.errors import IncompleteError
 from curation.core.printable import printable
 from curation.core.types import ShardRef
 from curation.ledger import attempts
-from curation.ledger.attempts import Care, Suspicion
+from curation.ledger.attempts import CallSettings, Suspicion
 
 if TYPE_CHECKING:
-    from actors.scorer import Progress, Scoring
+    from actors.scorer import CallProgress, ScoringTask
 
 UNEXPLAINED = 5  # deaths of the process that had a unit, with nothing of a sample in work; then the unit is given up
 MOST_DEATHS = 1000  # of one unit: three a sample
@@ -41,7 +41,7 @@ INNOCENT = 2  # units that processes died of and that hold no such sample; then 
 class Suspects:
     """Units under suspicion. `size`: samples in a batch of every other call."""
 
-    def __init__(self, job: Scoring, units: pa.Table) -> None:
+    def __init__(self, job: ScoringTask, units: pa.Table) -> None:
         self.job, self.size = job, job.compute.batch_size
         self.waiting: deque[ShardRef] = deque()
         self._of: dict[ShardRef, Suspicion] = {}
@@ -65,11 +65,11 @@ class Suspects:
         """Units that earlier drivers have recorded attempts of."""
         return set(self._of)
 
-    def next(self) -> tuple[pa.Table, Care]:
+    def next(self) -> tuple[pa.Table, CallSettings]:
         shard = self.waiting.popleft()
         return _table(self._units, shard), self._of[shard].care(self.size)
 
-    def done(self, units: pa.Table, care: Care, progress: Progress) -> None:
+    def done(self, units: pa.Table, care: CallSettings, progress: CallProgress) -> None:
         """A call has ended well."""
         self._samples += progress.samples
         for line in progress.aside:
@@ -90,7 +90,7 @@ class Suspects:
             _say(f"memory is short: batches have {self.size:,} samples from now on")
 
     def died(
-        self, call: int, units: pa.Table, care: Care, last: LastWords | None, memory: bool
+        self, call: int, units: pa.Table, care: CallSettings, last: WorkNote | None, memory: bool
     ) -> tuple[pa.Table, list[tuple[str, str]]]:
         """What of a call's units is to come again as it was, and what is given up: (key, why)."""
         shards = list(shard_refs(units))
@@ -112,7 +112,7 @@ class Suspects:
                 suspected.add(shard)
         return units.filter(pa.array([shard not in suspected for shard in shards], pa.bool_())), []
 
-    def _note(self, shards: list[ShardRef], last: LastWords) -> set[ShardRef]:
+    def _note(self, shards: list[ShardRef], last: WorkNote) -> set[ShardRef]:
         """Record what was in work, and set aside what is convicted by it; returns the units it belongs to."""
         column = self.job.index
         if last.column is not None:
@@ -132,7 +132,7 @@ class Suspects:
             self._convict(shards[place], how, last.fault)
         return {shards[place] for place, _, _ in last.spans}
 
-    def _short(self, units: pa.Table, shards: list[ShardRef], care: Care) -> pa.Table:
+    def _short(self, units: pa.Table, shards: list[ShardRef], care: CallSettings) -> pa.Table:
         """Memory was short, whatever was in work: units under suspicion wait for care, and the others come again."""
         if care.size == self.size:
             self.less_memory(True)
@@ -178,7 +178,7 @@ class Suspects:
                 fix="mend it, or leave it out of the recipe; what was set aside is in attempts/ of the scores",
             )
 
-    def _learn(self, shards: list[ShardRef], last: LastWords) -> None:
+    def _learn(self, shards: list[ShardRef], last: WorkNote) -> None:
         """What a process found out of units under suspicion before it died: what raised stays set aside."""
         by_name = {column.name: column for column in self.job.columns}
         for place, shard in enumerate(shards):

@@ -22,7 +22,7 @@ from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
 from curation.curating.verification.scored import CheckedUnit, ScoredCheck
 from curation.curating.verification.written import CheckedGroup, Indexed, WrittenCheck
-from curation.curating.writing import Group
+from curation.curating.writing import WriteGroup
 from jobs.checking import Here, OnRay
 
 if TYPE_CHECKING:
@@ -96,11 +96,11 @@ class Remembering:
         yield from (CheckedUnit(_KNOWN, seen) for seen in known)
 
     def _spread_written(
-        self, check: WrittenCheck, pairs: Iterable[tuple[Group, Indexed | None]]
+        self, check: WrittenCheck, pairs: Iterable[tuple[WriteGroup, Indexed | None]]
     ) -> Iterator[CheckedGroup]:
         """In the order of the groups, since indexes are."""
 
-        def item(pair: tuple[Group, Indexed | None]) -> tuple[bool, Any]:
+        def item(pair: tuple[WriteGroup, Indexed | None]) -> tuple[bool, Any]:
             return (bytes.fromhex(pair[0].id[:32]) in self._written), pair
 
         for result in self.inner.spread(_Written(check), map(item, pairs)):
@@ -118,7 +118,7 @@ class _Written:
 
     check: WrittenCheck
 
-    def __call__(self, item: tuple[bool, tuple[Group, Indexed | None]]) -> CheckedGroup:
+    def __call__(self, item: tuple[bool, tuple[WriteGroup, Indexed | None]]) -> CheckedGroup:
         known, pair = item
         if known and (record := read_object(self.check.out, f"units/{pair[0].id}.json")) is not None:
             return CheckedGroup(pair[0].id, record, agrees=self.check.anchored)

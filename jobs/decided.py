@@ -20,7 +20,7 @@ from curation.ledger.ledger import Plan
 
 
 @dataclass
-class Written:
+class WrittenTotals:
     """What the groups' records add up to. Rows are kept as Arrow: about 200 bytes an output shard."""
 
     units: int = 0
@@ -58,7 +58,7 @@ def _sorted(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
 
 
 @dataclass
-class Decided:
+class WriteGroups:
     """Decisions over a plan, handed out group by group."""
 
     engine: decisions.Decisions
@@ -77,7 +77,7 @@ class Decided:
             if table.num_rows:
                 yield ordinal, table
 
-    def groups(self, samples: int) -> Iterator[writing.Group]:
+    def groups(self, samples: int) -> Iterator[writing.WriteGroup]:
         """The write units in order, each with its rows; only one group's rows are in the driver at a time."""
         shards = self.plan.shards()
         bounds, ahead = tee(writing.group_units(self._kept(), samples))  # one group apart
@@ -89,7 +89,7 @@ class Decided:
                     ordinals, islice(shards, len(ordinals)), _by_unit(rows, ordinals), strict=True
                 )
             ]
-            yield writing.Group(units, samples, self.columns, self.engine.scores)
+            yield writing.WriteGroup(units, samples, self.columns, self.engine.scores)
 
     def _kept(self) -> Iterator[tuple[ShardRef, int, int]]:
         """(shard, kept, rows) of every unit, also of those without rows."""

@@ -16,7 +16,7 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
 
-class Between(click.FloatRange):
+class FloatRange(click.FloatRange):
     """A range of numbers, of which `nan` is none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

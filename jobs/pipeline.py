@@ -29,10 +29,10 @@ from curation.core.progress import Tick
 from curation.core.software import of_this_process
 from curation.core.types import ShardRef
 from curation.curating import acceptance, decisions, score_store, writing
-from curation.curating.compared_snapshots import Others, open_others
+from curation.curating.compared_snapshots import ComparedSnapshots, open_others
 from curation.dataset import snapshot
 from curation.dataset.corpus import Corpus, open_corpus, says_left_out
-from curation.filters import Compares, flat
+from curation.filters import ComparingFilter, flat
 from curation.filters.named import columns_needed, described
 from curation.ledger import score_tables as scores
 from curation.ledger import unreadable
@@ -41,11 +41,11 @@ from curation.ledger.ledger import Ledger, Plan
 from curation.ledger.uid_lists import UidList, parse_list, read_list
 from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.recipes.curation_recipe import Recipe, columns_of, kinds_of, parse_recipe
-from curation.scorers import Checks
+from curation.scorers import HeaderCheckingScorer
 from curation.storage.parquet import to_parquet, write_parquet
 from curation.storage.store import StoreOptions, open_object, open_store
 from curation.storage.tables import local_disk
-from jobs.decided import Decided, Written
+from jobs.decided import WriteGroups, WrittenTotals
 
 UNITS_SCHEMA = pa.schema(
     [
@@ -60,7 +60,7 @@ MAX_PASSES = 5  # scoring passes that get something done before the run gives up
 
 
 @dataclass
-class Work:
+class RunCounts:
     """What a run did: all zeros for a run that found everything done."""
 
     units_scored: int = 0
@@ -87,10 +87,10 @@ class Pipeline:
     scored: Ledger
     columns: Sequence[scores.Column]  # the index, then one a scorer
     lists: Mapping[str, UidList]  # keep, drop, weights
-    others: Others  # the snapshots that filters compare with
+    others: ComparedSnapshots  # the snapshots that filters compare with
     unreadable: dict[ShardRef, str] = field(default_factory=dict)  # shards that are set aside, and why
     left_out: dict[str, Any] = field(default_factory=dict)  # shards of datasets below the corpus: how many, and one
-    work: Work = field(default_factory=Work)
+    work: RunCounts = field(default_factory=RunCounts)
     software: dict[str, dict[str, str]] = field(default_factory=of_this_process)  # digest -> package -> version
 
     @property
@@ -109,12 +109,12 @@ class Pipeline:
         self.left_out = {"shards": shards, "example": example}
         click.echo(printable(says_left_out(self.corpus.root, shards, example)), err=True)
 
-    def decision_id(self, plan: Plan, others: Others | None = None) -> str:
+    def decision_id(self, plan: Plan, others: ComparedSnapshots | None = None) -> str:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""
         aside = sha256(unreadable.listed(self.unreadable)).hexdigest() if self.unreadable else None
         return self._decision_id(plan.id, others, aside)
 
-    def _decision_id(self, plan_id: str, others: Others | None, aside: str | None) -> str:
+    def _decision_id(self, plan_id: str, others: ComparedSnapshots | None, aside: str | None) -> str:
         others = others or self.others
         filters = [[item.name, *described(item.filter)] for item in self.recipe.filters]
         lists = {name: item.sha256 for name, item in self.lists.items()}
@@ -223,25 +223,25 @@ class Pipeline:
         """Raise `WeightsError` for weights that don't fit their scorer, by their files' headers. `lacked`: the columns
         that are to be scored; models of others are not needed. Some seconds at the most, in which torch is imported."""
         for name, scorer in self.recipe.scorers.items():
-            if name in lacked and isinstance(scorer, Checks):
+            if name in lacked and isinstance(scorer, HeaderCheckingScorer):
                 with said_of(f"{self.recipe.places[name]}: scorer {name}"):
                     scorer.check(self.recipe.options)
 
     def scoring(self, lacked: Sequence[str]) -> Any:
         """What the actors have to know. Models whose columns are all there already are not loaded."""
-        from actors.scoring import Scoring
+        from actors.scoring import ScoringTask
 
         (index, *columns), recipe = self.columns, self.recipe
         scorers = {name: scorer for name, scorer in recipe.scorers.items() if name in lacked}
         wanted = [column for column in columns if column.name in scorers]
-        return Scoring(
+        return ScoringTask(
             self.corpus.store(), self.scored, index, wanted, scorers, recipe.limits, recipe.compute, recipe.caption
         )
 
     # --- decide and write -------------------------------------------------------------------------------------
 
     @contextmanager
-    def decide(self, plan: Plan, tick: Tick) -> Iterator[Decided]:
+    def decide(self, plan: Plan, tick: Tick) -> Iterator[WriteGroups]:
         """Load the score tables of the plan and run the filters over them."""
         aside = self.unreadable
         if len(aside) > unreadable.MOST * plan.units:
@@ -265,7 +265,7 @@ class Pipeline:
         tick: Tick,
         made: Mapping[str, str] | None = None,
         kept: Path | None = None,
-    ) -> Iterator[Decided]:
+    ) -> Iterator[WriteGroups]:
         """An engine with score tables of some of the plan's shards, and what its filters compare with.
 
         Of the index those columns, of the scores those of `fields`, and the vectors that the recipe's filters read;
@@ -276,7 +276,7 @@ class Pipeline:
         columns, vectors = [self.columns[0], *fields], [item for item in self.columns[1:] if item.name in wanted]
         names, memory = [column.name for column in vectors], self.recipe.compute.memory
         with decisions.Decisions(self.spool, index, kinds, names, made=made, memory=memory, kept=kept) as engine:
-            decided = Decided(engine, plan, columns)
+            decided = WriteGroups(engine, plan, columns)
             if kept is None:
                 lengths = partial(writing.written_lengths, samples_per_shard=self.recipe.shards.samples)
                 units = scores.load_units(self.scored, shards, columns, index, vectors, lengths, self.unreadable)
@@ -303,12 +303,12 @@ class Pipeline:
         lists: dict[str, Any] = {name: self.lists[name].uids for name in ("keep", "drop") if name in self.lists}
         return lists | ({"weights": self.lists["weights"].weighed()} if "weights" in self.lists else {})
 
-    def expect_yield(self, plan: Plan, decided: Decided) -> None:
+    def expect_yield(self, plan: Plan, decided: WriteGroups) -> None:
         """Raise `YieldError` for a decision that is more likely a mistake than meant, before any byte is written."""
         for line in self.refusals(plan, decided):
             raise YieldError(f"no snapshot is made: {line}", fix=acceptance.FIX)
 
-    def refusals(self, plan: Plan, decided: Decided, samples: Mapping[str, Any] | None = None) -> Iterator[str]:
+    def refusals(self, plan: Plan, decided: WriteGroups, samples: Mapping[str, Any] | None = None) -> Iterator[str]:
         """Why `curate run` would make no snapshot of a decision. `samples`: its totals, where known."""
         samples = samples or decided.engine.totals()
         causes = {}
@@ -320,14 +320,14 @@ class Pipeline:
         units = {"total": plan.units, "empty": decided.empty}
         yield from acceptance.refusals(samples, units, most=self.recipe.max_quarantined, parent=parent, causes=causes)
 
-    def write(self, decided: Decided, tick: Tick) -> Written:
+    def write(self, decided: WriteGroups, tick: Tick) -> WrittenTotals:
         """Commit every group of the decision."""
         from actors.cluster import cpus
         from actors.writing import write
 
         writer = writing.GroupWriter(self.corpus.store(), self.scored, self.out)
         workers = self.recipe.compute.write_workers or cpus()
-        written = Written()
+        written = WrittenTotals()
         for record in write(writer, decided.groups(self.recipe.shards.samples), workers=workers):
             tick(record["seen"])
             written.add(record)
@@ -335,7 +335,7 @@ class Pipeline:
             self.work.data_puts += record["made"] * (1 + len(record["shards"]))
         return written
 
-    def commit(self, plan: Plan, decided: Decided, written: Written) -> SnapshotDocument:
+    def commit(self, plan: Plan, decided: WriteGroups, written: WrittenTotals) -> SnapshotDocument:
         """Make the snapshot, after every unit's counts balanced."""
         if written.units != plan.units:
             raise IncompleteError(f"{written.units} of {plan.units} shards were written", fix="run the command again")
@@ -343,7 +343,7 @@ class Pipeline:
         self.work.snapshot, self.work.new_snapshot = made.snapshot, True
         return made
 
-    def document(self, plan: Plan, decided: Decided, written: Written) -> dict[str, Any]:
+    def document(self, plan: Plan, decided: WriteGroups, written: WrittenTotals) -> dict[str, Any]:
         """The document of the snapshot that these units make, but for its number and parent; puts what it names."""
         scorers = self.recipe.scorers
         shards, parts = written.tables()
@@ -374,7 +374,7 @@ class Pipeline:
             ),
         }
 
-    def _compared(self, decided: Decided) -> dict[str, Any]:
+    def _compared(self, decided: WriteGroups) -> dict[str, Any]:
         """Which snapshots were compared with, and a Parquet of what matched what."""
         if not self.others.snapshots:
             return {}
@@ -418,7 +418,7 @@ def _try_filters(recipe: Recipe, spool: Path) -> None:
     plain = {name: kinds[name] for name in wanted if name not in vectors}
     memory = recipe.compute.memory
     with decisions.Decisions(spool, index, plain, vectors, memory=memory) as engine:
-        items = [item for item in flat(named.filter for named in recipe.filters) if isinstance(item, Compares)]
+        items = [item for item in flat(named.filter for named in recipe.filters) if isinstance(item, ComparingFilter)]
         for name, columns in {item.others(): item.compared() for item in items}.items():
             engine.load_others(name, columns, [])
         engine.decide(recipe.filters)

@@ -27,11 +27,11 @@ from curation.dataset.evaluations import CURATED, RANDOM, RAW, Document
 from curation.dataset.examples import mixed
 from curation.dataset.open_shards import open_shards
 from curation.dataset.snapshot import Snapshot
-from curation.evaluation.training import TRAINING_VERSION, Job
+from curation.evaluation.training import TRAINING_VERSION, TrainingJob
 from curation.evaluation.trials import HeldOut, Trial, attempt, held_out_examples, parts_of, trial
 from curation.learners.learner import Training
-from curation.learning.overlap_check import Source
-from curation.learning.seen import Judged, Split, models_of, seen_by
+from curation.learning.overlap_check import RunData
+from curation.learning.seen import HeldOutPart, HoldoutSplit, models_of, seen_by
 from curation.learning.sources import snapshot_of
 from curation.models import model_config, preprocess_for
 from curation.models.batches import BUDGET
@@ -51,9 +51,9 @@ class Protocol:
     device: str = "cpu"  # a type; it and the threads decide the last bits of the weights
     threads: int = 1
 
-    def job(self, data: str, seed: int, *, streamed: bool) -> Job:
+    def job(self, data: str, seed: int, *, streamed: bool) -> TrainingJob:
         """One training, of which nobody has said yet where it is kept."""
-        return Job(
+        return TrainingJob(
             data=data, model=self.model, out="", training=replace(self.training, seed=seed), evaluated=False,
             holdout=self.held_out.share, device=self.device, threads=self.threads, streamed=streamed, shared=True,
         )  # fmt: skip
@@ -72,7 +72,7 @@ class Protocol:
         return {**about, **where, "version": TRAINING_VERSION, "sampling": "by weight"}
 
 
-class Plan(NamedTuple):
+class EvaluationPlan(NamedTuple):
     """All models of one snapshot's evaluation: of each arm how many samples it has, and a trial a seed."""
 
     snapshot: Snapshot
@@ -97,7 +97,7 @@ class Plan(NamedTuple):
         return evaluations.find(self.snapshot.store, self.snapshot.number, self.identity)
 
 
-def plan(url: str, protocol: Protocol, others: Sequence[str]) -> Plan:
+def plan(url: str, protocol: Protocol, others: Sequence[str]) -> EvaluationPlan:
     """The models that it takes to evaluate the snapshot at `url` beside `others` of the arms. Trains nothing."""
     snapshot = cu.open(url)
     name = f"{snapshot.store.url.removeprefix('file://')}@{snapshot.number}"
@@ -117,10 +117,10 @@ def plan(url: str, protocol: Protocol, others: Sequence[str]) -> Plan:
         draws = parts.random if arm == RANDOM else dict.fromkeys(seeds)
         return [trial(name, arm, draws[seed], job, protocol.held_out, protocol.runs) for seed, job in jobs.items()]
 
-    return Plan(snapshot, {arm: (sizes[arm], trials(arm)) for arm in sizes if arm in (CURATED, *others)})
+    return EvaluationPlan(snapshot, {arm: (sizes[arm], trials(arm)) for arm in sizes if arm in (CURATED, *others)})
 
 
-def missing(plans: Sequence[Plan]) -> list[Trial]:
+def missing(plans: Sequence[EvaluationPlan]) -> list[Trial]:
     """The models that nobody has trained and judged yet, each once."""
     wanted = {(one.name, one.key): one for plan in plans for one in plan.trials}
     return [one for one in wanted.values() if one.found() is None]
@@ -151,7 +151,7 @@ def carry_out(trials: Sequence[Trial], workers: int | None, address: str | None,
     on_cluster(address, side_by_side)
 
 
-def conclude(plan: Plan, protocol: Protocol) -> Document:
+def conclude(plan: EvaluationPlan, protocol: Protocol) -> Document:
     """Attach what came of a plan to its snapshot, once all its models are there; returns what is attached."""
     arms: dict[str, Any] = {
         arm: {"samples": samples, "runs": [attempt(one) for one in trials]}
@@ -180,7 +180,7 @@ def conclude(plan: Plan, protocol: Protocol) -> Document:
     return evaluations.attach(snapshot.store, snapshot.number, plan.identity, document)
 
 
-def _overlap(plan: Plan, pictures: pa.Array, share: float) -> dict[str, int]:
+def _overlap(plan: EvaluationPlan, pictures: pa.Array, share: float) -> dict[str, int]:
     """Held-out pictures, byte for byte, among what is trained on. No model is trained on a held-out name, but the same
     picture may have another one, or none."""
     if not share:
@@ -194,8 +194,8 @@ def seen_by_scorers(recipe: Mapping[str, Any], held_out: HeldOut) -> list[str]:
     The curated arm alone profits by that: its samples were chosen by a model that has seen the answers.
     """
     options = StoreOptions()
-    source = Source(held_out.url, open_shards(held_out.url), snapshot_of(held_out.url, options))
-    judged = Judged([source], Split(held_out.share))
+    source = RunData(held_out.url, open_shards(held_out.url), snapshot_of(held_out.url, options))
+    judged = HeldOutPart([source], HoldoutSplit(held_out.share))
     lines = list[str]()
     for entry in recipe.get("scorers") or ():
         ((kind, fields),) = entry.items()

@@ -23,7 +23,7 @@ from curation.ledger.snapshot_numbers import snapshot_key
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 from jobs.checking import Here, OnRay, Subject
-from jobs.decided import Decided, Written
+from jobs.decided import WriteGroups, WrittenTotals
 
 
 @dataclass
@@ -46,7 +46,7 @@ class WriteChecks:
         units = indexed_units(subject.out, raw)
         try:
             with work.decide(plan, lambda n: None) as decided:
-                written, whole = Written(), True
+                written, whole = WrittenTotals(), True
                 check = WrittenCheck(work.corpus.store(), work.scored, subject.out, subject.mend, anchored,
                                      subject.same_software, self._newer, self.settled)  # fmt: skip
                 with subject.shown("Checking write units", len(units.parts)) as tick:
@@ -81,7 +81,7 @@ class WriteChecks:
     def _newer(self) -> bool:
         return is_newer((self.subject.software or {}).values())
 
-    def _described(self, decided: Decided, written: Written, anchored: bool) -> Iterator[Finding]:
+    def _described(self, decided: WriteGroups, written: WrittenTotals, anchored: bool) -> Iterator[Finding]:
         """The indexes and the document, from what the units add up to."""
         subject, work = self.subject, self.subject.work
         raw, out, mend = subject.raw, subject.out, subject.mend

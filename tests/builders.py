@@ -113,7 +113,7 @@ def curate(recipe: Path, *overrides: str) -> Any:
     from curation.ledger import score_tables as scores
     from curation.recipes.curation_recipe import load_recipe
     from curation.shards import unit_reader as units
-    from jobs.pipeline import Written, pipeline
+    from jobs.pipeline import WrittenTotals, pipeline
 
     with pipeline(load_recipe(recipe, overrides)) as work:
         planned = work.plan()
@@ -122,7 +122,7 @@ def curate(recipe: Path, *overrides: str) -> Any:
         for table in (table for shard in planned.shards() for table in reader.read(shard)):
             for unit in collector.add(table):
                 scores.commit_index(work.scored, unit.shard, work.columns[0], unit.rows, unit.reason, unit.detail)
-        writer, written = GroupWriter(work.corpus.store(), work.scored, work.out), Written()
+        writer, written = GroupWriter(work.corpus.store(), work.scored, work.out), WrittenTotals()
         with work.decide(planned, lambda n: None) as decided:
             for group in decided.groups(work.recipe.shards.samples):
                 written.add(writer.write(group))

@@ -17,7 +17,7 @@ from builders import picture
 from actors import black_box
 from actors.black_box import BlackBox
 from actors.rescoring import units_table
-from actors.scorer import Progress, Scoring, UnitScorer
+from actors.scorer import CallProgress, ScoringTask, UnitScorer
 from actors.scoring import _Work
 from curation.core.types import ShardRef
 from curation.ledger import score_tables as scores
@@ -25,7 +25,7 @@ from curation.ledger.attempts import Attempt, recorded
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import Compute
 from curation.scorers import Batch
-from curation.scorers.scorer import Plain
+from curation.scorers.scorer import CaptionNumberScorer
 from curation.shards import unit_reader as units
 from curation.shards.images import DecodeLimits
 from curation.shards.tar import TarWriter
@@ -39,7 +39,7 @@ class Death(BaseException):
     """The end of a process."""
 
 
-class Letters(Plain):
+class Letters(CaptionNumberScorer):
     """Counts letters; what it does instead depends on the caption's last word."""
 
     def __init__(self, count: list[int]) -> None:
@@ -86,7 +86,7 @@ class Pool:
             self._write(shard, n if not shard else 5, deeds if not shard else {})
         store = open_store(str(root / "pool"))
         self.shards = sorted(ShardRef(item.key, item.size, item.etag) for item in store.list())
-        self.job = Scoring(
+        self.job = ScoringTask(
             store, Ledger(open_store(str(root / "scores"))), scores.Column("index", "f0"),
             [scores.Column("letters", "f1")], {"letters": Letters(self.count)}, DecodeLimits(),
             Compute(batch_size=batch_size, num_cpus=1),
@@ -102,9 +102,9 @@ class Pool:
                 writer.add(f"{row:06d}.txt", f"{'a' * (row % 7 + 1)} {deed if deed != DECODE else ''}".encode())
             writer.close()
 
-    def score(self, most_deaths: int = 1 << 30) -> Progress:
+    def score(self, most_deaths: int = 1 << 30) -> CallProgress:
         """What one driver does; it is "killed" at the most at so many deaths."""
-        work, actor, total = _Work(self.job, units_table(self.shards)), None, Progress()
+        work, actor, total = _Work(self.job, units_table(self.shards)), None, CallProgress()
         while work.left() and self.deaths < most_deaths:
             call = work.next(1)
             assert call is not None

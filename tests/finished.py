@@ -18,13 +18,13 @@ def curate_here(recipe: Path, *overrides: str, unreadable: str = "") -> int:
     from actors.rescoring import score_here
     from curation.curating.writing import GroupWriter
     from curation.recipes.curation_recipe import load_recipe
-    from jobs.pipeline import Written, pipeline
+    from jobs.pipeline import WrittenTotals, pipeline
 
     with pipeline(load_recipe(recipe, overrides)) as work:
         planned = work.plan()
         score_here(work.scoring(list(work.recipe.scorers)), [s for s in planned.shards() if s.key != unreadable])
         work.unreadable |= {shard: "store_not_found" for shard in planned.shards() if shard.key == unreadable}
-        writer, written = GroupWriter(work.corpus.store(), work.scored, work.out), Written()
+        writer, written = GroupWriter(work.corpus.store(), work.scored, work.out), WrittenTotals()
         with work.decide(planned, lambda n: None) as decided:
             for group in decided.groups(work.recipe.shards.samples):
                 written.add(writer.write(group))

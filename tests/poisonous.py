@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from curation.scorers import SCORERS, Batch
-from curation.scorers.scorer import Plain
+from curation.scorers.scorer import CaptionNumberScorer
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlowWords(Plain):
+class SlowWords(CaptionNumberScorer):
     """Counts letters, a third of a second a batch."""
 
     def identity(self) -> Mapping[str, Any]:
@@ -48,7 +48,7 @@ DEEDS: dict[str, Callable[[], Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Poisonous(Plain):
+class Poisonous(CaptionNumberScorer):
     """Counts letters; a caption `poison: DEED` makes it do one of `DEEDS`, and the decoder dies of images that end so.
 
     `fails`: it raises for every caption.

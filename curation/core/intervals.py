@@ -121,7 +121,7 @@ def _digits(half: float | None) -> int:
 
 
 @dataclass(frozen=True)
-class Rate:
+class HitRate:
     """Hits among `total` trials with a 95 % interval, and what guessing would give."""
 
     rate: float
@@ -131,11 +131,11 @@ class Rate:
     chance: float
 
 
-def wilson(hits: int, total: int, chance: float, z: float = 1.96) -> Rate:
+def wilson(hits: int, total: int, chance: float, z: float = 1.96) -> HitRate:
     """Wilson's score interval (1927): holds its level at small counts and near 0 and 1, where +-2 sigma does not."""
     if total == 0:
-        return Rate(0.0, 0.0, 1.0, 0, chance)
+        return HitRate(0.0, 0.0, 1.0, 0, chance)
     p = hits / total
     middle = (p + z * z / (2 * total)) / (1 + z * z / total)
     half = z * sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return Rate(p, max(0.0, middle - half), min(1.0, middle + half), total, chance)
+    return HitRate(p, max(0.0, middle - half), min(1.0, middle + half), total, chance)

@@ -11,7 +11,7 @@ from curation.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """A corpus in its place. `fresh` is False if it was there already and nothing was done."""
 
     url: str
@@ -39,4 +39,4 @@ class Build(Protocol):
         workers: int = 2,
         seed: int = 0,
         progress: Progress = ...,
-    ) -> Built: ...
+    ) -> BuildResult: ...

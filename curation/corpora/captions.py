@@ -6,8 +6,8 @@ template whose parts are missing (no tags, no category) is not among the choices
 
 from __future__ import annotations
 
-from curation.corpora.drawing import Dice, Drawing
-from curation.corpora.pictures import Look
+from curation.corpora.drawing import Drawing, SeededChoices
+from curation.corpora.pictures import DrawingStyle
 
 EMOJI = {
     "en": ("{name} emoji", "an emoji: {name}", "{name}, color emoji", "{name} on {ground}", "OpenMoji {name}"),
@@ -50,7 +50,7 @@ LOGO = (
 BARE = 0.35  # share of captions that are the name and nothing else
 
 
-def caption(drawing: Drawing, look: Look, dice: Dice) -> str:
+def caption(drawing: Drawing, look: DrawingStyle, dice: SeededChoices) -> str:
     """One line, never empty."""
     tags = sorted(drawing.keywords, key=lambda tag: dice.roll(f"tag {tag}"))[: dice.pick("tags", (2, 3, 4))]
     parts = {

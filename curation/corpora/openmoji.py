@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from curation.corpora.drawing import Dice, Drawing
+from curation.corpora.drawing import Drawing, SeededChoices
 
 LICENCE = "CC-BY-SA-4.0"
 SELECTOR = "\ufe0f"  # "show the character before me as an emoji": files and tables disagree on where it stands
@@ -35,7 +35,7 @@ def openmoji(seed: int) -> Iterator[Drawing]:
         key = f"openmoji-{file.stem}"
         yield _drawing(file, key, "en", _words(row["en"]) if row else _unicode_name(file.stem, characters), row)
         if row:
-            language = Dice(seed, key).pick("second language", languages)
+            language = SeededChoices(seed, key).pick("second language", languages)
             yield _drawing(file, f"{key}-{language}", language, _words(row[language]), row)
 
 

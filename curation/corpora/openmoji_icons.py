@@ -16,10 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from curation.core.errors import BucketError, UserError
-from curation.corpora.built import Built, Progress
+from curation.corpora.built import BuildResult, Progress
 from curation.corpora.card import card, counts
 from curation.corpora.drawing import Drawing, order
-from curation.corpora.shards import Row, render_all
+from curation.corpora.shards import CardRow, render_all
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import BuildArguments, BuiltCorpus
 
@@ -48,7 +48,7 @@ def build(
     workers: int = 2,
     seed: int = 0,
     progress: Progress = lambda label, total: nullcontext(lambda n: None),
-) -> Built:
+) -> BuildResult:
     """Write the corpus (its first `limit` samples) to the store, or find it there. `progress` shows how far it is."""
     arguments = {
         "corpus": "openmoji-icons",
@@ -62,11 +62,11 @@ def build(
     if store.exists(MANIFEST):
         found = read_json(store, MANIFEST, BuiltCorpus, f"delete {store.location('')} and build it again")
         if _complete(store, found["shards"]):
-            return Built(store.url, False, found["samples"], found["bytes"], found["shards"], found["counts"])
+            return BuildResult(store.url, False, found["samples"], found["bytes"], found["shards"], found["counts"])
     drawings = catalogue(seed)[:limit]
     groups = [drawings[i : i + samples_per_shard] for i in range(0, len(drawings), samples_per_shard)]
     shards: list[dict[str, Any]] = []
-    rows: list[Row] = []
+    rows: list[CardRow] = []
     with progress("Rendering", len(drawings)) as advance:
         for number, shard in enumerate(render_all(seed, groups, workers)):
             key = f"{number:05d}.tar"
@@ -128,8 +128,8 @@ def _complete(store: Store, shards: list[dict[str, Any]]) -> bool:
     return all(there.get(shard["key"]) == shard["size"] for shard in shards)
 
 
-def _finish(store: Store, arguments: dict[str, Any], shards: list[dict[str, Any]], rows: list[Row]) -> Built:
-    built = Built(store.url, True, len(rows), sum(shard["size"] for shard in shards), shards, counts(rows))
+def _finish(store: Store, arguments: dict[str, Any], shards: list[dict[str, Any]], rows: list[CardRow]) -> BuildResult:
+    built = BuildResult(store.url, True, len(rows), sum(shard["size"] for shard in shards), shards, counts(rows))
     store.put(CARD, card(built, arguments).encode())
     document = {name: value for name, value in asdict(built).items() if name not in ("url", "fresh")}
     if not store.create(MANIFEST, _json({**arguments, **document})):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from curation.corpora.drawing import Dice, Drawing
+from curation.corpora.drawing import Drawing, SeededChoices
 
 SIZES = {64: 0.44, 72: 0.20, 96: 0.20, 128: 0.12, 160: 0.03, 256: 0.01}  # the shorter side, in pixels
 JPEG_SHARE = 0.4
@@ -46,7 +46,7 @@ WHITE, BLACK = "#ffffff", "#000000"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class DrawingStyle:
     """How a drawing is rendered. Names of colours are for captions; an emoji has its own ink: `ink_name` is empty."""
 
     ink: str
@@ -58,15 +58,15 @@ class Look:
     quality: int  # of a JPEG
 
 
-def look(drawing: Drawing, dice: Dice) -> Look:
+def look(drawing: Drawing, dice: SeededChoices) -> DrawingStyle:
     """Rolled by name: the same drawing looks the same in every build with this seed."""
     ink_name, ink, ground_name, ground = _colours(drawing, dice)
     size = dice.pick("size", tuple(SIZES), tuple(SIZES.values()))
     extension = "jpg" if dice.roll("jpeg") < JPEG_SHARE else "png"
-    return Look(ink, ink_name, ground, ground_name, size, extension, dice.pick("quality", QUALITIES))
+    return DrawingStyle(ink, ink_name, ground, ground_name, size, extension, dice.pick("quality", QUALITIES))
 
 
-def render(drawing: Drawing, look: Look) -> tuple[bytes, int, int]:
+def render(drawing: Drawing, look: DrawingStyle) -> tuple[bytes, int, int]:
     """The encoded picture, its width and height. The shorter side is `look.size`: no picture is wider than 1:4.7."""
     import resvg_py
 
@@ -89,7 +89,7 @@ def _jpeg(png: bytes, quality: int) -> tuple[bytes, int, int]:
     return encoded.tobytes(), pixels.shape[1], pixels.shape[0]
 
 
-def _colours(drawing: Drawing, dice: Dice) -> tuple[str, str, str, str]:
+def _colours(drawing: Drawing, dice: SeededChoices) -> tuple[str, str, str, str]:
     """Ink and ground, each a name and #rrggbb. Emoji have black outlines, so their grounds are white or pale."""
     roll = dice.roll("colours")
     pale = dice.pick("pale", tuple(PALE.items()))

@@ -19,12 +19,12 @@ from multiprocessing import get_context, parent_process
 from typing import NamedTuple
 
 from curation.corpora.captions import caption
-from curation.corpora.drawing import Dice, Drawing
+from curation.corpora.drawing import Drawing, SeededChoices
 from curation.corpora.pictures import look, render
 from curation.shards.tar import TarWriter
 
 
-class Row(NamedTuple):
+class CardRow(NamedTuple):
     """What the card counts of a sample."""
 
     pack: str
@@ -37,20 +37,20 @@ class Row(NamedTuple):
     unnamed: bool  # its name is only a code point
 
 
-class Shard(NamedTuple):
+class RenderedShard(NamedTuple):
     """One rendered shard."""
 
     data: bytes
-    rows: list[Row]
+    rows: list[CardRow]
 
 
-def render_shard(seed: int, drawings: Sequence[Drawing]) -> Shard:
+def render_shard(seed: int, drawings: Sequence[Drawing]) -> RenderedShard:
     """One shard, in this process."""
     file = io.BytesIO()
     tar = TarWriter(file)
     rows = []
     for drawing in drawings:
-        dice = Dice(seed, drawing.key)
+        dice = SeededChoices(seed, drawing.key)
         style = look(drawing, dice)
         image, width, height = render(drawing, style)
         text = caption(drawing, style, dice)
@@ -72,7 +72,7 @@ def render_shard(seed: int, drawings: Sequence[Drawing]) -> Shard:
         for extension in sorted(members):
             tar.add(f"{drawing.key}.{extension}", members[extension])
         rows.append(
-            Row(
+            CardRow(
                 drawing.pack,
                 drawing.language,
                 style.extension,
@@ -84,16 +84,16 @@ def render_shard(seed: int, drawings: Sequence[Drawing]) -> Shard:
             )
         )
     tar.close()
-    return Shard(file.getvalue(), rows)
+    return RenderedShard(file.getvalue(), rows)
 
 
-def render_all(seed: int, groups: Sequence[Sequence[Drawing]], workers: int) -> Iterator[Shard]:
+def render_all(seed: int, groups: Sequence[Sequence[Drawing]], workers: int) -> Iterator[RenderedShard]:
     """Shards in order; at most two a worker under way."""
     if workers <= 1 or len(groups) <= 1:
         yield from (render_shard(seed, group) for group in groups)
         return
     with ProcessPoolExecutor(min(workers, len(groups)), get_context("spawn"), _end_with_parent) as pool:
-        pending: deque[Future[Shard]] = deque()
+        pending: deque[Future[RenderedShard]] = deque()
         try:
             for group in groups:
                 pending.append(pool.submit(render_shard, seed, group))

@@ -20,7 +20,7 @@ import pyarrow as pa
 from curation.core.errors import RecipeError
 from curation.curating import decisions
 from curation.dataset import manifest, snapshot
-from curation.filters import Compares, Filter, flat
+from curation.filters import ComparingFilter, Filter, flat
 from curation.ledger import score_tables as scores
 from curation.ledger.ledger import Ledger
 from curation.ledger.score_tables import INDEX, Column
@@ -29,7 +29,7 @@ from curation.storage.store import StoreOptions, open_store
 
 
 @dataclass(frozen=True)
-class Others:
+class ComparedSnapshots:
     """The snapshots that a recipe's filters compare with, by the URL that the recipe has."""
 
     snapshots: Mapping[str, snapshot.Snapshot | None]  # None: of the dataset that the recipe writes, which has none yet
@@ -46,7 +46,7 @@ class Others:
         """What decides their content."""
         return [[url, made.document["decision_id"] if made else None] for url, made in sorted(self.snapshots.items())]
 
-    def as_then(self, pins: Mapping[str, int]) -> Others:
+    def as_then(self, pins: Mapping[str, int]) -> ComparedSnapshots:
         """The same, but of the dataset that the recipe writes the snapshot that `pins` say. One small GET each."""
         then = {
             url: _open(url, pins[url], self.own, self.options)
@@ -58,14 +58,16 @@ class Others:
     def expect(self, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
         """Raises `RecipeError` where a snapshot lacks a column that a filter compares: before anything is scored."""
         by_name = {column.name: column for column in columns}
-        for item in (one for one in flat(filters) if isinstance(one, Compares)):
+        for item in (one for one in flat(filters) if isinstance(one, ComparingFilter)):
             for made in filter(None, (self.snapshots[url] for url in item.against)):
                 _expect_columns(made, [by_name[name] for name in item.compared()])
 
     def load(self, engine: decisions.Decisions, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
         """Fill the tables of those filters that compare. `columns` are the recipe's. Raises `RecipeError`."""
         by_name = {column.name: column for column in columns}
-        tables = {item.others(): item for item in flat(filters) if isinstance(item, Compares)}  # of equal ones, one
+        tables = {
+            item.others(): item for item in flat(filters) if isinstance(item, ComparingFilter)
+        }  # of equal ones, one
         for name, item in tables.items():
             wanted = [by_name[column] for column in item.compared()]
             made = [self.snapshots[url] for url in item.against]
@@ -75,11 +77,11 @@ class Others:
 
 def open_others(
     filters: Sequence[Filter], own: str, options: StoreOptions | None, pins: Mapping[str, int] | None = None
-) -> Others:
+) -> ComparedSnapshots:
     """The snapshots that filters name, as they are now or as `pins` says they were. `own`: what the recipe writes."""
-    urls = {url for item in flat(filters) if isinstance(item, Compares) for url in item.against}
+    urls = {url for item in flat(filters) if isinstance(item, ComparingFilter) for url in item.against}
     pins, own = pins or {}, open_store(own, options).url
-    return Others({url: _open(url, pins.get(url), own, options) for url in sorted(urls)}, own, options)
+    return ComparedSnapshots({url: _open(url, pins.get(url), own, options) for url in sorted(urls)}, own, options)
 
 
 def _open(url: str, number: int | None, own: str, options: StoreOptions | None) -> snapshot.Snapshot | None:

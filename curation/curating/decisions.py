@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from curation.core.errors import ConservationError, RecipeError
 from curation.curating import groups
-from curation.filters import Compares, Copies, Prepares, Weighs, flat, kind_of
+from curation.filters import ComparingFilter, DuplicateFilter, PreparingFilter, WeightingFilter, flat, kind_of
 from curation.filters.named import NamedFilter
 from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage import tables
@@ -241,22 +241,22 @@ class Decisions:
 
     def _filter(self, item: NamedFilter, place: int) -> None:
         """Drop what a filter drops, and weigh what it keeps, if it says so. `place`: which of the filters it is."""
-        if isinstance(item.filter, Prepares):
+        if isinstance(item.filter, PreparingFilter):
             item.filter.prepare(self.db)
-        copies = isinstance(item.filter, Copies)
-        query = item.filter.copies() if isinstance(item.filter, Copies) else item.filter.drops()
+        copies = isinstance(item.filter, DuplicateFilter)
+        query = item.filter.copies() if isinstance(item.filter, DuplicateFilter) else item.filter.drops()
         self.db.execute(
             "CREATE TEMP TABLE leaving AS SELECT id, CASE WHEN detail = '' THEN $name ELSE $name || '.' || detail "
             f"END AS reason{', stays' if copies else ''} FROM ({query})",
             {"name": item.name},
         )
-        if isinstance(item.filter, Weighs) and (weighs := item.filter.weighs()):
+        if isinstance(item.filter, WeightingFilter) and (weighs := item.filter.weighs()):
             sure = "SELECT id FROM pool SEMI JOIN keep_list USING (uid)"
             self._multiply(f"SELECT * FROM ({weighs}) ANTI JOIN leaving USING (id) ANTI JOIN ({sure}) USING (id)")
         self._group(item, place)
         self._drop("SELECT id, reason FROM leaving", place)
         for part in flat([item.filter]):
-            if isinstance(part, Compares):
+            if isinstance(part, ComparingFilter):
                 self.db.execute(
                     "INSERT INTO decided.matched SELECT $name, $against[snapshot + 1], * EXCLUDE (snapshot) FROM "
                     f"({part.matches()}) SEMI JOIN leaving USING (id)",
@@ -267,9 +267,9 @@ class Decisions:
     def _group(self, item: NamedFilter, place: int) -> None:
         """Note the largest groups of what is leaving: of a filter of duplicates, or of those that it is made of."""
         for part in flat([item.filter]):
-            if part is item.filter and isinstance(part, Copies):
+            if part is item.filter and isinstance(part, DuplicateFilter):
                 groups.collect(self.db, "decided.grouped", place, item.name, "leaving")
-            elif isinstance(part, Copies):
+            elif isinstance(part, DuplicateFilter):
                 copies = f"SELECT id, stays FROM ({part.copies()}) SEMI JOIN leaving USING (id)"
                 self.db.execute(f"CREATE TEMP TABLE copies_leaving AS {copies}")
                 groups.collect(self.db, "decided.grouped", place, item.name, "copies_leaving")
@@ -380,7 +380,7 @@ class Decisions:
         )
         return self.db.sql(query).to_arrow_reader(10_000)
 
-    def groups(self) -> list[groups.Group]:
+    def groups(self) -> list[groups.GroupExample]:
         """The largest groups of duplicates of every filter that drops a sample for another one."""
         return groups.groups(self.db, "decided.grouped")
 

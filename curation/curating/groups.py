@@ -30,7 +30,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Group:
+class GroupExample:
     """One sample that a filter keeps, and the others that it drops for it."""
 
     filter: str
@@ -63,7 +63,7 @@ def collect(db: duckdb.DuckDBPyConnection, table: str, place: int, name: str, co
     )
 
 
-def groups(db: duckdb.DuckDBPyConnection, table: str) -> list[Group]:
+def groups(db: duckdb.DuckDBPyConnection, table: str) -> list[GroupExample]:
     """The groups in the table: by filter, the largest first."""
     wanted = f"SELECT stays AS id FROM {table} UNION SELECT unnest(goes) FROM {table}"
     rows = db.execute(f"SELECT id, uid, unit, row FROM pool SEMI JOIN ({wanted}) USING (id)").fetchall()
@@ -71,7 +71,8 @@ def groups(db: duckdb.DuckDBPyConnection, table: str) -> list[Group]:
     found = db.execute(f"""
         SELECT filter, samples, stays, goes FROM {table} ORDER BY place, filter, samples DESC, stays""").fetchall()
     return [
-        Group(name, samples, members[stays], [members[one] for one in goes]) for name, samples, stays, goes in found
+        GroupExample(name, samples, members[stays], [members[one] for one in goes])
+        for name, samples, stays, goes in found
     ]
 
 

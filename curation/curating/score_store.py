@@ -34,7 +34,7 @@ FIRST_PART = "part-00000.parquet"
 
 
 @dataclass
-class Held:
+class FingerprintTables:
     """All tables of one fingerprint: what they are called, and what they come to."""
 
     fingerprint: str
@@ -53,7 +53,7 @@ class Held:
         return {**vars(self), "names": sorted(self.names)}
 
 
-def inventory(scored: Ledger, tick: Tick = lambda units: None) -> list[Held]:
+def inventory(scored: Ledger, tick: Tick = lambda units: None) -> list[FingerprintTables]:
     """What there is, by fingerprint; the largest first."""
     return take_out(scored, (), delete=False, tick=tick)
 
@@ -66,7 +66,7 @@ def take_out(
     grace: float = 86_400,
     now: float | None = None,
     tick: Tick = lambda units: None,
-) -> list[Held]:
+) -> list[FingerprintTables]:
     """Delete the tables of all fingerprints that are not in `keep` (or only say which); returns what went.
 
     Every record is read before the first one is deleted: raises `LedgerError`, deleting nothing, where one can't be
@@ -76,12 +76,12 @@ def take_out(
     `now` is a clock for tests. Cost: a GET a record, a listing of `data/`, and two deletes a table that goes.
     """
     wanted, newest = set(keep), old_before(scored.store, grace, ask=delete, now=now)
-    found: dict[str, Held] = {}
+    found: dict[str, FingerprintTables] = {}
 
     def doomed() -> Iterator[tuple[str, str]]:
         for key, record in _keyed(scored):
             if record is not None and record.fingerprint not in wanted:
-                found.setdefault(record.fingerprint, Held(record.fingerprint)).add(record)
+                found.setdefault(record.fingerprint, FingerprintTables(record.fingerprint)).add(record)
                 yield key, record.data.key
             tick(1)
 

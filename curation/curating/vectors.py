@@ -14,7 +14,7 @@ import torch
 from curation.core.errors import EmptyCorpusError
 from curation.core.progress import progress
 from curation.core.skipped import words
-from curation.dataset.loader import Example, SampleStream, Shard
+from curation.dataset.loader import Example, ListedShard, SampleStream
 from curation.dataset.open_shards import open_shards
 from curation.models.devices import pick_device
 from curation.models.dual import DualEncoder, load_dual_encoder
@@ -87,7 +87,7 @@ def _put(out: str, name: str, body: bytes) -> dict[str, Any]:
     return {"url": store.location(key), "sha256": sha}
 
 
-def pairs(shards: list[Shard], samples: int, encoder: DualEncoder, skipped: Counter[str]) -> Iterator[Example]:
+def pairs(shards: list[ListedShard], samples: int, encoder: DualEncoder, skipped: Counter[str]) -> Iterator[Example]:
     """Up to `samples` pairs, the same ones everywhere: of the first `SHARDS` shards by a hash of their keys and etags,
     those whose uids have the smallest hashes; of more shards where these have too few.
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 from curation.core.errors import ConservationError
 from curation.core.words import SPACE, WORD
 from curation.curating.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions
-from curation.curating.groups import Group
-from curation.filters import Cuts, Filter, NotOf
+from curation.curating.groups import GroupExample
+from curation.filters import Filter, NotOf, ScoreCuttingFilter
 from curation.filters.named import NamedFilter
 from curation.shards.unit_reader import INDEX_SCHEMA
 
@@ -26,7 +26,7 @@ MOST_GROUPS = 8  # of a shift that are told
 
 
 @dataclass(frozen=True)
-class Step:
+class FilterStep:
     """One filter of a setting: how many samples reached it, and how many it kept."""
 
     filter: str
@@ -40,16 +40,16 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Answer:
+class WhatIfAnswer:
     """What one setting comes to. Shares are from 0 to 1; `overlap` is None where there is no snapshot."""
 
     setting: str
     samples: Mapping[str, Any]  # seen, kept, filtered, quarantined
-    steps: Sequence[Step]
+    steps: Sequence[FilterStep]
     overlap: Mapping[str, Any] | None = None
     shifts: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     near: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    groups: Sequence[Group] = ()  # the largest ones of duplicates, of every filter that has such
+    groups: Sequence[GroupExample] = ()  # the largest ones of duplicates, of every filter that has such
     refused: Sequence[str] = ()  # why `curate run` would make no snapshot of it, if so
 
     def to_json(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class WhatIf:
                 ORDER BY n DESC, shown LIMIT {MOST_GROUPS}""")
         return {name: sql for name, (sql, _) in kinds.items()}
 
-    def ask(self, setting: str, filters: Sequence[NamedFilter], **lists: Any) -> Answer:
+    def ask(self, setting: str, filters: Sequence[NamedFilter], **lists: Any) -> WhatIfAnswer:
         """What these filters would do; `lists` as `Decisions.decide` takes them. Raises `ConservationError`."""
         self.engine.clear()
         self.engine.decide(filters, **lists)
@@ -136,9 +136,9 @@ class WhatIf:
         examples = [self._near(filters[place], place, cut) for _, place, cut in cuts]
         near = dict(zip(_told_apart([name for name, _, _ in cuts]), examples, strict=True))
         groups = self.engine.groups()
-        return Answer(setting, samples, steps, self._overlap(kept), self._shifts(kept), near, groups)
+        return WhatIfAnswer(setting, samples, steps, self._overlap(kept), self._shifts(kept), near, groups)
 
-    def _cuts(self, item: NamedFilter) -> Iterator[tuple[str, Cuts]]:
+    def _cuts(self, item: NamedFilter) -> Iterator[tuple[str, ScoreCuttingFilter]]:
         """The filter, or its parts, that cut a column of numbers that was loaded; by names for a reader."""
         kinds = {name: INDEX_SCHEMA.field(name).type for name in self.engine.index} | self.engine.scores
         for cut in _cutting(item.filter):
@@ -146,12 +146,12 @@ class WhatIf:
             if pa.types.is_integer(kind) or pa.types.is_floating(kind):
                 yield (item.name if cut is item.filter else f"{item.name}: {cut.score}"), cut
 
-    def _steps(self, names: Sequence[str], drops: Mapping[tuple[int, str], int]) -> list[Step]:
+    def _steps(self, names: Sequence[str], drops: Mapping[tuple[int, str], int]) -> list[FilterStep]:
         reached = self.usable - drops.get((LISTS, "drop_list"), 0)
         steps = []
         for place, name in enumerate(names):
             kept = reached - sum(count for (one, _), count in drops.items() if one == place)
-            steps.append(Step(name, reached, kept))
+            steps.append(FilterStep(name, reached, kept))
             reached = kept
         return steps
 
@@ -182,7 +182,7 @@ class WhatIf:
             ]
         return found
 
-    def _near(self, item: NamedFilter, place: int, cut: Cuts) -> list[dict[str, Any]]:
+    def _near(self, item: NamedFilter, place: int, cut: ScoreCuttingFilter) -> list[dict[str, Any]]:
         """Around the limit of a filter, or of a part of one: of what it drops and of what stays, the nearest to it.
 
         Where the data decide the limit, the best that it drops, and the worst of those that stay and are no worse. Most
@@ -231,10 +231,10 @@ class WhatIf:
         return row
 
 
-def _cutting(item: Filter, contrary: bool = False) -> Iterator[Cuts]:
+def _cutting(item: Filter, contrary: bool = False) -> Iterator[ScoreCuttingFilter]:
     """The filter, or its parts, that cut a score; below a `not`, of a limit that the data decide the sides are others
     than those that are looked for, and it is left out."""
-    if isinstance(item, Cuts) and (item.limits() or not contrary):
+    if isinstance(item, ScoreCuttingFilter) and (item.limits() or not contrary):
         yield item
     for part in getattr(item, "of", ()):
         yield from _cutting(part, contrary or isinstance(item, NotOf))

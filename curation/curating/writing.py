@@ -56,7 +56,7 @@ class UnitDecisions:
 
 
 @dataclass(frozen=True)
-class Group:
+class WriteGroup:
     """A write unit: consecutive input units, decided, and what decides its output."""
 
     units: Sequence[UnitDecisions]
@@ -104,7 +104,7 @@ class GroupWriter:
     def __init__(self, corpus: Store, scored: Ledger, out: Ledger) -> None:
         self.corpus, self.scored, self.out = corpus, scored, out
 
-    def write(self, group: Group) -> dict[str, Any]:
+    def write(self, group: WriteGroup) -> dict[str, Any]:
         """Commit a group and return its record, with `unit` (its id) and `made` (whether it was written just now).
 
         A group that was committed before, by anybody, costs one GET.
@@ -116,7 +116,7 @@ class GroupWriter:
             record = self.out.commit(unit, self._make(unit, group), WriteRecord)
         return {**record.to_json(), "unit": unit, "made": made}
 
-    def _make(self, unit: str, group: Group) -> dict[str, Any]:
+    def _make(self, unit: str, group: WriteGroup) -> dict[str, Any]:
         inputs = [_Input(self.scored, item, group) for item in group.units]
         kept = [(item, row) for item in inputs for row in item.kept]
         splits = _even_split(len(kept), group.samples_per_shard)
@@ -165,7 +165,7 @@ class GroupWriter:
 class _Input:
     """One input unit's index, scores and decisions, and where its kept samples end up."""
 
-    def __init__(self, scored: Ledger, unit: UnitDecisions, group: Group) -> None:
+    def __init__(self, scored: Ledger, unit: UnitDecisions, group: WriteGroup) -> None:
         self.unit = unit
         self.scores: dict[str, pa.ChunkedArray] = {}
         if unit.reason in UNREADABLE:

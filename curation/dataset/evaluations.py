@@ -37,7 +37,7 @@ from curation.shards.tar import TarSample, read_samples
 from curation.storage.store import Store
 
 if TYPE_CHECKING:
-    from curation.dataset.loader import Shard
+    from curation.dataset.loader import ListedShard
     from curation.dataset.snapshot import Snapshot
 
 METRICS = ("recall@1", "recall@5", "zero_shot")
@@ -162,7 +162,7 @@ def _read(store: Store, key: str) -> Document:
     return found
 
 
-def contents(shards: Iterable[Shard], uids: Collection[str]) -> pa.Array:
+def contents(shards: Iterable[ListedShard], uids: Collection[str]) -> pa.Array:
     """The content hashes of the pictures of these samples, as the index and the manifest have them. Reads shards until
     all are found."""
     left, found = set(uids), list[str]()
@@ -230,7 +230,7 @@ def _any_trained_on(reader: SampleReader, share: float, rows: Sequence[Mapping[s
     return False
 
 
-def _contents(shard: Shard) -> Iterator[tuple[str, str]]:
+def _contents(shard: ListedShard) -> Iterator[tuple[str, str]]:
     """Of each sample of a shard its uid, as `loader.SampleStream` tells it, and the hash of its picture."""
     from curation.dataset.loader import uid_of
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from curation.dataset.loader import SampleStream, Shard
-from curation.models.batches import BUDGET, Batch, Examples, Tokenize
+from curation.dataset.loader import ListedShard, SampleStream
+from curation.models.batches import BUDGET, Examples, Tokenize, TrainingBatch
 
 PIECE = 32  # samples that a worker gives at a time
 GROWTH = 1024  # samples by which an array grows at a time
@@ -56,8 +56,8 @@ def gather(
 
 
 def gather_some(
-    shards: Sequence[Shard],
-    stream_of: Callable[[list[Shard]], SampleStream],
+    shards: Sequence[ListedShard],
+    stream_of: Callable[[list[ListedShard]], SampleStream],
     limit: int,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> tuple[Examples, Counter[str]]:
@@ -74,7 +74,7 @@ def gather_some(
     skipped: list[Counter[str]] = []
     left = limit
 
-    def read(shard: Shard, samples: int, advance: Callable[[int], None]) -> tuple[Examples, Counter[str]]:
+    def read(shard: ListedShard, samples: int, advance: Callable[[int], None]) -> tuple[Examples, Counter[str]]:
         stream = stream_of([shard])
         some = gather(stream, limit=samples, advance=advance)
         assert some is not None, "the limit fits"
@@ -98,19 +98,19 @@ def gather_some(
     return Examples.joined([Examples.none(size), *found]), sum(skipped, Counter[str]())
 
 
-def mixed(shards: Sequence[Shard]) -> list[Shard]:
+def mixed(shards: Sequence[ListedShard]) -> list[ListedShard]:
     """Shards in the order of their hashes: whatever their names are ordered by, the first few have some of all."""
     return sorted(shards, key=lambda shard: sha256(repr(shard.ref.content).encode()).digest())
 
 
-def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers: int = 0) -> Iterator[Batch]:
+def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers: int = 0) -> Iterator[TrainingBatch]:
     """Endless batches read from shards; what an epoch leaves over begins the next one's. Ends after an epoch that has
     no whole batch: another would have samples twice.
 
     Workers give what they read by `PIECE` in turns, from which batches are made here: so a batch needs no worker that
     has all of it, and no sample is left out.
     """
-    held: list[Batch] = []
+    held: list[TrainingBatch] = []
     count = 0
     while True:
         seen = 0
@@ -118,12 +118,12 @@ def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more of them than cores: as everywhere
             loader = iter(DataLoader(stream, batch_size=min(batch, PIECE), num_workers=workers))
         for pixels, captions, _, _ in loader:
-            held.append(Batch(pixels, tokenize(captions)))
+            held.append(TrainingBatch(pixels, tokenize(captions)))
             seen, count = seen + len(pixels), count + len(pixels)
             if count >= batch:
                 whole = [torch.cat(column) for column in zip(*held, strict=True)]
-                yield Batch(*(column[:batch] for column in whole))
-                held, count = [Batch(*(column[batch:] for column in whole))], count - batch
+                yield TrainingBatch(*(column[:batch] for column in whole))
+                held, count = [TrainingBatch(*(column[batch:] for column in whole))], count - batch
         if seen < batch:
             return
         stream.set_epoch(stream.epoch + 1)

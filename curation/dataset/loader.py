@@ -38,7 +38,7 @@ REASONS = (*tar.REASONS, *images.REASONS, *contents.REASONS, "other")
 _COUNTED_WORKERS = 64  # rows of the shared counters; workers beyond it share rows
 
 
-class Shard(NamedTuple):
+class ListedShard(NamedTuple):
     """One tar of a store. `samples`: how many it holds, None if nobody has counted; an empty etag is not checked."""
 
     store: Store
@@ -48,7 +48,7 @@ class Shard(NamedTuple):
     limits: DecodeLimits | None = None  # how that recipe decodes pictures; None: by the defaults
 
 
-class Members(Protocol):
+class SampleSubset(Protocol):
     """A part of the samples, such as `subset.Subset`."""
 
     def holds(self, uid: str) -> bool:
@@ -90,7 +90,7 @@ class SampleStream(IterableDataset[Example]):
 
     def __init__(
         self,
-        shards: Sequence[Shard],
+        shards: Sequence[ListedShard],
         *,
         size: int,
         mode: Mode = "shortest",
@@ -103,7 +103,7 @@ class SampleStream(IterableDataset[Example]):
         label: str | Sequence[str] = "name",
         group: str = "name",
         limits: DecodeLimits | None = None,
-        subset: Members | None = None,
+        subset: SampleSubset | None = None,
         weights: SampleWeights = ALIKE,
     ) -> None:
         if (rank is None) != (world is None):
@@ -170,7 +170,7 @@ class SampleStream(IterableDataset[Example]):
                 if (drawn := self._draw(shard, sample, _uncounted)) is not None:
                     yield drawn.label
 
-    def plan(self, share: int, shares: int, epoch: int | None = None) -> list[tuple[Shard, int, int | None]]:
+    def plan(self, share: int, shares: int, epoch: int | None = None) -> list[tuple[ListedShard, int, int | None]]:
         """What share `share` of `shares` reads in an epoch (None: the next one): (shard, first sample, end or None)."""
         order = list(self.shards)
         if self.shuffle:
@@ -179,7 +179,7 @@ class SampleStream(IterableDataset[Example]):
         if total is None:
             return [(shard, 0, None) for shard in order[share::shares]]
         first, last = total * share // shares, total * (share + 1) // shares
-        ranges: list[tuple[Shard, int, int | None]] = []
+        ranges: list[tuple[ListedShard, int, int | None]] = []
         at = 0
         for shard in order:
             assert shard.samples is not None
@@ -230,7 +230,7 @@ class SampleStream(IterableDataset[Example]):
                     yield from [drawn] * times
 
     def _read(
-        self, shard: Shard, first: int, end: int | None, count: Callable[[str, int], None]
+        self, shard: ListedShard, first: int, end: int | None, count: Callable[[str, int], None]
     ) -> Iterator[TarSample]:
         """Samples `[first, end)` of one shard. A shard that holds another number than it should is an error."""
         key, size, etag = shard.ref
@@ -249,7 +249,7 @@ class SampleStream(IterableDataset[Example]):
             where = shard.store.location(key)
             raise ChangedError(f"{where} holds {seen} samples, not {shard.samples} as its snapshot says")
 
-    def _draw(self, shard: Shard, sample: TarSample, count: Callable[[str, int], None]) -> _Drawn | None:
+    def _draw(self, shard: ListedShard, sample: TarSample, count: Callable[[str, int], None]) -> _Drawn | None:
         place = uid(shard.ref.key, shard.ref.etag, sample.start)
         if self.subset is not None and not self.subset.holds(place):
             return None

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from curation.core.printable import printable
 from curation.core.types import ShardRef
 from curation.dataset.corpus import open_corpus, says_left_out
-from curation.dataset.loader import Shard
+from curation.dataset.loader import ListedShard
 from curation.dataset.snapshot import open_snapshot
 from curation.ledger.ledger import Ledger
 from curation.storage.store import StoreOptions, open_store
@@ -25,7 +25,7 @@ def latest_of(url: str, options: StoreOptions | None = None) -> str:
     return f"{url.rstrip('/')}@latest" if is_dataset else url
 
 
-def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
+def open_shards(url: str, options: StoreOptions | None = None) -> list[ListedShard]:
     """The shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`). Logs a
     warning, once a process, of datasets below a corpus, which are left out."""
 
@@ -39,7 +39,7 @@ def open_shards(url: str, options: StoreOptions | None = None) -> list[Shard]:
 
     with TemporaryDirectory() as spool:
         rows = [row for batch in corpus.listing(Path(spool), left_out, copies=True) for row in batch.to_pylist()]
-    return [Shard(store, ShardRef(row["key"], row["size"], row["etag"]), None) for row in rows]
+    return [ListedShard(store, ShardRef(row["key"], row["size"], row["etag"]), None) for row in rows]
 
 
 @cache

@@ -17,7 +17,7 @@ from curation.storage import tables
 from curation.storage.store import open_store
 
 if TYPE_CHECKING:
-    from curation.dataset.loader import Shard
+    from curation.dataset.loader import ListedShard
     from curation.dataset.snapshot import Snapshot
     from curation.storage.store import Store
 
@@ -45,12 +45,12 @@ def source_store(snapshot: Snapshot) -> Store:
     return open_store(plan.document["corpus"]["root"], snapshot.store.options)
 
 
-def source_shards(snapshot: Snapshot) -> list[Shard]:
+def source_shards(snapshot: Snapshot) -> list[ListedShard]:
     """The shards that a snapshot was made from, as its plan pins them, without those that hold no usable sample.
 
     A shard whose archive is broken is quarantined whole, so it is left out.
     """
-    from curation.dataset.loader import Shard
+    from curation.dataset.loader import ListedShard
 
     plan, store = Ledger(snapshot.store).open_plan(snapshot.document["plan"]), source_store(snapshot)
     rows = snapshot.manifest.query(
@@ -59,7 +59,7 @@ def source_shards(snapshot: Snapshot) -> list[Shard]:
     )
     counts = dict(zip(*(rows.column(name).to_pylist() for name in ("source_key", "n")), strict=True))
     return [
-        Shard(store, ref, counts[ref.key], snapshot.caption, snapshot.limits)
+        ListedShard(store, ref, counts[ref.key], snapshot.caption, snapshot.limits)
         for ref in plan.shards()
         if ref.key in counts
     ]
@@ -88,7 +88,7 @@ def random_subset(snapshot: Snapshot, samples: int, seed: int) -> Subset:
     return Subset(seed, last.column("hash")[0].as_py())
 
 
-class Parts(NamedTuple):
+class TrainingParts(NamedTuple):
     """What models are trained on: so many samples of the snapshot, so many of its source corpus, and, by seed, of that
     corpus a random part of the snapshot's size (None: all of it)."""
 
@@ -97,22 +97,22 @@ class Parts(NamedTuple):
     random: Mapping[int, Subset | None]
 
 
-def parts(snapshot: Snapshot, seeds: Iterable[int]) -> Parts:
+def parts(snapshot: Snapshot, seeds: Iterable[int]) -> TrainingParts:
     """Of all samples."""
     kept, pool = int(snapshot.document["samples"]["kept"]), usable(snapshot)
     draws = {seed: random_subset(snapshot, kept, seed) if 0 < kept < pool else None for seed in seeds}
-    return Parts(kept, pool, draws)
+    return TrainingParts(kept, pool, draws)
 
 
 def parts_without(
     snapshot: Snapshot, share: float, seeds: Iterable[int], advance: Callable[[int], None] = lambda samples: None
-) -> Parts:
+) -> TrainingParts:
     """Of the samples whose names are not of the held-out `share`, so that a random part is as large as what is trained
     on of the snapshot. Reads the headers of the snapshot's shards and of its sources', for only they have the names;
     uids on local disk."""
     from curation.dataset.loader import SampleStream
 
-    def places(shards: Sequence[Shard]) -> Iterator[str]:
+    def places(shards: Sequence[ListedShard]) -> Iterator[str]:
         count = 0
         for place in SampleStream(shards, size=1, shuffle=0, part="train", holdout=share).places():
             count += 1
@@ -133,4 +133,4 @@ def parts_without(
         for seed in draws if 0 < kept < pool else ():
             ((bound,),) = db.execute(query, {"seed": str(seed), "before": kept - 1}).fetchall()
             draws[seed] = Subset(seed, bound)
-    return Parts(kept, pool, draws)
+    return TrainingParts(kept, pool, draws)

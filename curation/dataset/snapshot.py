@@ -31,7 +31,7 @@ from curation.storage.parquet import from_parquet
 from curation.storage.store import Store, StoreOptions, open_store
 
 if TYPE_CHECKING:
-    from curation.dataset.loader import SampleStream, Shard
+    from curation.dataset.loader import ListedShard, SampleStream
     from curation.dataset.sample_weights import SampleWeights
     from curation.shards.images import DecodeLimits
     from curation.shards.webdataset_io import SnapshotDataset
@@ -219,13 +219,13 @@ class Snapshot:
 
         return SnapshotDataset(self.store, self.shard_keys(), self.caption, shuffle=shuffle, seed=seed)
 
-    def loader_shards(self) -> list[Shard]:
+    def loader_shards(self) -> list[ListedShard]:
         """The output shards as `loader.SampleStream` reads them."""
-        from curation.dataset.loader import Shard
+        from curation.dataset.loader import ListedShard
 
         rows = self.shards.to_pylist()
         refs = [(ShardRef(row["key"], row["bytes"], ""), row["samples"]) for row in rows]
-        return [Shard(self.store, ref, samples, self.caption, self.limits) for ref, samples in refs]
+        return [ListedShard(self.store, ref, samples, self.caption, self.limits) for ref, samples in refs]
 
     def torch(self, *, size: int = 224, weighted: bool = False, **options: Any) -> SampleStream:
         """A `torch.utils.data.IterableDataset` of decoded samples that splits itself over ranks and workers.

@@ -12,11 +12,11 @@ from curation.core import skipped
 from curation.core.errors import EmptyCorpusError
 from curation.core.progress import progress
 from curation.dataset.examples import gather, stream_batches
-from curation.dataset.loader import Part, SampleStream, Shard
+from curation.dataset.loader import ListedShard, Part, SampleStream
 from curation.dataset.random_subset import Subset
 from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.models import preprocess_for
-from curation.models.batches import Batch, Examples
+from curation.models.batches import Examples, TrainingBatch
 from curation.models.tokenizer import tokenizer_for
 from curation.selection.pool import Pool
 from curation.shards.images import DecodeLimits
@@ -27,7 +27,7 @@ WORKERS = 4  # that read and decode what is streamed: the order of samples depen
 class Samples(NamedTuple):
     """What is trained on: shards, which of their samples (None: all), and what a picture may be."""
 
-    shards: Sequence[Shard]
+    shards: Sequence[ListedShard]
     subset: Subset | None = None
     limits: DecodeLimits | None = None  # None: those of the snapshot, or the defaults
     weights: SampleWeights = ALIKE
@@ -42,7 +42,7 @@ class Samples(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PreparedPairs:
     """One part of a corpus as `model` looks at it; `examples` is None where it is too large for memory."""
 
     url: str
@@ -56,7 +56,7 @@ class Pairs:
         """How many there are, where that is known."""
         return self.stream.samples if self.examples is None else len(self.examples)
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def batches(self, size: int) -> Iterator[TrainingBatch]:
         """Endless batches, uniformly drawn, each pair once an epoch, or as often as it weighs."""
         tokenize = tokenizer_for(self.model)
         if self.examples is None:
@@ -79,17 +79,19 @@ class Pairs:
 
 def read_pairs(
     label: str, url: str, samples: Samples, *, model: str, part: Part, holdout: float, seed: int, streamed: bool
-) -> Pairs:
+) -> PreparedPairs:
     """Read a part of the samples at `url`; `label` is what the progress is called. `streamed`: none is read yet,
     whether or not they would fit."""
-    pairs = Pairs(url, model, samples.stream(model, part=part, holdout=holdout, seed=seed), None, samples.weights)
+    pairs = PreparedPairs(
+        url, model, samples.stream(model, part=part, holdout=holdout, seed=seed), None, samples.weights
+    )
     if streamed:
         return pairs
     with progress(label, None) as advance:
         return replace(pairs, examples=gather(pairs.stream, advance=advance))
 
 
-def side_by_side(one: Iterator[Batch], other: Iterator[Batch]) -> Iterator[Batch]:
+def side_by_side(one: Iterator[TrainingBatch], other: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
     """Batches whose first rows are a batch of `one`, and whose last rows are a batch of `other`."""
     for batches in zip(one, other, strict=False):
-        yield Batch(*(torch.cat(columns) for columns in zip(*batches, strict=True)))
+        yield TrainingBatch(*(torch.cat(columns) for columns in zip(*batches, strict=True)))

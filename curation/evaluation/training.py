@@ -24,10 +24,10 @@ from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.core.progress import progress
 from curation.dataset.examples import gather_some
-from curation.dataset.loader import Part, SampleStream, Shard
+from curation.dataset.loader import ListedShard, Part, SampleStream
 from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import ALIKE
-from curation.evaluation.pairs import Pairs, Samples, read_pairs, side_by_side
+from curation.evaluation.pairs import PreparedPairs, Samples, read_pairs, side_by_side
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import StepReport, Training, train
 from curation.learning.prices import training_flops, trimmed
@@ -35,7 +35,7 @@ from curation.learning.sources import listing_sha256, pinned, weights_of
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import Card
 from curation.models.architecture import config_path
-from curation.models.batches import Batch, Examples
+from curation.models.batches import Examples, TrainingBatch
 from curation.models.devices import pick_device
 from curation.models.retrieval import MAX_EVALUATED, evaluate
 from curation.models.weights import tensors_to_bytes
@@ -48,7 +48,7 @@ LOG_EVERY = 10  # steps between two lines of metrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainingJob:
     """One training: what to train on what, and where to put it."""
 
     data: str
@@ -74,7 +74,7 @@ class Job:
 
 
 @dataclass
-class Log:
+class MetricsLog:
     """Metrics as lines of JSON, gathered while training."""
 
     lines: list[str] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Log:
         self.lines.append(json.dumps(values))
 
 
-def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
+def run(job: TrainingJob, samples: Samples | None = None) -> dict[str, Any]:
     """Train, evaluate, write `<model>.safetensors`, `card.json`, `metrics.jsonl`, `<model>.json`; returns the card.
 
     `samples`: what to train on, where that is not all of `job.data`, which then only names it.
@@ -103,7 +103,7 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
     part: Part = "train" if job.holdout else "all"
     pairs = {name: _read(job, f"Reading the {name}", url, sources[name], part) for name, url in job.sources.items()}
     held_out, flaws = _held_out(job, sources["data"])
-    log = Log()
+    log = MetricsLog()
     learner, lengths = ClipLearner(job.model, job.training, device), Counter[int]()
     trained = time.monotonic()
     _loop(job, learner, _batches(job, pairs), log, lengths)
@@ -137,7 +137,7 @@ def run(job: Job, samples: Samples | None = None) -> dict[str, Any]:
     return _put_card(job, store, card)
 
 
-def _flops(job: Job, lengths: Counter[int]) -> dict[str, Any]:
+def _flops(job: TrainingJob, lengths: Counter[int]) -> dict[str, Any]:
     """What the training has cost, as the summary of a run of `curate learn` has it."""
     less = trimmed(job.model)
     whole = training_flops(job.model, job.training, text=True) * lengths.total()
@@ -145,7 +145,9 @@ def _flops(job: Job, lengths: Counter[int]) -> dict[str, Any]:
     return {"parts": {"learning": learning}, "totals": {"full": learning}, "captions": "trimmed"}
 
 
-def _put_files(job: Job, store: Store, recipe: dict[str, Any], learner: ClipLearner, log: Log) -> dict[str, Any]:
+def _put_files(
+    job: TrainingJob, store: Store, recipe: dict[str, Any], learner: ClipLearner, log: MetricsLog
+) -> dict[str, Any]:
     """Weights, what the model is, and metrics; returns what a card says of the weights."""
     metadata = {"format": "pt", "model": job.model, "training": json.dumps(recipe, sort_keys=True)}
     metadata["preprocess"] = json.dumps(asdict(models.preprocess_for(job.model)), sort_keys=True)
@@ -159,7 +161,7 @@ def _put_files(job: Job, store: Store, recipe: dict[str, Any], learner: ClipLear
     return {"weights": store.location(key), "key": key, "sha256": name, "bytes": len(data)}
 
 
-def _put_card(job: Job, store: Store, card: dict[str, Any]) -> dict[str, Any]:
+def _put_card(job: TrainingJob, store: Store, card: dict[str, Any]) -> dict[str, Any]:
     """The last of all: its presence says that the run is whole. Returns the card that holds."""
     text = json.dumps(card, indent=2).encode()
     if job.shared and not store.create("card.json", text) and (first := _finished(job, card["identity"])):
@@ -180,7 +182,7 @@ def threads_of(wanted: int) -> int:
     return wanted or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
-def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str, Any]:
+def recipe_of(job: TrainingJob, sources: Mapping[str, Samples], device: str) -> dict[str, Any]:
     """All that decides the weights, on a type of device. Shards by content, so that a copied corpus gives the same."""
     recipe = {
         "version": [TRAINING_VERSION, IMAGE_CODE_VERSION],
@@ -209,12 +211,12 @@ def recipe_of(job: Job, sources: Mapping[str, Samples], device: str) -> dict[str
     return recipe
 
 
-def _all_of(job: Job, url: str) -> Samples:
+def _all_of(job: TrainingJob, url: str) -> Samples:
     weights = weights_of(url, job.options) if job.weighted else ALIKE
     return Samples(open_shards(url, job.options), weights=weights)
 
 
-def _finished(job: Job, identity: str) -> dict[str, Any] | None:
+def _finished(job: TrainingJob, identity: str) -> dict[str, Any] | None:
     """The card of a run like this one, if it lies at `out` with its weights."""
     store = open_store(job.out, job.options)
     try:
@@ -226,14 +228,14 @@ def _finished(job: Job, identity: str) -> dict[str, Any] | None:
     return card
 
 
-def _read(job: Job, label: str, url: str, samples: Samples, part: Part) -> Pairs:
+def _read(job: TrainingJob, label: str, url: str, samples: Samples, part: Part) -> PreparedPairs:
     return read_pairs(
         label, url, samples, model=job.model, part=part, holdout=job.holdout, seed=job.training.seed,
         streamed=job.streamed,
     )  # fmt: skip
 
 
-def _held_out(job: Job, samples: Samples) -> tuple[Examples, Counter[str]]:
+def _held_out(job: TrainingJob, samples: Samples) -> tuple[Examples, Counter[str]]:
     """What the result is judged by: nothing, where it is not here or there is none."""
     if not job.evaluated or (job.evaluation is None and not job.holdout):
         samples = samples._replace(shards=())
@@ -246,14 +248,14 @@ def read_held_out(samples: Samples, model: str, share: float) -> tuple[Examples,
     """The held-out samples that are looked at, in memory, and how many were skipped, by reason."""
     part: Part = "held_out" if share else "all"
 
-    def stream_of(shards: list[Shard]) -> SampleStream:
+    def stream_of(shards: list[ListedShard]) -> SampleStream:
         return samples._replace(shards=shards).stream(model, part=part, holdout=share)
 
     with progress("Reading the held-out part", None) as advance:
         return gather_some(samples.shards, stream_of, MAX_EVALUATED, advance)
 
 
-def _batches(job: Job, pairs: dict[str, Pairs]) -> Iterator[Batch]:
+def _batches(job: TrainingJob, pairs: dict[str, PreparedPairs]) -> Iterator[TrainingBatch]:
     """The place of a selector: whatever yields batches can stand here. This one is uniform sampling, half of a pool."""
     size = job.training.batch
     if "pool" not in pairs:
@@ -261,7 +263,9 @@ def _batches(job: Job, pairs: dict[str, Pairs]) -> Iterator[Batch]:
     return side_by_side(pairs["data"].batches(size - size // 2), pairs["pool"].batches(size // 2))
 
 
-def _loop(job: Job, learner: ClipLearner, batches: Iterator[Batch], log: Log, lengths: Counter[int]) -> None:
+def _loop(
+    job: TrainingJob, learner: ClipLearner, batches: Iterator[TrainingBatch], log: MetricsLog, lengths: Counter[int]
+) -> None:
     """Train; `lengths` counts the captions by the length that was computed."""
     began = time.monotonic()
 

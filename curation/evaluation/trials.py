@@ -24,11 +24,11 @@ from curation.core.skipped import words
 from curation.dataset import snapshot as snapshots
 from curation.dataset.evaluations import ANEW, CURATED, Document, figures
 from curation.dataset.open_shards import open_shards
-from curation.dataset.random_subset import Parts, Subset, parts, parts_without, source_shards
+from curation.dataset.random_subset import Subset, TrainingParts, parts, parts_without, source_shards
 from curation.dataset.sample_weights import ALIKE
 from curation.dataset.snapshot import Snapshot
 from curation.evaluation.pairs import Samples
-from curation.evaluation.training import Job, read_held_out, recipe_of, run, use_threads
+from curation.evaluation.training import TrainingJob, read_held_out, recipe_of, run, use_threads
 from curation.learning.prices import training_flops
 from curation.learning.sources import listing_sha256, pinned
 from curation.ledger.documents import find, read_json
@@ -62,7 +62,7 @@ class Trial(NamedTuple):
     snapshot: str  # URL@N
     arm: str
     subset: Subset | None
-    job: Job
+    job: TrainingJob
     held_out: HeldOut
 
     @property
@@ -83,7 +83,7 @@ class Trial(NamedTuple):
             return None
 
 
-def trial(snapshot: str, arm: str, subset: Subset | None, job: Job, held_out: HeldOut, runs: str) -> Trial:
+def trial(snapshot: str, arm: str, subset: Subset | None, job: TrainingJob, held_out: HeldOut, runs: str) -> Trial:
     """The model of an arm, or of a part of its samples, to be kept below `runs`. Trains nothing."""
     name = digest(recipe_of(job, {"data": _samples(snapshot, arm, subset)}, job.device))
     return Trial(snapshot, arm, subset, replace(job, out=f"{runs.rstrip('/')}/{name}"), held_out)
@@ -119,14 +119,14 @@ def attempt(trial: Trial) -> Document:
     return read_json(store, trial.key, Figures, ANEW)
 
 
-def _flops(card: Mapping[str, Any], job: Job, seen: int) -> float:
+def _flops(card: Mapping[str, Any], job: TrainingJob, seen: int) -> float:
     """What a training has cost; cards of an earlier version don't say, and captions then count in full."""
     if "flops" in card:
         return float(card["flops"]["totals"]["full"])
     return 3 * training_flops(job.model, job.training, text=True) * seen
 
 
-def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) -> Parts:
+def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) -> TrainingParts:
     """What models of a snapshot's evaluation are trained on. With a share of names held out all headers are read to
     tell, once for all seeds that are new: what comes of it is kept below `runs`."""
     if not share:
@@ -154,7 +154,7 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
             store.create(of_draws[seed], canonical(drawn.to_json()))
     bounds = {seed: drawn.bound for seed, drawn in draws.items() if drawn is not None}
     random = {seed: None if bound is None else Subset(seed, bound) for seed, bound in bounds.items()}
-    return Parts(sizes.kept, sizes.pool, random)
+    return TrainingParts(sizes.kept, sizes.pool, random)
 
 
 def pin(url: str, share: float) -> HeldOut:
@@ -183,7 +183,7 @@ def _samples(snapshot: str, arm: str, subset: Subset | None) -> Samples:
     return Samples(shards, subset, weights=weights)
 
 
-def _encoder(card: Mapping[str, Any], job: Job) -> DualEncoder:
+def _encoder(card: Mapping[str, Any], job: TrainingJob) -> DualEncoder:
     """The model that was trained, from where it is kept: a copy in the cache of weights would be read once."""
     store = open_store(job.out)
     where = store.location(card["key"])  # the card may be of another place

@@ -16,7 +16,15 @@ from curation.filters.caption import Caption
 from curation.filters.cluster_balance import ClusterBalance
 from curation.filters.decontaminate import Decontaminate
 from curation.filters.exact_duplicates import ExactDuplicates
-from curation.filters.filter import Compares, Copies, Cuts, Filter, Prepares, Reads, Weighs
+from curation.filters.filter import (
+    ComparingFilter,
+    DuplicateFilter,
+    FileReadingFilter,
+    Filter,
+    PreparingFilter,
+    ScoreCuttingFilter,
+    WeightingFilter,
+)
 from curation.filters.image_size import ImageSize
 from curation.filters.mentions import Mentions
 from curation.filters.metaclip_balance import MetaclipBalance
@@ -32,14 +40,14 @@ __all__ = [
     "FILTERS",
     "AllOf",
     "AnyOf",
-    "Compares",
-    "Copies",
-    "Cuts",
+    "ComparingFilter",
+    "DuplicateFilter",
+    "FileReadingFilter",
     "Filter",
     "NotOf",
-    "Prepares",
-    "Reads",
-    "Weighs",
+    "PreparingFilter",
+    "ScoreCuttingFilter",
+    "WeightingFilter",
     "flat",
     "kind_of",
     "named",

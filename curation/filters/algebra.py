@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, InstanceOf, ValidationInfo
 
-from curation.filters.filter import Filter, Prepares, Reads, Weighs
+from curation.filters.filter import FileReadingFilter, Filter, PreparingFilter, WeightingFilter
 
 if TYPE_CHECKING:
     import duckdb
@@ -47,7 +47,7 @@ class _OfFilters:
         if not self.of:
             raise ValueError("of is empty: name at least one filter")
         for item in self.of:
-            if isinstance(item, Weighs) and item.weighs():
+            if isinstance(item, WeightingFilter) and item.weighs():
                 without = ", or with `weights: false`" if hasattr(item, "weights") else ""
                 raise ValueError(f"{_snake(type(item).__name__)} in it gives weights: name that by itself{without}")
 
@@ -56,11 +56,11 @@ class _OfFilters:
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         for item in self.of:
-            if isinstance(item, Prepares):
+            if isinstance(item, PreparingFilter):
                 item.prepare(db)
 
     def files(self) -> Sequence[Weights]:
-        return tuple(file for item in self.of if isinstance(item, Reads) for file in item.files())
+        return tuple(file for item in self.of if isinstance(item, FileReadingFilter) for file in item.files())
 
     def _each(self) -> str:
         """Every drop of every part: id, detail, and the part's number."""

@@ -48,7 +48,7 @@ class Filter(Protocol):
 
 
 @runtime_checkable
-class Prepares(Protocol):
+class PreparingFilter(Protocol):
     """A filter that needs more than a query: it makes the temporary tables that its query reads."""
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
@@ -57,7 +57,7 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
-class Cuts(Filter, Protocol):
+class ScoreCuttingFilter(Filter, Protocol):
     """A filter whose field `score` names the column that it cuts: samples near its limits are what-if's examples.
 
     Examples of one that is a part of another filter are those that it drops with the column's name as detail, or none.
@@ -71,7 +71,7 @@ class Cuts(Filter, Protocol):
 
 
 @runtime_checkable
-class Compares(Protocol):
+class ComparingFilter(Protocol):
     """A filter that compares with what other snapshots keep. The engine fills its table before `prepare`."""
 
     against: tuple[str, ...]  # URLs of snapshots: `URL`, the latest, or `URL@N`
@@ -90,7 +90,7 @@ class Compares(Protocol):
 
 
 @runtime_checkable
-class Copies(Filter, Protocol):
+class DuplicateFilter(Filter, Protocol):
     """A filter that drops a sample because of another one, which stays: the two form a group, with all of its others.
 
     The engine asks for `copies` in the place of `drops`, and reports the largest groups.
@@ -102,7 +102,7 @@ class Copies(Filter, Protocol):
 
 
 @runtime_checkable
-class Reads(Protocol):
+class FileReadingFilter(Protocol):
     """A filter that reads files, such as lists of words."""
 
     def files(self) -> Sequence[Weights]:
@@ -111,7 +111,7 @@ class Reads(Protocol):
 
 
 @runtime_checkable
-class Weighs(Protocol):
+class WeightingFilter(Protocol):
     """A filter that gives what it keeps a weight: to make up for what it drops, or how often it was drawn."""
 
     def weighs(self) -> str | None:

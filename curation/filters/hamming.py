@@ -36,7 +36,7 @@ PAIRS = 1 << 20  # handed out at once, at least, of one mask
 DENSE = 8  # where more than one in so many is compared, comparing all is as cheap as picking these out
 
 Array = np.ndarray[Any, Any]  # of hashes: uint64
-Pairs = Iterator[tuple[Array, Array]]
+IndexPairs = Iterator[tuple[Array, Array]]
 
 
 class Hashes(Protocol):
@@ -50,7 +50,7 @@ class Hashes(Protocol):
         """The masks in the order in which `near` is to be asked about them: before the next one is taken."""
         ...
 
-    def near(self, mask: int, distance: int) -> Pairs:
+    def near(self, mask: int, distance: int) -> IndexPairs:
         """Pairs within the distance that agree in the mask's bits, each once."""
         ...
 
@@ -81,8 +81,8 @@ class InMemory:
                 yield mask
             left = [mask for mask in left if mask not in some]
 
-    def near(self, mask: int, distance: int) -> Pairs:
-        top = Top(turned(mask, self._turn))
+    def near(self, mask: int, distance: int) -> IndexPairs:
+        top = TopBits(turned(mask, self._turn))
         for a, b in _gathered(near(self._together(top), top.bits, distance)):
             yield _rotated(top.back(a), BITS - self._turn), _rotated(top.back(b), BITS - self._turn)
 
@@ -100,7 +100,7 @@ class InMemory:
     def _others(self) -> Array:
         return np.empty_like(self.hashes)
 
-    def _together(self, top: Top) -> Iterator[Array]:
+    def _together(self, top: TopBits) -> Iterator[Array]:
         """All hashes with the mask's bits moved to the top, in order."""
         for start, stop in pairwise(self._pieces(top.mask)):
             moved = top.moved(self._turned[start:stop])
@@ -149,13 +149,13 @@ class OnDisk:
     def order(self, masks: Iterable[int]) -> Iterator[int]:
         yield from masks
 
-    def near(self, mask: int, distance: int) -> Pairs:
+    def near(self, mask: int, distance: int) -> IndexPairs:
         query = f"SELECT h FROM {self.table} ORDER BY h & {signed(mask)}"
         batches = (batch.column(0).to_numpy().view(np.uint64) for batch in stream(self.db, query))
         return _gathered(near(batches, mask, distance))
 
 
-def between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> Pairs:
+def between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> IndexPairs:
     """Every pair of one of `ours` and one of `theirs` within the distance, once; both SQL of hashes `h`, BIGINT.
 
     Of all pairs of both together, those that have one of each: what it costs is that of so many hashes.
@@ -165,7 +165,7 @@ def between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int
     return (_between if count <= IN_MEMORY else _between_on_disk)(db, ours, theirs, distance)
 
 
-def _between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> Pairs:
+def _between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> IndexPairs:
     sides = [different(ordered(db, query)) for query in (ours, theirs)]
     both = np.concatenate(sides)
     both.sort()
@@ -177,7 +177,7 @@ def _between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: in
             yield one[at], other[at]
 
 
-def _between_on_disk(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> Pairs:
+def _between_on_disk(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> IndexPairs:
     both, found = "hamming_both", "hamming_found"
     db.execute(f"""
         CREATE OR REPLACE TABLE {both} AS SELECT h, bool_or(our) AS our, bool_or(NOT our) AS their
@@ -193,7 +193,7 @@ def _between_on_disk(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, dist
     db.execute(f"DROP TABLE {both}; DROP TABLE {found}")
 
 
-def pairs(hashes: Hashes, distance: int) -> Pairs:
+def pairs(hashes: Hashes, distance: int) -> IndexPairs:
     """Every pair within the distance, once."""
     earlier: list[int] = []
     for mask in hashes.order(masks(distance, len(hashes), hashes.compare)) if distance else ():
@@ -223,7 +223,7 @@ def signed(mask: int) -> int:
 
 
 @dataclass(frozen=True)
-class Top:
+class TopBits:
     """Hashes with the mask's bits moved to the top: as numbers in order, those that agree in them are neighbours.
 
     How many bits two hashes differ in stays as it is.
@@ -265,7 +265,7 @@ def _shifted(hashes: Array, moves: Sequence[tuple[int, int]]) -> Array:
     return out
 
 
-def near(batches: Iterable[Array], mask: int, distance: int) -> Pairs:
+def near(batches: Iterable[Array], mask: int, distance: int) -> IndexPairs:
     """Pairs within the distance that agree in the mask's bits. In the batches, hashes that agree are neighbours."""
     bits = np.uint64(mask)
     for rows in _whole(batches, bits):
@@ -310,7 +310,7 @@ def _batches(hashes: Array) -> Iterator[Array]:
     return (hashes[start : start + BATCH] for start in range(0, len(hashes), BATCH))
 
 
-def _gathered(found: Pairs) -> Pairs:
+def _gathered(found: IndexPairs) -> IndexPairs:
     """The same pairs by the million: of each batch and step there are few."""
     held: list[tuple[Array, Array]] = []
     pending = 0

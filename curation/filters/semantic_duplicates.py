@@ -127,7 +127,7 @@ class SemanticDuplicates:
     def _leaving(self, db: duckdb.DuckDBPyConnection, placed: str) -> Iterator[tuple[Array, Array]]:
         """ids of those that leave, and of those they leave for, a block after the other."""
         for _, blocks in groupby(_blocks(self._ordered(db, placed)), key=lambda block: block[0]):
-            stays = Stays(self.threshold, self.chains)
+            stays = KeptVectors(self.threshold, self.chains)
             for _, ids, vectors in blocks:
                 kept = stays.leave_for(ids, vectors)
                 yield ids[kept >= 0], kept[kept >= 0]
@@ -171,7 +171,7 @@ class _Tree:
         return cluster, similarity
 
 
-class Stays:
+class KeptVectors:
     """Vectors that later ones of their cluster are compared with: those that stay, or (`chains`) all.
 
     They come in order, some at a time. A vector leaves for the first one before it that is held and similar to it; with

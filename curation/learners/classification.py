@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from curation.core.errors import EmptyCorpusError, UserError
-from curation.core.intervals import Rate, wilson
-from curation.learners.learner import Learner, Shown, Training
+from curation.core.intervals import HitRate, wilson
+from curation.learners.learner import Learner, Training, TrainingView
 from curation.models.architecture import build_model, model_config
 from curation.models.batches import Examples, SuperBatch
 from curation.models.model_outputs import Losses
@@ -88,12 +88,12 @@ class ClassLearner(Learner):
             logits = self.look(pixels, small, self.module)
         return cross_entropy(logits.float(), targets)
 
-    def _backward(self, shown: Shown) -> Tensor:
+    def _backward(self, shown: TrainingView) -> Tensor:
         loss: Tensor = self._forward(self.on_device(shown.pixels), self.on_device(shown.targets), shown.small)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    def _backward_in_parts(self, shown: Shown, size: int) -> Tensor:
+    def _backward_in_parts(self, shown: TrainingView, size: int) -> Tensor:
         total = torch.zeros((), device=self.device)
         done = 0
         for pixels, classes, small in zip(*(torch.split(part, size) for part in shown), strict=True):
@@ -137,7 +137,7 @@ def targets_of(examples: Examples, classes: Sequence[str]) -> Tensor:
     return torch.tensor([place[label] for label in examples.labels])
 
 
-def accuracy(learner: ClassLearner, examples: Examples, batch: int = 256) -> Rate:
+def accuracy(learner: ClassLearner, examples: Examples, batch: int = 256) -> HitRate:
     """Share of samples whose likeliest class is theirs, with the weights as they are (averaged where they are)."""
     known, truth = labelled(examples, learner.classes)
     saved = learner.tensors(averaged=False)

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
-from curation.learners.learner import Learner, Shown, Training
+from curation.learners.learner import Learner, Training, TrainingView
 from curation.models.architecture import build_model, model_config
-from curation.models.batches import Batch, SuperBatch
+from curation.models.batches import SuperBatch, TrainingBatch
 from curation.models.dual import DualEncoder, encode_image, encode_text, load_tensors, trim, trimmed_length
-from curation.models.model_outputs import Pairs
+from curation.models.model_outputs import PairEmbeddings
 
 MAX_TEMPERATURE = 100.0
 
@@ -48,20 +48,20 @@ class ClipLearner(Learner):
         self._context = int(model_config(model)["text_cfg"].get("context_length", 77))
         super().__init__(model, module, training, device)
 
-    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def encode(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Unit vectors of images and captions, float32 `[N, D]` each, with gradients."""
         image, text, *_ = self._encoded(self._shown(batch))
         return image, text
 
-    def _encoded(self, shown: Shown) -> tuple[Tensor, ...]:
+    def _encoded(self, shown: TrainingView) -> tuple[Tensor, ...]:
         found: tuple[Tensor, ...] = self._forward(*self._inputs(shown))
         return found
 
-    def _inputs(self, shown: Shown) -> tuple[Tensor, Tensor, Tensor]:
+    def _inputs(self, shown: TrainingView) -> tuple[Tensor, Tensor, Tensor]:
         return self.on_device(shown.pixels), self._ids(shown.targets), shown.small
 
     @torch.no_grad()
-    def outputs(self, candidates: SuperBatch) -> Pairs:
+    def outputs(self, candidates: SuperBatch) -> PairEmbeddings:
         """What the model says of candidates now, for a selector. Changes nothing."""
         bias = getattr(self.module, "logit_bias", None)
         batch = candidates.batch
@@ -71,7 +71,7 @@ class ClipLearner(Learner):
             text = self.in_parts(lambda some: encode_text(self.module, some), ids)
         image, text = (normalize(vector.float(), dim=-1) for vector in (image, text))
         bias = 0.0 if bias is None else float(bias)
-        return Pairs(image, text, float(self._temperature()), bias, self.training.loss)
+        return PairEmbeddings(image, text, float(self._temperature()), bias, self.training.loss)
 
     def text_lengths(self, targets: Tensor, *, training: bool) -> Counter[int]:
         shares = targets.tensor_split(self.world) if training and self.world > 1 else [targets]
@@ -109,13 +109,15 @@ class ClipLearner(Learner):
         bias: tuple[Tensor, ...] = (self.module.logit_bias,) if self.training.loss == "sigmoid" else ()  # type: ignore[assignment]
         return (*vectors, self._temperature(), *bias)
 
-    def _backward(self, shown: Shown) -> Tensor:
+    def _backward(self, shown: TrainingView) -> Tensor:
         loss = self._loss(*self._encoded(shown))
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    def _backward_in_parts(self, shown: Shown, size: int) -> Tensor:
-        parts = [Shown(*columns) for columns in zip(*(torch.split(column, size) for column in shown), strict=True)]
+    def _backward_in_parts(self, shown: TrainingView, size: int) -> Tensor:
+        parts = [
+            TrainingView(*columns) for columns in zip(*(torch.split(column, size) for column in shown), strict=True)
+        ]
         with torch.no_grad():
             encoded = [self._encode(*self._inputs(part)) for part in parts]
         vectors = [torch.cat(columns) for columns in zip(*(found[:2] for found in encoded), strict=True)]

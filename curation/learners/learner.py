@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from curation.core.errors import UserError
 from curation.core.ranges import LARGEST_FLOAT, check, check_count, check_seed
 from curation.models.architecture import preprocess_for
-from curation.models.batches import Batch, SuperBatch
+from curation.models.batches import SuperBatch, TrainingBatch
 from curation.models.dual import PixelNormaliser
 from curation.models.model_outputs import Outputs, PairwiseLoss
 
@@ -100,7 +100,7 @@ class StepReport(NamedTuple):
     text_lengths: Mapping[int, int] = {}  # as `Learner.text_lengths` has them
 
 
-class Shown(NamedTuple):
+class TrainingView(NamedTuple):
     """A batch, or a part of one, as it is trained on; `small`, bool `[N]`: which pictures at the scoring size."""
 
     pixels: Tensor
@@ -145,7 +145,7 @@ class Learner:
             fused=True,
         )  # fmt: skip
 
-    def step(self, batch: Batch) -> StepReport:
+    def step(self, batch: TrainingBatch) -> StepReport:
         """One update on one batch; in a process group, all processes are given the same one."""
         rate = self.training.rate(self.steps)
         if len(batch.pixels) % self.world:
@@ -153,7 +153,7 @@ class Learner:
             raise UserError(text, fix="a pool of at least one batch, and another number of learners")
         shown = self._shown(batch)
         if self.world > 1:
-            shown = Shown(*(part.tensor_split(self.world)[self.rank] for part in shown))
+            shown = TrainingView(*(part.tensor_split(self.world)[self.rank] for part in shown))
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=False)  # a sparse vocabulary: keep one buffer rather than make it anew
@@ -177,11 +177,11 @@ class Learner:
             new = now[name]
             tensor.lerp_(new, 1 - self.training.averaging) if tensor.is_floating_point() else tensor.copy_(new)
 
-    def _shown(self, batch: Batch) -> Shown:
+    def _shown(self, batch: TrainingBatch) -> TrainingView:
         """Which samples are looked at in the scoring size, spread evenly: so that any part has its share of them."""
         share = self.training.reduced if self.training.scoring_size else 0.0
         places = torch.arange(len(batch.pixels) + 1) * share
-        return Shown(*batch, places[1:].floor() > places[:-1].floor())
+        return TrainingView(*batch, places[1:].floor() > places[:-1].floor())
 
     def distribute(self) -> None:
         """Train as one of the processes of torch's default process group, which hold the same weights. Their number
@@ -216,10 +216,10 @@ class Learner:
     def _encode(self, pixels: Tensor, targets: Tensor, small: Tensor) -> Any:
         raise NotImplementedError
 
-    def _backward(self, shown: Shown) -> Tensor:
+    def _backward(self, shown: TrainingView) -> Tensor:
         raise NotImplementedError
 
-    def _backward_in_parts(self, shown: Shown, size: int) -> Tensor:
+    def _backward_in_parts(self, shown: TrainingView, size: int) -> Tensor:
         raise NotImplementedError
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -292,7 +292,7 @@ class Learner:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
 
 
-def train(learner: Learner, batches: Iterable[Batch], on_step: Callable[[StepReport], None]) -> None:
+def train(learner: Learner, batches: Iterable[TrainingBatch], on_step: Callable[[StepReport], None]) -> None:
     """Uniform training: as many steps as the settings say, or as there are batches."""
     for batch in islice(batches, learner.training.steps - learner.steps):
         on_step(learner.step(batch))

@@ -18,7 +18,7 @@ from curation.core.errors import EmptyCorpusError, UserError
 from curation.learning.data import Candidates, Progress
 from curation.models import preprocess_for
 from curation.recipes.learning_recipe import LearnRecipe
-from curation.selection.pool import Block, Extent, Read, generator_of, too_large
+from curation.selection.pool import Block, Extent, ReadCounts, generator_of, too_large
 
 HELD = 4  # windows, or as much
 
@@ -60,13 +60,13 @@ class Windows:
         return Extent(tuple(taken), size, end if end < self.shards else None)
 
 
-class Shelf:
+class WindowCache:
     """Windows of candidates, the next of which is found out, and so read, while one is in use. Whoever holds the blocks
     says how: `measure`."""
 
     def __init__(self, candidates: Candidates, ahead: int = 0) -> None:
         self.candidates = candidates
-        self.read = Read()
+        self.read = ReadCounts()
         self.most = self.holds(candidates.recipe)
         self._extents: dict[tuple[int, int], Future[Extent]] = {}
         self._thread = ThreadPoolExecutor(1, "tutelage-windows")
@@ -167,7 +167,7 @@ class _Closed(Exception):
     """Nobody waits for this shard any more."""
 
 
-class LocalBlocks(Shelf):
+class LocalBlocks(WindowCache):
     """Blocks of candidates in this process."""
 
     def __init__(self, candidates: Candidates, progress: Progress) -> None:

@@ -21,14 +21,14 @@ from curation.core.digest import digest
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.dataset.examples import gather, gather_some
-from curation.dataset.loader import Part, SampleStream, Shard, split_label
+from curation.dataset.loader import ListedShard, Part, SampleStream, split_label
 from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.dataset.snapshot import Snapshot
 from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.columns import check_column, scorer_in, sign_of
-from curation.learning.overlap_check import Source, expect_apart, expect_unseen
-from curation.learning.seen import BY_NAME, BY_PICTURE, Judged, Split, expect_not_seen, models_of
+from curation.learning.overlap_check import RunData, expect_apart, expect_unseen
+from curation.learning.seen import BY_NAME, BY_PICTURE, HeldOutPart, HoldoutSplit, expect_not_seen, models_of
 from curation.learning.sources import pinned, snapshot_of, weights_of
 from curation.ledger.ledger import Ledger
 from curation.models import preprocess_for
@@ -47,14 +47,14 @@ Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], No
 
 
 @dataclass(frozen=True)
-class Listing:
+class PinnedInput:
     """What there is to read, pinned before anything is read."""
 
     urls: tuple[str, ...]  # of a snapshot with its number
-    shards: tuple[list[Shard], ...]  # of each URL
+    shards: tuple[list[ListedShard], ...]  # of each URL
     weights: tuple[SampleWeights, ...]  # of each URL
-    trusted: list[Shard] | None = None  # for a reference that learns beside the learner
-    evaluation: list[Shard] | None = None  # that is held out, where it isn't a part of the candidates' shards
+    trusted: list[ListedShard] | None = None  # for a reference that learns beside the learner
+    evaluation: list[ListedShard] | None = None  # that is held out, where it isn't a part of the candidates' shards
     policy: str | None = None  # of a replay: the sha256 of what is replayed
     holdout: bool = False  # whether a part of the shards is held out
 
@@ -78,7 +78,7 @@ class Listing:
         return digest([*told, MAX_EVALUATED, EVALUATION_VERSION])
 
 
-def _told(parts: Sequence[Sequence[Shard]]) -> list[Any]:
+def _told(parts: Sequence[Sequence[ListedShard]]) -> list[Any]:
     return [[list(shard.ref.content) for shard in some] for some in parts]
 
 
@@ -88,7 +88,7 @@ class Candidates:
 
     recipe: LearnRecipe
     urls: tuple[str, ...]
-    shards: tuple[tuple[int, Shard], ...]  # each with the place of its URL
+    shards: tuple[tuple[int, ListedShard], ...]  # each with the place of its URL
     means: tuple[float | None, ...]  # of each URL's weights; None where all are alike
     classes: tuple[str, ...]  # of a classifier; of another learner none
     sha256: str  # of the shards, by content
@@ -99,7 +99,7 @@ class Candidates:
         return self.read_shard(*self.shards[ordinal], advance)
 
     def read_shard(
-        self, place: int, shard: Shard, advance: Callable[[int], None] = lambda samples: None
+        self, place: int, shard: ListedShard, advance: Callable[[int], None] = lambda samples: None
     ) -> tuple[Block, Counter[str]]:
         """The same, of a shard of the URL at this place."""
         recipe = self.recipe
@@ -139,7 +139,7 @@ class Candidates:
             losses = torch.tensor([sign * known[column][uid] for uid in uids], dtype=torch.float32)
         return Block(examples.pixels, targets, np.array(uids, "S"), weights, losses, fields), skipped
 
-    def _from_manifest(self, url: str, shard: Shard, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def _from_manifest(self, url: str, shard: ListedShard, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Values of manifest columns, by name and uid, of the samples of one output shard: of that part which tells of
         it. Names that the manifest doesn't have are left out, and so are all where the shard is of no snapshot."""
         snapshot = _snapshot_of(url, self.recipe.options, self.sha256) if names else None
@@ -180,7 +180,7 @@ class Data:
         return list(self.candidates.classes)
 
 
-def listed(recipe: LearnRecipe) -> Listing:
+def listed(recipe: LearnRecipe) -> PinnedInput:
     """The shards of each of the recipe's data. Raises `UserError` for an output that is none."""
     urls = tuple(pinned(url, recipe.options) for url in recipe.data)
     train = recipe.reference.train if recipe.reference is not None else None
@@ -199,7 +199,7 @@ def listed(recipe: LearnRecipe) -> Listing:
     held_out = recipe.evaluation
     evaluation = None if held_out is None else open_shards(pinned(held_out, recipe.options), recipe.options)
     policy = None if recipe.replay is None else policy_of(recipe.replay, recipe.options).sha256(recipe.learner.steps)
-    return Listing(urls, shards, weights, trusted, evaluation, policy, bool(recipe.holdout))
+    return PinnedInput(urls, shards, weights, trusted, evaluation, policy, bool(recipe.holdout))
 
 
 def _expect_reference(recipe: LearnRecipe) -> None:
@@ -216,7 +216,7 @@ def policy_of(run: str, options: StoreOptions) -> Policy:
     return Policy(open_store(f"{run.rstrip('/')}/policy", options))
 
 
-def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
+def read(recipe: LearnRecipe, listing: PinnedInput, progress: Progress) -> Data:
     """Everything but the candidates into memory. A run that goes on keeps the classes that it began with. Raises
     `UserError` for data that overlap, or are what the run is judged on, and `WeightsError` for a reference of another
     architecture, before any sample is read."""
@@ -247,7 +247,7 @@ def read(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Data:
     )  # fmt: skip
 
 
-def _expect_not_seen(recipe: LearnRecipe, listing: Listing, sources: Sequence[Source]) -> tuple[str, ...]:
+def _expect_not_seen(recipe: LearnRecipe, listing: PinnedInput, sources: Sequence[RunData]) -> tuple[str, ...]:
     """Raises `UserError` where the reference, or the model behind its column, was trained on what the run is judged on;
     returns a line for each of which nobody knows."""
     if recipe.reference is None or "reference" not in recipe.selection.selector.roles():
@@ -264,17 +264,17 @@ def _expect_not_seen(recipe: LearnRecipe, listing: Listing, sources: Sequence[So
     if listing.evaluation is not None and recipe.evaluation is not None:
         sources = [_source(recipe, recipe.evaluation, listing.evaluation)]
     split = split_of(recipe)
-    judged = Judged(sources, replace(split, share=0.0) if _judged_on_all(recipe) else split)
+    judged = HeldOutPart(sources, replace(split, share=0.0) if _judged_on_all(recipe) else split)
     return tuple(expect_not_seen(list(models), judged, recipe.options))
 
 
-def split_of(recipe: LearnRecipe) -> Split:
+def split_of(recipe: LearnRecipe) -> HoldoutSplit:
     """What a run doesn't train on."""
-    return Split(recipe.holdout, BY_PICTURE if isinstance(recipe.learner, Classification) else BY_NAME)
+    return HoldoutSplit(recipe.holdout, BY_PICTURE if isinstance(recipe.learner, Classification) else BY_NAME)
 
 
-def _source(recipe: LearnRecipe, url: str, shards: list[Shard]) -> Source:
-    return Source(url, shards, snapshot_of(url, recipe.options))
+def _source(recipe: LearnRecipe, url: str, shards: list[ListedShard]) -> RunData:
+    return RunData(url, shards, snapshot_of(url, recipe.options))
 
 
 def _judged_on_all(recipe: LearnRecipe) -> bool:
@@ -283,7 +283,7 @@ def _judged_on_all(recipe: LearnRecipe) -> bool:
     return not recipe.holdout or (other and isinstance(recipe.learner, Classification))
 
 
-def _classes(recipe: LearnRecipe, listing: Listing, progress: Progress) -> list[str]:
+def _classes(recipe: LearnRecipe, listing: PinnedInput, progress: Progress) -> list[str]:
     """The classes of a classifier, in the order of its logits: as it began, whatever today's labels are."""
     if not isinstance(recipe.learner, Classification):
         return []
@@ -300,7 +300,7 @@ def _classes(recipe: LearnRecipe, listing: Listing, progress: Progress) -> list[
     return classes_of(counts, recipe.learner.least)
 
 
-def _trusted(recipe: LearnRecipe, shards: list[Shard], progress: Progress) -> Examples:
+def _trusted(recipe: LearnRecipe, shards: list[ListedShard], progress: Progress) -> Examples:
     with progress("Reading the reference's data", None) as advance:
         part: Part = "train" if recipe.holdout else "all"  # what is held out, the reference shall not know either
         found = gather(stream_of(shards, recipe, part), budget=recipe.memory, advance=advance)
@@ -319,7 +319,7 @@ def _snapshot_of(url: str, options: StoreOptions, sha256: str) -> Snapshot | Non
     return snapshot_of(url, options)
 
 
-def stream_of(shards: list[Shard], recipe: LearnRecipe, part: Part) -> SampleStream:
+def stream_of(shards: list[ListedShard], recipe: LearnRecipe, part: Part) -> SampleStream:
     """Samples as the learner wants them, in their order."""
     view = preprocess_for(recipe.learner.model)
     label, group = "name", "name"
@@ -336,7 +336,7 @@ def relabelled(examples: Examples, labels: list[str]) -> Examples:
     return Examples(examples.pixels, examples.captions, examples.uids, labels)
 
 
-def _held_out(recipe: LearnRecipe, listing: Listing, progress: Progress) -> Examples:
+def _held_out(recipe: LearnRecipe, listing: PinnedInput, progress: Progress) -> Examples:
     places = listing.shards if listing.evaluation is None else (listing.evaluation,)
     part: Part = "all" if _judged_on_all(recipe) else "held_out"
     shards = [shard for some in places for shard in some]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.learning.participants import Timed
+from curation.learning.participants import TimedModel
 from curation.selection.online import Choice, OnlineStep
 
 BINS = 20  # of the histogram of scores
@@ -55,7 +55,7 @@ class Window:
         return found
 
 
-def training_row(step: OnlineStep, timed: Mapping[str, Timed]) -> dict[str, Any]:
+def training_row(step: OnlineStep, timed: Mapping[str, TimedModel]) -> dict[str, Any]:
     """The figures of one update."""
     row = {
         "step": step.number + 1,

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from curation.core.errors import UserError
 from curation.core.types import ShardRef
-from curation.dataset.loader import Shard
+from curation.dataset.loader import ListedShard
 from curation.dataset.manifest import Streams
 from curation.dataset.random_subset import source_store
 from curation.dataset.snapshot import Snapshot, open_snapshot
@@ -23,11 +23,11 @@ _FIX = "name one of them; weights of a snapshot make samples come more often on 
 
 
 @dataclass(frozen=True)
-class Source:
+class RunData:
     """What a run reads at one URL; `snapshot`: where it is one."""
 
     url: str
-    shards: Sequence[Shard]
+    shards: Sequence[ListedShard]
     snapshot: Snapshot | None
 
     @cached_property
@@ -52,7 +52,7 @@ class Source:
         return found
 
 
-def expect_apart(data: Sequence[Source]) -> None:
+def expect_apart(data: Sequence[RunData]) -> None:
     """Raises `UserError` where a shard is in two of the data, where one was made from shards of another, and where two
     snapshots have the same samples, or may have them and can't be told apart.
 
@@ -64,7 +64,7 @@ def expect_apart(data: Sequence[Source]) -> None:
             raise UserError(told, fix=_FIX)
 
 
-def expect_unseen(evaluation: Source, data: Sequence[Source]) -> None:
+def expect_unseen(evaluation: RunData, data: Sequence[RunData]) -> None:
     """Raises `UserError` where what a run is judged on has samples that it is trained on."""
     for one in data:
         if told := overlap(evaluation, one):
@@ -72,7 +72,7 @@ def expect_unseen(evaluation: Source, data: Sequence[Source]) -> None:
             raise UserError(f"what is judged on may not be trained on: {told}", fix=fix)
 
 
-def overlap(one: Source, other: Source) -> str:
+def overlap(one: RunData, other: RunData) -> str:
     """What two of them have in common, in words; nothing where they have nothing."""
     if both := one.places.keys() & other.places.keys():
         where, too = one.places[min(both)], other.places[min(both)]

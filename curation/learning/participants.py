@@ -26,11 +26,11 @@ from curation.models.model_outputs import PairwiseLoss
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import classes_of, fetch_weights, read_metadata, read_tensors
 from curation.recipes.learning_recipe import LearnRecipe, OnlineModel, ReferenceModel
-from curation.selection.online import Model, OnlineStep, Roles, Scored
+from curation.selection.online import Model, OnlineStep, Roles, TableScores
 from curation.selection.pool import Blocks, Pool
 
 
-class Timed:
+class TimedModel:
     """A model whose samples and seconds are counted: samples/s of each role, and the ledger's device-seconds."""
 
     def __init__(self, model: Any) -> None:
@@ -87,7 +87,7 @@ class Participants:
             self.reference = self._reference(recipe.reference)
             if data.trusted is not None:
                 self.reference_pool = Pool.of(data.trusted, self._targets(data.trusted), recipe.learner.seed + 2)
-        self.timed = {name: Timed(model) for name, model in self._models().items()}
+        self.timed = {name: TimedModel(model) for name, model in self._models().items()}
 
     def roles(self) -> Roles[Any]:
         """Who takes part, timed. Where nobody learns here, the learner is missing."""
@@ -119,7 +119,7 @@ class Participants:
     def scoring(self) -> frozenset[str]:
         """The roles whose forward passes are paid: not a reference that is read from the score tables."""
         roles = self.recipe.selection.selector.roles()
-        return frozenset(role for role in roles if role == "online" or not isinstance(self.reference, Scored))
+        return frozenset(role for role in roles if role == "online" or not isinstance(self.reference, TableScores))
 
     def _models(self) -> dict[str, Learner]:
         found: dict[str, Learner] = {} if self.learner is None else {"learner": self.learner}
@@ -141,7 +141,7 @@ class Participants:
     def _reference(self, found: ReferenceModel) -> Model:
         recipe = self.recipe
         if found.column is not None:
-            return Scored(check_column(recipe, found.column, self.urls))
+            return TableScores(check_column(recipe, found.column, self.urls))
         if found.train is not None:
             return self._make(found.model, self._reference_training(found, recipe.learner.loss))
         weights = recipe.reference_weights()

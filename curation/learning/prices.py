@@ -20,7 +20,7 @@ from curation.models.dual import bucket_lengths, encode_text, trims
 from curation.models.tokenizer import tokenizer_for
 from curation.recipes.learning_recipe import LearnRecipe, in_pairs
 from curation.selection.flops import BACKWARD, Prices
-from curation.selection.online import Scored
+from curation.selection.online import TableScores
 from curation.storage.store import open_store
 
 
@@ -63,7 +63,7 @@ def _beforehand(participants: Participants) -> tuple[float, list[str]]:
     weights = recipe.reference_weights()
     if reference is not None and weights is not None:
         files.append((weights.url, weights.sha256))
-    if isinstance(reference, Scored) and recipe.reference is not None:
+    if isinstance(reference, TableScores) and recipe.reference is not None:
         scorer = scorer_of(str(recipe.reference.column), participants.urls, recipe.options)
         if scorer is None:
             unknown.append(f"what made the column {recipe.reference.column}: no scorer of one model")

@@ -14,7 +14,7 @@ from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.learners.classification import ClassLearner, accuracy
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner
-from curation.learning.data import Data, Listing
+from curation.learning.data import Data, PinnedInput
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import LearningSummary
 from curation.models.batches import Examples
@@ -39,7 +39,7 @@ def evaluation(learner: Learner, held_out: Examples) -> dict[str, Any]:
     return {"quality": sum(ways) / 2, **results}
 
 
-def finished(recipe: LearnRecipe, listing: Listing) -> dict[str, Any] | None:
+def finished(recipe: LearnRecipe, listing: PinnedInput) -> dict[str, Any] | None:
     """The summary of this very run, if it is there."""
     store = open_store(recipe.output, recipe.options)
     try:

@@ -48,14 +48,14 @@ from curation.selection.checkpoint import Checkpoint
 from curation.selection.flops import ComputeLedger, Payoff, Point, payoff, unit_of
 from curation.selection.online import Choice, OnlineStep, online_selection
 from curation.selection.policy import Policy, PolicyWriter, replay
-from curation.selection.pool import Blocks, Place
+from curation.selection.pool import Blocks, PoolPosition
 from curation.storage.store import Store, open_store
 
 CAPTIONS = "trimmed"  # how the ledger counts them; summaries of earlier versions don't say, and had the full context
 LOG_EVERY = 10  # steps between two lines of metrics
 OTHER_HELD_OUT = "other held-out samples"  # an event, from which on figures are no longer of the same samples
 
-Ahead = Callable[[], tuple[Place, Sequence[Choice]]]
+Ahead = Callable[[], tuple[PoolPosition, Sequence[Choice]]]
 
 
 class Run:
@@ -276,7 +276,7 @@ class Run:
         """Go on from a checkpoint. With other data than it was made with, a new epoch of these begins."""
         found.restore(self.participants.learning())
         facts = found.facts
-        place = Place(*facts["place"])
+        place = PoolPosition(*facts["place"])
         same = facts["data_sha256"] == self.data.sha256
         judged_alike = facts.get("held_out_sha256") == self.data.held_out_sha256
         if not (same and judged_alike) and found.updates >= self.recipe.learner.steps:
@@ -287,11 +287,11 @@ class Run:
             text = f"{self.recipe.output} has replayed {found.updates:,} steps of another policy or on other data"
             raise UserError(text, fix="name another output, or delete its checkpoints")
         in_step = same and facts.get("room") == self.pool.blocks.room  # else the epoch's windows are others
-        self.pool.place = place if in_step else Place(place.epoch + 1)
+        self.pool.place = place if in_step else PoolPosition(place.epoch + 1)
         if same:
             self.pending.extend(_choices(found))
         if self.participants.reference_pool is not None:
-            self.participants.reference_pool.place = Place(*facts["reference_place"])
+            self.participants.reference_pool.place = PoolPosition(*facts["reference_place"])
         self.ledger = ComputeLedger(self.ledger.prices, **facts["ledger"])
         self._before = facts["elapsed"]
         for name, timed in self.participants.timed.items():

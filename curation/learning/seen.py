@@ -18,7 +18,7 @@ from typing import Any
 from curation.core.errors import NotFoundError, TutelageError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.dataset.open_shards import open_shards
-from curation.learning.overlap_check import Source, overlap
+from curation.learning.overlap_check import RunData, overlap
 from curation.learning.sources import listing_sha256, snapshot_of
 from curation.models.weights import Weights, fetch_weights, read_metadata
 from curation.storage.store import StoreOptions, open_store
@@ -29,7 +29,7 @@ _FOREIGN = (ValueError, KeyError, TypeError, AttributeError, RecursionError, Ove
 
 
 @dataclass(frozen=True)
-class Split:
+class HoldoutSplit:
     """Which samples of some data are held out: a share of the groups, by a rule."""
 
     share: float
@@ -38,28 +38,28 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingData:
     """Data that a model was trained on, but for the samples that it held out. `url` or `sha256` of the listing is None
     where it is not recorded."""
 
     url: str | None
     sha256: str | None
-    split: Split
+    split: HoldoutSplit
 
 
 @dataclass(frozen=True)
-class Judged:
+class HeldOutPart:
     """What a run is judged on: the held-out part of some data; all of it, with a share of 0."""
 
-    sources: Sequence[Source]
-    split: Split
+    sources: Sequence[RunData]
+    split: HoldoutSplit
 
 
-class Unknown(Exception):
+class UnknownOverlap(Exception):
     """Nobody can tell; the reason in words."""
 
 
-def expect_not_seen(weights: Sequence[Weights], judged: Judged, options: StoreOptions) -> list[str]:
+def expect_not_seen(weights: Sequence[Weights], judged: HeldOutPart, options: StoreOptions) -> list[str]:
     """Raises `UserError` for the first of these models that was trained on what a run is judged on. Returns a line for
     each of which nobody knows."""
     unknown: list[str] = []
@@ -72,43 +72,43 @@ def expect_not_seen(weights: Sequence[Weights], judged: Judged, options: StoreOp
     return unknown
 
 
-def seen_by(weights: Weights, judged: Judged, options: StoreOptions) -> tuple[Trained | None, str]:
+def seen_by(weights: Weights, judged: HeldOutPart, options: StoreOptions) -> tuple[TrainingData | None, str]:
     """The data of a model that has samples of what is judged on, and which, in words. None with a line where nobody
     knows; None and "" where the two are apart."""
-    unknown: list[Unknown] = []
+    unknown: list[UnknownOverlap] = []
     try:
         for trained in trained_on(weights, options):
             try:
                 if line := _both(trained, judged, options):
                     return trained, line
-            except Unknown as reason:  # of this data; other data may overlap for certain
+            except UnknownOverlap as reason:  # of this data; other data may overlap for certain
                 unknown.append(reason)
-    except Unknown as reason:
+    except UnknownOverlap as reason:
         unknown.append(reason)
     if unknown:
         return None, f"whether {weights.url} was trained on what is judged on is not known: {unknown[0]}"
     return None, ""
 
 
-def trained_on(weights: Weights, options: StoreOptions) -> list[Trained]:
-    """What these very weights were trained on: never empty. Raises `Unknown` where no card, summary or header says."""
+def trained_on(weights: Weights, options: StoreOptions) -> list[TrainingData]:
+    """What weights were trained on, never empty. Raises `UnknownOverlap` where no card, summary or header says."""
     folder = open_store(weights.url.rpartition("/")[0] or ".", options)
-    reason = Unknown("no card of it lies beside the weights, and their header doesn't say")
+    reason = UnknownOverlap("no card of it lies beside the weights, and their header doesn't say")
     for name, read in (("card.json", _of_card), ("summary.json", _of_summary)):
         try:
             with suppress(NotFoundError, *_FOREIGN):
                 found = json.loads(folder.get(name))
                 if found["sha256"] == weights.sha256:
                     return read(found)
-        except Unknown as silent:  # the header may still say it
+        except UnknownOverlap as silent:  # the header may still say it
             reason = silent
-    with suppress(Unknown, *_FOREIGN):
+    with suppress(UnknownOverlap, *_FOREIGN):
         recipe = json.loads(read_metadata(fetch_weights(weights, options), weights.url)["training"])
         return _of_recipe(recipe, {})
     raise reason
 
 
-def _of_card(card: Mapping[str, Any]) -> list[Trained]:
+def _of_card(card: Mapping[str, Any]) -> list[TrainingData]:
     """Of `curate proxy train`. Older cards have the URL as it was given."""
     recorded = card.get("trained_on")
     if recorded is None:
@@ -116,27 +116,27 @@ def _of_card(card: Mapping[str, Any]) -> list[Trained]:
     return _of_recipe(card["recipe"], recorded)
 
 
-def _of_recipe(recipe: Mapping[str, Any], urls: Mapping[str, Any]) -> list[Trained]:
-    split = Split(float(recipe["holdout"]), BY_NAME, int(recipe.get("holdout_rule", 1)))
+def _of_recipe(recipe: Mapping[str, Any], urls: Mapping[str, Any]) -> list[TrainingData]:
+    split = HoldoutSplit(float(recipe["holdout"]), BY_NAME, int(recipe.get("holdout_rule", 1)))
     recorded = {name: (_text(urls.get(name)), _text(recipe.get(f"{name}_sha256"))) for name in ("data", "pool")}
     if recorded["pool"] == (None, None):
         del recorded["pool"]  # few models have one
     if set(recorded.values()) == {(None, None)}:
-        raise Unknown("its card or header doesn't record the data")
-    return [Trained(url, sha256, split) for url, sha256 in recorded.values()]
+        raise UnknownOverlap("its card or header doesn't record the data")
+    return [TrainingData(url, sha256, split) for url, sha256 in recorded.values()]
 
 
-def _of_summary(summary: Mapping[str, Any]) -> list[Trained]:
+def _of_summary(summary: Mapping[str, Any]) -> list[TrainingData]:
     """Of `curate learn`. Without `split`: of an earlier version."""
     said, recipe = summary.get("split"), summary["recipe"]
     grouping = BY_PICTURE if "classification" in recipe["learner"] else BY_NAME
-    split = Split(float(recipe.get("holdout", 0.05)), grouping, 1)
+    split = HoldoutSplit(float(recipe.get("holdout", 0.05)), grouping, 1)
     if said:
-        split = Split(float(said["share"]), str(said["grouping"]), int(said["rule"]))
+        split = HoldoutSplit(float(said["share"]), str(said["grouping"]), int(said["rule"]))
     urls = summary["data"] if isinstance(summary["data"], list) else []
     if not urls:
-        raise Unknown("its summary doesn't record the data")
-    return [Trained(_text(url), None, split) for url in urls]
+        raise UnknownOverlap("its summary doesn't record the data")
+    return [TrainingData(_text(url), None, split) for url in urls]
 
 
 def _text(value: object) -> str | None:
@@ -144,8 +144,8 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _both(trained: Trained, judged: Judged, options: StoreOptions) -> str:
-    """What a model was trained on and a run is judged on, in words; "" for nothing. Raises `Unknown`."""
+def _both(trained: TrainingData, judged: HeldOutPart, options: StoreOptions) -> str:
+    """What a model was trained on and a run is judged on, in words; "" for nothing. Raises `UnknownOverlap`."""
     ours, theirs = judged.split, trained.split
     alike = (ours.grouping, ours.rule) == (theirs.grouping, theirs.rule)
     if alike and 0 < ours.share <= theirs.share:
@@ -157,24 +157,26 @@ def _both(trained: Trained, judged: Judged, options: StoreOptions) -> str:
     if not ours.share:
         return f"{shared} ({held}, and the run is judged on all)"
     if theirs.share and ours.rule != theirs.rule:
-        raise Unknown(f"{shared}, split by an earlier rule; train it again")
+        raise UnknownOverlap(f"{shared}, split by an earlier rule; train it again")
     if ours.grouping != theirs.grouping:
         return f"{shared} ({held}, and the run {ours.share:.0%} of the {ours.grouping}s)"
     return f"{shared} ({held}, and the run {ours.share:.0%})"
 
 
-def _shared(trained: Trained, judged: Judged, options: StoreOptions) -> str:
+def _shared(trained: TrainingData, judged: HeldOutPart, options: StoreOptions) -> str:
     """What the data of both have in common, whatever is held out of it; "" for nothing. Every source that is judged on
-    is compared before `Unknown` is raised for one that can't be."""
+    is compared before `UnknownOverlap` is raised for one that can't be."""
     for source in judged.sources:
         if trained.sha256 is not None and listing_sha256(source.shards) == trained.sha256:
             return f"it was trained on the same shards as are in {source.url}"
     if trained.url is None:
-        raise Unknown("its card or header doesn't say where its data lies")
+        raise UnknownOverlap("its card or header doesn't say where its data lies")
     try:
-        data = Source(trained.url, open_shards(trained.url, options), snapshot_of(trained.url, options))
+        data = RunData(trained.url, open_shards(trained.url, options), snapshot_of(trained.url, options))
     except TutelageError as error:
-        raise Unknown(f"its data {trained.url} can't be listed any more ({str(error).splitlines()[0]})") from error
+        raise UnknownOverlap(
+            f"its data {trained.url} can't be listed any more ({str(error).splitlines()[0]})"
+        ) from error
     failed: TutelageError | None = None
     for source in judged.sources:
         try:
@@ -183,13 +185,13 @@ def _shared(trained: Trained, judged: Judged, options: StoreOptions) -> str:
         except TutelageError as error:
             failed = error
     if failed is not None:
-        raise Unknown(f"{trained.url} can't be compared with what is judged on ({str(failed).splitlines()[0]})")
+        raise UnknownOverlap(f"{trained.url} can't be compared with what is judged on ({str(failed).splitlines()[0]})")
     if trained.sha256 not in (None, listing_sha256(data.shards)):
-        raise Unknown(f"its data {trained.url} has changed since")
+        raise UnknownOverlap(f"its data {trained.url} has changed since")
     return ""
 
 
-def _fix(trained: Trained, judged: Judged) -> str:
+def _fix(trained: TrainingData, judged: HeldOutPart) -> str:
     ours, theirs = judged.split, trained.split
     other = "another reference, or evaluation: URL of samples that it has not seen"
     if ours.grouping == theirs.grouping and ours.rule == theirs.rule and 0 < theirs.share < ours.share:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from curation.core.digest import digest
 from curation.dataset.corpus import open_corpus
-from curation.dataset.loader import Shard
+from curation.dataset.loader import ListedShard
 from curation.dataset.open_shards import latest_of
 from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.dataset.snapshot import Snapshot, open_snapshot
@@ -31,6 +31,6 @@ def weights_of(url: str, options: StoreOptions | None) -> SampleWeights:
     return ALIKE if snapshot is None else snapshot.weights()
 
 
-def listing_sha256(shards: Iterable[Shard]) -> str:
+def listing_sha256(shards: Iterable[ListedShard]) -> str:
     """Of shards by content, so that a copied corpus has the same."""
     return digest([list(shard.ref.content) for shard in shards])

@@ -142,7 +142,7 @@ def poison_of(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> dic
 
 
 @dataclass(frozen=True)
-class Care:
+class CallSettings:
     """How a call works at its units. `size`: samples in a batch.
 
     By a column's fingerprint, rows to try `alone`, and rows set aside as `poison`: both of the one unit that the call
@@ -210,7 +210,7 @@ class Suspicion:
         found = ((column, row) for (column, row), deaths in self.alone.items() if deaths >= ALONE)
         return [(column, row) for column, row in found if row not in self.poison.get(column, {})]
 
-    def care(self, size: int) -> Care:
+    def care(self, size: int) -> CallSettings:
         """For the next attempt: those first that a process died with already, then the rest of what was in work, spread
         out; half the batch for each death that no poison explains, since it may have been the number of samples. Once
         a sample of the unit is poison, all of the unit is tried: there may be more."""
@@ -225,7 +225,7 @@ class Suspicion:
             for column, rows in alone.items()
         }
         until = WHOLE if self.poison else max((row for rows in left.values() for row in rows), default=-1)
-        return Care(max(1, size >> (self.wide.total() + self.short)), left, self.poison, self.passed, until)
+        return CallSettings(max(1, size >> (self.wide.total() + self.short)), left, self.poison, self.passed, until)
 
 
 def spread(first: int, last: int) -> list[int]:

@@ -103,24 +103,24 @@ def _numbers(out: Store, folder: str, number_of: Callable[[str], int]) -> set[in
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostNumbers:
     """Numbers in a row whose documents are gone. `evidence`: what shows that they were used."""
 
     numbers: range
     evidence: str
 
 
-def lost_numbers(out: Store, there: Sequence[int] | None = None) -> list[Lost]:
+def lost_numbers(out: Store, there: Sequence[int] | None = None) -> list[LostNumbers]:
     """The numbers that were used, have no document, and were not given up; in order."""
     there = numbers_there(out) if there is None else there
     newest, claims = max(there, default=0), claimed(out, there)
     if not claims and len(there) == newest:
         return []
-    found = list[Lost]()
+    found = list[LostNumbers]()
     for numbers in holes(there, given_up(out), max([newest, *claims])):
         below = numbers.start < newest
         evidence = f"@{newest} is there" if below else next(claims[n] for n in sorted(claims) if n >= numbers[-1])
-        found.append(Lost(numbers, evidence))
+        found.append(LostNumbers(numbers, evidence))
     if any(out.exists(snapshot_key(item.numbers[0])) for item in found):  # a run has made it since the listing
         return lost_numbers(out)
     return found

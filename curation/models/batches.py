@@ -18,7 +18,7 @@ BUDGET = 2 << 30  # bytes of pixels
 Tokenize = Callable[[list[str]], torch.Tensor]
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """What a learner trains on, row by row a sample: pixels uint8 `[N, S, S, 3]`, and what belongs to each picture:
     token ids int64 `[N, L]` of its caption, or its class int64 `[N]`."""
 
@@ -62,5 +62,5 @@ class SuperBatch(NamedTuple):
     """B candidates: their rows, int64 `[B]`, what models see of them, and losses that are known already, `[B]`."""
 
     rows: Tensor
-    batch: Batch
+    batch: TrainingBatch
     losses: Tensor | None = None

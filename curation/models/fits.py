@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from curation.storage.store import StoreOptions
 
 
-class Header(NamedTuple):
+class TensorHeader(NamedTuple):
     """The names and shapes of a file's tensors, and its metadata."""
 
     shapes: dict[str, tuple[int, ...]]
     metadata: dict[str, str]
 
 
-def header_of(file: Weights, options: StoreOptions | None) -> Header:
+def header_of(file: Weights, options: StoreOptions | None) -> TensorHeader:
     """The header of a safetensors file. Raises `WeightsError` for another kind of file."""
-    return Header(*read_header(fetch_weights(file, options), file.url))
+    return TensorHeader(*read_header(fetch_weights(file, options), file.url))
 
 
 def expect_encoder(model: str, file: Weights, options: StoreOptions | None) -> int:

@@ -34,7 +34,7 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairEmbeddings:
     """A dual encoder's unit vectors of B pairs, float32 `[B, D]` each, with its temperature and bias, and the loss that
     it was trained with."""
 
@@ -71,8 +71,12 @@ class Pairs:
         return -logsigmoid(wanted * logits)
 
 
-def sub_batch_loss(outputs: Pairs, rows: Tensor, loss: PairwiseLoss) -> Tensor:
+def sub_batch_loss(outputs: PairEmbeddings, rows: Tensor, loss: PairwiseLoss) -> Tensor:
     """The *sum* over the pairs at `rows` of the loss that a learner would have on that sub-batch alone."""
     if loss == "sigmoid":
         return outputs.sigmoid_losses()[rows][:, rows].sum()
-    return Pairs(outputs.image[rows], outputs.text[rows], outputs.temperature, outputs.bias).softmax_losses().sum()
+    return (
+        PairEmbeddings(outputs.image[rows], outputs.text[rows], outputs.temperature, outputs.bias)
+        .softmax_losses()
+        .sum()
+    )

@@ -31,7 +31,7 @@ GPU_ROWS = 32  # pictures at once: as floats, 100 MB at 512 pixels
 
 
 @dataclass(frozen=True)
-class Packaged:
+class PackagedFile:
     """A file of an installed package, and the extra of ours that installs it."""
 
     package: str  # as it is imported

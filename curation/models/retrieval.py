@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from curation.core.holdout import HOLDOUT_RULE, group_of
-from curation.core.intervals import Rate, wilson
+from curation.core.intervals import HitRate, wilson
 from curation.models.batches import Examples
 from curation.models.dual import DualEncoder
 
@@ -54,7 +54,7 @@ def evaluate(
     return found
 
 
-def retrieval(image: Tensor, text: Tensor, ks: Sequence[int] = (1, 5)) -> dict[str, Rate]:
+def retrieval(image: Tensor, text: Tensor, ks: Sequence[int] = (1, 5)) -> dict[str, HitRate]:
     """recall@k of each image's own caption among all captions (`i2t`), and the other way round (`t2i`).
 
     A tie counts against: an encoder that maps everything to one point recalls nothing.
@@ -72,7 +72,7 @@ def retrieval(image: Tensor, text: Tensor, ks: Sequence[int] = (1, 5)) -> dict[s
     }
 
 
-def zero_shot(image: Tensor, classes: Tensor, truth: Tensor) -> Rate:
+def zero_shot(image: Tensor, classes: Tensor, truth: Tensor) -> HitRate:
     """Share of images whose nearest class vector is the right one; by chance, that of the most frequent class."""
     guess = (image @ classes.T).float().argmax(1).cpu()
     return wilson(int((guess == truth).sum()), len(truth), int(truth.bincount().max()) / len(truth))

@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from curation.models.packaged import Floats, Network, Packaged
+from curation.models.packaged import Floats, Network, PackagedFile
 from curation.shards.images import Pixels
 
 if TYPE_CHECKING:
     import torch
 
-DETECTOR = Packaged(
+DETECTOR = PackagedFile(
     package="rapidocr",
     file="models/PP-OCRv6_det_small.onnx",
     sha256="090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
     extra="ocr",
 )
-READER = Packaged(
+READER = PackagedFile(
     package="rapidocr",
     file="models/PP-OCRv6_rec_small.onnx",
     sha256="6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",

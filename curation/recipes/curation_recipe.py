@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field
 
 from curation.core.digest import digest
 from curation.core.errors import RecipeError, UnknownNameError, UserError, said_of
-from curation.filters import FILTERS, Compares, Filter, Reads, flat
+from curation.filters import FILTERS, ComparingFilter, FileReadingFilter, Filter, flat
 from curation.filters.named import READABLE, NamedFilter, columns_needed
 from curation.ledger import manifest_schema
 from curation.ledger.score_tables import INDEX, TYPES, Column, is_vector
@@ -152,7 +152,7 @@ class Recipe:
         for name, scorer in self.scorers.items() if scorers else ():
             yield from ((f"{self.places[name]}: scorer {name}", file) for file in scorer.files())
         for item in self.filters:
-            if isinstance(item.filter, Reads):
+            if isinstance(item.filter, FileReadingFilter):
                 yield from ((f"{item.place}: filter {item.name}", file) for file in item.filter.files())
 
     @property
@@ -284,7 +284,7 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where, of_snapsho
                     fix=f"did you mean {near}?" if near else have,
                 )
         for part in flat([item]):
-            for column in part.compared() if isinstance(part, Compares) else ():
+            for column in part.compared() if isinstance(part, ComparingFilter) else ():
                 if column not in scorers:
                     text = f"{where(('filters', i))}: filter {name} compares {column}, no whole scorer's column"
                     raise RecipeError(text, fix=f"there are: {', '.join(scorers) or 'none'}")

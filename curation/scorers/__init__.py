@@ -22,14 +22,14 @@ from curation.scorers.negclip_loss import NegClipLoss
 from curation.scorers.norm_sim import NormSim
 from curation.scorers.nsfw import Nsfw
 from curation.scorers.phash import PHash
-from curation.scorers.scorer import Batch, Checks, Plain, Score, Scorer
+from curation.scorers.scorer import Batch, CaptionNumberScorer, HeaderCheckingScorer, Score, Scorer
 from curation.scorers.text_masked_clip_score import TextMaskedClipScore
 
 __all__ = [
     "SCORERS",
     "Batch",
-    "Checks",
-    "Plain",
+    "CaptionNumberScorer",
+    "HeaderCheckingScorer",
     "Score",
     "Scorer",
     "fingerprint",

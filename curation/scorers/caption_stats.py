@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.core.words import fold, words
-from curation.scorers.scorer import Plain
+from curation.scorers.scorer import CaptionNumberScorer
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ _TYPE = pa.struct([("characters", pa.int32()), ("words", pa.int32()), ("repetiti
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionStats(Plain):
+class CaptionStats(CaptionNumberScorer):
     """Length and repetition of the caption.
 
     `characters`; `words`: runs without white space that hold something to see, and single characters of Han and kana;

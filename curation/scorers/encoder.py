@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from curation.models import Weights, preprocess_for
 from curation.models.identity import encoder_identity
-from curation.scorers.scorer import Batch, Plain
+from curation.scorers.scorer import Batch, CaptionNumberScorer
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoder(Plain):
+class Encoder(CaptionNumberScorer):
     """A dual encoder. Scorers that name the same one share its forward passes."""
 
     model: str
@@ -47,16 +47,16 @@ class Encoder(Plain):
 
         return expect_encoder(self.model, Weights(self.weights, self.sha256), options)
 
-    def open(self, device: torch.device, options: StoreOptions | None = None) -> Passes:
+    def open(self, device: torch.device, options: StoreOptions | None = None) -> EncoderPasses:
         """The encoder on `device`, one a process."""
         from curation.models.shared import shared_dual_encoder
 
         weights = Weights(self.weights, self.sha256)
-        return Passes(shared_dual_encoder(self.model, weights, device, self.precision, options))
+        return EncoderPasses(shared_dual_encoder(self.model, weights, device, self.precision, options))
 
 
 @dataclass(frozen=True)
-class Passes:
+class EncoderPasses:
     """An open encoder's passes over a batch, unit vectors float32 [N, D], each made once."""
 
     encoder: DualEncoder

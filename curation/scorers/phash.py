@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.core.hashes import BLANK
-from curation.scorers.scorer import Plain
+from curation.scorers.scorer import CaptionNumberScorer
 from curation.shards.images import Preprocess
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ VIEW = Preprocess(size=SIDE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), mode="sq
 
 
 @dataclass(frozen=True, kw_only=True)
-class PHash(Plain):
+class PHash(CaptionNumberScorer):
     """64 bits: which of the 8 x 8 lowest frequencies of the picture's brightness lie above their median.
 
     Re-encoding and resizing change a few bits, other pictures about 32. A blank picture has the hash 0, which filters

@@ -51,7 +51,7 @@ Score = Callable[[Batch], "torch.Tensor | pa.Array"]
 
 @runtime_checkable
 class Scorer(Protocol):
-    """What the pipeline needs of a scorer. `Plain` has the answers that most give."""
+    """What the pipeline needs of a scorer. `CaptionNumberScorer` has the answers that most give."""
 
     def identity(self) -> Mapping[str, Any]:
         """Everything that decides the values: weights' sha256, preprocessing, precision, the code's version."""
@@ -76,7 +76,7 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
-class Checks(Protocol):
+class HeaderCheckingScorer(Protocol):
     """A scorer that can tell by the headers of its files that they are of something else."""
 
     def check(self, options: StoreOptions | None = None) -> None:
@@ -84,7 +84,7 @@ class Checks(Protocol):
         ...
 
 
-class Plain:
+class CaptionNumberScorer:
     """The answers of a scorer that gives a number, looks at captions alone and loads nothing.
 
     `unit`, of a scorer's numbers: `score`, on a scale of their own, higher is better; `cosine` of image and caption;
@@ -105,4 +105,4 @@ class Plain:
 
 def unit_of(scorer: object) -> str:
     """The unit that a scorer, or its class, declares; `score` for one that declares none."""
-    return str(getattr(scorer, "unit", Plain.unit))
+    return str(getattr(scorer, "unit", CaptionNumberScorer.unit))

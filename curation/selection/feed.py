@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from curation.selection.flops import Repeated
 from curation.selection.online import Choice
-from curation.selection.pool import Extent, Place, begin
+from curation.selection.pool import Extent, PoolPosition, begin
 from curation.selectors.selection import Selection
 
 _NOTHING = Repeated()
@@ -28,7 +28,7 @@ WINDOWS = 8  # of which it is remembered how large they are
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class FeedSettings:
     """What the feed must know of a run. `moving`: whether the models that choose learn, and so have versions."""
 
     selection: Selection
@@ -56,7 +56,7 @@ class Ticket(NamedTuple):
 
     generation: str
     number: int
-    place: Place
+    place: PoolPosition
     size: int  # B
     version: int
 
@@ -64,7 +64,7 @@ class Ticket(NamedTuple):
 class Feed:
     """The state of one run's feed."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: FeedSettings) -> None:
         self.plan = plan
         self.generation = ""  # none has begun
         self.position = 0  # the step that is trained on next
@@ -72,13 +72,13 @@ class Feed:
         self._scored: dict[int, int] = {}  # candidates that were scored for the steps since the checkpoint before last
         self._saved = 0  # the step at the last checkpoint
         self._next = 0  # the step whose ticket is handed out next
-        self._place = Place()  # of that step, as far as windows are known
+        self._place = PoolPosition()  # of that step, as far as windows are known
         self._last = 1  # epoch to which room for it is looked for
         self._published = -1
         self._first = 0  # the oldest version that this generation has
         self._failed = False
         self._ready: dict[int, Choice] = {}
-        self._places: dict[int, Place] = {}  # of the steps from `position` on that had a ticket
+        self._places: dict[int, PoolPosition] = {}  # of the steps from `position` on that had a ticket
         self._tickets: dict[int, Ticket] = {}  # handed out, or to be handed out again
         self._holders: dict[int, str] = {}
         self._lost: list[int] = []  # a heap
@@ -99,7 +99,9 @@ class Feed:
             self.asked = epoch, first
         return found
 
-    def begin(self, number: int, place: Place, pending: Sequence[Choice] = (), repeated: Repeated = _NOTHING) -> str:
+    def begin(
+        self, number: int, place: PoolPosition, pending: Sequence[Choice] = (), repeated: Repeated = _NOTHING
+    ) -> str:
         """The learners are about to make step `number`; `pending`: what is chosen from there on; the candidates of the
         step behind these begin at `place`; `repeated`: as the ledger of their checkpoint has it. Returns the
         generation's name."""
@@ -198,7 +200,7 @@ class Feed:
         """The oldest version that somebody may still choose with."""
         return self._version(self.position)
 
-    def ahead(self, generation: str, number: int) -> tuple[Place, list[Choice]] | None:
+    def ahead(self, generation: str, number: int) -> tuple[PoolPosition, list[Choice]] | None:
         """What a checkpoint after `number` updates holds: the choices made by older models, and the place behind them.
 
         None while one of these is not ready. Models that don't learn make the same choices again: none is held.

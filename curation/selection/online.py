@@ -42,7 +42,7 @@ class Model(Protocol):
         ...
 
 
-class Learner(Model, Protocol[Report]):
+class OnlineLearner(Model, Protocol[Report]):
     """A model that learns. `steps` counts its updates."""
 
     @property
@@ -52,7 +52,7 @@ class Learner(Model, Protocol[Report]):
 
 
 @dataclass(frozen=True)
-class Scored:
+class TableScores:
     """A model whose losses come with the candidates: a reference from the score tables."""
 
     column: str = "scores"
@@ -70,8 +70,8 @@ class Scored:
 class Roles(Generic[Report]):
     """Who takes part. `online` may be the learner itself; a reference that learns has a pool of its own."""
 
-    learner: Learner[Report]
-    online: Learner[Any] | None = None
+    learner: OnlineLearner[Report]
+    online: OnlineLearner[Any] | None = None
     reference: Model | None = None
     reference_pool: Pool | None = None
 
@@ -82,7 +82,7 @@ class Roles(Generic[Report]):
         return model
 
 
-class Step(NamedTuple):
+class StepInfo(NamedTuple):
     """Which step of a run: its number, of how many, on how many samples, and the run's seed."""
 
     number: int
@@ -140,12 +140,12 @@ def online_selection(
     while (done := roles.learner.steps) < steps:
         while (number := done + len(pending)) < steps and selection.version(number) <= done:
             candidates = pool.draw(selection.candidates(batch, number / steps))
-            at = Step(number, steps, batch, seed)
+            at = StepInfo(number, steps, batch, seed)
             pending.append(choose(roles, selection, candidates, at, version=done))
-        yield train_on(roles, pool, selection, pending.popleft(), Step(done, steps, batch, seed))
+        yield train_on(roles, pool, selection, pending.popleft(), StepInfo(done, steps, batch, seed))
 
 
-def choose(roles: Roles[Any], selection: Selection, candidates: SuperBatch, at: Step, *, version: int) -> Choice:
+def choose(roles: Roles[Any], selection: Selection, candidates: SuperBatch, at: StepInfo, *, version: int) -> Choice:
     """The sub-batch of a step, by the models as they are now: after `version` updates."""
     rows, progress, wanted = candidates.rows, at.number / at.steps, selection.selector.roles()
     if len(rows) <= at.batch or not wanted:
@@ -160,7 +160,7 @@ def choose(roles: Roles[Any], selection: Selection, candidates: SuperBatch, at: 
     return Choice(at.number, rows, scores, chosen, lag, {role: roles.of(role).fingerprint() for role in wanted})
 
 
-def train_on(roles: Roles[Any], pool: Pool, selection: Selection, choice: Choice, at: Step) -> OnlineStep:
+def train_on(roles: Roles[Any], pool: Pool, selection: Selection, choice: Choice, at: StepInfo) -> OnlineStep:
     """One update of the learner, and of the small models as long as somebody will be chosen by them."""
     sub_batch = pool.rows(choice.rows).batch
     report = roles.learner.step(sub_batch)

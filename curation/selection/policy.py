@@ -27,7 +27,7 @@ import torch
 
 from curation.core.digest import digest
 from curation.core.errors import BucketError, NotFoundError, UserError
-from curation.models.batches import Batch
+from curation.models.batches import TrainingBatch
 from curation.selection.online import Choice, OnlineStep
 from curation.selection.pool import Pool, joined, split
 from curation.storage import tables
@@ -61,7 +61,7 @@ class PolicyStep(NamedTuple):
     lag: int
 
 
-class Met(NamedTuple):
+class PolicyShard(NamedTuple):
     """A shard that candidates came from: its name among its data, its samples, and the sha256 of its uids."""
 
     name: str
@@ -103,7 +103,7 @@ class PolicyWriter:
         """Write what is in memory. A run that goes on from an earlier step writes its files over the later ones."""
         if len(self._met) > self._written:
             columns = zip(*self._met, strict=True)
-            table = pa.table(dict(zip(Met._fields, map(list, columns), strict=True)))
+            table = pa.table(dict(zip(PolicyShard._fields, map(list, columns), strict=True)))
             self.store.put("shards.parquet", to_parquet(table, checksums=True))
             self._written = len(self._met)
         if self._rows:
@@ -122,7 +122,7 @@ class PolicyWriter:
         if ordinal not in self._known:
             uids = self.pool.blocks.block(ordinal).uids
             data = bytes.fromhex(b"".join(uids).decode())
-            met = Met(self._names[ordinal], len(uids), sha256(data).hexdigest())
+            met = PolicyShard(self._names[ordinal], len(uids), sha256(data).hexdigest())
             if met.uids not in self._numbers:
                 key = _uids_key(met.uids)
                 if not self.store.exists(key):
@@ -236,7 +236,7 @@ def _train_on(
     """Some steps, whose samples are in memory as long as this goes on."""
     batch, start = pool.rows(torch.cat(list(rows))).batch, 0
     for step, own in zip(group, rows, strict=True):
-        report = learner.step(Batch(*(column[start : start + len(own)] for column in batch)))
+        report = learner.step(TrainingBatch(*(column[start : start + len(own)] for column in batch)))
         start += len(own)
         yield OnlineStep(Choice(step.number, own, None, torch.arange(len(own))), report, None, proxies=False)
 
@@ -321,13 +321,13 @@ def _files(store: Store) -> list[tuple[str, int]]:
     return [(key, int(key.removeprefix("steps-").removesuffix(".parquet"))) for key in keys]
 
 
-def _shards(store: Store) -> list[Met] | None:
+def _shards(store: Store) -> list[PolicyShard] | None:
     """The shards that policies of this folder speak of; None where there are none."""
     try:
-        table = read_parquet(store, "shards.parquet", _AGAIN, Met._fields)
+        table = read_parquet(store, "shards.parquet", _AGAIN, PolicyShard._fields)
     except NotFoundError:
         return None
-    return [Met(**row) for row in table.to_pylist()]
+    return [PolicyShard(**row) for row in table.to_pylist()]
 
 
 def _uids_key(sha256: str) -> str:

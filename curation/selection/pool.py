@@ -25,20 +25,20 @@ from torch import Tensor
 
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.dataset.sample_weights import drawn
-from curation.models.batches import Batch, Examples, SuperBatch, Tokenize
+from curation.models.batches import Examples, SuperBatch, Tokenize, TrainingBatch
 from curation.shards.images import Pixels
 
 _ORDINAL = 32  # bits below the shard's ordinal
 
 
-class Place(NamedTuple):
+class PoolPosition(NamedTuple):
     """Where a pool goes on: candidates already drawn of a window, which begins with the `first` shard of its epoch."""
 
     epoch: int = 0
     drawn: int = 0
     first: int = 0
 
-    def after(self, count: int) -> Place:
+    def after(self, count: int) -> PoolPosition:
         """The place behind `count` candidates that begin here."""
         return self._replace(drawn=self.drawn + count)
 
@@ -66,8 +66,8 @@ def split(rows: Rows) -> tuple[Rows, Rows]:
 
 
 def begin(
-    place: Place, count: int, extent: Callable[[int, int], Extent | None], last: int | None = None
-) -> tuple[Place, int]:
+    place: PoolPosition, count: int, extent: Callable[[int, int], Extent | None], last: int | None = None
+) -> tuple[PoolPosition, int]:
     """Where the next `count` candidates begin, and how many they are: fewer, where there is one window with fewer.
 
     `extent` tells of the window of an epoch that begins with a shard; None if that is not known yet: then the answer is
@@ -82,7 +82,7 @@ def begin(
         wanted = min(count, found.size) if place.first == 0 and found.next is None else count
         if 0 < wanted <= found.size - place.drawn:
             return place, wanted
-        place = Place(place.epoch + 1) if found.next is None else Place(place.epoch, 0, found.next)
+        place = PoolPosition(place.epoch + 1) if found.next is None else PoolPosition(place.epoch, 0, found.next)
     raise too_large(count)
 
 
@@ -121,7 +121,7 @@ class Block:
         return int(self.pixels.nbytes + self.targets.nbytes + self.uids.nbytes)
 
 
-class Read:
+class ReadCounts:
     """What is known of the shards that were read: how many samples each has, and what was skipped, by reason."""
 
     def __init__(self) -> None:
@@ -135,9 +135,9 @@ class Read:
         self.largest = max(self.largest, samples)
         self.fields |= set(fields)
 
-    def copy(self) -> Read:
+    def copy(self) -> ReadCounts:
         """As it is now, whoever goes on reading."""
-        found = Read()
+        found = ReadCounts()
         found.samples, found.largest, found._skipped = dict(self.samples), self.largest, dict(self._skipped)
         found.fields = set(self.fields)
         return found
@@ -156,7 +156,7 @@ class Blocks(Protocol):
         ...
 
     @property
-    def read(self) -> Read: ...
+    def read(self) -> ReadCounts: ...
 
     def names(self) -> Sequence[str]:
         """Of all shards: the name of each, by which another run knows it again."""
@@ -177,7 +177,7 @@ class Whole:
     room = None
 
     def __init__(self, blocks: Mapping[int, Block]) -> None:
-        self.blocks, self.read = blocks, Read()
+        self.blocks, self.read = blocks, ReadCounts()
         for ordinal, block in blocks.items():
             self.read.note(ordinal, len(block), Counter())
         self._extent = Extent(tuple(blocks), sum(map(len, blocks.values())))
@@ -198,7 +198,7 @@ class Pool:
     """Uniform candidates of some blocks, each once an epoch; where they have weights, as often as these say."""
 
     def __init__(self, blocks: Blocks, seed: int = 0) -> None:
-        self.blocks, self.seed, self.place = blocks, seed, Place()
+        self.blocks, self.seed, self.place = blocks, seed, PoolPosition()
         self._order: tuple[int, int, Tensor] | None = None  # of a window
 
     @classmethod
@@ -223,11 +223,11 @@ class Pool:
         self.place = place.after(count)
         return self.at(place, count)
 
-    def at(self, place: Place, count: int) -> SuperBatch:
+    def at(self, place: PoolPosition, count: int) -> SuperBatch:
         """The `count` candidates that begin at `place`, whatever was drawn so far."""
         return self.rows(self._window(place)[place.drawn : place.drawn + count])
 
-    def batches(self, size: int) -> Iterator[Batch]:
+    def batches(self, size: int) -> Iterator[TrainingBatch]:
         """Endless batches of `size`: uniform training."""
         while True:
             yield self.draw(size).batch
@@ -244,7 +244,7 @@ class Pool:
             found = found or [column.new_empty((len(rows), *column.shape[1:])) for column in part]
             for column, values in zip(found, part, strict=True):
                 column[places] = values
-        return SuperBatch(rows, Batch(*found[:2]), found[2] if len(found) > 2 else None)
+        return SuperBatch(rows, TrainingBatch(*found[:2]), found[2] if len(found) > 2 else None)
 
     def targets(self, rows: Tensor) -> Tensor:
         """What belongs to the pictures at these rows, without the pictures."""
@@ -291,13 +291,15 @@ class Pool:
             yield places, self.blocks.block(ordinal), own[places]
 
     @staticmethod
-    def _torch(block: Block, rows: Tensor) -> tuple[Batch, Tensor | None]:
+    def _torch(block: Block, rows: Tensor) -> tuple[TrainingBatch, Tensor | None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # an object store's; never is
             pixels = torch.from_numpy(block.pixels)
-        return Batch(pixels[rows], block.targets[rows].long()), None if block.losses is None else block.losses[rows]
+        return TrainingBatch(pixels[rows], block.targets[rows].long()), None if block.losses is None else block.losses[
+            rows
+        ]
 
-    def _window(self, place: Place) -> Tensor:
+    def _window(self, place: PoolPosition) -> Tensor:
         """The rows of a window's candidates, in their order."""
         if self._order is None or self._order[:2] != (place.epoch, place.first):
             extent = self.blocks.extent(place.epoch, place.first)

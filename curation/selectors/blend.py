@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from curation.models.model_outputs import Outputs, Pairs
+from curation.models.model_outputs import Outputs, PairEmbeddings
 from curation.selectors.draw import Schedule, at, check_gain, check_weights, draw, top
 
 
@@ -57,7 +57,11 @@ class Blend:
         return total
 
     def _losses(self, outputs: Outputs) -> Tensor:
-        return outputs.softmax_losses() if self.loss == "softmax" and isinstance(outputs, Pairs) else outputs.losses()
+        return (
+            outputs.softmax_losses()
+            if self.loss == "softmax" and isinstance(outputs, PairEmbeddings)
+            else outputs.losses()
+        )
 
     def select(self, outputs: Mapping[Any, Outputs], size: int, progress: float, generator: torch.Generator) -> Tensor:
         return self.choose(self.scores(outputs, progress), size, progress, generator)

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from curation.core.ranges import check_count
-from curation.models.model_outputs import Outputs, Pairs, PairwiseLoss
+from curation.models.model_outputs import Outputs, PairEmbeddings, PairwiseLoss
 from curation.selectors.draw import Schedule, at, check_gain, check_size, check_weights, draw
 
 Added = Callable[[Tensor], Tensor]  # rows chosen so far -> [B], what adding each row adds to the summed loss
@@ -83,7 +83,7 @@ class Joint:
         for role, sign in (("online", 1.0), ("reference", -1.0)):
             if role in self.roles():
                 pairs = outputs[role]
-                if not isinstance(pairs, Pairs):
+                if not isinstance(pairs, PairEmbeddings):
                     raise ValueError(f"joint selection needs the {role} model's vectors, and has only its losses")
                 loss = self.loss or (parts[0].loss if parts else pairs.loss)
                 parts.append(_Part(sign * at(getattr(self, role), progress), pairs, loss))
@@ -101,18 +101,18 @@ class _Part(NamedTuple):
     """What one model adds to S."""
 
     weight: float
-    pairs: Pairs
+    pairs: PairEmbeddings
     loss: PairwiseLoss
 
 
-def sigmoid_added(pairs: Pairs) -> Added:
+def sigmoid_added(pairs: PairEmbeddings) -> Added:
     """L_ii + sum over chosen k of (L_ik + L_ki)."""
     matrix = pairs.sigmoid_losses()
     alone, both = matrix.diagonal(), matrix + matrix.T
     return lambda chosen: alone + both[:, chosen.to(matrix.device)].sum(1)
 
 
-def softmax_added(pairs: Pairs) -> Added:
+def softmax_added(pairs: PairEmbeddings) -> Added:
     """The growth of sum over chosen of (LSE of its row + LSE of its column) / 2 - its own logit."""
     logits = pairs.logits()
     matched = logits.diagonal()

@@ -36,7 +36,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-class Parsed(NamedTuple):
+class ParsedSample(NamedTuple):
     """What a sample says: its picture's bytes, its caption, and what its json holds, nothing where it has none."""
 
     image: bytes
@@ -44,7 +44,7 @@ class Parsed(NamedTuple):
     metadata: dict[str, Any]
 
 
-def parse(sample: TarSample, place: str = "") -> Parsed:
+def parse(sample: TarSample, place: str = "") -> ParsedSample:
     """The members of a well-formed sample. Raises `ImageError` with the reason that quarantines it.
 
     `place` is where the caption stands, as a recipe's `input` names it.
@@ -56,7 +56,7 @@ def parse(sample: TarSample, place: str = "") -> Parsed:
             raise ImageError("unsafe_name", text)  # the output's member is called <uid>.<extension>
     image = next((data for extension, data in parts.items() if extension in IMAGE_EXTENSIONS), b"")
     said = metadata(parts["json"]) if "json" in parts else {}
-    return Parsed(image, caption(parts, said, place), said)
+    return ParsedSample(image, caption(parts, said, place), said)
 
 
 def caption(parts: Mapping[str, bytes], said: Mapping[str, Any], place: str = "") -> str:

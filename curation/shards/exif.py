@@ -36,7 +36,7 @@ _SIZES = {
 _SHORT, _LONG = 3, 4
 
 
-class Entry(NamedTuple):
+class TiffEntry(NamedTuple):
     """One tag of a TIFF's directory: `length` values of a type, which stand at `offset`."""
 
     kind: int
@@ -50,7 +50,7 @@ class Directory(NamedTuple):
     data: bytes
     order: str  # of bytes, as `struct` has it
     start: int  # where it stands: the number of entries, then 12 bytes each
-    entries: dict[int, Entry]
+    entries: dict[int, TiffEntry]
 
     def numbers(self, tag: int) -> list[int]:
         """The values of a tag of whole numbers; none where it is absent. Raises `ImageError` for another type."""
@@ -80,7 +80,7 @@ def directory(data: bytes) -> Directory:
         raise ImageError("image_truncated", f"the TIFF's directory lies beyond its {len(data)} bytes") from None
     if count > MAX_ENTRIES:
         raise ImageError("image_unsupported", f"a TIFF directory of {count} entries, more than {MAX_ENTRIES}")
-    entries, total = dict[int, Entry](), 0
+    entries, total = dict[int, TiffEntry](), 0
     for n, (tag, kind, values, inline) in enumerate(rows):
         size = _SIZES.get(kind, 1) * values
         offset = at + 10 + 12 * n if size <= 4 else struct.unpack(f"{order}I", inline)[0]
@@ -89,7 +89,7 @@ def directory(data: bytes) -> Directory:
         total += size
         if tag in entries:  # which of them a decoder takes is its own affair
             raise ImageError("image_corrupt", f"the TIFF's tag {tag} stands twice")
-        entries[tag] = Entry(kind, values, offset)
+        entries[tag] = TiffEntry(kind, values, offset)
     if total > len(data):
         raise ImageError("image_corrupt", f"the TIFF's tags hold {total} bytes, more than the file")
     return Directory(data, order, at, entries)

@@ -19,9 +19,8 @@ from typing import BinaryIO
 
 from curation.core.errors import TarError
 from curation.shards.tar_groups import MAX_MEMBERS as MAX_MEMBERS
-from curation.shards.tar_groups import MAX_SAMPLE, SORT_IT, Group, Groups, Seen, decode_name, is_apart
+from curation.shards.tar_groups import MAX_SAMPLE, SORT_IT, Groups, MemberGroup, SeenExtensions, decode_name, is_apart
 from curation.shards.tar_groups import REASONS as REASONS
-from curation.shards.tar_groups import Part as Part
 from curation.shards.tar_groups import TarSample as TarSample
 from curation.shards.tar_headers import Stream
 from curation.shards.tar_spool import Spool, Tee
@@ -53,7 +52,7 @@ def read_samples(
             yield from _by_index(ahead, groups, spool, max_sample, error)
         return
     tee.forget()
-    seen = Seen()
+    seen = SeenExtensions()
     for group in ahead:
         yield group.close(seen.flaw(group))
     del ahead
@@ -64,14 +63,14 @@ def read_samples(
 
 
 def _by_index(
-    ahead: list[Group], groups: Groups, spool: Spool, max_sample: int, error: TarError | None
+    ahead: list[MemberGroup], groups: Groups, spool: Spool, max_sample: int, error: TarError | None
 ) -> Iterator[TarSample]:
     """The samples of a shard whose members stand in any order: all headers first, then sample by sample."""
     groups.with_data = False
-    found: list[tuple[Group, str | None]] = []
-    by_key: dict[str, Group] = {}
+    found: list[tuple[MemberGroup, str | None]] = []
+    by_key: dict[str, MemberGroup] = {}
 
-    def take(group: Group) -> None:
+    def take(group: MemberGroup) -> None:
         group.parts = [part._replace(data=b"") for part in group.parts]
         first = None if group.key is None else by_key.setdefault(group.key, group)
         if first is None or first is group:

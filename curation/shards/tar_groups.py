@@ -43,7 +43,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _IMAGES = frozenset(IMAGE_EXTENSIONS)
 
 
-class Part(NamedTuple):
+class MemberRange(NamedTuple):
     """One member: `length` bytes of data that stand at `offset` of the tar."""
 
     extension: str
@@ -60,7 +60,7 @@ class TarSample(NamedTuple):
     """
 
     key: str
-    parts: tuple[Part, ...]
+    parts: tuple[MemberRange, ...]
     start: int
     stop: int
     reason: str | None
@@ -77,12 +77,12 @@ class Groups:
         self.members = 0
         self._found = self._walk()
 
-    def __iter__(self) -> Iterator[Group]:
+    def __iter__(self) -> Iterator[MemberGroup]:
         return self._found
 
-    def ahead(self) -> tuple[list[Group], TarError | None]:
+    def ahead(self) -> tuple[list[MemberGroup], TarError | None]:
         """The first groups, by which it is decided how the shard is read; and what ended them too soon."""
-        found: list[Group] = []
+        found: list[MemberGroup] = []
         total = 0
         try:
             for group in self._found:
@@ -95,8 +95,8 @@ class Groups:
         self.done = True
         return found, None
 
-    def _walk(self) -> Iterator[Group]:
-        group: Group | None = None
+    def _walk(self) -> Iterator[MemberGroup]:
+        group: MemberGroup | None = None
         try:
             for raw, kind, start, offset, length, stop in members(self.stream):
                 name, safe = decode_name(raw)
@@ -105,7 +105,7 @@ class Groups:
                 self.members += 1
                 dot = name.find(".", name.rfind("/") + 1)
                 if dot < 1 or name[dot - 1] == "/":
-                    stray = Group(None, name, start, stop)
+                    stray = MemberGroup(None, name, start, stop)
                     stray.flaws.add(
                         "unsafe_name" if not safe else "no_extension" if kind == REGULAR else "not_regular_file"
                     )
@@ -115,7 +115,7 @@ class Groups:
                 if group is None or key != group.key:
                     if group is not None:
                         yield group
-                    group = Group(key, key, start, stop)
+                    group = MemberGroup(key, key, start, stop)
                 if not safe:
                     group.flaws.add("unsafe_name")
                 if kind == IRREGULAR:
@@ -123,7 +123,7 @@ class Groups:
                 group.stop = stop
                 room = group.has_room(length, self.max_sample)
                 data = self.stream.take(length) if room and self.with_data else b""
-                group.add(Part(name[dot + 1 :].lower(), offset, length, data), room=room)
+                group.add(MemberRange(name[dot + 1 :].lower(), offset, length, data), room=room)
         except TarError:
             if group is not None:
                 yield group
@@ -132,14 +132,14 @@ class Groups:
             yield group
 
 
-class Group:
+class MemberGroup:
     """The sample that is being collected. Without a key: a member that belongs to no sample."""
 
     __slots__ = ("bytes", "flaws", "key", "name", "parts", "start", "stop")
 
     def __init__(self, key: str | None, name: str, start: int, stop: int) -> None:
         self.key, self.name, self.start, self.stop, self.bytes = key, name, start, stop, 0
-        self.parts: list[Part] = []
+        self.parts: list[MemberRange] = []
         self.flaws: set[str] = set()
 
     @property
@@ -149,7 +149,7 @@ class Group:
     def has_room(self, length: int, max_sample: int) -> bool:
         return self.bytes + length <= max_sample and len(self.parts) < MAX_MEMBERS
 
-    def add(self, part: Part, *, room: bool) -> None:
+    def add(self, part: MemberRange, *, room: bool) -> None:
         """Another member. Of a sample beyond the limits no data is kept."""
         self.bytes += part.length
         if room:
@@ -158,7 +158,7 @@ class Group:
             self.flaws.add("sample_too_large")
             self.parts = [part._replace(data=b"") for part in self.parts]
 
-    def join(self, other: Group, max_sample: int) -> None:
+    def join(self, other: MemberGroup, max_sample: int) -> None:
         """Members of the same key that stand further on."""
         self.stop = other.stop
         self.flaws |= other.flaws
@@ -180,7 +180,7 @@ class Group:
         return TarSample(self.name, tuple(self.parts), self.start, self.stop, reason, detail)
 
 
-class Seen:
+class SeenExtensions:
     """Which extensions each key had where it stood first: 16 bytes a key, and one set for all with the same extensions.
 
     Memory: ~130 bytes a key, 1.3 MB for 10,000 samples.
@@ -190,7 +190,7 @@ class Seen:
         self._keys: dict[bytes, frozenset[str]] = {}
         self._sets: dict[frozenset[str], frozenset[str]] = {}
 
-    def flaw(self, group: Group) -> str | None:
+    def flaw(self, group: MemberGroup) -> str | None:
         """What is wrong with a group whose key stood earlier, not next to it."""
         if group.key is None:
             return None
@@ -201,7 +201,7 @@ class Seen:
         return "key_repeated" if before & own else "not_adjacent"
 
 
-def is_apart(ahead: list[Group], *, whole: bool) -> bool:
+def is_apart(ahead: list[MemberGroup], *, whole: bool) -> bool:
     """Whether members of one sample seem to stand apart: a key returns with other extensions, or, where more is to
     come, most groups lack a picture or everything that could hold its caption."""
     extensions: dict[str, set[str]] = {}

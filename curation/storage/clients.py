@@ -16,7 +16,7 @@ from curation.core.errors import AccessError, StoreError, TutelageError
 from curation.storage.endpoints import check_endpoint
 from curation.storage.errors import CREDENTIALS, TransientError
 from curation.storage.retry import FIRST, MOST
-from curation.storage.urls import Place, StoreOptions
+from curation.storage.urls import Location, StoreOptions
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -42,7 +42,7 @@ class Clients(NamedTuple):
     made: float = 0.0
 
 
-def clients(place: Place, options: StoreOptions) -> Clients:
+def clients(place: Location, options: StoreOptions) -> Clients:
     refuse_fork()
     memory = place.scheme == "memory"
     key = (place.scheme, place.bucket, place.account, StoreOptions() if memory else options)
@@ -53,13 +53,13 @@ def clients(place: Place, options: StoreOptions) -> Clients:
         return _CLIENTS[key]
 
 
-def renewed(place: Place, options: StoreOptions, refused: Clients) -> Clients | None:
+def renewed(place: Location, options: StoreOptions, refused: Clients) -> Clients | None:
     """Clients with fresh credentials in the place of those that were refused. None where nothing would differ: keys
     without an end, or clients younger than a minute (credentials that are just made may be refused for seconds)."""
     return replaced(place, options, refused, _RENEWAL) if refused.temporary else None
 
 
-def replaced(place: Place, options: StoreOptions, lost: Clients, age: float = 0.0) -> Clients | None:
+def replaced(place: Location, options: StoreOptions, lost: Clients, age: float = 0.0) -> Clients | None:
     """Clients in the place of `lost`, or those that another thread has put there meanwhile. None where `lost` are
     younger than `age` seconds, or of a memory store, which can't be made again."""
     if place.scheme == "memory":
@@ -101,7 +101,7 @@ def _memory() -> Clients:
     return Clients(store, store, store, "memory")
 
 
-def _make(place: Place, options: StoreOptions) -> Clients:
+def _make(place: Location, options: StoreOptions) -> Clients:
     from obstore import store
 
     config, endpoint, provider, temporary = _s3(options) if place.scheme == "s3" else _other(place, options)
@@ -134,7 +134,7 @@ def _make(place: Place, options: StoreOptions) -> Clients:
         raise AccessError(text, fix=f"check the environment's settings for {place.scheme}") from None
 
 
-def _other(place: Place, options: StoreOptions) -> tuple[dict[str, Any], str, Any, bool]:
+def _other(place: Location, options: StoreOptions) -> tuple[dict[str, Any], str, Any, bool]:
     """GCS and Azure: obstore's own chain (environment, application default credentials, the machine's identity)."""
     config: dict[str, Any] = {"account_name": place.account} if place.account else {}
     host = "storage.googleapis.com" if place.scheme == "gs" else f"{place.account or 'account'}.blob.core.windows.net"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from curation.core.errors import StoreError
 from curation.storage.errors import LATER, TransientError
-from curation.storage.retry import Budget
+from curation.storage.retry import RetryBudget
 from curation.storage.urls import ObjectInfo
 
 Listing = Callable[[str], Iterator[ObjectInfo]]  # the objects after a key, "" for all
@@ -25,7 +25,7 @@ class Resumable:
     """
 
     def __init__(
-        self, where: str, start: Listing, budget: Budget, spend: Callable[[StoreError], None], *, confirm: bool
+        self, where: str, start: Listing, budget: RetryBudget, spend: Callable[[StoreError], None], *, confirm: bool
     ) -> None:
         self._where, self._start, self._budget, self._spend, self._confirm = where, start, budget, spend, confirm
         self._given, self._before, self._last = 0, "", ""  # how many keys were given out, the last two of them

@@ -17,7 +17,7 @@ from curation.core.parallel import NoAnswerError, answered
 from curation.storage.clients import Clients, clients, refuse_fork, renewed, replaced
 from curation.storage.endpoints import recheck
 from curation.storage.errors import TransientError, alien, explain
-from curation.storage.urls import ObjectInfo, Place, StoreOptions
+from curation.storage.urls import Location, ObjectInfo, StoreOptions
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -35,7 +35,7 @@ PART = 16 << 20  # times four at once: 64 MiB of memory
 class Bucket:
     """One bucket. Keys are full keys, as the store knows them."""
 
-    def __init__(self, place: Place, options: StoreOptions) -> None:
+    def __init__(self, place: Location, options: StoreOptions) -> None:
         self.name = place.bucket
         self.where = f"{place.scheme}://{place.bucket}"
         self._place, self._options = place, options

@@ -42,7 +42,7 @@ class Stats:
                 setattr(self, name, getattr(self, name) + count)
 
 
-class Budget:
+class RetryBudget:
     """Seconds that one call may spend without progress. Pauses have jitter, so that workers spread out."""
 
     def __init__(self, patience: float, stats: Stats) -> None:

@@ -32,9 +32,9 @@ from curation.core.parallel import Workers
 from curation.storage.backend import Backend
 from curation.storage.errors import LATER, SAFE_STORES, TransientError, is_web_page
 from curation.storage.listing import Listing, Resumable
-from curation.storage.retry import Budget, Stats
+from curation.storage.retry import RetryBudget, Stats
 from curation.storage.store_waits import waiting
-from curation.storage.urls import ObjectInfo, Place, StoreOptions, check_key, parse
+from curation.storage.urls import Location, ObjectInfo, StoreOptions, check_key, parse
 
 __all__ = ["ObjectInfo", "Stats", "Store", "StoreOptions", "open_object", "open_store"]
 
@@ -65,7 +65,7 @@ def open_object(url: str, options: StoreOptions | None = None) -> tuple[Store, s
 class Store:
     """Objects below one URL. Keys are relative to it. Safe to use from many threads."""
 
-    def __init__(self, place: Place, options: StoreOptions) -> None:
+    def __init__(self, place: Location, options: StoreOptions) -> None:
         self.url = place.url
         self.options = options
         self.stats = Stats()
@@ -117,7 +117,7 @@ class Store:
     def get_parsed(self, key: str, parse: Callable[[bytes], T]) -> T:
         """`parse` of the whole object. Where it raises, the object is read again: a bit that flipped on the way, or a
         proxy's page, is not damage. Raises what `parse` raises once two reads agree or `LOOKS` reads have failed."""
-        budget, seen = Budget(self.options.patience, self.stats), set[bytes]()
+        budget, seen = RetryBudget(self.options.patience, self.stats), set[bytes]()
         while True:
             data = self.get(key)
             try:
@@ -163,7 +163,7 @@ class Store:
 
     def create(self, key: str, data: bytes) -> bool:
         """Put `data` if there is nothing at `key`. True: these bytes are there now. False: others were there first."""
-        full, budget, others = self._full(key), Budget(self.options.patience, self.stats), set[bytes]()
+        full, budget, others = self._full(key), RetryBudget(self.options.patience, self.stats), set[bytes]()
 
         def attempt() -> bool:
             # S3 answers 409 to one of two simultaneous creates, even if the other then fails.
@@ -193,7 +193,7 @@ class Store:
         """Put a file, streamed from disk; in parts when it is large (at most 64 MiB of memory)."""
         source = Path(path)
         size = source.stat().st_size
-        budget, reached = Budget(self.options.patience, self.stats), 0
+        budget, reached = RetryBudget(self.options.patience, self.stats), 0
 
         def progress(position: int) -> None:
             nonlocal reached
@@ -248,7 +248,7 @@ class Store:
         return Bucket(self._place, self.options)
 
     def _listed(self, start: Listing) -> Iterator[ObjectInfo]:
-        budget = Budget(self.options.patience, self.stats)
+        budget = RetryBudget(self.options.patience, self.stats)
         confirm = self._place.scheme not in ("file", "memory")
         found = iter(Resumable(self.url, start, budget, partial(self._again, budget), confirm=confirm))
         while True:
@@ -283,8 +283,8 @@ class Store:
                 others.add(name)
         raise TransientError(f"{self.location(full[len(self._prefix) :])} can't be read back", fix=LATER)
 
-    def _retry(self, call: Callable[[], T], budget: Budget | None = None) -> T:
-        budget = budget or Budget(self.options.patience, self.stats)
+    def _retry(self, call: Callable[[], T], budget: RetryBudget | None = None) -> T:
+        budget = budget or RetryBudget(self.options.patience, self.stats)
         with waiting:
             while True:
                 try:
@@ -292,7 +292,7 @@ class Store:
                 except StoreError as error:
                     self._again(budget, error)
 
-    def _again(self, budget: Budget, error: StoreError) -> None:
+    def _again(self, budget: RetryBudget, error: StoreError) -> None:
         """Return when another attempt is of use; raise otherwise."""
         if isinstance(error, TransientError):
             budget.spend(error)
@@ -308,7 +308,7 @@ class Store:
         full = self._full(key)
         pieces: list[bytes] = []
         have, pin, piece = 0, etag, WHOLE
-        budget = Budget(self.options.patience, self.stats)
+        budget = RetryBudget(self.options.patience, self.stats)
         while length is None or have < length:
             good = len(pieces), have
             try:

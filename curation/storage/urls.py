@@ -60,7 +60,7 @@ class StoreOptions:
             check_endpoint(self.endpoint)
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A parsed URL. `bucket` is empty for files, and `prefix` is then the absolute directory."""
 
     scheme: str
@@ -77,7 +77,7 @@ class Place(NamedTuple):
         return f"{scheme}://{self.bucket}{at}" + (f"/{self.prefix}" if self.prefix else "")
 
 
-def parse(url: str) -> Place:
+def parse(url: str) -> Location:
     """Raises `UserError` for a URL that is not one of ours."""
     if "\0" in url or not url.strip():
         raise UserError("the URL of a store is empty or holds a NUL", fix=f"write {ALLOWED}")
@@ -85,16 +85,16 @@ def parse(url: str) -> Place:
     if scheme == "file" and separator:
         if not rest.startswith("/"):
             raise UserError(f"{url} does not name a directory of this machine", fix="write file:///absolute/path")
-        return Place("file", "", _absolute(rest))
+        return Location("file", "", _absolute(rest))
     if separator and scheme in SCHEMES:
         return _bucket(SCHEMES[scheme], rest)
     if separator or (_SCHEME.match(url) and not url.startswith((".", "/"))):
         name = url.split(":")[0][:40]  # what follows may hold a password
         raise UserError(f"{name}: is not a scheme that data is read from or written to", fix=f"write {ALLOWED}")
-    return Place("file", "", _absolute(str(Path(url).expanduser())))
+    return Location("file", "", _absolute(str(Path(url).expanduser())))
 
 
-def _bucket(scheme: str, rest: str) -> Place:
+def _bucket(scheme: str, rest: str) -> Location:
     bucket, _, prefix = rest.partition("/")
     bucket, at, host = bucket.partition("@")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
@@ -111,7 +111,7 @@ def _bucket(scheme: str, rest: str) -> Place:
     prefix = prefix.strip("/")
     if prefix:
         check_key(prefix)
-    return Place(scheme, bucket, prefix, account)
+    return Location(scheme, bucket, prefix, account)
 
 
 def anywhere(url: str) -> str:

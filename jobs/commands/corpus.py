@@ -10,7 +10,7 @@ import click
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
-    from curation.corpora.built import Built
+    from curation.corpora.built import BuildResult
 
 
 class _Table(click.Group):
@@ -71,7 +71,7 @@ def _command(name: str, about: str) -> click.Command:
     return command
 
 
-def _say(built: Built, seconds: float, as_json: bool) -> None:
+def _say(built: BuildResult, seconds: float, as_json: bool) -> None:
     from dataclasses import asdict
 
     if as_json:

@@ -9,7 +9,7 @@ import click
 
 from curation.core.printable import printable_lines
 from jobs.commands.proxy import training_of, training_options
-from jobs.options import Between, json_option, print_json
+from jobs.options import FloatRange, json_option, print_json
 
 if TYPE_CHECKING:
     from jobs.protocol import Protocol
@@ -33,7 +33,7 @@ Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
     "--holdout",
     default=0.0,
     show_default=True,
-    type=Between(0, 0.5),
+    type=FloatRange(0, 0.5),
     help="Judge on this share of names only, and train no model on them: for held-out names of one corpus.",
 )
 @click.option("--model", default="proxy-ti", show_default=True, help="`curate proxy ls --all` lists them.")

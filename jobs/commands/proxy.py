@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.core import skipped
-from jobs.options import Between, Command, json_option, print_json
+from jobs.options import Command, FloatRange, json_option, print_json
 
 if TYPE_CHECKING:
     from curation.learners.learner import Training
@@ -17,11 +17,11 @@ DATA = "A directory or pattern of shards (of a damaged one, what can be read is 
 _TRAINING_OPTIONS = {
     "batch": click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs in a batch."),
     "lr": click.option(
-        "--lr", default=2e-3, show_default=True, type=Between(0, min_open=True), help="Peak learning rate."
+        "--lr", default=2e-3, show_default=True, type=FloatRange(0, min_open=True), help="Peak learning rate."
     ),
     "seed": click.option("--seed", default=0, show_default=True, help="Of the weights and of the order of samples."),
     "holdout": click.option(
-        "--holdout", default=0.05, show_default=True, type=Between(0, 0.5),
+        "--holdout", default=0.05, show_default=True, type=FloatRange(0, 0.5),
         help="Share of names (all samples of one name together) kept for evaluation.",
     ),
     "precision": click.option(
@@ -223,10 +223,10 @@ def proxy_ls(everything: bool, as_json: bool) -> None:
 
 def training_job(**arguments: Any) -> Any:
     """A `curation.evaluation.training.Job` from the command line's options."""
-    from curation.evaluation.training import Job
+    from curation.evaluation.training import TrainingJob
 
     names = ("steps", "batch", "lr", "seed", "precision")
-    return Job(training=training_of(**{name: arguments.pop(name) for name in names}), **arguments)
+    return TrainingJob(training=training_of(**{name: arguments.pop(name) for name in names}), **arguments)
 
 
 def training_of(**settings: Any) -> Training:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from curation.core.types import ShardRef
     from curation.ledger.documents import SnapshotDocument
     from curation.ledger.ledger import Plan
-    from jobs.pipeline import Pipeline, Work
+    from jobs.pipeline import Pipeline, RunCounts
 
 
 @click.command(epilog="\b\nExamples:\n  curate plan recipe.yaml\n  curate plan recipe.yaml --address ray://head:10001")
@@ -244,7 +244,7 @@ def _warn_of_mixed(work: Pipeline, address: str | None) -> None:
         click.echo(f"warning: nodes differ in {line}; {fix}", err=True)
 
 
-def _print(output: str, work: Work, document: SnapshotDocument) -> None:
+def _print(output: str, work: RunCounts, document: SnapshotDocument) -> None:
     if not work.new_snapshot and work.units_scored:
         click.echo(f"{output}@{work.snapshot} is what this recipe makes; scored {work.units_scored:,} shards anew in "
                    f"{work.model_batches:,} model batches, {work.score_puts:,} data puts")  # fmt: skip

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from curation.core.types import ShardRef
-    from curation.curating.what_if import Answer
+    from curation.curating.what_if import WhatIfAnswer
     from curation.dataset.snapshot import Snapshot
     from curation.ledger.ledger import Plan
     from jobs.pipeline import Pipeline
@@ -113,7 +113,7 @@ def every(recipes: dict[str, Any]) -> Any:
     return replace(first, filters=[item for recipe in recipes.values() for item in recipe.filters])
 
 
-def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple[list[Answer], pa.Table]:
+def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple[list[WhatIfAnswer], pa.Table]:
     """An answer for each recipe, and the shards that have not been scored. `work` is of `every(recipes)`. `keep`: take
     the columns that an earlier question has left in the cache, or leave them for the next one."""
     import duckdb
@@ -174,7 +174,7 @@ def _columns(work: Pipeline) -> tuple[list[str], list[str]]:
 def _answers(
     work: Pipeline, recipes: dict[str, Any], plan: Plan, unscored: pa.Table, kept: Path | None = None,
     keep_as: str | None = None, without: Collection[str] = (),
-) -> list[Answer]:  # fmt: skip
+) -> list[WhatIfAnswer]:  # fmt: skip
     """The answers of what is scored: of the columns at `kept`, or of score tables, to be kept then under a name."""
     from curation.core.progress import progress
     from curation.curating import column_cache
@@ -212,7 +212,7 @@ def _scored(plan: Plan, unscored: pa.Table) -> Iterator[ShardRef]:
     return (shard for shard in plan.shards() if shard.key not in left_out)
 
 
-def _looks(work: Pipeline, answers: Sequence[Answer], unscored: pa.Table) -> Any:
+def _looks(work: Pipeline, answers: Sequence[WhatIfAnswer], unscored: pa.Table) -> Any:
     """How the members of the answers' largest groups look."""
     from jobs.pages.groups import looks
 
@@ -242,7 +242,7 @@ def manifest_of(snapshot: Snapshot, unscored: pa.Table) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, known())
 
 
-def table(answers: Sequence[Answer]) -> list[str]:
+def table(answers: Sequence[WhatIfAnswer]) -> list[str]:
     """A line a setting; below it the marginal keep rate of its filters."""
     width = max(len(answer.setting) for answer in answers)
     lines = [f"{'setting':<{width}}  {'kept':>12}  {'yield':>6}  {'entering':>10}  {'leaving':>10}  overlap"]

@@ -17,7 +17,7 @@ from jobs.pages.matches import facts
 
 if TYPE_CHECKING:
     from curation.core.types import ShardRef
-    from curation.curating.groups import Group
+    from curation.curating.groups import GroupExample
     from jobs.pipeline import Pipeline
 
 #: Picture (or None) and caption of a uid.
@@ -59,7 +59,7 @@ def _sample(uid: str, look: Look) -> str:
     return f"{picture}{escape(printable(caption[:80]))}<br><code>{escape(uid)}</code>"
 
 
-def looks(work: Pipeline, shards: Iterable[ShardRef], groups: Sequence[Group]) -> Look:
+def looks(work: Pipeline, shards: Iterable[ShardRef], groups: Sequence[GroupExample]) -> Look:
     """How the members of groups look, before there is a snapshot: from the index of their units.
 
     `shards`: those that the engine was loaded with, in the same order. Reads one score table for each unit that has a

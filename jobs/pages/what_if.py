@@ -10,10 +10,10 @@ from curation.core.printable import printable
 from jobs.pages.frame import document
 
 if TYPE_CHECKING:
-    from curation.curating.what_if import Answer
+    from curation.curating.what_if import WhatIfAnswer
 
 
-def page(recipe: str, answers: Sequence[Answer], unscored: int, look: Any = None, *, unreadable: int = 0) -> str:
+def page(recipe: str, answers: Sequence[WhatIfAnswer], unscored: int, look: Any = None, *, unreadable: int = 0) -> str:
     """The whole page. `look`: how the samples of the largest groups look (`groups_page.Look`)."""
     parts = [f"<h1>What if: <code>{escape(recipe)}</code></h1>"]
     if unscored:
@@ -28,7 +28,7 @@ def page(recipe: str, answers: Sequence[Answer], unscored: int, look: Any = None
     return document("what if", "\n".join(parts))
 
 
-def _yields(answers: Sequence[Answer]) -> str:
+def _yields(answers: Sequence[WhatIfAnswer]) -> str:
     rows = []
     for answer in answers:
         kept, seen = answer.samples["kept"], max(1, answer.samples["seen"])
@@ -39,12 +39,12 @@ def _yields(answers: Sequence[Answer]) -> str:
     return _table(["setting", "kept", "yield", "entering", "leaving", "overlap"], rows)
 
 
-def _steps(answer: Answer) -> str:
+def _steps(answer: WhatIfAnswer) -> str:
     rows = [[escape(step.filter), f"{step.reached:,}", f"{step.kept:,}", _bar(step.rate)] for step in answer.steps]
     return _table(["filter", "reached by", "kept", "keep rate"], rows)
 
 
-def _shifts(answer: Answer) -> str:
+def _shifts(answer: WhatIfAnswer) -> str:
     parts = []
     for name, groups in answer.shifts.items():
         rows = [[escape(str(group["group"])), _bar(group["of_all"], "all"), _bar(group["of_kept"])] for group in groups]
@@ -52,7 +52,7 @@ def _shifts(answer: Answer) -> str:
     return "\n".join(parts)
 
 
-def _near(answer: Answer) -> str:
+def _near(answer: WhatIfAnswer) -> str:
     parts = []
     for name, rows in answer.near.items():
         cells = [
@@ -68,7 +68,7 @@ def _near(answer: Answer) -> str:
     return "\n".join(parts)
 
 
-def _groups(answer: Answer, look: Any) -> str:
+def _groups(answer: WhatIfAnswer, look: Any) -> str:
     from jobs.pages.groups import section
 
     if look is None or not answer.groups:

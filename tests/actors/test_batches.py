@@ -18,7 +18,7 @@ from services import BrokenS3
 
 from actors import batches
 from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, rebatch, shard_refs, usable
-from actors.black_box import NoBox
+from actors.black_box import NullBlackBox
 from actors.watch import watched
 from curation.core.types import ShardRef
 from curation.shards import unit_reader as units
@@ -77,7 +77,7 @@ def test_units_come_as_they_stand_in_their_table() -> None:
     assert list(shard_refs(pa.table({name: list(column) for name, column in columns}))) == shards
 
 
-class Watched(NoBox):
+class Watched(NullBlackBox):
     """A box that notes nothing and watches."""
 
     def watched(self, seconds: float) -> AbstractContextManager[None]:

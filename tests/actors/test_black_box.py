@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors import black_box
-from actors.black_box import BlackBox, Findings, NoBox
+from actors.black_box import BlackBox, Findings, NullBlackBox
 
 _DIES = """
 import ctypes, os, sys, time
@@ -112,6 +112,6 @@ def test_errors_of_any_text_are_noted(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_process_that_nobody_watches_raises_what_it_can_not_get_over() -> None:
-    box = NoBox()
+    box = NullBlackBox()
     with box.watched(0.001), box.scoring("clip", []), pytest.raises(MemoryError):
         box.die(MemoryError())

@@ -11,13 +11,13 @@ from ray.exceptions import RayTaskError
 
 from actors.feed import FeedActor, ModelWeights
 from curation.core.errors import UserError
-from curation.selection.feed import Plan
+from curation.selection.feed import FeedSettings
 from curation.selection.online import Choice
-from curation.selection.pool import Extent, Place
+from curation.selection.pool import Extent, PoolPosition
 from curation.selectors.blend import Learnability
 from curation.selectors.selection import Selection
 
-PLAN = Plan(selection=Selection(selector=Learnability()), steps=2, batch=2, moving=True, buffer=1)
+PLAN = FeedSettings(selection=Selection(selector=Learnability()), steps=2, batch=2, moving=True, buffer=1)
 
 
 class Keeper:
@@ -45,7 +45,7 @@ def test_callers_wait_for_their_turn() -> None:
 
         actor = asyncio.create_task(choose())
         await asyncio.sleep(0)
-        generation = await feed.begin(PLAN, 0, Place(), [])
+        generation = await feed.begin(PLAN, 0, PoolPosition(), [])
         for number in range(2):
             await feed.trained(generation, number, ModelWeights({}, {"online": f"after {number}"}), "")
             assert (await feed.take(generation, number)).choice.number == number
@@ -63,7 +63,7 @@ def test_a_dead_actor_that_waited_gets_nothing() -> None:
         waiting = asyncio.create_task(feed.ticket("dead"))
         await asyncio.sleep(0)
         await feed.died("dead")
-        generation = await feed.begin(replace(PLAN, moving=False), 0, Place(), [])
+        generation = await feed.begin(replace(PLAN, moving=False), 0, PoolPosition(), [])
         await feed.trained(generation, 0, None, "")
         assert await asyncio.wait_for(waiting, 5) is None
         order = await asyncio.wait_for(feed.ticket("alive"), 5)
@@ -75,7 +75,7 @@ def test_a_dead_actor_that_waited_gets_nothing() -> None:
 def test_everybody_who_waits_is_told_when_the_run_can_not_go_on() -> None:
     async def scenario() -> None:
         feed = FeedActor(Keeper())
-        generation = await feed.begin(PLAN, 0, Place(), [])
+        generation = await feed.begin(PLAN, 0, PoolPosition(), [])
         learner, actor = asyncio.create_task(feed.take(generation, 0)), asyncio.create_task(feed.ticket("a"))
         await asyncio.sleep(0)
         await feed.end(None, UserError("no"))
@@ -90,7 +90,7 @@ def test_everybody_who_waits_is_told_when_the_run_can_not_go_on() -> None:
 def test_learners_whose_weights_are_gone_begin_again() -> None:
     async def scenario() -> None:
         feed = FeedActor(Keeper())
-        generation = await feed.begin(PLAN, 0, Place(), [])
+        generation = await feed.begin(PLAN, 0, PoolPosition(), [])
         await feed.trained(generation, 0, ModelWeights({}, {}), "")
         learner = asyncio.create_task(feed.take(generation, 0))
         order = await feed.ticket("a")
@@ -98,7 +98,7 @@ def test_learners_whose_weights_are_gone_begin_again() -> None:
         await feed.give_up("a", generation)
         with pytest.raises(ValueError, match="begin again"):
             await asyncio.wait_for(learner, 5)
-        again = await feed.begin(PLAN, 0, Place(), [])
+        again = await feed.begin(PLAN, 0, PoolPosition(), [])
         await feed.trained(again, 0, ModelWeights({}, {}), "")
         order = await feed.ticket("a")
         assert order is not None and order.ticket.generation == again
@@ -112,7 +112,7 @@ def test_candidates_that_can_not_be_read_end_the_run() -> None:
             (FeedActor(Keeper(UserError("no score"))), PLAN),
             (FeedActor(Keeper()), replace(PLAN, selection=Selection(selector=Learnability(), filtering_ratio=0.9))),
         ):
-            generation = await feed.begin(plan, 0, Place(0, 1), [])
+            generation = await feed.begin(plan, 0, PoolPosition(0, 1), [])
             await feed.trained(generation, 0, ModelWeights({}, {}), "")
             first = await asyncio.wait_for(feed.ticket("a"), 5)
             assert first is None or first.ticket.size == 9  # a window that is all there is gives what it has

@@ -13,12 +13,12 @@ import pytest
 from deaths import DECODE, DIES, LEAVES, RAISES, REASONS, Death, Letters, Pool, inspected
 
 from actors import scorer
-from actors.black_box import BlackBox, NoBox
+from actors.black_box import BlackBox, NullBlackBox
 from actors.isolation import LEAST
 from actors.rescoring import units_table
-from actors.scorer import Progress, Scoring, UnitScorer, decodes_ahead
+from actors.scorer import CallProgress, ScoringTask, UnitScorer, decodes_ahead
 from curation.core.errors import IncompleteError
-from curation.ledger.attempts import Care
+from curation.ledger.attempts import CallSettings
 from curation.recipes.curation_recipe import Compute
 from curation.scorers import Batch
 from curation.shards import unit_reader as units
@@ -105,13 +105,13 @@ def test_a_sample_that_kills_once_costs_nothing_but_work(tmp_path: Path, monkeyp
 
 def test_a_call_commits_units_once_and_counts_what_it_did(tmp_path: Path) -> None:
     pool = Pool(tmp_path, 20, {3: RAISES}, 16, others=3)
-    actor = UnitScorer(pool.job, NoBox())
-    table, care = units_table(pool.shards), Care(16)
+    actor = UnitScorer(pool.job, NullBlackBox())
+    table, care = units_table(pool.shards), CallSettings(16)
     progress = actor.score(1, table, care)
     assert (progress.samples, progress.units, progress.puts, progress.failures) == (35, 4, 8, ())
     assert progress.aside == ("0.tar: sample 3 is set aside: scorer letters raises ValueError: no",)
     assert progress.batches == 3  # 39 rows with the end rows
-    assert actor.score(2, table, care) == Progress()
+    assert actor.score(2, table, care) == CallProgress()
     gone = [pool.shards[0]._replace(etag="another")]
     failed = actor.score(3, units_table(gone), care)
     assert failed.units == 0 and failed.failures[0][0] == "0.tar"
@@ -119,8 +119,8 @@ def test_a_call_commits_units_once_and_counts_what_it_did(tmp_path: Path) -> Non
 
 def test_what_is_known_to_be_bad_is_neither_decoded_nor_scored(tmp_path: Path) -> None:
     pool = Pool(tmp_path, 20, {3: DIES, 9: DECODE}, 16)
-    care = Care(16, {}, {"f1": {3: "poison_died"}, "f0": {9: "poison_hung"}})
-    UnitScorer(pool.job, NoBox()).score(1, units_table(pool.shards), care)
+    care = CallSettings(16, {}, {"f1": {3: "poison_died"}, "f0": {9: "poison_hung"}})
+    UnitScorer(pool.job, NullBlackBox()).score(1, units_table(pool.shards), care)
     assert pool.reasons() == {3: "poison_died", 9: "poison_hung"}
 
 
@@ -138,7 +138,7 @@ def test_models_are_loaded_once_and_tried_under_a_watch_of_their_own(
     assert actor.models is actor.models
 
 
-def _plain(actor: Any, root: Path, job: Scoring) -> None:
+def _plain(actor: Any, root: Path, job: ScoringTask) -> None:
     actor.path, actor.node = root / "box", "here"
     UnitScorer.__init__(actor, job, BlackBox(actor.path))
 

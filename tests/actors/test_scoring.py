@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import scoring
-from actors.black_box import LastWords
+from actors.black_box import WorkNote
 from actors.isolation import as_numpy, as_rows, blamed
-from actors.scorer import Progress, Ready, Scoring
+from actors.scorer import CallProgress, Ready, ScoringTask
 from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, units_per_call
 from curation.core.errors import ConservationError, UserError, WeightsError
 from curation.ledger.ledger import Ledger
@@ -107,7 +107,7 @@ class _Cluster:
         monkeypatch.setattr(scoring, "check", lambda: None)
         monkeypatch.setattr(scoring.ray, "kill", lambda actor: None)
 
-    def actor(self, job: Scoring) -> _Actor:
+    def actor(self, job: ScoringTask) -> _Actor:
         self.actors += 1
         return _Actor(f"actor{self.actors}")
 
@@ -125,10 +125,10 @@ class _Cluster:
         return value
 
 
-def _job(tmp_path: Path, actors: int) -> tuple[Scoring, pa.Table]:
+def _job(tmp_path: Path, actors: int) -> tuple[ScoringTask, pa.Table]:
     store = open_store(str(tmp_path))
     compute = Compute(batch_size=64, min_actors=actors)
-    job = Scoring(store, Ledger(store), Column("index", "f0"), [Column("clip", "f1")], {}, DecodeLimits(), compute)
+    job = ScoringTask(store, Ledger(store), Column("index", "f0"), [Column("clip", "f1")], {}, DecodeLimits(), compute)
     names = ("shard_key", "shard_size", "shard_etag")
     return job, pa.table({name: [value] * 2 for name, value in zip(names, ("a.tar", 10, "e"), strict=True)})
 
@@ -141,14 +141,14 @@ def test_what_an_actor_had_goes_to_another_where_it_never_starts_again(
     job, units = _job(tmp_path, 2)
     units = pa.table({**{n: units.column(n) for n in units.column_names}, "shard_key": ["a.tar", "b.tar"]})
     ready = [Ready(f"node{n}", tmp_path / str(n), None) for n in (1, 2)]
-    note = LastWords(1, "clip", ((0, 3, 3),), False, "")
+    note = WorkNote(1, "clip", ((0, 3, 3),), False, "")
     answers: list[tuple[str, Any]] = [
         ("actor1 ready", ready[0]),
         ("actor2 ready", ready[1]),
         ("actor1 score", ray.exceptions.RayActorError()),  # from here on, nothing answers for actor1
         ("box", ray.exceptions.TaskUnschedulableError("no such node") if box == "gone" else note),
-        ("actor2 score", Progress(samples=5, units=1)),
-        ("actor2 score", Progress(samples=5, units=1)),
+        ("actor2 score", CallProgress(samples=5, units=1)),
+        ("actor2 score", CallProgress(samples=5, units=1)),
     ]
     if box == "late":  # nor for its node
         del answers[3]
@@ -164,14 +164,14 @@ def test_a_note_that_the_next_process_wrote_over_is_what_that_process_tells(
 ) -> None:
     job, units = _job(tmp_path, 1)
     monkeypatch.setattr(scoring, "cpus", lambda: 1.0)
-    note = LastWords(1, "clip", ((0, 3, 3),), False, "")
+    note = WorkNote(1, "clip", ((0, 3, 3),), False, "")
     home = Ready("node1", tmp_path / "1", None)
     answers: list[tuple[str, Any]] = [
         ("actor1 ready", home),
         ("actor1 score", ray.exceptions.RayActorError()),
-        ("box", LastWords(0, "clip", (), False, "")),
+        ("box", WorkNote(0, "clip", (), False, "")),
         ("actor1 ready", home._replace(last=note)),
-        ("actor1 score", Progress(samples=5, units=1)),
+        ("actor1 score", CallProgress(samples=5, units=1)),
     ]
     cluster = _Cluster(monkeypatch, answers)
     monkeypatch.setattr(scoring, "cpus", lambda: 1.0)

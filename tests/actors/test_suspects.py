@@ -10,12 +10,12 @@ import pytest
 
 from actors import isolation
 from actors.batches import shard_refs
-from actors.black_box import Findings, LastWords, Span
-from actors.scorer import Progress, Scoring
+from actors.black_box import Findings, Span, WorkNote
+from actors.scorer import CallProgress, ScoringTask
 from actors.suspects import Suspects
 from curation.core.errors import IncompleteError
 from curation.core.types import ShardRef
-from curation.ledger.attempts import WHOLE, Care, spread
+from curation.ledger.attempts import WHOLE, CallSettings, spread
 from curation.ledger.ledger import Ledger
 from curation.ledger.score_tables import Column
 from curation.recipes.curation_recipe import Compute
@@ -31,28 +31,30 @@ def table(*shards: ShardRef) -> pa.Table:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Scoring:
+def job(tmp_path: Path) -> ScoringTask:
     store = open_store(str(tmp_path))
     columns = [Column("clip", "f1")]
-    return Scoring(store, Ledger(store), Column("index", "f0"), columns, {}, DecodeLimits(), Compute(batch_size=64))
+    return ScoringTask(store, Ledger(store), Column("index", "f0"), columns, {}, DecodeLimits(), Compute(batch_size=64))
 
 
-def words(*spans: Span, call: int = 1, column: str | None = "clip", hung: bool = False) -> LastWords:
-    return LastWords(call, column, spans, hung, "Timeout (0:00:02)!" if hung else "")
+def words(*spans: Span, call: int = 1, column: str | None = "clip", hung: bool = False) -> WorkNote:
+    return WorkNote(call, column, spans, hung, "Timeout (0:00:02)!" if hung else "")
 
 
-def died(found: Suspects, last: LastWords | None, *shards: ShardRef, **options: Any) -> list[ShardRef]:
-    again, given_up = found.died(1, table(*shards), options.pop("care", Care(64)), last, options.pop("memory", False))
+def died(found: Suspects, last: WorkNote | None, *shards: ShardRef, **options: Any) -> list[ShardRef]:
+    again, given_up = found.died(
+        1, table(*shards), options.pop("care", CallSettings(64)), last, options.pop("memory", False)
+    )
     assert not given_up
     return list(shard_refs(again))
 
 
-def test_three_deaths_find_a_sample_and_its_neighbours_come_again(job: Scoring) -> None:
+def test_three_deaths_find_a_sample_and_its_neighbours_come_again(job: ScoringTask) -> None:
     found = Suspects(job, table(A, B, C))
     assert died(found, words((0, 40, 59), (1, 0, 43)), A, B, C) == [C]
     assert list(found.waiting) == [A, B]
     units, care = found.next()
-    assert list(shard_refs(units)) == [A] and care == Care(32, {"f1": spread(40, 59)}, {}, 0, 59)
+    assert list(shard_refs(units)) == [A] and care == CallSettings(32, {"f1": spread(40, 59)}, {}, 0, 59)
     assert died(found, words((0, 47, 47)), A) == []
     found.waiting.rotate(1)  # A again, before B
     units, care = found.next()
@@ -67,24 +69,24 @@ def test_three_deaths_find_a_sample_and_its_neighbours_come_again(job: Scoring) 
     assert Suspects(job, table(C)).known() == set()
 
 
-def test_a_sample_in_the_decoder_is_known_at_once(job: Scoring) -> None:
+def test_a_sample_in_the_decoder_is_known_at_once(job: ScoringTask) -> None:
     found = Suspects(job, table(A, B))
     for _ in range(2):
         assert died(found, words((1, 5, 5), column=None), A, B) == [A]
-    assert found.next()[1] == Care(64, {"f0": []}, {"f0": {5: "poison_died"}}, 0, WHOLE)
+    assert found.next()[1] == CallSettings(64, {"f0": []}, {"f0": {5: "poison_died"}}, 0, WHOLE)
 
 
-def test_what_dies_of_nothing_comes_again_a_few_times(job: Scoring) -> None:
+def test_what_dies_of_nothing_comes_again_a_few_times(job: ScoringTask) -> None:
     found = Suspects(job, table(A, B))
     for last in (None, words(), words((0, 1, 2), call=7)) * 5:
-        again, given_up = found.died(1, table(A, B), Care(64), last, False)
+        again, given_up = found.died(1, table(A, B), CallSettings(64), last, False)
         if given_up:
             break
         assert list(shard_refs(again)) == [A, B]
     assert [key for key, _ in given_up] == ["a.tar", "b.tar"] and not again.num_rows and not found.waiting
 
 
-def test_too_little_memory_halves_the_batch_before_anybody_is_suspect(job: Scoring) -> None:
+def test_too_little_memory_halves_the_batch_before_anybody_is_suspect(job: ScoringTask) -> None:
     found = Suspects(job, table(A, B))
     assert died(found, words((0, 0, 63)), A, B, memory=True) == [A, B]
     assert found.size == 32 and not found.waiting
@@ -96,11 +98,11 @@ def test_too_little_memory_halves_the_batch_before_anybody_is_suspect(job: Scori
         died(found, words((0, 0, 63)), shard)
         units, care = found.next()
         assert list(shard_refs(units)) == [shard] and care.size == 32
-        found.done(units, care, Progress(samples=64, units=1))
+        found.done(units, care, CallProgress(samples=64, units=1))
     assert found.size == 32
 
 
-def test_a_unit_under_suspicion_keeps_what_is_known_of_it_where_memory_is_short(job: Scoring) -> None:
+def test_a_unit_under_suspicion_keeps_what_is_known_of_it_where_memory_is_short(job: ScoringTask) -> None:
     found = Suspects(job, table(A, B))
     died(found, words((0, 0, 63)), A)
     for _ in range(2):
@@ -123,7 +125,7 @@ def test_a_unit_under_suspicion_keeps_what_is_known_of_it_where_memory_is_short(
         assert died(found, None, B, care=care, memory=True) == []
 
 
-def test_nine_samples_of_ten_thousand_in_one_unit_do_not_end_the_run(job: Scoring) -> None:
+def test_nine_samples_of_ten_thousand_in_one_unit_do_not_end_the_run(job: ScoringTask) -> None:
     found = Suspects(job, table(A))
     for row in range(999, 10_000, 1000)[:9]:
         for _ in range(2):
@@ -131,10 +133,10 @@ def test_nine_samples_of_ten_thousand_in_one_unit_do_not_end_the_run(job: Scorin
     assert len(found.next()[1].poison["f0"]) == 9
 
 
-def test_text_of_data_moves_no_cursor(job: Scoring, capfd: pytest.CaptureFixture[str]) -> None:
+def test_text_of_data_moves_no_cursor(job: ScoringTask, capfd: pytest.CaptureFixture[str]) -> None:
     shard = ShardRef("a\x1b[2J.tar", 10, "e")
     found = Suspects(job, table(shard))
-    found.done(table(shard), Care(64), Progress(aside=("b\x1b[2J: sample 3 is set aside",)))
+    found.done(table(shard), CallSettings(64), CallProgress(aside=("b\x1b[2J: sample 3 is set aside",)))
     for _ in range(2):
         died(found, words((0, 3, 3)), shard)
     said = capfd.readouterr().err
@@ -142,7 +144,7 @@ def test_text_of_data_moves_no_cursor(job: Scoring, capfd: pytest.CaptureFixture
 
 
 def test_a_scorer_that_ends_processes_again_and_again_is_what_is_wrong(
-    job: Scoring, monkeypatch: pytest.MonkeyPatch
+    job: ScoringTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolation, "LEAST", 2)
     found = Suspects(job, table(A, B))
@@ -151,18 +153,18 @@ def test_a_scorer_that_ends_processes_again_and_again_is_what_is_wrong(
             for _ in range(2):
                 died(found, words((0, row, row)), A)
     found = Suspects(job, table(C, B))
-    found.done(table(B), Care(64), Progress(samples=8))
+    found.done(table(B), CallSettings(64), CallProgress(samples=8))
     for row in range(9):
         for _ in range(2):
             died(found, words((0, row, row)), C)
-    found.done(table(B), Care(64), Progress(samples=isolation.EVIDENCE))
+    found.done(table(B), CallSettings(64), CallProgress(samples=isolation.EVIDENCE))
     monkeypatch.setattr(isolation, "SHARE", 0.005)
     with pytest.raises(IncompleteError, match="scorer clip ends its process for 10 samples of the first 1,042"):
         for _ in range(2):
             died(found, words((0, 9, 9)), C)
 
 
-def test_what_a_dead_process_found_is_kept(job: Scoring, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_a_dead_process_found_is_kept(job: ScoringTask, capfd: pytest.CaptureFixture[str]) -> None:
     found = Suspects(job, table(A, B))
     facts = Findings({0: 64, 1: 32}, [("clip", 0, 64)], {("clip", 0, 70): ("poison_raised", "ValueError: no")})
     died(found, words((0, 64, 79))._replace(found=facts), A, B)
@@ -171,7 +173,7 @@ def test_what_a_dead_process_found_is_kept(job: Scoring, capfd: pytest.CaptureFi
     assert not {64, 70} & set(care.alone["f1"]) and len(care.alone["f1"]) == 14
     assert "a.tar: sample 70 is set aside: scorer clip raises ValueError: no" in capfd.readouterr().err
     more = Findings({0: 80}, [("clip", 0, row) for row in range(65, 80)])
-    assert died(found, LastWords(1, None, [], False, "", more), A) == []  # of nothing: somebody killed it
+    assert died(found, WorkNote(1, None, [], False, "", more), A) == []  # of nothing: somebody killed it
     assert found.next()[1].passed == 80
     other = Suspects(job, table(A, B))
     care = other.next()[1]

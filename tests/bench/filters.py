@@ -118,14 +118,14 @@ def decide(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
     """One measurement: seconds, and what stayed."""
     from pydantic import TypeAdapter
 
-    from curation.filters import FILTERS, Compares
+    from curation.filters import FILTERS, ComparingFilter
     from curation.filters.named import NamedFilter, columns_needed
 
     kind, _, how = name.partition(" ")
     item = NamedFilter(kind, TypeAdapter(FILTERS[kind]).validate_python(fields))
     index, scores = columns_needed([item])
     with loaded(index, scores, rows) as engine:
-        if isinstance(item.filter, Compares):
+        if isinstance(item.filter, ComparingFilter):
             load_elsewhere(engine, item.filter, rows if how == AS_MANY else EVALUATED)
         began, spent = time.monotonic(), time.process_time()
         engine.decide([item])

@@ -180,9 +180,9 @@ def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _proxy(folder: Path, name: str, training: Training, against: str | None = None) -> dict[str, Any]:
     """A small model of these shards, as a scorer names it; `against` others: a data filtering network."""
-    from curation.evaluation.training import Job, run
+    from curation.evaluation.training import TrainingJob, run
 
-    job = Job(data=f"{folder}/{name}", pool=f"{folder}/{against}" if against else None, model="proxy-mu",
+    job = TrainingJob(data=f"{folder}/{name}", pool=f"{folder}/{against}" if against else None, model="proxy-mu",
               out=f"{folder}/proxy-{name}" + (f"-against-{against}" if against else ""),
               training=training, holdout=0.0, device="cpu", threads=1)  # fmt: skip
     card = run(job)

@@ -28,7 +28,7 @@ from curation.learners.contrastive import ClipLearner  # noqa: E402
 from curation.learners.learner import Training  # noqa: E402
 from curation.learning.prices import forward_flops  # noqa: E402
 from curation.models import preprocess_for  # noqa: E402
-from curation.models.batches import Batch, SuperBatch  # noqa: E402
+from curation.models.batches import SuperBatch, TrainingBatch  # noqa: E402
 from curation.models.tokenizer import tokenizer_for  # noqa: E402
 from curation.selection.flops import BACKWARD  # noqa: E402
 
@@ -72,7 +72,7 @@ def row(model: str, precision: Any, device: torch.device, batch: int, limit: flo
         training = Training(steps=1000, batch=batch, precision=precision)
     learner = ClipLearner(model, training, device)
     side, words = preprocess_for(model).size, tokenizer_for(model)
-    some = Batch(
+    some = TrainingBatch(
         torch.randint(0, 256, (2 * batch, side, side, 3), dtype=torch.uint8),
         words([f"{number} " * 80 for number in range(2 * batch)]),  # as long as the context, which FLOPs are counted of
     )
@@ -80,7 +80,7 @@ def row(model: str, precision: Any, device: torch.device, batch: int, limit: flo
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     scoring = 2 * batch / seconds(lambda: learner.outputs(candidates).losses(), device)
-    learning = batch / seconds(lambda: learner.step(Batch(*(part[:batch] for part in some))), device)
+    learning = batch / seconds(lambda: learner.step(TrainingBatch(*(part[:batch] for part in some))), device)
     flops = forward_flops(model, text=True)
     passes = 1 + BACKWARD + bool(training.micro_batch)
     peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")

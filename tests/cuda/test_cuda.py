@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from curation.learners.classification import ClassLearner
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner, Training
-from curation.models.batches import Batch, SuperBatch
+from curation.models.batches import SuperBatch, TrainingBatch
 from curation.models.dual import load_dual_encoder
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import read_tensors
@@ -43,13 +43,13 @@ def pixels(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
     return np.random.default_rng(seed).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
 
 
-def batch(count: int = BATCH, seed: int = 0) -> Batch:
+def batch(count: int = BATCH, seed: int = 0) -> TrainingBatch:
     captions = [f"a picture {row} of {seed}" for row in range(count)]
-    return Batch(torch.from_numpy(pixels(count, seed)), tokenizer_for("proxy-mu")(captions))
+    return TrainingBatch(torch.from_numpy(pixels(count, seed)), tokenizer_for("proxy-mu")(captions))
 
 
-def labelled(count: int = BATCH, seed: int = 0) -> Batch:
-    return Batch(torch.from_numpy(pixels(count, seed)), torch.arange(count) % 5)
+def labelled(count: int = BATCH, seed: int = 0) -> TrainingBatch:
+    return TrainingBatch(torch.from_numpy(pixels(count, seed)), torch.arange(count) % 5)
 
 
 def learner(kind: str, device: torch.device, **settings: Any) -> Learner:
@@ -59,7 +59,7 @@ def learner(kind: str, device: torch.device, **settings: Any) -> Learner:
     return ClipLearner("proxy-mu", replace(training, loss=kind), device)  # type: ignore[arg-type]
 
 
-def shown(kind: str, seed: int) -> Batch:
+def shown(kind: str, seed: int) -> TrainingBatch:
     return labelled(seed=seed) if kind == "classification" else batch(seed=seed)
 
 

@@ -14,7 +14,7 @@ from builders import write_corpus, write_shard, write_weights
 from learning_runs import go, quiet
 
 from curation.core.errors import UserError
-from curation.evaluation.training import Job, run
+from curation.evaluation.training import TrainingJob, run
 from curation.evaluation.trials import pin
 from curation.learners.learner import Training
 from curation.learning.data import listed, read
@@ -42,7 +42,7 @@ def proxy(home: Path) -> Proxy:
 
     def of(data: str, holdout: float) -> dict[str, Any]:
         if (data, holdout) not in made:
-            job = Job(
+            job = TrainingJob(
                 data=f"{home}/{data}", model="proxy-mu", out=f"{home}/{data}-{holdout}", holdout=holdout,
                 evaluated=False, training=Training(steps=1, batch=8), device="cpu", threads=1,
             )  # fmt: skip

@@ -22,7 +22,7 @@ from curation.curating.verification.comparison import Comparison, Named
 from curation.curating.verification.differences import columns_differ, hash_of, named_hash, read_object
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
-from curation.curating.writing import Group, GroupWriter
+from curation.curating.writing import GroupWriter, WriteGroup
 from curation.ledger import score_tables as scores
 from curation.ledger.ledger import Ledger
 from curation.ledger.unreadable import UNREADABLE
@@ -99,7 +99,7 @@ class WrittenCheck:
     newer: bool = False  # a later version wrote it, whose records may have more fields
     settled: Settled | None = None  # which values of score tables are known to be right, beyond what is stored
 
-    def check(self, item: tuple[Group, Indexed | None]) -> CheckedGroup:
+    def check(self, item: tuple[WriteGroup, Indexed | None]) -> CheckedGroup:
         """Rebuild a group, and compare; `item`: the group as it is decided now, and what the indexes have in its
         place."""
         group, indexed = item
@@ -157,7 +157,7 @@ class _Contested:
     sha256 that a document has; and where values have been recomputed (`settled`).
     """
 
-    group: Group
+    group: WriteGroup
     settled: Settled | None
 
     def why(self, key: str, data: bytes, actual: bytes | None, candidates: Sequence[Named]) -> str:

@@ -140,7 +140,7 @@ class EvaluationProtocol(Document):
     training: TrainingSettings
 
 
-class Together(Document):
+class FamilywiseLevel(Document):
     """How the differences of a report are judged: all `comparisons` of them hold together at a `level`."""
 
     correction: Text
@@ -158,7 +158,7 @@ class Evaluation(Document):
     arms: dict[str, Arm]
     minus: dict[str, dict[str, Gain]]
     overlap: dict[str, Count] | None
-    intervals: Together | None = None
+    intervals: FamilywiseLevel | None = None
 
 
 # --- runs of learners ---------------------------------------------------------------------------------------------

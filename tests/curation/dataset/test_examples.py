@@ -11,7 +11,7 @@ from builders import write_shard
 
 from curation.dataset import examples
 from curation.dataset.examples import gather, gather_some, mixed, stream_batches
-from curation.dataset.loader import SampleStream, Shard
+from curation.dataset.loader import ListedShard, SampleStream
 from curation.dataset.open_shards import open_shards
 
 
@@ -41,7 +41,7 @@ def test_gather(stream: SampleStream) -> None:
 
 
 def test_of_many_shards_some_of_each(stream: SampleStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stream_of(shards: list[Shard]) -> SampleStream:
+    def stream_of(shards: list[ListedShard]) -> SampleStream:
         return SampleStream(shards, size=16, shuffle=0)
 
     found, skipped = gather_some(stream.shards, stream_of, 6)
@@ -57,7 +57,7 @@ def test_of_many_shards_some_of_each(stream: SampleStream, tmp_path: Path, monke
 
 
 def test_of_uneven_shards_those_that_have_more_give_more_alike(tmp_path: Path) -> None:
-    def stream_of(shards: list[Shard]) -> SampleStream:
+    def stream_of(shards: list[ListedShard]) -> SampleStream:
         return SampleStream(shards, size=16, shuffle=0)
 
     for name, samples in (("few", 2), ("many", 40), ("more", 60)):

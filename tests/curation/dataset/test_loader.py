@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from curation.core.errors import ChangedError, EmptyCorpusError, UserError
 from curation.core.holdout import content_of, group_of, is_held_out
 from curation.core.types import ShardRef
-from curation.dataset.loader import SampleStream, Shard
+from curation.dataset.loader import ListedShard, SampleStream
 from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import SampleWeights
 from curation.shards.tar import TarWriter
@@ -35,12 +35,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def counted(corpus: Path) -> list[Shard]:
+def counted(corpus: Path) -> list[ListedShard]:
     return [shard._replace(samples=n) for shard, n in zip(open_shards(str(corpus)), SIZES, strict=True)]
 
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 0), (1, 3), (3, 0), (4, 2)])
-def test_every_sample_once_and_shares_equal(counted: list[Shard], world: int, workers: int) -> None:
+def test_every_sample_once_and_shares_equal(counted: list[ListedShard], world: int, workers: int) -> None:
     shares = []
     for rank in range(world):
         stream = SampleStream(counted, size=16, shuffle=5, rank=rank, world=world)
@@ -58,7 +58,7 @@ def test_every_sample_once_and_shares_equal(counted: list[Shard], world: int, wo
 )
 def test_plans_partition_the_epoch(counts: list[int], shares: int, seed: int, epoch: int) -> None:
     store = open_store("memory://plans")
-    shards = [Shard(store, ShardRef(str(i), 1, ""), n) for i, n in enumerate(counts)]
+    shards = [ListedShard(store, ShardRef(str(i), 1, ""), n) for i, n in enumerate(counts)]
     stream = SampleStream(shards, size=8, seed=seed)
     stream.set_epoch(epoch)
     plans = [stream.plan(share, shares) for share in range(shares)]
@@ -75,7 +75,7 @@ def test_uncounted_shards_are_dealt_out_whole(corpus: Path, world: int) -> None:
     assert len(uids) == len(set(uids)) == sum(SIZES)
 
 
-def test_order_is_the_seeds_and_the_epochs(counted: list[Shard]) -> None:
+def test_order_is_the_seeds_and_the_epochs(counted: list[ListedShard]) -> None:
     def order(seed: int, epoch: int, shuffle: int = 8) -> list[str]:
         stream = SampleStream(counted, size=8, seed=seed, shuffle=shuffle)
         stream.set_epoch(epoch)
@@ -88,7 +88,7 @@ def test_order_is_the_seeds_and_the_epochs(counted: list[Shard]) -> None:
 
 
 @pytest.mark.parametrize(("shuffle", "workers"), [(0, 0), (5, 2)])
-def test_each_as_often_as_it_weighs(counted: list[Shard], shuffle: int, workers: int) -> None:
+def test_each_as_often_as_it_weighs(counted: list[ListedShard], shuffle: int, workers: int) -> None:
     uids = [example.uid for example in SampleStream(counted, size=16, shuffle=0)]
     weights = SampleWeights({uids[0]: 3.0, uids[1]: 0.0, uids[2]: 0.0}, len(uids))
     stream = SampleStream(counted, size=16, shuffle=shuffle, weights=weights)
@@ -96,7 +96,7 @@ def test_each_as_often_as_it_weighs(counted: list[Shard], shuffle: int, workers:
     assert found == Counter(dict.fromkeys(uids, 1)) + Counter({uids[0]: 2}) - Counter(uids[1:3])
 
 
-def test_examples_are_what_the_shard_holds(counted: list[Shard]) -> None:
+def test_examples_are_what_the_shard_holds(counted: list[ListedShard]) -> None:
     first = next(iter(SampleStream(counted, size=24, shuffle=0)))
     assert first.pixels.shape == (24, 24, 3) and first.pixels.dtype == "uint8"
     assert (first.caption, first.label) == ("thing", "thing-0")
@@ -115,13 +115,13 @@ def test_flaws_are_counted(tmp_path: Path, workers: int) -> None:
     assert seen >= 2 * (30 - len(FLAWS))
 
 
-def test_a_shard_that_holds_another_number_is_an_error(counted: list[Shard]) -> None:
+def test_a_shard_that_holds_another_number_is_an_error(counted: list[ListedShard]) -> None:
     for wrong in (SIZES[0] - 1, SIZES[0] + 1):
         with pytest.raises(ChangedError, match="holds 7 samples"):
             list(SampleStream([counted[0]._replace(samples=wrong)], size=8))
 
 
-def test_parts_are_disjoint_whole_and_split_no_group(counted: list[Shard]) -> None:
+def test_parts_are_disjoint_whole_and_split_no_group(counted: list[ListedShard]) -> None:
     parts = {
         part: list(SampleStream(counted, size=8, part=part, holdout=0.4))  # type: ignore[arg-type]
         for part in ("train", "held_out", "all")
@@ -171,12 +171,12 @@ def test_groups() -> None:
     assert all(is_held_out(f"group {i}", 1.0) for i in range(100))
 
 
-def test_streams_travel(counted: list[Shard]) -> None:
+def test_streams_travel(counted: list[ListedShard]) -> None:
     stream = pickle.loads(pickle.dumps(SampleStream(counted, size=8)))  # noqa: S301
     assert len(list(stream)) == sum(SIZES)
 
 
-def test_mistakes(counted: list[Shard], tmp_path: Path) -> None:
+def test_mistakes(counted: list[ListedShard], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="rank and world"):
         SampleStream(counted, size=8, rank=0)
     with pytest.raises(EmptyCorpusError):

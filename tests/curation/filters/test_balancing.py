@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from curation.core.errors import RecipeError, WeightsError
 from curation.curating.decisions import Decisions
-from curation.filters import Filter, Reads, Weighs
+from curation.filters import FileReadingFilter, Filter, WeightingFilter
 from curation.filters.algebra import AnyOf
 from curation.filters.cluster_balance import ClusterBalance
 from curation.filters.draw import draw
@@ -203,8 +203,8 @@ def test_a_list_in_a_file_is_the_list(tmp_path: Path) -> None:
     rows = rows_of(200)
     assert decided(tmp_path, rows, Mentions(**file)) == decided(tmp_path, rows, Mentions(entries=ENTRIES))
     either = AnyOf(of=(Mentions(**file), ClusterBalance(column="cluster", most=1)))
-    assert isinstance(either, Reads) and either.files() == Mentions(**file).files()
-    assert not isinstance(either, Weighs) and isinstance(SoftCap(column="cluster", cap=1), Weighs)
+    assert isinstance(either, FileReadingFilter) and either.files() == Mentions(**file).files()
+    assert not isinstance(either, WeightingFilter) and isinstance(SoftCap(column="cluster", cap=1), WeightingFilter)
     with pytest.raises(WeightsError, match="has sha256"):
         decided(tmp_path, rows, Mentions(url=file["url"], sha256="1" * 64))
     assert decided(tmp_path, rows, Mentions(entries=("\tdog ",))) == decided(tmp_path, rows, Mentions(entries=("dog",)))

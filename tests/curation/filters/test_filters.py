@@ -40,7 +40,7 @@ from curation.filters.metaclip_balance import MetaclipBalance
 from curation.filters.named import NamedFilter, columns_needed, described
 from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
-from curation.filters.semantic_duplicates import BLOCK, SemanticDuplicates, Stays
+from curation.filters.semantic_duplicates import BLOCK, KeptVectors, SemanticDuplicates
 from curation.filters.soft_cap import SoftCap
 from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
@@ -183,7 +183,7 @@ def brute_near(item: NearDuplicates, rows: list[Row]) -> set[int]:
 
 
 def leave(vectors: torch.Tensor, threshold: float, chains: bool = False) -> np.ndarray[Any, Any]:
-    stays = Stays(threshold, chains)
+    stays = KeptVectors(threshold, chains)
     ids = np.arange(len(vectors)).reshape(-1)
     blocks = zip(np.split(ids, range(BLOCK, len(ids), BLOCK)), vectors.split(BLOCK), strict=True)
     return np.concatenate([stays.leave_for(some, block) for some, block in blocks]) >= 0
@@ -483,14 +483,14 @@ def test_a_cluster_larger_than_a_block_is_looked_at_block_by_block(
     items = [SemanticDuplicates(clusters=c, threshold=0.9, chains=chains) for c in (1, 7)]
     whole = [dropped(tmp_path, rows, item) for item in items]
     sizes = []
-    leave_for = Stays.leave_for
+    leave_for = KeptVectors.leave_for
 
-    def leave(self: Stays, ids: Any, block: torch.Tensor) -> Any:
+    def leave(self: KeptVectors, ids: Any, block: torch.Tensor) -> Any:
         sizes.append(len(block))
         assert all(len(held) <= 16 for held, _ in self.held)
         return leave_for(self, ids, block)
 
-    monkeypatch.setattr(Stays, "leave_for", leave)
+    monkeypatch.setattr(KeptVectors, "leave_for", leave)
     monkeypatch.setattr("curation.filters.semantic_duplicates.BLOCK", 16)
     monkeypatch.setattr("curation.filters.semantic_duplicates.IDS", 9)
     monkeypatch.setattr("curation.filters.vectors.ROWS", 11)
@@ -538,7 +538,7 @@ def test_what_leaves_names_the_first_that_stays_and_is_like_it(block: int, monke
     monkeypatch.setattr("curation.filters.semantic_duplicates.BLOCK", 64)
     found = {}
     for chains in (False, True):
-        stays = Stays(0.97, chains)
+        stays = KeptVectors(0.97, chains)
         parts = zip(np.split(ids, range(block, 500, block)), vectors.split(block), strict=True)
         found[chains] = np.concatenate([stays.leave_for(some, part) for some, part in parts])
         assert set(found[chains][found[chains] >= 0]) <= set(ids[found[chains] < 0]), "what others leave for stays"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from curation.filters import hamming
 from curation.filters.covering import BITS
-from curation.filters.hamming import Array, Hashes, InMemory, OnDisk, Top, between, pairs, signed
+from curation.filters.hamming import Array, Hashes, InMemory, OnDisk, TopBits, between, pairs, signed
 
 ALL = 2**BITS - 1
 HASHES = st.integers(0, ALL)
@@ -50,7 +50,7 @@ def flipped(rng: np.random.Generator, values: Array, most: int) -> Array:
 @given(HASHES, st.lists(HASHES, min_size=1, max_size=20))
 def test_bits_that_are_moved_to_the_top_come_back(mask: int, values: list[int]) -> None:
     """Two values agree in the mask exactly if they do at the top, and differ in as many bits as before."""
-    top, given_ = Top(mask), np.array(values, np.uint64)
+    top, given_ = TopBits(mask), np.array(values, np.uint64)
     moved = top.moved(given_)
     assert top.back(moved).tolist() == values
     assert top.bits == ALL - (ALL >> mask.bit_count())

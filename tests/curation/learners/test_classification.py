@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.learners.classification import ClassLearner, accuracy, classes_of, labelled
 from curation.learners.learner import Training
-from curation.models.batches import Batch, Examples, SuperBatch
+from curation.models.batches import Examples, SuperBatch, TrainingBatch
 
 NAMES = ["blue", "green", "red"]
 
@@ -34,9 +34,9 @@ def learner(**settings: object) -> ClassLearner:
     return ClassLearner("proxy-mu", NAMES, Training(steps=20, batch=24, **settings))  # type: ignore[arg-type]
 
 
-def batch_of(count: int) -> Batch:
+def batch_of(count: int) -> TrainingBatch:
     examples, classes = colours(count)
-    return Batch(torch.from_numpy(examples.pixels), classes)
+    return TrainingBatch(torch.from_numpy(examples.pixels), classes)
 
 
 def test_scores_are_the_cross_entropies_of_its_logits() -> None:
@@ -50,7 +50,7 @@ def test_it_learns() -> None:
     examples, _ = colours(48, seed=1)
     for number in range(20):
         some, classes = colours(24, seed=2 + number)
-        one.step(Batch(torch.from_numpy(some.pixels), classes))
+        one.step(TrainingBatch(torch.from_numpy(some.pixels), classes))
     assert accuracy(one, examples).rate == 1.0
 
 

@@ -13,7 +13,7 @@ from curation.learners import LEARNERS, learner_class
 from curation.learners.contrastive import ClipLearner, contrastive_loss, sigmoid_loss
 from curation.learners.learner import StepReport, Training, decay_groups, train
 from curation.models.architecture import build_model
-from curation.models.batches import Batch
+from curation.models.batches import TrainingBatch
 from curation.models.tokenizer import tokenizer_for
 
 
@@ -22,14 +22,14 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def batches(n: int = 8, seed: int = 0) -> Iterator[Batch]:
+def batches(n: int = 8, seed: int = 0) -> Iterator[TrainingBatch]:
     """Colours and their names: learnable in a few steps."""
     generator = torch.Generator().manual_seed(seed)
     ids = tokenizer_for("proxy-mu")([f"number {i}" for i in range(n)])
     colours = torch.randint(0, 256, (n, 1, 1, 3), generator=torch.Generator().manual_seed(9), dtype=torch.uint8)
     while True:
         order = torch.randperm(n, generator=generator)
-        yield Batch(colours.expand(n, 64, 64, 3)[order].contiguous(), ids[order])
+        yield TrainingBatch(colours.expand(n, 64, 64, 3)[order].contiguous(), ids[order])
 
 
 def run(steps: int, **settings: object) -> tuple[ClipLearner, list[StepReport]]:

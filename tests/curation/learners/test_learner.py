@@ -8,13 +8,13 @@ import torch
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Training, at_size
 from curation.models.architecture import build_model
-from curation.models.batches import Batch, SuperBatch
+from curation.models.batches import SuperBatch, TrainingBatch
 from curation.models.tokenizer import tokenizer_for
 
 
-def batch(count: int = 8) -> Batch:
+def batch(count: int = 8) -> TrainingBatch:
     pixels = torch.randint(0, 256, (count, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return Batch(pixels, tokenizer_for("proxy-mu")([f"a picture {row}" for row in range(count)]))
+    return TrainingBatch(pixels, tokenizer_for("proxy-mu")([f"a picture {row}" for row in range(count)]))
 
 
 def learner(**settings: object) -> ClipLearner:

@@ -20,7 +20,7 @@ from curation.learning.blocks import HELD, Recent, Windows
 from curation.learning.data import Candidates
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.selection.policy import Policy
-from curation.selection.pool import Block, Place, begin
+from curation.selection.pool import Block, PoolPosition, begin
 from curation.storage.errors import TransientError
 from curation.storage.store import open_store
 
@@ -54,7 +54,7 @@ def test_an_epoch_s_windows_are_its_shards_and_no_candidate_comes_twice(
         assert sorted(met) == list(range(len(sizes)))
     assert len(sizes) < 6 or windows.order(0) != windows.order(1)
     drawn: Counter[tuple[int, int, int]] = Counter()
-    place = Place()
+    place = PoolPosition()
     for count in wanted:
         try:
             answer = begin(place, count, windows.extent)
@@ -114,7 +114,7 @@ def test_memory_holds_what_it_says_and_an_epoch_has_every_sample_once(
             met += pool.uids(pool.draw(4).rows)
         assert len(met) == len(set(met)) and set(met) <= everything
         assert len(met) >= len(everything) - 3 * SHARDS  # a window's tail is less than a super-batch
-        pool.place = Place(epoch + 1)
+        pool.place = PoolPosition(epoch + 1)
     assert most <= 120
 
 
@@ -152,7 +152,7 @@ def test_another_memory_begins_another_epoch(recipe: Callable[..., LearnRecipe],
         if number == 5:
             break
     place = run.pool.place
-    assert start(recipe()).pool.place == Place(place.epoch + 1)
+    assert start(recipe()).pool.place == PoolPosition(place.epoch + 1)
     assert go(recipe())["steps"] == STEPS
 
 

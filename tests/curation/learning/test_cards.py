@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from curation.learning.prices import trained_flops
-from curation.learning.seen import Unknown, trained_on
+from curation.learning.seen import UnknownOverlap, trained_on
 from curation.models.weights import Weights
 from curation.storage.store import StoreOptions
 
@@ -30,5 +30,5 @@ def test_foreign_cards_are_no_cards(tmp_path: Path, card: str) -> None:
     (tmp_path / "card.json").write_text(card)
     url = f"{tmp_path}/w.safetensors"
     assert trained_flops(url, SHA, SimpleNamespace(options=StoreOptions())) == 0  # type: ignore[arg-type]
-    with pytest.raises(Unknown):
+    with pytest.raises(UnknownOverlap):
         trained_on(Weights(url, SHA), StoreOptions())

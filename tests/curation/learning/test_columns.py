@@ -11,14 +11,14 @@ import pytest
 from curation.core.errors import UserError
 from curation.learning import columns
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
-from curation.scorers import SCORERS, Plain
+from curation.scorers import SCORERS, CaptionNumberScorer
 from curation.scorers.scorer import unit_of
 
 CONTRASTIVE = "contrastive: {model: proxy-mu, steps: 2, batch: 8}"
 CLASSIFICATION = "classification: {model: proxy-mu, steps: 2, batch: 8}"
 
 
-class CrossEntropy(Plain):
+class CrossEntropy(CaptionNumberScorer):
     unit = "nats"
 
 

@@ -17,15 +17,15 @@ from curation.storage.store import StoreOptions
 
 
 def test_unknown_data_does_not_hide_a_certain_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = (seen.Trained(url, None, seen.Split(0.1)) for url in ("first", "second"))
+    first, second = (seen.TrainingData(url, None, seen.HoldoutSplit(0.1)) for url in ("first", "second"))
 
-    def both(trained: seen.Trained, *_: object) -> str:
+    def both(trained: seen.TrainingData, *_: object) -> str:
         if trained is first:
-            raise seen.Unknown("it is gone")
+            raise seen.UnknownOverlap("it is gone")
         return "the same shards"
 
     monkeypatch.setattr(seen, "_both", both)
-    judged, weights = seen.Judged([], seen.Split(0.3)), Weights("w", "0" * 64)
+    judged, weights = seen.HeldOutPart([], seen.HoldoutSplit(0.3)), Weights("w", "0" * 64)
     monkeypatch.setattr(seen, "trained_on", lambda *_: [first, second])
     assert seen.seen_by(weights, judged, StoreOptions()) == (second, "the same shards")
     monkeypatch.setattr(seen, "trained_on", lambda *_: [first])
@@ -52,14 +52,14 @@ SUMMARY = {"recipe": {"learner": {"contrastive": {}}}, "split": SPLIT}
 def test_a_card_that_records_no_data_does_not_say_not_seen(tmp_path: Path, name: str, card: dict[str, Any]) -> None:
     weights = Weights(f"{tmp_path}/w.safetensors", write_weights(tmp_path / "w.safetensors"))
     (tmp_path / name).write_text(json.dumps({**card, "sha256": weights.sha256}))
-    judged = seen.Judged([source(tmp_path / "held", "0.tar")], seen.Split(0.3))
+    judged = seen.HeldOutPart([source(tmp_path / "held", "0.tar")], seen.HoldoutSplit(0.3))
     found, line = seen.seen_by(weights, judged, StoreOptions())
     assert found is None and "is not known: " in line
 
 
 def test_data_without_a_hash_is_compared_by_its_url(tmp_path: Path) -> None:
     weights = Weights(f"{tmp_path}/w.safetensors", write_weights(tmp_path / "w.safetensors"))
-    judged = seen.Judged([source(tmp_path / "held", "0.tar")], seen.Split(0.3))
+    judged = seen.HeldOutPart([source(tmp_path / "held", "0.tar")], seen.HoldoutSplit(0.3))
     card = {"recipe": RECIPE, "trained_on": {"data": f"{tmp_path}/held"}, "sha256": weights.sha256}
     (tmp_path / "card.json").write_text(json.dumps(card))
     found, line = seen.seen_by(weights, judged, StoreOptions())
@@ -70,20 +70,20 @@ def test_every_source_is_compared_before_one_is_unknown(tmp_path: Path, monkeypa
     broken, same = source(tmp_path / "other", "1.tar"), source(tmp_path / "held", "0.tar")
     whole = seen.overlap
 
-    def overlap(one: seen.Source, other: seen.Source) -> str:
+    def overlap(one: seen.RunData, other: seen.RunData) -> str:
         if other is broken:
             raise LedgerError("its plan is damaged")
         return whole(one, other)
 
     monkeypatch.setattr(seen, "overlap", overlap)
-    trained = seen.Trained(f"{tmp_path}/held", None, seen.Split(0.1))
-    judged = seen.Judged([broken, same], seen.Split(0.3))
+    trained = seen.TrainingData(f"{tmp_path}/held", None, seen.HoldoutSplit(0.1))
+    judged = seen.HeldOutPart([broken, same], seen.HoldoutSplit(0.3))
     assert "is in" in seen._shared(trained, judged, StoreOptions())
-    with pytest.raises(seen.Unknown, match="its plan is damaged"):
-        seen._shared(trained, seen.Judged([broken], seen.Split(0.3)), StoreOptions())
+    with pytest.raises(seen.UnknownOverlap, match="its plan is damaged"):
+        seen._shared(trained, seen.HeldOutPart([broken], seen.HoldoutSplit(0.3)), StoreOptions())
 
 
-def source(folder: Path, name: str) -> seen.Source:
+def source(folder: Path, name: str) -> seen.RunData:
     folder.mkdir()
     (folder / name).write_bytes(name.encode())
-    return seen.Source(str(folder), open_shards(str(folder)), None)
+    return seen.RunData(str(folder), open_shards(str(folder)), None)

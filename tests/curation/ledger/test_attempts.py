@@ -10,7 +10,7 @@ from curation.core.digest import canonical
 from curation.core.errors import LedgerError
 from curation.core.types import ShardRef
 from curation.ledger import attempts
-from curation.ledger.attempts import WHOLE, Attempt, Care, Suspicion, attempt_of, spread
+from curation.ledger.attempts import WHOLE, Attempt, CallSettings, Suspicion, attempt_of, spread
 from curation.ledger.ledger import Ledger
 from curation.ledger.score_tables import Column
 from curation.storage.store import open_store
@@ -57,16 +57,16 @@ def test_a_damaged_attempt_is_a_line(ledger: Ledger) -> None:
 def test_the_next_call_tries_what_died_alone_first_then_the_rows_in_work() -> None:
     found = Suspicion()
     found.note(of(2, 5))
-    assert found.care(64) == Care(32, {"f1": [2, 4, 3, 5]}, {}, 0, 5)
+    assert found.care(64) == CallSettings(32, {"f1": [2, 4, 3, 5]}, {}, 0, 5)
     found.note(of(4, 4, alone=True))
-    assert found.care(64) == Care(32, {"f1": [4, 2, 3, 5]}, {}, 0, 5)
+    assert found.care(64) == CallSettings(32, {"f1": [4, 2, 3, 5]}, {}, 0, 5)
     assert found.convicted() == []  # one death may have come from outside
     found.note(of(4, 4, alone=True, how="poison_hung"))
     assert found.convicted() == [("f1", 4)]
     found.note(attempt_of("poison", SHARD, CLIP, (4, 4), "poison_hung", ""))
     assert found.convicted() == []
     # Not for their number; and there may be more in the rest of the unit.
-    assert found.care(64) == Care(64, {"f1": [2, 3, 5]}, {"f1": {4: "poison_hung"}}, 0, WHOLE)
+    assert found.care(64) == CallSettings(64, {"f1": [2, 3, 5]}, {"f1": {4: "poison_hung"}}, 0, WHOLE)
     found.note(of(2, 5))
     assert found.care(64).size == 32  # which this one may be of
 

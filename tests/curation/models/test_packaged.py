@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from curation.core.errors import UserError, WeightsError
-from curation.models.packaged import Packaged
+from curation.models.packaged import PackagedFile
 from curation.models.text_regions import DETECTOR, READER
 from curation.scorers.nsfw import NETWORK
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("network", [NETWORK, DETECTOR, READER])
-def test_a_package_that_is_not_there(network: Packaged) -> None:
+def test_a_package_that_is_not_there(network: PackagedFile) -> None:
     missing = replace(network, package="no_such_package")
     with pytest.raises(UserError, match="comes with the package no_such_package") as caught:
         missing.open(lambda pixels: pixels.astype("float32"), CPU)

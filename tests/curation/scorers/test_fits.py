@@ -15,7 +15,7 @@ from curation.core.errors import WeightsError
 from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import tensors_to_bytes
 from curation.recipes.curation_recipe import load_recipe
-from curation.scorers import SCORERS, Checks
+from curation.scorers import SCORERS, HeaderCheckingScorer
 from curation.scorers.encoder import Encoder
 from jobs.pipeline import pipeline
 
@@ -35,7 +35,7 @@ def test_files_that_fit_are_accepted_and_no_tensor_is_read(
 ) -> None:
     monkeypatch.setattr("safetensors.torch.load_file", None)
     scorer = make(name, given[1][name])
-    assert isinstance(scorer, Checks)
+    assert isinstance(scorer, HeaderCheckingScorer)
     scorer.check()
 
 

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from curation.selection.feed import Feed, Plan, Ticket
+from curation.selection.feed import Feed, FeedSettings, Ticket
 from curation.selection.flops import Repeated
 from curation.selection.online import Choice
-from curation.selection.pool import Extent, Place, begin
+from curation.selection.pool import Extent, PoolPosition, begin
 from curation.selectors.blend import EasyReference
 from curation.selectors.draw import Ramp
 from curation.selectors.selection import Selection
@@ -29,7 +29,7 @@ def choice_of(ticket: Ticket) -> Choice:
     return Choice(ticket.number, torch.arange(first, first + ticket.size), None, torch.arange(BATCH), ticket.version)
 
 
-def named(place: Place) -> int:
+def named(place: PoolPosition) -> int:
     return place.epoch * 10_000 + place.first * 100 + place.drawn
 
 
@@ -48,13 +48,13 @@ class Running(RuleBasedStateMachine):
             selector=EasyReference(), filtering_ratio=Ramp(start=0.8, end=0.5), lag=max(lag, every - 1),
             publish_every=every,
         )  # fmt: skip
-        self.plan = Plan(selection=self.selection, steps=STEPS, batch=BATCH, moving=moving,
+        self.plan = FeedSettings(selection=self.selection, steps=STEPS, batch=BATCH, moving=moving,
                          buffer=self.selection.lag + spare)  # fmt: skip
         self.feed = Feed(self.plan)
         self.tickets: dict[int, Ticket] = {}
         self.late: list[Ticket] = []  # of actors that died, or of an old generation
         self.history: list[Choice] = []  # what was trained on, of steps that still count
-        self.saved: tuple[int, Place, list[Choice]] = (0, Place(), [])
+        self.saved: tuple[int, PoolPosition, list[Choice]] = (0, PoolPosition(), [])
         self.first = 0  # version of this generation
         self.generation = self.feed.begin(*self.saved)
         self.feed.trained(self.generation, 0)
@@ -134,7 +134,7 @@ class Running(RuleBasedStateMachine):
         if not hasattr(self, "plan"):
             return
         assert [choice.number for choice in self.history] == list(range(self.feed.position))
-        place = Place()
+        place = PoolPosition()
         for choice in self.history:
             place, count = begin(place, self.plan.candidates(choice.number), partial(extent, self.windows))
             assert choice.candidates.tolist() == list(range(named(place), named(place) + count))
@@ -176,13 +176,13 @@ def test_versions_keep_within_the_lag() -> None:
 
 def test_a_buffer_smaller_than_the_lag_would_wait_for_itself() -> None:
     with pytest.raises(ValueError, match="takes lag"):
-        Plan(selection=Selection(lag=3), steps=5, batch=2, moving=True, buffer=3)
+        FeedSettings(selection=Selection(lag=3), steps=5, batch=2, moving=True, buffer=3)
 
 
 def test_models_that_are_gone_are_not_chosen_with() -> None:
-    feed = Feed(Plan(selection=Selection(selector=EasyReference()), steps=5, batch=2, moving=True, buffer=1))
+    feed = Feed(FeedSettings(selection=Selection(selector=EasyReference()), steps=5, batch=2, moving=True, buffer=1))
     feed.know(0, 0, Extent((0,), 9))
-    generation = feed.begin(0, Place())
+    generation = feed.begin(0, PoolPosition())
     assert feed.ticket("a") is None  # nothing is published yet
     feed.trained(generation, 0)
     feed.fail("of long ago")
@@ -196,17 +196,17 @@ def test_models_that_are_gone_are_not_chosen_with() -> None:
     assert feed.ticket("a") is None
     with pytest.raises(ValueError, match="begin again"):
         feed.take(generation, 0)
-    feed.trained(feed.begin(0, Place()), 0)
+    feed.trained(feed.begin(0, PoolPosition()), 0)
     again = feed.ticket("a")
     assert again is not None and again.number == ticket.number and again.generation != generation
 
 
 def test_with_other_data_there_are_no_older_models_than_those_it_began_with() -> None:
     selection = Selection(selector=EasyReference(), lag=3)
-    feed = Feed(Plan(selection=selection, steps=20, batch=2, moving=True, buffer=4))
+    feed = Feed(FeedSettings(selection=selection, steps=20, batch=2, moving=True, buffer=4))
     for epoch in range(1, 4):
         feed.know(epoch, 0, Extent((0,), 9))
-    generation = feed.begin(8, Place(1, 0))  # what was pending belonged to the other data
+    generation = feed.begin(8, PoolPosition(1, 0))  # what was pending belonged to the other data
     feed.trained(generation, 8)
     tickets = [feed.ticket(name) for name in "abcd"]
     assert [(ticket.number, ticket.version) for ticket in tickets if ticket] == [(8, 8), (9, 8), (10, 8), (11, 8)]
@@ -215,7 +215,9 @@ def test_with_other_data_there_are_no_older_models_than_those_it_began_with() ->
 
 def test_what_is_computed_again_is_counted() -> None:
     """Of an actor that died, its super-batch; of learners that begin again, all since their checkpoint."""
-    plan = Plan(selection=Selection(selector=EasyReference(), stop=0.75), steps=8, batch=2, moving=False, buffer=3)
+    plan = FeedSettings(
+        selection=Selection(selector=EasyReference(), stop=0.75), steps=8, batch=2, moving=False, buffer=3
+    )
     feed = Feed(plan)
     for epoch in range(6):
         feed.know(epoch, 0, Extent((0,), 9))
@@ -227,7 +229,7 @@ def test_what_is_computed_again_is_counted() -> None:
         assert feed.put(ticket.generation, Choice(ticket.number, torch.arange(ticket.size), scores, torch.arange(2)))
         return ticket.number
 
-    generation = feed.begin(0, Place())
+    generation = feed.begin(0, PoolPosition())
     feed.trained(generation, 0)
     assert feed.repeated == (0, 0)
     ticket = feed.ticket("dies")

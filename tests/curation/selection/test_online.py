@@ -14,7 +14,7 @@ from curation.learners.learner import Training
 from curation.models.batches import Examples, SuperBatch
 from curation.models.model_outputs import Losses
 from curation.models.tokenizer import tokenizer_for
-from curation.selection.online import Choice, OnlineStep, Roles, Scored, online_selection
+from curation.selection.online import Choice, OnlineStep, Roles, TableScores, online_selection
 from curation.selection.pool import Pool
 from curation.selectors.blend import EasyReference, Learnability
 from curation.selectors.draw import Ramp
@@ -63,7 +63,7 @@ def test_uniform_runs_no_model_and_is_ordinary_training() -> None:
 def test_the_top_by_learnability_trains_both_models() -> None:
     learner, online = Counting(), Counting()
     source = pool(losses=torch.arange(40) * 3.0)  # learnability is i - 3i: the lower the number, the better
-    steps = run(Roles(learner=learner, online=online, reference=Scored()),
+    steps = run(Roles(learner=learner, online=online, reference=TableScores()),
                 Selection(selector=Learnability(pick="top"), filtering_ratio=0.5), 5, pool=source)  # fmt: skip
     for step, trained in zip(steps, learner.trained, strict=True):
         assert len(step.choice.candidates) == 8
@@ -76,7 +76,7 @@ def test_the_top_by_learnability_trains_both_models() -> None:
 
 def test_the_learner_may_be_its_own_online_model() -> None:
     learner = Counting()
-    run(Roles(learner=learner, online=learner, reference=Scored()), Selection(selector=Learnability()), 5,
+    run(Roles(learner=learner, online=learner, reference=TableScores()), Selection(selector=Learnability()), 5,
         pool=pool(losses=torch.zeros(40)))  # fmt: skip
     assert learner.steps == 5 and learner.asked == [8] * 5
 
@@ -101,7 +101,7 @@ def test_with_a_lag_older_models_choose_and_a_stopped_run_goes_on() -> None:
     selection = Selection(selector=Learnability(), lag=3, publish_every=2)
 
     def who() -> Roles[Any]:
-        return Roles(learner=Counting(), online=Counting(), reference=Scored())
+        return Roles(learner=Counting(), online=Counting(), reference=TableScores())
 
     def source() -> Pool:
         return pool(losses=torch.arange(40) * 3.0)

@@ -13,7 +13,7 @@ import torch
 from curation.core.errors import UserError
 from curation.models.batches import Examples
 from curation.selection import policy as policies
-from curation.selection.online import Choice, Roles, Scored, online_selection
+from curation.selection.online import Choice, Roles, TableScores, online_selection
 from curation.selection.policy import Policy, PolicyWriter, replay
 from curation.selection.pool import Pool
 from curation.selectors.blend import EasyReference
@@ -47,7 +47,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, No
     monkeypatch.setattr(policies, "STEPS_A_FILE", 3)
     store, learner, source = open_store(str(tmp_path / "policy")), Noting(), pool(losses=torch.rand(N))
     writer, steps = PolicyWriter(store, source), []
-    roles = Roles(learner=learner, reference=Scored())  # type: ignore[arg-type]
+    roles = Roles(learner=learner, reference=TableScores())  # type: ignore[arg-type]
     selection = Selection(selector=EasyReference(), stop=0.8)
     for step in online_selection(roles, source, selection, steps=STEPS, batch=4):
         steps.append(step.choice._replace(models={"reference": "abc"}, lag=2))

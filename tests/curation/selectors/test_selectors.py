@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from curation.models.model_outputs import Losses, Pairs, sub_batch_loss
+from curation.models.model_outputs import Losses, PairEmbeddings, sub_batch_loss
 from curation.selectors import SELECTORS, Selector
 from curation.selectors.blend import Blend, EasyReference, HardLearner, Learnability
 from curation.selectors.draw import Ramp, at, draw, top
@@ -25,13 +25,13 @@ CHOOSING = sorted(set(SELECTORS) - {"replay", "uniform"})
 NEEDED: dict[str, dict[str, Any]] = {"replay": {"run": "demo/learned"}}  # fields without a default
 
 
-def pairs(count: int, seed: int, temperature: float = 5.0, bias: float = -2.0) -> Pairs:
+def pairs(count: int, seed: int, temperature: float = 5.0, bias: float = -2.0) -> PairEmbeddings:
     generator = torch.Generator().manual_seed(seed)
     image, text = (normalize(torch.randn(count, 6, generator=generator), dim=-1) for _ in range(2))
-    return Pairs(image, text, temperature, bias)
+    return PairEmbeddings(image, text, temperature, bias)
 
 
-def outputs(count: int = 12) -> dict[Any, Pairs]:
+def outputs(count: int = 12) -> dict[Any, PairEmbeddings]:
     return {"online": pairs(count, 1), "reference": pairs(count, 2)}
 
 

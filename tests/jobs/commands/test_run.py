@@ -22,7 +22,7 @@ from curation.models.weights import sha256_of
 from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar import read_samples
 from jobs.commands.run import run_steps
-from jobs.pipeline import Pipeline, Work, pipeline
+from jobs.pipeline import Pipeline, RunCounts, pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SHARDS, N = 4, 60
@@ -37,14 +37,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def curate(home: Path, *overrides: str) -> tuple[dict[str, Any], Work]:
+def curate(home: Path, *overrides: str) -> tuple[dict[str, Any], RunCounts]:
     with pipeline(load_recipe(home / "recipe.yaml", overrides)) as work:
         document = run_steps(work, None)
     return document, work.work
 
 
 @pytest.fixture(scope="module")
-def first(home: Path, ray_local: None) -> tuple[dict[str, Any], Work]:
+def first(home: Path, ray_local: None) -> tuple[dict[str, Any], RunCounts]:
     return curate(home)
 
 
@@ -52,7 +52,7 @@ def objects(root: Path) -> dict[str, int]:
     return {str(p.relative_to(root)): p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
 
 
-def test_every_sample_is_accounted_for(first: tuple[dict[str, Any], Work], home: Path) -> None:
+def test_every_sample_is_accounted_for(first: tuple[dict[str, Any], RunCounts], home: Path) -> None:
     document, work = first
     reasons = {"tar_not_a_tar": 1, "tar_truncated": 1}
     assert document["units"] == {"total": SHARDS + 2, "quarantined": 2, "reasons": reasons}
@@ -72,7 +72,7 @@ def test_every_sample_is_accounted_for(first: tuple[dict[str, Any], Work], home:
     assert work.model_batches > 0 and work.units_scored == SHARDS + 2
 
 
-def test_the_manifest_says_why_and_where(first: tuple[dict[str, Any], Work], home: Path) -> None:
+def test_the_manifest_says_why_and_where(first: tuple[dict[str, Any], RunCounts], home: Path) -> None:
     snapshot = cu.open(str(home / "out"))
     rows = snapshot.manifest.to_arrow().to_pylist()
     reasons = Counter((row["decision"], row["reason"]) for row in rows)
@@ -85,7 +85,7 @@ def test_the_manifest_says_why_and_where(first: tuple[dict[str, Any], Work], hom
     assert len({row["uid"] for row in rows}) == len(rows)
 
 
-def test_output_holds_the_original_bytes(first: tuple[dict[str, Any], Work], home: Path) -> None:
+def test_output_holds_the_original_bytes(first: tuple[dict[str, Any], RunCounts], home: Path) -> None:
     originals = {}
     for path in sorted((home / "corpus").glob("0*.tar")):
         for sample in read_samples([path.read_bytes()], path.stat().st_size):
@@ -100,15 +100,15 @@ def test_output_holds_the_original_bytes(first: tuple[dict[str, Any], Work], hom
     assert count == first[0]["samples"]["kept"]
 
 
-def test_again_costs_nothing(first: tuple[dict[str, Any], Work], home: Path) -> None:
+def test_again_costs_nothing(first: tuple[dict[str, Any], RunCounts], home: Path) -> None:
     before = objects(home / "out")
     document, work = curate(home)
     assert document == first[0]
-    assert work.to_json() == {**Work().to_json(), "snapshot": 1}
+    assert work.to_json() == {**RunCounts().to_json(), "snapshot": 1}
     assert objects(home / "out") == before
 
 
-def test_same_shards_whatever_the_workers(first: tuple[dict[str, Any], Work], home: Path) -> None:
+def test_same_shards_whatever_the_workers(first: tuple[dict[str, Any], RunCounts], home: Path) -> None:
     """But for their names, no two of which are ever the same."""
     wanted = cu.open(str(home / "out")).shards.select(["sha256", "bytes", "samples", "unit"])
     for workers, batch in ((1, 7), (8, 256)):
@@ -143,7 +143,7 @@ def test_what_a_filter_cannot_read_is_said_before_anything_is_scored(filters: st
         pass
 
 
-def test_a_threshold_costs_no_scoring(first: tuple[dict[str, Any], Work], home: Path, tmp_path: Path) -> None:
+def test_a_threshold_costs_no_scoring(first: tuple[dict[str, Any], RunCounts], home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "out", tmp_path / "out")
     document, work = curate(home, f"output={tmp_path / 'out'}", "filters.top_fraction.fraction=0.25")
     assert (work.units_scored, work.model_batches, work.score_puts) == (0, 0, 0)
@@ -159,7 +159,7 @@ def test_a_threshold_costs_no_scoring(first: tuple[dict[str, Any], Work], home: 
     assert any("fraction: 0.25" in line for line in changes["recipe"])
 
 
-def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], Work], home: Path, tmp_path: Path) -> None:
+def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], RunCounts], home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "out", tmp_path / "out")
     corpus = tmp_path / "corpus"
     shutil.copytree(home / "corpus", corpus)  # also: a corpus on another disk keeps its scores
@@ -223,7 +223,7 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
             work.score(units, lambda samples: None)
 
 
-def test_scores_of_every_kind_reach_filters_and_manifest(home: Path, first: tuple[dict[str, Any], Work]) -> None:
+def test_scores_of_every_kind_reach_filters_and_manifest(home: Path, first: tuple[dict[str, Any], RunCounts]) -> None:
     """Numbers, hashes, words, structs of several; a vector is for who asks for it. Nothing is scored a second time."""
     weights = {"model": "proxy-mu", "weights": f"{home}/w.safetensors", "sha256": sha256_of(home / "w.safetensors")}
     scorers = [{"clip_score": weights}, {"embedding": weights}, {"caption_stats": {}}, {"phash": {}}, {"language": {}},
