@@ -1,4 +1,4 @@
-"""Balancing filters by their definitions, in plain Python: what `test_filters` and `test_balancing` compare with."""
+"""Balancing filters by their definitions in plain Python: the filters' own tests compare with them."""
 
 from __future__ import annotations
 

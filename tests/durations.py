@@ -15,7 +15,6 @@ SECONDS = {
     "curation/learning/test_run.py": 250,
     "jobs/test_damages.py": 150,
     "curation/learning/test_blocks.py": 130,
-    "curation/filters/test_filters.py": 90,
     "faults/test_broken_cluster.py": 75,
     "faults/test_kill_learn.py": 70,
     "curation/core/test_epochs.py": 60,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from rows_given import Row, alike, random_rows, table
 
 from curation.curating.decisions import Decisions
-from curation.filters import AnyOf
+from curation.filters import AnyOf, Filter
 from curation.filters.decontaminate import Decontaminate, _few
 from curation.filters.named import NamedFilter
 
@@ -220,3 +221,15 @@ def test_as_a_part_of_another_filter_its_matches_are_told_too(tmp_path: Path) ->
 def test_nothing_to_compare_with_drops_nothing(tmp_path: Path) -> None:
     for item in ITEMS:
         assert asked(tmp_path, item, random_rows(30, 5), [[], []]) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: Decontaminate(against=()),
+        lambda: Decontaminate(against=("a",), distance=13),
+    ],
+)
+def test_senseless_settings_are_refused(bad: Callable[[], Filter]) -> None:
+    with pytest.raises(ValueError):
+        bad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,52 +10,15 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from filters_given import SIZES, dropped, expect_equal_to, items_of
 from rows_given import Row, alike, random_rows, table
 
+from curation.core.errors import RecipeError
 from curation.curating.decisions import Decisions
-from curation.filters.first_come import leaving
+from curation.filters import Filter
 from curation.filters.named import NamedFilter, columns_needed
 from curation.filters.near_duplicates import NearDuplicates
 from curation.scorers.phash import phash
-
-LINKS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=80)
-
-
-def brute(links: list[tuple[int, int]], count: int) -> dict[int, int]:
-    """What leaves -> what it leaves for, by the definition."""
-    gone: dict[int, int] = {}
-    for one in range(count):
-        before = [other for other in range(one) if other not in gone and {(one, other), (other, one)} & set(links)]
-        if before:
-            gone[one] = before[0]
-    return gone
-
-
-def found(links: list[tuple[int, int]], count: int, batch: int) -> dict[int, int]:
-    ordered = sorted((max(link), min(link)) for link in links if link[0] != link[1])
-    batches = [np.array(ordered[at : at + batch], np.int64).reshape(-1, 2) for at in range(0, len(ordered), batch)]
-    gone: dict[int, int] = {}
-    for leaves, stays in leaving(((some[:, 0], some[:, 1]) for some in batches), count):
-        assert not set(leaves.tolist()) & gone.keys()
-        gone |= dict(zip(leaves.tolist(), stays.tolist(), strict=True))
-    return gone
-
-
-@settings(max_examples=200)
-@given(LINKS, st.integers(1, 90))
-def test_what_stays_is_what_the_definition_says_however_links_are_batched(
-    links: list[tuple[int, int]], batch: int
-) -> None:
-    assert found(links, 31, batch) == brute(links, 31)
-
-
-def test_of_a_long_chain_every_second_link_stays() -> None:
-    """The links of one batch depend on each other to the last: one pass still."""
-    chain = [(n, n + 1) for n in range(50_000)]
-    gone = found(chain, 50_001, 1 << 16)
-    assert set(gone) == set(range(1, 50_001, 2)) and all(gone[n] == n - 1 for n in gone)
 
 
 def decided(tmp: Path, rows: list[Row], item: NearDuplicates) -> tuple[dict[int, str], list[dict[str, Any]]]:
@@ -142,3 +106,50 @@ def drawings(side: int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
     arrow = (x < (down - 0.2) / 2) & (down < 0.8)
     minus, plus = (y < 1 / 16) & (x < 3 / 8), ((y < 1 / 16) & (x < 3 / 8)) | ((x < 1 / 16) & (y < 3 / 8))
     return [np.where(ink, 0, 255).astype(np.uint8) for ink in (minus, plus, arrow, arrow[::-1])]
+
+
+def copies(one: Row, other: Row, distance: int) -> bool:
+    """As `near_duplicates` sees it: a blank picture is like its own bytes only."""
+    blank = not one["phash"] and not other["phash"]
+    return one["content_hash"] == other["content_hash"] if blank else alike(one, other, distance)
+
+
+def brute_near(item: NearDuplicates, rows: list[Row]) -> set[int]:
+    alive = [i for i, row in enumerate(rows) if row["reason"] is None]
+    if item.prefer:
+        alive.sort(key=lambda i: (-rows[i]["score"], rows[i]["uid"]))
+    stay: list[int] = []
+    for i in alive:
+        if not any(copies(rows[i], rows[j], item.distance) for j in stay):
+            stay.append(i)
+    return set(alive) - set(stay)
+
+
+@pytest.mark.parametrize("item", items_of(NearDuplicates), ids=repr)
+@pytest.mark.parametrize("n", [0, 1, 300])
+def test_near_in_parts(item: Filter, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that don't fit in memory are sorted on disk: the same duplicates."""
+    monkeypatch.setattr("curation.filters.repeats.IN_MEMORY", -1)
+    expect_equal_to(brute_near, item, n, tmp_path)
+
+
+def test_a_column_of_another_kind_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="filter near_duplicates can't read its columns"):
+        dropped(tmp_path, random_rows(5, 9), NearDuplicates(hash="score"))
+
+
+@pytest.mark.parametrize("item", items_of(NearDuplicates), ids=repr)
+@pytest.mark.parametrize("n", SIZES)
+def test_equals_brute_force(item: Filter, n: int, tmp_path: Path) -> None:
+    expect_equal_to(brute_near, item, n, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: NearDuplicates(distance=13),
+    ],
+)
+def test_senseless_settings_are_refused(bad: Callable[[], Filter]) -> None:
+    with pytest.raises(ValueError):
+        bad()

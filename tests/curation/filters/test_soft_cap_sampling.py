@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from brute_balancing import alive, brute_draws
+from brute_balancing import (
+    alive,
+    brute_draws,
+    brute_soft_cap_sampling,
+)
+from filters_given import SIZES, expect_equal_to, items_of
 from rows_given import Row, random_rows, table
 
 from curation.core.errors import RecipeError
 from curation.curating.decisions import Decisions
-from curation.filters import soft_cap_sampling
+from curation.filters import Filter, soft_cap_sampling
 from curation.filters.algebra import AnyOf
 from curation.filters.named import NamedFilter
 from curation.filters.soft_cap_sampling import SoftCapSampling
@@ -220,3 +226,24 @@ def test_a_score_that_is_a_word_is_one_line(tmp_path: Path) -> None:
         engine.load([(0, table(random_rows(5, 1)).select(["row", "uid", "reason", "format"]))])
         with pytest.raises(RecipeError, match="filter soft_cap_sampling can't read its columns"):
             engine.decide([NamedFilter("soft_cap_sampling", SoftCapSampling(score="format"))])
+
+
+@pytest.mark.parametrize("item", items_of(SoftCapSampling), ids=repr)
+@pytest.mark.parametrize("n", SIZES)
+def test_equals_brute_force(item: Filter, n: int, tmp_path: Path) -> None:
+    expect_equal_to(brute_soft_cap_sampling, item, n, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: SoftCapSampling(score="s", draws=0),
+        lambda: SoftCapSampling(score="s", gain=float("nan")),
+        lambda: SoftCapSampling(score="s", gain=-1e7),
+        lambda: SoftCapSampling(score="s", penalty=-0.1),
+        lambda: SoftCapSampling(score="s", penalty=float("inf")),
+    ],
+)
+def test_senseless_settings_are_refused(bad: Callable[[], Filter]) -> None:
+    with pytest.raises(ValueError):
+        bad()
