@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 
-from curation.core.intervals import Difference, Estimate, difference, estimate, student
+from curation.core.intervals import Difference, Estimate, difference, estimate, student, wilson
 from curation.dataset.evaluations import ARMS, METRICS, Figures, minus
+
+DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.mark.parametrize(
@@ -48,11 +52,26 @@ def test_seeds_that_are_no_pairs_are_two_samples() -> None:
     assert difference({0: 0.4}, {7: 0.1, 8: 0.2}).half is None
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 10, 33, 100])
-@pytest.mark.parametrize("comparisons", [1, 2, 6, 9, 200])
-def test_student_is_that_of_scipy(freedom: int, comparisons: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
-    assert student(freedom, comparisons) == pytest.approx(stats.t.ppf(1 - 0.025 / comparisons, freedom), rel=1e-9)
+def test_figures_are_those_of_earlier_versions() -> None:
+    """Quantiles were computed without scipy once; the file holds those figures."""
+    recorded = json.loads((DATA / "intervals.json").read_text())
+    assert all(recorded[name] for name in ("student", "wilson", "estimate", "difference"))
+    for freedom, comparisons, value in recorded["student"]:
+        assert student(freedom, comparisons) == pytest.approx(value, rel=1e-9)
+    for hits, total, *figures in recorded["wilson"]:
+        rate = wilson(hits, total, 0.1)
+        assert [rate.rate, rate.low, rate.high] == pytest.approx(figures, abs=1e-9)
+    for values, comparisons, *figures in recorded["estimate"]:
+        assert list(estimate(values, comparisons)) == pytest.approx(figures, rel=1e-9)
+    for ours, theirs, comparisons, *figures in recorded["difference"]:
+        found = difference(dict(enumerate(ours)), dict(enumerate(theirs, 100)), comparisons)
+        assert not found.paired and [found.mean, found.half] == pytest.approx(figures, rel=1e-9)
+
+
+def test_whole_degrees_of_freedom_are_not_rounded_down() -> None:
+    """Three and three of one variance have exactly 4, however its sums round."""
+    found = difference({0: 0.1, 1: 0.2, 2: 0.3}, {7: 1.1, 8: 1.2, 9: 1.3})
+    assert found.half == pytest.approx(student(4) * (0.02 / 3) ** 0.5, rel=1e-9)
 
 
 def reports(count: int, seeds: int, better: float = 0.0) -> list[list[str]]:
