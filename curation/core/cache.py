@@ -1,12 +1,17 @@
-"""Where this machine keeps what it would have to fetch or make again."""
+"""The folder of this machine's caches: files that can be fetched or computed again."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/tutelage`, or `~/.cache/tutelage` where that is not an absolute path. Safe to delete."""
-    base = os.environ.get("XDG_CACHE_HOME") or ""
-    return (Path(base) if base.startswith("/") else Path("~/.cache").expanduser()) / "tutelage"
+    """Return the platform's cache folder for Tutelage, which may not exist yet and is always safe to delete.
+
+    `$XDG_CACHE_HOME/tutelage` on Linux and macOS where that variable is an absolute path, otherwise
+    `~/.cache/tutelage` on Linux, `~/Library/Caches/tutelage` on macOS and `tutelage/Cache` below `%LOCALAPPDATA%` on
+    Windows.
+    """
+    from platformdirs import user_cache_path
+
+    return user_cache_path("tutelage", appauthor=False)

@@ -32,10 +32,11 @@ from bench.online.arms import ARMS, CORE, HEADLINE  # noqa: E402
 from bench.online.runs import SETTINGS, cached, result  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
+from curation.core.cache import cache_folder  # noqa: E402
 from curation.core.intervals import estimate  # noqa: E402
 from curation.selection.flops import Payoff, Point, payoff  # noqa: E402
 
-FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage" / "bench-online"
+FOLDER = cache_folder() / "bench-online"
 TUNING_SEED, TEST_SEED = 100, 0  # seeds for tuning begin elsewhere than those that are reported
 OTHERS = ("recall@1", "zero_shot")  # figures beside `quality`, where a workload has them
 

@@ -32,13 +32,14 @@ from bench.online import data  # noqa: E402
 from bench.record import append, facts  # noqa: E402
 
 import curation as cu  # noqa: E402
+from curation.core.cache import cache_folder  # noqa: E402
 from curation.core.digest import digest  # noqa: E402
 from curation.core.intervals import Difference, Estimate  # noqa: E402
 from curation.dataset.snapshot import Snapshot  # noqa: E402
 from curation.learners.learner import Training  # noqa: E402
 from curation.recipes.curation_recipe import load_recipe  # noqa: E402
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutelage"
+CACHE = cache_folder()
 POOL = 46_000  # the emoji of the pool's vendors (12,000), and other icons
 
 Filters = list[dict[str, Any]]
