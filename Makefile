@@ -1,4 +1,4 @@
-# Everything a newcomer needs: `make demo` and `make test`. Both make their environment first and may be repeated.
+# A newcomer needs `make demo` and `make test`. Both make their environment first and can be repeated.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 
 .PHONY: help demo test test-fast lint bench bench-filters bench-online bench-recipes bench-roles soak docs clean
 
-help:  ## what there is
+help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml deploy/constraints.txt
@@ -20,7 +20,7 @@ $(READY): pyproject.toml deploy/constraints.txt
 demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
 	@$(BIN)/python -m jobs.demo
 
-test: $(READY) lint  ## all tests on two processes, the longest files first: without Ray, then those that start it
+test: $(READY) lint  ## all tests in two processes, longest files first: without Ray, then those that start it
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray and not soak"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "ray and not soak"
 
@@ -33,28 +33,28 @@ lint: $(READY)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo 2>&1 | tail -4; exit $${PIPESTATUS[0]}
 
-bench: $(READY)  ## throughput beside its limits and beside webdataset + open_clip; appends to tests/bench/RESULTS.md
+bench: $(READY)  ## throughput beside its limits and beside webdataset + open_clip; writes docs/results/throughput.md
 	@$(BIN)/python tests/bench/scoring.py
 
-bench-filters: $(READY)  ## how filters grow from 1 to 10 million rows: time and memory; ARGS=--only NAME
+bench-filters: $(READY)  ## time and memory of filters, from 1 to 10 million rows; ARGS=--only NAME
 	@$(BIN)/python tests/bench/filters.py $(ARGS)
 
-bench-online: $(READY)  ## what online selection saves (wants npm); ARGS=--core: the main arms; all of it: hours
+bench-online: $(READY)  ## what online selection saves (needs npm); ARGS=--core: the main arms; all arms: hours
 	@$(BIN)/python tests/bench/online_selection.py $(ARGS)
 
-bench-roles: $(READY)  ## what scoring and learning cost on this machine's device, beside what it can do; minutes
+bench-roles: $(READY)  ## speed of scoring and learning on this machine's device, beside its limit; minutes
 	@$(BIN)/python tests/bench/roles.py $(ARGS)
 
-bench-recipes: $(READY)  ## which recipes make data better, and what they find of planted noise (wants npm): an hour
+bench-recipes: $(READY)  ## which recipes make data better, and which planted noise they find (needs npm): an hour
 	@$(BIN)/python tests/bench/recipes.py $(ARGS)
 
-soak: $(READY)  ## the long proofs, and the kill tests again and again: SOAK_ROUNDS times (default 10)
+soak: $(READY)  ## the long tests, then the kill tests SOAK_ROUNDS times (default 10)
 	@$(BIN)/python -m pytest -m soak
 	@for i in $$(seq $${SOAK_ROUNDS:-10}); do echo "round $$i"; $(BIN)/python -m pytest tests/faults || exit 1; done
 
-docs: $(READY)  ## bring the rooms' pages and the picture of the house up to date with the code
+docs: $(READY)  ## update the rooms' pages and the pictures of docs/ from the code
 	@$(BIN)/python docs/draw.py
 	@$(BIN)/python -m jobs.commands.rooms
 
-clean:  ## remove what `make demo` made
+clean:  ## remove the output of `make demo`
 	rm -rf demo

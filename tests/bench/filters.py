@@ -1,17 +1,21 @@
-"""`make bench-filters`: how the time and the memory of every filter grow with the rows it decides about.
+"""`make bench-filters`: how the time and the memory of each filter grow with the number of rows.
 
     python tests/bench/filters.py [--rows 1000000,10000000] [--only NAME,NAME]
 
-Each measurement is a process of its own: a decision engine with its default memory of 2 GB is given the columns that
-the filter reads, made by SQL (words of captions and clusters as skewed as in real corpora, a tenth of copies); then the
-filter decides. Seconds are of the filter alone: on the clock, and of the CPU over all threads, which busy neighbours
-change little; memory is the process' peak. The bars: ten times the rows take at most 12 times the CPU, and memory stays
-below 4 GB. What takes less than SHORT seconds is measured three times and the middle one told: a little more or less
-work of the machine would move the growth by a tenth. `what-if` is the first answer over columns that are kept, with
-all that is found out before it: below 5 s and 2 GB at the larger size. To load the columns from score tables on local
-disk, which the first command does for all, is not in it and told beside it, as is a second answer. `decontaminate`
-looks for the rows in evaluation sets of 100,000 samples, `decontaminate as many` in as many samples as there are rows:
-ten times the rows are then a hundred times the pairs. Appends to RESULTS.md. Half an hour and more on two busy cores.
+Each measurement is a process of its own: SQL makes the columns that the filter reads (words of captions and clusters as
+skewed as in real corpora, a tenth of copies) in a decision engine with the default memory of 2 GB; then the filter
+decides. Seconds are the filter's alone: wall time, and CPU time of all threads, which busy neighbours change little.
+Memory is the peak of the process. Bars: ten times the rows take at most 12 times the CPU, and memory stays below 4 GB.
+A measurement of less than SHORT seconds is taken three times and the median reported: otherwise a little other work on
+the machine would change the growth by a tenth.
+
+`what-if` is the first answer over cached columns, with everything that it computes beforehand: below 5 s and 2 GB at
+the larger size. Loading the columns from score tables on local disk, which the first command does for all, is reported
+beside it, as is a second answer. `decontaminate` compares the rows with evaluation sets of 100,000 samples,
+`decontaminate as many` with as many samples as there are rows: ten times the rows are then a hundred times the pairs.
+
+A run of all filters at the default sizes replaces the figures of docs/results/filters.md. Takes half an hour and more
+on two busy cores.
 """
 
 from __future__ import annotations
@@ -35,27 +39,28 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent), str(ROOT)]
 
 from bench.lists import listed, write_list  # noqa: E402
-from bench.record import append, facts  # noqa: E402
+from bench.record import facts, write  # noqa: E402
 
+ROWS = "1000000,10000000"
 SHORT = 2.0  # seconds of CPU
 GROWTH, MEMORY = 12.0, 4.0  # the bars: times as long for ten times the rows; GB
-EVALUATED, AS_MANY = 100_000, "as many"  # samples of other snapshots: of evaluation sets, or as many as there are rows
+EVALUATED, AS_MANY = 100_000, "as many"  # samples of compared snapshots: evaluation sets, or as many as there are rows
 WHAT_IF, ASK_SECONDS, ASK_MEMORY = "what-if", 5.0, 2.0  # one answer over the larger number of rows
 ASKED = {"image_size": {"min_side": 200}, "top_fraction": {"score": "score", "fraction": 0.3}}
 
 
 def _chance(salt: int) -> str:
-    """SQL of a number in [0, 1) of the row's number."""
+    """SQL of a number in [0, 1) that depends on the row's number."""
     return f"(hash(i * 64 + {salt}) % 1000003 / 1000003)"
 
 
 def _word(number: str) -> str:
-    """SQL of a word of 200,000, some much more frequent than others, decided by `number`."""
+    """SQL of one of 200,000 words, some much more frequent than others, chosen by `number`."""
     return f"'w' || (200000 * pow(hash({number}) % 1000003 / 1000003, 3))::INTEGER"
 
 
 def _run(number: str, words: str) -> str:
-    """SQL of so many words with spaces between."""
+    """SQL of a caption of so many words."""
     return f"array_to_string([{_word(f'({number}) * 64 + k')} for k in range(({words})::BIGINT)], ' ')"
 
 
@@ -71,12 +76,16 @@ COLUMNS = {
     "phash": f"(hash({SOURCE}) >> 1)::BIGINT",
     "format": "CASE WHEN hash(i) % 5 = 0 THEN 'webp' ELSE 'jpeg' END",
 }
-# As many samples elsewhere: a tenth has the bytes of ours, another tenth their perceptual hash.
+# The compared snapshot: a tenth of its samples has the bytes of ours, another tenth their perceptual hash.
 ELSEWHERE = {
     "content_hash": f"CASE i % 10 WHEN 0 THEN {COLUMNS['content_hash']} ELSE md5((-i)::VARCHAR) END",
     "phash": f"CASE i % 10 WHEN 1 THEN {COLUMNS['phash']} ELSE (hash(-i) >> 1)::BIGINT END",
 }
-VECTOR, DIMENSIONS, TOPICS = "embedding", 64, 500  # halves, about topics; a tenth of them copies, but for rounding
+VECTOR, DIMENSIONS, TOPICS = (
+    "embedding",
+    64,
+    500,
+)  # float16 around topics; a tenth are copies, up to rounding
 BATCH = 250_000  # rows with vectors made at once
 UNIT = 10_000  # rows of a score table
 # 500,000 words, pairs and longer runs, as MetaCLIP's metadata is; and 5,000 rare words.
@@ -86,7 +95,7 @@ NAMES = "SELECT 'w' || i AS text FROM range(100000, 105000) t(i)"
 
 
 def filters(rows: int, phrases: dict[str, str], names: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """name -> fields; `phrases` and `names`: files. Limits grow with the rows, so that the same share leaves."""
+    """name -> fields; `phrases` and `names`: files. Limits grow with the rows, so that the same share is dropped."""
     elsewhere = {"against": ["elsewhere"], "hash": "phash"}
     parts = [{"threshold": {"score": "score", "min": 0.2}}, {"image_size": {"min_side": 200}}]
     return {
@@ -115,7 +124,7 @@ def filters(rows: int, phrases: dict[str, str], names: dict[str, str]) -> dict[s
 
 
 def decide(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
-    """One measurement: seconds, and what stayed."""
+    """One measurement: seconds, gigabytes, samples kept."""
     from pydantic import TypeAdapter
 
     from curation.filters import FILTERS, ComparingFilter
@@ -135,11 +144,11 @@ def decide(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
 
 
 def ask(rows: int) -> dict[str, float]:
-    """The first answer of `curate what-if` over columns that are kept, and a second one with another fraction.
+    """The first answer of `curate what-if` over cached columns, and a second one with another fraction.
 
-    Compared with a snapshot of half of the samples, whose manifest is read from Parquet. That is in the seconds of the
-    first answer, as is opening the file of columns. To read score tables of 10,000 rows from local disk, to count the
-    words of captions meanwhile, to look for uids that are there twice and to keep it all, is in those of loading.
+    The seconds of the first answer include opening the file of columns and reading the manifest of a compared snapshot
+    with half of the samples. Those of loading include reading score tables of 10,000 rows from local disk, counting the
+    words of captions meanwhile, checking uids for repeats, and writing the cache.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -179,7 +188,7 @@ def ask(rows: int) -> dict[str, float]:
 
 
 def score_tables(root: Path, names: Sequence[str], rows: int) -> tuple[Any, list[Any], list[Any]]:
-    """(ledger, shards, columns) of a store of scores: the index and these columns, as `COLUMNS` makes them."""
+    """(ledger, shards, columns) of a score store: the index and these columns, made by the SQL of `COLUMNS`."""
     import duckdb
     import pyarrow as pa
 
@@ -209,7 +218,7 @@ def score_tables(root: Path, names: Sequence[str], rows: int) -> tuple[Any, list
 
 @contextmanager
 def loaded(index: Sequence[str], scores: Sequence[str], rows: int) -> Iterator[Any]:
-    """A decision engine with columns made by SQL."""
+    """A decision engine whose columns SQL has made."""
     import pyarrow as pa
 
     from curation.curating.decisions import Decisions
@@ -225,13 +234,13 @@ def loaded(index: Sequence[str], scores: Sequence[str], rows: int) -> Iterator[A
                 f"INSERT INTO loaded.pool SELECT i, i // 10000, i % 10000, md5(i::VARCHAR), NULL{columns} FROM {some}"
             )
         engine.rows = rows
-        engine.decide([])  # the check of uids, once for what is loaded
+        engine.decide([])  # checks the uids, once for each load
         engine.clear()
         yield engine
 
 
 def load_elsewhere(engine: Any, item: Any, rows: int) -> None:
-    """So many samples of another snapshot, all kept, for a filter that compares."""
+    """Load so many samples of a compared snapshot, all of them kept."""
     import duckdb
 
     columns = ", ".join(f"{ELSEWHERE[name]} AS {name}" for name in ("content_hash", *item.compared()))
@@ -246,7 +255,7 @@ def load_elsewhere(engine: Any, item: Any, rows: int) -> None:
 
 
 def _vectors(db: Any, rows: int) -> Iterator[str]:
-    """Names of tables of row numbers `i` and vectors, a part of the rows at a time."""
+    """Names of tables with row numbers `i` and vectors, BATCH rows at a time."""
     import numpy as np
     import pyarrow as pa
 
@@ -272,7 +281,7 @@ def _peak() -> float:
 
 
 def selected(path: Path, query: str) -> dict[str, str]:
-    """A file of the texts that a query selects, as a filter names it."""
+    """Write the texts that a query selects to a file; returns its `url` and `sha256`."""
     import duckdb
 
     with duckdb.connect() as db:
@@ -281,14 +290,14 @@ def selected(path: Path, query: str) -> dict[str, str]:
 
 
 def measure(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
-    """Seconds, memory and what stayed: of one process, or the middle one of three where they are short."""
+    """Measure in a process of its own; the median of three where it is short."""
     runs = [_process(name, fields, rows)]
     if runs[0]["cpu"] < SHORT:
         runs += [_process(name, fields, rows) for _ in range(2)]
     said = sorted(runs, key=lambda run: run["cpu"])[len(runs) // 2]
     line = f"  {name:<18} {rows:>12,} rows {said['seconds']:8.1f} s {said['cpu']:8.1f} CPU {said['gb']:5.2f} GB"
     if "load" in said:
-        line += f"; loading before that, not in it: {said['load']:.1f} s {said['load_cpu']:.1f} CPU"
+        line += f"; loading, not included: {said['load']:.1f} s {said['load_cpu']:.1f} CPU"
     print(line, file=sys.stderr)
     return said
 
@@ -303,7 +312,7 @@ def _process(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
 
 
 def report(found: dict[str, list[dict[str, float]]], rows: Sequence[int]) -> list[str]:
-    """A line of Markdown a filter: seconds and memory at each size, and how the CPU's grew, against the bars."""
+    """One line of Markdown for each filter: seconds and memory at each size, the growth of CPU time, and the bars."""
     heads = [f"{n:,} rows: {what}" for n in rows for what in ("s", "CPU s", "GB", "kept")]
     lines = ["| " + " | ".join(["filter", *heads, "growth", "bars"]) + " |", "| --- |" + " ---: |" * (len(heads) + 2)]
     for name, said in found.items():
@@ -322,14 +331,15 @@ def report(found: dict[str, list[dict[str, float]]], rows: Sequence[int]) -> lis
             "; ".join(f"{s[name]:.1f} s, {s[f'{name}_cpu']:.1f} CPU s" for s in found[WHAT_IF])
             for name in ("load", "again")
         )
-        lines += ["", f"Not in the seconds of {WHAT_IF}: to load the columns from score tables on local disk and keep "
-                      f"them, once for all commands ({load}). A second answer: {again}."]  # fmt: skip
+        lines += ["", f"The seconds of `{WHAT_IF}` exclude loading the columns from score tables on local disk and "
+                      f"caching them, which happens once for all commands: {load}. "
+                      f"A second answer takes {again}."]  # fmt: skip
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", default="1000000,10000000")
+    parser.add_argument("--rows", default=ROWS)
     parser.add_argument("--only", default="")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -345,7 +355,10 @@ def main() -> None:
         chosen = arguments.only.split(",") if arguments.only else list(tables[rows[0]])
         found = {name: [measure(name, tables[n][name], n) for n in rows] for name in chosen}
     about = "seconds of the filter alone; peak memory of its process, with DuckDB's limit at the default 2 GB"
-    append([*facts(time.monotonic() - began), about], report(found, rows))
+    lines = report(found, rows)
+    print("\n".join(lines))
+    if not arguments.only and arguments.rows == ROWS:
+        write("filters", "filters", [*facts(time.monotonic() - began), about], lines)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What no pipeline can beat here: the header scan, the decode and the forward pass, each alone on all cores.
+"""The limits of any pipeline on this machine: header scan, decoding and forward pass, each alone on all cores.
 
     python tests/bench/limits.py CORPUS MODEL WEIGHTS SHA256 SHARDS BATCH
 
-Each core has a process of its own, with its own share of the shards; they begin together, and imports, loading and a
-first batch come before the clock. The forward pass is given pixels and token ids in memory. It is tried as one process
-a core with one thread each, and as one process with a thread a core; the better one counts. Prints one line of JSON.
+Each core has a process with its own share of the shards. They start together, after imports, loading and a first batch.
+The forward pass reads pixels and token ids from memory. It is measured as one process per core with one thread each,
+and as one process with one thread per core; the better one counts. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from typing import Any
 
-FORWARD_SAMPLES = 2048  # a process: about two seconds of proxy-ti
+FORWARD_SAMPLES = 2048  # per process: about two seconds of proxy-ti
 
 
 def main(corpus: str, model: str, weights: str, sha256: str, shards: str, batch: str) -> None:

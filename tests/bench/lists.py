@@ -1,4 +1,4 @@
-"""Files of phrases, a line each, as filters name them."""
+"""Files of phrases, one a line, for filters that read a list."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def write_list(path: Path, lines: Iterable[str]) -> None:
-    """Write them in the order given."""
+    """Write the lines in the given order."""
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def listed(path: Path) -> dict[str, str]:
-    """The fields `url` and `sha256` of a filter."""
+    """Return the fields `url` and `sha256` that a filter needs."""
     return {"url": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}

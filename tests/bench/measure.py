@@ -1,4 +1,4 @@
-"""Run a command in a process of its own and measure the whole tree of processes below it, through /proc (Linux)."""
+"""Run a command in a process of its own and measure the process tree below it, through /proc (Linux)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
-PERIOD = 0.5  # seconds between two looks; a look costs about 3 ms
-PSS_EVERY = 6  # looks: the kernel walks all pages for it, some 20 ms of a core for each GB
+PERIOD = 0.5  # seconds between two samples of /proc; each costs about 3 ms
+PSS_EVERY = 6  # samples: for PSS the kernel walks all pages, some 20 ms of a core for each GB
 
 
 @dataclass(frozen=True)
 class Measured:
-    """`seconds` from before the process was made until it was gone; CPU and peak memory are of the whole tree.
+    """Wall seconds from before the process started until it was gone; CPU seconds and peak bytes of the whole tree.
 
-    `rss` counts a page once for each process that maps it, as most tools do; `pss` shares it among them, so that
+    `rss` counts a page once for each process that maps it, as most tools do; `pss` divides it among them, so that
     libraries and Ray's shared memory count once.
     """
 
@@ -35,7 +35,7 @@ class Measured:
 
 
 def measure(command: Sequence[str], env: dict[str, str] | None = None) -> Measured:
-    """Run `command`, whose last line is JSON. BENCH_BORN tells it when it was started (time.time())."""
+    """Run `command`, whose last line of output is JSON. BENCH_BORN holds the time of its start (time.time())."""
     born = time.time()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -50,12 +50,12 @@ def measure(command: Sequence[str], env: dict[str, str] | None = None) -> Measur
     watcher.join()
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{err[-3000:]}")
-    assert tree.seen, "the watcher saw nothing"
+    assert tree.seen, "no process was sampled"
     return Measured(seconds, tree.cpu, tree.rss, tree.pss, json.loads(out.splitlines()[-1]))
 
 
 class _Tree:
-    """The processes below one, also those whose parent has died since they were first seen."""
+    """The processes below one, including those whose parent died after they were first seen."""
 
     def __init__(self, root: int) -> None:
         self.root = root
@@ -88,7 +88,7 @@ class _Tree:
 
 
 def _stat(path: Path) -> tuple[int, str, float, int] | None:
-    """(parent, start, CPU seconds, resident bytes) of a process that is still there."""
+    """(parent, start, CPU seconds, resident bytes) of a process; None once it is gone."""
     try:
         fields = (path / "stat").read_text().rpartition(")")[2].split()
     except OSError:

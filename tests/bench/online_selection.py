@@ -1,14 +1,16 @@
-"""`make bench-online`: what online selection saves, on two workloads of real icons. Tuned on one set, told of another.
+"""`make bench-online`: what online selection saves, on workloads of real icons. Tuning and report use different sets.
 
-Every run (workload, arm, seed) is kept in the cache folder under all that decides it: stop it, take it up again, add
-arms. Runs go side by side, one torch thread each. Figures are of pairs of runs with the same seed, with 95 % intervals
-of Student's t over seeds; a run that never arrives is counted as one, and its arm has no mean of savings.
+Each run (workload, arm, seed) is cached in a folder under everything that determines it: stop the bench, resume it, add
+arms. Runs go side by side, one torch thread each. Figures compare runs of the same seed, with 95 % intervals of
+Student's t over seeds. A run that never arrives is counted as such, and its arm has no mean savings.
 
-    python tests/bench/online_selection.py --core             the main arms, 3 seeds; meant to end within an hour
+The runs are recorded in online/measured.jsonl, and the page docs/results/online-selection.md shows every recorded run.
+
+    python tests/bench/online_selection.py --core             the main arms, 3 seeds: about an hour
     python tests/bench/online_selection.py                    all arms; 5 seeds for the headline, 3 for the rest
     python tests/bench/online_selection.py --held-out tuning --seeds 1 --arms uniform,learnability   tuning
-    python tests/bench/online_selection.py --cached           a report of the runs that are there; makes none
-    python tests/bench/online_selection.py --recorded         go on from the runs behind RESULTS.md
+    python tests/bench/online_selection.py --cached           report the cached runs; start none
+    python tests/bench/online_selection.py --recorded         continue from the recorded runs
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, o
 from bench.online import data, record  # noqa: E402
 from bench.online.arms import ARMS, CORE, HEADLINE  # noqa: E402
 from bench.online.runs import SETTINGS, cached, result  # noqa: E402
-from bench.record import append, facts  # noqa: E402
+from bench.record import facts, write  # noqa: E402
 
 from curation.core.cache import cache_folder  # noqa: E402
 from curation.core.intervals import estimate  # noqa: E402
@@ -39,13 +41,17 @@ from curation.selection.flops import Payoff, Point, payoff  # noqa: E402
 FOLDER = cache_folder() / "bench-online"
 TUNING_SEED, TEST_SEED = 100, 0  # seeds for tuning begin elsewhere than those that are reported
 OTHERS = ("recall@1", "zero_shot")  # figures beside `quality`, where a workload has them
+ALONG = {  # updates after which the quality of long runs is shown; an epoch is 433 and 108 updates
+    "epochs": (130, 390, 520, 780, 1170, 1560, 2340, 3900),
+    "long": (50, 100, 150, 200, 250, 300, 500, 1000),
+}
 
 Curve = list[dict[str, Any]]
 Found = dict[tuple[str, str], dict[int, Curve]]  # (workload, arm) -> seed -> curve
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    """Make the runs that are missing, and report; returns the report."""
+    """Run what is not cached, and report; returns the report."""
     options = _options(arguments)
     began = time.monotonic()
     if options.recorded:
@@ -59,8 +65,30 @@ def main(arguments: Sequence[str] | None = None) -> str:
     if options.held_out == "test" and not options.no_record:
         record.save(options.folder, ARMS)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        append(facts(time.monotonic() - began, used.ru_utime + used.ru_stime), text.splitlines())
+        about = facts(time.monotonic() - began, used.ru_utime + used.ru_stime)
+        about.append("rows of other arms: earlier runs; the page's history and the text above say which code")
+        recorded = record.found(ARMS)
+        for workload in workloads:
+            write("online-selection", workload, about, figures(recorded, workload).splitlines())
     return text
+
+
+def figures(found: Found, workload: str) -> str:
+    """What the page of results shows of a workload: its report and, of long runs, the quality along the way."""
+    text = report(found, [workload]).strip("\n")
+    return f"{text}\n\n{along(found, workload, ALONG[workload])}" if workload in ALONG else text
+
+
+def along(found: Found, workload: str, updates: Sequence[int]) -> str:
+    """A table of the mean quality over seeds after so many updates."""
+    lines = [f"{workload}: mean accuracy over seeds after so many updates", ""]
+    lines += ["| arm | " + " | ".join(f"{number:,}" for number in updates) + " |", "|---" * (len(updates) + 1) + "|"]
+    for name in ARMS[workload]:
+        if runs := found.get((workload, name)):
+            after = [{point["updates"]: point["quality"] for point in curve} for curve in runs.values()]
+            means = [statistics.fmean(qualities[number] for qualities in after) for number in updates]
+            lines.append("| " + " | ".join([name, *(f"{mean:.3f}" for mean in means)]) + " |")
+    return "\n".join(lines)
 
 
 def _wanted(options: argparse.Namespace, workloads: Sequence[str]) -> list[tuple[str, str, int]]:
@@ -68,7 +96,7 @@ def _wanted(options: argparse.Namespace, workloads: Sequence[str]) -> list[tuple
     asked = options.arms.split(",") if options.arms else []
     for unknown in {*asked}.difference(*ARMS.values()):
         known = dict.fromkeys(name for named in ARMS.values() for name in named)
-        raise SystemExit(f"there is no arm {unknown!r}; there are: {', '.join(known)}")
+        raise SystemExit(f"unknown arm {unknown!r}; arms: {', '.join(known)}")
     first = TUNING_SEED if options.held_out == "tuning" else TEST_SEED
     wanted = []
     for workload in workloads:
@@ -81,7 +109,7 @@ def _wanted(options: argparse.Namespace, workloads: Sequence[str]) -> list[tuple
 
 
 def collect(wanted: Sequence[tuple[str, str, int]], options: argparse.Namespace) -> Found:
-    """The curves, of runs that are kept or are made now, side by side."""
+    """The curves of cached runs and of those that run now, side by side."""
     found: Found = {}
     if options.cached:
         for workload, name, seed in wanted:
@@ -92,8 +120,8 @@ def collect(wanted: Sequence[tuple[str, str, int]], options: argparse.Namespace)
     for workload in dict.fromkeys(workload for workload, _, _ in wanted):
         data.load(
             SETTINGS[workload].data, options.held_out, options.folder
-        )  # fetched and rendered once, before runs look for it
-    with ProcessPoolExecutor(options.jobs, max_tasks_per_child=1) as pool:  # a run's memory goes with it
+        )  # fetch and render once, before the runs read it
+    with ProcessPoolExecutor(options.jobs, max_tasks_per_child=1) as pool:  # a run's memory is freed with its process
         futures = {
             pool.submit(result, workload, ARMS[workload][name], seed, options.held_out, options.folder): (
                 workload,
@@ -111,7 +139,7 @@ def collect(wanted: Sequence[tuple[str, str, int]], options: argparse.Namespace)
 
 
 def report(found: Found, workloads: Sequence[str]) -> str:
-    """Two tables a workload: what each arm saves against uniform with the same seed; what was chosen over time."""
+    """Two tables for each workload: savings of each arm against uniform of the same seed; what was chosen over time."""
     lines = []
     for workload in workloads:
         arms = [name for name in ARMS[workload] if found.get((workload, name)) and _uniform(found, workload, name)]
@@ -140,7 +168,7 @@ def report(found: Found, workloads: Sequence[str]) -> str:
 
 
 def _uniform(found: Found, workload: str, name: str) -> dict[int, Curve]:
-    """The runs that an arm is compared with."""
+    """The uniform runs that an arm is compared with: those of its schedule."""
     constant = ARMS[workload][name].schedule == "constant"
     return found.get((workload, "uniform at a constant rate" if constant else "uniform"), {})
 
@@ -177,19 +205,19 @@ def points(curve: Curve) -> list[Point]:
 
 
 def at_flops(curve: Sequence[Point], flops: float) -> float:
-    """Quality when this much has been spent, everything counted: the last evaluation before it."""
+    """Quality once this many FLOPs are spent, everything counted: that of the last evaluation before."""
     before = [point.quality for point in curve if point.totals["full"] <= flops]
     return before[-1] if before else 0.0
 
 
 def interval(values: Sequence[float], unit: str = "") -> str:
-    """Mean and half a 95 % interval."""
+    """Mean and half the width of its 95 % interval."""
     (mean, half), digits = estimate(values), 0 if unit else 3
     return f"{mean:.{digits}f}{unit}" + ("" if half is None else f" ± {half:.{digits}f}")
 
 
 def draw(found: Found, workload: str, path: Path) -> None:
-    """Mean learning curves of a workload's arms over the seeds that all points have."""
+    """Draw the mean learning curves of a workload's arms over their seeds."""
     from jobs.pages.curves import draw as draw_runs
 
     means = {}
@@ -216,9 +244,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--held-out", default="test", choices=("tuning", "test"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--cached", action="store_true", help="report what is there; make no runs")
-    parser.add_argument("--recorded", action="store_true", help="begin with the runs behind RESULTS.md")
-    parser.add_argument("--no-record", action="store_true", help="do not append to RESULTS.md")
+    parser.add_argument("--cached", action="store_true", help="report the cached runs; start none")
+    parser.add_argument("--recorded", action="store_true", help="start from the recorded runs")
+    parser.add_argument("--no-record", action="store_true", help="record nothing; leave the page of results as it is")
     parser.add_argument(
         "--folder", type=Path, default=FOLDER, help="where data and runs are kept (default: %(default)s)"
     )

@@ -1,8 +1,8 @@
-"""Our side of the bench, one process: the scoring part of `curate run` with fresh score tables.
+"""Our side of the bench, in one process: the scoring part of `curate run`, into empty score tables.
 
     python tests/bench/pipeline_run.py recipe.yaml
 
-Prints one line of JSON: samples, and seconds since the process was started at which things happened.
+Prints one line of JSON: the samples, and the seconds from the start of the process to each event.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(path: str) -> None:
     marks = Path(path).parent / "marks"
     marks.mkdir()
 
-    class Marked(scoring.ScorerActor):  # notes when each actor was given its first units
+    class Marked(scoring.ScorerActor):  # records when each actor got its first units
         mark: Path | None = None
 
         def score(self, *call: Any) -> Any:

@@ -1,14 +1,14 @@
-"""A pool of real pairs with planted noise, as WebDataset shards, and the truth about every plant.
+"""A pool of real pairs with planted noise, as WebDataset shards, with a table of the planted samples.
 
-The pool is that of `bench.online.data` (emoji of several vendors and other icons, whose names are what is wrong with
-them by nature), 64 px PNGs under their names. Planted, each kind by a seeded draw, no sample twice:
+The pool is that of `bench.online.data`: emoji of several vendors and other icons, 64 px PNGs captioned with their
+names, which are noisy by nature. Planted are, each kind by a seeded draw, no sample twice:
 
 - exact        copies of a sample, byte for byte, and its caption
 - altered      copies re-encoded as JPEG, resized or cropped, a third each, with the caption
 - swapped      copies of a sample's picture under the caption of another
 - recaptioned  a share of the pool itself, whose captions change places
 
-Shards are in the order of a hash of the keys, so that a copy may stand before its original.
+Shards are ordered by a hash of the keys, so that a copy may come before its original.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import pyarrow as pa
 from curation.models.batches import Examples
 from curation.shards.tar import TarWriter
 
-EDITION = 2  # of this file's choices; part of the folder's name
+EDITION = 2  # raise it when this file plants otherwise; part of the folder's name
 SAMPLES_PER_SHARD = 2_000
-LONGEST = 70  # letters of a key; a member of a tar has 100, with its extension and what a copy adds
+LONGEST = 70  # letters of a key: a tar member's name has 100, with its extension and a copy's suffix
 KINDS = ("exact", "altered", "swapped", "recaptioned")
 
 
 class Counts(NamedTuple):
-    """How many plants of each kind; `recaptioned` is a share of the pool."""
+    """Number of plants of each kind; `recaptioned` is a share of the pool."""
 
     exact: int = 1_000
     altered: int = 1_000
@@ -44,19 +44,19 @@ class Counts(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A sample to be written, and the truth about it."""
+    """A sample to be written, and whether and how it was planted."""
 
     key: str
     image: bytes
     extension: str
     caption: str
     kind: str = ""
-    original: str = ""  # of a copy, the key
+    original: str = ""  # the key of the sample that a copy was made from
 
 
 def write_pool(examples: Examples, counts: Counts, folder: Path) -> pa.Table:
-    """Write shards to `folder`; returns the truth: key, kind, original, and `same`, whether another sample shows the
-    same picture (planted, or with the same pixels by nature)."""
+    """Write shards to `folder`. Returns a table with a row for each sample: key, kind, original, and `same`: whether
+    another sample shows the same picture (planted, or with equal pixels by nature)."""
     rows = sorted(planted(examples, counts), key=lambda row: sha256(row.key.encode()).hexdigest())
     assert len({row.key for row in rows}) == len(rows), "a key names one sample"
     write_shards(rows, folder)
@@ -69,7 +69,7 @@ def write_pool(examples: Examples, counts: Counts, folder: Path) -> pa.Table:
 
 
 def planted(examples: Examples, counts: Counts, seed: int = 0) -> Iterator[Row]:
-    """All samples of the pool, some recaptioned, and the copies of others."""
+    """Yield the samples of the pool, some of them recaptioned, then the copies."""
     order = np.random.default_rng(seed).permutation(len(examples)).tolist()
     copies = counts.exact + counts.altered + counts.swapped
     moved = order[copies : copies + round(counts.recaptioned * len(examples))]
@@ -91,7 +91,7 @@ def planted(examples: Examples, counts: Counts, seed: int = 0) -> Iterator[Row]:
 
 
 def alter(pixels: np.ndarray, number: int) -> tuple[bytes, str]:
-    """The same picture for an eye: as a JPEG, at another size, or without its border; and the file's extension."""
+    """Return the picture as a JPEG, at another size or without its border, with the file's extension."""
     if number % 3 == 0:
         quality = (60, 75, 90)[number // 3 % 3]
         return cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes(), "jpg"
@@ -104,7 +104,7 @@ def alter(pixels: np.ndarray, number: int) -> tuple[bytes, str]:
 
 
 def write_shards(rows: Sequence[Row], folder: Path) -> None:
-    """Rows as shards, whose bytes are a function of them."""
+    """Write rows as shards, whose bytes are a function of the rows."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, at in enumerate(range(0, len(rows), SAMPLES_PER_SHARD)):
         file = io.BytesIO()
@@ -118,7 +118,7 @@ def write_shards(rows: Sequence[Row], folder: Path) -> None:
 
 
 def plain(examples: Examples) -> list[Row]:
-    """Samples as they are."""
+    """Rows of samples without any plants."""
     return [
         Row(key_of(uid), png(pixels), "png", caption)
         for uid, pixels, caption in zip(examples.uids, examples.pixels, examples.captions, strict=True)
@@ -126,7 +126,7 @@ def plain(examples: Examples) -> list[Row]:
 
 
 def key_of(uid: str) -> str:
-    """A name without dots, which end a key, and without separators; a long one is cut, with a hash for the rest."""
+    """Turn a uid into a key: no dots, which end a key, no separators; a long one is cut and gets a hash."""
     name = "".join(letter if (letter.isascii() and letter.isalnum()) or letter == "-" else "_" for letter in uid)
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{sha256(uid.encode()).hexdigest()[:8]}"
 

@@ -1,14 +1,15 @@
 """`make bench-recipes`: which recipes make data better? Real icons with planted noise, every recipe, equal compute.
 
-Each recipe curates the same pool (`bench.planted`) from one scoring; the same small CLIP is then trained for the same
+Each recipe curates the same pool (`bench.planted`) from one scoring. The same small CLIP is then trained for the same
 compute on its snapshot, on the pool, and on random parts of the snapshot's size, and judged on a vendor of emoji that
-neither the pool nor the proxies have seen. Beside it: what the recipe found of what was planted.
+neither the pool nor the proxies have seen. The report also counts which planted samples the recipe dropped.
 
-Everything is kept in the folder, by all that decides it: stop the bench, take it up again, add a line to `recipes`.
+Everything is cached in the folder under what determines it: stop the bench, resume it, add a line to `recipes`. A run
+of all recipes with the default settings replaces the figures of docs/results/recipes.md.
 
     python tests/bench/recipes.py                        all recipes, 3 seeds: an hour on two cores
     python tests/bench/recipes.py --recipes "no filter; negCLIPLoss 30 %" --seeds 5
-    python tests/bench/recipes.py --pool 2000 --steps 20 --seeds 2 --no-record     a look at whether it runs
+    python tests/bench/recipes.py --pool 2000 --steps 20 --seeds 2 --no-record     a quick check that it runs
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import yaml  # noqa: E402
 from bench import planted  # noqa: E402
 from bench.lists import listed, write_list  # noqa: E402
 from bench.online import data  # noqa: E402
-from bench.record import append, facts  # noqa: E402
+from bench.record import facts, write  # noqa: E402
 
 import curation as cu  # noqa: E402
 from curation.core.cache import cache_folder  # noqa: E402
@@ -46,16 +47,16 @@ Filters = list[dict[str, Any]]
 
 
 def top(score: str, fraction: float) -> dict[str, Any]:
-    """The highest of a score."""
+    """Keep the samples with the highest scores."""
     return {"top_fraction": {"score": score, "fraction": fraction}}
 
 
 def recipes(names: dict[str, str], entries: dict[str, str], evaluation: str) -> dict[str, Filters]:
-    """What is compared: a name, and the filters of a recipe, which may use the scores of `scorers`.
+    """The compared recipes: name -> filters, which may use the scores of `scorers`.
 
     `names` and `entries`: files of phrases, for text-based filtering and for MetaCLIP's balancing; `evaluation`: a
-    snapshot of what is held out. DataComp's rules on English and on sizes are left out: icons' names are too short to
-    tell a language, and all pictures have one size. So is T-MARS: no icon shows its caption.
+    snapshot of the held-out vendor. DataComp's rules on English and on sizes are left out, since icons' names are too
+    short to identify a language and all pictures have one size. So is T-MARS: no icon shows its caption.
     """
     basic: dict[str, Any] = {"caption": {"min_words": 2, "min_chars": 5, "max_repetition": 0.5}}
     near: dict[str, Any] = {"near_duplicates": {"prefer": "clip_score"}}
@@ -63,7 +64,7 @@ def recipes(names: dict[str, str], entries: dict[str, str], evaluation: str) -> 
     by_image: dict[str, Any] = {"threshold": {"name": "near_target", "score": "cluster.near_target", "min": 1}}
     return {
         "no filter": [],
-        # what is there twice
+        # duplicates
         "exact duplicates": [{"exact_duplicates": {}}],
         "near duplicates": [near],
         "semantic duplicates": [{"semantic_duplicates": {"prefer": "clip_score"}}],
@@ -74,18 +75,18 @@ def recipes(names: dict[str, str], entries: dict[str, str], evaluation: str) -> 
         "text-based": [by_text],
         "image-based": [by_image],
         "image-based, clip score 30 %": [top("clip_score", 0.3), by_image],
-        # what came after them
+        # published after them
         "DFN 30 %": [top("dfn", 0.3)],
         "negCLIPLoss 30 %": [top("negclip_loss", 0.3)],
         "NormSim 30 %": [top("norm_sim", 0.3)],
         "negCLIPLoss 60 %, NormSim 50 %": [top("negclip_loss", 0.6), top("norm_sim", 0.5)],
         "learnability 30 %": [top("learnability", 0.3)],
-        # what is too much
+        # balancing
         "MetaCLIP": [{"metaclip_balance": {**entries, "t": 50}}],
         "cluster balance": [{"cluster_balance": {"column": "cluster.cluster", "most": 50, "prefer": "clip_score"}}],
         "soft cap": [{"soft_cap": {"column": "cluster.cluster", "cap": 25, "weights": False}}],
         "soft-cap sampling, DFN": [{"soft_cap_sampling": {"score": "dfn", "gain": 20.0}}],
-        # several of them
+        # combinations
         "clip score 60 %": [top("clip_score", 0.6)],
         "near duplicates, negCLIPLoss 30 %": [near, top("negclip_loss", 0.3)],
         "either near the target or negCLIPLoss 15 %": [{"any": {"of": [by_image, top("negclip_loss", 0.15)]}}],
@@ -96,14 +97,14 @@ NAMES = tuple(recipes({}, {}, ""))
 
 
 class Made(NamedTuple):
-    """What all recipes share, made once."""
+    """What all recipes share, prepared once."""
 
     pool: Path
     held_out: Path
     truth: Path
     scorers: list[dict[str, Any]]
-    names: dict[str, str]  # a file of what trusted pairs are called
-    entries: dict[str, str]  # and of the words in it, too
+    names: dict[str, str]  # a file of the trusted pairs' captions
+    entries: dict[str, str]  # a file of these captions and of their words
 
     @property
     def home(self) -> Path:
@@ -111,11 +112,11 @@ class Made(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    """Make what is missing, and report; returns the report."""
+    """Run what is not cached, and report; returns the report."""
     options = _options(arguments)
     names = [name.strip() for name in options.recipes.split(";")] if options.recipes else NAMES
     if unknown := [name for name in names if name not in NAMES]:
-        raise SystemExit(f"there is no recipe {unknown[0]!r}; there are: {'; '.join(NAMES)}")
+        raise SystemExit(f"unknown recipe {unknown[0]!r}; recipes: {'; '.join(NAMES)}")
     began = time.monotonic()
     from actors.cluster import cluster
 
@@ -130,13 +131,13 @@ def main(arguments: Sequence[str] | None = None) -> str:
         raise SystemExit(f"no recipe keeps a batch: {kept:,} samples at most, and --batch is {options.batch:,}")
     text = report(snapshots, documents, made)
     print(text)
-    if not options.no_record:
-        append(facts(time.monotonic() - began), text.splitlines())
+    if not (options.no_record or options.recipes or options.pool != POOL):
+        write("recipes", "recipes", facts(time.monotonic() - began), text.splitlines())
     return text
 
 
 def prepare(options: argparse.Namespace) -> Made:
-    """The pool with its plants, held-out and trusted pairs as shards; proxies; the scorers that they make."""
+    """Write the pool with its plants and the held-out and trusted pairs as shards; train the proxies that score."""
     counts = planted.Counts(*(min(count, options.pool // 8) for count in planted.Counts()[:3]))
     edition = digest([data.EDITION["pairs"], planted.EDITION, options.pool, counts])[:12]
     folder = options.folder / edition
@@ -149,13 +150,13 @@ def prepare(options: argparse.Namespace) -> Made:
         write_list(folder / "names.txt", sorted(names))
         write_list(folder / "entries.txt", sorted(names | {word for name in names for word in name.split()}))
         part = load.pool.take(list(range(min(options.pool, len(load.pool)))))
-        pq.write_table(planted.write_pool(part, counts, pool), truth)  # last: its presence says that all is there
+        pq.write_table(planted.write_pool(part, counts, pool), truth)  # last: it shows that all is written
     lists = (listed(folder / f"{name}.txt") for name in ("names", "entries"))
     return Made(pool, held_out, truth, scorers(folder, options), *lists)
 
 
 def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All columns that a recipe can use: of a proxy of the trusted pairs, one of the pool, and of the pictures."""
+    """All scorers that a recipe can use: with a proxy of the trusted pairs, with one of the pool, or with no model."""
     from curation.curating.vectors import write_clusters, write_vectors
 
     training = Training(steps=options.proxy_steps, batch=options.proxy_batch)
@@ -180,7 +181,7 @@ def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _proxy(folder: Path, name: str, training: Training, against: str | None = None) -> dict[str, Any]:
-    """A small model of these shards, as a scorer names it; `against` others: a data filtering network."""
+    """Train a small model on these shards; with `against`, a data filtering network. Returns a scorer's fields."""
     from curation.evaluation.training import TrainingJob, run
 
     job = TrainingJob(data=f"{folder}/{name}", pool=f"{folder}/{against}" if against else None, model="proxy-mu",
@@ -191,7 +192,7 @@ def _proxy(folder: Path, name: str, training: Training, against: str | None = No
 
 
 def curated(filters: Filters, corpus: Path, made: Made) -> Snapshot:
-    """The snapshot of a recipe; all recipes share one scoring."""
+    """Curate with these filters; all recipes share one scoring."""
     from jobs.commands.run import run_steps
     from jobs.pipeline import pipeline
 
@@ -208,7 +209,7 @@ def curated(filters: Filters, corpus: Path, made: Made) -> Snapshot:
 
 
 def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The evaluation of every snapshot that has a batch of samples."""
+    """Evaluate every snapshot that keeps at least a batch of samples."""
     from curation.core.progress import progress
     from curation.evaluation.trials import pin
     from jobs.protocol import Protocol, carry_out, conclude, missing, plan
@@ -230,7 +231,7 @@ def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Name
 
 
 def report(snapshots: Mapping[str, Snapshot], documents: Mapping[str, dict[str, Any]], made: Made) -> str:
-    """One table: what recipes are worth, and what they found of what was planted; then which of them show it."""
+    """One table: what each recipe is worth and which planted samples it found; then which recipes are better."""
     one = next(iter(documents.values()))
     runs = one["arms"]["curated"]["runs"]
     truth = pq.read_table(made.truth).to_pylist()
@@ -260,8 +261,8 @@ def report(snapshots: Mapping[str, Snapshot], documents: Mapping[str, dict[str, 
 
 METRICS = ("recall@1", "recall@5", "zero_shot")
 Truth = Mapping[str, Any]
-#: Of what is dropped, what is right: for filters against copies, and for those against mismatches. What is alike or
-#: mismatched by nature is known to nobody (but the same pixels are) and counts as neither: these are lower bounds.
+#: Which dropped samples were rightly dropped, by filters against copies and by filters against mismatches. These are
+#: lower bounds: pairs that are alike or mismatched by nature are unknown, except for equal pixels.
 WRONG = {
     "copies": lambda row: row["same"],
     "mismatched": lambda row: row["kind"] in ("swapped", "recaptioned"),
@@ -269,8 +270,8 @@ WRONG = {
 
 
 def found(snapshot: Snapshot, truth: Sequence[Truth]) -> list[str]:
-    """Recall, of each kind of plants: the share that was dropped (of a copy: it or its original); and precision, of
-    what was dropped: the share that shows the same picture as another sample, and the share that is mismatched."""
+    """Recall for each kind of plant: the share that was dropped (for a copy: it or its original). Then precision: the
+    share of the dropped samples that show the same picture as another one, and the share that is mismatched."""
     rows = snapshot.manifest.query("SELECT key FROM manifest WHERE decision <> 'kept'", ["key", "decision"])
     dropped = set(rows.column("key").to_pylist())
     cells = []
@@ -290,7 +291,7 @@ def _difference(document: Mapping[str, Any], arm: str) -> str:
 
 
 def _verdicts(documents: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Which recipes beat both the pool and random parts at recall@5, and which do not."""
+    """Two lines: the recipes that beat both the pool and random parts at recall@5, and the others."""
 
     def beats(document: Mapping[str, Any]) -> bool:
         return all(document["minus"][arm]["recall@5"]["word"] == "better" for arm in ("raw", "random"))
@@ -310,16 +311,16 @@ def _percent(part: int, whole: int) -> str:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", help=f"of: {'; '.join(NAMES)}")
-    parser.add_argument("--pool", type=int, default=POOL, help="samples, before anything is planted")
+    parser.add_argument("--pool", type=int, default=POOL, help="samples before anything is planted")
     parser.add_argument("--model", default="proxy-mu")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--clusters", type=int, default=500, help="of the pool's pictures")
-    parser.add_argument("--proxy-steps", type=int, default=400, help="of the models that score")
+    parser.add_argument("--clusters", type=int, default=500, help="number of clusters of the pool's pictures")
+    parser.add_argument("--proxy-steps", type=int, default=400, help="training steps of the models that score")
     parser.add_argument("--proxy-batch", type=int, default=128)
     parser.add_argument("--jobs", type=int, help="models trained at once (default: one a core)")
-    parser.add_argument("--no-record", action="store_true", help="do not append to RESULTS.md")
+    parser.add_argument("--no-record", action="store_true", help="leave the page of results as it is")
     parser.add_argument("--cache", type=Path, default=CACHE / "bench-online", help="the icons (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=CACHE / "bench-recipes", help="the rest (default: %(default)s)")
     return parser.parse_args(arguments)

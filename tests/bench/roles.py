@@ -1,11 +1,11 @@
 """`make bench-roles`: what scoring and learning cost on this machine's device, beside what its matrix units can do.
 
-    python tests/bench/roles.py                       the device that is there; on a GPU in both precisions
+    python tests/bench/roles.py                       on the GPU in both precisions if there is one, else on the CPU
     python tests/bench/roles.py --models proxy-mu     fewer models
 
-Batches come as bytes in this machine's memory, as they do in a run, so copies to the device count. Each figure is the
-median of several calls, waited for. The limit is a product of 8,192-square matrices on a GPU, 2,048 on a CPU, in the
-same precision, measured here.
+Batches start as bytes in this machine's memory, as in a run, so that copies to the device count. Each figure is the
+median of several synchronised calls. The limit is a product of 8,192-square matrices on a GPU, 2,048 on a CPU, measured
+here in the same precision. A run of all models replaces the figures of docs/results/roles.md for its kind of device.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, or tests/curation would shadow ours
 
 import torch  # noqa: E402
-from bench.record import append, facts  # noqa: E402
+from bench.record import facts, write  # noqa: E402
 
 from curation.learners.contrastive import ClipLearner  # noqa: E402
 from curation.learners.learner import Training  # noqa: E402
@@ -39,8 +39,8 @@ CALLS = 5
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--batch", type=int, help="that is learned from; default: 4,096 on a GPU, 128 on a CPU")
-    parser.add_argument("--no-record", action="store_true", help="do not append to RESULTS.md")
+    parser.add_argument("--batch", type=int, help="samples in a batch; default: 4,096 on a GPU, 128 on a CPU")
+    parser.add_argument("--no-record", action="store_true", help="leave the page of results as it is")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     gpu = torch.cuda.is_available()
@@ -62,19 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("\n".join(lines))
     if not options.no_record:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        append(facts(time.monotonic() - began, used.ru_utime + used.ru_stime), lines)
+        if options.models == ",".join(MODELS) and options.batch is None:
+            write("roles", device.type, facts(time.monotonic() - began, used.ru_utime + used.ru_stime), lines)
 
 
 def row(model: str, precision: Any, device: torch.device, batch: int, limit: float) -> str:
     """One model's line of the table."""
     training = Training(steps=1000, batch=batch, precision=precision, micro_batch=512 if batch > 512 else 0)
-    if model != "ViT-B-32":  # small ones need no parts
+    if model != "ViT-B-32":  # small models need no micro-batches
         training = Training(steps=1000, batch=batch, precision=precision)
     learner = ClipLearner(model, training, device)
     side, words = preprocess_for(model).size, tokenizer_for(model)
     some = TrainingBatch(
         torch.randint(0, 256, (2 * batch, side, side, 3), dtype=torch.uint8),
-        words([f"{number} " * 80 for number in range(2 * batch)]),  # as long as the context, which FLOPs are counted of
+        words([f"{number} " * 80 for number in range(2 * batch)]),  # fill the context, which FLOPs are counted for
     )
     candidates = SuperBatch(torch.arange(2 * batch), some)
     if device.type == "cuda":
@@ -91,7 +92,7 @@ def row(model: str, precision: Any, device: torch.device, batch: int, limit: flo
 
 
 def seconds(call: Callable[[], Any], device: torch.device) -> float:
-    """Median of a few calls, after two that are not looked at."""
+    """Median seconds of a few calls, after two for warming up."""
     took = []
     for _ in range(2 + CALLS):
         began = time.perf_counter()

@@ -1,16 +1,16 @@
-"""`make bench`: how fast we score, beside what limits it and beside the loop that a good user writes today.
+"""`make bench`: how fast we score, beside its limits and beside the loop that a good user writes today.
 
     python tests/bench/scoring.py [--quick] [--samples N] [--no-s3] [--corpus DIR] [--model NAME --weights FILE]
 
-On the demo's shards (`make demo` builds them) and, for S3, a copy in seaweedfs. Every measurement is a process of its
-own, and the rounds are interleaved, so that a busy neighbour hits all alike. Two figures for each pipeline:
+Reads the demo's shards (`make demo` builds them) and, for S3, a copy in seaweedfs. Each measurement is a process of its
+own, and the rounds are interleaved, so that a busy neighbour slows all alike. Two figures for each pipeline:
 
-- end to end: all samples / all seconds from before the process is made until it is gone;
-- steady: all samples / seconds from the first batch's entry into a model until everything is saved. What comes before
-  is start-up: imports, Ray and its actors (ours), workers (the loop's). What was decoded by then counts as start-up.
+- end to end: samples / seconds from before the process starts until it is gone;
+- steady: samples / seconds from the first batch that enters a model until everything is saved. The time before is
+  start-up: imports, Ray and its actors (ours), workers (the loop's), and what they decode before that batch.
 
-The bars: steady >= 0.7 of the slowest limit, and end to end not slower than the loop. Appends to RESULTS.md.
-Takes about 9 minutes on two idle cores (`--quick`: 2).
+Bars: steady >= 0.7 of the slowest limit, and end to end not slower than the loop. A run with the default settings
+replaces the figures of docs/results/throughput.md. Takes about 9 minutes on two idle cores (`--quick`: 2).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent), str(ROOT)]
 
 from bench.measure import Measured, measure  # noqa: E402
-from bench.record import append  # noqa: E402
 from bench.record import facts as common_facts  # noqa: E402
+from bench.record import write  # noqa: E402
 
 LOOP_SETTINGS = [(256, 2, 1), (256, 2, 2), (64, 1, 1)]  # (batch, workers, threads) that the loop is tuned over
 # Ray runs its workers at nice 15: on a shared machine they would get a smaller share of it than the loop does.
@@ -43,7 +43,7 @@ ENV = {"RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT)}
 
 @dataclass
 class Place:
-    """Shards somewhere: their root for us, a URL each for webdataset, and what reaches them."""
+    """Shards in one store: the root for us, a URL each for webdataset, and the environment that reaches them."""
 
     name: str
     root: str
@@ -107,7 +107,7 @@ class Bench:
         print(f"  {place.name:<5} {name:<14} {n / run.seconds:7,.0f}/s   steady {steady:7,.0f}/s", file=sys.stderr)
 
     def tune(self, place: Place) -> tuple[int, int, int]:
-        """The loop's best setting, by its steady rate over four shards."""
+        """Return the loop's best setting, by its steady rate over four shards."""
         trials = {setting: f"loop {'/'.join(map(str, setting))}" for setting in LOOP_SETTINGS}
         for setting, name in trials.items():
             self.loop(place, setting, name, shards=4)
@@ -130,7 +130,7 @@ def places(corpus: Path, shards: Sequence[Path], s3: bool) -> Iterator[list[Plac
         client = server.client()
         for path in shards:
             client.upload_file(str(path), server.bucket, f"corpus/{path.name}")
-        urls = [  # what webdataset opens through curl
+        urls = [  # webdataset opens these through curl
             client.generate_presigned_url(
                 "get_object", Params={"Bucket": server.bucket, "Key": f"corpus/{path.name}"}, ExpiresIn=86400
             )
@@ -158,7 +158,7 @@ def main() -> None:
                     bench.loop(place, setting)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    report(bench, where, setting, options.rounds, time.monotonic() - began)
+    report(bench, where, setting, options.rounds, time.monotonic() - began, whole=options.s3 and not options.quick)
 
 
 def _options() -> argparse.Namespace:
@@ -186,7 +186,7 @@ def _weights(options: argparse.Namespace, work: Path) -> Path:
     from curation.models.dual import load_dual_encoder
     from curation.models.weights import tensors_to_bytes
 
-    path = work / f"{options.model}.safetensors"  # the speed doesn't depend on what the weights know
+    path = work / f"{options.model}.safetensors"  # the speed doesn't depend on the weights' values
     path.write_bytes(tensors_to_bytes(load_dual_encoder(options.model, None).module.state_dict(), {}))
     return path
 
@@ -233,7 +233,10 @@ def table(where: Sequence[Place]) -> list[list[str]]:
     return rows
 
 
-def report(bench: Bench, where: Sequence[Place], setting: tuple[int, int, int], rounds: int, seconds: float) -> None:
+def report(
+    bench: Bench, where: Sequence[Place], setting: tuple[int, int, int], rounds: int, seconds: float, *, whole: bool
+) -> None:
+    """Print the figures; those of a whole run replace the page's."""
     from rich.console import Console
     from rich.table import Table
 
@@ -243,7 +246,9 @@ def report(bench: Bench, where: Sequence[Place], setting: tuple[int, int, int], 
     for row in rows:
         shown.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 130).print(shown, *facts, sep="\n")
-    append(facts, [_line(heads), _line(["---", *("---:" for _ in heads[1:])]), *map(_line, rows)])
+    if whole:
+        figures = [_line(heads), _line(["---", *("---:" for _ in heads[1:])]), *map(_line, rows)]
+        write("throughput", "scoring", facts, figures)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The bench of online selection in small: every step of it on a workload of a few made-up pictures."""
+"""The bench of online selection in small: each of its steps on a workload of a few made-up pictures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from bench import online_selection
-from bench.online import data, runs
+from bench.online import data, record, runs
 
 from curation.models.batches import Examples
 
+ROOT = Path(__file__).parents[2]
 WORDS = ("sun", "moon", "star", "tree", "house", "boat", "fish", "bird")
 
 
@@ -47,8 +48,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "REFERENCE_BATCH", 16)
 
 
-def test_arms_can_be_named_in_a_list() -> None:
+def test_arms_can_be_listed_by_name() -> None:
     assert not any("," in name for named in online_selection.ARMS.values() for name in named)
+
+
+@pytest.mark.parametrize("workload", ["pairs", "classes", "epochs", "long"])
+def test_the_page_of_results_shows_the_recorded_runs(workload: str) -> None:
+    page = (ROOT / "docs/results/online-selection.md").read_text()
+    assert online_selection.figures(record.found(online_selection.ARMS), workload) in page
 
 
 def test_arms_are_run_once_and_reported(

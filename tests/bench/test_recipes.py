@@ -1,4 +1,4 @@
-"""The bench of recipes in small: what is planted is what is written, and every step of it on made-up pictures."""
+"""The bench of recipes in small: what is planted is what is written, and each of its steps on made-up pictures."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_keys_fit_a_tar_and_differ() -> None:
     assert len(keys) == 4 and all(key.isascii() and "." not in key and len(key) <= 80 for key in keys)
 
 
-def test_a_recipe_that_is_none_is_told_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="there is no recipe 'nonsense'; there are: no filter; exact"):
+def test_an_unknown_recipe_is_an_error_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="unknown recipe 'nonsense'; recipes: no filter; exact"):
         recipes.main(["--recipes", "no filter; nonsense", "--folder", str(tmp_path)])
     assert not list(tmp_path.iterdir())
 

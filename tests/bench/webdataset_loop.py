@@ -1,8 +1,8 @@
-"""What a good user writes today: webdataset, DataLoader workers and open_clip's own model, transform and tokenizer.
+"""The loop that a good user writes today: webdataset, DataLoader workers, open_clip's model, transform and tokenizer.
 
     python tests/bench/webdataset_loop.py URLS.json MODEL WEIGHTS BATCH WORKERS THREADS OUT.npz
 
-Scores and image embeddings of all samples, in float32, saved at the end. Prints one line of JSON.
+Computes scores and image embeddings of all samples in float32 and saves them at the end. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import webdataset as wds
 
 def main(urls: str, model_name: str, weights: str, batch: str, workers: str, threads: str, out: str) -> None:
     born = float(os.environ["BENCH_BORN"])
-    import curation.models  # only for the place of its configurations, which open_clip reads itself
+    import curation.models  # only for the folder of its configurations, which open_clip reads itself
 
     open_clip.add_model_config(Path(curation.models.__file__).parent / "configs")
     model, _, preprocess = open_clip.create_model_and_transforms(model_name, pretrained=weights)

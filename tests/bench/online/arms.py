@@ -1,9 +1,9 @@
 """The arms of `make bench-online`, by workload. All have the same b, learning rate and learner.
 
-Most are short: they have the updates that `runs.SHORT` leaves, and a learning rate that decays over them, so that
-those that arrive at uniform's quality have saved what the bar asks for; `uniform short` is what these are compared with
-at equal updates. A few have all of uniform's updates. `cached`: the reference scores the pool once, as score tables do.
-Losses of pairs are contrastive, but for one arm. Tuned with seed 100 and more, on held-out sets that are not reported.
+Most arms are short: they have the updates of `Setting.short` and a learning rate that decays over them, so that an arm
+that reaches uniform's quality has saved what the bar asks for; at equal updates they compare with `uniform short`. A
+few have all of uniform's updates. `cached`: the reference scores the pool once, as score tables do. Losses of pairs are
+contrastive, except in one arm. Tuned with seeds from 100 on, on held-out sets that are not reported.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The two workloads of `make bench-online`, drawn from `@iconify/json`: 390,000 icons of 238 sets, ten emoji vendors.
 
-Nothing is made up: names are the sets' own, duplicates are redrawings of one thing by many hands, the tail is long, and
-what is wrong is wrong by nature. Sets under NC terms are left out. Pool, trusted and held-out sets share no set.
+Nothing is synthetic: names are the sets' own, duplicates are drawings of one thing by several vendors, the tail is
+long, and the noise is natural. Sets under NC terms are left out. Pool, trusted and held-out sets share no set.
 
 - pairs (ActiveCLIP): a pool of emoji of several vendors and other icons, captioned with their names. Trusted: two
   vendors whose names are words (fxemoji, which glues them together, is in the pool). Held out: one vendor for the

@@ -1,6 +1,7 @@
-"""The runs behind RESULTS.md, a line each in measured.jsonl: who goes on with the bench need not repeat them.
+"""The recorded runs behind docs/results/online-selection.md, one line each in measured.jsonl.
 
-They are measurements of the machines that RESULTS.md names, and read only where `--recorded` asks for them.
+Continuing the bench need not repeat them: `--recorded` puts them into its cache. They were measured on the machines
+that the page names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ MOST_SEEDS = 10
 
 
 def save(folder: Path, arms: Mapping[str, Mapping[str, Arm]]) -> None:
-    """Put the kept runs of the reported set into the record, beside those that it has of other arms."""
+    """Add the cached runs on the reported set to the record; those of other arms stay in it."""
     found = {line["id"]: line for line in _lines()}
     for workload, named in arms.items():
         for name, arm in named.items():
@@ -31,7 +32,7 @@ def save(folder: Path, arms: Mapping[str, Mapping[str, Arm]]) -> None:
 
 
 def restore(folder: Path) -> None:
-    """Put the recorded runs among the kept ones, where they are not there."""
+    """Copy the recorded runs into the cache, where it has none."""
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     for row in _lines():
         file = folder / "runs" / f"{row['id']}.json"
@@ -39,11 +40,23 @@ def restore(folder: Path) -> None:
             file.write_text(json.dumps({name: value for name, value in row.items() if name not in ("id", "name")}))
 
 
+def found(arms: Mapping[str, Mapping[str, Arm]]) -> dict[tuple[str, str], dict[int, list[dict[str, Any]]]]:
+    """(workload, arm) -> seed -> curve, of the recorded runs of these arms."""
+    rows = {line["id"]: line for line in _lines()}
+    curves: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
+    for workload, named in arms.items():
+        for name, arm in named.items():
+            for seed in range(MOST_SEEDS):
+                if row := rows.get(identity(workload, arm, seed, "test")):
+                    curves.setdefault((workload, name), {})[seed] = row["curve"]
+    return curves
+
+
 def _lines() -> list[dict[str, Any]]:
     return [json.loads(line) for line in FILE.read_text().splitlines()] if FILE.exists() else []
 
 
 def _rounded(point: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the digits that no table shows."""
+    """Round to the digits that tables can show."""
     found = {name: round(value, 5) if isinstance(value, float) else value for name, value in point.items()}
     return {**found, "totals": {name: round(value) for name, value in point["totals"].items()}}

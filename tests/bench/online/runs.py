@@ -34,7 +34,7 @@ from curation.selectors.blend import Blend
 from curation.selectors.draw import Ramp
 from curation.selectors.selection import Selection
 
-EDITION = 2  # of this file's loop; part of every run's identity
+EDITION = 2  # raise it when this file's loop changes; part of every run's identity
 LR = 2e-3
 PROXY = "proxy-mu"
 REFERENCE_STEPS, REFERENCE_BATCH = 800, 128
@@ -68,7 +68,7 @@ SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What is compared. Everything else (b, learner, data) is the same for all arms."""
+    """The settings that differ between arms. Everything else (b, learner, data) is the same for all."""
 
     selector: str = "uniform"
     fields: tuple[tuple[str, Any], ...] = ()  # of the selector; a Ramp as (start, end, until)
@@ -79,7 +79,7 @@ class Arm:
     reference_steps: int = REFERENCE_STEPS
     references: int = 1  # trained alike with seeds of their own; their losses are averaged
     contrastive: bool = False  # these scores: contrastive losses (negCLIPLoss) for -z_img . z_txt
-    cached: bool = False  # the reference scores the pool once, as score tables do; else every super-batch anew
+    cached: bool = False  # the reference scores the pool once, as score tables do; else every super-batch again
     scoring_size: int = 0  # of the online model's pictures when it scores (Flexi-JEST); half of its batch learns at it
     pool: str = "pool"  # or "pool+trusted", or "static": the share that the reference likes best, once
     share: float = 0.5  # of the pool, where it is static
@@ -99,13 +99,13 @@ def identity(workload: str, arm: Arm, seed: int, held_out: str) -> str:
 
 
 def cached(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict[str, Any] | None:
-    """The run's result, if it is there."""
+    """The cached result of a run, or None."""
     file = folder / "runs" / f"{identity(workload, arm, seed, held_out)}.json"
     return json.loads(file.read_text()) if file.exists() else None
 
 
 def result(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict[str, Any]:
-    """The run's result; made and kept if it is not there."""
+    """The result of a run, from the cache or computed and cached."""
     found = cached(workload, arm, seed, held_out, folder)
     if found is None:
         found = run(workload, arm, seed, held_out, folder)
@@ -180,7 +180,7 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
 
 
 def make(workload: str, load: data.Workload, model: str, training: Training) -> Learner:
-    """A learner of the workload's kind."""
+    """Build a learner of the workload's kind."""
     if SETTINGS[workload].data == "classes":
         return ClassLearner(model, classes_of(load.pool.labels), training, DEVICE)
     return ClipLearner(model, training, DEVICE)
@@ -189,8 +189,8 @@ def make(workload: str, load: data.Workload, model: str, training: Training) -> 
 def pool_of(
     workload: str, load: data.Workload, examples: Examples, seed: int, folder: Path, losses: torch.Tensor | None = None
 ) -> Pool:
-    """Candidates with what belongs to them: their classes, or their captions' token ids, which are kept; and `losses`
-    that a reference has said of them already."""
+    """Candidates with their classes, or with their captions' token ids, which are cached; `losses`: the reference's
+    losses of these candidates, float32 `[N]`, if they are known."""
     if SETTINGS[workload].data == "classes":
         return Pool.of(*labelled(examples, classes_of(load.pool.labels)), seed, losses=losses)
     name = sha256("\n".join(examples.captions).encode()).hexdigest()[:20]
@@ -203,7 +203,7 @@ def pool_of(
 
 
 def reference_of(workload: str, load: data.Workload, arm: Arm, seed: int, folder: Path) -> Learner:
-    """The reference, trained once on the trusted set with this seed."""
+    """The reference model, trained once on the trusted set with this seed."""
     training = Training(steps=arm.reference_steps, batch=REFERENCE_BATCH, lr=LR, seed=seed + 2000)
     learner = make(workload, load, arm.reference, training)
 
@@ -218,7 +218,7 @@ def reference_of(workload: str, load: data.Workload, arm: Arm, seed: int, folder
 
 
 def table_of(workload: str, load: data.Workload, arm: Arm, reference: Learner, seed: int, folder: Path) -> torch.Tensor:
-    """What the reference says of every sample of the pool, made once for all arms that read it: a score table."""
+    """The reference's loss of each sample of the pool, computed once for all arms that read it, as a score table is."""
     kind = f"{load.part}-{'contrastive' if arm.contrastive else 'pointwise'}"
     path = _of_reference(workload, arm, seed, folder).with_suffix(f".{kind}.safetensors")
     return _kept(path, lambda: {"losses": losses_of(workload, load, reference, arm.contrastive, folder)})["losses"]
@@ -231,7 +231,7 @@ def _of_reference(workload: str, arm: Arm, seed: int, folder: Path) -> Path:
 
 
 def _kept(file: Path, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The tensors of a file, which are made if it is not there."""
+    """Read the tensors of a file, or make and write them if it does not exist."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(f".{time.monotonic_ns()}")
@@ -241,14 +241,14 @@ def _kept(file: Path, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, 
 
 
 def _tag(workload: str, uid: str) -> bool:
-    """Of which the share among the chosen is told: emoji (pairs), or names without a modifier (classes)."""
+    """Whether the reported share of the chosen counts a sample: emoji (pairs), names without a modifier (classes)."""
     place, _, name = uid.partition(":")
     return place in data.EMOJI if SETTINGS[workload].data == "pairs" else not set(name.split("-")) & data.MODIFIERS
 
 
 def prices(workload: str, arm: Arm, reference: bool, online: Learner | None, pool: int) -> Prices:
-    """FLOPs of a forward pass by role; of pairs both towers. Captions are priced as they are trimmed, but for those of
-    the reference's training, which have the context's full length."""
+    """FLOPs of a forward pass by role, for pairs of both towers. Captions are priced at their trimmed length, except in
+    the reference's training, where they have the context's full length."""
     setting = SETTINGS[workload]
     text = setting.data == "pairs"
     own = forward_flops(arm.reference, text=text)
@@ -271,14 +271,14 @@ def prices(workload: str, arm: Arm, reference: bool, online: Learner | None, poo
 
 
 def _caption_lengths(workload: str, model: str, examples: Examples) -> dict[int, int]:
-    """How long captions are as a scorer computes them; none of classes."""
+    """Length -> number of captions, at the lengths that a scorer computes; empty for classes."""
     if SETTINGS[workload].data != "pairs":
         return {}
     return Counter(bucket_lengths(tokenizer_for(model)(examples.captions)).tolist())
 
 
 def quality(learner: Learner, examples: Examples) -> dict[str, float]:
-    """Accuracy; or recall@1 and @5, the mean of both ways, and zero-shot accuracy over all names."""
+    """Accuracy; or recall@1 and @5, the mean of both directions, and zero-shot accuracy over all names."""
     if isinstance(learner, ClassLearner):
         rate = accuracy(learner, examples).rate
         return {"quality": rate, "accuracy": rate}
@@ -294,7 +294,7 @@ def quality(learner: Learner, examples: Examples) -> dict[str, float]:
 
 
 def losses_of(workload: str, load: data.Workload, reference: Learner, contrastive: bool, folder: Path) -> torch.Tensor:
-    """What the reference says of every sample of the pool, float32 `[N]`."""
+    """The reference's loss of each sample of the pool, float32 `[N]`."""
     pool, count = pool_of(workload, load, load.pool, 0, folder), len(load.pool)
     outputs = [reference.outputs(pool.rows(part)) for part in torch.arange(count).split(256)]
     if not contrastive:
