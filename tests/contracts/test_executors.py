@@ -1,0 +1,284 @@
+"""The contract of executors: bounded maps, and workers that keep state, die and come back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.core.errors import UserError
+from curation.core.executor import Executor, Resources, WorkerDiedError, WorkerPlace
+from curation.core.local_executor import LocalExecutor, cores
+
+
+class Counter:
+    """A worker that counts its calls."""
+
+    def __init__(self, place: WorkerPlace) -> None:
+        self.place, self.calls = place, 0
+
+    def count(self, most: int = 100) -> int:
+        self.calls += 1
+        if self.calls > most:
+            os._exit(1)
+        return self.calls
+
+    def note(self, text: str) -> WorkerPlace:
+        self.place.path.write_text(text)
+        return self.place
+
+    def fail(self, fix: str) -> None:
+        raise UserError("no", fix=fix)
+
+    def fail_oddly(self) -> None:
+        raise OddError(1, 2)
+
+    def sleep(self, seconds: float) -> int:
+        time.sleep(seconds)
+        return os.getpid()
+
+    def variable(self, name: str) -> str | None:
+        return os.environ.get(name)
+
+
+class OddError(Exception):
+    """An error that does not survive a copy."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+class Refusing:
+    """A worker that can't be made."""
+
+    def __init__(self, place: WorkerPlace) -> None:
+        raise UserError("no such model")
+
+    def count(self) -> int:
+        return 0
+
+
+def double(item: int) -> int:
+    return 2 * item
+
+
+def slow_first(item: int) -> int:
+    time.sleep(1.0 if item == 0 else 0.0)
+    return item
+
+
+def refuse_three(item: int) -> int:
+    if item == 3:
+        raise UserError("three", fix="another number")
+    return item
+
+
+def read_note(path: Path) -> str:
+    return path.read_text()
+
+
+@pytest.fixture
+def executor() -> Iterator[Executor]:
+    yield LocalExecutor()
+
+
+def answer(pool: Any, worker: int, method: str, *arguments: Any) -> Any:
+    call = pool.submit(worker, method, *arguments)
+    assert pool.wait([call]) == [call]
+    return pool.result(call)
+
+
+# --- map ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 8, None])
+def test_map_gives_every_result_once(executor: Executor, concurrency: int | None) -> None:
+    expected = [2 * n for n in range(40)]
+    assert list(executor.map(double, range(40), concurrency=concurrency)) == expected
+    assert sorted(executor.map(double, range(40), ordered=False, concurrency=concurrency)) == expected
+
+
+def test_map_is_in_order_or_as_completed(executor: Executor) -> None:
+    assert next(executor.map(slow_first, range(4), concurrency=2)) == 0
+    assert next(executor.map(slow_first, range(4), ordered=False, concurrency=2)) != 0
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_map_draws_few_items_ahead(executor: Executor, ordered: bool) -> None:
+    drawn = []
+    items = (drawn.append(n) or n for n in range(100))  # type: ignore[func-returns-value]
+    results = executor.map(double, items, ordered=ordered, concurrency=2)
+    for taken in range(1, 11):
+        next(results)
+        assert len(drawn) <= taken + 4
+    results.close()  # type: ignore[attr-defined]
+    assert len(drawn) <= 14
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_error_of_the_function_ends_the_map(executor: Executor, ordered: bool) -> None:
+    drawn = []
+    items = (drawn.append(n) or n for n in range(1000))  # type: ignore[func-returns-value]
+    with pytest.raises(UserError, match="three") as caught:
+        list(executor.map(refuse_three, items, ordered=ordered, concurrency=2))
+    assert caught.value.fix == "another number"
+    assert len(drawn) < 20
+
+
+def test_map_reports_progress(executor: Executor) -> None:
+    ticks: list[int] = []
+    for taken, _ in enumerate(executor.map(double, range(5), tick=ticks.append), 1):
+        assert len(ticks) == taken
+    assert ticks == [1] * 5
+
+
+def test_map_of_nothing(executor: Executor) -> None:
+    assert list(executor.map(double, [])) == [] == list(executor.map(double, [], ordered=False))
+
+
+# --- pools ----------------------------------------------------------------------------------------------------
+
+
+def test_workers_keep_their_state_apart(executor: Executor) -> None:
+    with executor.pool(Counter, Resources(cpus=0.5)) as pool:
+        first, second = pool.start(), pool.start()
+        assert [answer(pool, first, "count") for _ in range(3)] == [1, 2, 3]
+        assert answer(pool, second, "count") == 1
+
+
+def test_calls_of_one_worker_run_in_order(executor: Executor) -> None:
+    with executor.pool(Counter, Resources(cpus=0.5)) as pool:
+        worker = pool.start()
+        calls = [pool.submit(worker, "count") for _ in range(5)]
+        left = list(calls)
+        while left:
+            left = [call for call in left if call not in pool.wait(left)]
+        assert [pool.result(call) for call in calls] == [1, 2, 3, 4, 5]
+
+
+def test_a_worker_that_dies_starts_again_without_its_state(executor: Executor) -> None:
+    with executor.pool(Counter, Resources(cpus=0.5)) as pool:
+        dying, other = pool.start(), pool.start()
+        assert answer(pool, dying, "count", 1) == answer(pool, other, "count") == 1
+        with pytest.raises(WorkerDiedError) as caught:
+            answer(pool, dying, "count", 1)
+        assert not caught.value.memory and not caught.value.elsewhere
+        assert answer(pool, dying, "count") == 1
+        assert answer(pool, other, "count") == 2
+
+
+def test_a_note_outlives_the_process_that_wrote_it(executor: Executor) -> None:
+    with executor.pool(Counter, Resources(cpus=0.5)) as pool:
+        worker = pool.start()
+        place = answer(pool, worker, "note", "in work: 7")
+        with pytest.raises(WorkerDiedError):
+            answer(pool, worker, "count", 0)
+        call = pool.read(place, read_note)
+        assert pool.wait([call]) == [call] and pool.result(call) == "in work: 7"
+        assert answer(pool, worker, "note", "again").path == place.path
+
+
+def test_errors_of_a_worker_arrive_whole(executor: Executor) -> None:
+    with executor.pool(Counter, Resources(cpus=0.5)) as pool:
+        worker = pool.start()
+        with pytest.raises(UserError, match="no") as caught:
+            answer(pool, worker, "fail", "try this")
+        assert caught.value.fix == "try this"
+        with pytest.raises(Exception, match="1 and 2"):
+            answer(pool, worker, "fail_oddly")
+        assert answer(pool, worker, "count") == 1, "an error is no death"
+
+
+def test_waiting_may_end_without_a_call(executor: Executor) -> None:
+    with executor.pool(Counter, Resources(cpus=0.5)) as pool:
+        call = pool.submit(pool.start(), "sleep", 300)
+        assert pool.wait([call], timeout=0) == []
+
+
+# --- the local executor ---------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_cannot_be_made_says_why() -> None:
+    with LocalExecutor().pool(Refusing, Resources()) as pool, pytest.raises(UserError, match="no such model"):
+        answer(pool, pool.start(), "count")
+
+
+def test_a_worker_sees_the_environment_of_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalExecutor().pool(Counter, Resources()) as pool:
+        answer(pool, pool.start(), "count")  # the server has its environment by now
+        monkeypatch.setenv("TUTELAGE_TEST", "seen")
+        assert answer(pool, pool.start(), "variable", "TUTELAGE_TEST") == "seen"
+
+
+def test_closing_ends_a_worker_in_the_midst_of_a_call() -> None:
+    pool = LocalExecutor().pool(Counter, Resources())
+    worker = pool.start()
+    pid = answer(pool, worker, "sleep", 0)
+    pool.submit(worker, "sleep", 300)
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive() and gone(pid)
+
+
+def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    """The driver's script has no guard around its main part, and yet runs once."""
+    script = tmp_path / "driver.py"
+    script.write_text(
+        textwrap.dedent("""
+        import os, signal
+        from contracts.test_executors import Counter, answer
+        from curation.core.executor import Resources
+        from curation.core.local_executor import LocalExecutor
+
+        pool = LocalExecutor().pool(Counter, Resources())
+        worker = pool.start()
+        print(answer(pool, worker, "sleep", 0), flush=True)
+        pool.submit(worker, "sleep", 300)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, env=environment, timeout=120, check=False)
+    (pid,) = map(int, done.stdout.split())
+    assert gone(pid)
+
+
+def gone(pid: int, seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_capacity_is_that_of_this_machine() -> None:
+    found = LocalExecutor().capacity()
+    assert found.cpus == cores() and found.memory > 1 << 28
+    assert LocalExecutor(cpus=8).capacity().cpus == 8
+
+
+@pytest.mark.parametrize(
+    ("have", "share", "room"),
+    [
+        (Resources(8, 2, 100), Resources(1), 8),
+        (Resources(8, 2, 100), Resources(1, 0.5), 4),
+        (Resources(8, 0, 100), Resources(1, 1), 0),
+        (Resources(0.3), Resources(0.1), 3),
+        (Resources(8, 2, 100), Resources(1, 0, 30), 3),
+        (Resources(8), Resources(0), 1),
+    ],
+)
+def test_room(have: Resources, share: Resources, room: int) -> None:
+    assert have.fit(share) == room
