@@ -1,8 +1,8 @@
-"""The room of models: small proxies of our own, and every architecture that open_clip knows by name.
+"""Models: Tutelage's small proxy CLIPs, and every architecture that open_clip knows by name.
 
-`MODELS` is the table of our own; a new one is a JSON file in `configs/` (open_clip's config format) and one line here.
-Import `load_dual_encoder` from `curation.models.dual`; this file imports neither torch nor open_clip, so that a
-recipe can be validated (`model_config`, `Weights`) in milliseconds.
+`MODELS` lists the proxies; a further proxy takes a JSON file in `configs/` (open_clip's config format) and one line in
+that table. Import `load_dual_encoder` from `curation.models.dual`. This file imports neither torch nor open_clip, so
+that a recipe can be validated (`model_config`, `Weights`) in milliseconds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
     "packaged",
     "preprocess_for",
     "retrieval",
-    "shared",
+    "shared_encoder",
     "text_regions",
     "tokenizer",
     "vectors",

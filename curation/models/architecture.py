@@ -1,7 +1,7 @@
-"""Architectures by name: configurations, preprocessing and cost, all without loading any weights.
+"""Architectures by name: configuration, preprocessing and cost, without loading any weights.
 
-Names and configurations come from JSON files alone (a millisecond). `preprocess_for` of a foreign name reads
-open_clip's registry of pretrained tags, which imports torch (2 s, once). `cost` builds the model on the meta device.
+Names and configurations are read from JSON files (1 ms). For a model of open_clip, `preprocess_for` reads open_clip's
+registry of pretrained tags, which imports torch (2 s, once a process). `cost` builds the model on the meta device.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from curation.shards.images import Preprocess
 
 MODELS = {
-    "proxy-mu": "2 layers, 64 wide: a learner for demos and tests, a scorer that costs next to nothing",
-    "proxy-ti": "4 layers, 128 wide: the scorer to begin with; trains on two CPU cores in a minute or two",
-    "proxy-s": "6 layers, 256 wide: a reference model; trains on a CPU in tens of minutes, on a GPU in two",
+    "proxy-mu": "2 layers, 64 wide: a learner for demos and tests; the cheapest scorer",
+    "proxy-ti": "4 layers, 128 wide: the default scorer; trains in one to two minutes on two CPU cores",
+    "proxy-s": "6 layers, 256 wide: a reference model; trains in tens of minutes on a CPU, in two on a GPU",
 }
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -33,7 +33,10 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Cost(NamedTuple):
-    """What one sample costs: parameters, and FLOPs (2 a multiply-add) of one forward pass of each tower."""
+    """Cost of a model: its parameters, and the FLOPs of one forward pass of each tower for one sample.
+
+    A multiply-add counts as 2 FLOPs.
+    """
 
     parameters: int
     image_flops: int
@@ -41,39 +44,47 @@ class Cost(NamedTuple):
 
 
 def config_path(model: str) -> Path:
-    """The JSON file with `model`'s configuration; raises `UnknownNameError` that names the nearest model."""
+    """Path of the JSON file with the configuration of `model`.
+
+    Raises `UnknownNameError`, which suggests the nearest name, for a model that neither we nor open_clip define.
+    """
     path = _config_files().get(model)
     if path is None:
-        raise _unknown(model)
+        raise _unknown_model(model)
     return path
 
 
 def model_config(model: str) -> dict[str, Any]:
-    """`model`'s configuration in open_clip's format."""
+    """Configuration of `model` in open_clip's format. Raises `UnknownNameError` for an unknown model."""
     config: dict[str, Any] = json.loads(config_path(model).read_text(encoding="utf-8"))
     return config
 
 
 def model_names() -> list[str]:
-    """Our own models first, then open_clip's."""
+    """Names of all models: our proxies first, then open_clip's in alphabetical order."""
     return [*MODELS, *sorted(name for name in _config_files() if name not in MODELS)]
 
 
 def image_size(model: str) -> int:
-    """The side of the square that `model` looks at, in pixels."""
+    """Side of the square input image of `model`, in pixels.
+
+    Raises `UnknownNameError` for an unknown model and for one whose input is not square.
+    """
     size = model_config(model)["vision_cfg"].get("image_size", 224)
     if isinstance(size, int):
         return size
     if size[0] != size[1]:
-        raise UnknownNameError(f"model {model!r} looks at {size[0]}x{size[1]} pixels; only squares are supported")
+        text = f"model {model!r} takes images of {size[0]}x{size[1]} pixels; only square input is supported"
+        raise UnknownNameError(text)
     return int(size[0])
 
 
 def preprocess_for(model: str) -> Preprocess:
-    """How `model` wants its pixels. Foreign names: what all of open_clip's pretrained tags for it agree on.
+    """Preprocessing that `model` expects: size, mean, std and resize mode.
 
-    Where its tags disagree (or there are none), open_clip's defaults: OpenAI's mean and std, shortest side and
-    centre crop. Our own models squash nothing and use the same defaults.
+    For a model of open_clip, each setting is the value on which all its pretrained tags agree. Where they disagree, or
+    there are none, and for our proxies, the setting is open_clip's default: OpenAI's mean and std, the shortest side
+    resized, then a centre crop. Raises `UnknownNameError` for an unknown model.
     """
     from curation.shards.images import Preprocess
 
@@ -88,9 +99,10 @@ def preprocess_for(model: str) -> Preprocess:
 
 
 def build_model(model: str, size: int = 0) -> nn.Module:
-    """`model` with random weights, in float32 on the current default device; never downloads anything.
+    """Build `model` with random float32 weights on torch's current default device. No weights are downloaded.
 
-    `size`: side of the pictures, where it is not to be the model's own.
+    `size`: side of the input images in pixels; 0 means the model's own. Raises `UnknownNameError` for an unknown model,
+    `UserError` when the configuration of its text tower is not available from the Hugging Face hub.
     """
     import open_clip
     import torch
@@ -109,9 +121,10 @@ def build_model(model: str, size: int = 0) -> nn.Module:
 
 @cache
 def cost(model: str, size: int = 0) -> Cost:
-    """Parameters and FLOPs of `model`, counted by torch at full context length (trimming pays less).
+    """Count the parameters and FLOPs of `model` with torch, for captions of the full context length.
 
-    `size`: side of the pictures in pixels; 0: the model's own.
+    Captions that are trimmed (see `dual.trim`) cost less. `size`: side of the input images in pixels; 0 means the
+    model's own.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -133,14 +146,14 @@ def cost(model: str, size: int = 0) -> Cost:
 def _config_files() -> dict[str, Path]:
     folder = Path(__file__).parent / "configs"
     files = {name: folder / f"{name}.json" for name in MODELS}
-    spec = find_spec("open_clip")  # finds the package without importing it, and so without importing torch
+    spec = find_spec("open_clip")  # locates the package without importing it, and so without importing torch
     for root in (spec.submodule_search_locations or []) if spec else []:
         for path in sorted(Path(root, "model_configs").glob("*.json")):
             files.setdefault(path.stem, path)
     return files
 
 
-def _unknown(model: str) -> UnknownNameError:
+def _unknown_model(model: str) -> UnknownNameError:
     by_folded = {name.lower(): name for name in _config_files()}
     near = get_close_matches(model.lower().replace("/", "-"), by_folded, n=1, cutoff=0.5)
     hint = f"did you mean {by_folded[near[0]]!r}? " if near else ""
@@ -162,13 +175,16 @@ def _agreed_preprocess(model: str) -> dict[str, Any]:
 
 @contextmanager
 def hub_errors(model: str, what: str) -> Iterator[None]:
-    """Turns every way in which the Hugging Face hub can fail (not installed, offline, not found) into one line."""
+    """Convert every failure of the Hugging Face hub (not installed, offline, not found) to a one-line `UserError`.
+
+    `what`: what the model needs from the hub, for the message.
+    """
     try:
         yield
     except ImportError as error:
         fix = "pip install transformers"
-        raise UserError(f"model {model!r} needs {what}, which needs a package: {error}", fix=fix) from error
+        raise UserError(f"model {model!r} needs {what}, which needs a missing package: {error}", fix=fix) from error
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        fix = "load it once on a machine with access and copy its HF_HOME, or use a model with CLIP's own vocabulary"
-        raise UserError(f"model {model!r} needs {what} from the Hugging Face hub: {line}", fix=fix) from error
+        fix = "load the model once on a machine with access and copy its HF_HOME, or use a model with CLIP's vocabulary"
+        raise UserError(f"model {model!r} can't load {what} from the Hugging Face hub: {line}", fix=fix) from error

@@ -1,4 +1,4 @@
-"""What models see: batches of pictures and targets, samples in memory, and the candidates of a super-batch."""
+"""Inputs of models: training batches, samples in memory, and the candidates of a super-batch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from torch import Tensor
 
 from curation.shards.images import Pixels
 
-BUDGET = 2 << 30  # bytes of pixels
+BUDGET = 2 << 30  # bytes of pixels that a command loads into memory at most
 
 
 Tokenize = Callable[[list[str]], torch.Tensor]
 
 
 class TrainingBatch(NamedTuple):
-    """What a learner trains on, row by row a sample: pixels uint8 `[N, S, S, 3]`, and what belongs to each picture:
-    token ids int64 `[N, L]` of its caption, or its class int64 `[N]`."""
+    """Input of one training step, one sample a row.
+
+    `pixels`: uint8 `[N, S, S, 3]`. `targets`: token ids of the captions, int64 `[N, L]`, or classes, int64 `[N]`.
+    """
 
     pixels: torch.Tensor
     targets: torch.Tensor
@@ -28,7 +30,7 @@ class TrainingBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Examples:
-    """N samples in memory, row by row."""
+    """N samples in memory, one a row."""
 
     pixels: Pixels  # uint8 [N, S, S, 3]
     captions: list[str]
@@ -40,17 +42,17 @@ class Examples:
 
     @staticmethod
     def none(size: int) -> Examples:
-        """No samples, of a size."""
+        """Empty set of samples whose pixels have the shape `[0, size, size, 3]`."""
         return Examples(np.zeros((0, size, size, 3), np.uint8), [], [], [])
 
     def take(self, rows: list[int]) -> Examples:
-        """The samples at `rows`."""
+        """Samples at `rows`, in that order."""
         picked = ([column[row] for row in rows] for column in (self.captions, self.uids, self.labels))
         return Examples(self.pixels[rows], *picked)
 
     @staticmethod
     def joined(parts: Sequence[Examples]) -> Examples:
-        """All samples of several sets, in their order."""
+        """Concatenation of at least one set of samples, all of one image size."""
         first, *rest = parts
         if not rest:
             return first
@@ -59,7 +61,7 @@ class Examples:
 
 
 class SuperBatch(NamedTuple):
-    """B candidates: their rows, int64 `[B]`, what models see of them, and losses that are known already, `[B]`."""
+    """B candidates: their rows in the pool (int64 `[B]`), their model input, and losses known in advance (`[B]`)."""
 
     rows: Tensor
     batch: TrainingBatch

@@ -1,8 +1,8 @@
-"""CLIP's byte-pair tokenizer with bounded memory and time. Imports open_clip, which costs seconds: import it where
-needed.
+"""CLIP's byte-pair tokenizer with bounded memory and time.
 
-open_clip's own keeps every word that it has ever seen (gigabytes over a web corpus), and takes time quadratic in the
-length of one word (a minute for 100 kB of letters).
+open_clip's tokenizer caches every word that it has seen (gigabytes over a web corpus) and takes time quadratic in the
+length of a word (a minute for 100 kB of letters). This module imports open_clip, which takes seconds: import it inside
+the function that needs it.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 
 MAX_CACHED_WORDS = 1 << 18  # about 60 MB
-MAX_WORD_BYTES = 512  # ten times the longest word of any dictionary; a run of ideographs counts as one word
-MAX_CHARACTERS_PER_TOKEN = 32  # CLIP's captions have 4-5 characters a token
+MAX_WORD_BYTES = 512  # ten times the longest dictionary word; a run of ideographs counts as one word
+MAX_CHARACTERS_PER_TOKEN = 32  # captions have 4-5 characters a token; the rest of a longer text is not tokenised
 
 
 class BoundedTokenizer(SimpleTokenizer):  # type: ignore[misc]
-    """open_clip's tokenizer, with bounded memory and time. The same ids, except within words beyond 512 bytes."""
+    """open_clip's tokenizer with bounded memory and time. Its ids are equal except in words of more than 512 bytes."""
 
     def __init__(self, *, clean: str = "lower", **options: Any) -> None:
         super().__init__(clean=clean, **options)
-        self.ids: dict[str, list[int]] = {}  # of words seen; all forgotten when full, which costs a second a million
+        self.ids: dict[str, list[int]] = {}  # word -> ids; cleared when full, which costs 1 s a million words
         self._lower = clean == "lower"
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text` without the special ones at both ends."""
+        """Token ids of `text`, without the start and end tokens."""
         text = text[: MAX_CHARACTERS_PER_TOKEN * int(self.context_length or 77)]
         if self._lower and text.isascii() and text.isprintable() and "&" not in text:
-            text = " ".join(text.split()).lower()  # what cleaning leaves to do, as nothing here is to be repaired
+            text = " ".join(text.split()).lower()  # equals `clean_fn` for such text, which needs no repair
         else:
             text = self.clean_fn(text)
         found: list[int] = []
@@ -49,7 +49,7 @@ class BoundedTokenizer(SimpleTokenizer):  # type: ignore[misc]
         symbols = "".join(self.byte_encoder[byte] for byte in word.encode())[:MAX_WORD_BYTES]
         ids = [self.encoder[piece] for piece in self.bpe(symbols).split(" ")]
         if symbols not in self.all_special_tokens:
-            self.cache.pop(symbols, None)  # the parent's own memory of words, which nothing bounds
+            self.cache.pop(symbols, None)  # the parent class's cache of words is unbounded
         return ids
 
     @cached_property
@@ -57,7 +57,7 @@ class BoundedTokenizer(SimpleTokenizer):  # type: ignore[misc]
         return frozenset(self.decoder[token] for token in self.all_special_ids)
 
     def __call__(self, texts: Sequence[str], context_length: int | None = None) -> torch.Tensor:
-        """int64 ids `[N, context_length]`, cut and zero-padded."""
+        """Tokenise N texts to int64 ids `[N, context_length]`, truncated and zero-padded."""
         if isinstance(texts, str) or self.reduction_fn is not None:
             reduced: torch.Tensor = super().__call__(texts, context_length)
             return reduced

@@ -1,4 +1,4 @@
-"""The device that models run on."""
+"""Choice of the device that models run on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from curation.core.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto`: the accelerator where there is one. Raises `UserError` for a device that is not there."""
+    """Return the torch device called `name`; `auto` means CUDA where available, else the CPU.
+
+    Raises `UserError` for a device that torch can't use.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -16,5 +19,6 @@ def pick_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         line = str(error).splitlines()[0]
-        raise UserError(f"device {name!r} can't be used: {line}", fix="--device auto takes what is there") from None
+        fix = "--device auto chooses an available device"
+        raise UserError(f"device {name!r} can't be used: {line}", fix=fix) from None
     return device

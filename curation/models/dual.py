@@ -1,7 +1,7 @@
-"""Dual encoders: images and captions to unit vectors of one space. The workhorse of every scorer.
+"""Dual encoders: unit vectors of images and captions in one space. Most scorers are built on them.
 
-Cost of one sample is `curation.models.cost(model)`. Pixels travel to the device as bytes and become floats there;
-nothing here waits for the device, so that a caller who asks for images first has captions tokenised meanwhile.
+`curation.models.cost(model)` is the cost of one sample. Pixels are copied to the device as bytes and converted to
+floats there. No call waits for the device: a caller who encodes images first has captions tokenised meanwhile.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("fp32", "bf16")
-MIN_ROWS = 16  # below 4 rows a matrix product takes another kernel, and rounds differently (measured on AVX2)
+MIN_ROWS = 16  # below 4 rows a matrix product takes another kernel and rounds differently (measured on AVX2)
 
 __all__ = ["DualEncoder", "Precision", "load_dual_encoder", "load_tensors", "preprocess_for"]
 
 
 class DualEncoder:
-    """Pixels and captions to unit-length float32 vectors `[N, dim]` on the device. An inference-only, shared object.
+    """Encoder of pixels and captions to unit-length float32 vectors `[N, dim]` on its device, for inference only.
 
-    A vector depends on its own image or caption alone, not on what else is in the batch: on CPUs to the bit (tested),
-    on GPUs to the bit for batches of one size.
+    A vector depends on its own image or caption and not on the rest of the batch: bit for bit on CPUs (tested), and on
+    GPUs for batches of one size. Scorers share the object (see `shared_encoder.py`).
     """
 
     def __init__(self, model: str, module: nn.Module, device: torch.device, precision: Precision = "fp32") -> None:
@@ -51,14 +51,14 @@ class DualEncoder:
 
     @torch.inference_mode()
     def image(self, pixels: np.ndarray | Tensor) -> Tensor:
-        """Vectors of RGB images, uint8 `[N, S, S, 3]` with S = `preprocess.size`."""
+        """Encode RGB images, uint8 `[N, S, S, 3]` with S = `preprocess.size`, to float32 `[N, dim]`."""
         batch = torch.as_tensor(pixels)
         size = self.preprocess.size
         assert batch.dtype == torch.uint8 and batch.shape[1:] == (size, size, 3), (batch.dtype, batch.shape)
         rows = len(batch)
         if rows == 0:
             return torch.zeros(0, self.dim, device=self.device)
-        batch = at_least(batch, MIN_ROWS)
+        batch = pad_rows(batch, MIN_ROWS)
         if self.device.type == "cuda" and not batch.is_cuda:
             batch = batch.pin_memory()  # a copy from pageable memory would make the host wait
         batch = batch.to(self.device, non_blocking=True)
@@ -67,14 +67,14 @@ class DualEncoder:
 
     @torch.inference_mode()
     def text(self, captions: Sequence[str]) -> Tensor:
-        """Vectors of captions, of any length; beyond the model's context length they are cut."""
+        """Encode N captions to float32 `[N, dim]`; a caption beyond the model's context length is truncated."""
         if len(captions) == 0:
             return torch.zeros(0, self.dim, device=self.device)
         ids = self._tokenize(captions)
         if not trims(self.module):
             return self._text(ids)
-        # Captions of like length go together: each is as long as it needs to be itself, whatever else is in the batch,
-        # so that its vector is the same bits in any batch (a shorter matrix product rounds differently).
+        # Captions are encoded by length: the padding of each follows from its own length alone, so that its vector has
+        # the same bits in any batch (a matrix product of another length rounds differently).
         lengths = bucket_lengths(ids)
         out = torch.empty(len(ids), self.dim, device=self.device)
         for length in sorted(set(lengths.tolist())):
@@ -84,7 +84,7 @@ class DualEncoder:
 
     def _text(self, ids: Tensor) -> Tensor:
         rows = len(ids)
-        ids = at_least(ids, MIN_ROWS)
+        ids = pad_rows(ids, MIN_ROWS)
         if self.device.type == "cuda":
             ids = ids.pin_memory()
         with self._autocast():
@@ -97,7 +97,7 @@ class DualEncoder:
 
 
 class PixelNormaliser(nn.Module):
-    """uint8 `[N, S, S, 3]` to normalised float32 `[N, 3, S, S]`, in one multiply-add on whatever device it is on."""
+    """Conversion of uint8 `[N, S, S, 3]` to normalised float32 `[N, 3, S, S]`, one multiply-add on its device."""
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class PixelNormaliser(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(pixels / 255 - mean) / std."""
         n, height, width, _ = pixels.shape
-        rows = pixels.reshape(n * height, width * 3).float()  # long rows: a CPU's vectors want them
+        rows = pixels.reshape(n * height, width * 3).float()  # long rows suit a CPU's vector instructions
         normalised = torch.addcmul(self.shift.repeat(width), rows, self.scale.repeat(width))
         return normalised.view(n, height, width, 3).permute(0, 3, 1, 2)
 
@@ -122,9 +122,10 @@ def load_dual_encoder(
     precision: Precision = "fp32",
     options: StoreOptions | None = None,
 ) -> DualEncoder:
-    """`model` with `weights` (None: random ones, seed 0, for tests and benches) ready on `device`.
+    """Load `model` with `weights` onto `device`. `weights=None` means random weights with seed 0, for tests.
 
-    `precision="bf16"` is autocast: matrix products in bfloat16, norms and the result in float32.
+    `precision="bf16"` is autocast: matrix products in bfloat16, norms and the result in float32. Raises `UserError` for
+    an unknown model or precision, `WeightsError` for weights that can't be read or don't fit the model.
     """
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision {precision!r}", fix=f"one of {', '.join(PRECISIONS)}")
@@ -133,36 +134,40 @@ def load_dual_encoder(
             torch.manual_seed(0)
             module = build_model(model)
     else:
-        path = fetch_weights(weights, options)  # first, because a wrong sha256 should not cost building a model
+        path = fetch_weights(weights, options)  # first: a wrong sha256 must not cost building a model
         module = build_model(model)
         load_tensors(module, read_tensors(path, weights.url), model, weights.url)
     return DualEncoder(model, module, torch.device(device), precision)
 
 
 def load_tensors(module: nn.Module, tensors: dict[str, Tensor], model: str, origin: str) -> None:
-    """Copies `tensors` into `module`; any difference in names or shapes is one line that says what differs."""
+    """Copy `tensors` into `module`.
+
+    `origin`: the name of the file in an error. Raises `WeightsError` for any difference in names or shapes.
+    """
     module.load_state_dict(expect_fit(module, tensors, model, origin))
 
 
 def expect_fit(module: nn.Module, tensors: dict[str, Tensor], model: str, origin: str) -> dict[str, Tensor]:
-    """The tensors under the module's names. Raises `WeightsError` for any difference in names or shapes.
+    """Rename `tensors` to the module's names and return them.
 
-    No value is looked at: all may be on torch's meta device.
+    No value is read: all tensors may be on torch's meta device. Raises `WeightsError` for a difference in names or
+    shapes.
     """
-    tensors = _as_this_model_says(module, tensors)
+    tensors = _rename_tensors(module, tensors)
     if "logit_bias" in tensors and hasattr(module, "logit_bias") and module.logit_bias is None:
         module.logit_bias = nn.Parameter(torch.zeros(()))  # trained with the sigmoid loss
     expected = module.state_dict()
     missing = sorted(expected.keys() - tensors.keys())
     surplus = sorted(tensors.keys() - expected.keys())
     shapes = [
-        f"{name} is {list(tensors[name].shape)}, the model's is {list(expected[name].shape)}"
+        f"{name} has shape {list(tensors[name].shape)}, the model expects {list(expected[name].shape)}"
         for name in expected
         if name in tensors and tensors[name].shape != expected[name].shape
     ]
     found = [f"{len(missing)} tensors missing (first: {missing[0]})"] if missing else []
-    found += [f"{len(surplus)} unknown (first: {surplus[0]})"] if surplus else []
-    found += [f"{len(shapes)} of another shape (first: {shapes[0]})"] if shapes else []
+    found += [f"{len(surplus)} tensors unknown (first: {surplus[0]})"] if surplus else []
+    found += [f"{len(shapes)} tensors of another shape (first: {shapes[0]})"] if shapes else []
     if found:
         fix = "name the architecture that these weights were trained with"
         raise WeightsError(f"{origin} does not fit model {model!r}: {'; '.join(found)}", fix=fix)
@@ -170,13 +175,13 @@ def expect_fit(module: nn.Module, tensors: dict[str, Tensor], model: str, origin
 
 
 def encode_image(module: nn.Module, pixels: Tensor) -> Tensor:
-    """The image tower's output, before normalisation."""
+    """Output of the image tower before normalisation, float32 `[N, dim]`, for pixels float32 `[N, 3, S, S]`."""
     features: Tensor = module.encode_image(pixels)  # type: ignore[operator]
     return features
 
 
 def encode_text(module: nn.Module, ids: Tensor) -> Tensor:
-    """The text tower's output, before normalisation, for ids that may have been trimmed by `trim`."""
+    """Output of the text tower before normalisation, float32 `[N, dim]`, for ids int64 `[N, L]`, trimmed or not."""
     if not trims(module):
         features: Tensor = module.encode_text(ids)  # type: ignore[operator]
         return features
@@ -188,22 +193,22 @@ def encode_text(module: nn.Module, ids: Tensor) -> Tensor:
     return pooled
 
 
-def at_least(batch: Tensor, rows: int) -> Tensor:
-    """`batch`, filled up with copies of its first row if it has fewer than `rows`."""
+def pad_rows(batch: Tensor, rows: int) -> Tensor:
+    """Pad `batch` with copies of its first row to at least `rows` rows."""
     missing = rows - len(batch)
     return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing > 0 else batch
 
 
 def bucket_lengths(ids: Tensor) -> Tensor:
-    """`[N]` tokens each row needs up to and with its end token, rounded up to a multiple of 8."""
+    """Tokens of each row up to and including its end token, rounded up to a multiple of 8: int64 `[N]`."""
     return ((ids.argmax(dim=-1) + 8) // 8 * 8).clamp(max=ids.shape[1])
 
 
 def trim(module: nn.Module, ids: Tensor) -> Tensor:
-    """Drops the columns in which every caption is padding, in steps of 4 (few shapes for a compiler or a GPU).
+    """Drop the columns in which every caption is padding, in steps of 4 (few shapes for a compiler or a GPU).
 
-    In a causal tower that reads its output at the end token, padding can't matter. Captions of ten tokens in a
-    context of 32 make the text pass three times as fast.
+    In a causal tower that reads its output at the end token, padding has no influence. With captions of ten tokens in a
+    context of 32, the text pass is three times as fast.
     """
     if not trims(module):
         return ids
@@ -211,7 +216,7 @@ def trim(module: nn.Module, ids: Tensor) -> Tensor:
 
 
 def trimmed_length(module: nn.Module, ids: Tensor) -> int:
-    """How many columns `trim` leaves of these ids: what the text tower computes for each of them."""
+    """Number of columns of `ids` that `trim` keeps: the tokens that the text tower computes for each caption."""
     if not trims(module):
         return ids.shape[1]
     longest = int(ids.argmax(dim=-1).max()) + 1
@@ -219,8 +224,10 @@ def trimmed_length(module: nn.Module, ids: Tensor) -> int:
 
 
 def trims(module: nn.Module) -> bool:
-    """Whether this is open_clip's plain CLIP text tower, whose pieces `encode_text` puts together itself, and whose
-    captions can be trimmed, for it is causal."""
+    """Whether `module` has open_clip's plain CLIP text tower.
+
+    `encode_text` runs the parts of that tower itself; its captions can be trimmed because it is causal.
+    """
     pooled_at_end = getattr(module, "text_pool_type", None) == "argmax"
     return (
         pooled_at_end
@@ -229,8 +236,8 @@ def trims(module: nn.Module) -> bool:
     )
 
 
-def _as_this_model_says(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Plain renames only: DistributedDataParallel's prefix, CLIP saved before its text tower had a name, 0-d scales."""
+def _rename_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove DistributedDataParallel's prefix, name the text tower of old CLIP files, and reshape 0-d scales."""
     from open_clip.model import convert_to_custom_text_state_dict
 
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}

@@ -1,8 +1,8 @@
-"""Do weights fit what a recipe does with them? Told from the headers of their files, before anything is scored.
+"""Checks, from the headers of weight files, that the weights fit the model or scorer that a recipe names.
 
-A safetensors file begins with the names and shapes of its tensors, so nothing of the tensors is read: a millisecond a
-file. The architecture is built without memory (on torch's meta device): 0.2 s for a ViT-B, once for all scorers that
-name it. Files are fetched into this machine's cache first, where they are needed anyhow.
+They run before anything is scored. A safetensors file begins with the names and shapes of its tensors, so no tensor is
+read: 1 ms a file. The architecture is built without memory on torch's meta device: 0.2 s for a ViT-B, once for all
+scorers that name it. Files are fetched into this machine's cache first, where scoring needs them anyway.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 class TensorHeader(NamedTuple):
-    """The names and shapes of a file's tensors, and its metadata."""
+    """Names and shapes of a file's tensors, and the file's metadata."""
 
     shapes: dict[str, tuple[int, ...]]
     metadata: dict[str, str]
 
 
 def header_of(file: Weights, options: StoreOptions | None) -> TensorHeader:
-    """The header of a safetensors file. Raises `WeightsError` for another kind of file."""
+    """Fetch a safetensors file and return its header. Raises `WeightsError` for a file of another format."""
     return TensorHeader(*read_header(fetch_weights(file, options), file.url))
 
 
 def expect_encoder(model: str, file: Weights, options: StoreOptions | None) -> int:
-    """The width of a dual encoder's vectors. Raises `WeightsError` unless the file has the tensors of `model`."""
+    """Width of a dual encoder's vectors. Raises `WeightsError` unless the file has exactly the tensors of `model`."""
     _expect_encoder(model, fetch_weights(file, options), file.url)
     return int(model_config(model)["embed_dim"])
 
 
-@lru_cache(maxsize=64)  # several scorers name one encoder
+@lru_cache(maxsize=64)  # several scorers name the same encoder
 def _expect_encoder(model: str, path: Path, origin: str) -> None:
     import torch
 
@@ -52,11 +52,11 @@ def _expect_encoder(model: str, path: Path, origin: str) -> None:
 
 
 def expect_width(file: Weights, names: Sequence[str], width: int, options: StoreOptions | None) -> None:
-    """Raise `WeightsError` unless the file has these tensors [R, width]; what else is in it is for its reader."""
+    """Raise `WeightsError` unless each tensor in `names` has shape [R, width]; other tensors are left to the reader."""
     shapes, _ = header_of(file, options)
     for name in names:
         shape = shapes.get(name)
         if shape is None or len(shape) != 2 or shape[1] != width:
-            found = f"is {list(shape)}" if shape else "is missing"
-            text = f"{file.url} does not fit: its tensor {name} {found}, and the encoder's vectors have {width} numbers"
-            raise WeightsError(text, fix="make it with the encoder that the scorer names")
+            found = f"has shape {list(shape)}" if shape else "is missing"
+            text = f"{file.url} does not fit: tensor `{name}` {found}, the encoder's vectors have {width} numbers"
+            raise WeightsError(text, fix="create the file with the encoder that the scorer names")

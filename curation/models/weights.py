@@ -1,7 +1,7 @@
-"""Weights by sha256: fetched from any store, verified before anything parses them, kept in a local cache.
+"""Weights by sha256: fetched from any store, verified before anything parses them, cached on local disk.
 
-Only safetensors are read: a pickle can run code while it is loaded. Cost: one pass of sha256 over the file at each
-load (0.5-1 GB/s with SHA extensions), on every machine once a download.
+Only safetensors files are read, because loading a pickle can run code. Cost: one download a machine, and one pass of
+sha256 over the file at each load (0.5-1 GB/s with SHA extensions).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 # A zip (torch.save since 1.6), a bare pickle of protocol 2-5, and the magic number of older torch files.
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-# What torch's restricted unpickler raises on bytes that are no checkpoint: whatever its stack machine trips over.
+# Torch's restricted unpickler raises any of these for bytes that are not a checkpoint.
 _UNPICKLING = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file, mostly a safetensors: where it lies, and what it must hash to, which is part of every fingerprint."""
+    """A file pinned by its sha256, mostly a safetensors file. Fingerprints contain the sha256 and not the URL."""
 
     url: str
     sha256: str
@@ -48,12 +48,16 @@ class Weights:
 
 
 def cache_dir() -> Path:
-    """Where fetched weights are kept, by sha256."""
+    """Folder in which fetched files are cached by sha256."""
     return cache_folder() / "weights"
 
 
 def fetch_weights(weights: Weights, options: StoreOptions | None = None) -> Path:
-    """A local path whose bytes have `weights.sha256`; downloads into the cache unless it is there already."""
+    """Return the local path of a file whose bytes have `weights.sha256`, downloaded unless it is cached.
+
+    Raises `WeightsError` for a pickle, for another sha256 and for an unreadable URL; `UserError` when the cache can't
+    be written.
+    """
     if weights.url.lower().endswith(PICKLE_SUFFIXES):
         raise refuse_pickle(weights.url)
     cached = cache_dir() / f"{weights.sha256}.safetensors"
@@ -63,18 +67,18 @@ def fetch_weights(weights: Weights, options: StoreOptions | None = None) -> Path
         cached.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=cached.parent, suffix=".part")
     except OSError as error:
-        fix = "set XDG_CACHE_HOME to a folder that can be written to"
-        raise UserError(f"files can't be kept in {cached.parent}: {error.strerror}", fix=fix) from None
+        fix = "set XDG_CACHE_HOME to a writable folder"
+        raise UserError(f"the cache folder {cached.parent} can't be written: {error.strerror}", fix=fix) from None
     try:
         with local_disk(f"fetching {weights.url}", cached.parent), os.fdopen(handle, "wb") as file:
             found = _download(weights.url, options, file)
-            if found != weights.sha256:  # one read may be damaged on the way; two that agree are another file
+            if found != weights.sha256:  # a read may be damaged on the way; a second equal one is another file
                 file.seek(0)
                 file.truncate()
                 found = _download(weights.url, options, file)
         if found != weights.sha256:
-            fix = "name the file's own sha256 if you trust it, or fetch the file again"
-            raise WeightsError(f"{weights.url} has sha256 {found}, but {weights.sha256} was asked for", fix=fix)
+            fix = "put the file's own sha256 into the recipe if you trust it, or restore the file"
+            raise WeightsError(f"{weights.url} has sha256 {found}, expected {weights.sha256}", fix=fix)
         Path(name).replace(cached)
     finally:
         Path(name).unlink(missing_ok=True)
@@ -82,7 +86,10 @@ def fetch_weights(weights: Weights, options: StoreOptions | None = None) -> Path
 
 
 def read_tensors(path: str | Path, origin: str = "") -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file (memory-mapped); `origin` is what an error calls the file."""
+    """Read all tensors of a safetensors file, memory-mapped.
+
+    `origin`: the name of the file in an error. Raises `WeightsError` for a file of another format.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -93,21 +100,27 @@ def read_tensors(path: str | Path, origin: str = "") -> dict[str, torch.Tensor]:
     try:
         tensors: dict[str, torch.Tensor] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise _no_safetensors(origin, error) from error
+        raise _not_safetensors(origin, error) from error
     return tensors
 
 
-def _no_safetensors(origin: str, error: Exception) -> WeightsError:
-    return WeightsError(f"{origin} is not a safetensors file: {error}", fix="`curate proxy convert` makes one")
+def _not_safetensors(origin: str, error: Exception) -> WeightsError:
+    return WeightsError(f"{origin} is not a safetensors file: {error}", fix="convert it with `curate proxy convert`")
 
 
 def read_metadata(path: str | Path, origin: str = "") -> dict[str, str]:
-    """The header's metadata; of our own files: model, preprocess, recipe. `origin` is what an error calls the file."""
+    """Metadata of a safetensors file's header; files of ours have `model`, `preprocess` and `recipe`.
+
+    `origin`: the name of the file in an error. Raises `WeightsError` for a file of another format.
+    """
     return read_header(path, origin)[1]
 
 
 def read_header(path: str | Path, origin: str = "") -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Names and shapes of the tensors, of which none is read, and the metadata. `origin` as in `read_metadata`."""
+    """Names and shapes of a safetensors file's tensors, and its metadata; no tensor is read.
+
+    `origin`: the name of the file in an error. Raises `WeightsError` for a file of another format.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -115,25 +128,28 @@ def read_header(path: str | Path, origin: str = "") -> tuple[dict[str, tuple[int
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             return shapes, dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise _no_safetensors(origin or str(path), error) from error
+        raise _not_safetensors(origin or str(path), error) from error
 
 
 def classes_of(metadata: Mapping[str, str], origin: str) -> list[str]:
-    """The classes that a classifier of ours knows, from its weights' metadata; none of another model. Raises
-    `WeightsError` where they are no list of names."""
+    """Names of a classifier's classes, from the metadata of its weights; empty for any other model.
+
+    `origin`: the name of the file in an error. Raises `WeightsError` when `classes` is not a list of names.
+    """
     try:
         found = json.loads(metadata.get("classes", "[]"))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise WeightsError(f"{origin} is damaged: `classes` in its metadata is no list of names", fix="train it again")
+        text = f"{origin} is damaged: `classes` in its metadata is not a list of names"
+        raise WeightsError(text, fix="train the classifier again")
     return found
 
 
 def tensors_to_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file whose bytes are a pure function of its content, keys sorted in the metadata too.
+    """Bytes of a safetensors file: a pure function of the tensors and the metadata, whose keys are sorted.
 
-    The library writes metadata in an order that differs from process to process, so the header is rewritten here.
+    The library writes metadata in an order that differs between processes, so the header is rewritten here.
     """
     from safetensors.torch import save
 
@@ -141,12 +157,15 @@ def tensors_to_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str,
     length = int.from_bytes(data[:8], "little")
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(data[8 : 8 + length])}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format wants tensors aligned to 8 bytes
+    text += b" " * (-len(text) % 8)  # the format requires tensors aligned to 8 bytes
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def convert(source: Path, target: Path) -> str:
-    """Writes `target` (safetensors) from a torch checkpoint, without running code from it; returns the sha256."""
+    """Convert a torch checkpoint to the safetensors file `target` without running code from it; return its sha256.
+
+    Raises `WeightsError` when `source` is missing, needs code to load, or has no named tensors.
+    """
     import torch
 
     try:
@@ -155,30 +174,28 @@ def convert(source: Path, target: Path) -> str:
         raise WeightsError(f"{source} does not exist") from error
     except _UNPICKLING as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        fix = "it holds more than tensors: save `model.state_dict()` where it was made"
+        fix = "the file has more than tensors: save `model.state_dict()` alone where it was created"
         raise WeightsError(f"{source} cannot be read without running code from it: {line}", fix=fix) from error
     tensors = _state_dict(loaded)
     if not tensors:
-        raise WeightsError(f"{source} holds no tensors by name")
+        raise WeightsError(f"{source} has no named tensors", fix="save `model.state_dict()` of the model")
     data = tensors_to_bytes(tensors, {"format": "pt", "converted_from": source.name})
     target.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 of a file, streamed."""
+    """Hexadecimal sha256 of a file, read as a stream."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_pickle(origin: str) -> WeightsError:
-    """The error for weights that could run code, with the command that converts them."""
+    """Error for a pickle, whose fix is the command that converts it."""
     name = Path(origin).name
     target = f"{Path(name).stem}.safetensors"
     fix = f"curate proxy convert {name} {target}   # reads tensors only (torch.load with weights_only=True)"
-    return WeightsError(
-        f"{origin} is a pickle, which can run code while it is loaded; only safetensors are read", fix=fix
-    )
+    return WeightsError(f"{origin} is a pickle, and loading one can run code; only safetensors are read", fix=fix)
 
 
 def _download(url: str, options: StoreOptions | None, file: BinaryIO) -> str:
@@ -190,7 +207,7 @@ def _download(url: str, options: StoreOptions | None, file: BinaryIO) -> str:
         info = store.head(key)
         for block in store.blocks(key, info.size, info.etag):
             if file.tell() == 0 and block.startswith(PICKLE_MAGIC):
-                raise refuse_pickle(url)  # before 10 GB of it are fetched, and whatever its sha256 is
+                raise refuse_pickle(url)  # before 10 GB are fetched, and independent of the sha256
             digest.update(block)
             file.write(block)
     except StoreError as error:

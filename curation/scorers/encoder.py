@@ -49,7 +49,7 @@ class Encoder(CaptionNumberScorer):
 
     def open(self, device: torch.device, options: StoreOptions | None = None) -> EncoderPasses:
         """The encoder on `device`, one a process."""
-        from curation.models.shared import shared_dual_encoder
+        from curation.models.shared_encoder import shared_dual_encoder
 
         weights = Weights(self.weights, self.sha256)
         return EncoderPasses(shared_dual_encoder(self.model, weights, device, self.precision, options))

@@ -87,7 +87,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_is_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
-    with pytest.raises(UserError, match="files can't be kept in /proc/nowhere") as caught:
+    with pytest.raises(UserError, match=r"the cache folder /proc/nowhere\S+ can't be written") as caught:
         fetch_weights(Weights(str(file), sha256_of(file)))
     assert "XDG_CACHE_HOME" in caught.value.fix
 

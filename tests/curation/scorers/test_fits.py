@@ -63,13 +63,13 @@ def test_vectors_centres_and_heads_of_another_width_are_found(given: tuple[Path,
     vectors = write(home / "wide.safetensors", vectors_file(wide, wide, sha))
     centres = write(home / "widec.safetensors", centres_file(wide, "image", sha))
     head = write(home / "wideh.safetensors", tensors_to_bytes({"weight": torch.ones(1, 80)}, {}))
-    vector = r"tensor (image|text) is \[3, 80\], and the encoder's vectors have 64 numbers"
+    vector = r"tensor `(image|text)` has shape \[3, 80\], the encoder's vectors have 64 numbers"
     for name, changes, said in (
         ("norm_sim", {"target": vectors["weights"], "target_sha256": vectors["sha256"]}, vector),
         ("negclip_loss", {"against": vectors["weights"], "against_sha256": vectors["sha256"]}, vector),
         ("cluster", {"target": vectors["weights"], "target_sha256": vectors["sha256"]}, vector),
-        ("cluster", {"centres": centres["weights"], "centres_sha256": centres["sha256"]}, r"centres is \[3, 80\]"),
-        ("norm_sim", {"target": centres["weights"], "target_sha256": centres["sha256"]}, "tensor image is missing"),
+        ("cluster", {"centres": centres["weights"], "centres_sha256": centres["sha256"]}, r"`centres` has shape \[3, 80\]"),
+        ("norm_sim", {"target": centres["weights"], "target_sha256": centres["sha256"]}, "tensor `image` is missing"),
         ("head", {"head": head}, r"no linear layers from 64 numbers to one; its weights: weight \[1, 80\]"),
     ):
         scorer: Any = make(name, {**fields[name], **changes})

@@ -124,9 +124,9 @@ def test_vectors(corpus: Path, tmp_path: Path) -> None:
     found = read_vectors(file, sha, torch.device("cpu"))
     assert found.image.shape == found.text.shape == (everything["vectors"], 64)
     assert torch.allclose(found.image.norm(dim=-1), torch.ones(everything["vectors"]), atol=1e-3)
-    with pytest.raises(WeightsError, match="was made with the weights"):
+    with pytest.raises(WeightsError, match="was created with the weights"):
         read_vectors(file, "0" * 64, torch.device("cpu"))
-    with pytest.raises(WeightsError, match="is no set of vectors"):
+    with pytest.raises(WeightsError, match="is not a file of vectors"):
         read_vectors(Weights(f"{tmp_path}/w.safetensors", sha), sha, torch.device("cpu"))
 
 
@@ -178,7 +178,7 @@ def test_clusters(corpus: Path, tmp_path: Path) -> None:
     for found, of in ((few, "image"), (text, "text")):
         centres = read_centres(Weights(found["url"], found["sha256"]), sha, of, torch.device("cpu"))
         assert torch.allclose(centres.norm(dim=-1), torch.ones(found["clusters"]), atol=1e-5)
-    with pytest.raises(WeightsError, match="is no set of vectors"):
+    with pytest.raises(WeightsError, match="is not a file of vectors"):
         read_vectors(Weights(few["url"], few["sha256"]), sha, torch.device("cpu"))
     lines = invoke("clusters", "--data", str(corpus), *options, "--clusters", "5", "--samples", "20").output
     assert f"centres_sha256: {few['sha256']}" in lines and "  skipped " in lines

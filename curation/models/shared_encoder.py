@@ -1,4 +1,4 @@
-"""One dual encoder a process: scorers that name the same weights share it, and through `Batch.once` its passes."""
+"""One dual encoder a process: scorers that name the same weights share it and, through `Batch.once`, its passes."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def shared_dual_encoder(
     precision: Literal["fp32", "bf16"],
     options: StoreOptions | None,
 ) -> DualEncoder:
-    """`load_dual_encoder`, once for equal arguments."""
+    """Load a dual encoder, once a process for equal arguments (see `load_dual_encoder`)."""
     return load_dual_encoder(model, weights, device, precision, options)
