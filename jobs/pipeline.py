@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.core.digest import digest
-from curation.core.errors import IncompleteError, StoreError, WeightsError, YieldError, said_of
+from curation.core.errors import IncompleteError, StoreError, WeightsError, YieldError, locating
 from curation.core.parallel import map_ordered
 from curation.core.printable import printable
 from curation.core.progress import Tick
@@ -224,7 +224,7 @@ class Pipeline:
         that are to be scored; models of others are not needed. Some seconds at the most, in which torch is imported."""
         for name, scorer in self.recipe.scorers.items():
             if name in lacked and isinstance(scorer, HeaderCheckingScorer):
-                with said_of(f"{self.recipe.places[name]}: scorer {name}"):
+                with locating(f"{self.recipe.places[name]}: scorer {name}"):
                     scorer.check(self.recipe.options)
 
     def scoring(self, lacked: Sequence[str]) -> Any:
@@ -431,7 +431,7 @@ def _check_files(files: Iterable[tuple[str, Weights]], options: StoreOptions) ->
     elsewhere the size is asked for.
     """
     for file, what in {file: what for what, file in files}.items():
-        with said_of(what):
+        with locating(what):
             store, key = open_object(file.url, options)
             if not store.exists(key):
                 raise WeightsError(f"{file.url} does not exist", fix="check the URL")
@@ -459,7 +459,7 @@ def pipeline_of(
     name = f"recipe of {made.store.url}@{made.number}"
     recipe = parse_recipe(json.dumps(document["recipe"]), name, of_snapshot=True)
     for what, file in recipe.files(scorers=False):
-        with said_of(what):
+        with locating(what):
             fetch_weights(file, options)  # where the cache has these bytes, whatever lies at the URL by now
     out = Ledger(made.store)
     where = (plan or out.open_plan(document["plan"])).document["corpus"]

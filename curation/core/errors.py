@@ -36,8 +36,11 @@ def _rebuild(cls: type[TutelageError], message: str, state: dict[str, object]) -
 
 
 @contextmanager
-def said_of(what: str) -> Iterator[None]:
-    """A user's mistake that is found meanwhile is said of `what`, which is a place in a recipe and a name there."""
+def locating(what: str) -> Iterator[None]:
+    """Prefix user errors raised in the block with `what`: `file:line: name`, where the recipe made the mistake.
+
+    An error that already begins with this place passes unchanged. The class, and with it the reason code, stays.
+    """
     try:
         yield
     except UserError as error:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field
 
 from curation.core.digest import digest
-from curation.core.errors import RecipeError, UnknownNameError, UserError, said_of
+from curation.core.errors import RecipeError, UnknownNameError, UserError, locating
 from curation.filters import FILTERS, ComparingFilter, FileReadingFilter, Filter, flat
 from curation.filters.named import READABLE, NamedFilter, columns_needed
 from curation.ledger import manifest_schema
@@ -258,7 +258,7 @@ def _recipe(document: _Document, value: dict[str, Any], where: Where, of_snapsho
             other = next((f"the one at {places[made]}" for made in scorers if made.lower() == name.lower()), "our own")
             text = f"{at}: two columns are called {name}, this and {other}"
             raise RecipeError(text, fix="give one of them a `name:` of its own")
-        with said_of(f"{at}: scorer {name}"):
+        with locating(f"{at}: scorer {name}"):
             kinds = _told(name, scorer)
         for column, kind in kinds.items():
             if str(kind) not in TYPES and not is_vector(kind):

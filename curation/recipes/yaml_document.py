@@ -19,7 +19,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
-from curation.core.errors import RecipeError, TutelageError, UnknownNameError, said_of
+from curation.core.errors import RecipeError, TutelageError, UnknownNameError, locating
 from curation.core.yaml_text import LARGEST_TEXT, load
 from curation.recipes.yaml_overrides import nearest, override, shown
 from curation.storage.urls import LONGEST, PATIENCE, StoreOptions
@@ -125,7 +125,7 @@ def parse_document(
 
 def store_options(section: StoreSection, where: Where) -> StoreOptions:
     """How to talk to the store of a recipe. Raises `UserError` for an endpoint that is refused."""
-    with said_of(f"{where(('store', 'endpoint'))}: store.endpoint"):
+    with locating(f"{where(('store', 'endpoint'))}: store.endpoint"):
         return StoreOptions(**section.model_dump())
 
 

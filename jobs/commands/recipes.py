@@ -25,7 +25,7 @@ def recipes() -> None:
 @json_option
 def recipes_ls(as_json: bool) -> None:
     """List the recipes: what each does, and what has to be filled in."""
-    rows = [{"name": name, "about": about(text), "needs": needs(text)} for name, text in shipped().items()]
+    rows = [{"name": name, "about": about(text), "needs": needs(text)} for name, text in recipe_library().items()]
     if as_json:
         print_json(rows)
         return
@@ -48,7 +48,7 @@ def recipes_show(name: str, values: tuple[str, ...]) -> None:
     from curation.core.errors import UnknownNameError
     from curation.recipes.yaml_overrides import nearest
 
-    found = shipped()
+    found = recipe_library()
     if name not in found:
         near = nearest(name, found)
         fix = f"did you mean {near}?" if near else f"there are: {', '.join(found)}"
@@ -56,8 +56,8 @@ def recipes_show(name: str, values: tuple[str, ...]) -> None:
     click.echo(fill(found[name], values), nl=False)
 
 
-def shipped() -> Mapping[str, str]:
-    """name -> text of every recipe that comes with the package."""
+def recipe_library() -> Mapping[str, str]:
+    """Return the text of every recipe in the package, by name."""
     paths = sorted(files("jobs").joinpath("recipes").iterdir(), key=lambda path: path.name)
     return {path.name.removesuffix(".yaml"): path.read_text() for path in paths if path.name.endswith(".yaml")}
 

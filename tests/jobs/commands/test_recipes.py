@@ -14,9 +14,9 @@ from curation.curating.vectors import write_clusters, write_vectors
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.recipes.learning_recipe import parse_learn_recipe
 from curation.recipes.yaml_document import is_of_learning
-from jobs.commands.recipes import PLACEHOLDER, about, fill, needs, recipes, shipped
+from jobs.commands.recipes import PLACEHOLDER, about, fill, needs, recipe_library, recipes
 
-CURATING = sorted(name for name, text in shipped().items() if not is_of_learning(text))
+CURATING = sorted(name for name, text in recipe_library().items() if not is_of_learning(text))
 BASELINES = [name for name in CURATING if name != "openmoji-icons"]
 
 
@@ -26,9 +26,9 @@ def invoke(*arguments: str) -> str:
     return result.output
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("name", sorted(recipe_library()))
 def test_every_recipe_parses(name: str) -> None:
-    text = shipped()[name]
+    text = recipe_library()[name]
     values = {"model": "proxy-mu"}
     filled = PLACEHOLDER.sub(
         lambda match: "ab" * 32 if "sha256" in match[1] else values.get(match[1], f"some/{match[1]}"), text
@@ -39,9 +39,9 @@ def test_every_recipe_parses(name: str) -> None:
 
 def test_ls_and_show() -> None:
     rows = {row["name"]: row for row in json.loads(invoke("ls", "--json"))}
-    assert set(rows) == set(shipped()) and rows["datacomp-basic"]["needs"] == ["corpus", "output"]
+    assert set(rows) == set(recipe_library()) and rows["datacomp-basic"]["needs"] == ["corpus", "output"]
     assert all(name in invoke("ls") for name in rows)
-    assert invoke("show", "dfn") == shipped()["dfn"]
+    assert invoke("show", "dfn") == recipe_library()["dfn"]
     filled = invoke("show", "datacomp-basic", "--fill", "corpus=s3://pool/it's: here", "--fill", "output=out")
     recipe = parse_recipe(filled)
     assert (recipe.corpus, recipe.output) == (("s3://pool/it's: here",), "out")
@@ -54,7 +54,7 @@ def test_mistakes() -> None:
         invoke("show", "datacomp-basik")
     assert error.value.fix == "did you mean datacomp-basic?"
     with pytest.raises(UnknownNameError, match=r"there is no \{corpse\}"):
-        fill(shipped()["dfn"], ["corpse=1"])
+        fill(recipe_library()["dfn"], ["corpse=1"])
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_every_baseline_runs(name: str, parts: dict[str, str], ray_local: None) 
     from jobs.commands.run import run_steps
     from jobs.pipeline import pipeline
 
-    text = shipped()[name]
+    text = recipe_library()[name]
     recipe = _small(fill(text, [f"{key}={parts[key]}" for key in needs(text)]), name, parts)
     with pipeline(recipe) as work:
         samples = run_steps(work, None)["samples"]
