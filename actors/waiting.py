@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import ray
 
 from curation.core.errors import TutelageError
-from curation.core.parallel import NoAnswerError, answered
+from curation.core.parallel import NoAnswerError, call_with_timeout
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def get(ref: Any) -> Any:
 def ask(question: Callable[[], T], what: str = "its GCS") -> T:
     """The answer to a question that goes to the GCS, which may never come. Raises `LostClusterError`."""
     try:
-        return answered(question, ANSWER_SECONDS, _check_processes)
+        return call_with_timeout(question, ANSWER_SECONDS, _check_processes)
     except NoAnswerError:
         why = f"has not answered for {ANSWER_SECONDS:.0f} s"
     except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:

@@ -1,6 +1,6 @@
-"""Small parts that everything else stands on: types, errors, digests, intervals, threads, progress.
+"""The base of every other room: types, errors, digests, confidence intervals, threads, progress, the executor protocol.
 
-They import nothing from the other rooms, and neither torch nor Ray."""
+Imports no other room, and neither torch (except `epochs`) nor Ray."""
 
 __all__ = [
     "cache",

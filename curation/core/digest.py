@@ -1,4 +1,4 @@
-"""Names from content: canonical JSON, and its sha256."""
+"""Content-derived names: canonical JSON and its sha256."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from hashlib import sha256
 
 
 def canonical(value: object) -> bytes:
-    """JSON with sorted keys and no spaces: equal values have equal bytes, so hashes of them are names."""
+    """Encode `value` as UTF-8 JSON with sorted keys and no spaces: equal values have equal bytes.
+
+    Raises `ValueError` for NaN and infinities, and `TypeError` for a value that JSON has no form for.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def digest(value: object) -> str:
-    """sha256 of the canonical JSON of `value`, 64 hexadecimal characters."""
+    """Return the sha256 of `canonical(value)` as 64 hexadecimal characters."""
     return sha256(canonical(value)).hexdigest()

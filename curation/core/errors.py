@@ -1,10 +1,10 @@
-"""The exception tree, and the reason codes that a sample or a unit can carry.
+"""The exception tree, with the reason code and the exit status of each error.
 
-Every error a user can cause is a `TutelageError`: one line that says what happened and where, and `fix`, which
-says what to do about it. `code` is for machines and `exit_code` is what the `curate` command returns.
+Every error a user can cause is a `TutelageError`: its message is one line that says what is wrong and where, and `fix`
+says what to do. `code` is for programs; `exit_code` is the exit status of the `curate` command.
 
-Reason codes are not exceptions to a caller of the pipeline: `TarError` and `ImageError` are raised at the point of
-discovery and end as a `quarantined(reason)` in the manifest.
+Findings about input data never reach a caller of the pipeline as exceptions: `TarError` and `ImageError` are raised
+where the damage is found and end as `quarantined(reason)` in the manifest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import ClassVar
 
 
 class TutelageError(Exception):
-    """Base of everything raised on purpose. `str(error)` is one line; `error.fix` may be empty."""
+    """Base class of every error raised on purpose. `str(error)` is one line; `error.fix` may be empty."""
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
@@ -50,42 +50,42 @@ def locating(what: str) -> Iterator[None]:
         raise type(error)(f"{what}: {error}", fix=error.fix) from None
 
 
-# --- mistakes of the user -------------------------------------------------------------------------------------
+# --- the user's mistakes --------------------------------------------------------------------------------------
 
 
 class UserError(TutelageError, ValueError):
-    """Something that only the user can put right."""
+    """A mistake that only the user can correct."""
 
     code = "user_error"
     exit_code = 2
 
 
 class RecipeError(UserError):
-    """The recipe does not say something that can be run; the message names line and key."""
+    """An invalid recipe; the message names the line and the key."""
 
     code = "bad_recipe"
 
 
 class UnknownNameError(UserError):
-    """A name that is in none of the tables (scorer, filter, model, corpus); the fix names the nearest one."""
+    """A name that is not in its table (scorers, filters, models, corpora); the fix suggests the nearest name."""
 
     code = "unknown_name"
 
 
 class EmptyCorpusError(UserError):
-    """No shard matches the corpus' patterns."""
+    """A corpus whose patterns match no shard."""
 
     code = "empty_corpus"
 
 
 class WeightsError(UserError):
-    """Weights that are missing, have another sha256 than the recipe says, or are not safetensors."""
+    """Weights that are missing, are not safetensors, or whose sha256 differs from the recipe's."""
 
     code = "bad_weights"
 
 
 class NoSnapshotError(UserError):
-    """The URL holds no snapshot, or not the one asked for."""
+    """A URL without any snapshot, or without the requested one."""
 
     code = "no_snapshot"
 
@@ -94,20 +94,20 @@ class NoSnapshotError(UserError):
 
 
 class StoreError(TutelageError):
-    """The object store could not do what was asked."""
+    """A request to the object store failed."""
 
     code = "store_error"
     exit_code = 3
 
 
 class UnavailableError(StoreError):
-    """The store failed, and went on failing for as long as `store.patience` allows. It may be back later."""
+    """The store kept failing for as long as `store.patience` allows; a later attempt may succeed."""
 
     code = "store_unavailable"
 
 
 class NotFoundError(StoreError):
-    """No such object."""
+    """The object does not exist."""
 
     code = "not_found"
 
@@ -119,25 +119,25 @@ class BucketError(StoreError):
 
 
 class AccessError(StoreError):
-    """Credentials are missing, wrong, or do not allow this."""
+    """Credentials are missing, wrong, or lack the permission."""
 
     code = "access_denied"
 
 
 class ArchivedError(StoreError):
-    """The object lies in a storage class that it must be restored from before it can be read."""
+    """The object is archived: its storage class requires a restore before it can be read."""
 
     code = "object_archived"
 
 
 class ChangedError(StoreError):
-    """The object's etag is no longer the planned one: it was overwritten after the plan was made."""
+    """The object's etag differs from the planned one: the object was overwritten after planning."""
 
     code = "object_changed"
 
 
 class UnsafeStoreError(StoreError):
-    """The store ignores create-only puts, so nothing can be committed to it."""
+    """The store ignores create-only puts, so it can't hold commits."""
 
     code = "unsafe_store"
 
@@ -146,7 +146,7 @@ class UnsafeStoreError(StoreError):
 
 
 class LocalDiskError(TutelageError):
-    """This machine's disk for temporary files is full or can't be written."""
+    """The disk for temporary files is full or not writable."""
 
     code = "local_disk"
     exit_code = 3
@@ -156,48 +156,48 @@ class LocalDiskError(TutelageError):
 
 
 class LedgerError(TutelageError):
-    """The ledger's records do not fit together."""
+    """The ledger's documents are damaged, missing, or contradict each other."""
 
     code = "ledger_error"
     exit_code = 4
 
 
 class ConservationError(LedgerError):
-    """seen != kept + filtered + quarantined, or a uid occurs twice: no snapshot may be made of it."""
+    """seen != kept + filtered + quarantined, or a uid occurs twice: the snapshot is not created."""
 
     code = "conservation"
 
 
 class IncompleteError(LedgerError):
-    """Some units could not be finished; run the same command again to go on."""
+    """Some units are unfinished; running the same command again continues."""
 
     code = "incomplete"
 
 
 class YieldError(TutelageError):
-    """The decision is more likely a mistake than meant: `curate run` makes no snapshot of it unless told to."""
+    """A suspiciously low yield: `curate run` creates no snapshot unless the user confirms it."""
 
     code = "low_yield"
     exit_code = 5
 
 
 class LostSnapshotError(LedgerError):
-    """LATEST names a snapshot whose document is gone: an older one is not opened in its place without a word."""
+    """LATEST names a snapshot whose document is gone; an older snapshot is never opened silently in its place."""
 
     code = "snapshot_lost"
 
 
 class VerifyError(LedgerError):
-    """`curate verify` found a difference between the ledger and the bytes."""
+    """`curate verify` found a difference between the ledger and the stored bytes."""
 
     code = "verify_failed"
 
 
-# --- reasons: what is wrong with a shard, a member or an image ------------------------------------------------
+# --- findings about input data: a shard, a member or an image -------------------------------------------------
 
 
 class ReasonError(TutelageError):
-    """A finding about input data; `reason` is the code under which it is counted."""
+    """A finding about input data; `reason` is the code under which reports count it."""
 
     code = "bad_input"
 
@@ -207,7 +207,7 @@ class ReasonError(TutelageError):
 
 
 class TarError(ReasonError):
-    """The shard is not a complete, well-formed tar; `offset` is where that became clear (bytes)."""
+    """The shard is not a complete, well-formed tar; `offset` is the byte at which this was found."""
 
     code = "bad_tar"
 

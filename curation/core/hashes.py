@@ -1,7 +1,7 @@
-"""What the perceptual hash of a picture without features is: scorers give it, filters know it."""
+"""The perceptual hash of a featureless image, shared by the scorer that computes it and the filters that ignore it."""
 
 from __future__ import annotations
 
-#: The hash of a picture in which a perceptual hash finds nothing, such as a white page. Two of them look the same to
-#: the hash whatever they show, so a filter never takes this value for a sign that two pictures are alike.
+#: The hash of an image without features, such as a white page. Two such images have equal hashes whatever they show,
+#: so filters never treat this value as evidence that two images are similar.
 BLANK = 0

@@ -1,38 +1,40 @@
-"""Which samples are held out: by a hash, so the same ones for every corpus, run and machine, without a list of them.
+"""The held-out split, by hash: the same samples for every corpus, run and machine, without a list.
 
-What is held out together (a *group*) is all samples of one name, for the same picture returns under one name in several
-weights and packs, and a split by sample would leak it. Of samples without a name, all with the same bytes of their
-picture are a group, whatever their captions: an exact duplicate never lies on both sides.
+Samples are held out by *group*: all samples with the same name, because icon sets repeat an image under one name in
+several styles and packs, and a split by sample would leak it. Samples without a name are grouped by the bytes of their
+image, whatever their captions, so an exact duplicate never falls on both sides of the split.
 
-A picture with two names lies on both sides where these do. Nothing but a list of all pictures could tell; `curate
-evaluate` counts those that flatter a figure, and the filter `exact_duplicates` removes them beforehand.
+An image with two names can still fall on both sides. Only a list of all images could detect this; `curate evaluate`
+counts the images that make a figure too optimistic, and the filter `exact_duplicates` removes them beforehand.
 """
 
 from __future__ import annotations
 
 from hashlib import sha256
 
-HOLDOUT_RULE = 2  # raise it with the rule: it is part of what names figures and runs. 1: without a name, by uid
+HOLDOUT_RULE = (
+    2  # increment it with any change of the rule: identities include it. Rule 1 grouped unnamed samples by uid
+)
 
 
 def group_of(name: str, image: bytes) -> str:
-    """What is held out together with a sample: all of one `name`, else all with the bytes of its picture.
+    """Return the group of a sample: its normalised `name`, or the content hash of its image where the name is empty.
 
-    Cost: 1 ms a megabyte of a picture without a name.
+    Cost for a sample without a name: 1 ms a megabyte of image.
     """
     return group_of_name(name) or content_of(image)
 
 
 def group_of_name(name: str) -> str:
-    """The group of all samples of one name, case and punctuation aside; "" for none."""
+    """Return the group for a name, ignoring case and punctuation; "" for an empty name."""
     return " ".join("".join(c if c.isalnum() else " " for c in name.casefold()).split())
 
 
 def content_of(image: bytes) -> str:
-    """The content hash of a picture, as the index and the manifest have it."""
+    """Return the content hash of an image as the index and the manifest record it: 32 hexadecimal characters."""
     return sha256(image).hexdigest()[:32]
 
 
 def is_held_out(group: str, share: float) -> bool:
-    """Whether `group` belongs to the held-out `share`, by its hash."""
+    """Whether the hash of `group` falls into the held-out `share` (0 to 1)."""
     return int.from_bytes(sha256(group.encode()).digest()[:8], "big") < share * 2**64

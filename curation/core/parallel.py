@@ -1,4 +1,4 @@
-"""Threads for waiting on object stores: results in order, a bounded number under way, nothing piled up."""
+"""Threads for requests to object stores: ordered results, a bounded number in flight, bounded memory."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-THREADS = 32  # requests under way; a small GET takes about 10 ms from S3, so about 3,000/s
-AHEAD = 256 << 20  # bytes of results that are weighed
+THREADS = 32  # requests in flight; a small GET takes about 10 ms from S3, so about 3,000/s
+AHEAD = 256 << 20  # bytes of buffered results, where `weigh` reports their size
 
 
 class NoAnswerError(Exception):
-    """A question was not answered in time; its thread still waits."""
+    """A call did not return in time; its thread is still waiting."""
 
 
-def answered(question: Callable[[], T], seconds: float, look: Callable[[], None] = lambda: None) -> T:
-    """The answer to a question that may never come, asked on a daemon thread that is given up after `seconds`.
+def call_with_timeout(call: Callable[[], T], seconds: float, check: Callable[[], None] = lambda: None) -> T:
+    """Return the result of a call that may block for ever; it runs on a daemon thread, abandoned after `seconds`.
 
-    `look` is called once a second meanwhile, and may raise. Raises what the question raises, or `NoAnswerError`.
+    `check` runs once a second meanwhile and may raise. Raises what the call raises, or `NoAnswerError`.
     Cost: 60 us for the thread.
     """
-    answers: SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = SimpleQueue()
+    results: SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = SimpleQueue()
 
-    def ask() -> None:
+    def run() -> None:
         try:
-            answers.put((question(), None))
-        except BaseException as error:  # noqa: BLE001  (raised below, in the thread that waits)
-            answers.put((None, error))
+            results.put((call(), None))
+        except BaseException as error:  # noqa: BLE001  (raised below, in the waiting thread)
+            results.put((None, error))
 
-    Thread(target=ask, daemon=True, name="tutelage-ask").start()
+    Thread(target=run, daemon=True, name="tutelage-call").start()
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         try:
-            answer, error = answers.get(timeout=min(1.0, left))
+            result, error = results.get(timeout=min(1.0, left))
         except Empty:
-            look()
+            check()
             continue
         if error is not None:
             raise error
-        return answer  # type: ignore[return-value]
+        return result  # type: ignore[return-value]
     raise NoAnswerError(f"no answer for {seconds:.0f} s")
 
 
 class Workers(ThreadPoolExecutor):
-    """Threads for a generator, used in its `with`. One that is left early doesn't wait for them.
+    """A thread pool for use inside a generator; closing the generator early does not wait for its threads.
 
-    A generator in a reference cycle is closed by the garbage collector, which can interrupt any thread anywhere: also
-    one that is being started and holds a lock of `threading`. To join a thread there waits for that lock for ever.
+    The garbage collector closes a generator that is part of a reference cycle. It can interrupt any thread at any
+    point, even one that holds a lock of `threading` while it starts. Joining a thread there would deadlock.
     """
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
@@ -64,10 +64,10 @@ class Workers(ThreadPoolExecutor):
 def map_ordered(
     function: Callable[[T], R], items: Iterable[T], threads: int = THREADS, weigh: Callable[[R], int] | None = None
 ) -> Iterator[R]:
-    """`map(function, items)` with `threads` calls under way; draws at most two per thread ahead of the consumer.
+    """Yield `map(function, items)` in order, with `threads` calls in flight and two items per thread drawn ahead.
 
-    Where `weigh` says how many bytes a result has, fewer: as many as come to `AHEAD` if all are as large as the largest
-    so far, but one that comes while another is used.
+    `weigh` returns the size of a result in bytes. With it, the number drawn ahead shrinks so that results as large as
+    the largest so far fit in `AHEAD` bytes, but never below two: one in use and one in flight.
     """
     ahead, largest = (2 * threads, 0) if weigh is None else (2, 1)
     with Workers(threads, thread_name_prefix="tutelage") as pool:

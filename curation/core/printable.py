@@ -1,20 +1,20 @@
-"""Text from data as a terminal may show it: no control sequences, no hidden change of direction, one line."""
+"""Terminal-safe text: no control sequences, no hidden change of direction, one line."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
 
-# What is written as an escape: control characters (Cc: newline, ESC, C1), invisible formatting (Cf: bidi overrides and
+# Categories that are escaped: control characters (Cc: newline, ESC, C1), invisible formatting (Cf: bidi overrides and
 # isolates, zero-width characters), line and paragraph separators, surrogates, private use and unassigned code points.
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
-_JOINERS = "\u200c\u200d"  # within words of several scripts and within emoji; they move nothing
+_JOINERS = "\u200c\u200d"  # part of words in several scripts and of emoji; they reorder nothing
 
 
 def printable(text: object) -> str:
-    r"""The text with everything that a terminal obeys or hides written as `\x1b`, `\u202e`: 1 us for 20 characters.
+    r"""Escape every character that a terminal obeys or hides, as `\x1b` or `\u202e`. Cost: 1 us for 20 characters.
 
-    Every command that shows keys, captions, names, reasons or addresses that come from data passes them through here.
+    Every command passes keys, captions, names, reasons and URLs that come from data through this function.
     """
     plain = str(text)
     if plain.isascii() and plain.isprintable():
@@ -23,7 +23,7 @@ def printable(text: object) -> str:
 
 
 def printable_lines(lines: Iterable[object]) -> str:
-    """Lines of a report as one text, each printable."""
+    """Join the lines of a report, each made printable."""
     return "\n".join(map(printable, lines))
 
 

@@ -1,7 +1,7 @@
-"""One progress display for every job: a rich bar on a terminal, a plain line now and then elsewhere. Always stderr.
+"""The progress display of every job, on stderr: a rich bar on a terminal, plain lines elsewhere.
 
-Plain lines come at most every 5 s (and at the end), so that a log of an hour's run has hundreds of lines, not millions.
-`advance(n)` costs a lock and a comparison when nothing is due, and may be called from any thread.
+Plain lines are printed at most every 5 s and at the end, so the log of an hour's run has hundreds of lines, not
+millions. `advance(n)` costs a lock and a comparison when no line is due, and is thread-safe.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from contextlib import AbstractContextManager, contextmanager
 
 from curation.core.printable import printable
 
-Tick = Callable[[int], None]  # so many more are done
+Tick = Callable[[int], None]  # called with the number of items completed since the last call
 
 PLAIN_SECONDS = 5.0  # between two plain lines
-PLAIN_SHARE = 0.1  # or after this share of the total, if the last line is a second old
+PLAIN_SHARE = 0.1  # a line is also due after this share of the total, if the last one is a second old
 
 
 class Note:
-    """A few words that stand behind the figures and change while the work goes on."""
+    """Text shown after the figures; it may change while the work goes on."""
 
     text = ""
 
@@ -32,7 +32,10 @@ class Note:
 def progress(
     label: str, total: int | None, unit: str = "samples", note: Note | None = None
 ) -> AbstractContextManager[Tick]:
-    """`with progress("Scoring", 30_000) as advance: advance(256)`; total None: how many is not known beforehand."""
+    """Show progress in a block: `with progress("Scoring", 30_000) as advance: advance(256)`.
+
+    `total`: the number of `unit`s, or None if unknown. `note`: text shown after the figures.
+    """
     note = note or Note()
     return _bar(label, total, unit, note) if sys.stderr.isatty() else _lines(label, total, unit, note)
 
@@ -60,26 +63,26 @@ def _bar(label: str, total: int | None, unit: str, note: Note) -> Iterator[Tick]
 
 @contextmanager
 def _lines(label: str, total: int | None, unit: str, note: Note) -> Iterator[Tick]:
-    began = said = time.monotonic()
-    done = said_done = 0
+    began = printed = time.monotonic()
+    done = printed_done = 0
     lock = threading.Lock()
 
-    def say(now: float) -> None:
+    def print_line(now: float) -> None:
         share = f" of {total:,}" if total is not None else ""
         speed = done / max(now - began, 1e-9)
         rate = f", {speed:,.{0 if speed >= 10 else 1}f}/s" if now - began >= 1 else ""
-        words = f"; {note.text}" if note.text else ""
-        print(f"{label}: {done:,}{share} {unit}{rate}{words}", file=sys.stderr, flush=True)
+        suffix = f"; {note.text}" if note.text else ""
+        print(f"{label}: {done:,}{share} {unit}{rate}{suffix}", file=sys.stderr, flush=True)
 
     def advance(n: int) -> None:
-        nonlocal done, said, said_done
+        nonlocal done, printed, printed_done
         with lock:
             done += n
             now = time.monotonic()
-            step = total is not None and done - said_done >= PLAIN_SHARE * total and now - said >= 1
-            if step or now - said >= PLAIN_SECONDS:
-                said, said_done = now, done
-                say(now)
+            step = total is not None and done - printed_done >= PLAIN_SHARE * total and now - printed >= 1
+            if step or now - printed >= PLAIN_SECONDS:
+                printed, printed_done = now, done
+                print_line(now)
 
     yield advance
-    say(time.monotonic())
+    print_line(time.monotonic())

@@ -1,8 +1,8 @@
-"""Versions of what decodes and computes: a run records them, and another version of them is no reason for another run.
+"""Versions of the packages that decode and compute. Runs record them; another version does not invalidate any score.
 
-A record of a score table holds a short digest; `<scores>/software/<digest>.json` the versions behind it, put once; a
-snapshot the versions of the driver, and of other nodes where these differed. Cost: 5 ms once a process, and one small
-create-only PUT once a process and store.
+The record of a score table holds a short digest, and `<scores>/software/<digest>.json` the versions behind it. A
+snapshot holds the versions of the driver, and those of other nodes where they differ. Cost: 5 ms once a process, and
+one small create-only PUT once per process and store.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def _software() -> tuple[tuple[str, str], ...]:
 
 
 def software() -> dict[str, str]:
-    """Package -> version, as installed in this process; with Python's own."""
+    """Return package -> version as installed in this process, including Python's own."""
     return dict(_software())
 
 
 def software_id(versions: Mapping[str, str]) -> str:
-    """The short digest that records hold: 16 hexadecimal characters."""
+    """Return the short digest that records hold: 16 hexadecimal characters."""
     return digest(versions)[:16]
 
 
 def of_this_process() -> dict[str, dict[str, str]]:
-    """Digest -> versions, as a snapshot records them."""
+    """Return digest -> versions of this process, in the form that a snapshot records."""
     versions = software()
     return {software_id(versions): versions}

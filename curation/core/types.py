@@ -1,6 +1,6 @@
-"""The words of the system: sample, shard, corpus, unit, batch. One short file, no logic but the uid.
+"""The basic types: shard reference, source, sample; and the uid.
 
-A uid says where a sample's bytes live, never what somebody called it: two shards may both hold a `000001.jpg`.
+A uid is derived from where a sample's bytes are stored, never from its name: two shards may both hold a `000001.jpg`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 _NONCE = re.compile(r"((?:^|/)data/[0-9a-f]{64}-[0-9a-f]{16})-[0-9a-f]{8}(?=\.tar\Z)")
 
-# Of these, files of some kinds are refused, such as animated AVIF and TIFFs of 32 bits a channel: see `images`.
+# Some files of these formats are refused, such as animated AVIF and TIFF with 32 bits a channel: see `shards.images`.
 FORMATS = ("jpeg", "png", "webp", "gif", "avif", "bmp", "tiff")
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 
 
 class ShardRef(NamedTuple):
-    """One WebDataset tar as listed and pinned. `key` is relative to the corpus' root; `size` in bytes."""
+    """One WebDataset tar as listed and pinned. `key` is relative to the corpus's root; `size` is in bytes."""
 
     key: str
     size: int
@@ -27,13 +27,12 @@ class ShardRef(NamedTuple):
 
     @property
     def content(self) -> tuple[str, int, str]:
-        """The reference without the random part of the name of a dataset's shard: the same for the same content, so
-        that hashes of it are those of another run that wrote the same shards."""
+        """The reference without the random part of an output shard's name: equal for runs that wrote equal bytes."""
         return _NONCE.sub(r"\1", self.key), self.size, self.etag
 
 
 class Source(NamedTuple):
-    """Where a sample's bytes live: `[offset, offset + length)` of the shard with this key and etag."""
+    """The location of a sample's bytes: `[offset, offset + length)` of the shard with this key and etag."""
 
     key: str
     etag: str
@@ -43,7 +42,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image, its caption, its metadata (the sample's json, or `{}`), with its bytes as they were found."""
+    """One image (its original bytes), its caption and its metadata (the sample's json, or `{}`)."""
 
     uid: str
     key: str
@@ -55,8 +54,8 @@ class Sample:
 
 
 def uid(key: str, etag: str, offset: int) -> str:
-    """The 128-bit name of the sample whose first header stands at byte `offset` of shard (`key`, `etag`).
+    """Return the uid of the sample whose first header is at byte `offset` of the shard (`key`, `etag`).
 
-    32 hexadecimal characters. At 10 billion samples the chance of any collision is 1.5e-19.
+    128 bits as 32 hexadecimal characters. At 10 billion samples the probability of any collision is 1.5e-19.
     """
     return sha256(f"{key}\0{etag}\0{offset}".encode()).hexdigest()[:32]

@@ -13,7 +13,7 @@ import torch
 
 from curation.core.errors import EmptyCorpusError
 from curation.core.progress import progress
-from curation.core.skipped import words
+from curation.core.skipped import summary
 from curation.dataset.loader import Example, ListedShard, SampleStream
 from curation.dataset.open_shards import open_shards
 from curation.models.devices import pick_device
@@ -75,7 +75,7 @@ def encode(
                 parts["text"].append(encoder.text([example.caption for example in examples]))
             advance(len(examples))
     if not all(parts.values()):
-        raise EmptyCorpusError(f"{data} has no sample that can be used (skipped: {words(skipped)})")
+        raise EmptyCorpusError(f"{data} has no sample that can be used (skipped: {summary(skipped)})")
     return [torch.cat(parts[side]) for side in sides], skipped
 
 

@@ -62,7 +62,7 @@ class PreparedPairs:
         if self.examples is None:
             return stream_batches(self._shuffled(), tokenize, size, workers=WORKERS)
         if len(self.examples) < size:  # or one batch would have a pair twice, as if it were another
-            told = skipped.words(self.stream.skipped)
+            told = skipped.summary(self.stream.skipped)
             text = f"{self.url} has {len(self.examples)} samples to train on (skipped: {told})"
             raise EmptyCorpusError(f"{text}, and a batch takes {size}", fix="more data, or a smaller --batch")
         weights = self.weights.of(self.examples.uids) if self.weights else None

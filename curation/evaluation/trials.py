@@ -20,7 +20,7 @@ from curation.core.digest import canonical, digest
 from curation.core.errors import NotFoundError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.core.progress import progress
-from curation.core.skipped import words
+from curation.core.skipped import summary
 from curation.dataset import snapshot as snapshots
 from curation.dataset.evaluations import ANEW, CURATED, Document, figures
 from curation.dataset.open_shards import open_shards
@@ -169,7 +169,7 @@ def held_out_examples(held_out: HeldOut, model: str) -> Examples:
     found, flaws = read_held_out(Samples(open_shards(held_out.url)), model, held_out.share)
     if len(found) < 2:
         why = f", with {held_out.share * 100:g} % of the names held out" if held_out.share else ""
-        text = f"{held_out.url} has {len(found)} samples to be judged on{why} (skipped: {words(flaws)})"
+        text = f"{held_out.url} has {len(found)} samples to be judged on{why} (skipped: {summary(flaws)})"
         raise UserError(text, fix="name held-out data with pictures and captions, or a larger --holdout")
     return found
 

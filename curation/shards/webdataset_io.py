@@ -63,13 +63,13 @@ class _Epochs:
 
     def __init__(self) -> None:
         self.shared = SharedEpoch()
-        self._begun = SharedEpoch(-1)  # `settings` of `shared` when a fresh worker began last
+        self._begun = SharedEpoch(-1)  # `times_set` of `shared` when a fresh worker began last
         self._seen: int | None = None  # the same, in this process
         self._iterations = 0
 
     def begin(self) -> None:
         """Another iteration begins in this process."""
-        settings, worker = self.shared.settings, get_worker_info()
+        settings, worker = self.shared.times_set, get_worker_info()
         fresh = self._seen is None
         self._iterations = self._iterations + 1 if self._seen == settings else 0
         self._seen = settings

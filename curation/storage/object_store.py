@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from curation.core.errors import AccessError, ChangedError, NotFoundError, StoreError
-from curation.core.parallel import NoAnswerError, answered
+from curation.core.parallel import NoAnswerError, call_with_timeout
 from curation.storage.clients import Clients, clients, refuse_fork, renewed, replaced
 from curation.storage.endpoints import recheck
 from curation.storage.errors import TransientError, alien, explain
@@ -77,7 +77,7 @@ class Bucket:
         and so without any of the deadlines that end a request. Cost: 60 us for `LISTED` keys.
         """
         try:
-            return answered(lambda: next(stream, None), LOST)
+            return call_with_timeout(lambda: next(stream, None), LOST)
         except NoAnswerError:
             self._clients = replaced(self._place, self._options, self._clients) or self._clients
             raise TransientError(f"a listing of {self.where} brought nothing for {LOST:.0f} s") from None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from curation.core import skipped
 from curation.core.printable import printable, printable_lines
-from curation.core.skipped import words
 from jobs.commands.groups import lines as group_lines
 from jobs.commands.run import counts, shard_counts
 from jobs.options import dataset_argument, json_option, print_json, recipe_argument, set_option
@@ -103,7 +103,7 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
         return
     click.echo(f"scored    {result['scored']:,} of {planned.units:,} shards")
     if aside:
-        click.echo(f"set aside {sum(aside.values()):,} shards that the store refuses ({words(aside)}); "
+        click.echo(f"set aside {sum(aside.values()):,} shards that the store refuses ({skipped.summary(aside)}); "
                    f"`curate run {recipe} --retry-unreadable` tries them again")  # fmt: skip
     state = "up to date" if current else "made from an earlier plan or recipe"
     if current and missing:

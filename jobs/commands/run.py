@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.core.printable import printable
-from curation.core.skipped import words
+from curation.core.skipped import summary
 from jobs.commands.groups import lines, warn
 from jobs.options import json_option, print_json, recipe_argument, set_option
 
@@ -65,7 +65,7 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
         f"  to score        {result['units_to_score']:,} shards, {_size(result['bytes_to_read'])} to read{which}"
     )
     if aside := by_reason(work.unreadable):
-        click.echo(f"  set aside       {len(work.unreadable):,} shards that the store refuses ({words(aside)}): "
+        click.echo(f"  set aside       {len(work.unreadable):,} shards that the store refuses ({summary(aside)}): "
                    f"`curate run {recipe} --retry-unreadable` tries them again")  # fmt: skip
     if current and lacks:
         click.echo(f"  snapshot        @{current['snapshot']} is already what this recipe makes, but scores are gone: "

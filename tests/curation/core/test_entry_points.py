@@ -50,11 +50,11 @@ def test_a_scorer_of_another_package_is_one_of_the_table(installed: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("taken = loud:Exclamations", "there is a taken already"),
+        ("taken = loud:Exclamations", "the name taken is already taken"),
         ("gone = loud:Missing", "can't be imported"),
         ("gone = nowhere:Missing", "can't be imported"),
-        ("loose = loud:Loose", "no frozen dataclass"),
-        ("derived = loud:Derived", "no frozen dataclass"),
+        ("loose = loud:Loose", "not a frozen dataclass"),
+        ("derived = loud:Derived", "not a frozen dataclass"),
         ("empty = loud:Empty", "has no identity, views, files, values, load"),
         ("broken = broken:Thing", "can't be imported: RuntimeError: no licence"),
     ],

@@ -48,7 +48,7 @@ def test_a_classifier_says_where_its_labels_are() -> None:
 
 MISTAKES = [
     ("filtering_ratio: 0.8", "filtering_ratio: {start: 0.5, end: 1.0}", "recipe:9: the filtering ratio is 1.0", ""),
-    ("steps: 60, lr", "steps: 0, lr", "steps is 0: it is at least 1", ""),
+    ("steps: 60, lr", "steps: 0, lr", "steps is 0, but must be at least 1", ""),
     ("steps: 60, lr", "batch: 1, lr", "batch is 1: it is at least 2", ""),
     ("online: {model: proxy-mu, lr: 2.0e-3}", "online: teacher", "online: teacher is neither `learner` nor", ""),
     ("output: out", "output: out\ncompute: {learners: 2, learner_gpus: 0.5}", "recipe:3: 2 learners can't share", "1"),

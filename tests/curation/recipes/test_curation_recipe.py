@@ -196,8 +196,8 @@ def test_overrides() -> None:
         (["corpus=[a, b]", "corpus.0=c"], "corpus is a list of values", "--set 'corpus=[a, b]'"),
         (["filters.0.caption.min_words=x"], "--set filters.0.caption.min_words: min_words: input should be", ""),
         (["filters.0.caption.caption.min_words=1"], "unknown key caption of caption", ""),
-        (["corpus=&a [*a]"], "is not valid YAML: it has too many parts", "quote"),
-        (["shards={samples: 1, samples: 2}"], "samples stands in line 1, too", "quote"),
+        (["corpus=&a [*a]"], "is not valid YAML: the document has more than", "quote"),
+        (["shards={samples: 1, samples: 2}"], "the key samples is repeated; it is first in line 1", "quote"),
         (["filters.9=1"], "there is no 9 in the list", "the list has caption"),
         (["filters.9.x=1"], "there is no 9 in the list", "the list has caption"),
         (
@@ -237,13 +237,13 @@ def test_overrides_of_entries_that_are_called_alike() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (GOOD + "filters: []\n", "recipe:11: not valid YAML: filters stands in line 7, too"),
+        (GOOD + "filters: []\n", "recipe:11: not valid YAML: the key filters is repeated; it is first in line 7"),
         (
             GOOD.replace("{min_words: 2}", "{min_words: 3, min_words: 2}"),
-            "recipe:8: .*min_words stands in line 8",
+            "recipe:8: .*the key min_words is repeated; it is first in line 8",
         ),
         (GOOD + "compute: {<<: {a: 1}, <<: {b: 2}}\n", "recipe:11: unknown key a of compute"),
-        (GOOD + "compute: &a [*a]\n", "recipe:11: not valid YAML: it has too many parts"),
+        (GOOD + "compute: &a [*a]\n", "recipe:11: not valid YAML: the document has more than"),
     ],
 )
 def test_what_yaml_passes_over_is_a_mistake(text: str, said: str) -> None:

@@ -233,7 +233,7 @@ def test_joint_selection_takes_the_loss_of_the_online_model() -> None:
 @pytest.mark.parametrize("name", [name for name in CHOOSING if name != "shuffled"])
 @pytest.mark.parametrize("gain", [-3, -1e-9, float("nan"), float("inf"), 1e10, Ramp(start=1.0, end=-0.5)])
 def test_a_gain_that_would_turn_the_selection_around_is_refused(name: str, gain: Any) -> None:
-    with pytest.raises(ValueError, match=r"gain is .*: it is from 0 to 1,000,000,000"):
+    with pytest.raises(ValueError, match=r"gain is .*, but must be from 0 to 1,000,000,000"):
         SELECTORS[name](gain=gain)
     for field in ("online", "reference"):
         with pytest.raises(ValueError, match=rf"{field} is .*a negative weight prefers what"):

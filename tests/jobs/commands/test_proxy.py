@@ -83,7 +83,7 @@ def test_the_recipe_lines_are_printed(corpus: Path, tmp_path: Path) -> None:
         (["--device", "cuda:77"], UserError, "cuda:77"),
         (["--lr", "1e30", "--steps", "30"], UserError, "loss is"),
         (["--lr", "1e300"], UserError, "--lr is 1e.300: it is above 0"),
-        (["--seed", f"{10**30}"], UserError, "--seed is 10{30}: it is from"),
+        (["--seed", f"{10**30}"], UserError, "--seed is 10{30}, but must be from"),
     ],
 )
 def test_mistakes(arguments: list[str], error: type[Exception], words: str, corpus: Path, tmp_path: Path) -> None:
