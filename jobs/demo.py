@@ -59,7 +59,7 @@ def main() -> None:
 def draw() -> Path:
     """The picture of kept and dropped samples."""
     import curation as cu
-    from jobs.commands.gallery import gallery
+    from jobs.pages.gallery import gallery
 
     snapshot = cu.open(str(HOME / "curated"))
     path = HOME / f"kept-and-dropped-{snapshot.number}.png"

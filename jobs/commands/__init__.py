@@ -5,7 +5,6 @@ Nothing here decides, trains or evaluates. Imported by `jobs.cli` alone, but for
 __all__ = [
     "corpus",
     "evaluate",
-    "gallery",
     "gc",
     "groups",
     "inspect",

@@ -1,9 +1,12 @@
 """HTML pages and pictures: one file each, without scripts or anything from elsewhere.
 
-The commands with `--html` write them."""
+Commands with `--html` write pages from the Jinja2 templates in templates/; `rendering` escapes every value.
+`curves` and `gallery` draw PNGs with matplotlib, of a training run and of a snapshot.
+"""
 
 __all__ = [
     "curves",
+    "gallery",
     "groups",
     "matches",
     "what_if",

@@ -1,4 +1,4 @@
-"""The picture of a run: learning curves over updates and over compute."""
+"""The picture of learning runs: their learning curves over updates and over compute."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from curation.storage.store import open_store
 
 
 def curves(runs: Mapping[str, Sequence[Point]], recipe: LearnRecipe) -> str | None:
-    """Draw `curves.png` beside the run; returns where, or None where matplotlib is missing (which it says)."""
+    """Draw `curves.png` into the run's output and return its URL; None, with a line on stderr, without matplotlib."""
     if find_spec("matplotlib") is None:
         click.echo("no picture: matplotlib is not installed (pip install 'tutelage[demo]')", err=True)
         return None
@@ -24,7 +24,7 @@ def curves(runs: Mapping[str, Sequence[Point]], recipe: LearnRecipe) -> str | No
 
 
 def draw(runs: Mapping[str, Sequence[Point]]) -> bytes:
-    """A PNG of two panels: quality over updates, and over all compute (scoring, online model, reference training)."""
+    """Return a PNG with two panels: quality over updates, and over all compute (also scoring and both small models)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -35,7 +35,7 @@ def draw(runs: Mapping[str, Sequence[Point]]) -> bytes:
         left.plot([point.updates for point in points], quality, label=name)
         right.plot([point.totals["full"] / size for point in points], quality, label=name)
     left.set(xlabel="updates of the learner", ylabel="quality on held-out samples")
-    right.set(xlabel=f"{unit}, everything counted")
+    right.set(xlabel=f"{unit}, including scoring and both small models")
     for panel in (left, right):
         panel.grid(alpha=0.3)
         panel.set_xlim(left=0)

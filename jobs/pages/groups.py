@@ -1,77 +1,76 @@
-"""Pictures of the largest groups of duplicates: the sample that stays beside a few of those that leave for it."""
+"""The largest groups of duplicates as pictures: the sample that is kept beside some of those dropped for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import curation as cu
 from curation.core.errors import StoreError
-from curation.core.printable import printable
 from curation.curating.groups import EXAMPLES, warnings
-from jobs.commands.gallery import content, content_at
-from jobs.pages.frame import document, jpeg
+from jobs.pages.gallery import content, content_at
 from jobs.pages.matches import facts
+from jobs.pages.rendering import SampleReading, SampleView, render, sample_view
 
 if TYPE_CHECKING:
     from curation.core.types import ShardRef
     from curation.curating.groups import GroupExample
     from jobs.pipeline import Pipeline
 
-#: Picture (or None) and caption of a uid.
-Look = Callable[[str], tuple[Any, str]]
+Section = tuple[list[str], list[dict[str, Any]]]
 
 
 def page(snapshot: cu.Snapshot, groups: Sequence[Mapping[str, Any]]) -> str:
-    """The page of a snapshot's groups. Reads the bytes of at most seven samples a group."""
+    """Return the page of a snapshot's groups. Reads the bytes of at most seven samples of each."""
     rows = facts(snapshot, [uid for group in groups for uid in (group["stays"], *group["goes"][:EXAMPLES])])
 
     def look(uid: str) -> tuple[Any, str]:
         return content(snapshot, rows[uid]) if uid in rows else (None, "(not in the manifest)")
 
-    title = f"{snapshot.store.url}@{snapshot.number}: the largest groups of duplicates"
-    body = section(groups, snapshot.document["samples"]["seen"], look)
-    return document("groups", f"<h1>{escape(title)}</h1>\n{body}")
+    loud, shown = groups_section(groups, snapshot.document["samples"]["seen"], look)
+    return render("groups.html", snapshot=f"{snapshot.store.url}@{snapshot.number}", warnings=loud, rows=shown)
 
 
-def section(groups: Sequence[Mapping[str, Any]], seen: int, look: Look) -> str:
-    """The groups as a table, after a line for each that takes much of the corpus."""
-    loud = "".join(f'<p class="drop">{escape(line)}</p>\n' for line in warnings(groups, seen))
-    rows = []
-    for group in groups:
-        share = group["samples"] / max(1, seen)
-        said = f"{escape(group['filter'])}<br>{group['samples']:,} samples, {share:.2%} of the corpus"
-        goes = "".join(f'<span class="one">{_sample(uid, look)}</span>' for uid in group["goes"][:EXAMPLES])
-        rows.append(f"<tr><td>{said}</td><td>{_sample(group['stays'], look)}</td><td>{goes}</td></tr>")
-    head = "<tr><th>filter</th><th>stays</th><th>leave, among others</th></tr>"
-    body = "\n".join(rows) or '<tr><td colspan="3">no filter dropped a sample for another one</td></tr>'
-    return f"{loud}<table>{head}\n{body}</table>"
+def groups_section(groups: Sequence[Mapping[str, Any]], seen: int, look: SampleReading) -> Section:
+    """Return what the template's `groups_table` shows: warnings about large groups, then one row for each group.
 
-
-def _sample(uid: str, look: Look) -> str:
-    try:
-        pixels, caption = look(uid)
-    except StoreError as error:  # a source may go or change; what was found about it stays
-        pixels, caption = None, f"({error})"
-    picture = "" if pixels is None else f'<img alt="" src="data:image/jpeg;base64,{jpeg(pixels)}"><br>'
-    return f"{picture}{escape(printable(caption[:80]))}<br><code>{escape(uid)}</code>"
-
-
-def looks(work: Pipeline, shards: Iterable[ShardRef], groups: Sequence[GroupExample]) -> Look:
-    """How the members of groups look, before there is a snapshot: from the index of their units.
-
-    `shards`: those that the engine was loaded with, in the same order. Reads one score table for each unit that has a
-    member; at most seven a group.
+    `seen`: samples of the corpus; `look`: reads a sample by its uid.
     """
-    from curation.ledger import score_tables as scores
+    rows = [
+        {
+            "filter": group["filter"],
+            "samples": group["samples"],
+            "share": group["samples"] / max(1, seen),
+            "kept": _view(group["stays"], look),
+            "dropped": [_view(uid, look) for uid in group["goes"][:EXAMPLES]],
+        }
+        for group in groups
+    ]
+    return list(warnings(groups, seen)), rows
+
+
+def _view(uid: str, look: SampleReading) -> SampleView:
+    try:
+        return sample_view(uid, *look(uid), letters=80)
+    except StoreError as error:  # sources may be deleted or change; the group remains true
+        return SampleView(uid, f"({error})")
+
+
+def looks(work: Pipeline, shards: Iterable[ShardRef], groups: Sequence[GroupExample]) -> SampleReading:
+    """Return what reads the members of groups before a snapshot exists: through the score tables' index of their units.
+
+    `shards`: those that the engine has loaded, in the same order. Reads one score table for each unit with a member; a
+    group has at most seven members.
+    """
+    from curation.ledger import score_tables
 
     members = [member for group in groups for member in (group.stays, *group.goes)]
     wanted = {member.unit for member in members}
     where = {number: shard for number, shard in enumerate(shards) if number in wanted}
     index = {
-        unit: scores.read(work.scored, shard, work.columns[0], ["offset", "length"]) for unit, shard in where.items()
+        unit: score_tables.read(work.scored, shard, work.columns[0], ["offset", "length"])
+        for unit, shard in where.items()
     }
     places = {}
     for member in members:
@@ -81,4 +80,4 @@ def looks(work: Pipeline, shards: Iterable[ShardRef], groups: Sequence[GroupExam
         places[member.uid] = {**source, "source_offset": row["offset"], "source_length": row["length"]}
     store = work.corpus.store()
     limits, caption = work.recipe.limits, work.recipe.caption
-    return cache(lambda uid: content_at(store, places[uid], limits, caption))  # settings have groups in common
+    return cache(lambda uid: content_at(store, places[uid], limits, caption))  # settings share groups

@@ -190,7 +190,7 @@ def recipe_for(folder: Path, samples: int) -> Path:
 def test_everybody_reads_the_same_samples(tmp_path: Path) -> None:
     from curation.dataset.loader import SampleStream
     from curation.dataset.open_shards import open_shards
-    from jobs.commands.gallery import content
+    from jobs.pages.gallery import content
 
     members = of_samples(60, images=True)
     (tmp_path / "in").mkdir()

@@ -99,7 +99,7 @@ def test_copies_leave_and_the_report_pairs_them(home: Path, tmp_path: Path) -> N
     invoke(matches, f"{home}/out-pool", "--html", str(tmp_path / "m.html"))
     (home / "away").rename(home / "eval")
     page = (tmp_path / "m.html").read_text()
-    assert page.count("<img") == page.count("no longer where it was") == found["total"]
+    assert page.count("<img") == page.count("(source deleted or changed: ") == found["total"]
 
 
 def test_it_is_verified_against_the_snapshot_it_was_compared_with(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""A picture of a snapshot: samples that were kept beside samples that were dropped, a row a reason."""
+"""A picture of a snapshot: kept samples in the first row, dropped ones in a row for each reason."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from curation.storage.store import Store, open_store
 
 COLUMNS = 10
 SHOWN = 512  # pixels of a picture's longer side, at most
-SEED_COLUMN = "uid"  # uids are hashes: the smallest ones are a random, repeatable draw
+SEED_COLUMN = "uid"  # uids are hashes, so the smallest ones are a random and repeatable draw
 
 
 def gallery(snapshot: Snapshot, path: Path, columns: int = COLUMNS) -> None:
-    """Draw `columns` samples of each outcome into a PNG. Reads only those samples' bytes."""
+    """Draw `columns` samples of each outcome as a PNG at `path`. Reads the bytes of these samples only."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -45,7 +45,7 @@ def gallery(snapshot: Snapshot, path: Path, columns: int = COLUMNS) -> None:
 
 
 def _rows(snapshot: Snapshot, n: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(title, manifest rows) for kept samples, then for each reason."""
+    """Yield (title, manifest rows) of the kept samples, then of each reason."""
     samples = snapshot.document["samples"]
     outcomes = [("kept", None, samples["kept"])]
     for decision in ("filtered", "quarantined"):
@@ -61,7 +61,7 @@ def _rows(snapshot: Snapshot, n: int) -> Iterator[tuple[str, list[dict[str, Any]
 
 
 def content(snapshot: Snapshot, row: Mapping[str, Any]) -> tuple[Pixels | None, str]:
-    """(RGB picture or None, caption) of a manifest's row, from the sample's raw bytes."""
+    """Return the RGB picture (or None) and the caption of a manifest's row, from the sample's raw bytes."""
     store = open_store(_root(snapshot), snapshot.store.options)
     return content_at(store, row, snapshot.limits, snapshot.caption)
 
@@ -69,10 +69,11 @@ def content(snapshot: Snapshot, row: Mapping[str, Any]) -> tuple[Pixels | None, 
 def content_at(
     store: Store, row: Mapping[str, Any], limits: DecodeLimits | None = None, caption: str = ""
 ) -> tuple[Pixels | None, str]:
-    """The same, of a sample in a store of shards: source_key, source_etag, source_offset and source_length.
+    """Return the RGB picture (or None) and the caption of a sample in a store of shards.
 
-    Pictures are decoded as strictly as by a run, within `limits`, and made small: quarantined bytes are shown too.
-    Raises `StoreError` where the sample is gone.
+    `row`: source_key, source_etag, source_offset and source_length. Pictures are decoded as strictly as in a run,
+    within `limits`, because quarantined bytes are shown too, and reduced to `SHOWN` pixels. Raises `StoreError` for a
+    sample that was deleted or replaced.
     """
     reader = _READERS.setdefault(store.url, SampleReader(store))
     try:
@@ -82,7 +83,7 @@ def content_at(
     return _picture(sample, limits or DecodeLimits()), _caption(sample, caption)
 
 
-_READERS: dict[str, SampleReader] = {}  # by the store's URL, so that a large unsorted shard is read once a command
+_READERS: dict[str, SampleReader] = {}  # by store URL: a command reads a large unsorted shard only once
 
 
 def _picture(sample: TarSample, limits: DecodeLimits) -> Pixels | None:
@@ -99,8 +100,8 @@ def _picture(sample: TarSample, limits: DecodeLimits) -> Pixels | None:
 def _caption(sample: TarSample, place: str) -> str:
     parts = {part.extension: part.data for part in sample.parts}
     try:
-        said = contents.metadata(parts["json"]) if "json" in parts else {}
-        return contents.caption(parts, said, place)
+        metadata = contents.metadata(parts["json"]) if "json" in parts else {}
+        return contents.caption(parts, metadata, place)
     except ImageError:
         return parts.get("txt", b"")[: contents.MAX_CAPTION_BYTES].decode(errors="replace")
 
