@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.core.digest import digest
-from curation.core.errors import IncompleteError, StoreError, WeightsError, YieldError, locating
+from curation.core.errors import IncompleteError, StoreError, YieldError, locating
 from curation.core.parallel import map_ordered
 from curation.core.printable import printable
 from curation.core.progress import Tick
@@ -39,11 +39,11 @@ from curation.ledger import unreadable
 from curation.ledger.documents import SnapshotDocument, relative_url
 from curation.ledger.ledger import Ledger, Plan
 from curation.ledger.uid_lists import UidList, parse_list, read_list
-from curation.models.weights import Weights, fetch_weights, sha256_of
 from curation.recipes.curation_recipe import Recipe, columns_of, kinds_of, parse_recipe
 from curation.scorers import HeaderCheckingScorer
 from curation.storage.parquet import to_parquet, write_parquet
-from curation.storage.store import StoreOptions, open_object, open_store
+from curation.storage.pinned_file import PinnedFile
+from curation.storage.store import StoreOptions, open_store
 from curation.storage.tables import local_disk
 from jobs.decided import WriteGroups, WrittenTotals
 
@@ -424,22 +424,11 @@ def _try_filters(recipe: Recipe, spool: Path) -> None:
         engine.decide(recipe.filters)
 
 
-def _check_files(files: Iterable[tuple[str, Weights]], options: StoreOptions) -> None:
-    """They are there and hash to what the recipe says, and then are in this machine's cache.
-
-    A copy there from before is no excuse for a URL that is wrong: what lies on this machine is hashed, and of what lies
-    elsewhere the size is asked for.
-    """
+def _check_files(files: Iterable[tuple[str, PinnedFile]], options: StoreOptions) -> None:
+    """Check that every file's URL holds the pinned bytes, and cache them on this machine."""
     for file, what in {file: what for what, file in files}.items():
         with locating(what):
-            store, key = open_object(file.url, options)
-            if not store.exists(key):
-                raise WeightsError(f"{file.url} does not exist", fix="check the URL")
-            copy = fetch_weights(file, options)
-            here = store.location(key).removeprefix("file://")
-            if store.size(key) != copy.stat().st_size or ("://" not in here and sha256_of(Path(here)) != file.sha256):
-                fix = "it has been replaced: name the new one's sha256 if you trust it"
-                raise WeightsError(f"{file.url} has another sha256 than {file.sha256}", fix=fix)
+            file.check(options)
 
 
 @contextmanager
@@ -460,7 +449,7 @@ def pipeline_of(
     recipe = parse_recipe(json.dumps(document["recipe"]), name, of_snapshot=True)
     for what, file in recipe.files(scorers=False):
         with locating(what):
-            fetch_weights(file, options)  # where the cache has these bytes, whatever lies at the URL by now
+            file.fetch(options)  # where the cache has these bytes, whatever lies at the URL by now
     out = Ledger(made.store)
     where = (plan or out.open_plan(document["plan"])).document["corpus"]
     corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)

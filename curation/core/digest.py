@@ -1,9 +1,10 @@
-"""Content-derived names: canonical JSON and its sha256."""
+"""Content-derived names: the sha256 of canonical JSON, and of files."""
 
 from __future__ import annotations
 
 import json
-from hashlib import sha256
+from hashlib import file_digest, sha256
+from pathlib import Path
 
 
 def canonical(value: object) -> bytes:
@@ -17,3 +18,9 @@ def canonical(value: object) -> bytes:
 def digest(value: object) -> str:
     """Return the sha256 of `canonical(value)` as 64 hexadecimal characters."""
     return sha256(canonical(value)).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file as 64 hexadecimal characters; the file is read as a stream."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()

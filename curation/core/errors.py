@@ -78,7 +78,13 @@ class EmptyCorpusError(UserError):
     code = "empty_corpus"
 
 
-class WeightsError(UserError):
+class PinnedFileError(UserError):
+    """A file that is missing, or whose sha256 differs from the recipe's."""
+
+    code = "bad_file"
+
+
+class WeightsError(PinnedFileError):
     """Weights that are missing, are not safetensors, or whose sha256 differs from the recipe's."""
 
     code = "bad_weights"

@@ -14,7 +14,7 @@ from curation.filters.filter import FileReadingFilter, Filter, PreparingFilter, 
 if TYPE_CHECKING:
     import duckdb
 
-    from curation.models import Weights
+    from curation.storage.pinned_file import PinnedFile
 
 
 def _entries(value: Any, info: ValidationInfo) -> Any:
@@ -59,7 +59,7 @@ class _OfFilters:
             if isinstance(item, PreparingFilter):
                 item.prepare(db)
 
-    def files(self) -> Sequence[Weights]:
+    def files(self) -> Sequence[PinnedFile]:
         return tuple(file for item in self.of if isinstance(item, FileReadingFilter) for file in item.files())
 
     def _each(self) -> str:

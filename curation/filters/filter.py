@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     import duckdb
 
-    from curation.models.weights import Weights
+    from curation.storage.pinned_file import PinnedFile
 
 
 def table_of(item: Any, prefix: str) -> str:
@@ -105,7 +105,7 @@ class DuplicateFilter(Filter, Protocol):
 class FileReadingFilter(Protocol):
     """A filter that reads files, such as lists of words."""
 
-    def files(self) -> Sequence[Weights]:
+    def files(self) -> Sequence[PinnedFile]:
         """The files, each with its sha256. They are looked for before anything runs."""
         ...
 

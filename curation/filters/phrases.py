@@ -21,12 +21,20 @@ import pyarrow as pa
 
 from curation.core.errors import RecipeError
 from curation.filters.filter import table_of
-from curation.models.weights import Weights, fetch_weights
+from curation.storage.pinned_file import PinnedFile
 
 if TYPE_CHECKING:
     import duckdb
 
 MARKS = ",.;:?!`"
+
+
+@dataclass(frozen=True)
+class PhraseFile(PinnedFile):
+    """A text file with one phrase a line, in UTF-8. Its name may have any suffix."""
+
+    folder: ClassVar[str] = "phrases"
+    suffix: ClassVar[str] = ".txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +56,8 @@ class Phrases:
             raise ValueError("entries are all empty: no caption mentions any")
         self.files()
 
-    def files(self) -> Sequence[Weights]:
-        return (Weights(self.url, self.sha256 or ""),) if self.url else ()
+    def files(self) -> Sequence[PhraseFile]:
+        return (PhraseFile(self.url, self.sha256 or ""),) if self.url else ()
 
     def columns(self) -> Sequence[str]:
         return ("caption",)
@@ -103,7 +111,7 @@ class Phrases:
     def _lines(self) -> list[str]:
         lines: Sequence[str] = self.entries
         for file in self.files():
-            lines = re.split(r"\r\n|\r|\n", _text(fetch_weights(file).read_bytes(), file.url))
+            lines = re.split(r"\r\n|\r|\n", _text(file.fetch().read_bytes(), file.url))
         found = [line.strip() for line in lines if line.strip()]
         if not found:
             raise RecipeError(f"{self.url} holds no phrase: no caption mentions any", fix="one phrase a line")

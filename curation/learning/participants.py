@@ -24,7 +24,7 @@ from curation.models.batches import Examples, SuperBatch, Tokenize
 from curation.models.dual import load_tensors
 from curation.models.model_outputs import PairwiseLoss
 from curation.models.tokenizer import tokenizer_for
-from curation.models.weights import classes_of, fetch_weights, read_metadata, read_tensors
+from curation.models.weights import classes_of, read_metadata, read_tensors
 from curation.recipes.learning_recipe import LearnRecipe, OnlineModel, ReferenceModel
 from curation.selection.online import Model, OnlineStep, Roles, TableScores
 from curation.selection.pool import Blocks, Pool
@@ -146,7 +146,7 @@ class Participants:
             return self._make(found.model, self._reference_training(found, recipe.learner.loss))
         weights = recipe.reference_weights()
         assert weights is not None, "the recipe has checked it"
-        path = fetch_weights(weights, recipe.options)
+        path = weights.fetch(recipe.options)
         tensors = read_tensors(path, weights.url)
         if self.classes:
             known = classes_of(read_metadata(path, weights.url), weights.url)

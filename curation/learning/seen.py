@@ -20,7 +20,7 @@ from curation.core.holdout import HOLDOUT_RULE
 from curation.dataset.open_shards import open_shards
 from curation.learning.overlap_check import RunData, overlap
 from curation.learning.sources import listing_sha256, snapshot_of
-from curation.models.weights import Weights, fetch_weights, read_metadata
+from curation.models.weights import Weights, read_metadata
 from curation.storage.store import StoreOptions, open_store
 
 BY_NAME, BY_PICTURE = "name", "picture"  # what is held out together
@@ -103,7 +103,7 @@ def trained_on(weights: Weights, options: StoreOptions) -> list[TrainingData]:
         except UnknownOverlap as silent:  # the header may still say it
             reason = silent
     with suppress(UnknownOverlap, *_FOREIGN):
-        recipe = json.loads(read_metadata(fetch_weights(weights, options), weights.url)["training"])
+        recipe = json.loads(read_metadata(weights.fetch(options), weights.url)["training"])
         return _of_recipe(recipe, {})
     raise reason
 

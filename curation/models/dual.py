@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from curation.core.errors import UserError, WeightsError
 from curation.models.architecture import build_model, preprocess_for
 from curation.models.tokenizer import Tokenize, tokenizer_for
-from curation.models.weights import Weights, fetch_weights, read_tensors
+from curation.models.weights import Weights, read_tensors
 from curation.shards.images import Preprocess
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def load_dual_encoder(
             torch.manual_seed(0)
             module = build_model(model)
     else:
-        path = fetch_weights(weights, options)  # first: a wrong sha256 must not cost building a model
+        path = weights.fetch(options)  # first: a wrong sha256 must not cost building a model
         module = build_model(model)
         load_tensors(module, read_tensors(path, weights.url), model, weights.url)
     return DualEncoder(model, module, torch.device(device), precision)

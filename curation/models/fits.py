@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from curation.core.errors import WeightsError
 from curation.models.architecture import build_model, model_config
-from curation.models.weights import Weights, fetch_weights, read_header
+from curation.models.weights import Weights, read_header
 
 if TYPE_CHECKING:
     from curation.storage.store import StoreOptions
@@ -29,12 +29,12 @@ class TensorHeader(NamedTuple):
 
 def header_of(file: Weights, options: StoreOptions | None) -> TensorHeader:
     """Fetch a safetensors file and return its header. Raises `WeightsError` for a file of another format."""
-    return TensorHeader(*read_header(fetch_weights(file, options), file.url))
+    return TensorHeader(*read_header(file.fetch(options), file.url))
 
 
 def expect_encoder(model: str, file: Weights, options: StoreOptions | None) -> int:
     """Width of a dual encoder's vectors. Raises `WeightsError` unless the file has exactly the tensors of `model`."""
-    _expect_encoder(model, fetch_weights(file, options), file.url)
+    _expect_encoder(model, file.fetch(options), file.url)
     return int(model_config(model)["embed_dim"])
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from curation.core.errors import WeightsError
 from curation.models.dual import MIN_ROWS, pad_rows
-from curation.models.weights import Weights, fetch_weights, read_metadata, read_tensors, tensors_to_bytes
+from curation.models.weights import Weights, read_metadata, read_tensors, tensors_to_bytes
 
 if TYPE_CHECKING:
     from curation.storage.store import StoreOptions
@@ -76,7 +76,7 @@ def _read(
     file: Weights, encoder_sha256: str, names: Sequence[str], command: str, options: StoreOptions | None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of a file that `command` creates."""
-    path = fetch_weights(file, options)
+    path = file.fetch(options)
     header, fix = read_metadata(path, file.url), f"create the file again: {command}"
     encoder = header.get(ENCODER_KEY)
     tensors = read_tensors(path, file.url) if encoder is not None else {}

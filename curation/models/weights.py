@@ -1,30 +1,23 @@
-"""Weights by sha256: fetched from any store, verified before anything parses them, cached on local disk.
+"""Weights of networks: safetensors files pinned by their sha256, verified before anything parses them.
 
-Only safetensors files are read, because loading a pickle can run code. Cost: one download a machine, and one pass of
-sha256 over the file at each load (0.5-1 GB/s with SHA extensions).
+Only safetensors files are read, because loading a pickle can run code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
-import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, ClassVar
 
-from curation.core.cache import cache_folder
-from curation.core.errors import StoreError, UserError, WeightsError
-from curation.storage.tables import local_disk
+from curation.core.errors import PinnedFileError, WeightsError
+from curation.storage.pinned_file import PinnedFile
 
 if TYPE_CHECKING:
     import torch
-
-    from curation.storage.store import StoreOptions
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 # A zip (torch.save since 1.6), a bare pickle of protocol 2-5, and the magic number of older torch files.
@@ -34,55 +27,18 @@ _UNPICKLING = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, Looku
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A file pinned by its sha256, mostly a safetensors file. Fingerprints contain the sha256 and not the URL."""
+class Weights(PinnedFile):
+    """A safetensors file, pinned by its sha256: a network's weights, vectors or centres. Pickles are refused."""
 
-    url: str
-    sha256: str
+    folder: ClassVar[str] = "weights"
+    suffix: ClassVar[str] = ".safetensors"
+    error: ClassVar[type[PinnedFileError]] = WeightsError
+    sha256_fix: ClassVar[str] = "`sha256sum` prints it; for weights, `curate proxy train` and `convert` do too"
 
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            fix = f"`sha256sum` prints it; for weights, `curate proxy train` and `convert` do too (file: {self.url})"
-            found = repr(self.sha256) if self.sha256 else "empty"
-            raise WeightsError(f"sha256 of a file must be 64 lower-case hexadecimal digits; it is {found}", fix=fix)
-
-
-def cache_dir() -> Path:
-    """Folder in which fetched files are cached by sha256."""
-    return cache_folder() / "weights"
-
-
-def fetch_weights(weights: Weights, options: StoreOptions | None = None) -> Path:
-    """Return the local path of a file whose bytes have `weights.sha256`, downloaded unless it is cached.
-
-    Raises `WeightsError` for a pickle, for another sha256 and for an unreadable URL; `UserError` when the cache can't
-    be written.
-    """
-    if weights.url.lower().endswith(PICKLE_SUFFIXES):
-        raise refuse_pickle(weights.url)
-    cached = cache_dir() / f"{weights.sha256}.safetensors"
-    if cached.exists() and sha256_of(cached) == weights.sha256:
-        return cached
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=cached.parent, suffix=".part")
-    except OSError as error:
-        fix = "set XDG_CACHE_HOME to a writable folder"
-        raise UserError(f"the cache folder {cached.parent} can't be written: {error.strerror}", fix=fix) from None
-    try:
-        with local_disk(f"fetching {weights.url}", cached.parent), os.fdopen(handle, "wb") as file:
-            found = _download(weights.url, options, file)
-            if found != weights.sha256:  # a read may be damaged on the way; a second equal one is another file
-                file.seek(0)
-                file.truncate()
-                found = _download(weights.url, options, file)
-        if found != weights.sha256:
-            fix = "put the file's own sha256 into the recipe if you trust it, or restore the file"
-            raise WeightsError(f"{weights.url} has sha256 {found}, expected {weights.sha256}", fix=fix)
-        Path(name).replace(cached)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    return cached
+    def expect_content(self, start: bytes) -> None:
+        """Raise `WeightsError` for a pickle, known by its name or by its first bytes."""
+        if self.url.lower().endswith(PICKLE_SUFFIXES) or start.startswith(PICKLE_MAGIC):
+            raise refuse_pickle(self.url)
 
 
 def read_tensors(path: str | Path, origin: str = "") -> dict[str, torch.Tensor]:
@@ -184,35 +140,12 @@ def convert(source: Path, target: Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file, read as a stream."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def refuse_pickle(origin: str) -> WeightsError:
     """Error for a pickle, whose fix is the command that converts it."""
     name = Path(origin).name
     target = f"{Path(name).stem}.safetensors"
     fix = f"curate proxy convert {name} {target}   # reads tensors only (torch.load with weights_only=True)"
     return WeightsError(f"{origin} is a pickle, and loading one can run code; only safetensors are read", fix=fix)
-
-
-def _download(url: str, options: StoreOptions | None, file: BinaryIO) -> str:
-    from curation.storage.store import open_object
-
-    digest = hashlib.sha256()
-    try:
-        store, key = open_object(url, options)
-        info = store.head(key)
-        for block in store.blocks(key, info.size, info.etag):
-            if file.tell() == 0 and block.startswith(PICKLE_MAGIC):
-                raise refuse_pickle(url)  # before 10 GB are fetched, and independent of the sha256
-            digest.update(block)
-            file.write(block)
-    except StoreError as error:
-        raise WeightsError(f"{url}: {error}", fix=error.fix) from error
-    return digest.hexdigest()
 
 
 def _state_dict(loaded: object) -> dict[str, torch.Tensor]:

@@ -21,7 +21,6 @@ from curation.filters import FILTERS, ComparingFilter, FileReadingFilter, Filter
 from curation.filters.named import READABLE, NamedFilter, columns_needed
 from curation.ledger import manifest_schema
 from curation.ledger.score_tables import INDEX, TYPES, Column, is_vector
-from curation.models import Weights
 from curation.recipes.recipe_limits import Limits
 from curation.recipes.yaml_document import (
     Section,
@@ -38,6 +37,7 @@ from curation.shards.contents import CAPTION_PLACE
 from curation.shards.images import DecodeLimits, Preprocess
 from curation.shards.unit_reader import INDEX_SCHEMA, index_fingerprint
 from curation.storage import tables
+from curation.storage.pinned_file import PinnedFile
 from curation.storage.store import StoreOptions
 
 #: Names that the index, the decision engine (of tables that it joins with the samples, too) and the manifest have for
@@ -146,7 +146,7 @@ class Recipe:
         index = self.index
         return [index, *(Column(n, fingerprint(s, index.fingerprint)) for n, s in self.scorers.items())]
 
-    def files(self, *, scorers: bool = True) -> Iterator[tuple[str, Weights]]:
+    def files(self, *, scorers: bool = True) -> Iterator[tuple[str, PinnedFile]]:
         """What scorers and filters read besides the corpus: weights, vectors, lists of words; some perhaps twice. Each
         with whose it is, and where that stands."""
         for name, scorer in self.scorers.items() if scorers else ():

@@ -87,9 +87,9 @@ class Aesthetic(Head):
 
 def _read(file: Weights, width: int, device: torch.device, options: StoreOptions | None) -> list[Layer]:
     """The layers in order. Raises `WeightsError` unless they lead from `width` numbers to one."""
-    from curation.models.weights import fetch_weights, read_tensors
+    from curation.models.weights import read_tensors
 
-    tensors = {name: tensor.double().to(device) for name, tensor in read_tensors(fetch_weights(file, options)).items()}
+    tensors = {name: tensor.double().to(device) for name, tensor in read_tensors(file.fetch(options)).items()}
     names = _layers_of({name: tuple(tensor.shape) for name, tensor in tensors.items()}, width, file.url)
     return [(tensors[name], tensors.get(name.removesuffix("weight") + "bias")) for name in names]
 

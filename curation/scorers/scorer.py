@@ -12,8 +12,8 @@ import pyarrow as pa
 if TYPE_CHECKING:
     import torch
 
-    from curation.models.weights import Weights
     from curation.shards.images import Preprocess
+    from curation.storage.pinned_file import PinnedFile
     from curation.storage.store import StoreOptions
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class Scorer(Protocol):
         """How this scorer wants images prepared; nothing when it doesn't look at pixels."""
         ...
 
-    def files(self) -> Sequence[Weights]:
+    def files(self) -> Sequence[PinnedFile]:
         """The files it loads. They are looked for before anything runs."""
         ...
 
@@ -96,7 +96,7 @@ class CaptionNumberScorer:
     def views(self) -> Sequence[Preprocess]:
         return ()
 
-    def files(self) -> Sequence[Weights]:
+    def files(self) -> Sequence[PinnedFile]:
         return ()
 
     def values(self) -> pa.DataType:

@@ -4,6 +4,7 @@ Everything that leaves this process for a store or a disk goes through here. Imp
 
 __all__ = [
     "parquet",
+    "pinned_file",
     "store",
     "store_waits",
     "tables",

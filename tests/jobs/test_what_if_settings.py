@@ -11,10 +11,10 @@ import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
 
 import curation as cu
-from curation.core.errors import RecipeError, WeightsError
+from curation.core.errors import PinnedFileError, RecipeError
 from curation.curating import compared_snapshots as others
 from curation.curating.decisions import Decisions
-from curation.models.weights import cache_dir
+from curation.filters.phrases import PhraseFile
 from curation.recipes.curation_recipe import Recipe, load_recipe
 from jobs.commands.what_if import ask, every, settings
 from jobs.pipeline import pipeline, pipeline_of
@@ -82,10 +82,10 @@ def test_files_of_every_setting_are_fetched_before_any_is_answered(home: Path) -
     lists = [words(home / f"{n}.txt", f"word {n}\n") for n in range(2)]
     recipes = {str(n): with_filters(home, {"mentions": found}) for n, found in enumerate(lists)}
     with pipeline(every(recipes), dry=True):
-        assert all((cache_dir() / f"{found['sha256']}.safetensors").exists() for found in lists)
+        assert all(PhraseFile(found["url"], found["sha256"]).cached.exists() for found in lists)
     lists[1]["url"] += ".gone"
     recipes["1"] = with_filters(home, {"mentions": lists[1]})
-    with pytest.raises(WeightsError, match="does not exist"), pipeline(every(recipes), dry=True):
+    with pytest.raises(PinnedFileError, match="does not exist"), pipeline(every(recipes), dry=True):
         pass
 
 
@@ -96,7 +96,7 @@ def test_a_file_that_was_replaced_is_refused_though_the_cache_has_the_old_one(ho
         pass
     for text in ("a longer word\n", "z word\n"):
         (home / "replaced.txt").write_text(text)
-        with pytest.raises(WeightsError, match=r"yaml:\d+: filter mentions: .*replaced.txt has another sha256 than"):
+        with pytest.raises(PinnedFileError, match=r"yaml:\d+: filter mentions: .*replaced.txt has another sha256 than"):
             pipeline(every(recipes), dry=True).__enter__()
 
 
@@ -109,7 +109,7 @@ def test_verify_wants_no_list_that_was_moved_since(home: Path) -> None:
     (home / "moved.txt").unlink()
     with pipeline_of(cu.open(f"{home}/moved")) as work:
         assert [item.name for item in work.recipe.filters] == ["mentions", "others"]
-    with pytest.raises(WeightsError, match="does not exist"):
+    with pytest.raises(PinnedFileError, match="does not exist"):
         pipeline(load_recipe(recipe), dry=True).__enter__()
 
 

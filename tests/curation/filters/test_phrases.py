@@ -14,7 +14,7 @@ from brute_balancing import brute_mentions, brute_metaclip, matched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.core.errors import RecipeError, WeightsError
+from curation.core.errors import PinnedFileError, RecipeError
 from curation.filters import FileReadingFilter, WeightingFilter
 from curation.filters.algebra import AnyOf
 from curation.filters.cluster_balance import ClusterBalance
@@ -91,7 +91,7 @@ def test_a_list_in_a_file_is_the_list(tmp_path: Path) -> None:
     either = AnyOf(of=(Mentions(**file), ClusterBalance(column="cluster", most=1)))
     assert isinstance(either, FileReadingFilter) and either.files() == Mentions(**file).files()
     assert not isinstance(either, WeightingFilter) and isinstance(SoftCap(column="cluster", cap=1), WeightingFilter)
-    with pytest.raises(WeightsError, match="has sha256"):
+    with pytest.raises(PinnedFileError, match="has sha256"):
         decided(tmp_path, rows, Mentions(url=file["url"], sha256="1" * 64))
     assert decided(tmp_path, rows, Mentions(entries=("\tdog ",))) == decided(tmp_path, rows, Mentions(entries=("dog",)))
     (tmp_path / "empty.txt").write_bytes(b"\n  \n")

@@ -9,12 +9,13 @@ import open_clip
 import pytest
 import torch
 
+from curation.core.digest import sha256_of
 from curation.core.errors import UserError, WeightsError
 from curation.models import MODELS, Weights
 from curation.models.architecture import build_model, config_path
 from curation.models.dual import DualEncoder, load_dual_encoder, load_tensors
 from curation.models.tokenizer import tokenizer_for
-from curation.models.weights import sha256_of, tensors_to_bytes
+from curation.models.weights import tensors_to_bytes
 
 CAPTIONS = ["a red heart", "", "arrow " * 60, "ein blauer Pfeil nach links", "end <end_of_text> of text", "!"]
 

@@ -13,14 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from curation.core.digest import sha256_of
 from curation.core.errors import UserError, WeightsError
 from curation.models.weights import (
     Weights,
     convert,
-    fetch_weights,
     read_metadata,
     read_tensors,
-    sha256_of,
     tensors_to_bytes,
 )
 
@@ -50,25 +49,25 @@ class Bomb:
 
 def test_a_file_is_fetched_once_and_kept_by_its_sha256(file: Path, cache: Path) -> None:
     weights = Weights(str(file), sha256_of(file))
-    fetched = fetch_weights(weights)
+    fetched = weights.fetch()
     assert fetched == cache / f"{weights.sha256}.safetensors"
     file.unlink()
-    assert fetch_weights(weights) == fetched
+    assert weights.fetch() == fetched
     assert torch.equal(read_tensors(fetched)["b"], TENSORS["b"])
     assert read_metadata(fetched) == {"model": "proxy-mu"}
 
 
 def test_a_damaged_cache_is_fetched_again(file: Path, cache: Path) -> None:
     weights = Weights(file.as_uri(), sha256_of(file))
-    fetch_weights(weights).write_bytes(b"damage")
-    assert fetch_weights(weights).read_bytes() == file.read_bytes()
+    weights.fetch().write_bytes(b"damage")
+    assert weights.fetch().read_bytes() == file.read_bytes()
     assert [path.suffix for path in cache.iterdir()] == [".safetensors"]
 
 
 def test_another_sha256_is_refused_before_parsing_and_not_kept(file: Path, cache: Path) -> None:
     wanted = "0" * 64
     with pytest.raises(WeightsError, match=f"{sha256_of(file)}.*{wanted}") as caught:
-        fetch_weights(Weights(str(file), wanted))
+        Weights(str(file), wanted).fetch()
     assert caught.value.fix
     assert list(cache.iterdir()) == []
 
@@ -81,21 +80,21 @@ def test_a_sha256_must_be_one(sha256: str) -> None:
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="nowhere") as caught:
-        fetch_weights(Weights(str(tmp_path / "nowhere.safetensors"), "0" * 64))
+        Weights(str(tmp_path / "nowhere.safetensors"), "0" * 64).fetch()
     assert "\n" not in str(caught.value)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     with pytest.raises(UserError, match=r"the cache folder /proc/nowhere\S+ can't be written") as caught:
-        fetch_weights(Weights(str(file), sha256_of(file)))
+        Weights(str(file), sha256_of(file)).fetch()
     assert "XDG_CACHE_HOME" in caught.value.fix
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".pkl", ".ckpt", ".PT"])
 def test_pickles_are_refused_by_name_with_the_way_to_convert(suffix: str) -> None:
     with pytest.raises(WeightsError) as caught:
-        fetch_weights(Weights(f"s3://models/epoch{suffix}", "0" * 64))
+        Weights(f"s3://models/epoch{suffix}", "0" * 64).fetch()
     assert caught.value.fix.startswith(f"curate proxy convert epoch{suffix} epoch.safetensors")
 
 
@@ -105,7 +104,7 @@ def test_pickles_are_refused_by_their_bytes_and_never_run(write: object, tmp_pat
     path, trap = tmp_path / "innocent.safetensors", tmp_path / "trap"
     write(Bomb(trap), path)
     with pytest.raises(WeightsError, match="pickle"):
-        fetch_weights(Weights(str(path), sha256_of(path)))
+        Weights(str(path), sha256_of(path)).fetch()
     with pytest.raises(WeightsError, match="pickle"):
         read_tensors(path)
     assert not trap.exists()

@@ -26,7 +26,7 @@ from curation.core.errors import (
 from curation.ledger.documents import PlanDocument, read, read_json
 from curation.ledger.ledger import Ledger, read_named
 from curation.ledger.uid_lists import read_list
-from curation.models.weights import Weights, fetch_weights
+from curation.models.weights import Weights
 from curation.recipes.curation_recipe import parse_recipe
 from curation.selection.checkpoint import latest_facts
 from curation.storage import clients as store_clients
@@ -326,8 +326,8 @@ def _readers(store: Store) -> dict[str, Callable[[], object]]:
     weights = Weights(store.location("named"), sha256(DATA).hexdigest())
 
     def fetched() -> bytes:
-        data = fetch_weights(weights, store.options).read_bytes()
-        fetch_weights(weights, store.options).unlink()
+        data = weights.fetch(store.options).read_bytes()
+        weights.fetch(store.options).unlink()
         return data
 
     return {

@@ -13,6 +13,7 @@ import torch
 from builders import write_corpus, write_shard, write_weights
 from click.testing import CliRunner, Result
 
+from curation.core.digest import sha256_of
 from curation.core.errors import EmptyCorpusError, UnknownNameError, UserError, WeightsError
 from curation.curating.vectors import pairs
 from curation.dataset.loader import SampleStream
@@ -20,7 +21,7 @@ from curation.dataset.open_shards import open_shards
 from curation.models import Weights
 from curation.models.dual import load_dual_encoder
 from curation.models.vectors import read_centres, read_vectors
-from curation.models.weights import read_metadata, sha256_of
+from curation.models.weights import read_metadata
 from jobs.commands.proxy import proxy
 
 SMALL = ["--model", "proxy-mu", "--steps", "3", "--batch", "8", "--threads", "1", "--device", "cpu", "--holdout", "0.3"]

@@ -16,9 +16,9 @@ import torch
 from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weights
 
 import curation as cu
+from curation.core.digest import sha256_of
 from curation.core.errors import IncompleteError, RecipeError
 from curation.dataset.diff import diff
-from curation.models.weights import sha256_of
 from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar import read_samples
 from jobs.commands.run import run_steps
