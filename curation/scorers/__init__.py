@@ -1,9 +1,9 @@
-"""The room of scorers: each adds one column of numbers (or several, or words), or one embedding, to every sample.
+"""Scorers: each adds one or more columns of numbers or words, or one embedding, to every sample.
 
-A scorer is a frozen dataclass whose fields are its configuration in the recipe. It knows how to `load` itself once
-inside an actor and what decides its values (`identity`, from which the fingerprint is made). Thresholds never live
-here: they are filters. To add one: write a file beside these and name it in `SCORERS`; or, in a package of your own,
-name its class as an entry point of the group `tutelage.scorers`.
+A scorer is a frozen dataclass whose fields are its configuration in the recipe. `load` loads it once inside an actor;
+`identity` lists everything that determines its values, from which the fingerprint is computed. Thresholds belong to
+filters, never to a scorer. To add a scorer, write a file in this folder and add its class to `SCORERS`; in a package of
+your own, declare the class as an entry point of the group `tutelage.scorers`.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
 
 
 def fingerprint(scorer: Scorer, index_fingerprint: str) -> str:
-    """The name of a scorer's values: sha256 of its identity and of how units are read (see `units`).
+    """Compute a scorer's fingerprint: sha256 of its identity and of `index_fingerprint`, the one of the unit reader.
 
-    Of another package's class, also of what it is called: one that is derived from ours, and leaves the identity as it
-    is, has not its values. Raises `UserError` for an identity that is no JSON.
+    For a class of another package the fingerprint includes the class's name, because a subclass of one of our scorers
+    that inherits its identity has other values. Raises `UserError` for an identity that is not JSON.
     """
     from curation.core.digest import digest
     from curation.core.errors import UserError
 
     cls = type(scorer)
-    called = {} if cls.__module__.startswith("curation.") else {"class": f"{cls.__module__}.{cls.__qualname__}"}
+    foreign = {} if cls.__module__.startswith("curation.") else {"class": f"{cls.__module__}.{cls.__qualname__}"}
     identity = dict(scorer.identity())
     try:
-        return digest({"scorer": identity, "index": index_fingerprint, **called})
+        return digest({"scorer": identity, "index": index_fingerprint, **foreign})
     except (TypeError, ValueError) as error:
-        text = f"what identity() of {cls.__module__}.{cls.__qualname__} says can't be written as JSON: {error}"
-        raise UserError(text, fix="numbers, words, lists and mappings of such") from None
+        text = f"the identity() of {cls.__module__}.{cls.__qualname__} can't be written as JSON: {error}"
+        raise UserError(text, fix="return numbers, strings, lists and mappings only") from None

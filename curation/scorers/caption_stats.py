@@ -1,4 +1,4 @@
-"""Plain facts of a caption: how long it is, and how much of it is repetition."""
+"""Statistics of a caption: its length and its repetition."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _TYPE = pa.struct([("characters", pa.int32()), ("words", pa.int32()), ("repetiti
 class CaptionStats(CaptionNumberScorer):
     """Length and repetition of the caption.
 
-    `characters`; `words`: runs without white space that hold something to see, and single characters of Han and kana;
-    `repetition`: 1 - different words / words, 0 for "a red apple", 0.67 for "sale sale sale".
-    How often a caption occurs in the whole corpus is no fact of a sample: the filter `boilerplate` counts that.
+    Columns: `characters` (int32); `words` (int32), which are runs of visible characters between white space, and single
+    characters of Han and kana; `repetition` (float32), 1 - different words / words: 0 for "a red apple", 0.67 for
+    "sale sale sale". The filter `boilerplate` counts how often a caption occurs in the corpus.
     Cost: 2 us a caption of ten words. Source: Gopher (2112.11446), appendix A.1, for repetition.
     Example: caption_stats: {}
     """
@@ -42,7 +42,7 @@ class CaptionStats(CaptionNumberScorer):
 
 
 def score(batch: Batch) -> pa.StructArray:
-    """The facts of every caption of the batch."""
+    """Compute the statistics of the N captions of a batch: a struct array of N rows."""
     found = [words(fold(caption)) for caption in batch.captions]
     columns = (
         [len(caption) for caption in batch.captions],

@@ -1,4 +1,4 @@
-"""Cosine similarity of image and caption: the workhorse of web-scale filtering."""
+"""Cosine similarity of image and caption, the standard score for filtering web-scale corpora."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class ClipScore(Encoder):
     """Cosine similarity of image and caption under a dual encoder.
 
-    One image pass and one text pass a sample, shared with every scorer that names the same weights.
-    Source: DataComp (2304.14108), section 3.3. Range [-1, 1]; higher is a better match.
-    Cost: the two passes; `curate proxy ls` has their FLOPs.
+    Range [-1, 1]; a higher value is a better match.
+    Cost: one image pass and one text pass a sample, shared with every scorer that names the same weights; `curate proxy
+    ls` lists their FLOPs. Source: DataComp (2304.14108), section 3.3.
     Example: clip_score: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...}
     """
 

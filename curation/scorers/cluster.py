@@ -1,4 +1,4 @@
-"""Which neighbourhood of the corpus a sample belongs to."""
+"""Cluster of a sample: the nearest of K centres in a dual encoder's space."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Of = Literal["image", "text"]
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster(Encoder):
-    """The number of the nearest of K centres, and the cosine to it: for balancing, and for shifts in `curate what-if`.
+    """Index of the nearest of K centres and the cosine to it, for balancing and for the shifts that `what-if` reports.
 
-    argmax_k cos(x, c_k) (the first of equals), where `centres` is a file that `curate proxy clusters` makes with the
-    same weights, of images or captions as `of` says. With `target`, a set of vectors as `curate proxy vectors` makes it
-    of what one wants to be good at, there is also `near_target`: 1 where the sample's cluster is the nearest of at
-    least one of the target's vectors, else 0. `threshold: {score: cluster.near_target, min: 1}` then is DataComp's
-    image-based filter.
+    argmax_k cos(x, c_k), the lowest index of equals. `curate proxy clusters` creates the file `centres` with the same
+    weights, from images or captions as `of` says. `target` is a file of vectors that `curate proxy vectors` creates
+    from samples of the target task. With it there is a further column `near_target`: 1 where the sample's cluster is
+    the nearest one of at least one target vector, else 0. `threshold: {score: cluster.near_target, min: 1}` then is
+    DataComp's image-based filter.
 
-    Columns: `cluster` (int32), `similarity` (float32, [-1, 1]), and `near_target` (int32). Cost: one pass of one tower,
-    shared, and 2 K D FLOPs; once an actor, 2 K D for each vector of the target.
-    Source: DataComp (2304.14108), section 3.3; k-means on the sphere as in SemDeDup (2303.09540), section 3.1.
+    Columns: `cluster` (int32), `similarity` (float32, [-1, 1]), and with a target `near_target` (int32). Cost: one pass
+    of one tower, shared, and 2 K D FLOPs; once an actor, 2 K D FLOPs for each target vector.
+    Source: DataComp (2304.14108), section 3.3; spherical k-means as in SemDeDup (2303.09540), section 3.1.
     Example: cluster: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,
       centres: s3://models/centres.safetensors, centres_sha256: 9f2c...}
     """
@@ -47,7 +47,7 @@ class Cluster(Encoder):
 
     def __post_init__(self) -> None:
         if (self.target is None) != (self.target_sha256 is None):
-            raise ValueError("target and target_sha256 go together")
+            raise ValueError("target and target_sha256 must be given together")
 
     def identity(self) -> Mapping[str, Any]:
         files = {"centres": self.centres_sha256, "target": self.target_sha256}
@@ -92,7 +92,7 @@ class Cluster(Encoder):
     def _near(
         self, centres: torch.Tensor, device: torch.device, options: StoreOptions | None
     ) -> np.ndarray[Any, np.dtype[np.int32]] | None:
-        """1 for each centre that is the nearest of some vector of the target."""
+        """int32 [K]: 1 for each centre that is the nearest one of at least one target vector, else 0."""
         from curation.models.vectors import BATCH, nearest, read_vectors
 
         if self.target is None:

@@ -1,4 +1,4 @@
-"""The embedding of an image or a caption under a dual encoder, for deduplication, clustering and search."""
+"""Embedding of an image or a caption under a dual encoder, for deduplication, clustering and search."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding(Encoder):
-    """Unit-length embedding of the image (or the caption); kept in half precision: 2 bytes a dimension.
+    """Unit-length embedding of the image, or with `of: text` of the caption, in half precision (2 bytes a dimension).
 
-    Free beside `clip_score` with the same weights: the forward pass is shared.
-    When to use: for `semantic_duplicates`, `decontaminate`, and whatever you want to do with vectors. Cost: one pass of
-    one tower.
+    When to use: before `semantic_duplicates` and `decontaminate`, and for your own work with vectors.
+    Cost: one pass of one tower, shared: free beside `clip_score` with the same weights.
     Example: embedding: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...}
     """
 

@@ -1,4 +1,4 @@
-"""What all scorers that look through a dual encoder name: its architecture, its weights, its precision."""
+"""Base of all scorers that use a dual encoder: its architecture, weights and precision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder(CaptionNumberScorer):
-    """A dual encoder. Scorers that name the same one share its forward passes."""
+    """A dual encoder in a recipe. Scorers that name the same one share its forward passes."""
 
     model: str
     weights: str
@@ -28,7 +28,7 @@ class Encoder(CaptionNumberScorer):
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def encoder(self) -> Mapping[str, Any]:
-        """What decides its vectors."""
+        """Everything that determines the encoder's vectors, for `identity`."""
         return encoder_identity(self.model, self.sha256, self.precision)
 
     def views(self) -> Sequence[Preprocess]:
@@ -38,17 +38,17 @@ class Encoder(CaptionNumberScorer):
         return (Weights(self.weights, self.sha256),)
 
     def check(self, options: StoreOptions | None = None) -> None:
-        """Raise `WeightsError` for weights of another architecture, by their headers."""
+        """Raise `WeightsError` for weights of another architecture; only the file's header is read."""
         self.width(options)
 
     def width(self, options: StoreOptions | None = None) -> int:
-        """How many numbers a vector has, once the weights are known to fit."""
+        """Width of the encoder's vectors. Raises `WeightsError` for weights of another architecture."""
         from curation.models.fits import expect_encoder
 
         return expect_encoder(self.model, Weights(self.weights, self.sha256), options)
 
     def open(self, device: torch.device, options: StoreOptions | None = None) -> EncoderPasses:
-        """The encoder on `device`, one a process."""
+        """Load the encoder onto `device`, once a process."""
         from curation.models.shared_encoder import shared_dual_encoder
 
         weights = Weights(self.weights, self.sha256)
@@ -57,18 +57,20 @@ class Encoder(CaptionNumberScorer):
 
 @dataclass(frozen=True)
 class EncoderPasses:
-    """An open encoder's passes over a batch, unit vectors float32 [N, D], each made once."""
+    """Forward passes of a loaded encoder over a batch, each computed once: unit vectors, float32 [N, D]."""
 
     encoder: DualEncoder
 
     def image(self, batch: Batch) -> torch.Tensor:
+        """Vectors of the images, float32 [N, D]."""
         pixels = batch.pixels(self.encoder.preprocess)
         return batch.once((self.encoder, "image"), lambda: self.encoder.image(pixels))
 
     def text(self, batch: Batch) -> torch.Tensor:
+        """Vectors of the captions, float32 [N, D]."""
         return batch.once((self.encoder, "text"), lambda: self.encoder.text(batch.captions))
 
     def similarity(self, batch: Batch) -> torch.Tensor:
-        """Cosine of each image and its own caption, [N]."""
+        """Cosine of each image and its own caption, float32 [N]."""
         own: torch.Tensor = (self.image(batch) * self.text(batch)).sum(-1)
         return own

@@ -1,4 +1,4 @@
-"""A small network over an image's embedding: aesthetics, or whatever else one was trained for."""
+"""Small network over an image's embedding, such as a predictor of aesthetics."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """A safetensors file of linear layers, `<anything>.weight` [out, in] and `.bias`, used in the order of their names'
-    numbers; `activation` between two of them."""
+    """A safetensors file of linear layers with an `activation` between two layers.
+
+    Tensors are `<name>.weight` [out, in] and `<name>.bias` [out]; the numbers in the names give the layers' order.
+    """
 
     weights: str
     sha256: str
@@ -31,10 +33,9 @@ class Layers:
 
 @dataclass(frozen=True, kw_only=True)
 class Head(Encoder):
-    """The one number that a linear layer, or several, make of the image's unit embedding.
+    """Output of one or more linear layers over the image's unit embedding: one number.
 
-    One image pass, shared with every scorer that names the same encoder; the head costs next to nothing.
-    Cost: the image pass, and 2 FLOPs for each of the head's weights.
+    Cost: one image pass, shared with every scorer that names the same encoder, and 2 FLOPs for each weight of the head.
     Example: head: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,
       head: {weights: s3://models/head.safetensors, sha256: 9f2c..., activation: relu}}
     """
@@ -63,7 +64,7 @@ class Head(Encoder):
         between = activations[self.head.activation]
 
         def score(batch: Batch) -> torch.Tensor:
-            hidden = passes.image(batch).double()  # float32 would round differently in batches of another size
+            hidden = passes.image(batch).double()  # float32 rounds differently in batches of another size
             for number, (weight, bias) in enumerate(layers):
                 hidden = functional.linear(between(hidden) if number else hidden, weight, bias)
             return hidden.squeeze(1).float()
@@ -73,10 +74,10 @@ class Head(Encoder):
 
 @dataclass(frozen=True, kw_only=True)
 class Aesthetic(Head):
-    """A head that was trained on how people rate pictures, such as LAION's: five linear layers over ViT-L-14.
+    """Score of a head trained on people's ratings of images, such as LAION's: five linear layers over ViT-L-14.
 
-    `curate proxy convert` makes its published file one of safetensors. Source: LAION-5B (2210.08402), section 3.
-    Cost: the image pass.
+    `curate proxy convert` converts LAION's published file to safetensors.
+    Cost: one image pass, shared. Source: LAION-5B (2210.08402), section 3.
     Example: aesthetic: {model: ViT-L-14, weights: s3://models/l14.safetensors, sha256: 9f2c...,
       head: {weights: s3://models/aesthetic.safetensors, sha256: 9f2c...}}
     """
@@ -86,7 +87,7 @@ class Aesthetic(Head):
 
 
 def _read(file: Weights, width: int, device: torch.device, options: StoreOptions | None) -> list[Layer]:
-    """The layers in order. Raises `WeightsError` unless they lead from `width` numbers to one."""
+    """Read the layers in order. Raises `WeightsError` unless they map `width` numbers to one."""
     from curation.models.weights import read_tensors
 
     tensors = {name: tensor.double().to(device) for name, tensor in read_tensors(file.fetch(options)).items()}
@@ -95,18 +96,18 @@ def _read(file: Weights, width: int, device: torch.device, options: StoreOptions
 
 
 def _layers_of(shapes: Mapping[str, tuple[int, ...]], width: int, origin: str) -> list[str]:
-    """Names of the layers' weights, in order. Raises `WeightsError` unless they lead from `width` numbers to one."""
+    """Names of the layers' weights, in order. Raises `WeightsError` unless the layers map `width` numbers to one."""
     from curation.core.errors import WeightsError
 
-    names = sorted((name for name in shapes if name.endswith("weight")), key=_numbers)
+    names = sorted((name for name in shapes if name.endswith("weight")), key=_numbers_in)
     widths = [width, *(shapes[name][0] for name in names if shapes[name])]
     fits = [len(shapes[name]) == 2 and shapes[name][1] == wide for name, wide in zip(names, widths, strict=False)]
     if not names or not all(fits) or widths[-1] != 1:
-        told = ", ".join(f"{name} {list(shapes[name])}" for name in names) or "none"
-        text = f"{origin} has no linear layers from {width} numbers to one; its weights: {told}"
+        listed = ", ".join(f"{name} {list(shapes[name])}" for name in names) or "none"
+        text = f"{origin} has no linear layers from {width} numbers to one; its weights: {listed}"
         raise WeightsError(text, fix="name the encoder that the head was trained on")
     return names
 
 
-def _numbers(name: str) -> list[int]:
+def _numbers_in(name: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", name)]

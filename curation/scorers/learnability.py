@@ -1,4 +1,4 @@
-"""What a reference knows of a sample and another model does not yet: learnability, as a column."""
+"""Learnability as a column: the loss of one model on a sample minus the loss of a reference model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Learnability(Encoder):
-    """What a reference knows of the sample and these weights do not yet.
+    """Loss under these weights minus loss under a reference: high where the reference fits the sample better.
 
-    l(x | these weights) - l(x | reference), with the pointwise loss l = - z_img . z_txt.
-    The online selection of `curate learn`, once, with two models that stand still: a model of today's data and one of
-    data worth imitating. Four passes a sample, less those that other scorers share. Range [-2, 2]; the higher, the more
-    there is to learn.
+    l(x | weights) - l(x | reference), with the pointwise loss l = - z_img . z_txt. It is the criterion of `curate
+    learn` computed once with two fixed models: one trained on the present data, and one on data worth imitating. Range
+    [-2, 2]; a higher value means more to learn.
+    Cost: four passes a sample, less those that other scorers share.
     Source: 2312.05328, section 3; CoLoR-Filter (2406.10670) for the fixed pair.
-    Cost: those passes.
     Example: learnability: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,
       reference: {model: proxy-ti, weights: s3://models/clean.safetensors, sha256: 9f2c...}}
     """

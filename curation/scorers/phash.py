@@ -1,4 +1,4 @@
-"""A perceptual hash: near-equal for one picture re-encoded, resized or slightly changed."""
+"""Perceptual hash: nearly equal for copies of an image that are re-encoded, resized or slightly changed."""
 
 from __future__ import annotations
 
@@ -19,24 +19,23 @@ if TYPE_CHECKING:
     from curation.scorers.scorer import Score
     from curation.storage.store import StoreOptions
 
-SIDE, KEPT = 32, 8  # pixels a side, and the lowest frequencies of them each way
-CONTRAST = 4  # levels of brightness: below, what a hash finds is the noise of JPEG and of rounding
-_MEAN_ALONE = -(1 << 63)
+SIDE, KEPT = 32, 8  # pixels a side, and the number of lowest frequencies kept in each direction
+CONTRAST = 4  # levels of brightness: below, a hash would encode the noise of JPEG and of rounding
+_MEAN_ALONE = -(1 << 63)  # only the bit of the mean is set
 VIEW = Preprocess(size=SIDE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), mode="squash")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PHash(CaptionNumberScorer):
-    """64 bits: which of the 8 x 8 lowest frequencies of the picture's brightness lie above their median.
+    """Perceptual hash of 64 bits: which of the 8 x 8 lowest frequencies of the image's brightness exceed their median.
 
-    Re-encoding and resizing change a few bits, other pictures about 32. A blank picture has the hash 0, which filters
-    take for no likeness: one whose brightness varies by less than 4 of 256 levels at 32 x 32 pixels, or that has no
-    frequency above the median but its mean (some plain gradients). Every other hash is negative, since the mean of a
-    picture that is not black is its largest frequency. The low 63 bits and the sign are one int64, computed in whole
-    numbers: the same in every batch.
-    Cost: 0.01 ms a sample in batches of 256, and decoding; the package `imagehash` takes 0.04 ms of pictures of that
-    size. Its definition is this one, but it makes pictures small in another way, which turns some bits: its hashes are
-    not to be compared with these.
+    Re-encoding and resizing change a few bits; two different images differ in about 32. A blank image has the hash 0,
+    which filters treat as similar to nothing. An image is blank when its brightness varies by less than 4 of 256 levels
+    at 32 x 32 pixels, or when no frequency but its mean exceeds the median (some plain gradients). Every other hash is
+    negative, because the mean of an image that is not black is its largest frequency. The hash is one int64, computed
+    in integers, and the same in every batch. Hashes of the package `imagehash` can't be compared with these: its
+    definition is the same, but it resizes images in another way, which changes some bits.
+    Cost: 0.01 ms a sample in batches of 256, and decoding; `imagehash` takes 0.04 ms for images of that size.
     Source: Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010), section 3.2.1.
     Example: phash: {}
     """
@@ -55,7 +54,10 @@ class PHash(CaptionNumberScorer):
 
 
 def phash(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """int64 [N] of uint8 [N, 32, 32, 3]; the first bit, of the mean, is the sign. `BLANK` without features."""
+    """Compute the hashes, int64 [N], of images, uint8 [N, 32, 32, 3]; `BLANK` for a blank image.
+
+    The first bit, which is the mean's, is the sign.
+    """
     red, green, blue = np.moveaxis(pixels.astype(np.int32), 3, 0)
     grey = (299 * red + 587 * green + 114 * blue + 500) // 1000
     low = (_COSINES @ grey @ _COSINES.T).reshape(-1, KEPT * KEPT)
@@ -69,6 +71,6 @@ def phash(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 _HALF = KEPT * KEPT // 2
 _ANGLES = np.pi * np.arange(KEPT)[:, None] * (2 * np.arange(SIDE) + 1) / (2 * SIDE)  # DCT-II
-# Whole, in 2^-20: frequencies that a flat or mirrored picture lacks are then 0 and no rounding noise, which would
-# decide bits by the batch and by the machine. Sums stay below 2^59.
+# Integers in units of 2^-20: frequencies absent from a flat or symmetric image are then exactly 0. Rounding noise in
+# their place would make bits depend on the batch and on the machine. Sums stay below 2^59.
 _COSINES = np.rint(2**20 * np.cos(_ANGLES)).astype(np.int64)

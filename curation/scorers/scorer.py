@@ -1,4 +1,4 @@
-"""What a scorer is: the batch it is given, the function it becomes, and what it has to say of itself."""
+"""Protocols of a scorer: its input batch, its scoring function, and what it declares about itself."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 @dataclass
 class Batch:
-    """N samples as a scorer sees them. `pixels(view)` is [N, size, size, 3] uint8; captions are N strings.
+    """Input of a scorer: N samples, with N captions and, for each view, pixels uint8 [N, size, size, 3].
 
-    Rows of quarantined samples are present (black, empty caption, size 0), so that every batch of a run has the same
-    shape and a sample's score doesn't depend on its neighbours.
+    Quarantined samples have a row too (black, with an empty caption and size 0), so that every batch of a run has the
+    same shape and a sample's score does not depend on its neighbours.
     """
 
     captions: Sequence[str]
@@ -33,12 +33,13 @@ class Batch:
     _memo: dict[Hashable, Any] = field(default_factory=dict)
 
     def pixels(self, view: Preprocess) -> np.ndarray[Any, Any]:
+        """Images prepared as `view`, uint8 [N, size, size, 3]."""
         from curation.shards.unit_reader import view_column
 
         return self.views[view_column(view)]
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Compute something once a batch: scorers that use the same model share its forward pass through this."""
+        """Return the value cached under `key`, computed once a batch: scorers of one model share its passes."""
         if key not in self._memo:
             self._memo[key] = compute()
         value: T = self._memo[key]
@@ -51,44 +52,47 @@ Score = Callable[[Batch], "torch.Tensor | pa.Array"]
 
 @runtime_checkable
 class Scorer(Protocol):
-    """What the pipeline needs of a scorer. `CaptionNumberScorer` has the answers that most give."""
+    """What the pipeline requires of a scorer. `CaptionNumberScorer` has the most frequent answers."""
 
     def identity(self) -> Mapping[str, Any]:
-        """Everything that decides the values: weights' sha256, preprocessing, precision, the code's version."""
+        """Everything that determines the values, as JSON: weights' sha256, preprocessing, precision, code version."""
         ...
 
     def views(self) -> Sequence[Preprocess]:
-        """How this scorer wants images prepared; nothing when it doesn't look at pixels."""
+        """Preprocessings of the images that this scorer reads; empty when it reads no pixels."""
         ...
 
     def files(self) -> Sequence[PinnedFile]:
-        """The files it loads. They are looked for before anything runs."""
+        """Files that `load` reads. The run checks that they exist before it begins."""
         ...
 
     def values(self) -> pa.DataType:
-        """What a sample is given: a number (float32), a hash (int64), a word (string), a list of float16 (a vector), or
-        a struct of such, whose parts are columns `name.part`."""
+        """Arrow type of a sample's value.
+
+        float32 for a number, int64 for a hash, string for a word, a list of float16 for a vector, or a struct of these,
+        whose parts become columns `name.part`.
+        """
         ...
 
     def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
-        """Load weights and return the function that scores. Runs once, inside the actor."""
+        """Load the weights onto `device` and return the scoring function. Called once inside each actor."""
         ...
 
 
 @runtime_checkable
 class HeaderCheckingScorer(Protocol):
-    """A scorer that can tell by the headers of its files that they are of something else."""
+    """A scorer that detects unsuitable files from their headers."""
 
     def check(self, options: StoreOptions | None = None) -> None:
-        """Raise `WeightsError` for files that `load` would refuse. Called before anything is scored."""
+        """Raise `WeightsError` for files that `load` would refuse. Called before any sample is scored."""
         ...
 
 
 class CaptionNumberScorer:
-    """The answers of a scorer that gives a number, looks at captions alone and loads nothing.
+    """Base of a scorer that gives one number, reads captions alone and loads no file.
 
-    `unit`, of a scorer's numbers: `score`, on a scale of their own, higher is better; `cosine` of image and caption;
-    `nats`, a loss, lower is better. `curate learn` subtracts a column from losses in the same unit alone.
+    `unit` is the unit of the numbers: `score` (a scale of their own, higher is better), `cosine` (of image and caption)
+    or `nats` (a loss, lower is better). `curate learn` subtracts a column only from losses in the same unit.
     """
 
     unit: ClassVar[str] = "score"
@@ -104,5 +108,5 @@ class CaptionNumberScorer:
 
 
 def unit_of(scorer: object) -> str:
-    """The unit that a scorer, or its class, declares; `score` for one that declares none."""
+    """Unit that a scorer or its class declares; `score` where it declares none."""
     return str(getattr(scorer, "unit", CaptionNumberScorer.unit))

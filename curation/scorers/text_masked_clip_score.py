@@ -1,4 +1,4 @@
-"""CLIP score of what is left of a picture when its text is painted over."""
+"""CLIP score of an image whose text is painted over."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TextMaskedClipScore(Encoder):
-    """CLIP score with the text in the picture painted over: what the picture shows, not what it spells.
+    """CLIP score of the image with its text painted over: it rates what the image shows, not what it spells.
 
-    A CLIP reads: a picture of its caption's words scores high and teaches little else. Each region of text is filled
-    with the mean of the pixels that touch it, then the cosine with the caption is taken; the paper keeps the upper
-    half. A picture without text has its CLIP score, to the bit. Range [-1, 1].
+    CLIP reads text: an image of its caption's words scores high and teaches little else. Each region of text is filled
+    with the mean of the adjacent pixels before the cosine with the caption is computed; the paper keeps the upper half
+    of the samples. The value of an image without text is its CLIP score, bit for bit. Range [-1, 1].
 
-    Text is looked for in a view of `size` pixels, cropped as the encoder's, and painted over in the encoder's own.
-    At 224, letters that are 7 pixels high there are found (1/32 of the picture); twice the size finds half as high ones
-    and costs four times as much. The published code finds regions with FAST at 512; ours have to be readable too.
-    Wants the extra `ocr`: pip install 'tutelage[ocr]' (on GPUs, onnxruntime-gpu in the place of onnxruntime). The
-    package rapidocr (Apache-2.0) carries the networks (PP-OCRv6 small, Apache-2.0, Baidu), known by their sha256.
-    Cost: 15 ms a picture on one CPU core and, where there is text, about 15 ms a line and one image pass more; the
+    Text is detected in a view of `size` pixels with the encoder's crop, and painted over in the encoder's own view. At
+    224 pixels, letters of 7 pixels (1/32 of the image) are found; twice the size finds letters half as high and costs
+    four times as much. The published code detects regions with FAST at 512 pixels; here they must also be readable.
+    Needs the extra `ocr`: pip install 'tutelage[ocr]' (on GPUs, onnxruntime-gpu instead of onnxruntime). The package
+    rapidocr (Apache-2.0) contains the networks (PP-OCRv6 small, Apache-2.0, Baidu), pinned by sha256.
+    Cost: 15 ms an image on one CPU core and, where there is text, about 15 ms a line and a further image pass; the
     other passes are shared. Source: T-MARS (2307.03132), section 4.
     Example: text_masked_clip_score: {model: proxy-ti, weights: s3://models/ti.safetensors, sha256: 9f2c...}
     """
@@ -46,11 +46,11 @@ class TextMaskedClipScore(Encoder):
         from curation.models.text_regions import STRIDE
 
         if self.size % STRIDE or not STRIDE <= self.size <= 1024:
-            raise ValueError(f"size is {self.size} pixels: a multiple of {STRIDE} up to 1024")
+            raise ValueError(f"size is {self.size} pixels; it must be a multiple of {STRIDE} up to 1024")
 
     @property
     def _view(self) -> Preprocess:
-        """Where text is looked for: the encoder's crop, larger."""
+        """View in which text is detected: the encoder's crop at `size` pixels."""
         (seen,) = super().views()
         return replace(seen, size=self.size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
@@ -86,8 +86,11 @@ class TextMaskedClipScore(Encoder):
 
 
 def mask(pixels: Pixels, boxes: Floats) -> Pixels:
-    """A copy of a picture [S, S, 3] with each region of `boxes` [K, 4, 2] filled with the mean of the pixels that touch
-    it; of a region that leaves none, with its own mean. Boxes that touch are one region."""
+    """Copy an image, uint8 [S, S, 3], and paint over the regions in `boxes`, float32 [K, 4, 2] in pixels.
+
+    A region gets the mean of its adjacent pixels, or its own mean when it fills the image. Touching boxes are one
+    region.
+    """
     text = cv2.fillPoly(np.zeros(pixels.shape[:2], np.uint8), list(boxes.round().astype(np.int32)), (1,))
     count, regions = cv2.connectedComponents(text)
     found = pixels.copy()

@@ -111,7 +111,7 @@ def test_cluster_without_a_target_and_of_captions(given: Fields) -> None:
     vectors = {"centres": given["norm_sim"]["target"], "centres_sha256": given["norm_sim"]["target_sha256"]}
     with pytest.raises(WeightsError, match="is not a file of centres"):
         make("cluster", {**fields, **vectors}).load(CPU)
-    with pytest.raises(RecipeError, match="go together"):
+    with pytest.raises(RecipeError, match="must be given together"):
         make("cluster", {**fields, "target": "s3://somewhere/else"})
 
 
