@@ -24,8 +24,7 @@ SECONDS = {
     "jobs/commands/test_verify.py": 50,
     "bench/test_recipes.py": 45,
     "jobs/commands/test_evaluate.py": 40,
-    "curation/storage/test_store_failures.py": 40,
     "jobs/test_advice.py": 40,
     "curation/selection/test_checkpoint.py": 35,
-    "curation/storage/test_store_patience.py": 30,
+    "curation/storage/test_object_store.py": 30,
 }

@@ -71,3 +71,20 @@ def batch(rows: list[int], *scorers: Scorer) -> Batch:
         views[view_column(view)] = np.stack(pictures) if pictures else np.zeros((0, view.size, view.size, 3), np.uint8)
     sizes = np.array([(60 + i, 120) for i in rows], np.int32).reshape(-1, 2)
     return Batch([f"thing number {i} " + "word " * (i % 20) for i in rows], views, sizes)
+
+
+ROWS = list(range(9))
+
+
+def seen(given: Fields, name: str) -> tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The scorer's values, and the vectors of images and captions under its own encoder."""
+    scorer = make(name, given[name])
+    sample = batch(ROWS, scorer)
+    passes = make("clip_score", given["clip_score"]).open(CPU)  # type: ignore[attr-defined]
+    image, text = (vectors.double().numpy() for vectors in (passes.image(sample), passes.text(sample)))
+    return scorer.load(CPU)(sample), image, text
+
+
+def batch_of(captions: list[str]) -> Batch:
+    """A batch without pictures."""
+    return Batch(captions, {})

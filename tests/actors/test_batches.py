@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import ray
+from broken_s3 import BrokenS3
 from builders import write_shard
-from services import BrokenS3
 
 from actors import batches
 from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, rebatch, shard_refs, usable

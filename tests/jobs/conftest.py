@@ -16,7 +16,7 @@ import pytest
 from services import Clock
 
 if TYPE_CHECKING:
-    from damages import Tree
+    from damaged_tree import Tree
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def tree(finished_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tr
 
     A damaged object is read again after 0.1 s: these seconds do not pass.
     """
-    from damages import Tree
+    from damaged_tree import Tree
 
     from curation.storage import retry
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from damages import DOCUMENT, Tree, cut, flip, swap
+from damaged_tree import DOCUMENT, Tree, cut, flip, swap
 
 from jobs.cli import _main
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from damages import DAMAGES, TOGETHER, Damage, Tree, column, first, found
+from damaged_tree import Damage, Tree, column, first, found
+from damages import DAMAGES
+from joint_damages import TOGETHER
 
 from curation.core.digest import digest
 from curation.core.errors import ImageError

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from broken_s3 import BrokenS3
 from builders import write_corpus, write_recipe, write_weights
-from services import BrokenS3
 
 import curation as cu
 from curation.curating.garbage import MIN_GRACE, sweep

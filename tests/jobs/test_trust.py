@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damages import DOCUMENT, Tree, column, first, found
+from damaged_tree import DOCUMENT, Tree, column, first, found
 
 from curation.core.digest import digest
 from curation.storage.parquet import from_parquet

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from services import BrokenS3, environment
+from broken_s3 import BrokenS3
+from services import environment
 
 from actors.batches import decode_here
 from curation.core.errors import ChangedError, LedgerError, UnavailableError

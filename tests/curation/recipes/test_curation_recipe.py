@@ -5,13 +5,18 @@ from __future__ import annotations
 import pytest
 
 from curation.core.digest import digest
-from curation.core.errors import RecipeError, UserError
+from curation.core.errors import (
+    RecipeError,
+    UserError,
+)
 from curation.filters.caption import Caption
 from curation.filters.named import described
 from curation.filters.threshold import Threshold
 from curation.recipes.curation_recipe import parse_recipe
 
 SHA = "ab" * 32
+
+
 GOOD = f"""
 corpus: /data/{{00000..00003}}.tar
 output: /out
@@ -292,3 +297,20 @@ def test_mistakes_in_filters_of_filters_are_one_line(was: str, is_: str, words: 
     with pytest.raises(UserError, match=words) as error:
         parse_recipe(NESTED.replace(was, is_))
     assert "\n" not in str(error.value) and "recipe" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("0", "greater than 0"),
+        (".nan", "not a finite"),
+        ("1.0e9", "less than or equal to 86400"),
+        ("true", "no number"),
+    ],
+)
+def test_a_recipe_says_how_long(given: str, says: str) -> None:
+    text = "corpus: /c\noutput: /o\nstore:\n  patience: {}\n"
+    assert parse_recipe(text.format(600)).options.patience == 600
+    assert parse_recipe("corpus: /c\noutput: /o\n").options.patience == 120
+    with pytest.raises(RecipeError, match=f"recipe:4: store.patience.*{says}"):
+        parse_recipe(text.format(given))

@@ -18,6 +18,8 @@ from curation.shards.images import DecodeLimits
 from curation.shards.unit_reader import index_fingerprint, view_column
 
 ELSEWHERE = ("against", "target", "centres")  # fields that say where a file lies
+
+
 INDEX = index_fingerprint(DecodeLimits())
 
 
@@ -94,39 +96,3 @@ def moved(fields: Mapping[str, Any]) -> dict[str, Any]:
     urls = {name: "s3://elsewhere/f.safetensors" for name in ("weights", *ELSEWHERE) if name in fields}
     nested = {name: moved(value) for name, value in fields.items() if isinstance(value, dict)}
     return {**fields, **urls, **nested}
-
-
-def test_one_forward_pass_is_shared(given: Fields, monkeypatch: pytest.MonkeyPatch) -> None:
-    from curation.models.dual import DualEncoder
-
-    calls = []
-    original = DualEncoder.image
-    monkeypatch.setattr(DualEncoder, "image", lambda self, pixels: calls.append(1) or original(self, pixels))
-    names = ("clip_score", "embedding", "negclip_loss", "norm_sim", "head", "cluster")
-    scorers = [make(name, given[name]) for name in names]
-    loaded = [scorer.load(CPU) for scorer in scorers]
-    shared = batch(list(range(4)), scorers[0])
-    similarity, vectors, *_ = (score(shared) for score in loaded)
-    assert len(calls) == 1
-    assert similarity.shape == (4,) and vectors.shape[0] == 4
-    assert torch.allclose(vectors.norm(dim=-1), torch.ones(4), atol=1e-5)
-
-
-def test_scores_equal_a_plain_forward_pass(given: Fields) -> None:
-    """Against open_clip's own module, preprocessed by hand."""
-    from curation.models.dual import load_dual_encoder
-    from curation.models.tokenizer import tokenizer_for
-    from curation.models.weights import Weights
-
-    fields = given["clip_score"]
-    scorer = make("clip_score", fields)
-    sample = batch(list(range(6)), scorer)
-    found = scorer.load(CPU)(sample)
-    encoder = load_dual_encoder(fields["model"], Weights(fields["weights"], fields["sha256"]))
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.preprocess.mean, encoder.preprocess.std))
-    images = (torch.from_numpy(sample.pixels(encoder.preprocess)).permute(0, 3, 1, 2) / 255 - mean) / std
-    with torch.inference_mode():
-        image = torch.nn.functional.normalize(encoder.module.encode_image(images.float()), dim=-1)
-        ids = tokenizer_for(fields["model"])(list(sample.captions))
-        text = torch.nn.functional.normalize(encoder.module.encode_text(ids), dim=-1)
-    assert torch.allclose(found, (image * text).sum(-1), atol=1e-5)

@@ -7,13 +7,14 @@ import random
 import struct
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from zlib import compress, crc32
+from zlib import compress
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pictures_given import chunk, encoded
 from PIL import Image, ImageCms
 
 from curation.core.errors import ImageError
@@ -46,12 +47,6 @@ def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return image.convert(mode)
 
 
-def encoded(image: Image.Image, fmt: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, fmt, **options)
-    return file.getvalue()
-
-
 def by_pil(data: bytes) -> npt.NDArray[np.int64]:
     """On white, as browsers show it."""
     image = Image.open(io.BytesIO(data))
@@ -67,10 +62,6 @@ def png(
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     body = compress(raw) if packed is None else packed
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
 
 
 def refusal(data: bytes, limits: DecodeLimits = LIMITS, size: int = 32) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from broken_s3 import BrokenS3
 from builders import FLAWS, write_shard
-from services import BrokenS3
 
 from curation.core.errors import ImageError, StoreError
 from curation.core.types import ShardRef

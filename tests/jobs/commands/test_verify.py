@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from damages import DAMAGES, Tree, column, first
+from damaged_tree import Tree, column, first
+from damages import DAMAGES
 
 import curation as cu
 from jobs.cli import _main

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from curation.core.errors import LedgerError, NotFoundError
+from curation.core.errors import (
+    LedgerError,
+    NotFoundError,
+)
+from curation.ledger.documents import PlanDocument
 from curation.ledger.documents.base import Count, Document, Number, Sha256, Text, find, parse, read, read_json, repair
+from curation.selection.checkpoint import latest_facts
 from curation.storage.store import Store, open_store
 
 
@@ -111,3 +117,16 @@ def test_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_repair_of_a_dataset() -> None:
     assert repair("file:///d/out@2") == "`curate repair /d/out@2 --apply` rebuilds it from the inputs"
     assert "s3://b/out --apply`" in repair("s3://b/out")
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_numbers_without_end_in_a_document(tmp_path: Path, digits: int) -> None:
+    store = open_store(str(tmp_path))
+    store.put("d", b'{"pages": [], "units": 0, "bytes": 0, "more": %s, "corpus": {}}' % (b"9" * digits))
+    for reader in (read, read_json):
+        with suppress(LedgerError):
+            reader(store, "d", PlanDocument, "")
+    store.put("checkpoints/000000001.safetensors", (16).to_bytes(8, "little") + b'{"a":' + b"9" * 10_000 + b"}")
+    assert latest_facts(store) is None
+    store.put("checkpoints/index.json", b"9" * 5000)
+    assert latest_facts(store) is None

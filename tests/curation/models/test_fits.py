@@ -71,7 +71,7 @@ def test_vectors_centres_and_heads_of_another_width_are_found(given: tuple[Path,
         (
             "cluster",
             {"centres": centres["weights"], "centres_sha256": centres["sha256"]},
-            r"`centres` has shape \[3, 80",
+            r"`centres` has shape \[3, 80\]",
         ),
         ("norm_sim", {"target": centres["weights"], "target_sha256": centres["sha256"]}, "tensor `image` is missing"),
         ("head", {"head": head}, r"no linear layers from 64 numbers to one; its weights: weight \[1, 80\]"),
