@@ -54,6 +54,7 @@ soak: $(READY)  ## the long tests, then the kill tests SOAK_ROUNDS times (defaul
 
 docs: $(READY)  ## update the rooms' pages and the pictures of docs/ from the code
 	@$(BIN)/python docs/draw.py
+	@$(BIN)/python docs/flow.py
 	@$(BIN)/python -m jobs.commands.rooms
 
 clean:  ## remove the output of `make demo`

@@ -1,4 +1,5 @@
-"""Measure the imports of the code and draw the house: `make docs` writes docs/house.svg and docs/house.json.
+"""Measure the imports of the code and draw the house: `make docs` writes docs/house.svg and docs/house.json, and the
+counts in docs/architecture.md.
 
 A *room* is a folder of `curation/`, or `actors/`, or `jobs/`. Every import counts: at the top of a file, inside a
 function, or for types alone. A room's *floor* is one above the highest room that it imports; a *circle* is a set of
@@ -9,15 +10,17 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jinja2
 
-ROOT = Path(__file__).resolve().parents[1]
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
 TOPS = ("curation", "actors", "jobs")
 MOST_FLOORS, MOST_EDGES = 13, 130  # between rooms
 
@@ -52,7 +55,7 @@ def graph(files: Mapping[str, Path]) -> dict[str, set[str]]:
         return module if module in files else None
 
     return {
-        name: {found for pair in imported(path) if (found := target(*pair)) not in (None, name)}  # type: ignore[misc]
+        name: {found for pair in imported(path) if (found := target(*pair)) not in (None, name)}
         for name, path in files.items()
     }
 
@@ -145,19 +148,53 @@ def picture(house: Mapping[str, Any]) -> str:
         for x, y in [places[room["room"]]]
         for target in room["imports"]
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT / "docs"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.get_template("house.svg.jinja")
     height = house["floors"] * row + 40
-    return template.render(boxes=boxes, arrows=arrows, width=width, height=height, box=box, high=high, house=house)
+    return render("house.svg.jinja", boxes=boxes, arrows=arrows, width=width, height=height, box=box, high=high)
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this folder with these values, escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(DOCS), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(values)
+
+
+def replace_block(text: str, name: str, lines: Sequence[str]) -> str:
+    """Replace what stands between `<!-- NAME -->` and `<!-- end: NAME -->` in a page; both have to be there."""
+    head, end = f"<!-- {name} -->\n", f"<!-- end: {name} -->"
+    block = head + "".join(f"{line}\n" for line in lines) + end
+    text, found = re.subn(rf"{head}.*?{end}", lambda match: block, text, flags=re.DOTALL)
+    assert found == 1, f"no block {name}"
+    return text
+
+
+def counts(house: Mapping[str, Any]) -> list[str]:
+    """The counts of the house beside those before it had rooms (commit 0710d9d), as a table of Markdown."""
+    return [
+        "| | before the rooms | now |",
+        "|---|---:|---:|",
+        f"| floors: rooms, each one above what it imports | 18 | {house['floors']} |",
+        f"| imports between rooms | 303 | {house['edges']} |",
+        f"| circles | 4 | {len(house['circles'])} |",
+    ]
+
+
+def outputs(house: Mapping[str, Any]) -> dict[Path, str]:
+    """File -> its text, of everything that this script writes."""
+    page = DOCS / "architecture.md"
+    return {
+        DOCS / "house.json": json.dumps(house, indent=1) + "\n",
+        DOCS / "house.svg": picture(house),
+        page: replace_block(page.read_text(encoding="utf-8"), "house", counts(house)),
+    }
 
 
 def main() -> int:
-    """Write both files and print the counts. 1 where the house has a circle, or too many floors or edges."""
+    """Write the files and print the counts. 1 if the house has a circle, or too many floors or edges."""
     house = measure(ROOT)
-    (ROOT / "docs/house.json").write_text(json.dumps(house, indent=1) + "\n")
-    (ROOT / "docs/house.svg").write_text(picture(house))
+    for path, text in outputs(house).items():
+        path.write_text(text, encoding="utf-8")
     print(
         f"{len(house['rooms'])} rooms on {house['floors']} floors (at most {MOST_FLOORS}), {house['edges']} edges "
         f"between rooms (at most {MOST_EDGES}), {len(house['circles'])} circles; {house['modules']} modules, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,15 +14,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _drawer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw", ROOT / "docs/draw.py")
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # flow imports draw
     spec.loader.exec_module(module)
     return module
 
 
-draw = _drawer()
+draw = _script("draw")
+flow = _script("flow")
 FILES = draw.modules(ROOT)
 PACKAGES = sorted(name for name, path in FILES.items() if path.name == "__init__.py")
 
@@ -46,11 +49,31 @@ def test_the_house_has_few_floors_and_edges() -> None:
     assert house["edges"] <= draw.MOST_EDGES
 
 
-def test_the_pictures_show_the_code_as_it_is() -> None:
-    """`make docs` draws them again."""
+def test_the_flow_names_the_code_as_it_is() -> None:
+    assert flow.check(ROOT) == [], "change STEPS of docs/flow.py"
+    assert [path.name for path, text in flow.outputs().items() if path.read_text() != text] == [], "make docs"
+
+
+def test_steps_that_differ_from_the_code_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = ("curation.ledger.ledger", "Ledger.scheme")
+    strange = flow.Step("plot", ("plot", "rooms"), ("corpus",), (), code)
+    monkeypatch.setattr(flow, "STEPS", (*(step for step in flow.STEPS if step.name != "learn"), strange))
+    assert flow.check(ROOT) == [
+        "plot: curation.ledger.ledger:Ledger.scheme does not exist",
+        "curate learn: in no step and not in OTHER_COMMANDS",
+        "curate plot: not registered in jobs/cli.py",
+        "plot: curate rooms does not import curation.ledger.ledger",
+    ]
+
+
+def test_the_picture_of_the_house_shows_the_code_as_it_is() -> None:
+    """`make docs` draws it again."""
+    house = draw.measure(ROOT)
+    page = (ROOT / "docs/architecture.md").read_text()
+    assert draw.replace_block(page, "house", draw.counts(house)) == page
     rooms = json.loads((ROOT / "docs/house.json").read_text())["rooms"]
     assert [(room["room"], room["floor"], room["imports"]) for room in rooms] == [
-        (room["room"], room["floor"], room["imports"]) for room in draw.measure(ROOT)["rooms"]
+        (room["room"], room["floor"], room["imports"]) for room in house["rooms"]
     ]
 
 
