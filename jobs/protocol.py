@@ -29,7 +29,7 @@ from curation.dataset.open_shards import open_shards
 from curation.dataset.snapshot import Snapshot
 from curation.evaluation.training import TRAINING_VERSION, TrainingJob
 from curation.evaluation.trials import HeldOut, Trial, attempt, held_out_examples, parts_of, trial
-from curation.learners.learner import Training
+from curation.learners.training import Training
 from curation.learning.overlap_check import RunData
 from curation.learning.seen import HeldOutPart, HoldoutSplit, models_of, seen_by
 from curation.learning.sources import snapshot_of

@@ -29,7 +29,8 @@ from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import ALIKE
 from curation.evaluation.pairs import PreparedPairs, Samples, read_pairs, side_by_side
 from curation.learners.contrastive import ClipLearner
-from curation.learners.learner import StepReport, Training, train
+from curation.learners.learner import StepReport, train
+from curation.learners.training import Training
 from curation.learning.prices import training_flops, trimmed
 from curation.learning.sources import listing_sha256, pinned, weights_of
 from curation.ledger.documents import read_json

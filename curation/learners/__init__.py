@@ -1,30 +1,32 @@
-"""The room of learners: each trains one kind of model on an iterator of batches.
+"""The room of learners: each kind trains one sort of model, by its own loss, on batches that somebody else chooses.
 
-To add one: write a file beside these and name it in `LEARNERS`, as `module:class`. Nothing is imported before it is
-asked for, because learners import torch.
+A kind is a frozen dataclass whose fields are its settings in the recipe; it derives from `LearnerKind` and builds a
+`Learner`, the model under training. Runs of learners are in `curation.learning`. To add a kind: write a file beside
+these and name it in `LEARNERS`; or, in a package of your own, name its class as an entry point of the group
+`tutelage.learners`.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
-#: name -> where the class is
-LEARNERS = {
-    "classification": "curation.learners.classification:ClassLearner",
-    "contrastive": "curation.learners.contrastive:ClipLearner",
-}
-
-
-def learner_class(name: str) -> type[Any]:
-    """The class behind a name of `LEARNERS`."""
-    module, _, attribute = LEARNERS[name].partition(":")
-    found: type[Any] = getattr(import_module(module), attribute)
-    return found
-
+from curation.core.entry_points import with_installed
+from curation.learners.classification import Classification
+from curation.learners.contrastive import Contrastive
+from curation.learners.kind import LearnerKind
 
 __all__ = [
-    "classification",
+    "LEARNERS",
+    "LearnerKind",
     "contrastive",
     "learner",
+    "training",
 ]
+
+#: name in the recipe -> dataclass. The recipe's schema, the help and the contract test come from this table.
+LEARNERS: dict[str, type[LearnerKind]] = with_installed(
+    "tutelage.learners",
+    {
+        "classification": Classification,
+        "contrastive": Contrastive,
+    },
+    LearnerKind,
+)

@@ -1,19 +1,21 @@
-"""ClassAct: pictures to classes, with the cross-entropy everywhere.
+"""ClassAct: a classifier of pictures, whose cross-entropy is both its training loss and its score.
 
 When to use: samples have labels (a field of their json) rather than captions. The model is the image tower of any
-architecture that `curate proxy ls --all` lists, with a linear head over its features. The cross-entropy of a sample is
-also its score: l(x | theta) = -log softmax(W f(x) + c)_y. Source: 2312.05328, section 3 and its JFT experiments.
+architecture that `curate proxy ls --all` lists, with a linear head over its features. The score of a sample is
+l(x | theta) = -log softmax(W f(x) + c)_y. Source: 2312.05328, section 3 and its JFT experiments.
 
-A batch that does not fit into memory is trained in parts (`micro_batch`) whose gradients add up: the same update.
-Cost of a step: three forward passes' FLOPs of the image tower for each sample; no text.
+A batch that does not fit into memory is trained in parts (`micro_batch`) whose gradients are summed: the same update.
+Cost of a step: the FLOPs of three forward passes of the image tower for each sample; no text.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +23,74 @@ from torch.nn.functional import cross_entropy
 
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.core.intervals import HitRate, wilson
-from curation.learners.learner import Learner, Training, TrainingView
+from curation.core.ranges import check_count
+from curation.learners.kind import HoldoutUnit, LearnerKind, LossUnit
+from curation.learners.learner import Learner, TrainingView
+from curation.learners.training import Training
 from curation.models.architecture import build_model, model_config
 from curation.models.batches import Examples, SuperBatch
+from curation.models.dual import load_tensors
 from curation.models.model_outputs import Losses
+from curation.models.weights import Weights, read_metadata, read_tensors
+from curation.models.weights import classes_of as recorded_classes
+from curation.storage.store import StoreOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(LearnerKind):
+    """A classifier of pictures: an image tower with a linear head, trained with the cross-entropy of labels.
+
+    When to use: samples have a label, a field of their json, rather than captions. `least`: samples that a label needs
+    to become a class. Samples are held out by picture: by name, all samples of a class could be. Cost: three forward
+    passes of the image tower a sample. Source: ClassAct (2312.05328).
+    Example: classification: {model: proxy-mu, steps: 800, batch: 128, label: name}
+    """
+
+    label: str = "name"
+    least: int = 2
+
+    holdout_unit: ClassVar[HoldoutUnit] = "picture"
+    loss_unit: ClassVar[LossUnit] = "nats"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("least", self.least, "it is the number of samples that make a label a class", least=1)
+
+    @property
+    def label_field(self) -> str:
+        return self.label
+
+    def classes(self, counts: Mapping[str, int]) -> list[str]:
+        return shared_labels(counts, self.least)
+
+    def usable_rows(self, examples: Examples, classes: Sequence[str]) -> list[int]:
+        return known_rows(examples, classes)
+
+    def targets(self, examples: Examples, classes: Sequence[str]) -> Tensor:
+        return targets_of(examples, classes)
+
+    def build(
+        self, model: str, training: Training, classes: Sequence[str], device: torch.device | str = "cpu"
+    ) -> ClassLearner:
+        return ClassLearner(model, classes, training, device)
+
+    def load_reference(
+        self,
+        model: str,
+        weights: Weights,
+        training: Training,
+        classes: Sequence[str],
+        device: torch.device | str,
+        options: StoreOptions,
+    ) -> ClassLearner:
+        path = weights.fetch(options)
+        known = recorded_classes(read_metadata(path, weights.url), weights.url)
+        if not set(known) & set(classes):
+            fix = "train the reference on the same kind of labels, or let `reference.train` do it"
+            raise UserError(f"{weights.url} knows none of the classes of this data", fix=fix)
+        learner = ClassLearner(model, known, training, device, asked=classes)
+        load_tensors(learner.module, read_tensors(path, weights.url), model, weights.url)
+        return learner
 
 
 class Classifier(nn.Module):
@@ -42,10 +108,11 @@ class Classifier(nn.Module):
 
 
 class ClassLearner(Learner):
-    """A classifier under training. `classes`: their names; a batch's targets are places in it.
+    """A classifier under training.
 
-    One that was trained on other labels can be asked in the terms of today's, `asked`: targets then are places among
-    these. Of a class that it does not know it makes a guess, each of its own being as likely: a loss of log(classes).
+    classes: their names, in the order of the logits. Targets of a batch are indices into this list.
+    asked: the classes of a run that a trained classifier scores for. Targets of candidates are indices into `asked`;
+        a class that the model does not know has the loss of a uniform guess, log(number of classes).
     """
 
     def __init__(
@@ -57,8 +124,8 @@ class ClassLearner(Learner):
         asked: Sequence[str] | None = None,
     ) -> None:
         self.classes = list(classes)
-        place = {name: number for number, name in enumerate(self.classes)}
-        self._places = None if asked is None else torch.tensor([place.get(name, -1) for name in asked])
+        index = {name: number for number, name in enumerate(self.classes)}
+        self._own_index = None if asked is None else torch.tensor([index.get(name, -1) for name in asked])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             module = Classifier(model, len(self.classes))
@@ -66,19 +133,30 @@ class ClassLearner(Learner):
 
     @torch.no_grad()
     def outputs(self, candidates: SuperBatch) -> Losses:
-        """Cross-entropies of candidates as the model is now. Changes nothing."""
+        """Return the current model's cross-entropies, float32 `[B]`. Changes no weight."""
         pixels, classes = (self.on_device(part) for part in candidates.batch)
         with self.autocast():
             logits = self.in_parts(lambda some: self.glance(some, self.module), pixels).float()
-        if self._places is None:
+        if self._own_index is None:
             return Losses(cross_entropy(logits, classes, reduction="none"))
-        own = self._places.to(classes.device)[classes]
+        own = self._own_index.to(classes.device)[classes]
         losses = cross_entropy(logits, own.clamp_min(0), reduction="none")
         return Losses(torch.where(own < 0, math.log(len(self.classes)), losses))
 
+    def evaluate(self, held_out: Examples) -> dict[str, Any]:
+        """Return `accuracy` with its interval, which is also the `quality`."""
+        found = accuracy(self, held_out)
+        return {"quality": found.rate, "accuracy": asdict(found)}
+
+    def metadata(self) -> dict[str, str]:
+        return {"classes": json.dumps(self.classes)}
+
+    def head_flops(self) -> float:
+        return 2.0 * self.width * len(self.classes)
+
     @torch.no_grad()
     def logits(self, pixels: Tensor) -> Tensor:
-        """float32 `[N, classes]` for uint8 `[N, S, S, 3]`, with the weights of training."""
+        """Return float32 `[N, classes]` for uint8 `[N, S, S, 3]`, with the current weights, not their averages."""
         with self.autocast():
             logits: Tensor = self.module(self._normalise(self.on_device(pixels))).float()
         return logits
@@ -106,10 +184,12 @@ class ClassLearner(Learner):
         return total
 
 
-def classes_of(labels: Iterable[str], least: int = 2) -> list[str]:
-    """The classes of a corpus: labels of at least `least` samples, by name. They may be counted already."""
-    counts = Counter(labels)
-    found = sorted(label for label, count in counts.items() if label and count >= least)
+def shared_labels(labels: Iterable[str] | Mapping[str, int], least: int = 2) -> list[str]:
+    """Return the labels that at least `least` samples have, sorted. The empty label is none.
+
+    labels: one a sample, or samples by label. Raises `EmptyCorpusError` for fewer than two such labels.
+    """
+    found = sorted(label for label, count in Counter(labels).items() if label and count >= least)
     if len(found) < 2:
         text = f"the samples have {len(found)} labels that at least {least} of them share"
         raise EmptyCorpusError(text, fix="name the json field that holds the class: learner.classification.label")
@@ -117,7 +197,10 @@ def classes_of(labels: Iterable[str], least: int = 2) -> list[str]:
 
 
 def labelled(examples: Examples, classes: Sequence[str]) -> tuple[Examples, Tensor]:
-    """The samples whose label is one of the classes, and its place among them, int64 `[N]`."""
+    """Return the samples whose label is one of the classes, and the index of each label, int64 `[N]`.
+
+    Raises `UserError` where there is no such sample.
+    """
     rows = known_rows(examples, classes)
     if not rows:
         raise UserError("no sample has a label that the classifier knows", fix="train on data with the same labels")
@@ -126,19 +209,22 @@ def labelled(examples: Examples, classes: Sequence[str]) -> tuple[Examples, Tens
 
 
 def known_rows(examples: Examples, classes: Sequence[str]) -> list[int]:
-    """The rows whose label is one of the classes."""
+    """Return the rows whose label is one of the classes."""
     known = set(classes)
     return [row for row, label in enumerate(examples.labels) if label in known]
 
 
 def targets_of(examples: Examples, classes: Sequence[str]) -> Tensor:
-    """The place of each label among the classes, int64 `[N]`; every label is one of them."""
-    place = {name: number for number, name in enumerate(classes)}
-    return torch.tensor([place[label] for label in examples.labels])
+    """Return the index of each sample's label in `classes`, int64 `[N]`. Every label is one of them."""
+    index = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([index[label] for label in examples.labels])
 
 
 def accuracy(learner: ClassLearner, examples: Examples, batch: int = 256) -> HitRate:
-    """Share of samples whose likeliest class is theirs, with the weights as they are (averaged where they are)."""
+    """Return the share of samples whose most likely class is their label, by the averaged weights where there are any.
+
+    Samples of other labels are left out. Raises `UserError` where no sample is left.
+    """
     known, truth = labelled(examples, learner.classes)
     saved = learner.tensors(averaged=False)
     learner.module.load_state_dict(learner.tensors())

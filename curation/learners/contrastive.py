@@ -1,43 +1,103 @@
-"""CLIP: images and captions of a pair towards each other, all others of the batch away.
+"""CLIP and SigLIP: a dual encoder that pulls a pair's picture and caption together, and pushes all others apart.
 
-When to use: the learner and the proxies of image-text curation. Losses, with unit vectors x_i, y_j of n pairs, the
+When to use: for the learner and the proxies of image-text curation. Losses, with unit vectors x_i, y_j of n pairs, the
 learned temperature t and bias c:
 - softmax (CLIP): the mean over i of -log softmax_j(t x_i . y_j) at j = i, averaged over both directions.
   Source: 2103.00020, section 2.3 and figure 3; schedule and clipped temperature from its 2.5.
 - sigmoid (SigLIP): the sum over i, j of -log sigmoid(z_ij (t x_i . y_j + c)) / n, z_ij = 1 where i = j, else -1.
   Better in small batches, and its terms are those of joint selection. Source: 2303.15343, algorithm 1.
 
-A batch that does not fit into memory is encoded in parts (`micro_batch`): once without gradients, to know the loss's
-gradient of every vector, and once more part by part (GradCache, 2101.06983). Same update, a third more compute.
+A batch that does not fit into memory is encoded in parts (`micro_batch`): once without gradients, to compute the loss's
+gradient with respect to every vector, and once more part by part (GradCache, 2101.06983). The same update for a third
+more compute.
 
-In a process group of W, each process holds n / W pairs and the loss of their rows and columns of the whole matrix: the
-vectors of all travel, 4 D (n - n / W) bytes each way, and no process computes more than n / W rows.
+In a process group of W, each process holds n / W pairs and computes the loss of their rows and columns of the whole
+matrix: all vectors are gathered, 4 D (n - n / W) bytes each way, and no process computes more than n / W rows.
 
-Cost of a step: three forward passes' FLOPs (`curation.models.cost`) for each pair, and AdamW over the vocabulary's
-embedding, which holds four fifths of a proxy's parameters.
+Cost of a step: the FLOPs of three forward passes (`curation.models.cost`) for each pair, and AdamW over the
+vocabulary's embedding, which holds four fifths of a proxy's parameters.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
-from curation.learners.learner import Learner, Training, TrainingView
+from curation.core.errors import UserError
+from curation.learners.kind import LearnerKind
+from curation.learners.learner import Learner, TrainingView
+from curation.learners.training import Training
 from curation.models.architecture import build_model, model_config
-from curation.models.batches import SuperBatch, TrainingBatch
+from curation.models.batches import Examples, SuperBatch, TrainingBatch
 from curation.models.dual import DualEncoder, encode_image, encode_text, load_tensors, trim, trimmed_length
+from curation.models.fits import expect_encoder
 from curation.models.model_outputs import PairEmbeddings
+from curation.models.retrieval import evaluate
+from curation.models.tokenizer import tokenizer_for
+from curation.models.weights import Weights, read_tensors
+from curation.storage.store import StoreOptions
 
-MAX_TEMPERATURE = 100.0
+MAX_TEMPERATURE = 100.0  # CLIP clips it there. Source: 2103.00020, section 2.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrastive(LearnerKind):
+    """A CLIP (`loss: softmax`) or SigLIP (`loss: sigmoid`): a dual encoder of pictures and captions.
+
+    When to use: samples have captions. Models of one run share a tokenizer. Samples are held out by name. Cost: three
+    forward passes of both towers a sample; four where `micro_batch` splits the batch. Source: 2103.00020, 2303.15343.
+    Example: contrastive: {model: proxy-s, steps: 2000, batch: 256, loss: sigmoid}
+    """
+
+    has_pairs: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch < 2:
+            raise ValueError(f"batch is {self.batch}: it is at least 2, as each pair is compared with the others")
+
+    def targets(self, examples: Examples, classes: Sequence[str]) -> Tensor:
+        return tokenizer_for(self.model)(examples.captions).to(torch.int32)
+
+    def build(
+        self, model: str, training: Training, classes: Sequence[str], device: torch.device | str = "cpu"
+    ) -> ClipLearner:
+        if _vocabulary(model) != _vocabulary(self.model):
+            text = f"{model} and the learner {self.model} have different vocabularies"
+            raise UserError(text, fix="name models that share a tokenizer")
+        return ClipLearner(model, training, device)
+
+    def check_reference(self, model: str, weights: Weights, options: StoreOptions) -> None:
+        expect_encoder(model, weights, options)
+
+    def load_reference(
+        self,
+        model: str,
+        weights: Weights,
+        training: Training,
+        classes: Sequence[str],
+        device: torch.device | str,
+        options: StoreOptions,
+    ) -> ClipLearner:
+        tensors = read_tensors(weights.fetch(options), weights.url)
+        own = replace(training, loss="sigmoid" if "logit_bias" in tensors else "softmax")  # not the learner's loss
+        learner = self.build(model, own, classes, device)
+        load_tensors(learner.module, tensors, model, weights.url)
+        return learner
 
 
 class ClipLearner(Learner):
     """A dual encoder under training."""
+
+    reads_captions: ClassVar[bool] = True
 
     def __init__(self, model: str, training: Training, device: torch.device | str = "cpu") -> None:
         with torch.random.fork_rng(devices=[]):
@@ -49,7 +109,7 @@ class ClipLearner(Learner):
         super().__init__(model, module, training, device)
 
     def encode(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
-        """Unit vectors of images and captions, float32 `[N, D]` each, with gradients."""
+        """Return unit vectors of pictures and captions, float32 `[N, D]` each, with gradients."""
         image, text, *_ = self._encoded(self._shown(batch))
         return image, text
 
@@ -62,7 +122,7 @@ class ClipLearner(Learner):
 
     @torch.no_grad()
     def outputs(self, candidates: SuperBatch) -> PairEmbeddings:
-        """What the model says of candidates now, for a selector. Changes nothing."""
+        """Return the current model's vectors, float32 `[B, D]` each, with temperature and bias. Changes no weight."""
         bias = getattr(self.module, "logit_bias", None)
         batch = candidates.batch
         with self.autocast():
@@ -82,14 +142,26 @@ class ClipLearner(Learner):
                     found[min(trimmed_length(self.module, part), self._context)] += len(part)
         return found
 
+    def evaluate(self, held_out: Examples) -> dict[str, Any]:
+        """Return retrieval and zero-shot figures; `quality` is recall@5, the mean of both directions."""
+        results = evaluate(self.encoder(), held_out)
+        if "retrieval" not in results:
+            fix = "a larger holdout:, or evaluation: URL"
+            raise UserError("there are too few held-out samples to evaluate on", fix=fix)
+        ways = [results["retrieval"][f"{way}_recall@5"]["rate"] for way in ("i2t", "t2i")]
+        return {"quality": sum(ways) / 2, **results}
+
+    def pair_flops(self) -> float:
+        return 2.0 * self.width
+
     def encoder(self) -> DualEncoder:
-        """A frozen copy of the model as it is now (its averaged weights), for evaluation."""
+        """Return a frozen copy of the current model, with its averaged weights where there are any."""
         module = build_model(self.model)
         load_tensors(module, self.tensors(), self.model, "the learner")
         return DualEncoder(self.model, module, self.device, self.training.precision)
 
     def _ids(self, ids: Tensor) -> Tensor:
-        """Token ids without common padding, and no longer than this model's context: the end token stays the last."""
+        """Return token ids without common padding, cut to this model's context; the end token stays the last."""
         ids = trim(self.module, ids)
         if ids.shape[1] > self._context:
             ends, end = ids.argmax(1) >= self._context, ids.max()
@@ -101,7 +173,7 @@ class ClipLearner(Learner):
         return encode_image(self.module, pixels)
 
     def _encode(self, pixels: Tensor, targets: Tensor, small: Tensor) -> tuple[Tensor, ...]:
-        """Unit vectors, the temperature, and the bias of a sigmoid loss: all that the loss depends on."""
+        """Return what the loss depends on: unit vectors, the temperature, and the bias of a sigmoid loss."""
         with self.autocast():
             image = self.look(pixels, small, self._image_tower)
             text = encode_text(self.module, targets)
@@ -142,9 +214,9 @@ class ClipLearner(Learner):
         return contrastive_loss(image, text, temperature)
 
     def _share_of_loss(self, image: Tensor, text: Tensor, temperature: Tensor, bias: Tensor | None) -> Tensor:
-        """This process's rows and columns of the matrix; the mean over processes is the batch's loss.
+        """Return the loss of this process's rows and columns of the matrix; the mean over processes is the batch's.
 
-        all_gather sends gradients back to where the vectors came from, summed; DistributedDataParallel divides them.
+        all_gather sends summed gradients back to the process of each vector; DistributedDataParallel divides them.
         """
         images, texts = (torch.cat(all_gather(way)) for way in (image, text))  # type: ignore[no-untyped-call]
         matched = torch.arange(len(image), device=image.device) + self.rank * len(image)
@@ -159,26 +231,34 @@ class ClipLearner(Learner):
 
 
 def contrastive_loss(image: Tensor, text: Tensor, temperature: Tensor) -> Tensor:
-    """The symmetric InfoNCE of one batch of unit vectors, row by row a pair."""
+    """Return the symmetric InfoNCE of n pairs of unit vectors, float `[n, D]` each. Source: 2103.00020, figure 3."""
     logits = temperature * image @ text.T
     target = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
 
 
 def sigmoid_loss(image: Tensor, text: Tensor, temperature: Tensor, bias: Tensor) -> Tensor:
-    """SigLIP's loss of one batch of unit vectors, row by row a pair."""
+    """Return SigLIP's loss of n pairs of unit vectors, float `[n, D]` each. Source: 2303.15343, algorithm 1."""
     return sigmoid_rows(temperature * image @ text.T + bias, torch.arange(len(image), device=image.device))
 
 
 def sigmoid_rows(logits: Tensor, matched: Tensor) -> Tensor:
-    """SigLIP's loss of some rows of the matrix of a batch, in which row i belongs to column `matched[i]`."""
+    """Return SigLIP's loss of r rows of a batch's logits, `[r, n]`, in which row i matches column `matched[i]`."""
     wanted = torch.full_like(logits, -1)
     wanted[torch.arange(len(logits), device=logits.device), matched] = 1
     return -logsigmoid(wanted * logits).sum() / len(logits)
 
 
 def begin_sigmoid(module: nn.Module) -> None:
-    """Temperature and bias as SigLIP begins: almost all are mismatches, and are taken for such. Source: section 3.2."""
+    """Set SigLIP's initial temperature and bias, by which every pair counts as a mismatch, as almost all are.
+
+    Source: 2303.15343, section 3.2.
+    """
     with torch.no_grad():
         module.logit_scale.fill_(math.log(10))  # type: ignore[operator]
     module.logit_bias = nn.Parameter(torch.tensor(-10.0))
+
+
+def _vocabulary(model: str) -> int:
+    """Return the number of tokens of a model's vocabulary."""
+    return int(model_config(model)["text_cfg"].get("vocab_size", 49408))

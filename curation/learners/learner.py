@@ -1,11 +1,11 @@
-"""What all learners share: settings, the update, averaged weights, and going on to the bit.
+"""A model under training: the update, averaged weights, scoring, and a state that goes on to the bit.
 
 A learner is a module with an optimiser and one method, `step`. It is trained as it is evaluated, without dropout,
-stochastic depth or dropped patches, so that the same batches make the same weights anywhere. A kind of learner adds its
-loss (`_backward`) and what it says of candidates (`outputs`); whoever chooses the batches is not its concern.
+stochastic depth or dropped patches, so that the same batches make the same weights on any machine. Each kind of learner
+adds its loss (`_backward`), its outputs for a selector (`outputs`) and its figures (`evaluate`).
 
-In a process group (`distribute`), every process is given the whole batch and encodes its share of it; the losses see
-all of it, and DistributedDataParallel averages gradients: the update is that of one process, to rounding.
+In a process group (`distribute`), every process receives the whole batch and encodes its share of it; the losses see
+all of it, and DistributedDataParallel averages gradients: the update equals that of one process, to rounding.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, distributed, nn
@@ -25,83 +24,30 @@ from torch.nn.functional import interpolate
 from torch.nn.parallel import DistributedDataParallel
 
 from curation.core.errors import UserError
-from curation.core.ranges import LARGEST_FLOAT, check, check_count, check_seed
-from curation.models.architecture import preprocess_for
-from curation.models.batches import SuperBatch, TrainingBatch
+from curation.learners.scoring_size import at_size
+from curation.learners.training import Training
+from curation.models.architecture import model_config, preprocess_for
+from curation.models.batches import Examples, SuperBatch, TrainingBatch
 from curation.models.dual import PixelNormaliser
-from curation.models.model_outputs import Outputs, PairwiseLoss
+from curation.models.model_outputs import Outputs
 
-# Samples that are scored at once. On a CPU, what is made of them stays in the cache: 1,280 pictures in parts of 256
-# take two thirds of the time that they take as one (`proxy-mu`).
+# Samples that are scored at once. On a CPU the activations of 256 stay in the cache: 1,280 pictures in parts of 256
+# take two thirds of the time that they take at once (`proxy-mu`).
 ON_CPU, ON_GPU = 256, 4096
-MOST_SIDE = 4096  # pixels of a picture that a model looks at
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How a learner is trained. The same settings, data, machine and number of threads give the same weights."""
-
-    steps: int = 400
-    batch: int = 128
-    lr: float = 2e-3
-    warmup: float = 0.1  # share of the steps
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-6
-    max_norm: float = 1.0  # of the gradients, to which longer ones are cut; 0: they are as long as they are
-    seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    loss: PairwiseLoss = "softmax"  # of a contrastive learner
-    schedule: Literal["cosine", "constant"] = "cosine"
-    averaging: float = 0.0  # of the weights: the share of the past that a step keeps, as 0.999; 0: none
-    micro_batch: int = 0  # samples that are encoded at once; 0: all of the batch
-    compile: bool = False  # through torch.compile: minutes at the start, and other rounding
-    scoring_size: int = 0  # side of the pictures when it scores; 0: as in training
-    reduced: float = 0.0  # share of each batch that it trains on at `scoring_size`, so that it can score there
-
-    def __post_init__(self) -> None:
-        check_count("steps", self.steps, "it is the number of updates", least=1)
-        check_count("batch", self.batch, "it is the number of samples of an update", least=1)
-        check_count("micro_batch", self.micro_batch, "0 encodes all of the batch at once")
-        check("scoring_size", self.scoring_size, "it is a side in pixels, 0 that of training", least=0, most=MOST_SIDE)
-        check_seed(self.seed)
-        for name, good, what in (
-            ("lr", 0 < self.lr <= LARGEST_FLOAT, "above 0 and a number of float32"),
-            ("warmup", 0 <= self.warmup <= 1, "a share from 0 to 1"),
-            ("weight_decay", 0 <= self.weight_decay <= LARGEST_FLOAT, "at least 0 and a number of float32"),
-            ("betas", len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two of 0 to less than 1"),
-            ("eps", 0 < self.eps <= LARGEST_FLOAT, "above 0 and a number of float32"),
-            ("max_norm", 0 <= self.max_norm <= LARGEST_FLOAT, "at least 0; 0 is no limit"),
-            ("averaging", 0 <= self.averaging < 1, "at least 0 and less than 1"),
-            ("reduced", 0 <= self.reduced <= 1, "a share from 0 to 1"),
-        ):
-            if not good:
-                raise ValueError(f"{name} is {getattr(self, name)}: it is {what}")
-        if self.reduced and not self.scoring_size:
-            raise ValueError(f"reduced is {self.reduced}, and there is no scoring_size to reduce pictures to")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of `step` (from 0): linear warm-up, then half a cosine down to zero, or no change."""
-        warmup = max(1, round(self.warmup * self.steps))
-        if step < warmup:
-            return self.lr * (step + 1) / warmup
-        if self.schedule == "constant":
-            return self.lr
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
 
 
 class StepReport(NamedTuple):
-    """What a step tells. Tensors stay on the device: reading one makes the host wait for it."""
+    """The figures of one step. Tensors stay on the device: reading one makes the host wait for it."""
 
     step: int
     loss: Tensor
     gradient_norm: Tensor
     lr: float
-    text_lengths: Mapping[int, int] = {}  # as `Learner.text_lengths` has them
+    text_lengths: Mapping[int, int] = {}  # see `Learner.text_lengths`
 
 
 class TrainingView(NamedTuple):
-    """A batch, or a part of one, as it is trained on; `small`, bool `[N]`: which pictures at the scoring size."""
+    """A batch, or a part of one, with `small`, bool `[N]`: the pictures that are trained on at the scoring size."""
 
     pixels: Tensor
     targets: Tensor
@@ -121,15 +67,22 @@ class Forward(nn.Module):
 
 
 class Learner:
-    """A model under training. `steps` counts its updates."""
+    """A model under training. `steps` counts its updates.
+
+    model: the name of its architecture. module: its weights, to be moved to `device`.
+    Raises `UserError` for a module with batch normalisation.
+    """
+
+    #: Whether captions go through the model, and so cost FLOPs by their length.
+    reads_captions: ClassVar[bool] = False
 
     def __init__(self, model: str, module: nn.Module, training: Training, device: torch.device | str = "cpu") -> None:
         self.model, self.training, self.device = model, training, torch.device(device)
         if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
-            text = f"model {model} normalises by batch: what it says of a sample would depend on the others"
-            raise UserError(text, fix="a vision transformer; `curate proxy ls --all` lists every name")
-        # Without norms by batch, what `train` mode adds is chance alone (dropout, stochastic depth, dropped patches):
-        # a model that goes on, another process and a second pass would draw otherwise, and so would one that scores.
+            text = f"model {model} has batch normalisation: its output for a sample would depend on the others"
+            raise UserError(text, fix="name a vision transformer; `curate proxy ls --all` lists every name")
+        # Without batch normalisation, `train` mode adds chance alone (dropout, stochastic depth, dropped patches): a
+        # resumed model, another process, a second pass and a model that scores would each draw differently.
         self.module: nn.Module = module.to(self.device).eval()
         self.steps = 0
         state = self.module.state_dict() if training.averaging else {}
@@ -139,14 +92,17 @@ class Learner:
         forward = Forward(self.module, self._encode)
         self._forward: Any = torch.compile(forward) if training.compile else forward
         self.rank, self.world = 0, 1
-        self._named: tuple[int, str] | None = None  # fingerprint after a number of updates
+        self._named: tuple[int, str] | None = None  # updates, and the fingerprint of the weights after them
         self._optimiser = torch.optim.AdamW(
             decay_groups(self.module, training.weight_decay), lr=training.lr, betas=training.betas, eps=training.eps,
             fused=True,
         )  # fmt: skip
 
     def step(self, batch: TrainingBatch) -> StepReport:
-        """One update on one batch; in a process group, all processes are given the same one."""
+        """Make one update. In a process group, every process passes the same batch.
+
+        Raises `UserError` for a batch that the processes can't share equally.
+        """
         rate = self.training.rate(self.steps)
         if len(batch.pixels) % self.world:
             text = f"a batch of {len(batch.pixels)} samples can't be shared by {self.world} learners"
@@ -156,7 +112,7 @@ class Learner:
             shown = TrainingView(*(part.tensor_split(self.world)[self.rank] for part in shown))
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        self._optimiser.zero_grad(set_to_none=False)  # a sparse vocabulary: keep one buffer rather than make it anew
+        self._optimiser.zero_grad(set_to_none=False)  # the vocabulary's gradient is sparse: keep one buffer
         part = self.training.micro_batch
         parts = 0 < part < len(shown.pixels)
         loss = self._backward_in_parts(shown, part) if parts else self._backward(shown)
@@ -178,24 +134,24 @@ class Learner:
             tensor.lerp_(new, 1 - self.training.averaging) if tensor.is_floating_point() else tensor.copy_(new)
 
     def _shown(self, batch: TrainingBatch) -> TrainingView:
-        """Which samples are looked at in the scoring size, spread evenly: so that any part has its share of them."""
+        """Mark the samples that are reduced to the scoring size: evenly spaced, so that any part has its share."""
         share = self.training.reduced if self.training.scoring_size else 0.0
         places = torch.arange(len(batch.pixels) + 1) * share
         return TrainingView(*batch, places[1:].floor() > places[:-1].floor())
 
     def distribute(self) -> None:
-        """Train as one of the processes of torch's default process group, which hold the same weights. Their number
-        has to divide every batch."""
+        """Train as one process of torch's default process group. All of them hold the same weights, and their number
+        divides every batch."""
         self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
         if self.world > 1:
             self._forward = DistributedDataParallel(self._forward)
 
     def _accumulate(self, last: bool) -> AbstractContextManager[object]:
-        """Around the forward and backward pass of a part of a batch: gradients are averaged with the last one."""
+        """Return the context of a part's forward and backward pass; processes average gradients with the last part."""
         return nullcontext() if last or self.world == 1 else self._forward.no_sync()
 
     def fingerprint(self) -> str:
-        """sha256 of the weights as they are now (not their averages). Cost: once an update, 0.7 ms a MB."""
+        """Return the sha256 of the current weights, not of their averages. Cost: 0.7 ms a MB, once an update."""
         if self._named is None or self._named[0] != self.steps:
             found = sha256()
             for name, tensor in sorted(self.module.state_dict().items()):
@@ -205,13 +161,40 @@ class Learner:
         return self._named[1]
 
     def text_lengths(self, targets: Tensor, *, training: bool) -> Counter[int]:
-        """How long the captions of a batch (in training) or of candidates are as the text tower computes them, without
-        the padding that is trimmed: length in tokens -> captions. Nothing for a learner without captions."""
+        """Return how many captions the text tower computes at each length in tokens, after padding is trimmed.
+
+        targets: token ids `[N, L]`. training: whether they are a batch, which may be split into parts and shared by
+        processes, or candidates that are scored. Empty for a learner without captions.
+        """
         return Counter()
 
     def outputs(self, candidates: SuperBatch) -> Outputs:
-        """What the model says of candidates now, for a selector. Changes nothing."""
+        """Return the current model's outputs for B candidates, for a selector. Changes no weight."""
         raise NotImplementedError
+
+    def evaluate(self, held_out: Examples) -> dict[str, Any]:
+        """Return figures on held-out samples; runs are compared by `quality`, from 0 to 1.
+
+        The averaged weights are evaluated where the settings average them. Raises `UserError` for too few samples.
+        """
+        raise NotImplementedError
+
+    def metadata(self) -> dict[str, str]:
+        """Return what the header of the weights' file records besides the model's name."""
+        return {}
+
+    def head_flops(self) -> float:
+        """Return the FLOPs of layers behind the towers, a sample, which `curation.models.cost` does not count."""
+        return 0.0
+
+    def pair_flops(self) -> float:
+        """Return the FLOPs of comparing one candidate's picture with one caption; 0 for outputs without pairs."""
+        return 0.0
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector of the image tower."""
+        return int(model_config(self.model)["embed_dim"])
 
     def _encode(self, pixels: Tensor, targets: Tensor, small: Tensor) -> Any:
         raise NotImplementedError
@@ -223,26 +206,28 @@ class Learner:
         raise NotImplementedError
 
     def autocast(self) -> AbstractContextManager[object]:
+        """Return the context of a forward pass: bf16 where the settings say so."""
         reduced = self.training.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext()
 
     def on_device(self, tensor: Tensor) -> Tensor:
+        """Return the tensor on the learner's device."""
         return tensor.to(self.device, non_blocking=True)
 
     def in_parts(self, encode: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-        """`encode(rows)` for scoring: a super-batch may be of any size, and what is made on the way is not."""
+        """Return `encode(rows)`, computed part by part: a super-batch may have any size, its activations may not."""
         size = ON_CPU if self.device.type == "cpu" else ON_GPU
         return torch.cat([encode(rows[start : start + size]) for start in range(0, max(len(rows), 1), size)])
 
     def _normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 `[N, S, S, 3]` of any side to float `[N, 3, S', S']` of this model's."""
+        """Convert uint8 `[N, S, S, 3]` of any side to float `[N, 3, S', S']` of this model's side."""
         found: Tensor = self._normaliser(pixels)
         if found.shape[-1] == self._view.size:
             return found
         return interpolate(found, (self._view.size, self._view.size), mode="bilinear", antialias=True)
 
     def look(self, pixels: Tensor, small: Tensor, tower: Callable[[Tensor], Tensor]) -> Tensor:
-        """The image tower's features in training: of the samples that are `small` at the scoring size."""
+        """Return the image tower's features `[N, D]` in training; those of `small` samples at the scoring size."""
         if not self.training.reduced or not small.any():
             return tower(self._normalise(pixels))
         reduced = at_size(self.module, tower, self._normalise(pixels[small]), self.training.scoring_size)
@@ -253,12 +238,12 @@ class Learner:
         return torch.cat([reduced, whole])[places.argsort().to(whole.device)]
 
     def glance(self, pixels: Tensor, tower: Callable[[Tensor], Tensor]) -> Tensor:
-        """The image tower's features for scoring: all of them at the scoring size."""
+        """Return the image tower's features `[N, D]` for scoring, all at the scoring size."""
         size = self.training.scoring_size
         return at_size(self.module, tower, self._normalise(pixels), size) if size else tower(self._normalise(pixels))
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of all that decides the next steps: weights and their averages, moments, the number of updates."""
+        """Return copies of everything that determines the next steps: weights, averages, moments, number of updates."""
         found = {f"model.{name}": tensor for name, tensor in self.tensors(averaged=False).items()}
         found |= {f"average.{name}": tensor.cpu().clone() for name, tensor in self._average.items()}
         for index, moments in self._optimiser.state_dict()["state"].items():
@@ -266,7 +251,7 @@ class Learner:
         return {**found, "steps": torch.tensor(self.steps)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state()` of a learner with the same model and settings: the same bits as if never stopped."""
+        """Continue from the `state()` of a learner with the same model and settings, as if never stopped."""
         self.module.load_state_dict(
             {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
         )
@@ -281,51 +266,25 @@ class Learner:
         self.steps, self._named = int(state["steps"]), None
 
     def become(self, tensors: Mapping[str, Tensor], steps: int, fingerprint: str) -> None:
-        """Take over the published weights of the same model after `steps` updates, to score with: no moments."""
+        """Take the published weights of the same model after `steps` updates, to score with. Moments don't change."""
         self.module.load_state_dict(dict(tensors))
         self.steps, self._named = steps, (steps, fingerprint)
 
     def tensors(self, *, averaged: bool = True) -> dict[str, Tensor]:
-        """Copies of the weights, under open_clip's names: the averaged ones where the settings say so."""
+        """Return copies of the weights under open_clip's names; the averaged ones where the settings average them."""
         if averaged and self.training.averaging:
             return {name: tensor.cpu().clone() for name, tensor in self._average.items()}
         return {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
 
 
 def train(learner: Learner, batches: Iterable[TrainingBatch], on_step: Callable[[StepReport], None]) -> None:
-    """Uniform training: as many steps as the settings say, or as there are batches."""
+    """Train until the learner has made the steps of its settings, or the batches end; call `on_step` after each."""
     for batch in islice(batches, learner.training.steps - learner.steps):
         on_step(learner.step(batch))
 
 
-def at_size(module: nn.Module, tower: Callable[[Tensor], Tensor], pixels: Tensor, size: int) -> Tensor:
-    """A vision transformer's features of pictures scaled to `size`: fewer patches, whose positions are interpolated.
-
-    At half the side a quarter of the patches are left, and with them a quarter of the FLOPs. `module.visual` is
-    open_clip's tower with learned positions; raises `ValueError` for another, or a size that its patches don't divide.
-    Source: Flexi-JEST, 2406.17711, section 2.3; interpolation: FlexiViT, 2212.08013.
-    """
-    visual: Any = module.visual
-    positions = getattr(visual, "positional_embedding", None)
-    if not isinstance(positions, nn.Parameter) or positions.ndim != 2:
-        raise ValueError("scoring at another size needs a vision transformer with learned positions")
-    patch = visual.conv1.kernel_size[0]
-    if size % patch:
-        raise ValueError(f"a scoring size of {size} is no multiple of the patches' {patch}")
-    side, grid = math.isqrt(len(positions) - 1), size // patch
-    known = positions[1:].T.reshape(1, -1, side, side)
-    fewer = interpolate(known, (grid, grid), mode="bilinear", antialias=True).flatten(2)[0].T
-    small = interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-    # In its place among the parameters: put back at their end, the norm of the gradients would be added up otherwise.
-    visual._parameters["positional_embedding"] = torch.cat([positions[:1], fewer])
-    try:
-        return tower(small)
-    finally:
-        visual._parameters["positional_embedding"] = positions
-
-
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay for matrices alone: not for norms, biases, position embeddings or the temperature."""
+    """Return AdamW's parameter groups: decay for matrices, none for norms, biases, positions and the temperature."""
     exempt = ("positional_embedding", "class_embedding", "logit_scale", "logit_bias")
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []

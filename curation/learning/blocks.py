@@ -139,7 +139,7 @@ class WindowCache:
     def _expect_room(self, room: int) -> None:
         """Told at once, where it can be: samples that weigh more than others give a window more than it holds."""
         recipe = self.candidates.recipe
-        wanted = recipe.selection.most(recipe.learner.batch)
+        wanted = recipe.selection.largest_super_batch(recipe.learner.batch)
         if recipe.replay is None and wanted > room and not any(self.candidates.means):
             raise too_large(wanted, room)
 

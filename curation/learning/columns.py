@@ -22,12 +22,11 @@ from curation.core.errors import UserError
 from curation.dataset.snapshot import Snapshot
 from curation.learning.sources import snapshot_of
 from curation.ledger.manifest_schema import BASE_FIELDS
-from curation.recipes.learning_recipe import Classification, LearnRecipe
+from curation.recipes.learning_recipe import LearnRecipe
 from curation.scorers import SCORERS
 from curation.scorers.scorer import unit_of
 from curation.storage.store import StoreOptions
 
-_UNITS = {"contrastive": "cosine", "classification": "nats"}  # of the losses that learners of a kind score with
 _IN_WORDS = {"cosine": "a cosine", "nats": "in nats", "score": "a score on a scale of its own"}
 
 
@@ -99,14 +98,10 @@ def _check_type(snapshot: Snapshot, column: str, url: str) -> None:
 
 
 def _check_unit(recipe: LearnRecipe, snapshot: Snapshot, column: str, url: str) -> None:
-    wanted, unit = _UNITS[_kind(recipe)], unit_in(snapshot, column)
+    wanted, unit = recipe.learner.loss_unit, unit_in(snapshot, column)
     if "online" not in recipe.selection.selector.roles() or unit == wanted:
         return
     losses = "minus a cosine" if wanted == "cosine" else _IN_WORDS[wanted]
     text = f"the column {column} of {url} is {_IN_WORDS.get(unit, unit)}, and the online model's losses are {losses}"
     fix = "a reference with `weights:` or `train:`, or `selector: easy_reference`, which looks at the column alone"
     raise UserError(f"{text}: their difference means nothing", fix=fix)
-
-
-def _kind(recipe: LearnRecipe) -> str:
-    return "classification" if isinstance(recipe.learner, Classification) else "contrastive"

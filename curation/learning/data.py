@@ -25,7 +25,6 @@ from curation.dataset.loader import ListedShard, Part, SampleStream, split_label
 from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.dataset.snapshot import Snapshot
-from curation.learners.classification import classes_of, known_rows, labelled, targets_of
 from curation.learning.columns import check_column, scorer_in, sign_of
 from curation.learning.overlap_check import RunData, expect_apart, expect_unseen
 from curation.learning.seen import BY_NAME, BY_PICTURE, HeldOutPart, HoldoutSplit, expect_not_seen, models_of
@@ -34,8 +33,7 @@ from curation.ledger.ledger import Ledger
 from curation.models import preprocess_for
 from curation.models.batches import Examples
 from curation.models.retrieval import EVALUATION_VERSION, MAX_EVALUATED
-from curation.models.tokenizer import tokenizer_for
-from curation.recipes.learning_recipe import Classification, LearnRecipe
+from curation.recipes.learning_recipe import LearnRecipe
 from curation.selection import checkpoint
 from curation.selection.policy import Policy
 from curation.selection.pool import Block
@@ -110,13 +108,11 @@ class Candidates:
             raise UserError(f"{text} {stream.size} px", fix="a larger `memory:`, or smaller shards")
         skipped, told = stream.skipped, [split_label(label) for label in examples.labels]
         examples = relabelled(examples, [values[0] for values in told])
-        if self.classes:
-            rows = known_rows(examples, self.classes)
+        rows = recipe.learner.usable_rows(examples, self.classes)
+        if len(rows) < len(examples):
             skipped["no_class"] += len(examples) - len(rows)
-            examples, told = examples.take(rows), [told[row] for row in rows]
-            targets = targets_of(examples, self.classes)
-        else:
-            targets = tokenizer_for(recipe.learner.model)(examples.captions).to(torch.int32)
+            examples, told = examples.take(list(rows)), [told[row] for row in rows]
+        targets = recipe.learner.targets(examples, self.classes)
         url = self.urls[place]
         fields = {name: [values[1 + number] for values in told] for number, name in enumerate(recipe.by)}
         column = recipe.reference.column if recipe.reference is not None and self.looked_at("reference") else None
@@ -204,11 +200,9 @@ def listed(recipe: LearnRecipe) -> PinnedInput:
 
 def _expect_reference(recipe: LearnRecipe) -> None:
     """Raise `WeightsError` where the header of the reference's weights does not fit its model."""
-    from curation.models.fits import expect_encoder
-
     weights = recipe.reference_weights()
-    if weights is not None and recipe.reference is not None and recipe.kind == "contrastive":
-        expect_encoder(recipe.reference.model, weights, recipe.options)
+    if weights is not None and recipe.reference is not None:
+        recipe.learner.check_reference(recipe.reference.model, weights, recipe.options)
 
 
 def policy_of(run: str, options: StoreOptions) -> Policy:
@@ -233,7 +227,7 @@ def read(recipe: LearnRecipe, listing: PinnedInput, progress: Progress) -> Data:
     classes = _classes(recipe, listing, progress)
     trusted = None if listing.trusted is None else _trusted(recipe, listing.trusted, progress)
     if classes and trusted is not None:
-        trusted = labelled(trusted, classes)[0]
+        trusted = trusted.take(list(recipe.learner.usable_rows(trusted, classes)))
         if len(trusted) < recipe.learner.batch:
             text = f"the reference's data has {len(trusted)} samples of these classes, and a batch takes"
             raise EmptyCorpusError(f"{text} {recipe.learner.batch}", fix="name more data, or a smaller learner batch")
@@ -270,7 +264,7 @@ def _expect_not_seen(recipe: LearnRecipe, listing: PinnedInput, sources: Sequenc
 
 def split_of(recipe: LearnRecipe) -> HoldoutSplit:
     """What a run doesn't train on."""
-    return HoldoutSplit(recipe.holdout, BY_PICTURE if isinstance(recipe.learner, Classification) else BY_NAME)
+    return HoldoutSplit(recipe.holdout, recipe.learner.holdout_unit)
 
 
 def _source(recipe: LearnRecipe, url: str, shards: list[ListedShard]) -> RunData:
@@ -279,13 +273,12 @@ def _source(recipe: LearnRecipe, url: str, shards: list[ListedShard]) -> RunData
 
 def _judged_on_all(recipe: LearnRecipe) -> bool:
     """Whether all of what is held out is looked at, rather than such samples as no run with this holdout trains on."""
-    other = recipe.evaluation is not None
-    return not recipe.holdout or (other and isinstance(recipe.learner, Classification))
+    return not recipe.holdout or (recipe.evaluation is not None and recipe.learner.holdout_unit == BY_PICTURE)
 
 
 def _classes(recipe: LearnRecipe, listing: PinnedInput, progress: Progress) -> list[str]:
     """The classes of a classifier, in the order of its logits: as it began, whatever today's labels are."""
-    if not isinstance(recipe.learner, Classification):
+    if recipe.learner.label_field is None:
         return []
     begun = checkpoint.latest_facts(open_store(recipe.output, recipe.options))
     if begun is not None and begun.get("identity") == recipe.identity:
@@ -297,7 +290,7 @@ def _classes(recipe: LearnRecipe, listing: PinnedInput, progress: Progress) -> l
         for label in stream.told():
             counts[split_label(label)[0]] += 1
             advance(1)
-    return classes_of(counts, recipe.learner.least)
+    return recipe.learner.classes(counts)
 
 
 def _trusted(recipe: LearnRecipe, shards: list[ListedShard], progress: Progress) -> Examples:
@@ -322,9 +315,8 @@ def _snapshot_of(url: str, options: StoreOptions, sha256: str) -> Snapshot | Non
 def stream_of(shards: list[ListedShard], recipe: LearnRecipe, part: Part) -> SampleStream:
     """Samples as the learner wants them, in their order."""
     view = preprocess_for(recipe.learner.model)
-    label, group = "name", "name"
-    if isinstance(recipe.learner, Classification):
-        label, group = recipe.learner.label, ""  # by name, a held-out sample could be of a class that nobody has seen
+    label = recipe.learner.label_field or "name"
+    group = "name" if recipe.learner.holdout_unit == BY_NAME else ""
     return SampleStream(
         shards, size=view.size, mode=view.mode, shuffle=0, part=part, holdout=recipe.holdout, label=(label, *recipe.by),
         group=group,

@@ -11,20 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from curation.core.errors import UserError
-from curation.learners.classification import ClassLearner, targets_of
-from curation.learners.contrastive import ClipLearner
-from curation.learners.learner import Learner, Training
+from curation.learners.learner import Learner
+from curation.learners.training import Training
 from curation.learning.columns import check_column
 from curation.learning.data import Data
-from curation.models import model_config
-from curation.models.batches import Examples, SuperBatch, Tokenize
-from curation.models.dual import load_tensors
-from curation.models.model_outputs import PairwiseLoss
-from curation.models.tokenizer import tokenizer_for
-from curation.models.weights import classes_of, read_metadata, read_tensors
+from curation.models.batches import SuperBatch
 from curation.recipes.learning_recipe import LearnRecipe, OnlineModel, ReferenceModel
 from curation.selection.online import Model, OnlineStep, Roles, TableScores
 from curation.selection.pool import Blocks, Pool
@@ -86,7 +78,8 @@ class Participants:
         if "reference" in wanted and recipe.reference is not None:
             self.reference = self._reference(recipe.reference)
             if data.trusted is not None:
-                self.reference_pool = Pool.of(data.trusted, self._targets(data.trusted), recipe.learner.seed + 2)
+                targets = recipe.learner.targets(data.trusted, self.classes)
+                self.reference_pool = Pool.of(data.trusted, targets, recipe.learner.seed + 2)
         self.timed = {name: TimedModel(model) for name, model in self._models().items()}
 
     def roles(self) -> Roles[Any]:
@@ -130,49 +123,26 @@ class Participants:
         return found
 
     def _make(self, model: str, training: Training) -> Learner:
-        """A learner of the recipe's kind."""
-        if self.classes:
-            return ClassLearner(model, self.classes, training, self.device)
-        if _vocabulary(model) != _vocabulary(self.recipe.learner.model):
-            text = f"{model} and the learner {self.recipe.learner.model} have different vocabularies"
-            raise UserError(text, fix="models of one run share a tokenizer")
-        return ClipLearner(model, training, self.device)
+        """Return an untrained model of the recipe's kind."""
+        return self.recipe.learner.build(model, training, self.classes, self.device)
 
     def _reference(self, found: ReferenceModel) -> Model:
         recipe = self.recipe
         if found.column is not None:
             return TableScores(check_column(recipe, found.column, self.urls))
         if found.train is not None:
-            return self._make(found.model, self._reference_training(found, recipe.learner.loss))
+            return self._make(found.model, self._reference_training(found))
         weights = recipe.reference_weights()
         assert weights is not None, "the recipe has checked it"
-        path = weights.fetch(recipe.options)
-        tensors = read_tensors(path, weights.url)
-        if self.classes:
-            known = classes_of(read_metadata(path, weights.url), weights.url)
-            if not set(known) & set(self.classes):
-                text = f"{weights.url} knows none of the classes that this data has"
-                raise UserError(
-                    text, fix="train the reference on the same kind of labels, or let `reference.train` do it"
-                )
-            training = self._reference_training(found, recipe.learner.loss)
-            model: Learner = ClassLearner(found.model, known, training, self.device, asked=self.classes)
-        else:  # whatever the learner's loss is: a reference was trained with its own
-            loss: PairwiseLoss = "sigmoid" if "logit_bias" in tensors else "softmax"
-            model = self._make(found.model, self._reference_training(found, loss))
-        load_tensors(model.module, tensors, model.model, weights.url)
-        return model
+        training = self._reference_training(found)
+        return recipe.learner.load_reference(found.model, weights, training, self.classes, self.device, recipe.options)
 
-    def _reference_training(self, found: ReferenceModel, loss: PairwiseLoss) -> Training:
-        """As the learner's, but for its seed, its loss, and the size in which it scores."""
+    def _reference_training(self, found: ReferenceModel) -> Training:
+        """Return the learner's settings with the reference's own seed and scoring size."""
         own = {"averaging": 0.0, "micro_batch": 0, "compile": False, "reduced": 0.0, "scoring_size": found.scoring_size}
         if found.train is not None and found.scoring_size:
             own["reduced"] = 0.5  # what it is asked at, it has to have seen
-        return replace(self.recipe.training, seed=self.recipe.learner.seed + 2, loss=loss, **own)  # type: ignore[arg-type]
-
-    def _targets(self, examples: Examples) -> Tokenize | Tensor:
-        """What belongs to each picture: a tokenizer for the captions, or the classes."""
-        return targets_of(examples, self.classes) if self.classes else tokenizer_for(self.recipe.learner.model)
+        return replace(self.recipe.training, seed=self.recipe.learner.seed + 2, **own)  # type: ignore[arg-type]
 
 
 def text_lengths(step: OnlineStep, pool: Pool, scoring: Mapping[str, Any]) -> dict[str, Mapping[int, int]]:
@@ -180,12 +150,8 @@ def text_lengths(step: OnlineStep, pool: Pool, scoring: Mapping[str, Any]) -> di
     its candidates, by role. Reads the ids of the candidates' captions alone, and nothing for a classifier."""
     reports = {"learner": step.report, "online": step.online_report, "reference": step.reference_report}
     found = {role: report.text_lengths for role, report in reports.items() if report is not None}
-    models = {role: model for role, model in scoring.items() if isinstance(model, ClipLearner)}
+    models = {role: model for role, model in scoring.items() if model.reads_captions}
     if step.choice.scores is not None and models:
         targets = pool.targets(step.choice.candidates)
         found |= {f"{role}_scoring": model.text_lengths(targets, training=False) for role, model in models.items()}
     return found
-
-
-def _vocabulary(model: str) -> int:
-    return int(model_config(model)["text_cfg"].get("vocab_size", 49408))

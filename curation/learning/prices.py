@@ -9,7 +9,8 @@ from functools import cache
 import torch
 
 from curation.core.errors import NotFoundError, UserError
-from curation.learners.learner import Learner, Training
+from curation.learners.learner import Learner
+from curation.learners.training import Training
 from curation.learning.columns import scorer_of
 from curation.learning.participants import Participants
 from curation.learning.results import summary_of
@@ -18,7 +19,7 @@ from curation.models import cost, model_config
 from curation.models.architecture import build_model
 from curation.models.dual import bucket_lengths, encode_text, trims
 from curation.models.tokenizer import tokenizer_for
-from curation.recipes.learning_recipe import LearnRecipe, in_pairs
+from curation.recipes.learning_recipe import LearnRecipe
 from curation.selection.flops import BACKWARD, Prices
 from curation.selection.online import TableScores
 from curation.storage.store import open_store
@@ -27,20 +28,20 @@ from curation.storage.store import open_store
 def prices(participants: Participants) -> tuple[Prices, list[str]]:
     """The prices of a run, and what the ledger can't know, in words. A model that scores at a reduced size pays for
     that size."""
-    recipe, text = participants.recipe, not participants.classes
-    online, reference = participants.online, participants.reference
-    model = reference if isinstance(reference, Learner) else None
+    recipe, learner, online = participants.recipe, participants.learner, participants.online
+    reference = participants.reference if isinstance(participants.reference, Learner) else None
+    assert learner is not None, "the process that keeps the ledger trains the learner"
+    text, pairs = learner.reads_captions, recipe.selection.selector.needs_pairs()
     spent, unknown = _beforehand(participants)
-    classes, pairs = len(participants.classes), text and in_pairs(recipe.selection.selector)
     found = Prices(
-        learner=training_flops(recipe.learner.model, recipe.training, text=text) + _head(recipe.learner.model, classes),
+        learner=_training(learner),
         learner_passes=1.0 + BACKWARD + (text and _encodes_twice(recipe)),
-        online=_training(online, classes) if online is not None else 0.0,
-        online_scoring=_scoring(online, classes) if online is not None else None,
-        online_pairs=2.0 * _width(online.model) if pairs and online is not None else 0.0,
-        reference=_training(model, classes) if model is not None else 0.0,
-        reference_scoring=_scoring(model, classes) if model is not None else None,
-        reference_pairs=2.0 * _width(model.model) if pairs and model is not None else 0.0,
+        online=_training(online) if online is not None else 0.0,
+        online_scoring=_scoring(online) if online is not None else None,
+        online_pairs=online.pair_flops() if pairs and online is not None else 0.0,
+        reference=_training(reference) if reference is not None else 0.0,
+        reference_scoring=_scoring(reference) if reference is not None else None,
+        reference_pairs=reference.pair_flops() if pairs and reference is not None else 0.0,
         reference_training=spent,
         trimmed={role: trimmed(one.model) for role, one in participants.models().items()} if text else {},
     )
@@ -155,19 +156,12 @@ def training_flops(model: str, training: Training, *, text: bool) -> float:
     return (1 - share) * forward_flops(model, text=text) + share * small
 
 
-def _training(model: Learner, classes: int) -> float:
-    return training_flops(model.model, model.training, text=not classes) + _head(model.model, classes)
+def _training(model: Learner) -> float:
+    """Return the FLOPs of a forward pass over one sample in training."""
+    return training_flops(model.model, model.training, text=model.reads_captions) + model.head_flops()
 
 
-def _scoring(model: Learner, classes: int) -> float:
+def _scoring(model: Learner) -> float:
+    """Return the FLOPs of a forward pass over one candidate."""
     size = model.training.scoring_size
-    return forward_flops(model.model, text=not classes, size=size) + _head(model.model, classes)
-
-
-def _head(model: str, classes: int) -> float:
-    """A classifier's last layer, which is no part of the tower that torch counts."""
-    return 2.0 * _width(model) * classes
-
-
-def _width(model: str) -> int:
-    return int(model_config(model)["embed_dim"])
+    return forward_flops(model.model, text=model.reads_captions, size=size) + model.head_flops()

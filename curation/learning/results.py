@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import yaml
 
 from curation.core.digest import digest
 from curation.core.errors import LedgerError, NotFoundError, UserError
-from curation.learners.classification import ClassLearner, accuracy
-from curation.learners.contrastive import ClipLearner
-from curation.learners.learner import Learner
 from curation.learning.data import Data, PinnedInput
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import LearningSummary
-from curation.models.batches import Examples
-from curation.models.retrieval import evaluate
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.selection.flops import Point
 from curation.storage.store import open_store
-
-
-def evaluation(learner: Learner, held_out: Examples) -> dict[str, Any]:
-    """Figures of a learner; `quality` is the one that runs are compared by: recall@5, both ways, or accuracy."""
-    if isinstance(learner, ClassLearner):
-        found = accuracy(learner, held_out)
-        return {"quality": found.rate, "accuracy": asdict(found)}
-    assert isinstance(learner, ClipLearner)
-    results = evaluate(learner.encoder(), held_out)
-    if "retrieval" not in results:
-        raise UserError(
-            "there are too few held-out samples to evaluate on", fix="a larger holdout:, or evaluation: URL"
-        )
-    ways = [results["retrieval"][f"{way}_recall@5"]["rate"] for way in ("i2t", "t2i")]
-    return {"quality": sum(ways) / 2, **results}
 
 
 def finished(recipe: LearnRecipe, listing: PinnedInput) -> dict[str, Any] | None:

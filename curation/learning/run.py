@@ -33,7 +33,6 @@ from curation.learning.prices import prices
 from curation.learning.results import (
     curve_of,
     differences,
-    evaluation,
     judged_alike,
     summary_of,
     summary_sha256,
@@ -133,7 +132,7 @@ class Run:
 
     def evaluate(self, done: int) -> None:
         """A point of the learning curve."""
-        found = evaluation(self.learner, self.data.held_out)
+        found = self.learner.evaluate(self.data.held_out)
         self.metrics.append({"step": done, "quality": found["quality"], "flops": self.ledger.totals(), **found})
         self._standing = self._stand()
 
@@ -184,9 +183,7 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Weights and summary; returns the summary."""
-        metadata = {"format": "pt", "model": self.recipe.learner.model}
-        if self.participants.classes:
-            metadata["classes"] = json.dumps(self.participants.classes)
+        metadata = {"format": "pt", "model": self.recipe.learner.model, **self.learner.metadata()}
         data = tensors_to_bytes(self.learner.tensors(), metadata)
         key = f"{self.recipe.learner.model}.safetensors"
         self.store.put(key, data)
@@ -228,7 +225,7 @@ class Run:
         if self.pool.blocks.room is not None:
             return None  # then it is an error
         extent, selection = self.pool.blocks.extent(0, 0), self.recipe.selection
-        wanted = selection.most(self.recipe.learner.batch)
+        wanted = selection.largest_super_batch(self.recipe.learner.batch)
         return {"wanted": wanted, "pool": extent.size} if extent is not None and wanted > extent.size else None
 
     def _against(self) -> dict[str, Any] | None:

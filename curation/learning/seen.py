@@ -18,6 +18,7 @@ from typing import Any
 from curation.core.errors import NotFoundError, TutelageError, UserError
 from curation.core.holdout import HOLDOUT_RULE
 from curation.dataset.open_shards import open_shards
+from curation.learners import LEARNERS
 from curation.learning.overlap_check import RunData, overlap
 from curation.learning.sources import listing_sha256, snapshot_of
 from curation.models.weights import Weights, read_metadata
@@ -129,8 +130,8 @@ def _of_recipe(recipe: Mapping[str, Any], urls: Mapping[str, Any]) -> list[Train
 def _of_summary(summary: Mapping[str, Any]) -> list[TrainingData]:
     """Of `curate learn`. Without `split`: of an earlier version."""
     said, recipe = summary.get("split"), summary["recipe"]
-    grouping = BY_PICTURE if "classification" in recipe["learner"] else BY_NAME
-    split = HoldoutSplit(float(recipe.get("holdout", 0.05)), grouping, 1)
+    kind = LEARNERS.get(next(iter(recipe["learner"])))
+    split = HoldoutSplit(float(recipe.get("holdout", 0.05)), BY_NAME if kind is None else kind.holdout_unit, 1)
     if said:
         split = HoldoutSplit(float(said["share"]), str(said["grouping"]), int(said["rule"]))
     urls = summary["data"] if isinstance(summary["data"], list) else []

@@ -72,14 +72,3 @@ class PairEmbeddings:
         logits = self.logits()
         signs = 2 * torch.eye(len(logits), device=logits.device) - 1
         return -logsigmoid(signs * logits)
-
-
-def sub_batch_loss(outputs: PairEmbeddings, rows: Tensor, loss: PairwiseLoss) -> Tensor:
-    """The *sum* over the pairs at `rows` of the loss that a learner would have on that sub-batch alone."""
-    if loss == "sigmoid":
-        return outputs.sigmoid_losses()[rows][:, rows].sum()
-    return (
-        PairEmbeddings(outputs.image[rows], outputs.text[rows], outputs.temperature, outputs.bias)
-        .softmax_losses()
-        .sum()
-    )

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 
 from curation.core.digest import digest
 from curation.core.errors import RecipeError
-from curation.core.ranges import check_count
-from curation.learners.learner import Training
+from curation.learners import LEARNERS, LearnerKind
+from curation.learners.training import Training
 from curation.models.architecture import model_config
 from curation.models.batches import BUDGET
 from curation.models.weights import Weights
@@ -29,46 +29,9 @@ from curation.recipes.yaml_document import (
     store_options,
 )
 from curation.selectors import SELECTORS, Selector
-from curation.selectors.blend import Blend
-from curation.selectors.draw import Ramp, Schedule
-from curation.selectors.joint import Joint
-from curation.selectors.replay import Replay
-from curation.selectors.selection import Selection
-from curation.selectors.uniform import Shuffled
+from curation.selectors.schedule import Ramp, Schedule
+from curation.selectors.selection_settings import SelectionSettings
 from curation.storage.store import StoreOptions
-
-Kind = Literal["contrastive", "classification"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Contrastive(Training):
-    """A CLIP or SigLIP: `curation.learners.contrastive`."""
-
-    model: str = "proxy-mu"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.batch < 2:
-            raise ValueError(f"batch is {self.batch}: it is at least 2, for a pair is told from the others")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Classification(Training):
-    """A classifier: `curation.learners.classification`. `label`: the field of a sample's json that is its class."""
-
-    model: str = "proxy-mu"
-    label: str = "name"
-    least: int = 2  # samples that a label needs to be a class
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count("least", self.least, "it is the number of samples that make a label a class", least=1)
-
-
-KINDS: dict[str, type[Contrastive | Classification]] = {
-    "classification": Classification,
-    "contrastive": Contrastive,
-}
 
 
 class OnlineModel(Section):
@@ -163,11 +126,11 @@ class LearnRecipe:
 
     data: tuple[str, ...]
     output: str
-    kind: Kind
-    learner: Contrastive | Classification
+    kind: str  # of the learner: its name in the table
+    learner: LearnerKind
     online: OnlineModel | Literal["learner"] | None
     reference: ReferenceModel | None
-    selection: Selection
+    selection: SelectionSettings
     compare: str | None  # URL of a uniform run, against which the report says what was saved
     evaluation: str | None
     holdout: float
@@ -191,13 +154,12 @@ class LearnRecipe:
     @property
     def training(self) -> Training:
         """The learner's settings without its kind's own."""
-        return _training(self.learner)
+        return self.learner.training
 
     @property
     def replay(self) -> str | None:
-        """URL of the run whose sub-batches are trained on, where that is the selector."""
-        selector = self.selection.selector
-        return selector.run if isinstance(selector, Replay) else None
+        """URL of the run whose sub-batches are trained on; None for a selector that chooses by itself."""
+        return self.selection.selector.replayed_run()
 
     def online_training(self) -> Training:
         """The online model's: as the learner's, but for what its section says. Another seed, as it is another model."""
@@ -239,12 +201,12 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
     """Validate a recipe's text. Raises `RecipeError` or `UnknownNameError`, one line each."""
     needs = "it needs at least data:, output: and learner:"
     document, value, where = parse_document(text, _Document, name, overrides, needs)
-    kind, learner = build_entry(document.learner, KINDS, where, ("learner",), "learner")
+    kind, learner = build_entry(document.learner, LEARNERS, where, ("learner",), "learner")
     section = document.selection
     at = ("selection", "selector")
     entry = {section.selector: {}} if isinstance(section.selector, str) else section.selector
     _, selector = build_entry(entry, SELECTORS, where, at, "selector")
-    _check_roles(document, selector, where)
+    _check_roles(document, learner, selector, where)
     selection = _selection(section, selector, where)
     _check_sizes(document, learner, where)
     buffer = document.compute.buffer if document.compute is not None else None
@@ -290,17 +252,19 @@ def parse_learn_recipe(text: str, name: str = "recipe", overrides: Sequence[str]
     return recipe
 
 
-def _selection(section: _SelectionSection, selector: Selector, where: Where) -> Selection:
+def _selection(section: _SelectionSection, selector: Selector, where: Where) -> SelectionSettings:
     key = "filtering_ratio"
     try:
-        found = Selection(selector=selector, filtering_ratio=_schedule(section.filtering_ratio), stop=section.stop)
+        found = SelectionSettings(
+            selector=selector, filtering_ratio=_schedule(section.filtering_ratio), stop=section.stop
+        )
         key = "lag"
         return dataclasses.replace(found, lag=section.lag, publish_every=section.publish_every)
     except ValueError as error:
         raise RecipeError(f"{where(('selection', key))}: {error}") from None
 
 
-def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
+def _check_roles(document: _Document, learner: LearnerKind, selector: Selector, where: Where) -> None:
     """Every role that the selector looks at is in the recipe, and a reference comes from one place."""
     roles = selector.roles()
     name = type(selector).__name__.lower()
@@ -312,10 +276,10 @@ def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
         raise RecipeError(text, fix="add `reference: {model: ..., weights: URL, sha256: ...}`")
     reference = document.reference
     column = reference is not None and reference.column and "reference" in roles
-    if in_pairs(selector) and ("classification" in document.learner or column):
-        what = "a classifier has no pairs" if "classification" in document.learner else "a column has none"
-        how = "joint selection" if isinstance(selector, Joint) else f"{name} with `loss: softmax`"
-        text = f"{where(('selection', 'selector'))}: {how} looks at pairs of image and caption, and {what}"
+    if selector.needs_pairs() and (not learner.has_pairs or column):
+        what = "a column has none" if learner.has_pairs else f"a {type(learner).__name__.lower()} learner has none"
+        at = where(("selection", "selector"))
+        text = f"{at}: the selector {name} with these settings looks at pairs of image and caption, and {what}"
         fix = "`learnability: {loss: pointwise}`" + (", or a reference with `weights:`" if column else "")
         raise RecipeError(text, fix=fix)
     if reference is None:
@@ -329,14 +293,7 @@ def _check_roles(document: _Document, selector: Selector, where: Where) -> None:
         raise RecipeError(f"{at}: sha256 of reference is missing", fix="`curate proxy train` prints it")
 
 
-def in_pairs(selector: Selector) -> bool:
-    """Whether a selector looks at how the candidates' pictures and captions compare with each other's."""
-    if isinstance(selector, Shuffled):
-        return in_pairs(selector.of)
-    return isinstance(selector, Joint) or (isinstance(selector, Blend) and selector.loss == "softmax")
-
-
-def _check_sizes(document: _Document, learner: Contrastive | Classification, where: Where) -> None:
+def _check_sizes(document: _Document, learner: LearnerKind, where: Where) -> None:
     """A size to score at is one that the patches of the model divide."""
     sizes: list[tuple[tuple[str, ...], str, int]] = [(("learner",), learner.model, learner.scoring_size)]
     if isinstance(document.online, OnlineModel):
@@ -356,8 +313,3 @@ def _schedule(section: float | _RampSection) -> Schedule:
     if isinstance(section, float | int):
         return float(section)
     return Ramp(start=section.start, end=section.end, until=section.until)
-
-
-def _training(learner: Contrastive | Classification) -> Training:
-    names = [field.name for field in dataclasses.fields(Training)]
-    return Training(**{name: getattr(learner, name) for name in names})

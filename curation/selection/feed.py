@@ -3,7 +3,7 @@
 Pure bookkeeping, in one process; `actors.feed` puts it where all can reach it. Its invariant (property-tested), whoever
 dies, comes late or answers twice: steps are trained on in order, each once; the super-batches of all steps follow one
 another through the pool, so no place of an epoch is offered twice or left out; and no step is chosen by models of
-another age than `Selection.version` says. So what is trained on does not depend on who is fast.
+another age than `SelectionSettings.version` says. So what is trained on does not depend on who is fast.
 
 A restart of the learners is a new generation (`begin`): what the old one had in hand is forgotten, and what comes of it
 late is refused. What is computed again for it is counted (`repeated`), for the ledger of compute. Cost: O(1) a step; in
@@ -21,7 +21,7 @@ from uuid import uuid4
 from curation.selection.flops import Repeated
 from curation.selection.online import Choice
 from curation.selection.pool import Extent, PoolPosition, begin
-from curation.selectors.selection import Selection
+from curation.selectors.selection_settings import SelectionSettings
 
 _NOTHING = Repeated()
 WINDOWS = 8  # of which it is remembered how large they are
@@ -31,7 +31,7 @@ WINDOWS = 8  # of which it is remembered how large they are
 class FeedSettings:
     """What the feed must know of a run. `moving`: whether the models that choose learn, and so have versions."""
 
-    selection: Selection
+    selection: SelectionSettings
     steps: int
     batch: int
     moving: bool

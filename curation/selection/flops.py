@@ -220,11 +220,3 @@ def _between(low: Point, high: Point, target: float) -> Point:
             yield name, low.totals[name] + share * (high.totals[name] - low.totals[name])
 
     return Point(round(low.updates + share * (high.updates - low.updates)), target, dict(mixed()))
-
-
-def closed_formula(*, learner: float, acting: float, reference: float, rho: float, beta: float) -> float:
-    """FLOPs a sample of the uniform run: (3 F_learn + rho F_act) beta + 3 F_ref, with beta the ratio of updates.
-
-    Below 3 F_learn selection is compute-positive. The online model's updates are not in it. Source: 2312.05328, eq. 3.
-    """
-    return (3 * learner + rho * acting) * beta + 3 * reference

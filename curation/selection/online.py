@@ -9,7 +9,8 @@
 The filtering ratio is 1 - b / B. The online model is small, and stands in for the learner in the scores; where it *is*
 the learner, this is RHO-LOSS, and pays with the learner's own forward passes. The reference is trained beforehand, or
 beside the learner on a pool of its own, or is a column of the score tables, which costs nothing here.
-Source: 2312.05328, algorithm 1. With a lag, Y is chosen some updates before it is trained on: `Selection.version`.
+Source: 2312.05328, algorithm 1. With a lag, Y is chosen some updates before it is trained on
+(`SelectionSettings.version`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from curation.models.batches import SuperBatch
 from curation.models.model_outputs import Losses, Outputs
 from curation.selection.pool import Pool, generator_of
 from curation.selectors import Role
-from curation.selectors.selection import Selection
+from curation.selectors.selection_settings import SelectionSettings
 
 Report = TypeVar("Report", covariant=True)
 
@@ -124,7 +125,7 @@ class OnlineStep(NamedTuple):
 def online_selection(
     roles: Roles[Any],
     pool: Pool,
-    selection: Selection,
+    selection: SelectionSettings,
     *,
     steps: int,
     batch: int,
@@ -145,7 +146,9 @@ def online_selection(
         yield train_on(roles, pool, selection, pending.popleft(), StepInfo(done, steps, batch, seed))
 
 
-def choose(roles: Roles[Any], selection: Selection, candidates: SuperBatch, at: StepInfo, *, version: int) -> Choice:
+def choose(
+    roles: Roles[Any], selection: SelectionSettings, candidates: SuperBatch, at: StepInfo, *, version: int
+) -> Choice:
     """The sub-batch of a step, by the models as they are now: after `version` updates."""
     rows, progress, wanted = candidates.rows, at.number / at.steps, selection.selector.roles()
     if len(rows) <= at.batch or not wanted:
@@ -160,7 +163,7 @@ def choose(roles: Roles[Any], selection: Selection, candidates: SuperBatch, at: 
     return Choice(at.number, rows, scores, chosen, lag, {role: roles.of(role).fingerprint() for role in wanted})
 
 
-def train_on(roles: Roles[Any], pool: Pool, selection: Selection, choice: Choice, at: StepInfo) -> OnlineStep:
+def train_on(roles: Roles[Any], pool: Pool, selection: SelectionSettings, choice: Choice, at: StepInfo) -> OnlineStep:
     """One update of the learner, and of the small models as long as somebody will be chosen by them."""
     sub_batch = pool.rows(choice.rows).batch
     report = roles.learner.step(sub_batch)
@@ -175,7 +178,7 @@ def train_on(roles: Roles[Any], pool: Pool, selection: Selection, choice: Choice
     return OnlineStep(choice, report, online_report, reference_report=reference_report)
 
 
-def moving(roles: Roles[Any], selection: Selection) -> dict[Role, Model]:
+def moving(roles: Roles[Any], selection: SelectionSettings) -> dict[Role, Model]:
     """The models that the selector looks at and that learn: those of which it may see an older version."""
     wanted = selection.selector.roles()
     return {

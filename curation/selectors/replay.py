@@ -1,7 +1,7 @@
-"""What another run chose, step by step: a data policy that was paid for once and trains learners of every size.
+"""The choices of another run, step by step: a data policy, paid for once, trains learners of every size.
 
-When to use: the same data, and another learner. No model is run besides it, so its compute is that of uniform training.
-The policy is found at `<run>/policy`; `curation.selection.policy.replay` trains on it. Source: 2312.05328, section 5.
+When to use: the same data, and another learner. No model is run besides it, so it costs as much as uniform training.
+The policy is read from `<run>/policy`; `curation.selection.policy.replay` trains on it. Source: 2312.05328, section 5.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from curation.selectors.uniform import Uniform
 
 @dataclass(frozen=True, kw_only=True)
 class Replay(Uniform):
-    """The sub-batches of the run at the URL `run`, whatever made it choose them.
+    """The sub-batches of the run at the URL `run`, by whatever selector it chose them.
 
     When to use: the same data, another learner. Cost: none; nothing is scored. Source: 2312.05328, section 5.
     Example: replay: {run: s3://runs/learnability}
@@ -24,3 +24,6 @@ class Replay(Uniform):
     def __post_init__(self) -> None:
         if not self.run:
             raise ValueError("run is empty: name the folder of a run of `curate learn`")
+
+    def replayed_run(self) -> str:
+        return self.run

@@ -11,7 +11,7 @@ from curation.core import skipped
 from jobs.options import Command, FloatRange, json_option, print_json
 
 if TYPE_CHECKING:
-    from curation.learners.learner import Training
+    from curation.learners.training import Training
 
 DATA = "A directory or pattern of shards (of a damaged one, what can be read is taken), or a snapshot (URL@N)."
 _TRAINING_OPTIONS = {
@@ -232,7 +232,7 @@ def training_job(**arguments: Any) -> Any:
 def training_of(**settings: Any) -> Training:
     """The settings of a training from the command line's options. Raises `UserError` for one outside its range."""
     from curation.core.errors import UserError
-    from curation.learners.learner import Training
+    from curation.learners.training import Training
 
     try:
         return Training(**settings)

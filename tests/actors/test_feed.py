@@ -15,9 +15,9 @@ from curation.selection.feed import FeedSettings
 from curation.selection.online import Choice
 from curation.selection.pool import Extent, PoolPosition
 from curation.selectors.blend import Learnability
-from curation.selectors.selection import Selection
+from curation.selectors.selection_settings import SelectionSettings
 
-PLAN = FeedSettings(selection=Selection(selector=Learnability()), steps=2, batch=2, moving=True, buffer=1)
+PLAN = FeedSettings(selection=SelectionSettings(selector=Learnability()), steps=2, batch=2, moving=True, buffer=1)
 
 
 class Keeper:
@@ -110,7 +110,10 @@ def test_candidates_that_can_not_be_read_end_the_run() -> None:
     async def scenario() -> None:
         for feed, plan in (
             (FeedActor(Keeper(UserError("no score"))), PLAN),
-            (FeedActor(Keeper()), replace(PLAN, selection=Selection(selector=Learnability(), filtering_ratio=0.9))),
+            (
+                FeedActor(Keeper()),
+                replace(PLAN, selection=SelectionSettings(selector=Learnability(), filtering_ratio=0.9)),
+            ),
         ):
             generation = await feed.begin(plan, 0, PoolPosition(0, 1), [])
             await feed.trained(generation, 0, ModelWeights({}, {}), "")

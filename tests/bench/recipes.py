@@ -37,7 +37,7 @@ from curation.core.cache import cache_folder  # noqa: E402
 from curation.core.digest import digest  # noqa: E402
 from curation.core.intervals import Difference, Estimate  # noqa: E402
 from curation.dataset.snapshot import Snapshot  # noqa: E402
-from curation.learners.learner import Training  # noqa: E402
+from curation.learners.training import Training  # noqa: E402
 from curation.recipes.curation_recipe import load_recipe  # noqa: E402
 
 CACHE = cache_folder()

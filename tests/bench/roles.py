@@ -25,7 +25,7 @@ import torch  # noqa: E402
 from bench.record import facts, write  # noqa: E402
 
 from curation.learners.contrastive import ClipLearner  # noqa: E402
-from curation.learners.learner import Training  # noqa: E402
+from curation.learners.training import Training  # noqa: E402
 from curation.learning.prices import forward_flops  # noqa: E402
 from curation.models import preprocess_for  # noqa: E402
 from curation.models.batches import SuperBatch, TrainingBatch  # noqa: E402

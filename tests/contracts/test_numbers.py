@@ -16,12 +16,12 @@ import pytest
 import yaml
 
 from curation.core.errors import TutelageError
-from curation.recipes.learning_recipe import KINDS
+from curation.learners import LEARNERS
 from curation.recipes.yaml_document import Where, build_entry
-from curation.selectors.draw import Ramp
+from curation.selectors.schedule import Ramp
 from jobs.commands import rooms
 
-ROOMS: dict[str, Mapping[str, type[Any]]] = {**{room: rooms.table(room) for room in rooms.ROOMS}, "learners": KINDS}
+ROOMS: dict[str, Mapping[str, type[Any]]] = {**{room: rooms.table(room) for room in rooms.ROOMS}, "learners": LEARNERS}
 TRIED = {
     "nan": math.nan, "inf": math.inf, "-inf": -math.inf, "-1": -1, "0": 0, "-1e300": -1e300, "1e300": 1e300,
     "-10**30": -(10**30), "10**30": 10**30,

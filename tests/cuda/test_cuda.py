@@ -21,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from curation.learners.classification import ClassLearner
 from curation.learners.contrastive import ClipLearner
-from curation.learners.learner import Learner, Training
+from curation.learners.learner import Learner
+from curation.learners.training import Training
 from curation.models.batches import SuperBatch, TrainingBatch
 from curation.models.dual import load_dual_encoder
 from curation.models.tokenizer import tokenizer_for

@@ -16,7 +16,7 @@ from learning_runs import go, quiet
 from curation.core.errors import UserError
 from curation.evaluation.training import TrainingJob, run
 from curation.evaluation.trials import pin
-from curation.learners.learner import Training
+from curation.learners.training import Training
 from curation.learning.data import listed, read
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from jobs.commands.learn import report

@@ -16,9 +16,10 @@ import torch
 from bench.online import data
 from safetensors.torch import load_file, save_file
 
-from curation.learners.classification import ClassLearner, accuracy, classes_of, labelled
+from curation.learners.classification import ClassLearner, accuracy, labelled, shared_labels
 from curation.learners.contrastive import ClipLearner
-from curation.learners.learner import Learner, Training
+from curation.learners.learner import Learner
+from curation.learners.training import Training
 from curation.learning.participants import text_lengths
 from curation.learning.prices import forward_flops, training_flops, trimmed
 from curation.models.architecture import model_config
@@ -31,8 +32,8 @@ from curation.selection.online import Roles, TableScores, online_selection
 from curation.selection.pool import Pool
 from curation.selectors import SELECTORS
 from curation.selectors.blend import Blend
-from curation.selectors.draw import Ramp
-from curation.selectors.selection import Selection
+from curation.selectors.schedule import Ramp
+from curation.selectors.selection_settings import SelectionSettings
 
 EDITION = 2  # raise it when this file's loop changes; part of every run's identity
 LR = 2e-3
@@ -134,7 +135,7 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
     )
     learner = make(workload, load, setting.learner, training)
     selector = SELECTORS[arm.selector](**{name: _field(name, value) for name, value in arm.fields})
-    selection = Selection(selector=selector, filtering_ratio=_schedule(arm.filtering_ratio), stop=arm.stop)
+    selection = SelectionSettings(selector=selector, filtering_ratio=_schedule(arm.filtering_ratio), stop=arm.stop)
     needs = selector.roles()
     seeds = range(seed, seed + 100_000 * arm.references, 100_000)
     wanted = "reference" in needs or arm.pool == "static"
@@ -182,7 +183,7 @@ def run(workload: str, arm: Arm, seed: int, held_out: str, folder: Path) -> dict
 def make(workload: str, load: data.Workload, model: str, training: Training) -> Learner:
     """Build a learner of the workload's kind."""
     if SETTINGS[workload].data == "classes":
-        return ClassLearner(model, classes_of(load.pool.labels), training, DEVICE)
+        return ClassLearner(model, shared_labels(load.pool.labels), training, DEVICE)
     return ClipLearner(model, training, DEVICE)
 
 
@@ -192,7 +193,7 @@ def pool_of(
     """Candidates with their classes, or with their captions' token ids, which are cached; `losses`: the reference's
     losses of these candidates, float32 `[N]`, if they are known."""
     if SETTINGS[workload].data == "classes":
-        return Pool.of(*labelled(examples, classes_of(load.pool.labels)), seed, losses=losses)
+        return Pool.of(*labelled(examples, shared_labels(load.pool.labels)), seed, losses=losses)
     name = sha256("\n".join(examples.captions).encode()).hexdigest()[:20]
     model = SETTINGS[workload].learner
     ids = _kept(

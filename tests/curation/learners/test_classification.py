@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from curation.core.errors import EmptyCorpusError, UserError
-from curation.learners.classification import ClassLearner, accuracy, classes_of, labelled
-from curation.learners.learner import Training
+from curation.learners.classification import ClassLearner, accuracy, labelled, shared_labels
+from curation.learners.training import Training
 from curation.models.batches import Examples, SuperBatch, TrainingBatch
 
 NAMES = ["blue", "green", "red"]
@@ -74,9 +74,9 @@ def test_goes_on_to_the_bit() -> None:
 
 
 def test_classes_are_labels_that_are_shared() -> None:
-    assert classes_of(["b", "a", "b", "a", "c", "", ""]) == ["a", "b"]
+    assert shared_labels(["b", "a", "b", "a", "c", "", ""]) == ["a", "b"]
     with pytest.raises(EmptyCorpusError, match="0 labels"):
-        classes_of(["a", "b", ""])
+        shared_labels(["a", "b", ""])
 
 
 def test_a_sample_of_an_unknown_class_is_left_out() -> None:

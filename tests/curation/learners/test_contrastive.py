@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from curation.learners import LEARNERS, learner_class
 from curation.learners.contrastive import ClipLearner, contrastive_loss, sigmoid_loss
-from curation.learners.learner import StepReport, Training, decay_groups, train
+from curation.learners.learner import StepReport, decay_groups, train
+from curation.learners.training import Training
 from curation.models.architecture import build_model
 from curation.models.batches import TrainingBatch
 from curation.models.tokenizer import tokenizer_for
@@ -100,11 +100,6 @@ def test_the_encoder_is_a_copy() -> None:
     learner.step(next(batches()))
     assert torch.equal(before, encoder.text(["number 1"]))
     assert all(p.requires_grad for p in learner.module.parameters())
-
-
-@pytest.mark.parametrize("name", LEARNERS)
-def test_the_table(name: str) -> None:
-    assert learner_class(name).__doc__
 
 
 def test_sigmoid_loss_is_the_formula() -> None:

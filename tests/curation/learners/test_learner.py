@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from curation.learners.contrastive import ClipLearner
-from curation.learners.learner import Training, at_size
+from curation.learners.scoring_size import at_size
+from curation.learners.training import Training
 from curation.models.architecture import build_model
 from curation.models.batches import SuperBatch, TrainingBatch
 from curation.models.tokenizer import tokenizer_for

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from curation.core.errors import TutelageError
-from curation.recipes.learning_recipe import Classification, load_learn_recipe, parse_learn_recipe
+from curation.learners.classification import Classification
+from curation.recipes.learning_recipe import load_learn_recipe, parse_learn_recipe
 from curation.selectors.blend import Learnability
-from curation.selectors.draw import Ramp
+from curation.selectors.schedule import Ramp
 
 RECIPE = f"""\
 data: pool

@@ -12,7 +12,7 @@ from services import Clock
 
 from curation.core.errors import UserError
 from curation.learners.contrastive import ClipLearner
-from curation.learners.learner import Training
+from curation.learners.training import Training
 from curation.selection.checkpoint import INDEX, latest, latest_facts, save
 from curation.storage import retry
 from curation.storage.store import Store, open_store

@@ -15,8 +15,8 @@ from curation.selection.flops import Repeated
 from curation.selection.online import Choice
 from curation.selection.pool import Extent, PoolPosition, begin
 from curation.selectors.blend import EasyReference
-from curation.selectors.draw import Ramp
-from curation.selectors.selection import Selection
+from curation.selectors.schedule import Ramp
+from curation.selectors.selection_settings import SelectionSettings
 
 BATCH, STEPS, ACTORS = 2, 12, 3
 # Candidates of each window of an epoch; some are too small, and once more of these than are remembered.
@@ -44,7 +44,7 @@ class Running(RuleBasedStateMachine):
                 windows=st.sampled_from(POOLS))  # fmt: skip
     def start(self, lag: int, every: int, spare: int, moving: bool, windows: tuple[int, ...]) -> None:
         self.windows = windows
-        self.selection = Selection(
+        self.selection = SelectionSettings(
             selector=EasyReference(), filtering_ratio=Ramp(start=0.8, end=0.5), lag=max(lag, every - 1),
             publish_every=every,
         )  # fmt: skip
@@ -166,21 +166,23 @@ TestFeed.settings = settings(max_examples=60, stateful_step_count=60, suppress_h
 def test_versions_keep_within_the_lag() -> None:
     for lag in range(6):
         for every in range(1, lag + 2):
-            selection = Selection(lag=lag, publish_every=every)
+            selection = SelectionSettings(lag=lag, publish_every=every)
             ages = [number - selection.version(number) for number in range(40)]
             assert max(ages) <= lag and min(ages[lag:]) == lag - every + 1
             assert all(selection.version(number) % every == 0 for number in range(40))
     with pytest.raises(ValueError, match="at least publish_every - 1"):
-        Selection(lag=1, publish_every=3)
+        SelectionSettings(lag=1, publish_every=3)
 
 
 def test_a_buffer_smaller_than_the_lag_would_wait_for_itself() -> None:
     with pytest.raises(ValueError, match="takes lag"):
-        FeedSettings(selection=Selection(lag=3), steps=5, batch=2, moving=True, buffer=3)
+        FeedSettings(selection=SelectionSettings(lag=3), steps=5, batch=2, moving=True, buffer=3)
 
 
 def test_models_that_are_gone_are_not_chosen_with() -> None:
-    feed = Feed(FeedSettings(selection=Selection(selector=EasyReference()), steps=5, batch=2, moving=True, buffer=1))
+    feed = Feed(
+        FeedSettings(selection=SelectionSettings(selector=EasyReference()), steps=5, batch=2, moving=True, buffer=1)
+    )
     feed.know(0, 0, Extent((0,), 9))
     generation = feed.begin(0, PoolPosition())
     assert feed.ticket("a") is None  # nothing is published yet
@@ -202,7 +204,7 @@ def test_models_that_are_gone_are_not_chosen_with() -> None:
 
 
 def test_with_other_data_there_are_no_older_models_than_those_it_began_with() -> None:
-    selection = Selection(selector=EasyReference(), lag=3)
+    selection = SelectionSettings(selector=EasyReference(), lag=3)
     feed = Feed(FeedSettings(selection=selection, steps=20, batch=2, moving=True, buffer=4))
     for epoch in range(1, 4):
         feed.know(epoch, 0, Extent((0,), 9))
@@ -216,7 +218,7 @@ def test_with_other_data_there_are_no_older_models_than_those_it_began_with() ->
 def test_what_is_computed_again_is_counted() -> None:
     """Of an actor that died, its super-batch; of learners that begin again, all since their checkpoint."""
     plan = FeedSettings(
-        selection=Selection(selector=EasyReference(), stop=0.75), steps=8, batch=2, moving=False, buffer=3
+        selection=SelectionSettings(selector=EasyReference(), stop=0.75), steps=8, batch=2, moving=False, buffer=3
     )
     feed = Feed(plan)
     for epoch in range(6):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.selection.flops import ComputeLedger, Payoff, Point, Prices, Repeated, closed_formula, payoff
+from curation.selection.flops import ComputeLedger, Payoff, Point, Prices, Repeated, payoff
 from curation.selection.online import Choice, OnlineStep, Roles
 
 BOTH = frozenset({"online", "reference"})
@@ -79,8 +79,14 @@ def test_what_is_free() -> None:
     updates=st.integers(1, 20), uniform=st.integers(1, 30), size=st.integers(1, 5), rho=st.integers(1, 4),
     prices=st.tuples(*[st.integers(1, 1000)] * 3),
 )  # fmt: skip
-def test_the_closed_formula(updates: int, uniform: int, size: int, rho: int, prices: tuple[int, int, int]) -> None:
-    """The reference is trained for as many updates as the uniform run has; the online model's updates left out."""
+def test_the_ledger_is_the_formula(
+    updates: int, uniform: int, size: int, rho: int, prices: tuple[int, int, int]
+) -> None:
+    """(3 F_learner + rho F_act) beta + 3 F_ref FLOPs a sample of the uniform run, with beta the ratio of updates.
+
+    Source: 2312.05328, equation 3. The reference is trained for as many updates as the uniform run; the online model's
+    updates are left out.
+    """
     learner, online, reference = prices
     ledger = ComputeLedger(
         Prices(learner=learner, online=online, reference=reference, reference_training=3 * reference * uniform * size)
@@ -88,9 +94,7 @@ def test_the_closed_formula(updates: int, uniform: int, size: int, rho: int, pri
     for _ in range(updates):
         ledger.add(step(rho * size, size), roles(online=object(), reference=object()), BOTH)
     ours = (ledger.totals()["scoring"] + ledger.parts()["reference"]) / (uniform * size)
-    theirs = closed_formula(
-        learner=learner, acting=online + reference, reference=reference, rho=rho, beta=updates / uniform
-    )
+    theirs = (3 * learner + rho * (online + reference)) * updates / uniform + 3 * reference
     assert ours == pytest.approx(theirs)
 
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from curation.learners.contrastive import ClipLearner
-from curation.learners.learner import Training
+from curation.learners.training import Training
 from curation.models.batches import Examples, SuperBatch
 from curation.models.model_outputs import Losses
 from curation.models.tokenizer import tokenizer_for
 from curation.selection.online import Choice, OnlineStep, Roles, TableScores, online_selection
 from curation.selection.pool import Pool
 from curation.selectors.blend import EasyReference, Learnability
-from curation.selectors.draw import Ramp
 from curation.selectors.joint import Joint
-from curation.selectors.selection import Selection
+from curation.selectors.schedule import Ramp
+from curation.selectors.selection_settings import SelectionSettings
 
 
 class Counting:
@@ -49,13 +49,13 @@ def pool(count: int = 40, seed: int = 0, losses: torch.Tensor | None = None) -> 
     return Pool.of(examples, targets, seed, losses=losses)
 
 
-def run(roles: Roles[Any], selection: Selection, steps: int, **options: Any) -> list[OnlineStep]:
+def run(roles: Roles[Any], selection: SelectionSettings, steps: int, **options: Any) -> list[OnlineStep]:
     return list(online_selection(roles, options.pop("pool", pool()), selection, steps=steps, batch=4, **options))
 
 
 def test_uniform_runs_no_model_and_is_ordinary_training() -> None:
     learner, source = Counting(), pool()
-    steps = run(Roles(learner=learner), Selection(), 7)
+    steps = run(Roles(learner=learner), SelectionSettings(), 7)
     assert learner.asked == [] and all(step.choice.scores is None for step in steps)
     assert learner.trained == [source.draw(4).rows.tolist() for _ in range(7)]
 
@@ -64,7 +64,7 @@ def test_the_top_by_learnability_trains_both_models() -> None:
     learner, online = Counting(), Counting()
     source = pool(losses=torch.arange(40) * 3.0)  # learnability is i - 3i: the lower the number, the better
     steps = run(Roles(learner=learner, online=online, reference=TableScores()),
-                Selection(selector=Learnability(pick="top"), filtering_ratio=0.5), 5, pool=source)  # fmt: skip
+                SelectionSettings(selector=Learnability(pick="top"), filtering_ratio=0.5), 5, pool=source)  # fmt: skip
     for step, trained in zip(steps, learner.trained, strict=True):
         assert len(step.choice.candidates) == 8
         assert sorted(trained) == sorted(step.choice.candidates.tolist())[:4]
@@ -76,7 +76,7 @@ def test_the_top_by_learnability_trains_both_models() -> None:
 
 def test_the_learner_may_be_its_own_online_model() -> None:
     learner = Counting()
-    run(Roles(learner=learner, online=learner, reference=TableScores()), Selection(selector=Learnability()), 5,
+    run(Roles(learner=learner, online=learner, reference=TableScores()), SelectionSettings(selector=Learnability()), 5,
         pool=pool(losses=torch.zeros(40)))  # fmt: skip
     assert learner.steps == 5 and learner.asked == [8] * 5
 
@@ -84,21 +84,27 @@ def test_the_learner_may_be_its_own_online_model() -> None:
 def test_a_reference_may_learn_beside_the_learner_on_its_own_pool() -> None:
     reference = Counting()
     trusted = pool(seed=5)
-    run(Roles(learner=Counting(), reference=reference, reference_pool=trusted), Selection(selector=EasyReference()), 3)
+    run(
+        Roles(learner=Counting(), reference=reference, reference_pool=trusted),
+        SelectionSettings(selector=EasyReference()),
+        3,
+    )
     again = pool(seed=5)
     assert reference.trained == [again.draw(4).rows.tolist() for _ in range(3)]
 
 
 def test_ratio_and_stop_follow_their_schedules() -> None:
     reference = Counting()
-    selection = Selection(selector=EasyReference(), filtering_ratio=Ramp(start=0.8, end=0.5, until=0.4), stop=0.8)
+    selection = SelectionSettings(
+        selector=EasyReference(), filtering_ratio=Ramp(start=0.8, end=0.5, until=0.4), stop=0.8
+    )
     steps = run(Roles(learner=Counting(), reference=reference), selection, 10)
     assert [len(step.choice.candidates) for step in steps] == [20, 15, 11, 9, 8, 8, 8, 8, 4, 4]
     assert len(reference.asked) == 8
 
 
 def test_with_a_lag_older_models_choose_and_a_stopped_run_goes_on() -> None:
-    selection = Selection(selector=Learnability(), lag=3, publish_every=2)
+    selection = SelectionSettings(selector=Learnability(), lag=3, publish_every=2)
 
     def who() -> Roles[Any]:
         return Roles(learner=Counting(), online=Counting(), reference=TableScores())
@@ -126,9 +132,9 @@ def test_with_a_lag_older_models_choose_and_a_stopped_run_goes_on() -> None:
 
 def test_what_can_not_be() -> None:
     with pytest.raises(ValueError, match="there is none"):
-        run(Roles(learner=Counting()), Selection(selector=Learnability()), 1)
+        run(Roles(learner=Counting()), SelectionSettings(selector=Learnability()), 1)
     with pytest.raises(ValueError, match="filtering ratio is 1"):
-        run(Roles(learner=Counting()), Selection(selector=EasyReference(), filtering_ratio=1.0), 1)
+        run(Roles(learner=Counting()), SelectionSettings(selector=EasyReference(), filtering_ratio=1.0), 1)
 
 
 @pytest.mark.parametrize("selector", [Learnability(), Joint(chunks=2)], ids=lambda selector: type(selector).__name__)
@@ -139,7 +145,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_bit(selector: Any) -> None:
     captions = [f"number {i}" for i in range(24)]
     examples, tokenize = Examples(pixels, captions, captions, captions), tokenizer_for("proxy-mu")
     reference = ClipLearner("proxy-mu", Training(seed=9))
-    selection = Selection(selector=selector)
+    selection = SelectionSettings(selector=selector)
 
     def fresh() -> tuple[Roles[Any], Pool]:
         models = [ClipLearner("proxy-mu", Training(steps=6, batch=4, seed=seed)) for seed in (1, 2)]

@@ -17,7 +17,7 @@ from curation.selection.online import Choice, Roles, TableScores, online_selecti
 from curation.selection.policy import Policy, PolicyWriter, replay
 from curation.selection.pool import Pool
 from curation.selectors.blend import EasyReference
-from curation.selectors.selection import Selection
+from curation.selectors.selection_settings import SelectionSettings
 from curation.storage.parquet import to_parquet
 from curation.storage.store import Store, open_store
 
@@ -48,7 +48,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, No
     store, learner, source = open_store(str(tmp_path / "policy")), Noting(), pool(losses=torch.rand(N))
     writer, steps = PolicyWriter(store, source), []
     roles = Roles(learner=learner, reference=TableScores())  # type: ignore[arg-type]
-    selection = Selection(selector=EasyReference(), stop=0.8)
+    selection = SelectionSettings(selector=EasyReference(), stop=0.8)
     for step in online_selection(roles, source, selection, steps=STEPS, batch=4):
         steps.append(step.choice._replace(models={"reference": "abc"}, lag=2))
         writer.add(steps[-1])
