@@ -50,7 +50,7 @@ def on_cluster(address: str | None, work: Callable[[], T]) -> T:
             if attempt == RESTARTS:
                 fix = "see Ray's logs below /tmp/ray/session_latest/logs, and whether this machine lacks memory"
                 raise LostClusterError(f"{error}, for the {attempt + 1}th time in this run", fix=fix) from None
-            print(f"curate: {error}; another one is started, and the run goes on", file=sys.stderr, flush=True)
+            print(f"curate: {error}; starting another one to continue", file=sys.stderr, flush=True)
     raise AssertionError("unreachable")
 
 

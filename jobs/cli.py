@@ -1,4 +1,4 @@
-"""The `curate` command. Commands live in modules of their own and import what is heavy only when they run."""
+"""The `curate` command. Each command is a module of commands/, and imports heavy libraries only when it runs."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ Exit codes:
   1    an unexpected error
   2    a mistake in the command line, the recipe or the input
   3    the object store, the cluster or the local disk failed
-  4    the ledger is incomplete or differs (run again, verify, repair)
-  5    the run would keep nothing, or too little: no snapshot is made (curate run --accept-yield)
-  130  interrupted (run the same command again to go on)
-  137  killed, most likely because memory ran out (run the same command again to go on)
+  4    the ledger is incomplete or damaged (run again, verify, repair)
+  5    the run would keep too few samples and made no snapshot (see curate run --accept-yield)
+  130  interrupted (run the same command again to continue)
+  137  killed, most likely because memory ran out (run the same command again to continue)
 """
 
 
@@ -51,10 +51,10 @@ Exit codes:
 @click.option("--debug", is_flag=True, envvar="CURATE_DEBUG", help="Show the traceback of an error.")
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:
-    """Curate large image-text corpora: score once, decide many times, move bytes last."""
-    # Read when torch is first imported, by a command. OpenMP's threads spin while they wait for each other: beside
-    # other busy processes two threads trained at 26-96 samples/s, and at 245-954 when they sleep instead;
-    # semantic_duplicates took 35 CPU seconds for what it does in 3. Same bits.
+    """Curate large image-text corpora: score once, decide many times."""
+    # torch reads the variable when a command first imports it. By default, OpenMP's threads spin while they wait for
+    # each other: beside other busy processes, two threads trained 26-96 samples/s spinning and 245-954 sleeping, and
+    # semantic_duplicates took 35 CPU seconds instead of 3. The results are equal to the bit.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     context.obj = {"debug": debug}
 
@@ -65,7 +65,7 @@ for command in (corpus, proxy, run, verify, repair, gc, submit, learn, policy, e
 
 
 def main() -> None:
-    """Entry point: runs the command and turns errors into one line and an exit code."""
+    """Run the command; turn an error into one line and an exit code."""
     sys.exit(supervised(sys.argv[1:], _main))
 
 
@@ -79,10 +79,10 @@ def _main(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("curate: interrupted; run the same command again to go on", err=True)
+        click.echo("curate: interrupted; run the same command again to continue", err=True)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `curate show | head` is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `curate show | head` is not an error
         return 0
     except Exception as error:
         found = _explained(error)
@@ -93,8 +93,10 @@ def _main(arguments: list[str]) -> int:
 
 
 def _explained(error: Exception) -> BaseException | None:
-    """The `TutelageError` to show for an error: itself, or one of Ray's or of a full local disk that nobody caught;
-    None for a defect. Imports no Ray."""
+    """Return the `TutelageError` to report: the error itself, or one for an uncaught error of Ray or the local disk.
+
+    None for a defect of the code. Imports no Ray.
+    """
     from curation.core.errors import TutelageError
     from curation.storage.tables import disk_error
 
@@ -107,12 +109,12 @@ def _explained(error: Exception) -> BaseException | None:
         return None
     from actors.cluster import explained
 
-    said = explained(error)
-    return said if isinstance(said, TutelageError) else None
+    found = explained(error)
+    return found if isinstance(found, TutelageError) else None
 
 
 def _report(error: BaseException, *, as_json: bool) -> int:
-    """One line for a person; one JSON object on stderr for a machine."""
+    """Print an error to stderr, as a line of text or as a JSON object; return its exit code."""
     from curation.core.errors import TutelageError
     from curation.core.printable import printable
 

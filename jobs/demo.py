@@ -1,6 +1,6 @@
-"""`make demo`: the whole flow on a real corpus, in minutes. Every step is a `curate` command that it prints first.
+"""`make demo`: the whole flow on a real corpus, in minutes. Prints each `curate` command before running it.
 
-Repeating it does nothing but print the summary again: each step finds its work done.
+Repeated, it prints the summary again: each step finds its work done.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEPS = 6
 
 
 def step(number: int, title: str, *arguments: str) -> dict[str, Any]:
-    """Run one `curate` command with --json; its progress goes to the terminal, its result is returned."""
+    """Run one `curate` command with --json and return its answer; its progress goes to the terminal."""
     click.secho(f"\n[{number}/{STEPS}] {title}", bold=True)
     click.echo(f"      curate {' '.join(arguments)}")
     began = time.monotonic()
@@ -35,11 +35,11 @@ def step(number: int, title: str, *arguments: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Build, train a proxy, curate, look, learn."""
+    """Build a corpus, train a proxy, curate, verify, and train two learners."""
     began = time.monotonic()
-    step(1, "A real corpus from icon and emoji packages",
+    step(1, "Build a real corpus from icon and emoji packages",
                   "corpus", "openmoji-icons", "--out", f"{HOME}/corpus")  # fmt: skip
-    proxy = step(2, "A small CLIP to score it with", "proxy", "train", "--data", f"{HOME}/corpus",
+    proxy = step(2, "Train a small CLIP model for scoring", "proxy", "train", "--data", f"{HOME}/corpus",
                  "--model", "proxy-mu", "--steps", str(PROXY_STEPS), "--out", f"{HOME}/proxy")  # fmt: skip
     recipe = HOME / "recipe.yaml"
     template = files("jobs").joinpath("recipes/openmoji-icons.yaml").read_text()
@@ -49,15 +49,15 @@ def main() -> None:
     learn = HOME / "learn.yaml"
     learn.write_text(files("jobs").joinpath("recipes/learnability.yaml").read_text())
     plain = ("selection.selector=uniform", f"output={HOME}/learned/uniform", "compare=null")
-    uniform = step(5, "Train a learner on the result, every sample alike",
+    uniform = step(5, "Train a learner on the result, on uniformly drawn samples",
                    "learn", str(learn), *(word for change in plain for word in ("--set", change)))  # fmt: skip
-    selected = step(6, "Train it again, on what small models find learnable", "learn", str(learn))
+    selected = step(6, "Train it again, on samples that small models find learnable", "learn", str(learn))
     picture = draw()
     summary(proxy, run, check, uniform, selected, picture, time.monotonic() - began)
 
 
 def draw() -> Path:
-    """The picture of kept and dropped samples."""
+    """Draw kept and dropped samples; return the path of the picture."""
     import curation as cu
     from jobs.pages.gallery import gallery
 
@@ -72,7 +72,7 @@ def summary(
     proxy: dict[str, Any], run: dict[str, Any], check: dict[str, Any],
     uniform: dict[str, Any], selected: dict[str, Any], picture: Path, seconds: float,
 ) -> None:  # fmt: skip
-    """What was done, in one screen."""
+    """Print what was done, on one screen."""
     from rich.console import Console
     from rich.table import Table
 
@@ -91,8 +91,8 @@ def summary(
         table.add_row(name, f"{n:,}", f"{share:.1%}", "█" * round(25 * share) or "▏")
     console.print(table)
     five = {key: rate for key, rate in proxy["evaluation"]["retrieval"].items() if key.endswith("5")}
-    told = ", ".join(f"{key} {rate['rate']:.3f} (by chance {rate['chance']:.3f})" for key, rate in five.items())
-    console.print(f"proxy: {told}", soft_wrap=True, highlight=False)
+    figures = ", ".join(f"{key} {rate['rate']:.3f} (chance {rate['chance']:.3f})" for key, rate in five.items())
+    console.print(f"proxy: {figures}", soft_wrap=True, highlight=False)
     for name, found in (("uniform", uniform), ("learnability", selected)):
         flops = found["flops"]["totals"]["full"] / 1e12
         text = f"learner, {name}: recall@5 {found['quality']:.3f} after {found['steps']} updates, {flops:.2f} TFLOP"
@@ -102,27 +102,27 @@ def summary(
     console.print(f"verified: {check['samples']:,} samples recomputed from raw bytes, {verdict}")
     console.print(f"\nIn {seconds:.0f} s. Look at:")
     for path, what in (
-        (picture, "what was kept and what was dropped, and why"),
-        (HOME / "corpus" / "CARD.md", "what the corpus holds, and whose work it is"),
+        (picture, "kept and dropped samples, by reason"),
+        (HOME / "corpus" / "CARD.md", "what the corpus contains, its authors and licences"),
         (HOME / "recipe.yaml", "the recipe: change a threshold and `curate run demo/recipe.yaml` again"),
-        (HOME / "proxy" / "README.md", "the proxy's card"),
+        (HOME / "proxy" / "README.md", "the proxy's model card"),
         (HOME / "learned" / "learnability" / "curves.png", "both learning curves, over updates and over compute"),
-        (HOME / "learned" / "learnability" / "metrics.jsonl", "what was chosen, step by step"),
+        (HOME / "learned" / "learnability" / "metrics.jsonl", "what selection chose, step by step"),
     ):
         console.print(f"  {path!s:<36} [dim]{what}[/dim]", highlight=False, soft_wrap=True)
     console.print(f"  {'curate show demo/curated':<36} [dim]the snapshot in numbers[/dim]", highlight=False)
 
 
 def paid(against: dict[str, Any]) -> str:
-    """Whether selection paid, in a sentence."""
+    """Return a sentence on whether selection paid for itself."""
     if against["updates"] is None:
-        return f"it never arrives at uniform's {against['target']:.3f}: it did not pay here"
+        return f"selection never reaches the uniform run's {against['target']:.3f}: it did not pay for itself"
     assert against["compute_positive"] is not None, "the demo's reference has a card"
     updates, compute = against["updates_saved"], against["compute_saved"]["full"]
     fewer, less = "fewer" if updates >= 0 else "more", "less" if compute >= 0 else "more"
     return (
-        f"it arrives at uniform's {against['target']:.3f} with {abs(updates):.0%} {fewer} updates and "
-        f"{abs(compute):.0%} {less} compute, scoring, online model and reference included"
+        f"selection reaches the uniform run's {against['target']:.3f} with {abs(updates):.0%} {fewer} updates and "
+        f"{abs(compute):.0%} {less} compute, including scoring, online model and reference"
     )
 
 

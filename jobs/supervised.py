@@ -1,9 +1,9 @@
-"""The command in a process of its own, which Ray may end without a word, and the one that sees it and goes on.
+"""Supervision of commands that use Ray: each runs in a child process, which is restarted if Ray ends it.
 
-A driver that talks to a raylet or a GCS that is gone is ended by Ray's C++ code (`_Exit(1)`: "The connection to the
-plasma store is failed. Terminate the process."), at any moment and before Python can say a thing. So commands that use
-Ray are carried out by a fork, made before anything heavy is imported (1 ms); what started it waits for its end, hands
-its exit code on, and starts it again where Ray ended it: commands find what they have committed.
+If a raylet or the GCS dies, Ray's C++ code ends the driver at once (`_Exit(1)`: "The connection to the plasma store is
+failed. Terminate the process."), before Python can report anything. Commands that use Ray therefore run in a fork that
+is made before any heavy import (1 ms). The parent waits for the child, passes on its exit code, and starts the command
+again if Ray ended it. Nothing is lost, because commands find what they have committed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 
-STATE = "CURATE_STATE_FD"  # where actors.local_cluster notes that a cluster is in use (R) and that it is not (E)
+STATE = (
+    "CURATE_STATE_FD"  # file descriptor to which actors.local_cluster writes R (cluster in use) or E (cluster released)
+)
 RAY = ("run", "verify", "repair", "learn", "evaluate")  # commands that use Ray
 RESTARTS = 3
-LOST = 3  # exit code of `curation.core.errors` for what a cluster does
+LOST = 3  # the exit code of cluster errors in `curation.core.errors`
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-TWICE_SECONDS = 2.0  # a terminal's Ctrl-C reaches the child directly and through its parent, and is one interrupt
+TWICE_SECONDS = 2.0  # Ctrl-C reaches the child twice, from the terminal and from its parent: one interrupt
 
 
 def supervised(arguments: Sequence[str], main: Callable[[list[str]], int]) -> int:
-    """The exit code of `main(arguments)`, in another process where the command may use Ray."""
+    """Return the exit code of `main(arguments)`, run in a child process if the command may use Ray."""
     if not set(RAY) & set(arguments) or {"-h", "--help"} & set(arguments) or not hasattr(os, "fork"):
         return main(list(arguments))
     as_json = "--json" in arguments
@@ -42,19 +44,22 @@ def supervised(arguments: Sequence[str], main: Callable[[list[str]], int]) -> in
         if not local or attempt == RESTARTS:
             break
         if not as_json:
-            text = "the Ray cluster on this machine is lost, and ended the run; another one is started"
-            print(f"curate: {text}, and the run goes on", file=sys.stderr, flush=True)
-    fix = "run the same command again: what is committed is kept"
-    _say("lost_cluster", "the Ray cluster is lost, and ended the run", fix, as_json)
+            text = "the Ray cluster on this machine died and ended the run; starting another one to continue"
+            print(f"curate: {text}", file=sys.stderr, flush=True)
+    fix = "run the same command again; it keeps what is committed"
+    _report("lost_cluster", "the Ray cluster died and ended the run", fix, as_json)
     return LOST
 
 
 def _killed(number: int, as_json: bool) -> int:
-    """End as the child did, by the same signal, so that a shell or a scheduler sees it; the exit code where this
-    process can't: it would leave no line of SIGKILL, and as PID 1 of a container it is not ended by its own signals."""
+    """End this process by the signal that ended the child, so that shells and schedulers see it.
+
+    Returns the exit code instead where that is impossible: after SIGKILL, which leaves no time for a message, and as
+    PID 1 of a container, which ignores its own signals.
+    """
     if number == signal.SIGKILL:
-        fix = "run the same command again: what is committed is kept; give it more memory if that was too little"
-        _say("killed", "the process was killed (SIGKILL), most likely because memory ran out", fix, as_json)
+        fix = "run the same command again; it keeps what is committed. If memory ran out, give it more"
+        _report("killed", "the process was killed (SIGKILL), most likely because memory ran out", fix, as_json)
         return 128 + number
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
@@ -62,11 +67,11 @@ def _killed(number: int, as_json: bool) -> int:
 
 
 def _attempt(arguments: Sequence[str], main: Callable[[list[str]], int]) -> tuple[int, bool]:
-    """How a child that carries the command out has ended, and whether it was using a cluster then."""
+    """Run the command in a child; return its wait status, and whether it was using a cluster when it ended."""
     reading, writing = os.pipe()
     parent = os.getpid()
     before = {number: signal.getsignal(number) for number in FORWARDED}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # one that comes now waits until there is a handler
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # a signal that arrives now waits for its handler
     pid = os.fork()
     if not pid:
         os.close(reading)
@@ -86,7 +91,7 @@ def _attempt(arguments: Sequence[str], main: Callable[[list[str]], int]) -> tupl
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    os.set_blocking(reading, False)  # what Ray started may hold the other end open
+    os.set_blocking(reading, False)  # processes of Ray may hold the other end open
     try:
         states = os.read(reading, 4096)
     except BlockingIOError:
@@ -96,12 +101,12 @@ def _attempt(arguments: Sequence[str], main: Callable[[list[str]], int]) -> tupl
 
 
 def _forward(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):  # it has just ended
+    with suppress(ProcessLookupError):  # the child has just ended
         os.kill(pid, number)
 
 
 def _die_with(parent: int) -> None:
-    """Have this process killed when its parent is, as if they were one. Linux only."""
+    """Have the kernel kill this process when its parent dies. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
@@ -109,8 +114,10 @@ def _die_with(parent: int) -> None:
 
 
 def _once() -> Callable[[int, FrameType | None], None]:
-    """A handler of SIGINT that raises `KeyboardInterrupt`, once for all that come within `TWICE_SECONDS`: a second
-    one would break the orderly end of the first."""
+    """Return a SIGINT handler that raises one `KeyboardInterrupt` for all signals within `TWICE_SECONDS`.
+
+    A second one would interrupt the clean-up that the first one started.
+    """
     last = -TWICE_SECONDS
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -123,7 +130,7 @@ def _once() -> Callable[[int, FrameType | None], None]:
     return interrupt
 
 
-def _say(code: str, text: str, fix: str, as_json: bool) -> None:
-    """An error as `jobs.cli` reports it: one line for a person, one JSON object for a machine."""
+def _report(code: str, text: str, fix: str, as_json: bool) -> None:
+    """Print an error as `jobs.cli` does: a line of text, or a JSON object."""
     line = json.dumps({"error": code, "message": text, "fix": fix}) if as_json else f"curate: {text} [{code}] -- {fix}"
     print(line, file=sys.stderr, flush=True)

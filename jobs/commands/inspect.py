@@ -1,4 +1,4 @@
-"""Look at what is there: `curate show`, `status`, `diff` and `quarantine ls`. None of them writes anything."""
+"""`curate show`, `status`, `diff` and `quarantine ls`: inspect a dataset without writing anything."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 )
 @dataset_argument
 @json_option
-@click.option("--urls", is_flag=True, help="Print the URLs of the snapshot's shards only, one a line.")
+@click.option("--urls", is_flag=True, help="Print only the URLs of the snapshot's shards, one per line.")
 def show(dataset: str, as_json: bool, urls: bool) -> None:
-    """Show a snapshot: counts by reason, fingerprints, shards, and what evaluations found."""
+    """Show a snapshot: counts by reason, fingerprints, evaluations."""
     import curation as cu
     from curation.dataset.summary import summary
     from jobs.commands.evaluate import report
@@ -57,15 +57,18 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
 
 
 def _which_shards(snapshot: Snapshot) -> list[str]:
-    """Snapshots of a dataset share shards, so all of them lie in one folder. Earlier versions put no list beside."""
+    """Explain how to find a snapshot's shards, because all snapshots of a dataset share one folder.
+
+    Earlier versions wrote no list of URLs.
+    """
     from curation.ledger.snapshot_numbers import urls_key
 
     count, key = snapshot.shards.num_rows, urls_key(snapshot.number)
-    named = "this shard is" if count == 1 else f"these {count:,} shards are"
-    listed = f", or {key} (a key below the root on each line)" if snapshot.store.exists(key) else ""
+    shards = "one shard" if count == 1 else f"{count:,} shards"
+    listed = f" or {key} (each line is a key below the root)" if snapshot.store.exists(key) else ""
     return [
-        f"    {named} this snapshot; data/ also holds other snapshots' shards: never glob data/*.tar,",
-        f"    but read `curate show --urls`{listed}",
+        f"    the snapshot consists of {shards}; data/ also contains those of other snapshots: never glob data/*.tar,",
+        f"    but read the list that `curate show --urls` prints{listed}",
     ]
 
 
@@ -74,7 +77,10 @@ def _which_shards(snapshot: Snapshot) -> list[str]:
 @set_option
 @json_option
 def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Say how far a recipe has got: shards scored and written, the current snapshot. Safe while a run is going on."""
+    """Show the progress of a recipe: scored shards, latest snapshot.
+
+    Safe to use while `curate run` is working.
+    """
     from curation.dataset.snapshot import Snapshot
     from curation.dataset.summary import summary
     from curation.ledger.unreadable import by_reason
@@ -103,11 +109,11 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
         return
     click.echo(f"scored    {result['scored']:,} of {planned.units:,} shards")
     if aside:
-        click.echo(f"set aside {sum(aside.values()):,} shards that the store refuses ({skipped.summary(aside)}); "
-                   f"`curate run {recipe} --retry-unreadable` tries them again")  # fmt: skip
-    state = "up to date" if current else "made from an earlier plan or recipe"
+        refused = f"{sum(aside.values()):,} shards that the store refuses to return ({skipped.summary(aside)})"
+        click.echo(f"set aside {refused}; `curate run {recipe} --retry-unreadable` tries them again")
+    state = "up to date" if current else "from an earlier plan or recipe"
     if current and missing:
-        state += f"; `curate run {recipe} --check-scores` scores again what is gone"
+        state += f"; `curate run {recipe} --check-scores` scores {missing:,} shards whose score tables are missing"
     click.echo(f"snapshot  {f'@{latest}, {state}' if latest else 'none yet'}")
 
 
@@ -116,7 +122,7 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.argument("right", metavar="B")
 @json_option
 def diff(left: str, right: str, as_json: bool) -> None:
-    """Say what changed from snapshot A to snapshot B: samples, reasons, input shards, recipe, evaluations of both."""
+    """Compare two snapshots: samples, reasons, inputs, recipe, evaluations."""
     import curation as cu
     from curation.dataset import evaluations
     from jobs.commands.evaluate import changes
@@ -145,22 +151,27 @@ def diff(left: str, right: str, as_json: bool) -> None:
     for line in changes(compared, before, after):
         click.echo(printable(f"  {line}"))
     if apart:
-        click.echo(f"  both have evaluations, which can't be compared: they differ in {printable(', '.join(apart))}")
+        click.echo(f"  the evaluations of both can't be compared, because they differ in {printable(', '.join(apart))}")
 
 
 @click.group()
 def quarantine() -> None:
-    """Samples and shards that could not be used: unreadable, malformed, or with a score that is no number."""
+    """List samples and shards that could not be used.
+
+    They are unreadable or malformed, or have a score that is not a number.
+    """
 
 
 @quarantine.command("ls", epilog="\b\nExample:\n  curate quarantine ls demo/curated --reason image_truncated")
 @dataset_argument
-@click.option("--reason", help="Only this reason.")
-@click.option("--limit", default=100, show_default=True, help="At most this many.")
+@click.option("--reason", help="List only this reason.")
+@click.option("--limit", default=100, show_default=True, metavar="N", help="List at most N.")
 @json_option
 def quarantine_ls(dataset: str, reason: str | None, limit: int, as_json: bool) -> None:
-    """List what was quarantined, with the reason and where the bytes are: whole shards first, which have no uid, since
-    none of their samples could be read; then samples."""
+    """List quarantined shards and samples with reasons and byte ranges.
+
+    Whole shards come first. They have no uid, because none of their samples could be read.
+    """
     from itertools import islice
 
     import curation as cu
@@ -177,11 +188,11 @@ def quarantine_ls(dataset: str, reason: str | None, limit: int, as_json: bool) -
     for row in rows:
         where = f"{row['source_key']}[{row['source_offset']}:+{row['source_length']}]"
         name = row["uid"] or "(a whole shard)"
-        told = f"{name:<32}  {row['reason']:<22} {where}  {row['key'] or ''}  {row['detail'] or ''}"
-        click.echo(printable(told.rstrip()))
+        line = f"{name:<32}  {row['reason']:<22} {where}  {row['key'] or ''}  {row['detail'] or ''}"
+        click.echo(printable(line.rstrip()))
     units = snapshot.document.units
-    told = f"{len(rows) - shards:,} of {total:,} quarantined samples"
+    text = f"{len(rows) - shards:,} of {total:,} quarantined samples"
     if units.quarantined:
-        told += f"; {units.quarantined:,} of {units.total:,} shards are quarantined whole"
-        told += f", {shards:,} listed here hold no readable sample" if shards else ""
-    click.echo(told, err=True)
+        text += f"; {units.quarantined:,} of {units.total:,} shards are quarantined whole"
+        text += f", of which the {shards:,} listed have no readable sample" if shards else ""
+    click.echo(text, err=True)

@@ -1,4 +1,4 @@
-"""`curate matches`: what a snapshot's filters found in other snapshots, as a list or as pairs of pictures."""
+"""`curate matches`: samples that a snapshot's filters found in other snapshots, as a list or as pairs of pictures."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     "  curate matches s3://curated/objects --how embedding --limit 200 --html matches.html"
 )
 @dataset_argument
-@click.option("--how", type=click.Choice(["exact", "perceptual", "embedding"]), help="Only matches of this way.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most this many.")
-@html_option("Write a page with the pictures of each pair.")
+@click.option(
+    "--how", type=click.Choice(["exact", "perceptual", "embedding"]), help="List only matches found in this way."
+)
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1), metavar="N", help="List at most N matches."
+)
+@html_option("Write a page with both pictures of each match.")
 @json_option
 def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json: bool) -> None:
-    """Show what matched what: the samples that `decontaminate` dropped, and their like in other snapshots.
+    """Show what `decontaminate` dropped, and which samples it matched.
 
-    The nearest to the limit come first, which is where a threshold is judged. The page reads the pairs' bytes from
-    where they live; otherwise nothing is read but the list.
+    Each line pairs a dropped sample with the sample of another snapshot that it matches. The matches closest to the
+    threshold come first, because these show whether the threshold is right. Only --html reads the samples' bytes.
     """
     import curation as cu
 
@@ -41,21 +45,24 @@ def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json
         print_json({"total": total, "matches": rows})
         return
     for row in rows:
-        said = f"{row['filter']}.{row['how']:<10}  {row['value']:>7.4g}"
-        click.echo(printable(f"{row['uid']}  {said}  {row['other']}  {row['against']}"))
+        match = f"{row['filter']}.{row['how']:<10}  {row['value']:>7.4g}"
+        click.echo(printable(f"{row['uid']}  {match}  {row['other']}  {row['against']}"))
     click.echo(f"{len(rows):,} of {total:,} matches", err=True)
 
 
 def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[str, Any]], int]:
-    """Up to `limit` matches, the least alike first, `against` with its snapshot's number; and how many there are.
-    Raises `UserError` for no list."""
+    """Return up to `limit` matches, least similar first, and the number of all matches found in the way `how`.
+
+    The column `against` names the other snapshot with its number. Raises `UserError` for a snapshot that was compared
+    with no other.
+    """
     from curation.core.errors import UserError
     from curation.dataset.manifest import check_uids
     from curation.storage.tables import scratch
 
     item = snapshot.document.get("matches")
     if item is None:
-        fix = "a recipe's filter decontaminate does"
+        fix = "add the filter `decontaminate` to its recipe and run it again"
         raise UserError(f"{snapshot.store.url}@{snapshot.number} was compared with no other snapshot", fix=fix)
     table = snapshot.table(item)
     check_uids(table, snapshot.store.location(item["key"]), ("uid", "other"))
@@ -71,5 +78,5 @@ def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[st
 
 
 def _pinned(url: str, number: int) -> str:
-    """With the snapshot that it meant then."""
+    """Return the URL with the number of the snapshot that it named when the filter ran."""
     return url if url.endswith(f"@{number}") else f"{url.removesuffix('@latest')}@{number}"

@@ -1,4 +1,4 @@
-"""`curate proxy`: train small CLIP models that score, convert foreign weights, list what there is."""
+"""`curate proxy`: train small CLIP models for scoring, encode corpora with them, convert and list models."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from jobs.options import Command, FloatRange, json_option, print_json
 if TYPE_CHECKING:
     from curation.learners.training import Training
 
-DATA = "A directory or pattern of shards (of a damaged one, what can be read is taken), or a snapshot (URL@N)."
+DATA = "Directory or pattern of shards (damaged ones as far as readable), or a snapshot (URL@N)."
 _TRAINING_OPTIONS = {
-    "batch": click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs in a batch."),
+    "batch": click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs per batch."),
     "lr": click.option(
         "--lr", default=2e-3, show_default=True, type=FloatRange(0, min_open=True), help="Peak learning rate."
     ),
-    "seed": click.option("--seed", default=0, show_default=True, help="Of the weights and of the order of samples."),
+    "seed": click.option("--seed", default=0, show_default=True, help="Seed of weights and order of samples."),
     "holdout": click.option(
         "--holdout", default=0.05, show_default=True, type=FloatRange(0, 0.5),
-        help="Share of names (all samples of one name together) kept for evaluation.",
+        help="Share of names that is held out for evaluation; the samples of a name stay together.",
     ),
     "precision": click.option(
-        "--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16"])
+        "--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16"]),
+        help="Precision of matrix products.",
     ),
     "device": click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     "threads": click.option(
-        "--threads", default=0, help="Of the CPU. Part of what decides the weights. Default: one a core, at most 8."
+        "--threads", default=0, help="CPU threads; they affect the trained weights. Default: one per core, at most 8."
     ),
     "weighted": click.option(
         "--weighted/--no-weighted", default=True, show_default=True,
-        help="Samples of a snapshot as often as they weigh in its manifest; or all alike.",
+        help="Draw a snapshot's samples by the sample weights in its manifest, or uniformly.",
     ),
-    "force": click.option("--force", is_flag=True, help="Train again even if the same run lies at --out."),
+    "force": click.option("--force", is_flag=True, help="Train again even if --out contains the same run."),
 }  # fmt: skip
 
 
 def training_options(*names: str) -> Callable[[Command], Command]:
-    """These options of training, or all of them: `proxy train`, `learn` and `evaluate` share them."""
+    """Return a decorator that adds these training options, or all; `proxy train`, `learn` and `evaluate` share them."""
 
     def decorate(command: Command) -> Command:
         for name in reversed(names or tuple(_TRAINING_OPTIONS)):
@@ -52,7 +53,7 @@ def training_options(*names: str) -> Callable[[Command], Command]:
 
 @click.group()
 def proxy() -> None:
-    """Small CLIP models that score samples: train, convert, list."""
+    """Train, convert and list small CLIP models that score samples."""
 
 
 TRAIN_EXAMPLES = """\b
@@ -70,28 +71,28 @@ Examples:
     default="clip",
     show_default=True,
     type=click.Choice(["clip", "dfn"]),
-    help="dfn: a network that filters --pool as --data, which is trusted, would have it.",
+    help="dfn: train a data filtering network, which rates the pairs of --pool by the trusted pairs of --data.",
 )
-@click.option("--pool", metavar="URL", help="Of dfn: the shards that are to be filtered.")
-@click.option("--model", default="proxy-ti", show_default=True, help="`curate proxy ls` lists them.")
-@click.option("--out", required=True, metavar="URL", help="Directory for the weights and their card.")
-@click.option("--steps", default=400, show_default=True, type=click.IntRange(1), help="Updates.")
+@click.option("--pool", metavar="URL", help="For dfn: the shards to filter.")
+@click.option("--model", default="proxy-ti", show_default=True, help="Model name; `curate proxy ls` lists them.")
+@click.option("--out", required=True, metavar="URL", help="Directory for the weights and the model card.")
+@click.option("--steps", default=400, show_default=True, type=click.IntRange(1), help="Number of updates.")
 @training_options()
 @json_option
 def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
-    """Train a proxy on pairs of images and captions, evaluate it, and write safetensors and a card.
+    """Train a proxy on images and captions, and evaluate it.
 
-    With --objective dfn each batch is half trusted pairs and half pairs of the pool, whatever the sizes of the two:
-    CLIP's loss over all of them, in which the few trusted pairs weigh as much as the whole pool. `curate rooms scorers
-    dfn` tells why.
+    Writes safetensors and a model card. With --objective dfn, one half of each batch are trusted pairs and the other
+    half are pairs of the pool, so that few trusted pairs count as much in CLIP's loss as the whole pool; `curate rooms
+    scorers dfn` explains why.
 
-    Repeated with the same data and settings it does nothing. The same data, settings, machine and number of threads
-    give the same sha256.
+    Repeated with the same data and settings, the command does nothing. The same data, settings, machine and number of
+    threads give the same sha256.
     """
     if (objective == "dfn") != bool(arguments["pool"]):
-        raise click.UsageError("--objective dfn and --pool go together: the pool is what the network is to filter")
+        raise click.UsageError("--objective dfn requires --pool, and --pool requires --objective dfn")
     if arguments["pool"] == arguments["data"]:
-        raise click.UsageError("--data and --pool are the same: the network would learn to tell nothing")
+        raise click.UsageError("--data and --pool are the same corpus; name a trusted one with --data")
     job = training_job(**arguments)
     from curation.evaluation.training import report, run
     from curation.storage.store import open_store
@@ -108,7 +109,10 @@ def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
 @click.argument("source", type=click.Path(exists=True, dir_okay=False))
 @click.argument("target", type=click.Path(dir_okay=False))
 def proxy_convert(source: str, target: str) -> None:
-    """Turn a torch checkpoint (.pt, .bin) into safetensors, without running code from it. Prints the sha256."""
+    """Convert a torch checkpoint (.pt, .bin) to safetensors.
+
+    Runs no code from the checkpoint. Prints the sha256 of the result.
+    """
     from pathlib import Path
 
     from curation.models.weights import convert
@@ -125,16 +129,16 @@ Examples:
 
 _ENCODING_OPTIONS = (
     click.option("--data", required=True, metavar="URL", help=DATA),
-    click.option("--model", required=True, help="`curate proxy ls` lists them."),
-    click.option("--weights", required=True, metavar="URL", help="Its safetensors."),
-    click.option("--sha256", required=True, help="What the weights hash to."),
+    click.option("--model", required=True, help="Model name; `curate proxy ls` lists them."),
+    click.option("--weights", required=True, metavar="URL", help="The model's safetensors."),
+    click.option("--sha256", required=True, help="SHA-256 of the weights."),
     _TRAINING_OPTIONS["device"],
-    click.option("--out", required=True, metavar="URL", help="Directory for the file, which is named by its content."),
+    click.option("--out", required=True, metavar="URL", help="Directory for the result; its name contains its hash."),
 )
 
 
 def encoding_options(command: Command) -> Command:
-    """The options of the commands that look at a corpus through a proxy: `vectors` and `clusters`."""
+    """Add the options that `vectors` and `clusters` share: a corpus, a proxy and where to write."""
     for option in reversed(_ENCODING_OPTIONS):
         command = option(command)
     return command
@@ -147,13 +151,14 @@ def encoding_options(command: Command) -> Command:
     default=4096,
     show_default=True,
     type=click.IntRange(1),
-    help="Pairs, drawn by a hash of their uids from 64 shards, or as many as it takes; all, where there are fewer.",
+    help="Pairs to encode, chosen by a hash of their uids from 64 shards, or more if these have too few.",
 )
 @json_option
 def proxy_vectors(as_json: bool, **arguments: Any) -> None:
-    """Encode some pairs of a corpus: what `negclip_loss`, `norm_sim` and `cluster` compare a sample with.
+    """Encode pairs of a corpus as vectors for other scorers.
 
-    Writes a safetensors file of two tensors, `image` and `text`, and prints its sha256 for a recipe.
+    The scorers `negclip_loss`, `norm_sim` and `cluster` compare each sample with them. Writes a safetensors file with
+    the tensors `image` and `text`, and prints its sha256 for a recipe.
     """
     from curation.curating.vectors import write_vectors
 
@@ -176,15 +181,18 @@ Examples:
 
 @proxy.command("clusters", epilog=CLUSTERS_EXAMPLES)
 @encoding_options
-@click.option("--clusters", required=True, type=click.IntRange(1), help="Centres to find.")
-@click.option("--samples", type=click.IntRange(1), help="Of the corpus, to find them among. Default: 64 a centre.")
-@click.option("--of", default="image", show_default=True, type=click.Choice(["image", "text"]), help="What to cluster.")
-@click.option("--seed", default=0, show_default=True, help="Of where the centres begin.")
+@click.option("--clusters", required=True, type=click.IntRange(1), help="Number of centres.")
+@click.option("--samples", type=click.IntRange(1), help="Samples to cluster. Default: 64 per centre.")
+@click.option(
+    "--of", default="image", show_default=True, type=click.Choice(["image", "text"]), help="Vectors to cluster."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the first centres.")
 @json_option
 def proxy_clusters(as_json: bool, **arguments: Any) -> None:
-    """Find the neighbourhoods of a corpus: centres, to the nearest of which the scorer `cluster` assigns each sample.
+    """Cluster a corpus by k-means, for the scorer `cluster`.
 
-    Spherical k-means over a sample of the corpus. Writes a safetensors file and prints its sha256 for a recipe.
+    Runs spherical k-means on a sample of the corpus. The scorer assigns each sample to its nearest centre. Writes a
+    safetensors file and prints its sha256 for a recipe.
     """
     from curation.curating.vectors import write_clusters
 
@@ -192,7 +200,7 @@ def proxy_clusters(as_json: bool, **arguments: Any) -> None:
     fields = f"centres: {found['url']}, centres_sha256: {found['sha256']}, of: {found['of']}"
     text = f"{found['clusters']:,} centres of {found['vectors']:,} {found['of']} vectors; for the scorer cluster:"
     if found["clusters"] < arguments["clusters"]:
-        text += f" (fewer than {arguments['clusters']:,}: there are no more samples)"
+        text += f" (fewer than {arguments['clusters']:,}, because the corpus has no more samples)"
     lines = [text, f"  {fields}", *skipped.lines(found["skipped"])]
     if as_json:
         print_json(found)
@@ -201,10 +209,10 @@ def proxy_clusters(as_json: bool, **arguments: Any) -> None:
 
 
 @proxy.command("ls", epilog="\b\nExamples:\n  curate proxy ls\n  curate proxy ls --all")
-@click.option("--all", "everything", is_flag=True, help="The names of open_clip's architectures too.")
+@click.option("--all", "everything", is_flag=True, help="Also list the names of open_clip's architectures.")
 @json_option
 def proxy_ls(everything: bool, as_json: bool) -> None:
-    """List our proxies with what they cost: parameters, and FLOPs of one image and one caption."""
+    """List the built-in proxies with parameters and FLOPs per sample."""
     from curation import models
 
     rows = [{"model": name, "about": about, **models.cost(name)._asdict()} for name, about in models.MODELS.items()]
@@ -218,7 +226,7 @@ def proxy_ls(everything: bool, as_json: bool) -> None:
         click.echo(
             f"{row['model']:<10} {row['parameters'] / 1e6:>9.1f} M {flops[0]:>12} {flops[1]:>12}  {row['about']}"
         )
-    click.echo("\n".join(names) if names else "Any architecture of open_clip can be named too; --all lists them.")
+    click.echo("\n".join(names) if names else "Recipes can also name any architecture of open_clip; --all lists them.")
 
 
 def training_job(**arguments: Any) -> Any:
@@ -230,30 +238,30 @@ def training_job(**arguments: Any) -> Any:
 
 
 def training_of(**settings: Any) -> Training:
-    """The settings of a training from the command line's options. Raises `UserError` for one outside its range."""
+    """Return training settings from the options of the command line. Raises `UserError` for one outside its range."""
     from curation.core.errors import UserError
     from curation.learners.training import Training
 
     try:
         return Training(**settings)
     except ValueError as error:
-        raise UserError(f"--{error}", fix="the option with a value in that range") from None
+        raise UserError(f"--{error}", fix="choose a value in that range") from None
 
 
 def recipe_lines(card: dict[str, Any]) -> str:
-    """What to paste into a recipe."""
+    """Return the lines to paste into a recipe."""
     scorer = "dfn" if "pool" in card else "clip_score"
     return f"  - {scorer}: {{model: {card['model']}, weights: {card['weights']}, sha256: {card['sha256']}}}"
 
 
 def model_card(card: dict[str, Any]) -> str:
-    """README.md beside the weights."""
+    """Return the README.md that accompanies the weights."""
     from curation.evaluation.training import report
 
     settings = "\n".join(f"- {name}: {value}" for name, value in card["recipe"]["training"].items())
     plain = {**card, "reused": False}
     pool = (
-        f"- pool, half of each batch: {card['pool']} (its listing {card['recipe']['pool_sha256']})\n"
+        f"- pool, half of each batch: {card['pool']} (sha256 of its listing {card['recipe']['pool_sha256']})\n"
         if "pool" in card
         else ""
     )
@@ -281,5 +289,5 @@ model = open_clip.create_model("{card["model"]}", pretrained="{card["key"]}")
 {pool}- held out: {card["recipe"]["holdout"]:.0%} of names, by hash ({card["samples"]["held_out"]} samples)
 {settings}
 
-Licence: the training data's terms decide what may be done with these weights.
+Licence: the terms of the training data determine how these weights may be used.
 """

@@ -1,4 +1,4 @@
-"""`curate recipes`: the published ways to filter, as recipes that are ready to be filled in."""
+"""`curate recipes`: published ways to filter, as recipes with a few placeholders."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PLACEHOLDER = re.compile(r'"\{(\w+)\}"')
 
 @click.group()
 def recipes() -> None:
-    """Recipes of published baselines, to begin with: list, show, fill in."""
+    """List, show and fill in recipes of published baselines."""
 
 
 @recipes.command("ls", epilog="\b\nExample:\n  curate recipes ls")
 @json_option
 def recipes_ls(as_json: bool) -> None:
-    """List the recipes: what each does, and what has to be filled in."""
+    """List the recipes: what each does, and its placeholders."""
     rows = [{"name": name, "about": about(text), "needs": needs(text)} for name, text in recipe_library().items()]
     if as_json:
         print_json(rows)
@@ -42,16 +42,22 @@ Examples:
 
 @recipes.command("show", epilog=SHOW_EXAMPLES)
 @click.argument("name")
-@click.option("--fill", "values", multiple=True, metavar="KEY=VALUE", help="Fill in a {key} (repeatable).")
+@click.option(
+    "--fill",
+    "values",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace the placeholder {KEY} by a value (repeatable).",
+)
 def recipes_show(name: str, values: tuple[str, ...]) -> None:
-    """Print a recipe, to be saved and run; it says what it needs, and where it comes from."""
+    """Print a recipe. Its first lines name its source and what it requires."""
     from curation.core.errors import UnknownNameError
     from curation.recipes.yaml_overrides import nearest
 
     found = recipe_library()
     if name not in found:
         near = nearest(name, found)
-        fix = f"did you mean {near}?" if near else f"there are: {', '.join(found)}"
+        fix = f"did you mean {near}?" if near else f"choose one of: {', '.join(found)}"
         raise UnknownNameError(f"there is no recipe {name}", fix=fix)
     click.echo(fill(found[name], values), nl=False)
 
@@ -63,30 +69,35 @@ def recipe_library() -> Mapping[str, str]:
 
 
 def about(text: str) -> str:
-    """The first sentence of what a recipe says of itself."""
+    """Return the first sentence of a recipe's leading comment."""
     comment = takewhile(lambda line: line.startswith("#"), text.splitlines())
     return " ".join(line.removeprefix("#").strip() for line in comment).partition(". ")[0]
 
 
 def needs(text: str) -> list[str]:
-    """The placeholders, in the order in which they stand there."""
+    """Return the placeholders of a recipe, in order of appearance."""
     return list(dict.fromkeys(PLACEHOLDER.findall(text)))
 
 
 def fill(text: str, values: Sequence[str]) -> str:
-    """The recipe with placeholders replaced; each value is quoted as YAML wants it. Raises `UnknownNameError`."""
+    """Return the recipe with placeholders replaced by quoted values. Raises `UnknownNameError` for an unknown key.
+
+    `values`: KEY=VALUE, as on the command line.
+    """
     from curation.core.errors import UnknownNameError, UserError
 
     given: dict[str, Any] = {}
     for value in values:
         key, sign, filled = value.partition("=")
         if not sign:
-            raise UserError(f"--fill {value} has no value", fix=f"--fill {value}=...")
+            raise UserError(f"--fill {value} has no value", fix=f"write --fill {value}=VALUE")
         given[key] = filled
 
     for key in given:
         if key not in needs(text):
-            raise UnknownNameError(f"there is no {{{key}}} in this recipe", fix=f"it has {', '.join(needs(text))}")
+            raise UnknownNameError(
+                f"the recipe has no placeholder {{{key}}}", fix=f"choose one of: {', '.join(needs(text))}"
+            )
     return PLACEHOLDER.sub(
         lambda match: json.dumps(given[match[1]], ensure_ascii=False) if match[1] in given else match[0], text
     )

@@ -1,4 +1,4 @@
-"""`curate rooms`: what can stand in a recipe, from the tables themselves; the docs pages are made by the same."""
+"""`curate rooms`: the entries that a recipe can name, read from the rooms' tables; also generates the docs pages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import click
 
 ROOMS = {
-    "scorers": "columns that a run makes of every sample",
-    "filters": "what leaves, and why",
-    "selectors": "what a learner trains on, of each super-batch",
+    "scorers": "compute a column of numbers for all samples",
+    "filters": "drop samples, each with a reason",
+    "selectors": "choose the part of each super-batch that a learner trains on",
 }
 
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "nothing"}
@@ -24,7 +24,7 @@ WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false
 @click.argument("room", required=False, type=click.Choice(sorted(ROOMS)))
 @click.argument("name", required=False)
 def rooms(room: str | None, name: str | None) -> None:
-    """List the scorers, filters and selectors that a recipe can name, or explain one of them."""
+    """List the scorers, filters and selectors of recipes, or explain one."""
     if room is None:
         for title, about in ROOMS.items():
             click.echo(f"{title}: {about}\n  {', '.join(sorted(table(title)))}")
@@ -40,13 +40,13 @@ def rooms(room: str | None, name: str | None) -> None:
         from curation.recipes.yaml_overrides import nearest
 
         near = nearest(name, entries)
-        fix = f"did you mean {near}?" if near else f"there are: {', '.join(sorted(entries))}"
-        raise UnknownNameError(f"there is no {name} among the {room}", fix=fix)
+        fix = f"did you mean {near}?" if near else f"choose one of: {', '.join(sorted(entries))}"
+        raise UnknownNameError(f"the room {room} has no entry {name}", fix=fix)
     click.echo(entry(room, name, entries[name]))
 
 
 def table(room: str) -> Mapping[str, type[Any]]:
-    """The entries of a room by name."""
+    """Return the classes of a room, by name."""
     from importlib import import_module
 
     found: Mapping[str, type[Any]] = getattr(import_module(f"curation.{room}"), room.upper())
@@ -54,18 +54,18 @@ def table(room: str) -> Mapping[str, type[Any]]:
 
 
 def page(room: str) -> str:
-    """All entries of a room as Markdown: the generated part of its README."""
+    """Return all entries of a room as Markdown: the generated part of its README."""
     return "\n\n".join(entry(room, name, cls) for name, cls in sorted(table(room).items())) + "\n"
 
 
 def write_pages(root: Path) -> list[Path]:
-    """Bring the generated part of every room's README up to date; returns those that were not."""
+    """Update the generated part of each room's README; return the files that changed."""
     changed = []
     for room in ROOMS:
         path = root / "curation" / room / "README.md"
         text = path.read_text()
         head, _, _ = text.partition("\n## All of them\n")
-        intro = f"\nWhat follows is made from the table: `make docs`; `curate rooms {room} NAME` prints the same.\n\n"
+        intro = f"\n`make docs` generates this part from the table; `curate rooms {room} NAME` prints one entry.\n\n"
         wanted = head.rstrip("\n") + "\n\n## All of them\n" + intro + page(room)
         if wanted != text:
             path.write_text(wanted)
@@ -74,7 +74,7 @@ def write_pages(root: Path) -> list[Path]:
 
 
 def entry(room: str, name: str, cls: type[Any]) -> str:
-    """One entry as Markdown: what it says of itself, its example, then its fields."""
+    """Return one entry as Markdown: its description, its example, then its fields."""
     fields = dataclasses.fields(cls)
     about, example = parts(room, cls)
     lines = [f"### {name}", "", about]
@@ -88,7 +88,7 @@ def entry(room: str, name: str, cls: type[Any]) -> str:
 
 
 def parts(room: str, cls: type[Any]) -> tuple[str, str]:
-    """What an entry says of itself, and its example as it stands in a recipe; "" where it has none."""
+    """Return an entry's description and its example, as a recipe would contain it; "" for an entry without one."""
     about, _, example = inspect.cleandoc(cls.__doc__ or "").partition("Example: ")
     if not example:
         return about.rstrip(), ""
@@ -96,7 +96,7 @@ def parts(room: str, cls: type[Any]) -> tuple[str, str]:
 
 
 def first_line(cls: type[Any]) -> str:
-    """What an entry says first."""
+    """Return the first line of an entry's description."""
     return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
 
 
@@ -117,9 +117,9 @@ def _default(item: dataclasses.Field[Any]) -> str:
         return "required"
     if item.default is None:
         return "nothing"
-    return f"`{item.default if isinstance(item.default, str) else json.dumps(item.default)}`"  # as YAML has it
+    return f"`{item.default if isinstance(item.default, str) else json.dumps(item.default)}`"  # as in YAML
 
 
 if __name__ == "__main__":
     for changed_page in write_pages(Path(__file__).parents[2]):
-        print(f"written: {changed_page}")
+        print(f"updated: {changed_page}")

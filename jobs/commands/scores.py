@@ -1,4 +1,4 @@
-"""`curate scores`: the store of scores that runs and users share: what it holds, out of it, less of it."""
+"""`curate scores`: list, export and delete the score tables that runs share."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ store_argument = click.argument("store", metavar="SCORES")
 
 @click.group()
 def scores() -> None:
-    """Score tables, shared by every run that names the same shards and the same fingerprints."""
+    """List, export and delete score tables, which runs share.
+
+    A run reuses every table of the same shard and scorer fingerprint.
+    """
 
 
 @scores.command("ls", epilog="\b\nExample:\n  curate scores ls s3://curated/scores")
 @store_argument
 @json_option
 def scores_ls(store: str, as_json: bool) -> None:
-    """List what a store of scores holds, by fingerprint."""
+    """List the score columns of a store, by fingerprint."""
     from curation.core.progress import progress
     from curation.curating.score_store import inventory
 
@@ -42,7 +45,7 @@ def scores_ls(store: str, as_json: bool) -> None:
 @set_option
 @json_option
 def scores_show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Say which columns of a recipe are there already, and of how many of its shards."""
+    """Show how many shards of a recipe each score column covers."""
     from collections import Counter
 
     from curation.recipes.curation_recipe import load_recipe
@@ -73,12 +76,13 @@ def scores_show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @recipe_argument
 @set_option
 @click.option("--out", required=True, metavar="URL", help="Folder for the Parquet files.")
-@click.option("--only", multiple=True, metavar="COLUMN", help="Only this score column; may be given again.")
+@click.option("--only", multiple=True, metavar="COLUMN", help="Export only this score column (repeatable).")
 @json_option
 def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple[str, ...], as_json: bool) -> None:
-    """Write all samples of a recipe's corpus with their scores as Parquet, a million rows a file.
+    """Write the samples of a recipe's corpus with their scores as Parquet.
 
-    Into a folder without an earlier export: a larger one would be mixed with this.
+    Each file holds a million rows, with a row for every sample. The folder must not contain an earlier export, because
+    files left over from a larger one would mix with the new ones.
     """
     from curation.core.errors import UnknownNameError, UserError
     from curation.core.progress import progress
@@ -90,14 +94,16 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
 
     target = open_store(out)
     if target.exists(FIRST_PART):
-        raise UserError(f"{out} holds an export already", fix="name another folder, or delete that one")
+        raise UserError(
+            f"{out} already contains an export", fix="choose another folder for --out, or delete that export"
+        )
     files: list[str] = []
     with pipeline(load_recipe(recipe, overrides), dry=True) as work, tempfile.TemporaryDirectory() as folder:
         index, *columns = work.columns
         for name in only:
             if name not in {column.name for column in columns}:
                 have = ", ".join(column.name for column in columns)
-                raise UnknownNameError(f"the recipe makes no column {name}", fix=f"there are: {have}")
+                raise UnknownNameError(f"the recipe has no score column {name}", fix=f"choose one of: {have}")
         chosen = [index, *(column for column in columns if not only or column.name in only)]
         plan = work.plan(write=False)
         work.recall_unreadable(plan)
@@ -119,20 +125,25 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
 @scores.command("gc", epilog="\b\nExamples:\n  curate scores gc s3://curated/scores --keep a.yaml --keep b.yaml\n"
                              "  curate scores gc s3://curated/scores --keep a.yaml --delete")  # fmt: skip
 @store_argument
-@click.option("--keep", multiple=True, metavar="RECIPE", help="Its columns stay; may be given again.")
-@click.option("--keep-snapshots", multiple=True, metavar="OUT", help="The columns of all snapshots there stay.")
-@click.option("--delete", is_flag=True, help="Do it. Without, only say what would go.")
+@click.option("--keep", multiple=True, metavar="RECIPE", help="Keep the columns of this recipe (repeatable).")
+@click.option(
+    "--keep-snapshots",
+    multiple=True,
+    metavar="OUT",
+    help="Keep the columns of all snapshots of this dataset (repeatable).",
+)
+@click.option("--delete", is_flag=True, help="Delete the columns; without this option, only list them.")
 @click.option("--grace", default="24h", show_default=True, metavar="TIME",
-              help="Tables younger than this (m, h, d; 1h at least) lose their record only: `curate gc` deletes them "
-                   "later.")  # fmt: skip
+              help="Of tables younger than this (m, h, d; 1h at least), delete the record only; `curate gc` deletes "
+                   "the table later.")  # fmt: skip
 @json_option
 def scores_gc(
     store: str, keep: tuple[str, ...], keep_snapshots: tuple[str, ...], delete: bool, grace: str, as_json: bool
 ) -> None:
-    """Delete the columns that no recipe and no snapshot named here uses. They can be scored again, at their price.
+    """Delete score columns that no named recipe or snapshot uses.
 
-    Every record is read first. If one of them can't be read, nothing is deleted. `curate gc SCORES` deletes tables that
-    no record names.
+    Scoring them again costs what it cost the first time. The command reads every record first, and deletes nothing if
+    one of them can't be read. To delete tables that no record names, run `curate gc SCORES`.
     """
     from curation.core.errors import UserError
     from curation.core.progress import progress
@@ -142,7 +153,7 @@ def scores_gc(
 
     if not keep and not keep_snapshots:
         raise UserError(
-            "nothing is said to stay", fix="name --keep RECIPE or --keep-snapshots OUT, each may be repeated"
+            "no columns to keep were named", fix="add --keep RECIPE or --keep-snapshots OUT (both repeatable)"
         )
     wanted = {fingerprint for path in keep for fingerprint in load_recipe(path).fingerprints.values()}
     wanted |= {fingerprint for url in keep_snapshots for fingerprint in _of_snapshots(url)}

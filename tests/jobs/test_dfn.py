@@ -78,4 +78,4 @@ def test_it_filters_better_than_a_clip_of_the_pool(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("given", [("--objective", "dfn"), ("--pool", "somewhere")])
 def test_dfn_and_pool_go_together(given: tuple[str, str], tmp_path: Path) -> None:
     result = CliRunner().invoke(proxy, ["train", "--data", str(tmp_path), "--out", str(tmp_path), *given])
-    assert result.exit_code == 2 and "--objective dfn and --pool go together" in result.output
+    assert result.exit_code == 2 and "--objective dfn requires --pool" in result.output

@@ -26,6 +26,6 @@ def test_an_export_is_not_mixed_with_an_earlier_one(tmp_path: Path, monkeypatch:
     assert [Path(url).name for url in files] == [f"part-0000{n}.parquet" for n in range(3)]
     before = pq.read_table(tmp_path / "exported")
     assert before.num_rows == 30
-    with pytest.raises(UserError, match="holds an export already"):
+    with pytest.raises(UserError, match="already contains an export"):
         CliRunner().invoke(scores, [*command, "--set", f"corpus={tmp_path}/corpus/00000.tar"], catch_exceptions=False)
     assert pq.read_table(tmp_path / "exported").equals(before)

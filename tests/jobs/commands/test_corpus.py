@@ -35,5 +35,5 @@ def test_builds_and_then_finds(tmp_path: Path) -> None:
     said = json.loads(CliRunner().invoke(corpus, [*arguments, "--json"], catch_exceptions=False).stdout)
     assert (said["fresh"], said["samples"], len(said["shards"])) == (True, 30, 1)
     again = CliRunner().invoke(corpus, arguments, catch_exceptions=False)
-    assert "already there: 30 samples" in again.stdout
+    assert "already exists: 30 samples" in again.stdout
     assert again.stderr == ""

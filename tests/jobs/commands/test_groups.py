@@ -64,7 +64,7 @@ def test_groups_are_listed_and_shown_as_pictures(home: Path, tmp_path: Path) -> 
     page = (tmp_path / "g.html").read_text()
     assert page.count("<img") == 7 + 2 and "takes 30 samples (42.9% of the corpus)" in page
     assert "&lt;b&gt;this is place0&lt;/b&gt;" in page and "<b>" not in page
-    assert "twins: all but" in invoke("show", f"{home}/out").stdout
+    assert "twins: kept only" in invoke("show", f"{home}/out").stdout
     assert json.loads(invoke("show", f"{home}/out", "--json").stdout)["groups"] == found["groups"]
 
 
@@ -81,7 +81,7 @@ def test_a_source_that_is_gone_leaves_the_page_without_its_picture(home: Path, t
 def test_what_if_reports_them_too(home: Path, tmp_path: Path) -> None:
     for keep in ("--no-keep", "--keep", "--keep"):  # of score tables; kept in the cache; of the cache
         done = invoke("what-if", f"{home}/r.yaml", keep, "--html", f"{tmp_path}/w.html")
-        assert "twins: all but" in done.stdout and "twins takes 30 samples" in done.stderr
+        assert "twins: kept only" in done.stdout and "twins takes 30 samples" in done.stderr
         page = (tmp_path / "w.html").read_text()
         assert page.count("<img") == 9 and "takes 30 samples (42.9% of the corpus)" in page
     (answer,) = json.loads(invoke("what-if", f"{home}/r.yaml", "--json").stdout)["answers"]
@@ -100,4 +100,4 @@ def test_groups_of_a_part_of_another_filter_and_of_none(home: Path, tmp_path: Pa
         recipe = write_recipe(tmp_path / f"{name}.yaml", f"{home}/corpus", f"{tmp_path}/{name}", "", "", **plain)
         assert [group["samples"] for group in curate(recipe).groups] == groups, name
     done = invoke("groups", f"{tmp_path}/any")
-    assert done.stdout == "no filter dropped a sample for another one\n"
+    assert done.stdout == "no filter dropped a sample as a duplicate of another\n"

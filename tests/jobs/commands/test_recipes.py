@@ -53,7 +53,7 @@ def test_mistakes() -> None:
     with pytest.raises(UnknownNameError) as error:
         invoke("show", "datacomp-basik")
     assert error.value.fix == "did you mean datacomp-basic?"
-    with pytest.raises(UnknownNameError, match=r"there is no \{corpse\}"):
+    with pytest.raises(UnknownNameError, match=r"has no placeholder \{corpse\}"):
         fill(recipe_library()["dfn"], ["corpse=1"])
 
 
