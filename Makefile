@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-fast lint bench bench-filters bench-online bench-recipes bench-roles soak docs clean
+.PHONY: help demo test test-fast coverage lint bench bench-filters bench-online bench-recipes bench-roles soak docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ test: $(READY) lint  ## all tests in two processes, longest files first: without
 
 test-fast: $(READY) lint  ## the tests that start neither Ray nor an S3 server
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not ray and not s3 and not slow and not soak"
+
+coverage: $(READY)  ## lines and branches that the tests without Ray reach, with subprocesses; ARGS='-m "not soak"': all
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term -m "not ray and not soak" $(ARGS)
 
 lint: $(READY)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
