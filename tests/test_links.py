@@ -33,3 +33,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_anchors_of_headings() -> None:
     assert "which-filter-when" in anchors(ROOT / "curation/filters/README.md")
+
+
+def test_the_tests_of_defects_exist() -> None:
+    named = set(re.findall(r"`([\w/]*test_\w+\.py)`", (ROOT / "docs/attack.md").read_text(encoding="utf-8")))
+    assert named and [name for name in sorted(named) if not (ROOT / "tests" / name).exists()] == []
