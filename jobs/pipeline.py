@@ -43,6 +43,7 @@ from curation.recipes.curation_recipe import Recipe, columns_of, kinds_of, parse
 from curation.scorers import HeaderCheckingScorer
 from curation.storage.parquet import to_parquet, write_parquet
 from curation.storage.pinned_file import PinnedFile
+from curation.storage.probe import probe
 from curation.storage.store import StoreOptions, open_store
 from curation.storage.tables import local_disk
 from jobs.decided import WriteGroups, WrittenTotals
@@ -247,7 +248,7 @@ class Pipeline:
         if len(aside) > unreadable.MOST * plan.units:
             shard, reason = next(iter(aside.items()))
             text = f"{len(aside):,} of {plan.units:,} shards can't be read, such as {shard.key} ({reason})"
-            raise StoreError(text, fix="check the credentials and what they allow, and the storage class of the shards")
+            raise StoreError(text, fix="check the credentials, their permissions, and the storage class of the shards")
         readable = next(shard for shard in plan.shards() if shard not in aside)
         fields = {column: found for column, found in self.fields(readable).items() if found}
         index, _ = columns_needed(self.recipe.filters)
@@ -403,8 +404,8 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     others = open_others(filters, recipe.output, recipe.options)
     others.expect(filters, recipe.columns)
     if not dry:
-        out.store.probe()
-        scored.store.probe()
+        probe(out.store)
+        probe(scored.store)
     with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         _try_filters(recipe, Path(spool))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists, others)

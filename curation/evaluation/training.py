@@ -42,7 +42,7 @@ from curation.models.retrieval import MAX_EVALUATED, evaluate
 from curation.models.weights import tensors_to_bytes
 from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.storage.store import Store, StoreOptions, open_store
-from curation.storage.urls import anywhere
+from curation.storage.urls import absolute_url
 
 TRAINING_VERSION = 3  # of what weights come of one recipe: raise it where learner, order or preparation change
 LOG_EVERY = 10  # steps between two lines of metrics
@@ -122,7 +122,7 @@ def run(job: TrainingJob, samples: Samples | None = None) -> dict[str, Any]:
         "parameters": models.cost(job.model).parameters,
         **job.sources,
         "trained_on": {
-            name: pinned(anywhere(url), job.options or StoreOptions())
+            name: pinned(absolute_url(url), job.options or StoreOptions())
             for name, url in job.sources.items()
             if name not in given
         },

@@ -40,7 +40,7 @@ from curation.models.devices import pick_device
 from curation.models.dual import DualEncoder, load_tensors
 from curation.models.retrieval import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.storage.store import StoreOptions, open_store
-from curation.storage.urls import anywhere
+from curation.storage.urls import absolute_url
 
 
 class HeldOut(NamedTuple):
@@ -159,7 +159,7 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
 
 def pin(url: str, share: float) -> HeldOut:
     """The held-out samples at `url`, as they are listed now."""
-    url = pinned(anywhere(url), StoreOptions())
+    url = pinned(absolute_url(url), StoreOptions())
     return HeldOut(url, share, listing_sha256(open_shards(url)))
 
 

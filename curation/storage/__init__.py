@@ -1,10 +1,11 @@
-"""Object stores and local disk: one interface for S3, GCS, Azure, memory and directories; Parquet; DuckDB.
+"""Object stores and local disk: one interface to S3, GCS, Azure, memory and directories; Parquet; DuckDB.
 
-Everything that leaves this process for a store or a disk goes through here. Imports `core`."""
+All data that leaves this process for a store or a disk passes through this room. Imports `core`."""
 
 __all__ = [
     "parquet",
     "pinned_file",
+    "probe",
     "store",
     "store_waits",
     "tables",

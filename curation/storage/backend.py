@@ -1,4 +1,4 @@
-"""The protocol of a kind of store: local files and buckets implement it, `curation.storage.store` drives them."""
+"""The protocol of a store's backend: local files and buckets implement it, `curation.storage.store` calls it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from curation.storage.urls import ObjectInfo
 
 
 class Backend(Protocol):
-    """Keys are full keys. Each call is one attempt: `TransientError` asks for another, any other error is final."""
+    """Low-level requests by full key. Each call is one attempt: `TransientError` asks for a retry, others are final.
+
+    `where` is the URL or directory that messages name.
+    """
 
     where: str
 

@@ -1,7 +1,7 @@
 """Clients of S3, GCS and Azure: endpoint, region, credentials, timeouts. One set per process, bucket and options.
 
-Making one for S3 costs 0.1-0.3 s (boto3 reads its configuration and finds credentials), so they are kept. Credentials
-live in obstore's and boto3's objects only, are refreshed by them, and never travel with a Store.
+Creating an S3 client takes 0.1-0.3 s (boto3 reads its configuration and finds credentials), so clients are cached.
+Only obstore's and boto3's objects hold credentials; they refresh them, and a pickled Store never carries any.
 """
 
 from __future__ import annotations
@@ -21,28 +21,35 @@ from curation.storage.urls import Location, StoreOptions
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_CONNECT, _READ, _UPLOAD = 5, 10, 60  # seconds without any progress before an attempt counts as failed
-_ENDLESS = 1_000_000  # retries: seconds end them
-# boto3 gives credentials that last 10 minutes at least; obstore's 30 would have it use some that have expired.
+_CONNECT, _READ, _UPLOAD = 5, 10, 60  # seconds without progress after which an attempt counts as failed
+_ENDLESS = 1_000_000  # retries: only the time limit ends them
+# boto3's credentials last at least 10 minutes; with obstore's default of 30 it would use expired ones.
 _TTL = timedelta(minutes=10)
 _ENDPOINTS = {"az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"), "gs": ("GOOGLE_BASE_URL",)}
-_FIRST, _MOST = timedelta(seconds=FIRST), timedelta(seconds=MOST)  # pauses, as in our own retries
-_RENEWAL = 60.0  # seconds between two sets of clients of one bucket
+_FIRST, _MOST = timedelta(seconds=FIRST), timedelta(seconds=MOST)  # the pauses of our own retries
+_RENEWAL = 60.0  # the least age in seconds at which a bucket's clients are replaced
 
 
 class Clients(NamedTuple):
-    """Three ways to talk to one bucket. `patient` retries each request by itself, as long as the patience lasts; the
-    others never do. `quick` waits for an answer for 10 s, the others 60 s."""
+    """Three clients of one bucket, which differ in timeouts and retries.
+
+    `patient` retries each request itself for as long as `store.patience` lasts; the others never retry. `quick` waits
+    10 s for an answer, the others 60 s.
+    """
 
     quick: ObjectStore
     slow: ObjectStore
     patient: ObjectStore
     endpoint: str
-    temporary: bool = False  # credentials that are renewed: what they are refused may be allowed with the next
-    made: float = 0.0
+    temporary: bool = False  # the credentials expire and are renewed: a refused request may succeed with the next ones
+    made: float = 0.0  # seconds, on the monotonic clock
 
 
 def clients(place: Location, options: StoreOptions) -> Clients:
+    """Return the process's clients for the bucket of `place`, created on first use.
+
+    Raises `AccessError` for missing credentials or an invalid configuration, `StoreError` after a fork.
+    """
     refuse_fork()
     memory = place.scheme == "memory"
     key = (place.scheme, place.bucket, place.account, StoreOptions() if memory else options)
@@ -54,14 +61,19 @@ def clients(place: Location, options: StoreOptions) -> Clients:
 
 
 def renewed(place: Location, options: StoreOptions, refused: Clients) -> Clients | None:
-    """Clients with fresh credentials in the place of those that were refused. None where nothing would differ: keys
-    without an end, or clients younger than a minute (credentials that are just made may be refused for seconds)."""
+    """Replace clients whose credentials were refused by clients with fresh credentials.
+
+    Returns None if that would change nothing: the keys don't expire, or the clients are less than a minute old (new
+    credentials may be refused for some seconds).
+    """
     return replaced(place, options, refused, _RENEWAL) if refused.temporary else None
 
 
 def replaced(place: Location, options: StoreOptions, lost: Clients, age: float = 0.0) -> Clients | None:
-    """Clients in the place of `lost`, or those that another thread has put there meanwhile. None where `lost` are
-    younger than `age` seconds, or of a memory store, which can't be made again."""
+    """Replace the clients `lost`, or return the ones with which another thread has already replaced them.
+
+    Returns None if `lost` are younger than `age` seconds, or belong to a memory store, whose content would be lost.
+    """
     if place.scheme == "memory":
         return None
     key = (place.scheme, place.bucket, place.account, options)
@@ -75,19 +87,19 @@ def replaced(place: Location, options: StoreOptions, lost: Clients, age: float =
 
 
 def refuse_fork() -> None:
-    """obstore's threads do not survive a fork: every later request would wait forever. Say so instead."""
+    """Raise `StoreError` in a forked child: obstore's threads don't survive a fork, so requests would block forever."""
     if _STARTED and _STARTED[-1] != os.getpid():
         fix = 'start workers with multiprocessing_context="spawn" or "forkserver"'
-        raise StoreError("an object store was used before this process was forked, so it cannot be used here", fix=fix)
+        raise StoreError("this process was forked after an object store was used, so it can't use one", fix=fix)
 
 
 _CLIENTS: dict[tuple[str, str, str, StoreOptions], Clients] = {}
-_LOCK = threading.Lock()  # two threads must not make two memory stores of one name
-_STARTED: list[int] = []  # the processes, this one or those it was forked from, in which obstore has run
+_LOCK = threading.Lock()  # two threads must not create two memory stores with one name
+_STARTED: list[int] = []  # ids of the processes, this one and its parents, in which obstore has run
 
 
 def _after_fork() -> None:
-    global _LOCK  # a thread of the parent may have held it
+    global _LOCK  # a thread of the parent may have held the lock
     _LOCK = threading.Lock()
 
 
@@ -127,15 +139,19 @@ def _make(place: Location, options: StoreOptions) -> Clients:
         return made
 
     try:
-        ways = client(_READ, 0), client(_UPLOAD, 0), client(_UPLOAD, _ENDLESS)
-        return Clients(*ways, endpoint, temporary, time.monotonic())
-    except Exception as error:  # noqa: BLE001  (errors of configuration are of many types, and may quote a secret)
+        three = client(_READ, 0), client(_UPLOAD, 0), client(_UPLOAD, _ENDLESS)
+        return Clients(*three, endpoint, temporary, time.monotonic())
+    except Exception as error:  # noqa: BLE001  (configuration errors have many types, and their text may quote a secret)
         text = f"{place.scheme}://{place.bucket} cannot be opened ({type(error).__name__})"
-        raise AccessError(text, fix=f"check the environment's settings for {place.scheme}") from None
+        raise AccessError(text, fix=f"check the environment variables for {place.scheme}") from None
 
 
 def _other(place: Location, options: StoreOptions) -> tuple[dict[str, Any], str, Any, bool]:
-    """GCS and Azure: obstore's own chain (environment, application default credentials, the machine's identity)."""
+    """Return the configuration for GCS or Azure, where obstore finds the credentials.
+
+    Its chain: environment, application default credentials, the machine's identity. Returns (config, endpoint,
+    provider, temporary), as `_s3` does.
+    """
     config: dict[str, Any] = {"account_name": place.account} if place.account else {}
     host = "storage.googleapis.com" if place.scheme == "gs" else f"{place.account or 'account'}.blob.core.windows.net"
     given = options.endpoint or next(filter(None, map(os.environ.get, _ENDPOINTS[place.scheme])), None)
@@ -146,7 +162,10 @@ def _other(place: Location, options: StoreOptions) -> tuple[dict[str, Any], str,
 
 
 def _s3(options: StoreOptions) -> tuple[dict[str, Any], str, Any, bool]:
-    """Endpoint, region and credentials as boto3 finds them: options, environment, profile, SSO, roles, the machine."""
+    """Return the configuration for S3, with credentials from boto3's chain.
+
+    Its chain: options, environment, profile, SSO, roles, the machine's identity.
+    """
     import boto3
     from botocore.exceptions import BotoCoreError, HTTPClientError
     from botocore.exceptions import ConnectionError as AwayError
@@ -160,11 +179,11 @@ def _s3(options: StoreOptions) -> tuple[dict[str, Any], str, Any, bool]:
         if session.get_credentials() is None:
             raise AccessError(f"no AWS credentials were found for {endpoint}", fix=CREDENTIALS)
         provider = Boto3CredentialProvider(session, ttl=_TTL)
-        # An expired login is reported here, in boto3's words, and not by the first request.
+        # This call reports an expired login with boto3's message, before the first request does.
         temporary = bool(provider().get("token"))
     except TutelageError:
         raise
-    except (AwayError, HTTPClientError) as error:  # of whoever gives credentials
+    except (AwayError, HTTPClientError) as error:  # from the service that issues credentials
         raise TransientError(f"AWS: no credentials yet ({type(error).__name__})", fix=CREDENTIALS) from None
     except (BotoCoreError, ValueError) as error:  # unknown profile, expired SSO login, a broken ~/.aws/config
         raise AccessError(f"AWS: {' '.join(str(error).split())[:200]}", fix=CREDENTIALS) from None

@@ -1,7 +1,7 @@
-"""From an object store's answer to one line a person can act on, and to the question that matters: is a retry of use?
+"""Object-store errors translated into one actionable line, and classified: is a retry useful?
 
-obstore's messages hold the request, the whole response and a debug dump (40 lines and more). Only three facts are taken
-from them: the HTTP status, the store's error code, and the kind of network failure. Nothing else is passed on, so no
+obstore's messages contain the request, the whole response and a debug dump (40 lines and more). Only three facts are
+extracted: the HTTP status, the store's error code, and the kind of network failure. Nothing else is passed on, so no
 signature, token or header can end up in a log.
 """
 
@@ -22,14 +22,14 @@ from curation.core.errors import (
 
 _STATUS = re.compile(r"status code: (\d{3})|status: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
-# boto3 could not reach what gives it credentials.
+# boto3 could not reach the service that issues its credentials.
 _NO_CREDENTIALS = re.compile(
     r"credential provider: (HTTPClient|ConnectTimeout|ReadTimeout|EndpointConnection|ConnectionClosed|ProxyConnection"
     r"|CredentialRetrieval|MetadataRetrieval)Error"
 )
 _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
-# What obstore says of a proxy's page with status 200: no XML of a listing, no etag, the whole object for a part of it.
-_ALIEN = re.compile(
+# obstore's messages about a proxy's page with status 200: no listing XML, no etag, a whole body for a range request.
+_FOREIGN = re.compile(
     r"invalid (list|DeleteObjects|[\w ]+) response|header not present|header missing|Failed to parse value for"
     r"|non-partial response|Requested \d+\.\.\d+, got",
     re.IGNORECASE,
@@ -45,24 +45,27 @@ _BUSY = {"RequestTimeout", "SlowDown", "OperationAborted", "ConditionalRequestCo
 _NETWORK = {
     "Connect": "could not be reached",
     "Timeout": "did not answer in time",
-    "Interrupted": "broke the connection off",
+    "Interrupted": "interrupted the connection",
     "Request": "could not be reached",
-    "Decode": "broke an answer off",
-    "Unknown": "could not be talked to",
+    "Decode": "interrupted an answer",
+    "Unknown": "could not be used (unknown network error)",
 }
 
 
 class TransientError(UnavailableError):
-    """One attempt failed in a way that may go away by itself. Retried within the budget (`curation.storage.retry`)."""
+    """One attempt failed for a reason that may pass. It is retried within the budget (`curation.storage.retry`)."""
 
 
 def is_web_page(data: bytes) -> bool:
-    """Whether bytes are what a proxy or a login page sends in the place of an object."""
+    """Whether bytes look like the page that a proxy or a login form sends instead of an object."""
     return data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html", b"<?xml"))
 
 
 def explain(error: BaseException, place: str, bucket: str, endpoint: str) -> StoreError:
-    """The error of our tree for one of obstore's. `place` is the object's URL."""
+    """Translate an obstore error into one of `curation.core.errors`.
+
+    `place` is the object's URL; `bucket` and `endpoint` are named in the message.
+    """
     text = str(error)
     status = next((int(a or b) for a, b in _STATUS.findall(text)), 0)
     found = _CODE.search(text)
@@ -85,7 +88,8 @@ def explain(error: BaseException, place: str, bucket: str, endpoint: str) -> Sto
     if status in (301, 307, 308) or "redirect" in text[:300].lower():
         return StoreError(f"bucket {bucket} is in another region", fix="name it: store: {region: ...} or AWS_REGION")
     if status == 501 or code == "NotImplemented" or name == "NotSupportedError":
-        return UnsafeStoreError(f"{endpoint} cannot do what was asked ({code or 'not implemented'})", fix=SAFE_STORES)
+        text = f"{endpoint} does not implement a required operation ({code or 'not implemented'})"
+        return UnsafeStoreError(text, fix=SAFE_STORES)
     return _failure(status, code, text, place, endpoint)
 
 
@@ -93,11 +97,12 @@ SAFE_STORES = "use a store that honours If-None-Match: * (S3, GCS, Azure, MinIO,
 
 
 def missing_bucket(bucket: str, endpoint: str) -> BucketError:
+    """Return the error for a bucket that does not exist."""
     return BucketError(f"bucket {bucket} does not exist at {endpoint}", fix="create it, or check its name and endpoint")
 
 
-CREDENTIALS = "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile) and what they allow"
-_OTHER_CREDENTIALS = "check the credentials in the environment or of this machine, and what they allow"
+CREDENTIALS = "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile) and their permissions"
+_OTHER_CREDENTIALS = "check the credentials of the environment or this machine, and their permissions"
 
 
 def _denied(name: str, code: str, status: int, place: str, endpoint: str) -> AccessError:
@@ -114,21 +119,21 @@ def _failure(status: int, code: str, text: str, place: str, endpoint: str) -> St
         return StoreError(f"{endpoint} answered {status} {code} for {place}".replace("  ", " "))
     kind = _KIND.search(text)
     if "BadScheme" in text:
-        return StoreError(f"{endpoint} is not an address that can be used", fix="write https://host:port")
+        return StoreError(f"{endpoint} is not a usable endpoint", fix="write https://host:port")
     if kind or "error sending request" in text or "reqwest::Error" in text:
         what = _NETWORK.get(kind[1] if kind else "Request", "could not be reached")
         if "dns error" in text:
             what = "could not be reached (unknown host name)"
         return TransientError(f"{endpoint} {what}", fix="check the endpoint and the network")
-    if _ALIEN.search(text):
-        return alien(place, endpoint)
+    if _FOREIGN.search(text):
+        return foreign_answer(place, endpoint)
     return StoreError(f"{place}: {_first_line(text)}")
 
 
-def alien(place: str, endpoint: str) -> TransientError:
-    """The error for an answer with status 200 that no object store gives."""
-    fix = "check the endpoint, and which proxies stand before it"
-    return TransientError(f"{endpoint} answered for {place} with what is not a store's answer", fix=fix)
+def foreign_answer(place: str, endpoint: str) -> TransientError:
+    """Return the error for an answer of status 200 that does not come from an object store, such as a proxy's page."""
+    fix = "check the endpoint, and the proxies in front of it"
+    return TransientError(f"the answer of {endpoint} for {place} does not come from an object store", fix=fix)
 
 
 LATER = "run the same command again later"

@@ -1,9 +1,9 @@
-"""Etags of local files: the md5 of the content, as S3 gives for a single put, so that it survives any copy.
+"""Etags of local files: the md5 of the content, as S3 computes for a single put, so that copies keep their etag.
 
-Hashing costs one read of the file at about 400 MB/s a core, once: the result is remembered in
-`$XDG_CACHE_HOME/tutelage/etags.sqlite` beside path, size, mtime, ctime and inode. The kernel sets ctime on every change
-of bytes, name or times and no program can set it back, so a file whose mtime was restored after an edit is still hashed
-again. The cache only ever saves time. Without it (locked, read-only, damaged) everything works and is hashed anew.
+Hashing reads the file once, at about 400 MB/s a core. The result is cached in `$XDG_CACHE_HOME/tutelage/etags.sqlite`
+under path, size, mtime, ctime and inode. The kernel updates ctime on every change of bytes, name or times, and no
+program can set it back, so a file whose mtime was restored after an edit is hashed again. The cache only saves time:
+without it (locked, read-only, damaged) everything works, and files are hashed again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from curation.core.cache import cache_folder
 from curation.core.errors import StoreError
 
 _BLOCK = 1 << 20
-_MEMORY = 20_000  # entries of the cache's front in memory, about 6 MB
-_TICK = 50_000_000  # ns. The kernel stamps files with a coarse clock (4-10 ms): two writes in one tick look alike
+_MEMORY = 20_000  # entries held in memory, about 6 MB
+_TICK = 50_000_000  # ns. The kernel's file times have a coarse clock (4-10 ms): two writes in one tick look alike
 _COARSE_TICK = 2_100_000_000  # ns. FAT and ext3 count in (two) seconds
 _SCHEMA = """CREATE TABLE IF NOT EXISTS etags (path BLOB PRIMARY KEY, size INTEGER, mtime INTEGER, ctime INTEGER,
 inode INTEGER, etag TEXT, seal TEXT) WITHOUT ROWID"""
@@ -33,7 +33,7 @@ _Statement = Callable[[sqlite3.Connection], Any]
 
 
 class Signature(NamedTuple):
-    """What changes whenever a file's bytes change."""
+    """The metadata of a file; at least one field changes whenever the bytes change."""
 
     size: int
     mtime_ns: int
@@ -45,13 +45,13 @@ class Signature(NamedTuple):
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
     def settled(self, now_ns: int) -> bool:
-        """False while a second write could still leave the same signature behind: such files are not remembered."""
+        """Whether a further write must change the signature. Files that changed too recently are not cached."""
         tick = _TICK if self.ctime_ns % 1_000_000_000 else _COARSE_TICK
         return self.ctime_ns + tick < now_ns
 
 
 def measure(fd: int, path: str) -> tuple[Signature, str]:
-    """Signature and etag of one state of the open file. Raises `StoreError` for a file that is being written to."""
+    """Return signature and etag of one state of the open file. Raises `StoreError` for a file that keeps changing."""
     for attempt in range(5):
         before = Signature.of(os.fstat(fd))
         known = CACHE.get(path, before)
@@ -71,7 +71,7 @@ def measure(fd: int, path: str) -> tuple[Signature, str]:
 
 
 class EtagCache:
-    """The sqlite file, with a front in memory. Every failure of sqlite is a miss: see the module's docstring."""
+    """The sqlite cache and its in-memory front. Every sqlite failure counts as a miss: see the module's docstring."""
 
     def __init__(self) -> None:
         self._reset()
@@ -103,7 +103,7 @@ class EtagCache:
         if row is None:
             return None
         signature, etag = Signature(*row[1:5]), row[5]
-        if row[6] != _seal(path, signature, etag):  # a damaged row is no row
+        if row[6] != _seal(path, signature, etag):  # a damaged row counts as a miss
             return None
         return signature, etag
 
@@ -113,20 +113,18 @@ class EtagCache:
             with database:  # one short transaction: many processes share the file
                 return statement(database)
         except sqlite3.OperationalError:
-            return (
-                None  # locked for longer than 0.2 s, read-only or full: hashing again is right, waiting is not needed
-            )
+            return None  # locked for longer than 0.2 s, read-only or full: hash the file again instead of waiting
         except (sqlite3.DatabaseError, OSError):
-            self._discard()  # not a database, or a broken one: begin a new one, since nothing in it is irreplaceable
+            self._discard()  # not a database, or a damaged one: start an empty one, since it is only a cache
             return None
 
     def _open(self) -> sqlite3.Connection:
         file = str(cache_folder() / "etags.sqlite")
         if self._database is None or self._file != file:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
-            # not WAL: its shared memory does not work where home directories are on NFS
+            # not WAL: its shared memory does not work for home directories on NFS
             database = sqlite3.connect(file, timeout=0.2, check_same_thread=False)
-            database.execute("PRAGMA synchronous = OFF")  # a power cut may damage the file; damaged rows are noticed
+            database.execute("PRAGMA synchronous = OFF")  # a power cut may damage the file; seals detect damaged rows
             database.execute(_SCHEMA)
             self._database, self._file = database, file
             self._front.clear()
@@ -139,8 +137,8 @@ class EtagCache:
                 Path(str(cache_folder() / "etags.sqlite") + suffix).unlink(missing_ok=True)
 
     def after_fork(self) -> None:
-        """A forked child must not touch the parent's connection, nor wait for a lock of one of its threads."""
-        _PARENTS.append(self._database)  # never closed: closing would release the parent's file locks
+        """Start empty in a forked child, which must neither use the parent's connection nor wait for its locks."""
+        _PARENTS.append(self._database)  # never closed, because closing would release the parent's file locks
         self._reset()
 
 

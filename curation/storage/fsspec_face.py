@@ -1,6 +1,6 @@
-"""A store with the face of fsspec, for libraries that want one (pyarrow, DuckDB, pandas). Best effort, no promises.
+"""An fsspec file system over a store, for libraries that need one (pyarrow, DuckDB, pandas). Best effort.
 
-Paths are keys. Never commit through it: fsspec's exclusive create looks first and writes then.
+Paths are keys. Never commit through it: fsspec's exclusive create checks first and then writes, so two writers can win.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from curation.storage.store import Store
 
 
 class StoreFileSystem(DirFileSystem):  # type: ignore[misc]
-    """Picklable: it carries the Store."""
+    """A file system whose root is the store's URL. Picklable, because it holds only the Store."""
 
     cachable = False
 

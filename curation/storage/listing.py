@@ -1,9 +1,9 @@
-"""A listing that survives failures: each key once, none lost, whatever the order in which a store lists.
+"""Listings that survive failures: each key exactly once, in whatever order the store lists.
 
-A listing that breaks off goes on from the last key but one that was given out, and is believed if the next key is the
-last one: an overlap of one key. Otherwise (the key was deleted meanwhile, or the store does not list in one order, as
-seaweedfs where a key is also a folder) it starts again and passes over what was given out. The end is checked in the
-same way, since a proxy's page with status 200 reads like a listing without keys: one more request per listing.
+An interrupted listing resumes after the second-last key that it yielded, and is accepted if the next key is the last
+one yielded: an overlap of one key. Otherwise (the key was deleted meanwhile, or the store has no fixed order, like
+seaweedfs when a key is also a folder) the listing restarts and skips the keys already yielded. Its end is checked in
+the same way, because a proxy's page with status 200 parses as an empty listing: one more request per listing.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from curation.storage.errors import LATER, TransientError
 from curation.storage.retry import RetryBudget
 from curation.storage.urls import ObjectInfo
 
-Listing = Callable[[str], Iterator[ObjectInfo]]  # the objects after a key, "" for all
+Listing = Callable[[str], Iterator[ObjectInfo]]  # lists the objects after a key, all of them for ""
 
 
 class Resumable:
-    """One listing of `where`. `start(after)` lists once; `spend` waits before the next attempt, or raises.
+    """One listing of `where`. `start(after)` makes one attempt; `spend` waits before the next one, or raises.
 
-    `confirm`: check the end. False for stores that nothing stands before.
+    `confirm`: check that the end is real. False for stores that no proxy can stand in front of.
     """
 
     def __init__(
         self, where: str, start: Listing, budget: RetryBudget, spend: Callable[[StoreError], None], *, confirm: bool
     ) -> None:
         self._where, self._start, self._budget, self._spend, self._confirm = where, start, budget, spend, confirm
-        self._given, self._before, self._last = 0, "", ""  # how many keys were given out, the last two of them
-        self._ordered = True  # so far
-        self._end: str | None = None  # the last key of a listing that did not get as far as an earlier one
+        self._given, self._before, self._last = 0, "", ""  # the number of keys yielded, and the last two of them
+        self._ordered = True  # whether all keys so far came in ascending order
+        self._end: str | None = None  # the last key of an attempt that ended before an earlier attempt's position
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         overlap, ended = True, False
@@ -41,13 +41,13 @@ class Resumable:
                     self._ordered = self._ordered and info.key > self._last
                     self._given, self._before, self._last = self._given + 1, self._last, info.key
                     yield info
-                    self._budget.renew()  # also of the time that the consumer took
+                    self._budget.renew()  # the time that the consumer took doesn't count either
             except _OverlapError:
                 overlap = False
                 continue
             except StoreError as error:
                 if isinstance(error, _GoneError) and ended:
-                    return  # the end was seen; it is the check of it that has lost its place
+                    return  # the end was reached; only the check of the end lost its position
                 self._spend(error)
                 overlap = overlap or self._given > found
                 continue
@@ -57,7 +57,7 @@ class Resumable:
             overlap = ended = True
 
     def _rest(self, overlap: bool) -> Iterator[ObjectInfo]:
-        """The objects that were not given out yet."""
+        """Yield the objects not yielded so far."""
         if not self._given:
             yield from self._start("")
         elif overlap:
@@ -66,10 +66,10 @@ class Resumable:
                 raise _OverlapError
             yield from stream
         else:
-            yield from self._passing_over()
+            yield from self._restarted()
 
-    def _passing_over(self) -> Iterator[ObjectInfo]:
-        """All of a listing behind the last key given out; where that key is gone, behind its place in the order."""
+    def _restarted(self) -> Iterator[ObjectInfo]:
+        """List from the start and yield what follows the last key yielded, or its position if that key is gone."""
         last, found, end = self._last, False, ""
         for info in self._start(""):
             end = info.key
@@ -77,19 +77,19 @@ class Resumable:
                 found = True
                 yield info
             found = found or end == last
-        if not found and end != self._end:  # what was behind it is deleted, or this listing is cut: ask once more
+        if not found and end != self._end:  # the rest was deleted, or this listing is cut short: list once more
             self._end = end
-            raise TransientError(f"a listing of {self._where} ended before a key that an earlier one had", fix=LATER)
+            raise TransientError(f"a listing of {self._where} ended before a key of an earlier listing", fix=LATER)
         if not found and not self._ordered:
-            raise _GoneError(f"a listing of {self._where} broke off at a key that is gone now", fix=LATER)
+            raise _GoneError(f"a listing of {self._where} was interrupted at a key that is now gone", fix=LATER)
 
 
 class _OverlapError(Exception):
-    """The store does not go on where it stopped."""
+    """The resumed listing does not continue where the interrupted one stopped."""
 
 
 class _GoneError(TransientError):
-    """The place at which to go on is gone."""
+    """The key at which the listing would resume is gone."""
 
 
 _NOTHING = ObjectInfo("", 0, "")

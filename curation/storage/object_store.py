@@ -1,7 +1,7 @@
-"""S3, GCS, Azure and memory through obstore: requests and answers. Used through `curation.storage.store`.
+"""The backend of S3, GCS, Azure and memory, through obstore. Used through `curation.storage.store`.
 
-Each call is one attempt, which `curation.storage.store` repeats; obstore's own retries are on only where one call is
-many requests and nothing else could repeat one of them (multipart uploads, consumers' file systems).
+Each call is one attempt, which `curation.storage.store` retries. obstore's own retries are enabled only where one call
+makes many requests that nothing else could retry singly (multipart uploads, consumers' file systems).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from curation.core.errors import AccessError, ChangedError, NotFoundError, Store
 from curation.core.parallel import NoAnswerError, call_with_timeout
 from curation.storage.clients import Clients, clients, refuse_fork, renewed, replaced
 from curation.storage.endpoints import recheck
-from curation.storage.errors import TransientError, alien, explain
+from curation.storage.errors import TransientError, explain, foreign_answer
 from curation.storage.urls import Location, ObjectInfo, StoreOptions
 
 if TYPE_CHECKING:
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int], None]
 
-LISTED = 100  # keys that obstore collects before it gives any out, and loses where the next page fails
-LOST = 60.0  # seconds after which a listing counts as lost: six times what a request may be silent
-MULTIPART = 64 << 20  # objects above this are uploaded in parts
-SMALL = 8 << 20  # up to here a put is quick: it is not given a minute before it counts as failed
-PART = 16 << 20  # times four at once: 64 MiB of memory
+LISTED = 100  # keys that obstore buffers before it returns any, and loses if the next page fails
+LOST = 60.0  # seconds after which a silent listing is abandoned: six times the timeout of a request
+MULTIPART = 64 << 20  # larger objects are uploaded in parts, bytes
+SMALL = 8 << 20  # puts up to this size have the short timeout, bytes
+PART = 16 << 20  # bytes; four parts in flight take 64 MiB of memory
 
 
 class Bucket:
-    """One bucket. Keys are full keys, as the store knows them."""
+    """The backend of one bucket. Keys are full keys, including the store's prefix."""
 
     def __init__(self, place: Location, options: StoreOptions) -> None:
         self.name = place.bucket
@@ -43,7 +43,7 @@ class Bucket:
         self._exists = False
 
     def check(self) -> None:
-        """Raises `BucketError` when there is no such bucket. A listing is the one request that tells on every store."""
+        """Raise `BucketError` if the bucket does not exist. Only a listing shows this on every store."""
         if self._exists:
             return
         import obstore
@@ -53,7 +53,7 @@ class Bucket:
         self._exists = True
 
     def renew_credentials(self) -> bool:
-        """Whether there are new ones to try, after the store refused those of before."""
+        """Replace credentials that the store refused. Returns whether there are fresh ones to try."""
         found: Clients | None = renewed(self._place, self._options, self._clients)
         self._clients = found or self._clients
         return found is not None
@@ -71,16 +71,16 @@ class Bucket:
                 yield _info(item)
 
     def _page(self, stream: Iterator[Any]) -> Any:
-        """The next keys of a listing, None at its end.
+        """Return the next keys of a listing, or None at its end.
 
-        Asked for on a thread that can be given up: obstore 0.12 was seen to lose a listing, with no request under way
-        and so without any of the deadlines that end a request. Cost: 60 us for `LISTED` keys.
+        Runs on a thread that can be abandoned: obstore 0.12 was seen to hang in a listing with no request in flight, so
+        that none of its timeouts applied. Cost: 60 us for `LISTED` keys.
         """
         try:
             return call_with_timeout(lambda: next(stream, None), LOST)
         except NoAnswerError:
             self._clients = replaced(self._place, self._options, self._clients) or self._clients
-            raise TransientError(f"a listing of {self.where} brought nothing for {LOST:.0f} s") from None
+            raise TransientError(f"a listing of {self.where} returned nothing for {LOST:.0f} s") from None
 
     def head(self, key: str) -> ObjectInfo:
         import obstore
@@ -89,11 +89,11 @@ class Bucket:
             with self._errors(key):
                 return self._info(obstore.head(self._clients.quick, key))
         except NotFoundError:
-            self._check_gently()  # the answer to HEAD has no body that says whether the object or the bucket is missing
+            self._check_bucket()  # an answer to HEAD has no body, so it doesn't tell a missing bucket from an object
             raise
 
     def unfinished(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
-        """Nothing: parts of uploads that were never completed are no objects; a bucket's lifecycle rule ends them."""
+        """List nothing: parts of uncompleted uploads are not objects; the bucket's lifecycle rule removes them."""
         return iter(())
 
     def size(self, key: str) -> int:
@@ -109,7 +109,10 @@ class Bucket:
     def open(
         self, key: str, offset: int, length: int | None, etag: str | None, piece: int
     ) -> tuple[ObjectInfo, Iterator[bytes]]:
-        """The object, pinned, and its bytes in pieces of `piece`, which may end early or raise `TransientError`."""
+        """Return the object, pinned, and its bytes in pieces of about `piece` bytes.
+
+        The pieces may end early or raise `TransientError`. Raises `ChangedError` if the object's etag is not `etag`.
+        """
         import obstore
 
         options: GetOptions = {}
@@ -122,13 +125,13 @@ class Bucket:
         with self._errors(key):
             result = obstore.get(self._clients.quick, key, options=options)
             info = self._info(result.meta)
-        # A proxy's page has no etag of the store's. An error page that somebody stored as a shard does, and is content.
+        # A proxy's page doesn't have the object's etag. An error page that was stored as a shard does: it is content.
         if "text/html" in str(result.attributes.get("Content-Type")) and info.etag != (etag or self.head(key).etag):
-            raise alien(f"{self.where}/{key}", self._clients.endpoint)
-        if etag and info.etag != etag:  # a store that ignores If-Match is found out here, and so is a proxy's page
+            raise foreign_answer(f"{self.where}/{key}", self._clients.endpoint)
+        if etag and info.etag != etag:  # detects a store that ignores If-Match, and a proxy's page
             if self.head(key).etag == etag:
                 raise TransientError(f"{self._clients.endpoint} sent another object's bytes for {self.where}/{key}")
-            raise ChangedError(f"{self.where}/{key} is not the object it was", fix="plan again: curate run")
+            raise ChangedError(f"{self.where}/{key} has changed since it was planned", fix="plan again: curate run")
         return info, self._pieces(result, key, piece)
 
     def _pieces(self, result: Any, key: str, size: int) -> Iterator[bytes]:
@@ -191,22 +194,20 @@ class Bucket:
 
     @property
     def client(self) -> ObjectStore:
-        """For consumers: retries each request by itself, for as long as the patience lasts."""
+        """The client for consumers, which retries each request itself for as long as `store.patience` lasts."""
         return self._clients.patient
 
     def _info(self, meta: Any) -> ObjectInfo:
         info = _info(meta)
-        if not info.etag:  # every store names the state of an object, and hardly any web page does
-            raise alien(f"{self.where}/{info.key}", self._clients.endpoint)
+        if not info.etag:  # every store returns an etag, and hardly any web page does
+            raise foreign_answer(f"{self.where}/{info.key}", self._clients.endpoint)
         return info
 
-    def _check_gently(self) -> None:
+    def _check_bucket(self) -> None:
         try:
             self.check()
         except AccessError:
-            self._exists = (
-                True  # allowed to read but not to list: the bucket is there, and there is no need to ask again
-            )
+            self._exists = True  # reading is allowed, listing is not: the bucket exists, so don't check again
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -223,7 +224,7 @@ class Bucket:
 
 
 def _pieces(file: BinaryIO, size: int, progress: Progress) -> Iterator[bytes]:
-    """A file in parts; `progress` gets how far it was read: the next part is read when an earlier one has arrived."""
+    """Yield a file in parts; call `progress` with the position before each next one, read after an earlier arrived."""
     while piece := file.read(size):
         yield piece
         progress(file.tell())

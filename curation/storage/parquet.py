@@ -1,4 +1,4 @@
-"""Tables as deterministic Parquet bytes, and back: every table that the service keeps goes through here."""
+"""Deterministic Parquet: equal tables give equal bytes. Every stored table is written and read here."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 from curation.core.errors import UserError
 from curation.storage.store import Store
 
-GROUP_ROWS = 100_000  # of a row group of a file that is written from a stream
+GROUP_ROWS = 100_000  # rows of a row group in files written from a stream
 
 
 def to_parquet(table: pa.Table, *, checksums: bool = False) -> bytes:
-    """`checksums`: of pages, which are checked when they are read: for tables whose hash nobody keeps.
+    """Encode a table as Parquet bytes, equal for equal tables and the same Arrow version.
 
-    zstd, and no writer-dependent metadata but Arrow's own version: equal tables, equal bytes.
+    `checksums`: write page checksums, which readers verify; for tables whose sha256 is not recorded anywhere.
 
-    No dictionaries of floats, which hardly repeat, and no statistics of halves, which only vectors have here: a tenth
-    smaller and four times as fast as by default (4 us for a vector of 256).
+    zstd, without dictionaries for floats, which hardly repeat, and without statistics for float16, which only vectors
+    use: a tenth smaller and four times as fast as the defaults (4 us for a vector of 256).
     """
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(None), sink, write_page_checksum=checksums, **_settings(table.schema))
@@ -29,7 +29,7 @@ def to_parquet(table: pa.Table, *, checksums: bool = False) -> bytes:
 
 
 def write_parquet(path: Path, rows: pa.RecordBatchReader) -> None:
-    """A file of a table that need not fit in memory: equal rows, equal bytes, in whatever batches they come."""
+    """Write a table that need not fit in memory to `path`: equal rows give equal bytes, however they are batched."""
     with pq.ParquetWriter(path, rows.schema.remove_metadata(), **_settings(rows.schema)) as writer:
         pending: list[pa.RecordBatch] = []
         for batch in rows:
@@ -54,7 +54,7 @@ def _settings(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _leaves(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, pa.DataType]]:
-    """The paths by which Parquet knows the columns that hold the values, and their types."""
+    """Yield the Parquet path and the type of every leaf column."""
     for field in fields:
         path, kind = above + field.name, field.type
         while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -66,7 +66,10 @@ def _leaves(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, 
 
 
 def read_parquet(store: Store, key: str, fix: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table at a key. Raises `UserError` with `fix` where it is damaged, or lacks one of the columns."""
+    """Read the table at `key`, or the named columns of it.
+
+    Raises `UserError` with `fix` if the table is damaged or has no such column, and `NotFoundError`.
+    """
     try:
         return store.get_parsed(key, lambda data: from_parquet(data, columns))
     except (pa.ArrowException, OSError, KeyError) as error:
@@ -77,11 +80,10 @@ def read_parquet(store: Store, key: str, fix: str, columns: Sequence[str] | None
 def from_parquet(
     data: bytes, columns: Sequence[str] | None = None, later: Mapping[str, pa.DataType] | None = None
 ) -> pa.Table:
-    """The table, or the named columns of it in their order; those of `later` are null where it lacks them.
+    """Decode a table, or the named columns of it in their order. Columns in `later` are null where the table has none.
 
-    Not by `pq.read_table`: its asynchronous scanner can outlive the call on a thread of its own, and a process that
-    ends meanwhile is aborted after its work is done (1 of 6 small processes, pyarrow 26). Whoever reads many tables
-    reads them on threads of their own.
+    `pq.read_table` is not used: its asynchronous scanner can outlive the call on its own thread, and a process that
+    ends meanwhile aborts after its work is done (1 of 6 small processes, pyarrow 26). To read many tables, use threads.
     """
     table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(columns, use_threads=False)
     for name, kind in (later or {}).items():

@@ -1,7 +1,7 @@
-"""How long a call to an object store may go on failing, and what a Store counts.
+"""The retry budget of a call to an object store, and the request counts of a Store.
 
-One rule for every call: exponential backoff with jitter, 0.1 s doubling to 5 s, until `patience` seconds have passed
-without progress (a byte, a key, a part that was not had before). The monotonic clock is used, and only for waiting.
+Every call follows one rule: exponential backoff with jitter, from 0.1 s doubling to 5 s, until `patience` seconds have
+passed without progress (a new byte, key or part). Only the monotonic clock is used, and only for waiting.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from curation.core.printable import printable
 from curation.storage.errors import TransientError
 
 FIRST, MOST = 0.1, 5.0  # seconds of the first pause and of the longest
-_QUIET = 5.0  # seconds of failing before a person is told that the store is being retried
-_BETWEEN = 30.0  # seconds between two such lines of one process: a thousand threads may wait for one store
+_QUIET = 5.0  # seconds of failures before a warning that requests are being retried
+_BETWEEN = 30.0  # seconds between two warnings of one process: a thousand threads may wait for one store
 
 _log = logging.getLogger("curation.storage.store")
-_told = [float("-inf")]
+_last_warning = [float("-inf")]
 
 
 @dataclass
 class Stats:
-    """What a Store did in this process. Retries of parts of a multipart upload are obstore's own and not counted."""
+    """Request counts of a Store in this process. obstore's own retries of multipart uploads are not counted."""
 
     gets: int = 0
     puts: int = 0
@@ -43,14 +43,14 @@ class Stats:
 
 
 class RetryBudget:
-    """Seconds that one call may spend without progress. Pauses have jitter, so that workers spread out."""
+    """The time that one call may spend without progress, in seconds. Pauses have jitter, to spread workers out."""
 
     def __init__(self, patience: float, stats: Stats) -> None:
         self.patience, self.stats = patience, stats
         self.renew()
 
     def renew(self) -> None:
-        """There was progress, or the time since the last one was the caller's own."""
+        """Restart the budget: after progress, or when the time since was spent by the caller."""
         self.failures, self.began = 0, time.monotonic()
 
     def spend(self, error: TransientError) -> None:
@@ -62,17 +62,17 @@ class RetryBudget:
         pause = random.uniform(0.5, 1) * min(MOST, FIRST * 2 ** min(self.failures - 1, 16))
         self.stats.add(retries=1)
         if passed > _QUIET:
-            self._tell(error)
-        time.sleep(min(pause, self.patience - passed))  # the last attempt is made when the budget ends
+            self._warn(error)
+        time.sleep(min(pause, self.patience - passed))  # so the last attempt starts when the budget ends
 
     def _gave_up(self, error: TransientError, passed: float) -> UnavailableError:
         attempts = "once" if self.failures == 1 else f"{self.failures} times in {passed:.0f} s"
-        fix = f"store.patience in the recipe ({self.patience:g} s here) is how long a request is retried"
+        fix = f"raise store.patience in the recipe (now {self.patience:g} s) to retry requests for longer"
         return UnavailableError(f"{error} (tried {attempts})", fix=f"{error.fix}; {fix}" if error.fix else fix)
 
-    def _tell(self, error: TransientError) -> None:
+    def _warn(self, error: TransientError) -> None:
         now = time.monotonic()
-        if now - _told[0] > _BETWEEN:
-            _told[0] = now
+        if now - _last_warning[0] > _BETWEEN:
+            _last_warning[0] = now
             text = printable(f"store: {error}; retrying for up to {self.patience:g} s (store.patience)")
             _log.warning("%s", text)

@@ -1,7 +1,8 @@
-"""Tell a watch over a call that its thread waits for a store: `store.patience` limits that time, the watch does not.
+"""Notification of a watchdog that its thread is waiting for a store, so that it pauses its own deadline.
 
-Every call of a `Store` waits within `waiting`. It notices nothing unless the same thread is within `observed`, so the
-requests of other threads (tables that are put while a model works) stop no watch. Cost: 0.3 us a call.
+`store.patience` limits the time of a request, so a watchdog over a batch must not count it. Every call of a `Store`
+waits inside `waiting`, which calls back only if the same thread is inside `observed`: the requests of other threads
+(tables that are put while a model works) pause no watchdog. Cost: 0.3 us a call.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ Step = Callable[[], None]
 
 
 class _Waits(threading.local):
-    """Of each thread: how many waits it is within, and what to call when the first begins and the last ends."""
+    """Per thread: the number of nested waits, and the callbacks for the start of the first and the end of the last."""
 
     depth = 0
     begin: Step | None = None
@@ -36,7 +37,7 @@ waiting = _Waits()
 
 @contextmanager
 def observed(begin: Step, end: Step) -> Iterator[None]:
-    """Call `begin` before and `end` after each wait of this thread for a store, within `with`."""
+    """Call `begin` before and `end` after each wait of this thread for a store, while the block runs."""
     before = waiting.begin, waiting.end
     waiting.begin, waiting.end = begin, end
     try:

@@ -1,11 +1,11 @@
-"""DuckDB, opened in one place: locked down, within stated memory, on local disk; and rows into its tables.
+"""DuckDB connections: locked down, with a stated memory limit, spilling to local disk; and rows into their tables.
 
-Every connection of the product comes from `connect`. SQL that runs in it opens no file but those that were named, loads
-no extension and changes no setting: names and values come from other people's datasets too, and a mistake in one query
-must not become a file on this machine.
+Every connection of the product comes from `connect`. Its SQL can open only the files that were named, load no extension
+and change no setting: names and values also come from untrusted datasets, and a mistake in one query must not read or
+write a file on this machine.
 
-Local disk fills up and is taken away. Whoever uses it does so within `local_disk`, which turns every such failure into
-one `LocalDiskError` that says where the disk is and how much of it is free.
+Local disks fill up or become read-only. Code that uses one does so inside `local_disk`, which turns every such failure
+into a `LocalDiskError` that names the folder and its free space.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from curation.core.errors import LocalDiskError
 if TYPE_CHECKING:
     import duckdb
 
-ROWS = 100_000  # in memory at once
-_SUFFIXES = ("", ".wal", ".wal.checkpoint", ".wal.recovery")  # of the files that a database consists of
+ROWS = 100_000  # tuples held in memory at once
+_SUFFIXES = ("", ".wal", ".wal.checkpoint", ".wal.recovery")  # suffixes of the files of one database
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-# What DuckDB says of a disk that is full, also through Arrow, which knows no error of DuckDB's.
+# DuckDB's messages about a full disk; they also arrive inside Arrow errors, which don't keep DuckDB's error class.
 _SPILLED = (
     *("max_temp_directory_size", "No space left on device", "Disk quota exceeded", "File too large"),
     *("Could not write file", "Read-only file system", "Permission denied"),
@@ -40,9 +40,9 @@ _SPILLED = (
 def connect(
     path: Path | None = None, *, spill: Path, memory: str = "1GB", files: Sequence[Path] = ()
 ) -> duckdb.DuckDBPyConnection:
-    """Open a database: at `path`, or in memory. It spills to the folder `spill` what `memory` does not hold.
+    """Open a database at `path`, or in memory for None.
 
-    `files`: databases that its SQL may attach. Nothing else on this machine can be opened from SQL.
+    `spill`: the folder for what exceeds `memory`. `files`: databases that SQL may attach; SQL can open no other file.
     """
     import duckdb
 
@@ -53,7 +53,7 @@ def connect(
         "autoload_known_extensions": "false",
         "autoinstall_known_extensions": "false",
         "allow_community_extensions": "false",
-        "python_enable_replacements": "false",  # a table's name is never a variable of the caller
+        "python_enable_replacements": "false",  # SQL can't read the caller's Python variables as tables
     }
     db = duckdb.connect(at, config=config)
     allowed = [text(f"{file}{suffix}") for file in files for suffix in _SUFFIXES]
@@ -66,9 +66,10 @@ def connect(
 
 @contextmanager
 def scratch(memory: str = "1GB", what: str = "a table") -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database on local disk for sets that may be larger than memory. It is gone afterwards, with what it spilled.
+    """Open a temporary database on local disk, for sets that may exceed memory; it is deleted when the block ends.
 
-    Raises `LocalDiskError` when the disk is full, and says `what` was being computed.
+    `memory`: DuckDB's memory limit. Raises `LocalDiskError` when the disk is full; the message names `what` was being
+    computed.
     """
     with local_disk(what), tempfile.TemporaryDirectory(prefix="tutelage-") as at:
         db = connect(Path(at) / "scratch.db", spill=Path(at), memory=memory)
@@ -78,9 +79,9 @@ def scratch(memory: str = "1GB", what: str = "a table") -> Iterator[duckdb.DuckD
 
 @contextmanager
 def local_disk(what: str, folder: Path | None = None) -> Iterator[None]:
-    """Raise `LocalDiskError` for a local disk that is full or can't be written while `what` is done.
+    """Raise `LocalDiskError` if the local disk turns out to be full or not writable while the block runs.
 
-    `folder`: where the disk is used; the folder for temporary files by default.
+    `what` is named in the message. `folder`: where the files are; by default the folder for temporary files.
     """
     try:
         yield
@@ -91,7 +92,10 @@ def local_disk(what: str, folder: Path | None = None) -> Iterator[None]:
 
 
 def disk_error(error: Exception, what: str, folder: Path | None = None) -> LocalDiskError | None:
-    """The error to show for one of DuckDB, Arrow or the system that comes of a full disk; None for any other."""
+    """Return the `LocalDiskError` for an error of DuckDB, Arrow or the system caused by a full disk; None for others.
+
+    `what` and `folder`: see `local_disk`.
+    """
     import duckdb
 
     line = str(error).partition("\n")[0]
@@ -101,7 +105,7 @@ def disk_error(error: Exception, what: str, folder: Path | None = None) -> Local
         is_disk = isinstance(error, OSError) and (error.errno in _FULL or _no_temporary_folder(error))
     if not is_disk:
         return None
-    text = f"{what}: the local disk is full or can't be written: {line}; {_room(folder)}"
+    text = f"{what}: the local disk is full or not writable: {line}; {_free_space(folder)}"
     return LocalDiskError(text, fix="free some space there, or set TMPDIR to a folder on a larger disk")
 
 
@@ -109,8 +113,8 @@ def _no_temporary_folder(error: OSError) -> bool:
     return isinstance(error, FileNotFoundError) and "usable temporary directory" in str(error)
 
 
-def _room(folder: Path | None) -> str:
-    """Where local files go, and how much is free there."""
+def _free_space(folder: Path | None) -> str:
+    """The free space of the folder, in words."""
     try:
         at = folder or Path(tempfile.gettempdir())
         while not at.exists():
@@ -121,14 +125,14 @@ def _room(folder: Path | None) -> str:
 
 
 def insert(db: duckdb.DuckDBPyConnection, into: str, table: pa.Table | pa.RecordBatch) -> None:
-    """Append rows to a table, whose columns are in the same order."""
+    """Append the rows of an Arrow table to the table `into`, whose columns have the same order."""
     db.register("incoming", table)
     db.execute(f"INSERT INTO {into} SELECT * FROM incoming")
     db.unregister("incoming")
 
 
 def insert_rows(db: duckdb.DuckDBPyConnection, into: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Append tuples to a table, whose columns are in the same order; of any number of them, `ROWS` are in memory."""
+    """Append any number of tuples to the table `into`, whose columns have the same order; holds `ROWS` in memory."""
     left = iter(rows)
     while some := list(islice(left, ROWS)):
         columns = [pa.array(values) for values in zip(*some, strict=True)]
@@ -136,10 +140,10 @@ def insert_rows(db: duckdb.DuckDBPyConnection, into: str, rows: Iterable[tuple[A
 
 
 def text(value: object) -> str:
-    """A value as a string literal of SQL, where no parameter can be bound (ATTACH, SET, CREATE VIEW)."""
+    """Quote a value as an SQL string literal, for statements that take no parameters (ATTACH, SET, CREATE VIEW)."""
     return "'" + str(value).replace("'", "''") + "'"
 
 
 def quote(name: str) -> str:
-    """A name as an identifier of SQL."""
+    """Quote a name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,8 +1,8 @@
-"""What the URL of a store may be, and what is known about a store besides its URL. No secrets in either.
+"""URLs and options of stores. Neither holds secrets.
 
-`s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` (also `abfs://`, with or without `@account`),
-`memory://name`, `file:///directory` and plain paths. Everything else is refused: libraries below us would happily
-follow `pipe:` (a shell command) or `http:` (the metadata address of a cloud machine).
+Accepted: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` (also `abfs://`, with or without
+`@account`), `memory://name`, `file:///directory` and plain paths. Everything else is refused, because the libraries
+below would follow `pipe:` (a shell command) or `http:` (the metadata service of a cloud machine).
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ ALLOWED = "a path, file:///directory, s3://bucket/prefix, gs://bucket/prefix, az
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=:)")
 
 
-PATIENCE, LONGEST = 120.0, 86_400  # seconds
+PATIENCE, LONGEST = 120.0, 86_400  # seconds: the default patience, and the maximum
 
 
 class ObjectInfo(NamedTuple):
-    """One object. `etag` has no quotes. `modified` (seconds since 1970) is for people, and for gc's grace period."""
+    """One object in a listing. `size` is in bytes; `etag` has no quotes.
+
+    `modified` (seconds since 1970) is only for display and for the grace period of `curate gc`.
+    """
 
     key: str
     size: int
@@ -43,9 +46,9 @@ class ObjectInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """Where and as whom to talk to a store. Credentials themselves are found by the store's own chain, never kept here.
+    """The endpoint, region and profile with which to access a store. Credentials come from the store's own chain.
 
-    `patience` is the retry budget: seconds that a call may go on failing without any progress before it is given up.
+    `patience` is the retry budget: the seconds that a call may fail without progress before it is abandoned.
     """
 
     endpoint: str | None = None
@@ -55,7 +58,8 @@ class StoreOptions:
 
     def __post_init__(self) -> None:
         if isinstance(self.patience, bool) or not 0 <= self.patience <= LONGEST:  # NaN is neither
-            raise UserError(f"store.patience is {self.patience}", fix=f"a number of seconds up to {LONGEST:,}")
+            fix = f"set it to a number of seconds from 0 to {LONGEST:,}"
+            raise UserError(f"store.patience is {self.patience}, which is out of range", fix=fix)
         if self.endpoint is not None:
             check_endpoint(self.endpoint)
 
@@ -78,9 +82,9 @@ class Location(NamedTuple):
 
 
 def parse(url: str) -> Location:
-    """Raises `UserError` for a URL that is not one of ours."""
+    """Parse the URL or path of a store. Raises `UserError` for one that the module's docstring does not list."""
     if "\0" in url or not url.strip():
-        raise UserError("the URL of a store is empty or holds a NUL", fix=f"write {ALLOWED}")
+        raise UserError("the URL of a store is empty or contains a NUL", fix=f"write {ALLOWED}")
     scheme, separator, rest = url.partition("://")
     if scheme == "file" and separator:
         if not rest.startswith("/"):
@@ -89,8 +93,8 @@ def parse(url: str) -> Location:
     if separator and scheme in SCHEMES:
         return _bucket(SCHEMES[scheme], rest)
     if separator or (_SCHEME.match(url) and not url.startswith((".", "/"))):
-        name = url.split(":")[0][:40]  # what follows may hold a password
-        raise UserError(f"{name}: is not a scheme that data is read from or written to", fix=f"write {ALLOWED}")
+        name = url.split(":")[0][:40]  # the rest may contain a password
+        raise UserError(f"{name}: is not a supported URL scheme", fix=f"write {ALLOWED}")
     return Location("file", "", _absolute(str(Path(url).expanduser())))
 
 
@@ -98,15 +102,13 @@ def _bucket(scheme: str, rest: str) -> Location:
     bucket, _, prefix = rest.partition("/")
     bucket, at, host = bucket.partition("@")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
-        raise UserError(
-            f"{scheme}://... does not name a bucket", fix=f"write {ALLOWED}; credentials do not go in a URL"
-        )
+        fix = f"write {ALLOWED}, without credentials"
+        raise UserError(f"{scheme}://... does not name a bucket", fix=fix)
     if at and scheme != "az":
-        raise UserError(
-            f"{scheme}://... holds an @", fix="credentials do not go in a URL: use the environment or a profile"
-        )
+        fix = "remove credentials from the URL; set them in the environment or in a profile"
+        raise UserError(f"{scheme}://... contains an @", fix=fix)
     account = host.split(".")[0]
-    if at and not re.fullmatch(r"[a-z0-9]{3,24}", account):  # it becomes part of a host name
+    if at and not re.fullmatch(r"[a-z0-9]{3,24}", account):  # the account becomes part of a host name
         raise UserError(f"{scheme}://{bucket}@... does not name an account", fix=f"write {ALLOWED}")
     prefix = prefix.strip("/")
     if prefix:
@@ -114,21 +116,22 @@ def _bucket(scheme: str, rest: str) -> Location:
     return Location(scheme, bucket, prefix, account)
 
 
-def anywhere(url: str) -> str:
-    """The URL (or pattern) as a worker with another working directory means it: a path made absolute."""
+def absolute_url(url: str) -> str:
+    """Make a path (or pattern) absolute, so that a worker with another working directory opens the same place.
+
+    A URL with a scheme is returned unchanged.
+    """
     return url if "://" in url else _absolute(str(Path(url).expanduser()))
 
 
 def _absolute(path: str) -> str:
-    # absolute, so that a worker with another working directory means the same place; links are left as they are
     import os.path
 
     return os.path.abspath(re.sub(r"^/+", "/", path))  # noqa: PTH100  (Path.absolute keeps "..", resolve follows links)
 
 
 def check_key(key: str) -> None:
-    """Keys are relative paths of plain segments: the same on a disk and in a bucket, and never outside the root."""
+    """Raise `UserError` unless the key is a relative path of plain segments, which can't lead outside the root."""
     if not key or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
-        raise UserError(
-            f"{key[:200]!r} is not a key", fix="keys are like folder/name.tar: no empty part, no . and no .."
-        )
+        fix = "write a key like folder/name.tar, without empty parts, `.` and `..`"
+        raise UserError(f"{key[:200]!r} is not a valid key", fix=fix)

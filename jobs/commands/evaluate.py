@@ -97,13 +97,13 @@ def _protocol(first: str, *, against: str, holdout: float, runs: str | None, see
     import curation as cu
     from curation.evaluation.trials import pin
     from curation.models.devices import pick_device
-    from curation.storage.urls import anywhere
+    from curation.storage.urls import absolute_url
     from jobs.protocol import Protocol
 
     snapshot = cu.open(first)  # raises for a URL that holds none, before anything is listed
     return Protocol(
         held_out=pin(against, holdout), model=model, training=training_of(**training), seeds=seeds, threads=threads,
-        runs=anywhere(runs or snapshot.store.location("runs")),
+        runs=absolute_url(runs or snapshot.store.location("runs")),
         device=pick_device("auto").type if device == "auto" else device,
     )  # fmt: skip
 

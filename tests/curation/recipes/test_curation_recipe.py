@@ -136,7 +136,7 @@ MISTAKES = [
         "shards: {samples: 1000}",
         "store: {endpoint: 'http://0xA9FEA9FE'}",
         "recipe:10: store.endpoint",
-        "machine metadata",
+        "cloud metadata service",
     ),
     ("- embedding: {", "- embedding: {name: kept, ", "recipe:6", "two columns are called kept"),
     (

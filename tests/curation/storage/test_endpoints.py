@@ -118,7 +118,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
 @pytest.mark.parametrize("address", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1%eth0", "fd00:ec2::254"])
 def test_what_a_name_resolves_to_is_checked(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     resolver(monkeypatch, "10.0.0.1", address)
-    with pytest.raises(UserError, match="machine metadata") as caught:
+    with pytest.raises(UserError, match="cloud metadata service") as caught:
         StoreOptions(endpoint="http://innocent.example")
     one_line(caught.value)
 
@@ -131,7 +131,7 @@ def test_a_name_is_checked_again_when_it_is_connected_to(monkeypatch: pytest.Mon
     resolver(monkeypatch)
     options = StoreOptions(endpoint="http://innocent.example", patience=0)
     resolver(monkeypatch, "169.254.169.254")
-    with pytest.raises(UserError, match="machine metadata"):
+    with pytest.raises(UserError, match="cloud metadata service"):
         open_store(f"{scheme}://bucket/p", options).get("k")
     resolver(monkeypatch, "127.0.0.1")
     endpoints.recheck("http://innocent.example")
@@ -139,7 +139,7 @@ def test_a_name_is_checked_again_when_it_is_connected_to(monkeypatch: pytest.Mon
     endpoints.recheck("http://innocent.example")  # within the minute
     monkeypatch.setattr(endpoints, "_MINUTE", 0.0)
     for _ in range(2):
-        with pytest.raises(UserError, match="machine metadata"):
+        with pytest.raises(UserError, match="cloud metadata service"):
             endpoints.recheck("http://innocent.example")
 
 
@@ -160,5 +160,5 @@ def test_endpoints_of_the_environment_and_of_profiles(
     else:
         (tmp_path / "config").write_text("[default]\nendpoint_url = http://0xA9FEA9FE\n")
         monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    with pytest.raises(UserError, match="machine metadata"):
+    with pytest.raises(UserError, match="cloud metadata service"):
         open_store(f"{scheme}://bucket/p", StoreOptions(patience=0)).get("k")

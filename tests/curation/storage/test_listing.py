@@ -55,7 +55,7 @@ def test_a_page_instead_of_a_listing_is_not_an_empty_one(server: BrokenS3, clock
         server.trouble = lambda method, path, pages=pages: next(pages, "")
         assert [info.key for info in store_of(server).list()] == ["there"]
     server.trouble = lambda method, path: "page"
-    with pytest.raises(UnavailableError, match="not a store's answer") as caught:
+    with pytest.raises(UnavailableError, match="does not come from an object store") as caught:
         list(store_of(server).list())
     one_line(caught.value)
 

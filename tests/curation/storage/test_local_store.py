@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -23,7 +24,8 @@ from curation.core.errors import (
     UnavailableError,
     UnsafeStoreError,
 )
-from curation.storage import local_store
+from curation.storage import local_files, local_store
+from curation.storage.probe import probe
 from curation.storage.store import open_store
 
 
@@ -34,7 +36,7 @@ def test_directories_are_listed_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "b.tar").write_bytes(b"2")
     (tmp_path / "data" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data" / "deep" / "loop").symlink_to(tmp_path / "data")
-    (tmp_path / "data" / f"{local_store._TEMPORARY}0").write_bytes(b"left by a killed put")
+    (tmp_path / "data" / f"{local_files.TEMPORARY}0").write_bytes(b"left by a killed put")
     os.mkfifo(tmp_path / "data" / "pipe")
     store = open_store(str(tmp_path / "data"))
     assert sorted(info.key for info in store.list()) == ["deep/a.tar", "linked/b.tar"]
@@ -74,6 +76,7 @@ def test_a_file_in_the_place_of_a_directory(tmp_path: Path) -> None:
 
 _KILLED = """
 import sys
+from curation.storage.probe import probe
 from curation.storage.store import open_store
 store, data = open_store(sys.argv[1]), b"x" * 3_000_000
 print("go", flush=True)
@@ -119,9 +122,9 @@ def test_disk_full_and_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refused(source: str, target: str) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(local_store.os, "link", refused)  # a file system without hard links
+    monkeypatch.setattr(os, "link", refused)  # a file system without hard links
     with pytest.raises(UnsafeStoreError) as unsafe:
-        store.probe()
+        probe(store)
     one_line(unsafe.value)
 
 
@@ -129,7 +132,7 @@ def test_reading_what_is_just_being_created(tmp_path: Path, monkeypatch: pytest.
     """Between a create's `link` and its `unlink` the ctime changes, not the bytes: whoever came second looks again."""
     store = open_store(str(tmp_path))
     store.create("record", b"bytes")
-    pread, times = local_store._pread, []
+    pread, times = local_store.read_pieces, []
 
     def while_the_temporary_name_goes(*arguments: Any) -> Any:
         times.append(1)
@@ -139,7 +142,7 @@ def test_reading_what_is_just_being_created(tmp_path: Path, monkeypatch: pytest.
             (tmp_path / "temporary").unlink()
         return pread(*arguments)
 
-    monkeypatch.setattr(local_store, "_pread", while_the_temporary_name_goes)
+    monkeypatch.setattr(local_store, "read_pieces", while_the_temporary_name_goes)
     assert store.create("record", b"others") is False
     assert len(times) == 3  # once more, as other bytes are believed when they are read twice
 
@@ -157,12 +160,12 @@ def test_a_disk_that_is_away_for_a_while(tmp_path: Path, clock: Clock, monkeypat
     def shaky(call: Callable[..., object]) -> Callable[..., object]:
         def called(*arguments: object) -> object:
             if chance.random() < 0.05:
-                raise OSError(local_store.errno.ESTALE, "Stale file handle")
+                raise OSError(errno.ESTALE, "Stale file handle")
             return call(*arguments)
 
         return called
 
-    left = [f"{key[:3]}/{local_store._TEMPORARY}{key}" for key in KEYS]
+    left = [f"{key[:3]}/{local_files.TEMPORARY}{key}" for key in KEYS]
     for name in left:
         (tmp_path / name).write_bytes(b"left by a killed put")
     monkeypatch.setattr(local_store.os, "scandir", shaky(scan))

@@ -18,6 +18,7 @@ from curation.core.errors import (
 )
 from curation.storage import clients as store_clients
 from curation.storage import retry
+from curation.storage.probe import probe
 from curation.storage.store import Store, StoreOptions, open_store
 
 DATA = random.Random(0).randbytes(700_001)
@@ -27,17 +28,17 @@ DATA = random.Random(0).randbytes(700_001)
 def test_unsafe_stores_are_refused(broken: tuple[BrokenS3, Store]) -> None:
     server, store = broken
     with pytest.raises(UnsafeStoreError) as caught:
-        store.probe()
+        probe(store)
     text = one_line(caught.value)
     assert "s3://bucket/p" in text and "create-only" in text and "If-None-Match" in text
     assert not server.objects
     with pytest.raises(UnsafeStoreError):  # only good answers are remembered
-        store.probe()
+        probe(store)
 
 
 @pytest.mark.parametrize("broken", [""], indirect=True)
 def test_the_fake_without_a_defect_is_a_store(broken: tuple[BrokenS3, Store]) -> None:
-    broken[1].probe()
+    probe(broken[1])
 
 
 @pytest.mark.parametrize("broken", ["loses"], indirect=True)
@@ -48,7 +49,7 @@ def test_lost_answers_are_settled_by_reading_back(broken: tuple[BrokenS3, Store]
     assert not store.create("j", b"mine") and store.get("j") == b"theirs"
     store.put("l", b"put")
     assert store.get("l") == b"put"
-    store.probe()
+    probe(store)
 
 
 @pytest.mark.parametrize("broken", ["cuts"], indirect=True)

@@ -24,6 +24,7 @@ from curation.ledger.uid_lists import read_list
 from curation.models.weights import Weights
 from curation.storage import object_store
 from curation.storage.parquet import read_parquet, to_parquet
+from curation.storage.probe import probe
 from curation.storage.store import Store, StoreOptions, open_store
 
 DATA = random.Random(0).randbytes(300_001)
@@ -49,7 +50,7 @@ CALLS: dict[str, Callable[[Store, Path], object]] = {
     "put_file": lambda store, path: put_file(store, path / "f"),
     "create": lambda store, path: store.create("new", DATA),
     "delete": lambda store, path: store.delete("there"),
-    "probe": lambda store, path: store.probe(),
+    "probe": lambda store, path: probe(store),
 }
 
 

@@ -9,7 +9,7 @@ from services import one_line
 
 from curation.core.errors import UserError
 from curation.storage.store import open_object, open_store
-from curation.storage.urls import anywhere
+from curation.storage.urls import absolute_url
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_accounts_are_no_hosts(account: str) -> None:
 def test_a_path_means_the_same_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A worker of a cluster that runs already has another working directory."""
     monkeypatch.chdir(tmp_path)
-    assert anywhere("pool/{000..012}.tar") == f"{tmp_path}/pool/{{000..012}}.tar"
-    assert anywhere("out@7") == f"{tmp_path}/out@7"
+    assert absolute_url("pool/{000..012}.tar") == f"{tmp_path}/pool/{{000..012}}.tar"
+    assert absolute_url("out@7") == f"{tmp_path}/out@7"
     for url in ("s3://bucket/pool", "file:///data/pool", "/data/*.tar"):
-        assert anywhere(url) == url
+        assert absolute_url(url) == url
