@@ -1,9 +1,9 @@
-"""The room of filters: each looks at columns and names the samples that leave, with a reason.
+"""Filters: each reads columns and selects the samples to drop, with a reason.
 
 A filter is a frozen dataclass whose fields are its configuration in the recipe, and a pure function from columns to
-drops: one SQL query over the view `alive` (the samples that no earlier filter dropped). DuckDB runs it out of core, so
-nothing here ever holds a row a Python object. To add a filter: write a file beside these and name it in `FILTERS`; or,
-in a package of your own, name its class as an entry point of the group `tutelage.filters`.
+drops: one SQL query over the view `alive` (the samples that no earlier filter dropped). DuckDB runs the query out of
+core; no filter creates a Python object a row. To add a filter, write a file in this folder and add its class to
+`FILTERS`; in a package of your own, declare the class as an entry point of the group `tutelage.filters`.
 """
 
 from __future__ import annotations
@@ -82,5 +82,5 @@ FILTERS: dict[str, type[Filter]] = with_installed(
 
 
 def kind_of(item: Filter) -> str | None:
-    """What a recipe calls a filter of this class; None of one that is in no table."""
+    """Name in `FILTERS` of a filter's class; None for a class that is not in the table."""
     return next((name for name, kind in FILTERS.items() if kind is type(item)), None)

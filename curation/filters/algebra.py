@@ -1,4 +1,4 @@
-"""Filters made of filters: all of them, any of them, the contrary of one."""
+"""Combinations of filters: intersection, union and complement."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def _entries(value: Any, info: ValidationInfo) -> Any:
-    """`[{name: {fields}}, ...]` as a recipe has it, as filters. `info` says where in the recipe it stands."""
+    """Convert `[{name: {fields}}, ...]` of a recipe to filters. `info.context` has the builder and the position."""
     entries = [value] if isinstance(value, dict) else value
     if not isinstance(entries, list | tuple):
-        raise ValueError("of is a list of filters, each `name: {fields}`")
+        raise ValueError("`of` must be a list of filters, each `name: {fields}`")
     if wrong := [entry for entry in entries if not isinstance(entry, dict | Filter)]:
-        raise ValueError(f"each filter of `of` is `name: {{fields}}`; here is {wrong[0]!r}")
+        raise ValueError(f"each filter of `of` must be `name: {{fields}}`, not {wrong[0]!r}")
     build, loc = info.context or (_without_a_recipe, ())
     places = [(*loc, "of")] if entries is not value else [(*loc, "of", n) for n in range(len(entries))]
     return tuple(
@@ -33,7 +33,7 @@ def _entries(value: Any, info: ValidationInfo) -> Any:
 
 
 def _without_a_recipe(entry: Any, place: Any) -> Any:
-    raise ValueError(f"outside of a recipe, `of` takes filters, not {entry!r}")
+    raise ValueError(f"outside a recipe, `of` takes filter objects, not {entry!r}")
 
 
 Filters = Annotated[tuple[InstanceOf[Filter], ...], BeforeValidator(_entries)]
@@ -45,11 +45,12 @@ class _OfFilters:
 
     def __post_init__(self) -> None:
         if not self.of:
-            raise ValueError("of is empty: name at least one filter")
+            raise ValueError("`of` is empty; name at least one filter")
         for item in self.of:
             if isinstance(item, WeightingFilter) and item.weighs():
-                without = ", or with `weights: false`" if hasattr(item, "weights") else ""
-                raise ValueError(f"{_snake(type(item).__name__)} in it gives weights: name that by itself{without}")
+                without = ", or set `weights: false`" if hasattr(item, "weights") else ""
+                name = _snake(type(item).__name__)
+                raise ValueError(f"{name} in `of` sets sample weights; make it an entry of its own{without}")
 
     def columns(self) -> Sequence[str]:
         return tuple(dict.fromkeys(column for item in self.of for column in item.columns()))
@@ -63,18 +64,18 @@ class _OfFilters:
         return tuple(file for item in self.of if isinstance(item, FileReadingFilter) for file in item.files())
 
     def _each(self) -> str:
-        """Every drop of every part: id, detail, and the part's number."""
+        """SQL of every drop of every part: id, detail, and the part's index n."""
         parts = (f"SELECT id, detail, {n} AS n FROM ({item.drops()})" for n, item in enumerate(self.of))
         return " UNION ALL ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AllOf(_OfFilters):
-    """Keep what every one of the filters in `of` keeps.
+    """Keep the samples that all filters in `of` keep: an intersection.
 
-    Unlike a list of them in the recipe, each sees the same samples: so `top_fraction` beside another filter means the
-    top of all, not of what the other left.
-    Cost: that of its parts, and a hash aggregation of what they drop.
+    Unlike successive filters of a recipe, each part sees the same samples: `top_fraction` beside another filter keeps
+    the top of all samples, not of those that the other filter keeps.
+    Cost: that of its parts, and a hash aggregation of their drops.
     Example: all: {of: [{top_fraction: {score: clip_score, fraction: 0.5}},
       {top_fraction: {score: norm_sim, fraction: 0.5}}]}
     """
@@ -85,9 +86,9 @@ class AllOf(_OfFilters):
 
 @dataclass(frozen=True, kw_only=True)
 class AnyOf(_OfFilters):
-    """Keep what at least one of the filters in `of` keeps: a union, where a list of filters is an intersection.
+    """Keep the samples that at least one filter in `of` keeps: a union.
 
-    Cost: that of its parts, and a hash join of what they drop.
+    Cost: that of its parts, and a hash join of their drops.
     Example: any: {of: [{threshold: {score: cluster.near_target, min: 1}}, {top_fraction: {score: dfn, fraction: 0.1}}]}
     """
 
@@ -98,24 +99,24 @@ class AnyOf(_OfFilters):
 
 @dataclass(frozen=True, kw_only=True)
 class NotOf(_OfFilters):
-    """Keep what any of the filters in `of` would drop: to look at it, or to keep two recipes apart.
+    """Keep the samples that any filter in `of` would drop: to inspect them, or to make two recipes disjoint.
 
-    What a `decontaminate` in it finds is kept, and not in the list of `curate matches`, which is of what was dropped.
-    Cost: that of its parts, and a hash join with what they drop.
+    Matches of a `decontaminate` in `of` are kept, so `curate matches` does not list them: it lists dropped samples.
+    Cost: that of its parts, and a hash join with their drops.
     Example: not: {of: [{one_of: {column: format, values: [webp]}}]}
     """
 
     def drops(self) -> str:
-        return f"SELECT id, '' AS detail FROM alive ANTI JOIN ({self._each()}) AS gone USING (id)"
+        return f"SELECT id, '' AS detail FROM alive ANTI JOIN ({self._each()}) AS dropped USING (id)"
 
 
 def _snake(name: str) -> str:
-    """`SoftCap` -> `soft_cap`: what a recipe calls a filter of this class."""
+    """Convert a class's name to its name in a recipe: `SoftCap` -> `soft_cap`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def flat(filters: Iterable[Filter]) -> Iterator[Filter]:
-    """Filters and, of those that are made of others, their parts."""
+    """Yield each filter and, after a combination, its parts, recursively."""
     for item in filters:
         yield item
         if isinstance(item, _OfFilters):

@@ -1,4 +1,4 @@
-"""Captions that the corpus repeats again and again: they tell of the page, not of the picture."""
+"""Captions that occur often in the corpus: they describe the web page, not the image."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from curation.core.words import SPACE
 
 @dataclass(frozen=True, kw_only=True)
 class Boilerplate:
-    """Drops every sample whose caption occurs more than `most` times among those that reach this filter.
+    """Drop every sample whose caption occurs more than `most` times among the samples that reach this filter.
 
-    Captions that differ in case and white space only are the same ("Image  for post", "image for post"); samples
-    without a caption are for the filter `caption`.
-    Cost: one hash aggregation of 64 bits a caption, out of core; two captions of the same 64 bits would be counted
-    together, which a billion captions have a chance of 3 % to do once. 2 us of CPU a sample. Source: counting; the rule
-    of C4 (1910.10683) for repeated text, of whole captions.
+    Captions that differ only in case and white space count as equal ("Image  for post", "image for post"). Samples
+    without a caption are not dropped: the filter `caption` drops them.
+    Cost: 2 us of CPU a sample; one hash aggregation of 64 bits a caption, out of core. Two captions with equal 64 bits
+    are counted together: among a billion captions the chance of one such pair is 3 %.
+    Source: C4's rule for repeated text (1910.10683), applied to whole captions.
     Example: boilerplate: {most: 100}
     """
 
@@ -34,10 +34,12 @@ class Boilerplate:
 
     def drops(self) -> str:
         return f"""
-            WITH told AS (
+            WITH captions AS (
                 SELECT id, hash(words) AS words FROM (
                     SELECT id, trim(regexp_replace(lower(caption), '[{SPACE}]+', ' ', 'g')) AS words FROM alive
                 ) WHERE words <> ''
             )
-            SELECT id, '' AS detail FROM told
-            SEMI JOIN (SELECT words FROM told GROUP BY words HAVING count(*) > {self.most}) AS often USING (words)"""
+            SELECT id, '' AS detail FROM captions
+            SEMI JOIN (
+                SELECT words FROM captions GROUP BY words HAVING count(*) > {self.most}
+            ) AS often USING (words)"""

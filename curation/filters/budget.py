@@ -1,4 +1,4 @@
-"""As many samples, or as many bytes, as one can afford: the best of them."""
+"""Limit on the number of samples, or of bytes, of a snapshot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curation.core.ranges import check_count
-from curation.filters.best import all_but_best
+from curation.filters.rank_cut import below_rank
 from curation.shards.tar import END_BLOCKS
 
 
@@ -15,12 +15,11 @@ from curation.shards.tar import END_BLOCKS
 class Budget:
     """Keep exactly `samples` of the samples that reach this filter (all, where there are fewer), or at most `bytes`.
 
-    The highest `score` first, ties by uid (smaller first); without a score, in the order of uids, which are hashes: a
-    sample drawn at random, the same one everywhere. Bytes are what the shards come to, at the most: of each sample its
-    members with tar headers and with what its json says of where it is from, and of each shard its end; the first
-    sample that does not fit ends it.
-    Cost: one sort of the score alone (samples), or of score, uid and length (bytes), out of core. 0.2 us of CPU a
-    sample.
+    Samples are kept in the order of `score`, the highest first, ties by uid (smaller first). Without a score the order
+    is that of the uids, which are hashes: a random selection that is the same on every machine. `bytes` bounds the size
+    of the output shards: for each sample its members with tar headers and the provenance in its json, and for each
+    shard its end-of-archive blocks. The filter drops the first sample that does not fit, and all after it.
+    Cost: 0.2 us of CPU a sample; one sort of the score (`samples`), or of score, uid and length (`bytes`), out of core.
     Example: budget: {samples: 1000000, score: clip_score}
     """
 
@@ -32,9 +31,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         if (self.samples is None) == (self.bytes is None):
-            raise ValueError("give samples or bytes, one of them")
-        check_count("samples", self.samples, "a budget of none keeps nothing", least=1)
-        check_count("bytes", self.bytes, "a budget of none keeps nothing", least=1)
+            raise ValueError("give either samples or bytes")
+        check_count("samples", self.samples, "a budget of 0 keeps no sample", least=1)
+        check_count("bytes", self.bytes, "a budget of 0 keeps no sample", least=1)
 
     def columns(self) -> Sequence[str]:
         return (*(("length",) if self.bytes is not None else ()), *((self.score,) if self.score else ()))
@@ -44,10 +43,10 @@ class Budget:
 
     def drops(self) -> str:
         if self.samples is not None and self.score:
-            return all_but_best(self.score, str(self.samples), "samples")
+            return below_rank(self.score, str(self.samples), "samples")
         order = f'"{self.score}" DESC, uid' if self.score else "uid"
         spent, most, detail = "count(*)", f"{self.samples}", "samples"
-        if self.bytes is not None:  # every unit may end a shard that isn't full
+        if self.bytes is not None:  # every unit may end with a shard that is not full
             ends = f"{END_BLOCKS} * (SELECT count(DISTINCT unit) FROM alive)"
             spent, most, detail = "sum(length)", f"{self.bytes} - {ends}", "bytes"
         return f"""

@@ -1,4 +1,4 @@
-"""Captions that say too little, too much, or the same word again and again."""
+"""Limits on the length and the repetition of a caption."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from curation.core.words import SPACE, WORD
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """Length, word count and repetition of the caption; a limit that is not given does not apply.
+    """Keep the samples whose caption is within the limits of length, word count and repetition.
 
-    Characters are counted without white space at either end.
-    Words as `caption_stats` counts them: runs without white space that hold something to see, and single characters of
-    Han and kana. Repetition is
-    1 - (different words / words): 0 for "a red apple", 0.67 for "sale sale sale".
-    Source: basic filtering of DataComp (2304.14108, appendix N) and the repetition rule of Gopher (2112.11446, A.1).
+    A limit that is not given does not apply. Characters are counted without white space at either end. Words are
+    counted as by `caption_stats`: runs of visible characters between white space, and single characters of Han and
+    kana. Repetition is 1 - (different words / words): 0 for "a red apple", 0.67 for "sale sale sale".
     Cost: 2.7 us of CPU a caption.
+    Source: basic filtering of DataComp (2304.14108, appendix N) and the repetition rule of Gopher (2112.11446, A.1).
     Example: caption: {min_words: 2, min_chars: 5, max_repetition: 0.5}
     """
 
@@ -33,12 +32,12 @@ class Caption:
 
     def __post_init__(self) -> None:
         if self.max_repetition is not None and not 0 <= self.max_repetition <= 1:
-            raise ValueError("max_repetition is a share between 0 and 1")
+            raise ValueError(f"max_repetition is {self.max_repetition}, but must be a share from 0 to 1")
         for name in ("min_words", "max_words", "min_chars", "max_chars"):
             check_count(name, getattr(self, name), "it is a length of a caption")
         for what, least, most in (("words", self.min_words, self.max_words), ("chars", self.min_chars, self.max_chars)):
             if most is not None and most < least:
-                raise ValueError(f"max_{what} is {most}, less than min_{what}, {least}: no caption would stay")
+                raise ValueError(f"max_{what} ({most}) is less than min_{what} ({least}): no sample would be kept")
 
     def columns(self) -> Sequence[str]:
         return ("caption",)

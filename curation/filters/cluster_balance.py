@@ -1,4 +1,4 @@
-"""A limit on how many samples any one cluster, language or other group may have."""
+"""Limit on the number of samples of each cluster, language or other group."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curation.core.ranges import check_count, check_seed
-from curation.filters.draw import draw
+from curation.filters.hash_uniform import hash_uniform
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterBalance:
-    """Keep exactly min(n, `most`) of the n samples of each group: those that have one value of `column`.
+    """Keep exactly min(n, `most`) of the n samples of each group. A group is the samples with one value of `column`.
 
-    Use it to flatten a corpus in which a few concepts take most of the room. `column` is any score that is a word or an
-    integer (`cluster.cluster`, `language.code`) or the index's `format`. The highest `prefer` score stays (ties:
-    smaller uid); without it, samples drawn by a hash of seed and uid: the same ones everywhere.
-    Cost: one aggregation, and one sort within the groups that are too large, out of core. 0.1 us of CPU a sample.
-    Source: sampling from k-means clusters, at random or those nearest to the centre (`prefer: cluster.similarity`),
-    as in Vo et al. 2024 (2405.15613).
+    Use it to flatten a corpus in which a few concepts have most of the samples. `column` is a score that is a word or
+    an integer (`cluster.cluster`, `language.code`), or the index's `format`. The samples with the highest `prefer`
+    score are kept (ties: smaller uid). Without `prefer`, a hash of seed and uid selects them, the same on every
+    machine.
+    Cost: 0.1 us of CPU a sample; one aggregation, and one sort within the groups that are too large, out of core.
+    Source: sampling from k-means clusters, at random or nearest to the centre (`prefer: cluster.similarity`), as in Vo
+    et al. 2024 (2405.15613).
     Example: cluster_balance: {column: cluster.cluster, most: 1000, prefer: clip_score}
     """
 
@@ -35,9 +36,10 @@ class ClusterBalance:
         return (self.column, *((self.prefer,) if self.prefer else ()))
 
     def drops(self) -> str:
-        """Samples are ranked without their uids, which to sort by takes twice the time; only those that are level with
-        a group's last one are."""
-        first = f'alive."{self.prefer}" DESC' if self.prefer else draw(self.seed, f"cluster_balance {self.column}")
+        # Sorting by uid too would take twice the time: only samples tied with a group's last place are sorted by uid.
+        first = (
+            f'alive."{self.prefer}" DESC' if self.prefer else hash_uniform(self.seed, f"cluster_balance {self.column}")
+        )
         group, detail = f'alive."{self.column}"', f"'{self.column}' AS detail"
         return f"""
             WITH placed AS MATERIALIZED (

@@ -1,4 +1,4 @@
-"""Samples that occur in other snapshots: in evaluation sets, or in what was curated before."""
+"""Samples that other snapshots keep too, such as evaluation sets or earlier datasets."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ from curation.storage.tables import insert
 if TYPE_CHECKING:
     import duckdb
 
-COLUMNS = 1 << 11  # vectors of the others that a block is compared with at once
-HELD = 1 << 29  # bytes of the others' vectors in memory; for each so many, all samples' vectors are read once
-_ANOTHER = "NOT (o.own AND o.uid = alive.uid)"  # no sample of an earlier snapshot of the dataset is its own duplicate
-_BEST = "min({'bits': o.bits, 'uid': o.uid, 'snapshot': o.snapshot}) AS best"  # the least as they are ordered here
+COLUMNS = 1 << 11  # compared vectors in one matrix product
+HELD = 1 << 29  # bytes of compared vectors in memory; all samples' vectors are read once for each such part
+# A sample of an earlier snapshot of the dataset is no duplicate of itself.
+_ANOTHER = "NOT (o.own AND o.uid = alive.uid)"
+_BEST = "min({'bits': o.bits, 'uid': o.uid, 'snapshot': o.snapshot}) AS best"  # compared in this order of fields
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decontaminate:
-    """Drop the samples that a snapshot in `against` keeps too: an evaluation set, or all that was curated before.
+    """Drop the samples that also occur in a snapshot of `against`: an evaluation set, or an earlier dataset.
 
-    Three ways to be the same, each a reason of its own (the first that holds): `exact`, equal image bytes;
-    `perceptual`, hashes of a scorer `phash` (named by `hash`) that differ in at most `distance` bits, and are none of a
-    blank picture, which has the hash 0 (in fewer bits for symmetric drawings, as `near_duplicates`); `embedding`,
-    a cosine of at least `threshold` between embeddings (named by `embedding`). The last two are looked for where they
-    are named. An evaluation set becomes a snapshot by `curate run` with the same scorers; `s3://eval/val@3` pins one,
-    without `@3` it is the latest when the run begins, and is written down in what the run makes. A sample that both
-    snapshots take from the same place counts too; only against an earlier snapshot of the very dataset that the recipe
-    writes is a sample no duplicate of itself. `curate matches` shows what matched what.
-    Cost: exact, 64 bits a sample, of which the shared ones are looked for, then a join of few: 0.2 us of CPU a sample;
-    perceptual, all near pairs of both sides together, as in `near_duplicates`: 0.4 us a sample against an evaluation
-    set, and 1 us of each side's where both have 10 million; for embeddings N M D multiply-adds with the M others, of
-    which 512 MB are in memory at a time, and as much of cosines: for evaluation sets, and for what was curated before
-    as far as that can be paid.
+    A sample matches in one of three ways, and the first that holds is the reason. `exact`: equal image bytes.
+    `perceptual`: hashes of the scorer `phash` named by `hash` that differ in at most `distance` bits (fewer for
+    symmetric drawings, see `near_duplicates`); a blank image, which has the hash 0, never matches. `embedding`: a
+    cosine of at least `threshold` between embeddings of the scorer named by `embedding`. The last two apply only where
+    `hash` or `embedding` is given.
+
+    To make an evaluation set a snapshot, use `curate run` with the same scorers. `s3://eval/val@3` pins a snapshot;
+    without `@3`, the run takes the latest one at its start and records its number. A sample that both snapshots read
+    from the same shard matches too, except against an earlier snapshot of the dataset that the recipe writes. `curate
+    matches` lists the matching pairs.
+    Cost: exact, 0.2 us of CPU a sample. Perceptual, 0.4 us a sample against an evaluation set, and 1 us a sample of
+    both sides where both have 10 million (all near pairs of both sides together are found, as in `near_duplicates`).
+    Embedding, N M D multiply-adds for N samples and M compared samples of width D, with 512 MB of compared vectors and
+    as much of cosines in memory: suitable for evaluation sets, and expensive for large earlier datasets.
     Source: deduplication against evaluation sets as in DataComp (2304.14108), appendix F.
     Example: decontaminate: {against: [s3://eval/val@3], hash: phash, embedding: embedding, threshold: 0.95}
     """
@@ -57,31 +59,34 @@ class Decontaminate:
 
     def __post_init__(self) -> None:
         if not self.against:
-            raise ValueError("against is empty: name at least one snapshot")
+            raise ValueError("against is empty; name at least one snapshot")
         if not 0 <= self.distance <= MOST_DISTANCE:
-            raise ValueError(f"distance is from 0 to {MOST_DISTANCE} of 64 bits")
+            raise ValueError(f"distance is {self.distance}, but must be from 0 to {MOST_DISTANCE} of 64 bits")
         if not 0 < self.threshold <= 1:
-            raise ValueError("threshold is a cosine above 0 and up to 1")
+            raise ValueError(f"threshold is {self.threshold}, but must be a cosine above 0 and up to 1")
 
     def columns(self) -> Sequence[str]:
         return ("content_hash", *self.compared())
 
     def compared(self) -> Sequence[str]:
-        """The score columns that the others must have too, made in the same way."""
+        """Score columns that the compared snapshots must have with the same fingerprints."""
         return tuple(name for name in (self.hash, self.embedding) if name)
 
     def others(self) -> str:
-        """The table that the engine fills: snapshot (a place in `against`), own (whether that is an earlier snapshot of
-        the dataset), uid, content_hash, and `compared`. Another threshold has the same."""
+        """Name of the table of compared samples, which the engine fills. It does not depend on the thresholds.
+
+        Its columns: snapshot (an index into `against`), own (whether it is an earlier snapshot of this dataset), uid,
+        content_hash, and those of `compared`.
+        """
         return table_by((self.against, self.compared()), "others")
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Make the table of matches: `id, how, snapshot, other, value`; of each way, a sample's best one."""
+        """Create the table of matches `id, how, snapshot, other, value`: the best match of each sample in each way."""
         table = self._table
         if self.embedding:
             expect_vectors(db, self.embedding)
-        made = "id BIGINT, how VARCHAR, snapshot INTEGER, other VARCHAR, value DOUBLE"
-        db.execute(f"CREATE OR REPLACE TEMP TABLE {table} ({made})")
+        columns = "id BIGINT, how VARCHAR, snapshot INTEGER, other VARCHAR, value DOUBLE"
+        db.execute(f"CREATE OR REPLACE TEMP TABLE {table} ({columns})")
         self._exact(db)
         if self.hash:
             self._perceptual(db)
@@ -89,7 +94,7 @@ class Decontaminate:
             self._similar(db)
 
     def matches(self) -> str:
-        """SQL of `id, how, snapshot, other, value`: bits that differ, or a cosine."""
+        """SQL of `id, how, snapshot, other, value`; `value` is the number of differing bits, or a cosine."""
         return f"SELECT id, how, snapshot, other, value FROM {self._table}"
 
     def drops(self) -> str:
@@ -101,7 +106,7 @@ class Decontaminate:
         return table_of(self, "matches")
 
     def _exact(self, db: duckdb.DuckDBPyConnection) -> None:
-        shared, bits = f"{self._table}_shared", "hash(content_hash)"  # so that only few have their hashes compared
+        shared, bits = f"{self._table}_shared", "hash(content_hash)"  # 64 bits first: few samples have theirs compared
         ours, theirs = (
             f"SELECT {bits} AS h FROM {rows} WHERE content_hash IS NOT NULL" for rows in ("alive", self.others())
         )
@@ -145,7 +150,7 @@ class Decontaminate:
             SELECT row_number() OVER (ORDER BY uid) - 1 AS place, arg_min(snapshot, (own, snapshot)) AS snapshot, uid,
                 any_value("{self.embedding}") AS vector, bool_and(own) AS own
             FROM {self.others()} WHERE "{self.embedding}" IS NOT NULL
-            GROUP BY uid""")  # a sample that two snapshots keep is one
+            GROUP BY uid""")  # one row for a sample that two snapshots keep
         db.execute(f"CREATE OR REPLACE TEMP TABLE {found} (id BIGINT, snapshot INTEGER, other VARCHAR, value DOUBLE)")
         ((count, width),) = db.execute(f"SELECT count(*), any_value(octet_length(vector)) FROM {theirs}").fetchall()
         rows = max(1, HELD // (width or 1))
@@ -161,11 +166,11 @@ class Decontaminate:
         db.execute(f"DROP TABLE {theirs}; DROP TABLE {found}")
 
     def _compare(self, db: duckdb.DuckDBPyConnection, others: pa.Table, into: str) -> None:
-        """All samples with some of the others: of those that are similar enough, the most similar one of each."""
+        """Compare all samples with a part of the compared samples; insert the most similar one above the threshold."""
         stored = [halves(part.column("vector")) for part in others.to_batches(max_chunksize=COLUMNS)]
         parts = [(part, part.float().norm(dim=1).clamp_min(1e-12)) for part in stored]
         uids, snapshots = (others.column(name).combine_chunks() for name in ("uid", "snapshot"))
-        itself_too = np.append(~others.column("own").to_numpy(), True)  # the last: of samples that they don't have
+        itself_too = np.append(~others.column("own").to_numpy(), True)  # last: place -1, not among the compared ones
         for batch in stream(db, f'SELECT id, uid, "{self.embedding}" FROM alive'):
             vectors = matrix(batch.column(2))
             best, at = np.full(len(vectors), -2.0, np.float32), np.zeros(len(vectors), np.int64)
@@ -188,10 +193,11 @@ class Decontaminate:
 
 
 def _few(rows: str) -> str:
-    """SQL of a few of the others, `key, own, uid, bits, snapshot`, for each key: among them is whatever a sample with
-    this key matches best, so that many copies here and there are never all brought together.
+    """SQL of the best candidates for each key, `key, own, uid, bits, snapshot`, from compared samples `rows`.
 
-    That is the nearest one that is not own (ties: smaller uid), and of own ones the nearest two: one may be the sample.
+    Of the samples that are not own, the nearest (ties: smaller uid); of own ones the nearest two, since one may be the
+    sample itself. The best match of any sample with this key is among them, so that many copies on both sides don't
+    multiply in a join.
     """
     each = f"""
         SELECT key, own, uid, min({{'bits': bits, 'snapshot': snapshot}}) AS best
@@ -203,6 +209,6 @@ def _few(rows: str) -> str:
 
 
 def _places(uids: pa.Array, among: pa.Array) -> np.ndarray[Any, Any]:
-    """Where each uid stands in `among`, or -1."""
+    """Index of each uid in `among`, int64 [N]; -1 where it is absent."""
     found = pc.fill_null(pc.index_in(uids, among), -1)
     return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)

@@ -1,4 +1,4 @@
-"""All but one of the samples whose bytes are the same."""
+"""Samples whose image bytes are equal, of which one is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from curation.filters.repeats import fits, ordered, repeated
+from curation.filters.sorted_values import fits_in_memory, read_sorted, repeated_values
 from curation.storage.tables import insert
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExactDuplicates:
-    """Equal image bytes (`of: image`), or equal image bytes and caption (`of: pair`): one stays.
+    """Keep one of the samples with equal image bytes (`of: image`), or with equal image bytes and caption (`of: pair`).
 
-    The one that stays has the highest `prefer` score (ties: smaller uid), or comes first in source order: that of the
-    shards' keys, so that data added later displaces nothing where its keys sort behind. Whatever they are called, with
-    a `decontaminate` against the dataset itself before this filter what was kept stays.
-    Cost: 64 bits a sample, of which the repeated ones are looked for, and a window over the samples that have these,
-    where the values themselves decide; beyond 33 million samples out of core. 0.2 us of CPU a sample.
+    The sample with the highest `prefer` score is kept (ties: smaller uid); without `prefer`, the first in source order,
+    which is the order of the shards' keys: data added later displaces no sample if its keys sort after the others. To
+    keep earlier samples whatever the keys are, put a `decontaminate` against the dataset itself before this filter.
+    Cost: 0.2 us of CPU a sample. Repeated hashes of 64 bits select the candidates, whose values are then compared;
+    beyond 33 million samples out of core.
     Example: exact_duplicates: {prefer: clip_score}
     """
 
@@ -34,22 +34,22 @@ class ExactDuplicates:
         return (*self._key, *((self.prefer,) if self.prefer else ()))
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Make the table of the `bits` that more than one sample has."""
+        """Create the table of the 64-bit hashes, `bits`, that more than one sample has."""
         make = f"CREATE OR REPLACE TEMP TABLE {self._table}"
-        bits = f"SELECT {_hash(*self._key)} AS bits FROM alive WHERE {self._told}"
-        if fits(db):
+        bits = f"SELECT {_hash(*self._key)} AS bits FROM alive WHERE {self._present}"
+        if fits_in_memory(db):
             db.execute(f"{make} (bits UBIGINT)")
-            insert(db, self._table, pa.table({"bits": repeated(ordered(db, bits))}))
+            insert(db, self._table, pa.table({"bits": repeated_values(read_sorted(db, bits))}))
         else:
             db.execute(f"{make} AS {bits} GROUP BY 1 HAVING count(*) > 1")
 
     def copies(self) -> str:
-        """SQL of `id, detail, stays`: what leaves, and the sample for which it does."""
+        """SQL of `id, detail, stays`: each dropped sample, and the kept sample that it duplicates."""
         order = f'"{self.prefer}" DESC, uid' if self.prefer else "id"
         return f"""
             SELECT id, '' AS detail, stays FROM (
                 SELECT id, first_value(id) OVER (PARTITION BY {", ".join(self._key)} ORDER BY {order}) AS stays
-                FROM alive SEMI JOIN {self._table} AS again ON {_hash(*self._key)} = again.bits AND {self._told}
+                FROM alive SEMI JOIN {self._table} AS again ON {_hash(*self._key)} = again.bits AND {self._present}
             ) WHERE id <> stays"""
 
     def drops(self) -> str:
@@ -60,7 +60,7 @@ class ExactDuplicates:
         return ("content_hash", "caption") if self.of == "pair" else ("content_hash",)
 
     @property
-    def _told(self) -> str:
+    def _present(self) -> str:
         return " AND ".join(f"{column} IS NOT NULL" for column in self._key)
 
     @property
@@ -69,5 +69,5 @@ class ExactDuplicates:
 
 
 def _hash(*columns: str) -> str:
-    """SQL of 64 bits that equal values have in common, and others, a few times in a billion samples, too."""
+    """SQL of a hash of 64 bits; among a billion samples a few different values share one."""
     return f"hash({', '.join(columns)})"

@@ -1,4 +1,4 @@
-"""What a filter is: the query that names the samples that leave, and what some filters have to say besides."""
+"""Protocols of a filter: the query that selects the samples to drop, and optional capabilities."""
 
 from __future__ import annotations
 
@@ -14,90 +14,94 @@ if TYPE_CHECKING:
 
 
 def table_of(item: Any, prefix: str) -> str:
-    """A name for a table that a filter makes, by all of its fields: two that differ don't share one."""
+    """Name for a table that a filter creates, unique to the values of all its fields."""
     return table_by(astuple(item), prefix)
 
 
 def table_by(values: tuple[Any, ...], prefix: str) -> str:
-    """A name for a table that these values decide: whoever has the same shares it."""
+    """Name for a table that depends on `values` alone; filters with equal values share it."""
     return f"{prefix}_{sha256(repr(values).encode()).hexdigest()[:16]}"
 
 
 @runtime_checkable
 class Filter(Protocol):
-    """What the decision engine needs of a filter, which is a frozen dataclass.
+    """What the decision engine requires of a filter, a frozen dataclass whose fields are its settings in the recipe.
 
-    Its fields are what the recipe says of it. Where its code comes to decide otherwise for the same fields, it has a
-    `code: ClassVar[int] = 2`, and so on: snapshots that the old one made are then made anew.
+    When a change of its code changes the decisions for equal fields, set `code: ClassVar[int] = 2`, and so on: the next
+    run then decides again instead of reusing a snapshot.
     """
 
     def columns(self) -> Sequence[str]:
-        """The columns it reads: names of the index (see `units.INDEX_SCHEMA`) or of the recipe's scores.
+        """Columns that the filter reads: names of the index (`unit_reader.INDEX_SCHEMA`) or of the recipe's scores.
 
-        A vector is a blob of halves; only filters' vectors are loaded, 2 bytes a dimension of local disk.
+        A vector column is a blob of float16, which takes 2 bytes a dimension on local disk.
         """
         ...
 
     def drops(self) -> str:
-        """SQL that selects `id, detail` of the rows to drop from `alive(id, uid, <columns>)`, each of them once.
+        """SQL that selects `id, detail` of the rows of `alive(id, uid, <columns>)` to drop, each row once.
 
-        `id` counts the samples in source order. The reason in the manifest is `<filter's name>.<detail>`, or the
-        name alone where detail is empty. A score may be called as anything: in a join, say of each column whose it is.
+        `id` numbers the samples in source order. The reason in the manifest is `<filter's name>.<detail>`, or the
+        filter's name where detail is empty. A score may have any name, so qualify every column in a join.
         """
         ...
 
 
 @runtime_checkable
 class PreparingFilter(Protocol):
-    """A filter that needs more than a query: it makes the temporary tables that its query reads."""
+    """A filter that creates temporary tables for its query."""
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Called once, when `alive` is what it will be for `drops`."""
+        """Create the tables. Called once before `drops`, with the same `alive`."""
         ...
 
 
 @runtime_checkable
 class ScoreCuttingFilter(Filter, Protocol):
-    """A filter whose field `score` names the column that it cuts: samples near its limits are what-if's examples.
+    """A filter that cuts the column named by its field `score`. `what-if` shows samples near its limits as examples.
 
-    Examples of one that is a part of another filter are those that it drops with the column's name as detail, or none.
+    Inside a combination, its examples are the drops with the column's name as detail, if any.
     """
 
     score: str
 
     def limits(self) -> Sequence[float]:
-        """The limits; none where the data decide one, and what is dropped is lower than what stays."""
+        """Limits of the score; empty where the data determine the limit and lower scores are dropped."""
         ...
 
 
 @runtime_checkable
 class ComparingFilter(Protocol):
-    """A filter that compares with what other snapshots keep. The engine fills its table before `prepare`."""
+    """A filter that compares with the kept samples of other snapshots. The engine fills its table before `prepare`."""
 
-    against: tuple[str, ...]  # URLs of snapshots: `URL`, the latest, or `URL@N`
+    against: tuple[str, ...]  # URLs of snapshots: `URL` for the latest, or `URL@N`
 
     def compared(self) -> Sequence[str]:
-        """Columns, among those it reads, that the others must have with the same fingerprints."""
+        """Columns, among those it reads, that the compared snapshots must have with the same fingerprints."""
         ...
 
     def others(self) -> str:
-        """The name of the table: snapshot (a place in `against`), uid, content_hash, and `compared`."""
+        """Name of the table of compared samples.
+
+        Its columns: snapshot (an index into `against`), own (whether it is an earlier snapshot of the dataset that the
+        recipe writes), uid, content_hash, and those of `compared`.
+        """
         ...
 
     def matches(self) -> str:
-        """SQL of `id, how, snapshot, other, value`: which sample of the others each one that leaves is like."""
+        """SQL of `id, how, snapshot, other, value`: for each dropped sample, the compared sample that it matches."""
         ...
 
 
 @runtime_checkable
 class DuplicateFilter(Filter, Protocol):
-    """A filter that drops a sample because of another one, which stays: the two form a group, with all of its others.
+    """A filter that drops samples because they duplicate a kept sample; a kept sample and its duplicates are a group.
 
-    The engine asks for `copies` in the place of `drops`, and reports the largest groups.
+    The engine runs `copies` instead of `drops`, and reports the largest groups.
     """
 
     def copies(self) -> str:
-        """SQL of `id, detail` as for `drops`, and `stays`: the id of the sample because of which each leaves."""
+        """SQL of `id, detail` as for `drops`, and `stays`: the id of the kept sample that the row duplicates."""
         ...
 
 
@@ -106,18 +110,18 @@ class FileReadingFilter(Protocol):
     """A filter that reads files, such as lists of words."""
 
     def files(self) -> Sequence[PinnedFile]:
-        """The files, each with its sha256. They are looked for before anything runs."""
+        """Files with their sha256. The run checks that they exist before it begins."""
         ...
 
 
 @runtime_checkable
 class WeightingFilter(Protocol):
-    """A filter that gives what it keeps a weight: to make up for what it drops, or how often it was drawn."""
+    """A filter that sets sample weights: to compensate for drops, or as the number of draws."""
 
     def weighs(self) -> str | None:
-        """SQL that selects `id, weight` of rows of `alive`, each id once, or nothing where the settings say so.
+        """SQL that selects `id, weight` of rows of `alive`, each id once; None where the settings turn weights off.
 
-        Other rows weigh 1, and so do samples on the keep list, which nothing drops; the weights of several filters and
-        of a list of weights are multiplied.
+        Other rows have the weight 1, and so have samples on the keep list, which no filter drops. The weights of
+        several filters and of a list of weights are multiplied.
         """
         ...

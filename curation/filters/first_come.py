@@ -1,9 +1,9 @@
-"""Which of many linked things stay when they come in order: one stays unless an earlier one that stays is linked to it.
+"""First-come selection: items come in order, and an item is kept unless it is linked to an earlier kept item.
 
-That is the lexicographically first maximal independent set: one answer, whatever finds the links and in whatever order.
-No chains: a thing leaves because of one that stays, and everything that leaves is linked to what it leaves for. The
-links come sorted by the later thing, so one pass decides all. Links to what an earlier batch has decided are looked up
-together; only those within one batch are taken one by one (0.1 us each). Memory: a byte a thing, and one batch.
+The result is the lexicographically first maximal independent set, which does not depend on how the links were found.
+There are no chains: every dropped item is linked to a kept one. The links come sorted by the later item, so one pass
+decides. Links to items of earlier batches are decided together; only links within one batch are decided one by one
+(0.1 us each). Memory: a byte an item, and one batch.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Array = np.ndarray[Any, Any]
 
 
 def leaving(links: Iterable[tuple[Array, Array]], count: int) -> Iterator[tuple[Array, Array]]:
-    """(what leaves, what it leaves for: the first one that stays and is linked to it), in batches.
+    """Yield batches of (dropped items, the first kept item linked to each), int64 [N] each.
 
-    `links`: (later, earlier), int64, numbers below `count` in the order in which things come; each link once or more,
-    sorted by later, then earlier.
+    `links`: batches of (later, earlier), int64 [N] each, with item numbers below `count` in the items' order; each link
+    at least once, sorted by later, then earlier.
     """
     gone = np.zeros(count, np.uint8)
     flags = gone.data
     for later, earlier in links:
         if not len(later):
             continue
-        decided = earlier < later[0]  # by batches before this one
+        decided = earlier < later[0]  # items that earlier batches have decided
         hit = np.flatnonzero(decided & (gone[earlier] == 0) & (gone[later] == 0))
         hit = hit[np.diff(later[hit], prepend=-1) != 0]  # the first link of each
         gone[later[hit]] = 1

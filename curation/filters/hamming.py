@@ -1,12 +1,13 @@
-"""All pairs of 64-bit hashes that differ in few bits: what `near_duplicates` and `decontaminate` ask for.
+"""All pairs of 64-bit hashes that differ in few bits, for `near_duplicates` and `decontaminate`.
 
-Two hashes within the distance agree wholly in the bits of one mask at least (`covering`). For each mask the hashes that
-agree in it are brought together by sorting, and each is compared with those after it for as long as they agree: nothing
-is looked up, and no candidate becomes a row of a table. In memory the mask's bits are moved to the top and the numbers
-sorted as they are; out of core DuckDB sorts, and the rows stream.
+Two hashes within the distance agree in all bits of at least one mask (`covering`). For each mask, sorting brings the
+hashes that agree in it together, and each is compared with its successors as long as they agree: there is no lookup,
+and no candidate becomes a row of a table. In memory, the mask's bits are moved to the top and the numbers are sorted;
+out of core, DuckDB sorts and the rows stream. It is our own code because no library finds all pairs exactly: FAISS's
+binary indexes answer queries one by one and hold all hashes in memory.
 
-Cost, measured with 10 million hashes on a busy machine with AVX-512: some 25 ns of CPU a hash and mask in memory, 160
-ns out of core; and 2 to 4 ns a comparison.
+Cost, measured with 10 million hashes on a busy machine with AVX-512: about 25 ns of CPU a hash and mask in memory, 160
+ns out of core, and 2 to 4 ns a comparison.
 """
 
 from __future__ import annotations
@@ -21,44 +22,45 @@ import numpy as np
 import pyarrow as pa
 
 from curation.filters.covering import BITS, masks
-from curation.filters.repeats import IN_MEMORY, among, different, ordered, repeated
+from curation.filters.sorted_values import IN_MEMORY, contained_in, distinct_values, read_sorted, repeated_values
 from curation.filters.vectors import stream
 from curation.storage.tables import insert
 
 if TYPE_CHECKING:
     import duckdb
 
-MOST_DISTANCE = 12  # beyond it, most pictures are linked by some other
-BATCH = 1 << 15  # hashes compared at once, so that what is made of them stays in a core's cache
-PIECE = 1 << 17  # hashes brought together at once, at least
-LEAD = 5  # bits of a mask that are to be the first: groups of hashes that agree in these are small enough for a cache
-PAIRS = 1 << 20  # handed out at once, at least, of one mask
-DENSE = 8  # where more than one in so many is compared, comparing all is as cheap as picking these out
+MOST_DISTANCE = 12  # at more, most images are near some other image
+BATCH = 1 << 15  # hashes compared at once: temporary arrays stay in a core's cache
+PIECE = 1 << 17  # hashes sorted at once, at least
+LEAD = 5  # leading bits of a mask: groups of hashes that agree in these fit into a cache
+PAIRS = 1 << 20  # pairs of one mask in a batch, at least
+DENSE = 8  # where more than 1 in DENSE rows is compared, comparing all is as cheap as selecting these
 
 Array = np.ndarray[Any, Any]  # of hashes: uint64
 IndexPairs = Iterator[tuple[Array, Array]]
 
 
 class Hashes(Protocol):
-    """Hashes, all different."""
+    """A set of different hashes in which pairs are found."""
 
-    compare: float  # what a comparison costs, where bringing a hash to those that agree with it costs 1
+    compare: float  # cost of a comparison, in units of the cost of sorting one hash by one mask
 
     def __len__(self) -> int: ...
 
     def order(self, masks: Iterable[int]) -> Iterator[int]:
-        """The masks in the order in which `near` is to be asked about them: before the next one is taken."""
+        """Yield the masks in the order in which `near` must be called, each before the next mask is taken."""
         ...
 
     def near(self, mask: int, distance: int) -> IndexPairs:
-        """Pairs within the distance that agree in the mask's bits, each once."""
+        """Yield the pairs within the distance that agree in the mask's bits, each once."""
         ...
 
 
 class InMemory:
-    """In a sorted array, from which a piece at a time is brought together by the mask's bits, while it is in a core's
-    cache: so a hash costs the same, however many there are. That takes an order in which bits of the mask are first;
-    others are had by turning all bits around, and sorting again, for several masks at once.
+    """Hashes in a sorted array, of which one piece at a time is sorted by the mask's bits inside a core's cache.
+
+    So a hash costs the same whatever their number. The array's order must begin with bits of the mask; for other masks
+    all hashes are rotated and sorted again, once for several masks.
     """
 
     compare = 0.12
@@ -70,7 +72,7 @@ class InMemory:
         return len(self.hashes)
 
     def order(self, masks: Iterable[int]) -> Iterator[int]:
-        """The masks, those one after the other that go with one turn."""
+        """Yield the masks grouped by the rotation that serves them."""
         left = list(masks)
         while left:
             serve = {turn: [mask for mask in left if _leading(turned(mask, turn)) >= LEAD] for turn in range(BITS)}
@@ -101,14 +103,14 @@ class InMemory:
         return np.empty_like(self.hashes)
 
     def _together(self, top: TopBits) -> Iterator[Array]:
-        """All hashes with the mask's bits moved to the top, in order."""
+        """Yield all hashes with the mask's bits moved to the top, sorted."""
         for start, stop in pairwise(self._pieces(top.mask)):
             moved = top.moved(self._turned[start:stop])
             moved.sort()
             yield from _batches(moved)
 
     def _pieces(self, mask: int) -> Sequence[int]:
-        """Where pieces begin and end: not where hashes agree in the mask's bits, as far as these are the first."""
+        """Bounds of the pieces; hashes that agree in the mask's leading bits are in one piece."""
         lead = min(_leading(mask), 12)
         values = [value << (BITS - lead) for value in range(1, 1 << lead)]
         ends = [*np.searchsorted(self._turned, np.array(values, np.uint64)).tolist(), len(self._turned)]
@@ -120,22 +122,22 @@ class InMemory:
 
 
 def turned(mask: int, turn: int) -> int:
-    """A mask with its bits turned around to the left."""
+    """Rotate the bits of a mask to the left."""
     return (mask << turn | mask >> (BITS - turn)) & ((1 << BITS) - 1)
 
 
 def _rotated(hashes: Array, turn: int) -> Array:
-    """Hashes with their bits turned around to the left, as `turned` does it for a mask."""
+    """Rotate the bits of hashes to the left, as `turned` does for a mask."""
     return hashes << np.uint64(turn) | hashes >> np.uint64(BITS - turn) if turn % BITS else hashes
 
 
 def _leading(mask: int) -> int:
-    """How many of the first bits are set."""
+    """Number of leading bits that are set."""
     return BITS - (~mask & ((1 << BITS) - 1)).bit_length()
 
 
 class OnDisk:
-    """In a table's column `h`, BIGINT, which DuckDB sorts within its memory."""
+    """Hashes in the BIGINT column `h` of a table, which DuckDB sorts out of core."""
 
     compare = 0.015
 
@@ -156,9 +158,10 @@ class OnDisk:
 
 
 def between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> IndexPairs:
-    """Every pair of one of `ours` and one of `theirs` within the distance, once; both SQL of hashes `h`, BIGINT.
+    """Yield every pair within `distance` of a hash of `ours` and one of `theirs`, once: batches of uint64 [N] each.
 
-    Of all pairs of both together, those that have one of each: what it costs is that of so many hashes.
+    `ours`, `theirs`: SQL that selects BIGINT hashes `h`. All pairs of both sets together are found and those with one
+    hash of each set are kept, so the cost is that of the two sets together.
     """
     counted = f"SELECT (SELECT count(*) FROM ({ours})) + (SELECT count(*) FROM ({theirs}))"
     ((count,),) = db.execute(counted).fetchall()
@@ -166,14 +169,14 @@ def between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int
 
 
 def _between(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, distance: int) -> IndexPairs:
-    sides = [different(ordered(db, query)) for query in (ours, theirs)]
+    sides = [distinct_values(read_sorted(db, query)) for query in (ours, theirs)]
     both = np.concatenate(sides)
     both.sort()
-    same = repeated(both)
+    same = repeated_values(both)
     yield same, same
-    for a, b in pairs(InMemory(different(both)), distance):
+    for a, b in pairs(InMemory(distinct_values(both)), distance):
         for one, other in ((a, b), (b, a)):
-            at = np.flatnonzero(among(one, sides[0]) & among(other, sides[1]))
+            at = np.flatnonzero(contained_in(one, sides[0]) & contained_in(other, sides[1]))
             yield one[at], other[at]
 
 
@@ -194,46 +197,48 @@ def _between_on_disk(db: duckdb.DuckDBPyConnection, ours: str, theirs: str, dist
 
 
 def pairs(hashes: Hashes, distance: int) -> IndexPairs:
-    """Every pair within the distance, once."""
+    """Yield every pair of hashes within the distance, once: batches of uint64 [N] each."""
     earlier: list[int] = []
     for mask in hashes.order(masks(distance, len(hashes), hashes.compare)) if distance else ():
         for a, b in hashes.near(mask, distance):
             differ, fresh = a ^ b, np.ones(len(a), bool)
-            for one in earlier:  # which found them already, if they agree there
+            for one in earlier:  # an earlier mask in which a pair agrees has yielded it
                 fresh &= differ & np.uint64(one) != 0
             yield a[fresh], b[fresh]
         earlier.append(mask)
 
 
 def alike(a: Array, b: Array, distance: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which pairs of perceptual hashes differ in at most `distance` bits, in proportion to what the hashes tell.
+    """Whether each pair of perceptual hashes differs in few enough bits, bool [N]: `distance` bits, or fewer.
 
-    Half of the bits of a hash are set, unless frequencies are missing: a symmetric drawing lacks half of them or more,
-    and their bits are 0 in every such drawing. A minus, a plus and an arrow, with 9 bits set, differ in 3 bits. So of
-    two hashes that have fewer than 32 bits set, the distance is the same share of those: 1 bit of 4 for 9 set bits.
+    Half of the bits of a hash are set, unless frequencies are absent: a symmetric drawing has at most half of them, and
+    their bits are 0 in every such drawing. The hashes of a minus, a plus and an arrow, with 9 bits set, differ in 3
+    bits. So where a hash has fewer than 32 bits set, the allowed distance shrinks in proportion: for 9 set bits, 1
+    instead of 4.
     """
-    told = np.minimum(np.bitwise_count(a), np.bitwise_count(b)).astype(np.int32)
-    allowed = (distance * np.minimum(told, BITS // 2) + BITS // 4) // (BITS // 2)
+    informative = np.minimum(np.bitwise_count(a), np.bitwise_count(b)).astype(np.int32)
+    allowed = (distance * np.minimum(informative, BITS // 2) + BITS // 4) // (BITS // 2)
     return np.asarray(np.bitwise_count(a ^ b) <= allowed)
 
 
 def signed(mask: int) -> int:
-    """The BIGINT of these 64 bits."""
+    """Convert 64 bits to the BIGINT with the same bits."""
     return mask - (1 << BITS) if mask >> (BITS - 1) else mask
 
 
 @dataclass(frozen=True)
 class TopBits:
-    """Hashes with the mask's bits moved to the top: as numbers in order, those that agree in them are neighbours.
+    """Permutation of bits that moves the mask's bits to the top.
 
-    How many bits two hashes differ in stays as it is.
+    In the sorted permuted numbers, hashes that agree in the mask's bits are neighbours. The number of bits in which two
+    hashes differ does not change.
     """
 
     mask: int
 
     @property
     def bits(self) -> int:
-        """Where the mask's bits are, once moved."""
+        """Mask of the moved bits."""
         return (1 << BITS) - (1 << (BITS - self.mask.bit_count()))
 
     def moved(self, hashes: Array) -> Array:
@@ -244,9 +249,9 @@ class TopBits:
         return _shifted(moved, moves)
 
     def _moves(self) -> list[tuple[int, int]]:
-        """(bits, how far they go up): those that go equally far go together, so a block or more at a time."""
+        """(bits, shift to the left) of each group of bits that move equally far: at least a block at a time."""
         moves: dict[int, int] = {}
-        low, high = 0, BITS - self.mask.bit_count()  # where the next bit goes, of the others and of the mask
+        low, high = 0, BITS - self.mask.bit_count()  # targets of the next bit outside and inside the mask
         for bit in range(BITS):
             chosen = self.mask >> bit & 1
             up = (high if chosen else low) - bit
@@ -266,7 +271,7 @@ def _shifted(hashes: Array, moves: Sequence[tuple[int, int]]) -> Array:
 
 
 def near(batches: Iterable[Array], mask: int, distance: int) -> IndexPairs:
-    """Pairs within the distance that agree in the mask's bits. In the batches, hashes that agree are neighbours."""
+    """Yield the pairs within the distance that agree in the mask's bits; such hashes are neighbours in `batches`."""
     bits = np.uint64(mask)
     for rows in _whole(batches, bits):
         agree = np.zeros(len(rows), bool)  # row i with row i + 1; the last with none
@@ -287,7 +292,7 @@ def near(batches: Iterable[Array], mask: int, distance: int) -> IndexPairs:
 
 
 def _whole(batches: Iterable[Array], bits: np.uint64) -> Iterator[Array]:
-    """The same rows, parted where the bits change: no two that agree are in different batches."""
+    """Yield the same rows in batches such that rows that agree in `bits` are in one batch."""
     held = np.empty(0, np.uint64)
     for batch in batches:
         rows = np.concatenate([held, batch])
@@ -298,7 +303,7 @@ def _whole(batches: Iterable[Array], bits: np.uint64) -> Iterator[Array]:
 
 
 def _last_group(rows: Array, bits: np.uint64) -> int:
-    """Where those begin that agree with the last row: mostly among the last few."""
+    """Index of the first row of the group that agrees with the last row; mostly among the last few."""
     for some in (64, len(rows)):
         others = np.flatnonzero((rows[-some:] ^ rows[-1]) & bits)
         if len(others):
@@ -311,7 +316,7 @@ def _batches(hashes: Array) -> Iterator[Array]:
 
 
 def _gathered(found: IndexPairs) -> IndexPairs:
-    """The same pairs by the million: of each batch and step there are few."""
+    """Concatenate pairs to batches of at least `PAIRS`: a single step yields few."""
     held: list[tuple[Array, Array]] = []
     pending = 0
     for pair in found:

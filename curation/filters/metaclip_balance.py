@@ -1,4 +1,4 @@
-"""MetaCLIP's balancing: what everybody writes about is thinned, what few write about stays."""
+"""MetaCLIP's balancing: captions about frequent entries are thinned, captions about rare ones are kept."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curation.core.ranges import check_count, check_seed
-from curation.filters.draw import draw
+from curation.filters.hash_uniform import hash_uniform
 from curation.filters.phrases import Phrases
 
 if TYPE_CHECKING:
     import duckdb
 
-_FIXED = 1 << 40  # parts of 1 that logarithms are counted in
+_FIXED = 1 << 40  # logarithms are summed as integers in units of 1 / _FIXED
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetaclipBalance(Phrases):
     """Keep a sample with probability 1 - prod(1 - min(1, t / count)) over the entries that its caption mentions.
 
-    `count` is how many of the captions that reach this filter mention the entry, so an entry of up to `t` mentions
-    keeps them all, and a frequent one brings in about `t` samples; captions that mention none leave (`no_match`), the
-    unlucky ones as `capped`. `entries` stand in the recipe, or one a line in a text file (`url`, `sha256`): WordNet's
-    synsets and Wikipedia's frequent words, pairs of words and titles in the paper, 500,000 of them, with t = 20,000 for
-    400 million samples kept. An entry is looked for between spaces, with the marks `, . ; : ? !` and the backtick set
-    apart from words, in the same case unless `ignore_case`. Chance is a hash of seed and uid: the same samples
-    everywhere, and a larger `t` keeps all that a smaller one did. Cost: some 7 us of CPU a caption of 10 words with
-    500,000 entries, and 12 bytes a mention on local disk; out of core.
-    Source: MetaCLIP (2309.16671), section 3 and algorithm 1, whose one draw for each mention has this probability.
+    `count` is the number of captions, among those that reach this filter, that mention the entry. So all samples of an
+    entry with up to `t` mentions are kept, and about `t` samples of a more frequent one. Reasons: `no_match` for a
+    caption that mentions no entry, `capped` for a sample that was not drawn. The entries are in the recipe (`entries`),
+    or in a text file with one a line (`url`, `sha256`). The paper uses 500,000: WordNet's synsets and Wikipedia's
+    frequent words, pairs of words and titles, with t = 20,000 for 400 million samples kept. Entries match between
+    spaces, after the marks `, . ; : ? !` and the backtick are separated from words, in the same case unless
+    `ignore_case`. The draw is a hash of seed and uid: it is the same on every machine, and a larger `t` keeps all
+    samples that a smaller one keeps.
+    Cost: about 7 us of CPU a caption of 10 words with 500,000 entries, and 12 bytes of local disk a mention; out of
+    core.
+    Source: MetaCLIP (2309.16671), section 3 and algorithm 1, whose draw for each mention has this probability.
     Example: metaclip_balance: {url: s3://lists/metadata.txt, sha256: 9f2c..., t: 20000}
     """
 
@@ -36,13 +38,13 @@ class MetaclipBalance(Phrases):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("t", self.t, "it is how many samples of an entry all stay", least=1)
+        check_count("t", self.t, "it is the number of mentions up to which all samples of an entry are kept", least=1)
         check_seed(self.seed)
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Make the table of the samples that mention anything: `id`, and `missing`, -log of the chance to be dropped.
+        """Create the table of samples that mention an entry: `id`, and `missing`, -log of the probability of a drop.
 
-        Logarithms are added as integers, for sums of floats would depend on the order in which threads come to them.
+        Logarithms are summed as integers, because a sum of floats depends on the order of DuckDB's threads.
         """
         super().prepare(db)
         make, name = "CREATE OR REPLACE TEMP TABLE", self._table
@@ -60,4 +62,4 @@ class MetaclipBalance(Phrases):
             SELECT id, 'no_match' AS detail FROM alive ANTI JOIN {self._table}_matched USING (id)
             UNION ALL
             SELECT id, 'capped' AS detail FROM alive JOIN {self._table}_matched AS chances USING (id)
-            WHERE NOT chances.certain AND {draw(self.seed, "metaclip_balance")} >= 1 - exp(-chances.missing)"""
+            WHERE NOT chances.certain AND {hash_uniform(self.seed, "metaclip_balance")} >= 1 - exp(-chances.missing)"""

@@ -1,4 +1,4 @@
-"""Filters as a recipe names them: what they read, and what decides their drops."""
+"""Filters with the names that a recipe gives them, the columns they read, and their settings for fingerprints."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from typing import Any
 from curation.filters import Filter
 from curation.shards.unit_reader import INDEX_SCHEMA
 
-#: Columns of the index that filters can read; the engine has others for itself, or (a list) not at all.
+#: Columns of the index that filters can read. The engine uses the others itself, except `members`, a list.
 READABLE = [name for name in INDEX_SCHEMA.names if name not in {"row", "uid", "reason", "detail", "members"}]
 
 
 @dataclass(frozen=True)
 class NamedFilter:
-    """A filter under the name by which its reasons are counted."""
+    """A filter and its name in the recipe, under which its reasons are counted."""
 
     name: str
     filter: Filter
-    place: str = field(default="", compare=False)  # file:line in the recipe
+    place: str = field(default="", compare=False)  # file:line of the entry in the recipe
 
 
 def described(item: Filter) -> list[Any]:
-    """What decides a filter's drops, as JSON: its type, fields, and its code's version where it is not the first; of
-    one made of others, theirs."""
+    """Everything that determines a filter's drops, as JSON: class, fields, and the code version where it is not 1.
+
+    The parts of a combination are described in the same way, recursively.
+    """
     fields = {
         name: [described(part) for part in value] if isinstance(value, tuple) and name == "of" else value
         for name, value in vars(item).items()
@@ -34,6 +36,6 @@ def described(item: Filter) -> list[Any]:
 
 
 def columns_needed(filters: Sequence[NamedFilter]) -> tuple[list[str], list[str]]:
-    """(index columns, score columns) that the filters read."""
+    """Names of the index columns, and of the score columns, that the filters read; each sorted."""
     names = sorted({name for item in filters for name in item.filter.columns()})
     return [n for n in names if n in INDEX_SCHEMA.names], [n for n in names if n not in INDEX_SCHEMA.names]

@@ -1,4 +1,4 @@
-"""All but the best of the pictures that look the same: one image re-encoded, resized, slightly changed."""
+"""Images that look the same, such as one image re-encoded, resized or slightly changed, of which one is kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from curation.core.hashes import BLANK
 from curation.filters.filter import table_of
 from curation.filters.first_come import Array, leaving
 from curation.filters.hamming import MOST_DISTANCE, Hashes, InMemory, OnDisk, alike, pairs
-from curation.filters.repeats import different, fits, ordered, repeated
+from curation.filters.sorted_values import distinct_values, fits_in_memory, read_sorted, repeated_values
 from curation.filters.vectors import stream
 from curation.storage.tables import insert
 
@@ -23,20 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicates:
-    """Drop a picture whose perceptual hash differs in at most `distance` of 64 bits from that of one that stays.
+    """Drop an image whose perceptual hash differs in at most `distance` of 64 bits from that of a kept image.
 
-    Samples come in order, the highest `prefer` score first (ties: smaller uid), or else in source order; one stays
-    unless an earlier one that stays is within the distance. So everything dropped looks like something kept, and a
-    chain of small changes is not dropped to its first link. A blank picture (hash 0, see the scorer `phash`) is dropped
-    only for one with the same bytes: what it shows, the hash can't say. Of a symmetric drawing it says less, and fewer
-    bits may differ: 2 of 4 where it is its own mirror image, 1 where it is so both ways (`hamming.alike`).
-    Every pair within the distance is found: two hashes that near agree wholly in the bits of one of a few masks
-    (`filters/covering.py`), and are compared where they do. Cost: of n different hashes, C sorts of n numbers and
-    C n^2 / 2^(k + 1) comparisons, or more as pictures crowd, with masks of k bits so chosen that this costs least (for
-    a distance of 4 and 10 million hashes: 20 sorts by 26 bits, 4 s of CPU in all); in memory up to 33 million samples,
-    at 24 bytes each, and beyond out of core, where a sort takes some seven times as much. The pairs that were found are
-    sorted once and decided in one pass, with a byte in memory for each hash that has a neighbour. `hash` is the column
-    of a scorer `phash`.
+    Samples come in the order of `prefer`, the highest score first (ties: smaller uid), or without `prefer` in source
+    order. A sample is kept unless an earlier kept sample is within the distance. So every dropped image is similar to a
+    kept one, and a chain of small changes is not reduced to its first link. `hash` is the column of a scorer `phash`.
+
+    A blank image (hash 0, see the scorer `phash`) is dropped only when a kept image has the same bytes, because its
+    hash has no information. The hash of a symmetric drawing has less information than others, so fewer bits may differ:
+    2 instead of 4 for one axis of symmetry, 1 for two (`hamming.alike`). Every pair within the distance is found: two
+    such hashes agree in all bits of at least one of a few masks (`filters/covering.py`), and are compared where they
+    do.
+    Cost: C sorts of n different hashes and C n^2 / 2^(k + 1) comparisons, more where images are similar, with masks of
+    k bits chosen for the lowest cost. For a distance of 4 and 10 million hashes: 20 sorts by 26 bits, 4 s of CPU in
+    all. Up to 33 million samples are processed in memory, at 24 bytes each; more out of core, where a sort takes about
+    seven times as long. The pairs are then sorted once and decided in one pass, with a byte of memory for each hash
+    that has a neighbour.
     Source: banded search as in Norouzi et al. (1307.2982), with coverings instead of all sets of blocks.
     Example: near_duplicates: {distance: 4, prefer: clip_score}
     """
@@ -49,18 +51,16 @@ class NearDuplicates:
 
     def __post_init__(self) -> None:
         if not 0 <= self.distance <= MOST_DISTANCE:
-            raise ValueError(
-                f"distance is from 0 to {MOST_DISTANCE} of 64 bits: beyond it, most pictures are near some other"
-            )
+            limits = f"must be from 0 to {MOST_DISTANCE} of 64 bits: at more, most images are near some other image"
+            raise ValueError(f"distance is {self.distance}, but {limits}")
 
     def columns(self) -> Sequence[str]:
         return (self.hash, "content_hash", *((self.prefer,) if self.prefer else ()))
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Make the table of hashes that more than one sample has, or that are near others: `h`, and the `id` of the
-        sample for which others with this hash leave."""
+        """Create the table of hashes that are repeated or near others: `h`, and the `id` of the kept sample for it."""
         again, edges = f"{self._table}_again", f"{self._table}_e"
-        hashes = self._read(db, again) if fits(db) else self._spool(db, again)
+        hashes = self._read(db, again) if fits_in_memory(db) else self._spool(db, again)
         db.execute(f"CREATE OR REPLACE TABLE {edges} (a BIGINT, b BIGINT)")
         for a, b in pairs(hashes, self.distance):
             near = alike(a, b, self.distance)
@@ -73,7 +73,7 @@ class NearDuplicates:
         db.execute(f"DROP TABLE IF EXISTS {self._table}_h")
 
     def copies(self) -> str:
-        """SQL of `id, detail, stays`: what leaves, and the sample for which it does."""
+        """SQL of `id, detail, stays`: each dropped sample, and the kept sample that it duplicates."""
         first = f"first_value(id) OVER (PARTITION BY content_hash ORDER BY {self._order})"
         return f"""
             SELECT alive.id, '' AS detail, same.id AS stays
@@ -95,14 +95,14 @@ class NearDuplicates:
         return f'alive."{self.prefer}" DESC, alive.uid' if self.prefer else "alive.id"
 
     def _read(self, db: duckdb.DuckDBPyConnection, again: str) -> Hashes:
-        """The different hashes as an array, and those of more than one sample as a table."""
-        found = ordered(db, self._hashes)
+        """Read the different hashes into an array, and put those of more than one sample into the table `again`."""
+        found = read_sorted(db, self._hashes)
         db.execute(f"CREATE OR REPLACE TEMP TABLE {again} (h BIGINT)")
-        insert(db, again, pa.table({"h": repeated(found).view(np.int64)}))
-        return InMemory(different(found))
+        insert(db, again, pa.table({"h": repeated_values(found).view(np.int64)}))
+        return InMemory(distinct_values(found))
 
     def _spool(self, db: duckdb.DuckDBPyConnection, again: str) -> Hashes:
-        """Both as tables."""
+        """Put the different hashes, and those of more than one sample (`again`), into tables."""
         db.execute(f"""
             CREATE OR REPLACE TABLE {self._table}_h AS
             SELECT h, count(*) AS n FROM ({self._hashes}) GROUP BY h""")
@@ -110,7 +110,7 @@ class NearDuplicates:
         return OnDisk(db, f"{self._table}_h")
 
     def _number(self, db: duckdb.DuckDBPyConnection, hashes: str) -> None:
-        """Make a table of these hashes: `h`, its first sample's `id`, and its `place` in the order of these."""
+        """Create a table of these hashes: `h`, the `id` of its first sample, and the hash's `place` in that order."""
         own = f"SELECT alive.id, {self._bits} AS h FROM alive"
         first = f"SELECT h, min(id) AS id FROM ({own}) SEMI JOIN ({hashes}) USING (h) GROUP BY h"
         order = "id"
@@ -124,7 +124,7 @@ class NearDuplicates:
             SELECT h, id, row_number() OVER (ORDER BY {order}) - 1 AS place FROM ({first})""")
 
     def _decide(self, db: duckdb.DuckDBPyConnection, edges: str) -> None:
-        """Make the filter's table: of hashes that leave, with the id of the sample that they leave for."""
+        """Create the filter's table: hashes, each with the id of the kept sample that its other samples duplicate."""
         numbered, gone = self._numbered, f"{self._table}_gone"
         ((count,),) = db.execute(f"SELECT count(*) FROM {numbered}").fetchall()
         db.execute(f"CREATE OR REPLACE TEMP TABLE {gone} (place BIGINT, stays BIGINT)")
@@ -137,7 +137,7 @@ class NearDuplicates:
         db.execute(f"DROP TABLE {gone}")
 
     def _links(self, db: duckdb.DuckDBPyConnection, edges: str, count: int) -> Iterator[tuple[Array, Array]]:
-        """The pairs by their places, sorted by the later one, then the earlier: as one number, which sorts fastest."""
+        """Yield the pairs as places (later, earlier), sorted by both as one number, which sorts fastest."""
         link = f"greatest(x.place, y.place) * {count} + least(x.place, y.place)"
         joined = f"FROM {edges} e JOIN {self._numbered} x ON x.h = e.a JOIN {self._numbered} y ON y.h = e.b"
         for batch in stream(db, f"SELECT {link} AS link {joined} ORDER BY link"):
@@ -154,4 +154,4 @@ class NearDuplicates:
 
     @property
     def _bits(self) -> str:
-        return f'alive."{self.hash}" & -1::BIGINT'  # which a column of another kind has not
+        return f'alive."{self.hash}" & -1::BIGINT'  # an error for a column of another type

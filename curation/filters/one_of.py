@@ -1,4 +1,4 @@
-"""Samples of which a word is, or is not, on a list: languages, formats."""
+"""Samples whose word in a column is, or is not, on a list: languages, formats."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from curation.core.types import FORMATS
 
 @dataclass(frozen=True, kw_only=True)
 class OneOf:
-    """Keep the samples whose `column` is one of `values`; with `keep: false`, the others.
+    """Keep the samples whose `column` is one of `values`; with `keep: false`, drop them.
 
-    `column` is a score that is a word (`language.code`) or the index's `format`.
-    When to use: on columns of words, such as `format` or the scorer `language`. Cost: one pass over the column.
+    `column` is a score that is a word, such as `language.code`, or the index's `format`.
+    Cost: one pass over the column.
     Example: one_of: {column: language.code, values: [en, de]}
     """
 
@@ -23,9 +23,9 @@ class OneOf:
 
     def __post_init__(self) -> None:
         if not self.values:
-            raise ValueError("values is empty: name at least one")
+            raise ValueError("values is empty; name at least one value")
         if self.column == "format" and self.keep and not set(self.values) & set(FORMATS):
-            raise ValueError(f"no picture has the format {self.values[0]}: there are {', '.join(FORMATS)}")
+            raise ValueError(f"unknown image format {self.values[0]!r}; the formats are {', '.join(FORMATS)}")
 
     def columns(self) -> Sequence[str]:
         return (self.column,)

@@ -1,12 +1,13 @@
-"""Where captions mention the phrases of a long list: what `metaclip_balance` and `mentions` share.
+"""Matches of captions with the phrases of a long list, for `metaclip_balance` and `mentions`.
 
-A phrase is mentioned where it stands between spaces, after the marks `, . ; : ? !` and the backtick have been given
-spaces of their own and tabs and line breaks have become spaces: the rule of MetaCLIP's published code
-(substr_matching.py), to the letter. So a caption's words are looked up in the table of phrases, and so are its longer
-runs, of which only those are made that are as long as some phrase that begins with the same two words. Cost: two hash
-lookups a word, and one a run that begins like a phrase (4 us of CPU a caption of 10 words against 500,000 phrases),
-whatever the number of phrases, which are held in memory (about 100 bytes each); captions stream, and one of any length
-takes memory in proportion to its words, times those of the longest phrase.
+A phrase matches between spaces, after spaces are put around the marks `, . ; : ? !` and the backtick, and tabs and line
+breaks are replaced by spaces: exactly the rule of MetaCLIP's published code (substr_matching.py). Each word of a
+caption is looked up in the table of phrases, and so are runs of words, but only those as long as a phrase that begins
+with the same two words.
+
+Cost: two hash lookups a word, and one a run that begins like a phrase (4 us of CPU a caption of 10 words against
+500,000 phrases), whatever the number of phrases. The phrases are in memory, about 100 bytes each. Captions stream; one
+caption takes memory in proportion to its words times those of the longest phrase.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ class PhraseFile(PinnedFile):
 
 @dataclass(frozen=True, kw_only=True)
 class Phrases:
-    """A list of phrases: `entries` in the recipe, or a text file at `url` with its `sha256`, one a line. White space at
-    either end is none of a phrase."""
+    """A list of phrases: `entries` in the recipe, or a text file at `url` with its `sha256`, one phrase a line.
+
+    White space at either end of a phrase is ignored.
+    """
 
     code: ClassVar[int] = 2
 
@@ -51,9 +54,9 @@ class Phrases:
 
     def __post_init__(self) -> None:
         if bool(self.entries) == bool(self.url):
-            raise ValueError("give entries, or the url and sha256 of a file with one a line")
+            raise ValueError("give either entries, or the url and sha256 of a file with one entry a line")
         if self.entries and not any(entry.strip() for entry in self.entries):
-            raise ValueError("entries are all empty: no caption mentions any")
+            raise ValueError("all entries are empty; name at least one phrase")
         self.files()
 
     def files(self) -> Sequence[PhraseFile]:
@@ -63,7 +66,7 @@ class Phrases:
         return ("caption",)
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Make the tables of phrases, and of the lengths that those which begin with two words have."""
+        """Create the table of phrases, and the table of the lengths of phrases that begin with the same two words."""
         lines = self._lines()
         db.register("incoming", pa.table({"text": pa.array(lines, pa.string())}))
         db.execute(f"""
@@ -77,10 +80,10 @@ class Phrases:
             FROM {self._table} WHERE words > 1 GROUP BY 1""")
 
     def mentioned(self, db: duckdb.DuckDBPyConnection, *, once: bool = False) -> str:
-        """SQL of `id, entry`: which phrase (by its number) the captions of `alive` mention.
+        """SQL of `id, entry`: the number of each phrase that each caption of `alive` mentions.
 
-        As often as they do; or once, for which a caption's words are made different before they are looked up: what it
-        mentions of one word, nearly all, is then never sorted out again over all captions.
+        A row a mention; with `once`, a row for each phrase of a caption. Then the words of a caption are deduplicated
+        before the lookup, because removing duplicates afterwards would need a sort over all captions.
         """
         spaced = self._cased("caption")
         for white in (9, 10, 13):
@@ -95,7 +98,7 @@ class Phrases:
         lengths = [n for (n,) in db.execute(f"SELECT DISTINCT words FROM {self._table} WHERE words > 1").fetchall()]
         if not lengths:
             return found
-        # A row a word, with those that follow it: never the caption's whole list, of which each word would have a copy.
+        # A row a word with its successors, not with the caption's whole list, which would be copied for each word.
         following = ", ".join(f"unnest(w[{n}:]) AS w{n}" for n in range(1, max(lengths) + 1))
         runs = " ".join(f"WHEN {n} THEN {_run(n)}" for n in sorted(lengths))
         return f"""{found}
@@ -114,7 +117,7 @@ class Phrases:
             lines = re.split(r"\r\n|\r|\n", _text(file.fetch().read_bytes(), file.url))
         found = [line.strip() for line in lines if line.strip()]
         if not found:
-            raise RecipeError(f"{self.url} holds no phrase: no caption mentions any", fix="one phrase a line")
+            raise RecipeError(f"{self.url} has no phrases", fix="write one phrase a line into the file")
         return found
 
     def _cased(self, sql: str) -> str:
@@ -126,15 +129,15 @@ class Phrases:
 
 
 def _text(data: bytes, url: str) -> str:
-    """Of a file, without a byte order mark. Raises `RecipeError`."""
+    """Decode a file without its byte order mark. Raises `RecipeError`, with the line, for bytes that are not UTF-8."""
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise RecipeError(f"{url}:{line}: the list is not UTF-8", fix="iconv -t UTF-8 makes it so") from None
+        raise RecipeError(f"{url}:{line}: the list is not UTF-8", fix="convert it with iconv -t UTF-8") from None
 
 
 def _run(n: int) -> str:
-    """SQL of the text of n words one after the other: NULL where the caption ends before."""
+    """SQL of the text of n successive words; NULL where the caption ends earlier."""
     return " || ' ' || ".join(f"w{place}" for place in range(1, n + 1))

@@ -1,4 +1,4 @@
-"""All but one of the pictures (or captions) that mean the same: SemDeDup over embeddings."""
+"""Images (or captions) with nearly equal embeddings, of which one is kept: SemDeDup."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from curation.core.ranges import check_seed
-from curation.filters.draw import draw
 from curation.filters.filter import table_of
+from curation.filters.hash_uniform import hash_uniform
 from curation.filters.vectors import ALIKE, expect_vectors, matrix, stream
 from curation.storage.tables import insert
 
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = np.ndarray[Any, Any]
-CLUSTER = 1000  # samples of one, about: what each is compared with
+CLUSTER = 1000  # samples of a cluster, about: each is compared with these
 MOST_CLUSTERS = 1 << 16
-SAMPLE = 32  # vectors a centre, of which the centres are found
+SAMPLE = 32  # vectors a centre in the sample from which the centres are computed
 SAMPLE_BYTES = 1 << 29
 BLOCK = 1024  # samples compared at once
-IDS = 1 << 16  # of those that leave, put into their table at once, about
+IDS = 1 << 16  # ids of dropped samples in one insert, about
 
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticDuplicates:
-    """Samples whose embeddings have a cosine of at least `threshold`, within a k-means cluster: the first stays.
+    """Keep the first of the samples in a k-means cluster whose embeddings have a cosine of at least `threshold`.
 
-    First is the highest `prefer` score (ties: smaller uid); without one, by `keep`: source order (`first`), or how near
-    a sample is to its cluster's centre, `hard` those that are far from it, `easy` those that are near. A sample leaves
-    when one that *stays* is as similar as that; with `chains`, when any before it is, as in the published code: of a
-    chain of neighbours only the first is left. `clusters` are n / 1,000 where they are not given, up to 65,536: two
-    levels of spherical k-means on 32 vectors a centre, or 512 MB of them, drawn by a hash of seed and uid. Pairs that
-    the clusters' borders part are not found: look at a few pairs before you choose a threshold, since every encoder has
-    its own scale (the paper's is 0.95 or so).
-    Cost: 1,000 D + 2 sqrt(clusters) D multiply-adds a sample, 2 D bytes of local disk and a sort; out of core. Beyond
-    65 million samples clusters grow, and what a sample costs with them: n / 65,536 D multiply-adds, 15,000 D for a
-    billion. Of one cluster at a time, those that stay are in memory, 4 D bytes each; with `chains`, all of it.
+    The order is that of `prefer`, the highest score first (ties: smaller uid). Without `prefer`, `keep` gives the
+    order: `first`, source order; `hard`, samples far from their cluster's centre first; `easy`, samples near it first.
+    A sample is dropped when a *kept* sample is that similar; with `chains`, when any earlier sample is, as in the
+    published code: then only the first of a chain of neighbours is kept. `clusters` defaults to n / 1,000, at most
+    65,536: two levels of spherical k-means, computed from 32 vectors a centre or at most 512 MB, which a hash of seed
+    and uid draws. Similar samples in different clusters are not found. Every encoder has its own scale of cosines (the
+    paper uses about 0.95): inspect some pairs before you choose a threshold.
+    Cost: 1,000 D + 2 sqrt(clusters) D multiply-adds a sample, 2 D bytes of local disk, and a sort; out of core. Beyond
+    65 million samples clusters grow, and so does the cost of a sample: n / 65,536 D multiply-adds, 15,000 D for a
+    billion. The kept vectors of one cluster are in memory, 4 D bytes each; with `chains`, all its vectors.
     Source: SemDeDup (2303.09540), section 3.
     Example: semantic_duplicates: {threshold: 0.95, prefer: clip_score}
     """
@@ -60,18 +60,18 @@ class SemanticDuplicates:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
-            raise ValueError("threshold is a cosine above 0 and up to 1")
+            raise ValueError(f"threshold is {self.threshold}, but must be a cosine above 0 and up to 1")
         if self.clusters is not None and not 0 < self.clusters <= MOST_CLUSTERS:
-            raise ValueError(f"clusters are from 1 to {MOST_CLUSTERS:,}")
+            raise ValueError(f"clusters is {self.clusters}, but must be from 1 to {MOST_CLUSTERS:,}")
         check_seed(self.seed)
         if self.prefer and self.keep != "first":
-            raise ValueError("prefer and keep are two ways to say which stays: name one")
+            raise ValueError("prefer and keep both set the order; give one of them")
 
     def columns(self) -> Sequence[str]:
         return (self.embedding, *((self.prefer,) if self.prefer else ()))
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Make the table of those that leave: `id`, and `stays`, the one they leave for."""
+        """Create the table of dropped samples: `id`, and `stays`, the kept sample that each duplicates."""
         expect_vectors(db, self.embedding)
         db.execute(f"CREATE OR REPLACE TEMP TABLE {self._table} (id BIGINT, stays BIGINT)")
         ((count,),) = db.execute("SELECT count(*) FROM alive").fetchall()
@@ -85,7 +85,7 @@ class SemanticDuplicates:
         db.execute(f"DROP TABLE {placed}")
 
     def copies(self) -> str:
-        """SQL of `id, detail, stays`: what leaves, and the sample for which it does."""
+        """SQL of `id, detail, stays`: each dropped sample, and the kept sample that it duplicates."""
         return f"SELECT id, '' AS detail, stays FROM {self._table}"
 
     def drops(self) -> str:
@@ -96,7 +96,7 @@ class SemanticDuplicates:
         return table_of(self, "semantic")
 
     def _place(self, db: duckdb.DuckDBPyConnection, into: str, count: int) -> None:
-        """The cluster of every sample, and its similarity to the centre, into a table."""
+        """Insert the cluster of every sample, and its similarity to the centre, into a table."""
         clusters = self.clusters or max(1, min(MOST_CLUSTERS, round(count / CLUSTER)))
         tree = _Tree(self._sample(db, clusters, count), clusters, self.seed)
         for batch in stream(db, f'SELECT id, "{self.embedding}" FROM alive'):
@@ -104,13 +104,13 @@ class SemanticDuplicates:
             insert(db, into, pa.table({"id": batch.column(0), "cluster": cluster, "similarity": similarity}))
 
     def _sample(self, db: duckdb.DuckDBPyConnection, clusters: int, count: int) -> Tensor:
-        """Vectors of so many samples, drawn by seed and uid: the same ones everywhere, whatever filter came before.
+        """Draw the vectors from which the centres are computed, by a hash of seed and uid: the same on every machine.
 
-        Which ones are drawn is told by a share of somewhat more, of which alone the numbers are then sorted.
+        A slightly larger share is selected first, so that only its numbers are sorted.
         """
         import torch
 
-        width, luck = self._width(db), draw(self.seed, "semantic_duplicates")
+        width, luck = self._width(db), hash_uniform(self.seed, "semantic_duplicates")
         wanted = max(100, min(SAMPLE * clusters, SAMPLE_BYTES // (4 * width)))
         share = (wanted + 8 * sqrt(wanted)) / count
         query = f'SELECT "{self.embedding}" FROM alive WHERE {luck} < {share!r} ORDER BY {luck}, uid LIMIT {wanted}'
@@ -125,7 +125,7 @@ class SemanticDuplicates:
         return int(size) // 2
 
     def _leaving(self, db: duckdb.DuckDBPyConnection, placed: str) -> Iterator[tuple[Array, Array]]:
-        """ids of those that leave, and of those they leave for, a block after the other."""
+        """Yield (ids of dropped samples, ids of the kept samples that they duplicate), block by block."""
         for _, blocks in groupby(_blocks(self._ordered(db, placed)), key=lambda block: block[0]):
             stays = KeptVectors(self.threshold, self.chains)
             for _, ids, vectors in blocks:
@@ -133,7 +133,7 @@ class SemanticDuplicates:
                 yield ids[kept >= 0], kept[kept >= 0]
 
     def _ordered(self, db: duckdb.DuckDBPyConnection, placed: str) -> Iterator[pa.RecordBatch]:
-        """Samples cluster by cluster, in each those first that would stay before others."""
+        """Yield the samples cluster by cluster, within a cluster in the order of preference."""
         order = {"first": "id", "hard": "p.similarity, uid", "easy": "p.similarity DESC, uid"}[self.keep]
         if self.prefer:
             order = f'alive."{self.prefer}" DESC, uid'
@@ -142,7 +142,7 @@ class SemanticDuplicates:
 
 
 class _Tree:
-    """Centres on two levels: about sqrt(clusters) in all, each with as many again of its own."""
+    """Centres on two levels: about sqrt(clusters) at the top, and about as many below each."""
 
     def __init__(self, sample: Tensor, clusters: int, seed: int) -> None:
         from curation.models.kmeans import assign, find_centres
@@ -158,7 +158,7 @@ class _Tree:
             number += len(self.below[-1])
 
     def place(self, vectors: Tensor) -> tuple[Array, Array]:
-        """Cluster (int32) and cosine to its centre (float32) of each vector."""
+        """Assign vectors [N, D]: cluster of each (int32 [N]), and cosine to its centre (float32 [N])."""
         from curation.models.kmeans import assign
 
         above, _ = assign(vectors, self.top)
@@ -172,24 +172,24 @@ class _Tree:
 
 
 class KeptVectors:
-    """Vectors that later ones of their cluster are compared with: those that stay, or (`chains`) all.
+    """Vectors of one cluster with which later ones are compared: the kept ones, or with `chains` all.
 
-    They come in order, some at a time. A vector leaves for the first one before it that is held and similar to it; with
-    `chains`, for the one that this one leaves for.
+    Vectors come in order, a block at a time. A vector is a duplicate of the first held vector that is similar to it;
+    with `chains`, of the kept vector of which that one is a duplicate.
     """
 
     def __init__(self, threshold: float, chains: bool = False) -> None:
         self.threshold, self.chains = min(threshold, ALIKE), chains
-        self.held: list[tuple[Tensor, Array]] = []  # vectors, and the ids of those that stay for them
+        self.held: list[tuple[Tensor, Array]] = []  # vectors, and the ids of the kept samples that stand for them
 
     def leave_for(self, ids: Array, block: Tensor) -> Array:
-        """For which sample each of the next vectors [N, D] leaves: its id, int64 [N], or -1 where the vector stays."""
+        """Add vectors [N, D]; return the id of the kept sample that each duplicates, int64 [N], -1 for none."""
         import torch
 
         found = np.full(len(ids), -1, np.int64)
         for held, roots in self.held:
             _first(found, block @ held.T >= self.threshold, roots)
-        near = (block @ block.T >= self.threshold).tril(-1)  # row: a sample, column: one before it
+        near = (block @ block.T >= self.threshold).tril(-1)  # row: a sample, column: an earlier one
         if self.chains:
             linked = near.any(1).numpy()
             for row in np.flatnonzero(linked & (found < 0)).tolist():
@@ -210,7 +210,7 @@ class KeptVectors:
         return np.where(stay, -1, found)
 
     def _hold(self, some: Tensor, roots: Array) -> None:
-        """With those held last, while these are few: of pictures that are all alike a block adds none or one."""
+        """Append to the last held block while it is small: a block of similar images adds none or one."""
         import torch
 
         if self.held and len(self.held[-1][0]) + len(some) <= BLOCK:
@@ -220,7 +220,7 @@ class KeptVectors:
 
 
 def _first(found: Array, similar: Tensor, ids: Array) -> None:
-    """For the rows without one, the id of the first column that is similar."""
+    """Set `found` to the id of the first similar column, for the rows that have none yet."""
     import torch
 
     rows = np.flatnonzero(similar.any(1).numpy() & (found < 0))
@@ -228,7 +228,7 @@ def _first(found: Array, similar: Tensor, ids: Array) -> None:
 
 
 def _blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, Array, Tensor]]:
-    """Up to `BLOCK` samples at a time, all of one cluster, in order: the cluster, ids, and vectors."""
+    """Yield (cluster, ids, vectors) of up to `BLOCK` samples of one cluster, in order."""
 
     def pieces() -> Iterator[tuple[int, pa.RecordBatch]]:
         for batch in batches:
@@ -256,7 +256,7 @@ def _joined(pieces: Sequence[pa.RecordBatch]) -> tuple[Array, Tensor]:
 
 
 def _some(found: Iterator[tuple[Array, ...]]) -> Iterator[tuple[Array, ...]]:
-    """The same columns of ids in fewer arrays: one insert for those of many clusters."""
+    """Concatenate columns of ids of many clusters to arrays of about `IDS`, for one insert each."""
     held, rows = list[tuple[Array, ...]](), 0
     for columns in found:
         held.append(columns)

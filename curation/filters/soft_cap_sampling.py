@@ -1,4 +1,4 @@
-"""Draws by score, with repeats: a good sample comes several times, but each time less likely."""
+"""Draws by score with repetition: a good sample is drawn several times, each time with a lower probability."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from typing import TYPE_CHECKING
 
 from curation.core.errors import RecipeError
 from curation.core.ranges import check_count, check_seed
-from curation.filters.draw import draw
+from curation.filters.hash_uniform import hash_uniform
 
 if TYPE_CHECKING:
     import duckdb
 
-LARGEST = 1e6  # gain and penalty, so that no product with a score is infinite
-MOST = 1000  # draws of one sample: each is a pass, of some 5 ms at least
-# Bucket of a time, by its logarithm: 64 for a factor of e; beyond e^1024 ever fewer, so that half a million are all.
+LARGEST = 1e6  # limit of gain and penalty, so that no product with a score is infinite
+MOST = 1000  # draws of one sample: each is a pass of at least 5 ms
+# Bucket of a time by its logarithm: 64 buckets for a factor of e, fewer beyond e^1024, at most half a million in all.
 BUCKET = "floor(64 * (least(t, 1024) + 64 * ln(greatest(t / 1024, 1))))"
 TABLE = "soft_cap_sampling"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoftCapSampling:
-    """Draw `draws` times, with repeats, by score: what is drawn stays, and weighs how often it was drawn.
+    """Draw `draws` times by score, with repetition; keep the drawn samples, with the number of draws as their weight.
 
-    Each draw takes a sample with a probability in proportion to exp(gain * score - penalty * times drawn before): the
-    best come several times, and none takes over. Without `draws`, as many as samples reach the filter. A score that is
-    1 / `gain` higher is e times as likely: 1 suits the logarithm of a probability, as FLYT's score is; a cosine wants
-    more. `gain` is from -1,000,000 to 1,000,000. A negative one prefers low scores: right for a loss, of which less is
-    better; by a score of which more is better, it draws the worst samples. `gain: 0` draws uniformly.
-    A sample that was drawn k times is as likely as another whose score is k * penalty / gain lower and that was never
-    drawn; `penalty: 0` draws with replacement.
-    Drawing is a race: every sample has a clock, which rings E / exp(gain * score - penalty * k) after its k-th ring
-    (or the start), with E exponential, a hash of seed, uid and k. Such waits have no memory, so the first rings of all
-    are the draws, exactly; they are the same everywhere, more draws repeat all that fewer did, and further samples only
-    take some of a given number away. The published code draws 100,000 at once, all different, before it penalizes.
-    What stays is in the shards once; the number of its draws is its `weight` in the manifest, by which `curate learn`,
-    `curate evaluate` and `snapshot.torch(weighted=True)` train. Plain webdataset hands every sample out once. Last in
-    the list: the draws of what a later filter drops are lost.
-    Cost: 1.3 us a ring, of which there are one a sample and 1 to 3 a draw; a pass for each draw of the sample that is
-    drawn most, over those drawn so often. Some 1,000 draws of one sample, or more, are refused. Out of core.
+    Each draw selects a sample with a probability proportional to exp(gain * score - penalty * number of its earlier
+    draws): the best samples are drawn several times, and none dominates. `draws` defaults to the number of samples that
+    reach the filter.
+    `gain`, from -1,000,000 to 1,000,000: a score that is 1 / `gain` higher is e times as likely. 1 suits the logarithm
+    of a probability, which FLYT's score is; a cosine needs more. A negative gain prefers low scores, which is right for
+    a loss; for a score of which higher is better it draws the worst samples. `gain: 0` draws uniformly.
+    `penalty`: a sample that was drawn k times is as likely as an undrawn one whose score is k * penalty / gain lower.
+    `penalty: 0` draws with replacement.
+    A kept sample is in the shards once. The number of its draws is its `weight` in the manifest, by which `curate
+    learn`, `curate evaluate` and `snapshot.torch(weighted=True)` train; plain webdataset returns every sample once. Put
+    this filter last: the draws of samples that a later filter drops are lost.
+    Method: every sample has a clock, whose next ring comes E / exp(gain * score - penalty * k) after its k-th ring (or
+    the start), where E is exponential, a hash of seed, uid and k. Exponential waits have no memory, so the first
+    `draws` rings are exactly the draws. They are the same on every machine, more draws contain fewer draws, and
+    additional samples only replace some draws. The published code draws 100,000 different samples at once before it
+    penalises.
+    Cost: 1.3 us a ring, with one ring a sample and 1 to 3 a draw; one pass for each draw of the most drawn sample. A
+    run that would draw one sample about 1,000 times or more is refused. Out of core.
     Source: Soft Cap Sampling of FLYT (2503.08805), with a penalty of 0.15 in its published code (examples.ipynb).
     Example: soft_cap_sampling: {score: dfn, gain: 20}
     """
@@ -53,21 +55,23 @@ class SoftCapSampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_count("draws", self.draws, "not given, they are as many as samples reach the filter", least=1)
+        check_count("draws", self.draws, "it defaults to the number of samples that reach the filter", least=1)
         check_seed(self.seed)
         if not abs(self.gain) <= LARGEST:
-            raise ValueError(f"gain is from {-LARGEST:,.0f} (low scores are preferred, as of a loss) to {LARGEST:,.0f}")
+            limits = f"from {-LARGEST:,.0f} (prefers low scores, as for a loss) to {LARGEST:,.0f}"
+            raise ValueError(f"gain is {self.gain}, but must be {limits}")
         if not 0 <= self.penalty <= LARGEST:
-            raise ValueError(f"penalty is from 0 (draws with replacement) to {LARGEST:,.0f}")
+            limits = f"from 0 (draws with replacement) to {LARGEST:,.0f}"
+            raise ValueError(f"penalty is {self.penalty}, but must be {limits}")
 
     def columns(self) -> Sequence[str]:
         return (self.score,)
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Make the table of the samples that are drawn: `id`, and `weight`, how often.
+        """Create the table of drawn samples: `id`, and `weight`, the number of draws.
 
-        A pass makes the next ring of every sample whose last one may be among the first `draws`. Those end in a bucket
-        of time that is found by counting, and that only comes nearer as more rings are known.
+        Each pass computes the next ring of every sample whose last ring may be among the first `draws`. Counting finds
+        the bucket of time in which these end; it only moves closer as more rings are known.
         """
         make = "CREATE OR REPLACE TEMP TABLE"
         draws, top = self._sizes(db)
@@ -86,7 +90,7 @@ class SoftCapSampling:
             db.execute(f"{make} {TABLE}_next AS {self._again(drawn, early)}")
             db.execute(f"DROP TABLE {TABLE}_last; ALTER TABLE {TABLE}_next RENAME TO {TABLE}_last")
         else:
-            raise _too_often()
+            raise _too_many_draws()
         db.execute(f"""
             {make} {TABLE} AS SELECT id, count(*) AS weight FROM (
                 SELECT id FROM {TABLE}_rings WHERE {BUCKET} < '{end}'::DOUBLE
@@ -104,48 +108,48 @@ class SoftCapSampling:
         return f"SELECT id, weight FROM {TABLE}"
 
     def _sizes(self, db: duckdb.DuckDBPyConnection) -> tuple[int, float]:
-        """How many draws, and the highest logit."""
+        """Number of draws, and the highest logit."""
         ((samples, top),) = db.execute(f"SELECT count(*), coalesce(max({self._logit}), 0) FROM alive").fetchall()
         draws = self.draws or samples
         if draws > MOST * samples > 0:
-            raise _too_often()
+            raise _too_many_draws()
         return draws, top
 
     def _first(self, top: float) -> str:
-        """SQL of `id, uid, x, t`: each sample's logit, and the logarithm of the time at which it rings first.
+        """SQL of `id, uid, x, t`: the logit of each sample, and the logarithm of the time of its first ring.
 
-        Logits are told from the highest: those that matter are small, whatever the score's scale, and lose no digits.
+        Logits are relative to the highest, so that those that matter are small on any scale and lose no digits.
         """
         logits = f"SELECT id, uid, {self._logit} - {top!r}::DOUBLE AS x FROM alive"
         return f"SELECT id, uid, x, {self._wait(0)} - x AS t FROM ({logits})"
 
     def _again(self, drawn: int, of: str) -> str:
-        """The same with the next ring of samples that rang so many times: old time and wait, added as logarithms."""
+        """SQL of the same columns for the next ring of samples that rang `drawn` times: time and wait added as logs."""
         wait = f"{self._wait(drawn)} - x + {self.penalty * drawn!r}::DOUBLE"
         sums = "greatest(t, w) + ln(1 + exp(-abs(t - w)))"
         return f"SELECT id, uid, x, {sums} AS t FROM (SELECT id, uid, x, t, {wait} AS w {of})"
 
     def _wait(self, drawn: int) -> str:
-        """SQL of the logarithm of E. As logarithms, times of any scores fit a double; of 2^53 draws one is 0."""
-        return f"ln(-ln(greatest({draw(self.seed, f'{TABLE} {self.score} {drawn}')}, {2**-54!r})))"
+        """SQL of log E. As logarithms, all times fit a double. One draw in 2^53 is 0, hence the lower bound."""
+        return f"ln(-ln(greatest({hash_uniform(self.seed, f'{TABLE} {self.score} {drawn}')}, {2**-54!r})))"
 
     @property
     def _logit(self) -> str:
         return f'{self.gain!r}::DOUBLE * "{self.score}"'
 
 
-def _too_often() -> RecipeError:
-    fix = "fewer draws, a smaller gain or a larger penalty"
-    return RecipeError(f"soft_cap_sampling would draw one sample some {MOST:,} times or more", fix=fix)
+def _too_many_draws() -> RecipeError:
+    fix = "set fewer draws, a smaller gain or a larger penalty"
+    return RecipeError(f"soft_cap_sampling would draw one sample about {MOST:,} times or more", fix=fix)
 
 
 def _early(end: float) -> str:
-    """SQL of the samples whose last ring is not after the bucket `end`."""
+    """SQL of the samples whose last ring is in bucket `end` or an earlier one."""
     return f"FROM {TABLE}_last WHERE {BUCKET} <= '{end}'::DOUBLE"
 
 
 def _bucket_of(nth: int, counts: Mapping[float, int]) -> tuple[float, int]:
-    """The bucket in which the nth ring is, and which of its own it is; where there are fewer rings, no bucket's end."""
+    """Bucket of the nth ring, and its rank within the bucket; (inf, 0) where there are fewer rings."""
     before = 0
     for bucket in sorted(counts):
         if before + counts[bucket] >= nth:

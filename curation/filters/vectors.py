@@ -1,4 +1,4 @@
-"""Vectors of the decision engine, which has them as blobs of halves, in and out of matrices."""
+"""Conversion of the decision engine's vectors, which are blobs of float16, to matrices."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     import duckdb
     from torch import Tensor
 
-ROWS = 1 << 16  # read at once
-ALIKE = 1 - 1e-6  # the cosine of a vector and itself may be less than 1
+ROWS = 1 << 16  # rows in a batch
+ALIKE = 1 - 1e-6  # highest threshold in effect: the cosine of a vector and itself may be below 1
 
 
 def matrix(blobs: pa.Array) -> Tensor:
-    """float32 [N, D] of unit length, from N blobs of D halves."""
+    """Convert N blobs of D float16 to unit vectors, float32 [N, D]."""
     from torch.nn.functional import normalize
 
     return normalize(halves(blobs).float(), dim=-1)
 
 
 def halves(blobs: pa.Array) -> Tensor:
-    """float16 [N, D], from N blobs of D halves."""
+    """Convert N blobs of D float16 to float16 [N, D]."""
     import torch
 
     if not len(blobs):
@@ -32,10 +32,10 @@ def halves(blobs: pa.Array) -> Tensor:
 
 
 def expect_vectors(db: duckdb.DuckDBPyConnection, column: str) -> None:
-    """Raises duckdb's `BinderException` for a column of another kind, also where there are no rows."""
+    """Raise duckdb's `BinderException` for a column that is not a blob, even without rows."""
     db.execute(f'SELECT octet_length("{column}") FROM alive LIMIT 0')
 
 
 def stream(db: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:
-    """A query's rows in batches, through a connection of their own: the first one goes on to insert."""
+    """Yield a query's rows in batches through a second cursor, so that `db` can insert meanwhile."""
     return iter(db.cursor().sql(query).to_arrow_reader(ROWS))

@@ -31,7 +31,7 @@ def brute_duplicates(item: ExactDuplicates, rows: list[Row]) -> set[int]:
 @pytest.mark.parametrize("n", [0, 1, 300])
 def test_exact_in_parts(item: Filter, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that don't fit in memory are sorted on disk: the same duplicates."""
-    monkeypatch.setattr("curation.filters.repeats.IN_MEMORY", -1)
+    monkeypatch.setattr("curation.filters.sorted_values.IN_MEMORY", -1)
     expect_equal_to(brute_duplicates, item, n, tmp_path)
 
 
@@ -40,7 +40,7 @@ def test_exact_in_parts(item: Filter, n: int, tmp_path: Path, monkeypatch: pytes
 def test_samples_whose_hashes_collide_are_no_duplicates(
     item: ExactDuplicates, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curation.filters.repeats.IN_MEMORY", 1000 if fits else -1)
+    monkeypatch.setattr("curation.filters.sorted_values.IN_MEMORY", 1000 if fits else -1)
     monkeypatch.setattr("curation.filters.exact_duplicates._hash", lambda *names: f"(hash({', '.join(names)}) % 3)")
     expect_equal_to(brute_duplicates, item, 400, tmp_path)
 

@@ -43,7 +43,7 @@ def test_everything_that_leaves_looks_like_the_first_that_stays(
     item: NearDuplicates, in_memory: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not in_memory:
-        monkeypatch.setattr("curation.filters.repeats.IN_MEMORY", 1)
+        monkeypatch.setattr("curation.filters.sorted_values.IN_MEMORY", 1)
     rows = [{**row, "reason": None} for row in random_rows(400, 5)]
     leaves, groups = decided(tmp_path, rows, item)
     at = {row["uid"]: number for number, row in enumerate(rows)}
@@ -129,7 +129,7 @@ def brute_near(item: NearDuplicates, rows: list[Row]) -> set[int]:
 @pytest.mark.parametrize("n", [0, 1, 300])
 def test_near_in_parts(item: Filter, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that don't fit in memory are sorted on disk: the same duplicates."""
-    monkeypatch.setattr("curation.filters.repeats.IN_MEMORY", -1)
+    monkeypatch.setattr("curation.filters.sorted_values.IN_MEMORY", -1)
     expect_equal_to(brute_near, item, n, tmp_path)
 
 

@@ -95,7 +95,7 @@ def test_a_list_in_a_file_is_the_list(tmp_path: Path) -> None:
         decided(tmp_path, rows, Mentions(url=file["url"], sha256="1" * 64))
     assert decided(tmp_path, rows, Mentions(entries=("\tdog ",))) == decided(tmp_path, rows, Mentions(entries=("dog",)))
     (tmp_path / "empty.txt").write_bytes(b"\n  \n")
-    with pytest.raises(RecipeError, match=r"empty\.txt holds no phrase"):
+    with pytest.raises(RecipeError, match=r"empty\.txt has no phrases"):
         decided(tmp_path, rows, Mentions(url=f"{tmp_path}/empty.txt", sha256=sha256(b"\n  \n").hexdigest()))
     (tmp_path / "latin.txt").write_bytes(b"\xef\xbb\xbfdog\ncaf\xe9\n")
     with pytest.raises(RecipeError, match=r"latin\.txt:2: the list is not UTF-8"):

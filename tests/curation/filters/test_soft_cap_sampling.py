@@ -195,13 +195,14 @@ def test_one_sample_in_too_many_draws_is_refused(tmp_path: Path, monkeypatch: py
     least = drawn(tmp_path, of_scores(0.0, 1000.0), SoftCapSampling(score="score", draws=20))
     assert least == {1: 20}
     for draws in (21, 41):
-        with pytest.raises(RecipeError, match="would draw one sample some 20 times or more") as caught:
+        with pytest.raises(RecipeError, match="would draw one sample about 20 times or more") as caught:
             drawn(tmp_path, of_scores(0.0, 1000.0), SoftCapSampling(score="score", draws=draws))
         assert "larger penalty" in caught.value.fix
 
 
 def test_inside_any_it_is_refused_without_naming_a_field_that_it_has_not() -> None:
-    with pytest.raises(ValueError, match=r"soft_cap_sampling in it gives weights: name that by itself$"):
+    found = r"soft_cap_sampling in `of` sets sample weights; make it an entry of its own$"
+    with pytest.raises(ValueError, match=found):
         AnyOf(of=(SoftCapSampling(score="score"),))
 
 

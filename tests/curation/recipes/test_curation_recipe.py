@@ -87,7 +87,7 @@ MISTAKES = [
         "recipe:8",
         "content_hash is no hash",
     ),
-    ("caption: {min_words: 2}", "any: {of: [caption]}", "recipe:8", "here is 'caption'"),
+    ("caption: {min_words: 2}", "any: {of: [caption]}", "recipe:8", "not 'caption'"),
     ("caption: {min_words: 2}", "any: {of: [{captoin: {}}]}", "recipe:8: unknown filter captoin", "mean caption?"),
     (
         "caption: {min_words: 2}",
@@ -113,7 +113,12 @@ MISTAKES = [
     ("caption: {min_words: 2}", f"boilerplate: {{most: {10**42}}}", "recipe:8", "at most 9,223"),
     ("caption: {min_words: 2}", f"not: {{of: [{{budget: {{samples: {10**20}}}}}]}}", "recipe:8", "at most 9,223"),
     ("caption: {min_words: 2}", "threshold: {score: clip_score, min: 1.0e+39}", "recipe:8", "3.4e+38"),
-    ("caption: {min_words: 2}", "threshold: {score: clip_score, min: 5, max: 1}", "recipe:8", "no sample would stay"),
+    (
+        "caption: {min_words: 2}",
+        "threshold: {score: clip_score, min: 5, max: 1}",
+        "recipe:8",
+        "would be kept",
+    ),
     ("score: clip_score,", "score: format,", "recipe:9", "format is no number -- numbers here: "),
     ("score: clip_score,", "score: embedding,", "recipe:9", "embedding is no number"),
     ("caption: {min_words: 2}", "exact_duplicates: {prefer: caption}", "recipe:8", "caption is no number"),
@@ -184,7 +189,11 @@ def test_overrides() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said", "fix"),
     [
-        (["filters.top_fraction.fraction=2"], r"recipe:\d+ with --set filters.top_fraction.fraction: .*up to 1", ""),
+        (
+            ["filters.top_fraction.fraction=2"],
+            r"recipe:\d+ with --set filters.top_fraction.fraction: .*a share from",
+            "",
+        ),
         (["filters.1.name=9"], r"recipe:\d+ with --set filters.1.name: name 9 must be a word", ""),
         (["shards.samples=4", "shards.samples=4"], "--set shards.samples is given twice$", "once"),
         (
@@ -288,8 +297,8 @@ def test_filters_of_filters() -> None:
     [
         ("min_words", "min_word", "unknown key min_word of caption"),
         ("stats.words", "stats.word", "reads the score caption_stats.word, which no scorer makes"),
-        ("[{caption: {min_words: 2}}]", "[]", "of is empty"),
-        ("[{caption: {min_words: 2}}]", "7", "of is a list of filters"),
+        ("[{caption: {min_words: 2}}]", "[]", "`of` is empty"),
+        ("[{caption: {min_words: 2}}]", "7", "`of` must be a list of filters"),
         ("caption: {", "captain: {", "unknown filter captain"),
     ],
 )

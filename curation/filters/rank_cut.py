@@ -1,13 +1,13 @@
-"""All but the best: the cut that `top_fraction` and `budget` share."""
+"""Cut at a rank of a score, shared by `top_fraction` and `budget`."""
 
 from __future__ import annotations
 
 
-def all_but_best(score: str, most: str, detail: str) -> str:
-    """SQL of `id, detail` of the rows of `alive` but for the `most` with the highest `score`; ties: smaller uid.
+def below_rank(score: str, most: str, detail: str) -> str:
+    """SQL that selects `id, detail` of the rows of `alive` below the `most` highest scores; ties go to the smaller uid.
 
-    `most` is SQL of a number, which may be 0 or more than there are. Only the score is sorted, and of the rest only the
-    ties at the cut: a fifth of what a window over all rows takes, and in proportion to the rows.
+    `most` is SQL of a number, from 0 to any. Only the score is sorted, and beyond it only the ties at the cut: a fifth
+    of the time of a window over all rows.
     """
     return f"""
         WITH sized AS (SELECT ({most})::BIGINT AS k),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.filters.best import all_but_best
+from curation.filters.rank_cut import below_rank
 
 SCORES = st.lists(st.sampled_from([0.0, -0.0, 0.5, 1.0, -2.5]), max_size=12)
 
@@ -19,7 +19,7 @@ def test_what_leaves_is_all_but_the_first_in_order(scores: list[float], most: in
         db.execute("CREATE TABLE alive (id BIGINT, uid VARCHAR, score FLOAT)")
         for n, score in enumerate(scores):
             db.execute("INSERT INTO alive VALUES (?, ?, ?)", [n, f"{n * 7 % 13:02d}", score])
-        found = db.execute(all_but_best("score", str(most), "low")).fetchall()
+        found = db.execute(below_rank("score", str(most), "low")).fetchall()
     ranked = sorted(range(len(scores)), key=lambda n: (-scores[n], f"{n * 7 % 13:02d}"))
     assert sorted(found) == [(n, "low") for n in sorted(ranked[most:])]
 
@@ -28,5 +28,5 @@ def test_what_leaves_is_all_but_the_first_in_order(scores: list[float], most: in
 def test_a_score_may_have_any_name(name: str) -> None:
     with duckdb.connect() as db:
         db.execute(f"""CREATE TABLE alive AS SELECT i AS id, i::VARCHAR AS uid, i % 3 AS "{name}" FROM range(9) r(i)""")
-        found = db.execute(all_but_best(name, "SELECT count(*) // 3 FROM alive", "")).fetchall()
+        found = db.execute(below_rank(name, "SELECT count(*) // 3 FROM alive", "")).fetchall()
     assert sorted(found) == [(n, "") for n in (0, 1, 3, 4, 6, 7)]
