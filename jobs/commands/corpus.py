@@ -10,7 +10,7 @@ import click
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
-    from curation.corpora.built import BuildResult
+    from curation.corpora import BuildResult
 
 
 class _Table(click.Group):

@@ -11,8 +11,7 @@ import pytest
 import webdataset
 from openmoji_build import small
 
-from curation.corpora import openmoji_icons
-from curation.corpora.built import BuildResult
+from curation.corpora import BuildResult, openmoji_icons
 from curation.corpora.drawing import Drawing
 from curation.corpora.openmoji_icons import catalogue
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from openmoji_build import LIMIT, image
 
-from curation.corpora.built import BuildResult
+from curation.corpora import BuildResult
 
 
 def test_card_adds_up(corpus: tuple[Path, BuildResult], samples: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openmoji_build import contents, small
 
-from curation.corpora.built import BuildResult
+from curation.corpora import BuildResult
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(corpus: tuple[Path, BuildResult], tmp_path: Path) -> None:
