@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +20,6 @@ from curation.core.types import ShardRef
 from curation.scorers import Batch
 from curation.shards.images import Preprocess
 from curation.shards.unit_reader import UnitReader, failure_table, pixels, view_column
-
-Read = Callable[[ShardRef], Iterator[pa.Table]]
 
 
 def guarded(tables: Iterator[pa.Table], reader: UnitReader, shard: ShardRef) -> Iterator[pa.Table]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -26,6 +27,9 @@ from jobs.commands.submit import submit
 from jobs.commands.verify import verify
 from jobs.commands.what_if import what_if
 from jobs.supervised import supervised
+
+if TYPE_CHECKING:
+    from curation.core.errors import TutelageError
 
 EPILOG = """\b
 Examples:
@@ -92,7 +96,7 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-def _explained(error: Exception) -> BaseException | None:
+def _explained(error: Exception) -> TutelageError | None:
     """Return the `TutelageError` to report: the error itself, or one for an uncaught error of Ray or the local disk.
 
     None for a defect of the code. Imports no Ray.
@@ -102,8 +106,8 @@ def _explained(error: Exception) -> BaseException | None:
 
     if isinstance(error, TutelageError):
         return error
-    if found := disk_error(error, "this command"):
-        return found
+    if full := disk_error(error, "this command"):
+        return full
     ray = sys.modules.get("ray")
     if ray is None or not isinstance(error, ray.exceptions.RayError):
         return None
@@ -113,12 +117,10 @@ def _explained(error: Exception) -> BaseException | None:
     return found if isinstance(found, TutelageError) else None
 
 
-def _report(error: BaseException, *, as_json: bool) -> int:
+def _report(error: TutelageError, *, as_json: bool) -> int:
     """Print an error to stderr, as a line of text or as a JSON object; return its exit code."""
-    from curation.core.errors import TutelageError
     from curation.core.printable import printable
 
-    assert isinstance(error, TutelageError)
     if as_json:
         click.echo(json.dumps({"error": error.code, "message": str(error), "fix": error.fix}), err=True)
     else:

@@ -116,7 +116,6 @@ def _wrong(out: Store, there: Callable[[str], bool], key: str) -> tuple[str, str
         return key, str(error)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         return key, f"can't be read: {str(error).splitlines()[0]}"
-    return key, ""
 
 
 def _plan(name: str, plan: PlanDocument) -> str:
