@@ -32,7 +32,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_anchors_of_headings() -> None:
-    assert "which-filter-when" in anchors(ROOT / "curation/filters/README.md")
+    assert "your-first-scorer-in-ten-minutes" in anchors(ROOT / "CONTRIBUTING.md")
 
 
 def test_the_tests_of_defects_exist() -> None:

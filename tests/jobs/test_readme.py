@@ -45,9 +45,9 @@ def write_recipe(home: Path) -> None:
 def test_commands_and_python(
     tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All in this process: each as a process of its own would import torch, and start Ray, once more."""
+    """Run all in this process: a process for each would import torch and start Ray again."""
     monkeypatch.chdir(tmp_path)
-    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "bash", "python", "bash"]
+    assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "python", "bash", "bash"]
     for kind, text in BLOCKS:
         if kind == "python":
             script = tmp_path / "consumer.py"
