@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 @click.group()
 def policy() -> None:
-    """Data policies: what runs of `curate learn` chose. Train on one with `selector: {replay: {run: URL}}`."""
+    """Show and reuse data policies: what runs of `curate learn` chose.
+
+    The selector `replay: {run: URL}` trains another learner on the same batches.
+    """
 
 
 @policy.command("show", epilog="\b\nExamples:\n  curate policy show demo/learned/learnability")
 @click.argument("run")
 @json_option
 def policy_show(run: str, as_json: bool) -> None:
-    """Tell what a run's data policy holds: steps, candidates, what was chosen how often, and its size."""
+    """Show a run's data policy: steps, candidates, choices, size."""
     from curation.selection.policy import describe
 
     found = describe(_policy(run))
@@ -43,15 +46,19 @@ def policy_show(run: str, as_json: bool) -> None:
                 "--set output=demo/chosen")  # fmt: skip
 @click.argument("run")
 @click.option(
-    "--least", default=1, show_default=True, type=click.IntRange(1), help="Leave out what was chosen fewer times."
+    "--least",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Leave out samples that were chosen fewer times.",
 )
-@click.option("--out", required=True, metavar="URL", help="The list: a uid, a tab and a number a line.")
+@click.option("--out", required=True, metavar="URL", help="File for the list: a uid, a tab and a number on each line.")
 @json_option
 def policy_weights(run: str, least: int, out: str, as_json: bool) -> None:
-    """Write a list of weights: how often each sample was trained on.
+    """Write how often each sample was trained on, as sample weights.
 
-    With `weights: URL`, the recipe of the snapshot that the run read makes a snapshot of those samples alone, with the
-    weights in its manifest.
+    Add the list to the recipe of the run's snapshot as `weights: URL`. Curating it again creates a snapshot of these
+    samples only, with the sample weights in its manifest.
     """
     from curation.core.errors import UserError
     from curation.storage.store import open_object
@@ -59,10 +66,8 @@ def policy_weights(run: str, least: int, out: str, as_json: bool) -> None:
     counts = _policy(run).counts()
     lines = [f"{uid}\t{count}\n" for uid, count in sorted(counts.items()) if count >= least]
     if not lines:
-        text = (
-            f"no sample was trained on {least:,} times; the most often met one was {max(counts.values(), default=0):,}"
-        )
-        raise UserError(text, fix="a smaller --least")
+        text = f"no sample was trained on {least:,} times; the maximum is {max(counts.values(), default=0):,}"
+        raise UserError(text, fix="choose a smaller --least")
     store, key = open_object(out)
     store.put(key, "".join(lines).encode())
     found = {"weights": store.location(key), "samples": len(lines), "least": least}

@@ -1,4 +1,4 @@
-"""`curate submit`: run a recipe, of curation or of learning, as a Ray job on a cluster and follow its log."""
+"""`curate submit`: run a curation or learning recipe as a Ray job on a cluster, and follow its log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import click
 from jobs.options import recipe_argument, set_option
 
 PACKAGES = ("curation", "actors", "jobs")
-LOOK_SECONDS = 1.0  # between two looks at a job whose log is silent
+LOOK_SECONDS = 1.0  # between two polls of a job whose log is silent
 AGENT_SECONDS = 60
 
 
@@ -26,12 +26,16 @@ AGENT_SECONDS = 60
 @recipe_argument
 @set_option
 @click.option("--address", envvar="RAY_API_SERVER_ADDRESS", default="http://127.0.0.1:8265", show_default=True,
-              help="The cluster's dashboard URL.")  # fmt: skip
-@click.option("--with-code", is_flag=True, help="Ship this installation's code; by default the cluster's image has it.")
+              help="URL of the cluster's dashboard.")  # fmt: skip
+@click.option(
+    "--with-code",
+    is_flag=True,
+    help="Upload this installation's code; by default, the job uses that of the cluster's image.",
+)
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE",
-              help="Environment variable of the job (repeatable). Not for secrets: Ray shows it.")  # fmt: skip
+              help="Environment variable of the job (repeatable). Ray displays it, so don't pass secrets.")  # fmt: skip
 @click.option("--no-wait", is_flag=True, help="Print the job's id and return.")
-@click.option("--accept-yield", is_flag=True, help="As of `curate run`.")
+@click.option("--accept-yield", is_flag=True, help="See `curate run`.")
 def submit(
     recipe: str,
     overrides: tuple[str, ...],
@@ -41,10 +45,11 @@ def submit(
     no_wait: bool,
     accept_yield: bool,
 ) -> None:
-    """Submit `curate run RECIPE` (or `curate learn RECIPE`, for a recipe with a learner) through the Ray Jobs API.
+    """Run a recipe as a job on a Ray cluster, and follow its log.
 
-    Exits as the job does. Interrupting this command leaves the job running; submitting the same recipe again goes on
-    where it stopped.
+    Submits `curate run RECIPE`, or `curate learn RECIPE` for a recipe with a learner, through the Ray Jobs API, and
+    ends with the job's exit code. Interrupting this command does not stop the job. A recipe that is submitted again
+    continues where it stopped.
     """
     command = _command(recipe, overrides)
     settings = "".join(f" --set {shlex.quote(override)}" for override in overrides)
@@ -57,13 +62,13 @@ def submit(
     if no_wait:
         click.echo(job)
         return
-    with _one_line(address, f"stopped telling how job {job} does", "the job goes on: ray job logs --follow"):
+    with _one_line(address, f"stopped reporting on job {job}", "the job continues: ray job logs --follow"):
         code = _follow(client, job)
     raise SystemExit(code)
 
 
 def _command(recipe: str, overrides: tuple[str, ...]) -> str:
-    """`run` or `learn`, by what the recipe is of. A mistake in it shows here, not in the cluster's log."""
+    """Return `run` or `learn`, by the kind of recipe. Reports mistakes in it here instead of in the cluster's log."""
     from curation.recipes.yaml_document import is_of_learning, read_recipe
 
     if is_of_learning(read_recipe(recipe)):
@@ -90,13 +95,13 @@ def _command(recipe: str, overrides: tuple[str, ...]) -> str:
 
 
 def _check_places(places: Iterable[tuple[str, str]]) -> None:
-    """The job runs in a folder of its own, which is thrown away: what is meant to stay has an address of its own."""
+    """Raise `RecipeError` for a relative path: the job's folder is deleted with all that was written below it."""
     from curation.core.errors import RecipeError
 
     for name, url in places:
         if "://" not in url and not Path(url).is_absolute():
-            text = f"{name} is {url}, a path below the folder that the job runs in"
-            raise RecipeError(text, fix="a URL, or an absolute path that all of the cluster's machines share")
+            text = f"{name} is {url}, a path below the job's temporary folder"
+            raise RecipeError(text, fix="use a URL, or an absolute path that all machines of the cluster share")
 
 
 def _client(address: str) -> Any:
@@ -106,7 +111,7 @@ def _client(address: str) -> Any:
 
 
 def _submit(client: Any, entrypoint: str, environment: dict[str, Any]) -> str:
-    """The job's id. A cluster that has just started has no agent to run jobs yet: it is given a minute."""
+    """Submit a job and return its id. Waits up to a minute for the agent of a cluster that has just started."""
     from actors.cluster import ClusterError
 
     deadline = time.monotonic() + AGENT_SECONDS
@@ -119,8 +124,8 @@ def _submit(client: Any, entrypoint: str, environment: dict[str, Any]) -> str:
             if time.monotonic() > deadline:
                 raise ClusterError(
                     f"the Ray cluster has had no agent to run jobs for {AGENT_SECONDS} s",
-                    fix="see dashboard_agent.log on its head node; often another Ray on that machine holds port 52365: "
-                    "ray start --dashboard-agent-listen-port=PORT",
+                    fix="see dashboard_agent.log on its head node; if another Ray there uses port 52365, "
+                    "start this one with --dashboard-agent-listen-port=PORT",
                 ) from None
             time.sleep(1)
         else:
@@ -131,8 +136,8 @@ _ACCESS_FIX = "check the dashboard's URL, RAY_AUTH_MODE and RAY_AUTH_TOKEN (or ~
 
 
 @contextmanager
-def _one_line(address: str, what: str = "took no job", fix: str = _ACCESS_FIX) -> Iterator[None]:
-    """What the cluster answers as one line with the fix."""
+def _one_line(address: str, what: str = "accepted no job", fix: str = _ACCESS_FIX) -> Iterator[None]:
+    """Report an error of the cluster as one line with a fix."""
     from actors.cluster import ClusterError
     from actors.submission import FAILURES
 
@@ -146,7 +151,7 @@ def _one_line(address: str, what: str = "took no job", fix: str = _ACCESS_FIX) -
 
 
 def _environment(folder: Path, recipe: Path, with_code: bool, variables: tuple[str, ...]) -> dict[str, Any]:
-    """The job's runtime environment: a folder with the recipe and, if asked for, our packages."""
+    """Return the job's runtime environment: a folder with the recipe and, with --with-code, our packages."""
     shutil.copy(recipe, folder / "recipe.yaml")
     if with_code:
         home = Path(__file__).parents[2]
@@ -163,21 +168,22 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _follow(client: Any, job: str) -> int:
-    """Print the job's log as it grows; the exit code by how it ended.
+    """Print the job's log as it grows, and return the exit code of the job.
 
-    The stream of a busy cluster may break before the job is over. A new one begins with the log's first line.
+    The log's stream may break off on a busy cluster. A new stream begins with the first line of the log, so that what
+    was already printed is skipped.
     """
     import asyncio
 
-    told = 0  # characters of the log that were printed
+    printed = 0  # characters of the log
 
     async def tail() -> None:
-        nonlocal told
+        nonlocal printed
         received = 0
         async for text in client.tail_job_logs(job):
-            click.echo(text[max(0, told - received) :], nl=False)
+            click.echo(text[max(0, printed - received) :], nl=False)
             received += len(text)
-            told = max(told, received)
+            printed = max(printed, received)
 
     while True:
         asyncio.run(tail())
