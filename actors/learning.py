@@ -37,7 +37,8 @@ from curation.learning.data import Data, Progress, listed, read
 from curation.learning.participants import Participants
 from curation.learning.results import finished
 from curation.learning.run import Run
-from curation.recipes.learning_recipe import LearnCompute, LearnRecipe
+from curation.recipes.learning_recipe import LearnRecipe
+from curation.recipes.learning_sections import LearnCompute
 from curation.selection.checkpoint import latest_facts
 from curation.selection.feed import FeedSettings
 from curation.selection.flops import Repeated

@@ -39,7 +39,8 @@ from curation.ledger import unreadable
 from curation.ledger.documents import SnapshotDocument, relative_url
 from curation.ledger.ledger import Ledger, Plan
 from curation.ledger.uid_lists import UidList, parse_list, read_list
-from curation.recipes.curation_recipe import Recipe, columns_of, kinds_of, parse_recipe
+from curation.recipes.curation_recipe import Recipe, parse_recipe
+from curation.recipes.entries import columns_of, kinds_of
 from curation.scorers import HeaderCheckingScorer
 from curation.storage.parquet import to_parquet, write_parquet
 from curation.storage.pinned_file import PinnedFile
@@ -236,7 +237,7 @@ class Pipeline:
         scorers = {name: scorer for name, scorer in recipe.scorers.items() if name in lacked}
         wanted = [column for column in columns if column.name in scorers]
         return ScoringTask(
-            self.corpus.store(), self.scored, index, wanted, scorers, recipe.limits, recipe.compute, recipe.caption
+            self.corpus.store(), self.scored, index, wanted, scorers, recipe.decoding, recipe.compute, recipe.caption
         )
 
     # --- decide and write -------------------------------------------------------------------------------------

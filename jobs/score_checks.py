@@ -64,7 +64,7 @@ class ScoreChecks:
         work, subject = self.subject.work, self.subject
         kinds = {name: one.values() for name, one in work.recipe.scorers.items() if name not in subject.stale}
         said = Said(self._called(), kinds, subject.versions)
-        return ScoredCheck(work.corpus.store(), work.scored, work.recipe.limits, work.columns, subject.stale,
+        return ScoredCheck(work.corpus.store(), work.scored, work.recipe.decoding, work.columns, subject.stale,
                            subject.mend, said, work.recipe.caption)  # fmt: skip
 
     @property

@@ -17,7 +17,8 @@ from curation.learners.training import Training
 from curation.learning.columns import check_column
 from curation.learning.data import Data
 from curation.models.batches import SuperBatch
-from curation.recipes.learning_recipe import LearnRecipe, OnlineModel, ReferenceModel
+from curation.recipes.learning_recipe import LearnRecipe
+from curation.recipes.learning_sections import OnlineModel, ReferenceModel
 from curation.selection.online import Model, OnlineStep, Roles, TableScores
 from curation.selection.pool import Blocks, Pool
 

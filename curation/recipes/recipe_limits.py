@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from curation.core.errors import LedgerError
 from curation.core.types import FORMATS
 from curation.ledger.documents import RESTORE
-from curation.recipes.yaml_document import Section
+from curation.recipes.sections import Section
 from curation.shards.images import DecodeLimits
 
 

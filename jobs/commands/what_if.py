@@ -110,7 +110,7 @@ def _check_only_filters_differ(recipes: dict[str, Any]) -> None:
 def every(recipes: dict[str, Any]) -> Any:
     """The first recipe with the filters of all: a pipeline of it has opened what any of them reads or compares with."""
     first = next(iter(recipes.values()))
-    return replace(first, filters=[item for recipe in recipes.values() for item in recipe.filters])
+    return first.model_copy(update={"filters": [item for recipe in recipes.values() for item in recipe.filters]})
 
 
 def ask(work: Pipeline, recipes: dict[str, Any], *, keep: bool = False) -> tuple[list[WhatIfAnswer], pa.Table]:
@@ -155,7 +155,7 @@ def _name_of(work: Pipeline, plan: Plan) -> str:
     from curation.curating import column_cache
     from curation.curating.what_if import MADE
     from curation.ledger import score_tables as scores
-    from curation.recipes.curation_recipe import kinds_of
+    from curation.recipes.entries import kinds_of
 
     index, needed = _columns(work)
     kinds = kinds_of(work.recipe.scorers)

@@ -79,5 +79,5 @@ def looks(work: Pipeline, shards: Iterable[ShardRef], groups: Sequence[GroupExam
         source = {"source_key": shard.key, "source_etag": shard.etag}
         places[member.uid] = {**source, "source_offset": row["offset"], "source_length": row["length"]}
     store = work.corpus.store()
-    limits, caption = work.recipe.limits, work.recipe.caption
+    limits, caption = work.recipe.decoding, work.recipe.caption
     return cache(lambda uid: content_at(store, places[uid], limits, caption))  # settings share groups

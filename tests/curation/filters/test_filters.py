@@ -39,7 +39,7 @@ from curation.filters.soft_cap import SoftCap
 from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
-from curation.recipes.curation_recipe import TAKEN
+from curation.recipes.entries import TAKEN
 
 
 @pytest.mark.parametrize("name", sorted(FILTERS))

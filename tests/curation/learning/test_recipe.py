@@ -58,7 +58,7 @@ MISTAKES = [
     ("gain: {start: 5, end: 20}", "online: {start: 0, end: 0}, reference: 0", "are both 0", ""),
     ("steps: 60, lr", "averaging: 1.5, lr", "averaging is 1.5", ""),
     ("steps: 60, lr", "reduced: 0.5, lr", "there is no scoring_size", ""),
-    ("lr: 2.0e-3}", "lr: 2.0e-3, scoring_size: 30}", "recipe:5: a scoring_size of 30 is no multiple of the 16", "32"),
+    ("lr: 2.0e-3}", "lr: 2.0e-3, scoring_size: 30}", "recipe:5: a scoring_size of 30 is not a multiple of the 16", "32"),
     (
         "output: out",
         "output: out\ncompute: {buffer: 1}\nstore: {}",
@@ -66,7 +66,7 @@ MISTAKES = [
         "lag + 1",
     ),
     ("filtering_ratio: 0.8", "publish_every: 3\n  lag: 1", "recipe:10: lag 1 with publish_every 3", ""),
-    ("output: out", "output: out\ncompute: {learners: 3}", "recipe:3: a batch of 128 is no multiple of 3", "learners"),
+    ("output: out", "output: out\ncompute: {learners: 3}", "recipe:3: a batch of 128 is not a multiple of 3", "learners"),
     ("learnability:", "learnibility:", "recipe:8: unknown selector learnibility", "learnability"),
     ("gain:", "gian:", "recipe:8: unknown key gian", "gain"),
     ("contrastive:", "contrastiv:", "recipe:4: unknown learner contrastiv", "contrastive"),
@@ -89,7 +89,7 @@ MISTAKES = [
     ("steps: 60, lr", "betas: [0.9, 1.0], lr", "betas is (0.9, 1.0)", ""),
     ("steps: 60, lr", "weight_decay: -0.1, lr", "weight_decay is -0.1", ""),
     ("gain: {start: 5, end: 20}", "gain: nan", "gain is nan: not a finite number", ""),
-    ("steps: 60, lr", "scoring_size: 24, lr", "a scoring_size of 24 is no multiple of the 16", "32"),
+    ("steps: 60, lr", "scoring_size: 24, lr", "a scoring_size of 24 is not a multiple of the 16", "32"),
     ("lr: 1.0e-3}", "lr: .inf}", "recipe:4: learner.contrastive.lr is inf", ""),
 ]
 

@@ -132,7 +132,7 @@ def test_vectors_and_bytes_where_shards_are_broken(home: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("filters", "says"),
     [
-        ("near_duplicates: {hash: clip_score}", "hash: clip_score is no hash of a picture"),
+        ("near_duplicates: {hash: clip_score}", "hash: clip_score is not a hash of images"),
         ("semantic_duplicates: {embedding: clip_score}", "can't read its columns"),
     ],
 )
