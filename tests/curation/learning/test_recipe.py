@@ -58,7 +58,7 @@ MISTAKES = [
     ("gain: {start: 5, end: 20}", "online: {start: 0, end: 0}, reference: 0", "are both 0", ""),
     ("steps: 60, lr", "averaging: 1.5, lr", "averaging is 1.5", ""),
     ("steps: 60, lr", "reduced: 0.5, lr", "there is no scoring_size", ""),
-    ("lr: 2.0e-3}", "lr: 2.0e-3, scoring_size: 30}", "recipe:5: a scoring_size of 30 is not a multiple of the 16", "32"),
+    ("lr: 2.0e-3}", "lr: 2.0e-3, scoring_size: 30}", "recipe:5: a scoring_size of 30 is not a multiple of", "32"),
     (
         "output: out",
         "output: out\ncompute: {buffer: 1}\nstore: {}",
