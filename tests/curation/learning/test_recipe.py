@@ -66,7 +66,12 @@ MISTAKES = [
         "lag + 1",
     ),
     ("filtering_ratio: 0.8", "publish_every: 3\n  lag: 1", "recipe:10: lag 1 with publish_every 3", ""),
-    ("output: out", "output: out\ncompute: {learners: 3}", "recipe:3: a batch of 128 is not a multiple of 3", "learners"),
+    (
+        "output: out",
+        "output: out\ncompute: {learners: 3}",
+        "recipe:3: a batch of 128 is not a multiple of 3",
+        "learners",
+    ),
     ("learnability:", "learnibility:", "recipe:8: unknown selector learnibility", "learnability"),
     ("gain:", "gian:", "recipe:8: unknown key gian", "gain"),
     ("contrastive:", "contrastiv:", "recipe:4: unknown learner contrastiv", "contrastive"),

@@ -130,7 +130,12 @@ MISTAKES = [
         "recipe:8",
         "min is false",
     ),
-    ("shards: {samples: 1000}", "shards: {samples: true}", "recipe:10: shards.samples", "is true, which is not a number"),
+    (
+        "shards: {samples: 1000}",
+        "shards: {samples: true}",
+        "recipe:10: shards.samples",
+        "is true, which is not a number",
+    ),
     ("caption: {min_words: 2}", "near_duplicates: {hash: width}", "recipe:8", "width is not a hash of images"),
     ("caption: {min_words: 2}", "one_of: {column: clip_score, values: [a]}", "recipe:8", "another value for each"),
     ("caption: {min_words: 2}", "one_of: {column: format, values: [png, 1]}", "recipe:8", "put it in quotes"),
