@@ -25,7 +25,7 @@ CARD = """\
 # openmoji-icons
 
 {samples:,} image-text pairs in {shards} WebDataset shards ({megabytes:.1f} MB): emoji, icons and logos, rendered
-from vector drawings, with captions made from their names and keywords. For demos, tests and small proxies.
+from vector drawings, with captions built from their names and keywords. For demos, tests and small proxies.
 
 Each sample is `KEY.png` or `KEY.jpg`, `KEY.txt` (the caption, UTF-8, one line) and `KEY.json` (`name`, `pack`,
 `keywords`, `licence` as SPDX, `language`, `width`, `height`, `origin`). Every shard is a mix of all packs.
@@ -35,25 +35,25 @@ Each sample is `KEY.png` or `KEY.jpg`, `KEY.txt` (the caption, UTF-8, one line) 
 
 {attribution}
 
-The corpus as a whole holds share-alike work (OpenMoji, some logos): pass it on under each sample's
-own licence, with this card.
+The corpus contains share-alike work (OpenMoji, some logos). Redistribute each sample under its own
+licence, together with this card.
 
 ## How it was made
 
 `{command}`, edition {edition}, from {packages}.
 
-resvg renders each drawing at its final size (shorter side 64-256 px); 4 in 10 are JPEG of quality 50-97. Colour,
-ground, size, encoding, caption template and an emoji's second language are picked by a hash of seed and name.
-`corpus.json` has the sha256 of every shard.
+resvg renders each drawing at its final size (shorter side 64-256 px). Four in ten are JPEGs of quality 50-97. A hash of
+seed and name picks colour, ground, size, encoding, caption template and the second language of an emoji. `corpus.json`
+lists the sha256 of every shard.
 
-## Known noise, all of it the packs' own
+## Known noise, as found in the packs
 
-- {same_picture:,} pictures are byte for byte another sample's (an emoji in two languages, one glyph under two names
-  or weights); near-duplicates (skin tones, six weights of one icon, one thing in three packs) are many more.
+- {same_picture:,} pictures equal another sample's byte for byte (an emoji in two languages, a glyph with two names or
+  weights). Near-duplicates (skin tones, six weights of an icon, one thing in three packs) are far more frequent.
 - {same_caption:,} samples share their caption with another sample; {one_word:,} captions are one word.
 - {unnamed:,} emoji have no name but their code point: OpenMoji's additions in the private use area.
-- Names that say nothing without the picture ("a b 2", "letter h"), tags that mean neighbours of the thing, brand names
-  that are ordinary words, translations that are not unique.
+- Names that mean nothing without the picture ("a b 2", "letter h"), tags for related things, brand names that are
+  ordinary words, and translations that are not unique.
 - Left out: logos whose licence forbids commercial use or derivatives, or has no SPDX name.
 """
 

@@ -19,7 +19,7 @@ from jobs.options import dataset_argument, html_option, json_option, print_json
 @html_option("Write a page with pictures: each group's kept sample, and some of those dropped as its duplicates.")
 @json_option
 def groups(dataset: str, html: str | None, as_json: bool) -> None:
-    """Show the largest groups of samples that a filter took for duplicates.
+    """Show the largest groups of duplicates that filters found.
 
     A large group is either a picture that occurs everywhere, such as a placeholder, or a mistake: different pictures
     that the filter takes for one. Each snapshot records the ten largest groups of each filter; only --html reads more.

@@ -122,7 +122,10 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.argument("right", metavar="B")
 @json_option
 def diff(left: str, right: str, as_json: bool) -> None:
-    """Compare two snapshots: samples, reasons, inputs, recipe, evaluations."""
+    """Compare two snapshots.
+
+    Counts samples that entered or left, by reason, and lists changes of input shards, recipe and evaluations.
+    """
     import curation as cu
     from curation.dataset import evaluations
     from jobs.commands.evaluate import changes

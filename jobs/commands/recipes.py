@@ -58,7 +58,7 @@ def recipes_show(name: str, values: tuple[str, ...]) -> None:
     if name not in found:
         near = nearest(name, found)
         fix = f"did you mean {near}?" if near else f"choose one of: {', '.join(found)}"
-        raise UnknownNameError(f"there is no recipe {name}", fix=fix)
+        raise UnknownNameError(f"no recipe is named {name}", fix=fix)
     click.echo(fill(found[name], values), nl=False)
 
 

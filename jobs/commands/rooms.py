@@ -24,7 +24,7 @@ WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false
 @click.argument("room", required=False, type=click.Choice(sorted(ROOMS)))
 @click.argument("name", required=False)
 def rooms(room: str | None, name: str | None) -> None:
-    """List the scorers, filters and selectors of recipes, or explain one."""
+    """List scorers, filters and selectors, or explain one of them."""
     if room is None:
         for title, about in ROOMS.items():
             click.echo(f"{title}: {about}\n  {', '.join(sorted(table(title)))}")
