@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from recipe_texts import LEARNING, SHA, changed, expect_mistake
 
 from curation.core.errors import TutelageError
 from curation.learners.classification import Classification
@@ -12,21 +13,9 @@ from curation.recipes.learning_recipe import load_learn_recipe, parse_learn_reci
 from curation.selectors.blend import Learnability
 from curation.selectors.schedule import Ramp
 
-RECIPE = f"""\
-data: pool
-output: out
-learner:
-  contrastive: {{model: proxy-ti, steps: 60, lr: 1.0e-3}}
-online: {{model: proxy-mu, lr: 2.0e-3}}
-reference: {{model: proxy-mu, weights: w.safetensors, sha256: {"a" * 64}}}
-selection:
-  selector: {{learnability: {{gain: {{start: 5, end: 20}}}}}}
-  filtering_ratio: 0.8
-"""
-
 
 def test_it_means_what_it_says() -> None:
-    recipe = parse_learn_recipe(RECIPE)
+    recipe = parse_learn_recipe(LEARNING)
     assert recipe.data == ("pool",) and recipe.kind == "contrastive"
     assert recipe.selection.selector == Learnability(gain=Ramp(start=5, end=20))
     assert recipe.selection.candidates(128, 0.0) == 640
@@ -36,9 +25,9 @@ def test_it_means_what_it_says() -> None:
 
 
 def test_what_does_not_decide_the_weights_is_not_in_the_identity() -> None:
-    plain = parse_learn_recipe(RECIPE)
-    assert parse_learn_recipe(RECIPE, overrides=["output=elsewhere", "compare=other"]).identity == plain.identity
-    assert parse_learn_recipe(RECIPE, overrides=["learner.contrastive.lr=2.0e-3"]).identity != plain.identity
+    plain = parse_learn_recipe(LEARNING)
+    assert parse_learn_recipe(LEARNING, overrides=["output=elsewhere", "compare=other"]).identity == plain.identity
+    assert parse_learn_recipe(LEARNING, overrides=["learner.contrastive.lr=2.0e-3"]).identity != plain.identity
 
 
 def test_a_classifier_says_where_its_labels_are() -> None:
@@ -80,7 +69,7 @@ MISTAKES = [
     ("online: {model: proxy-mu, lr: 2.0e-3}", "", "looks at an online model", "online: {model"),
     ("weights: w.safetensors, ", "", "a reference has one of weights, column and train; here: none", "weights: URL"),
     ("weights: w.safetensors, ", "weights: w, column: c, ", "here: weights, column", ""),
-    (f", sha256: {'a' * 64}", "", "sha256 of reference is missing", "curate proxy train"),
+    (f", sha256: {SHA}", "", "sha256 of reference is missing", "curate proxy train"),
     ("data: pool", "", "data is missing", "add `data"),
     ("data: pool", "data: []", "recipe:1: data", ""),
     ("output: out", "output: out\nby: [pack, pack]", "recipe:3: by: a field is named twice", ""),
@@ -101,10 +90,8 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("old", "new", "says", "fix"), MISTAKES, ids=[row[2] for row in MISTAKES])
 def test_a_mistake_is_one_line(old: str, new: str, says: str, fix: str) -> None:
-    assert old in RECIPE
-    with pytest.raises(TutelageError) as caught:
-        parse_learn_recipe(RECIPE.replace(old, new), overrides=["selection.lag=2"] if "buffer" in new else [])
-    assert says in str(caught.value) and fix in (caught.value.fix or "")
+    text, overrides = changed(LEARNING, old, new), ["selection.lag=2"] if "buffer" in new else []
+    expect_mistake(lambda: parse_learn_recipe(text, overrides=overrides), says, fix=fix)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -120,11 +107,11 @@ def test_losses_of_pairs_want_pairs(selector: str) -> None:
     column = "reference={column: clip_score}"
     for override in (column, "learner={classification: {}}"):
         with pytest.raises(TutelageError, match="looks at pairs of image and caption"):
-            parse_learn_recipe(RECIPE, overrides=[f"selection.selector={selector}", override])
-    assert parse_learn_recipe(RECIPE, overrides=[column]).reference is not None
+            parse_learn_recipe(LEARNING, overrides=[f"selection.selector={selector}", override])
+    assert parse_learn_recipe(LEARNING, overrides=[column]).reference is not None
 
 
 @pytest.mark.parametrize("selector", ["{joint: {reference: 0}}", "{hard_learner: {loss: softmax}}"])
 def test_a_column_that_nobody_looks_at_is_no_matter(selector: str) -> None:
     overrides = [f"selection.selector={selector}", "reference={column: clip_score}"]
-    assert parse_learn_recipe(RECIPE, overrides=overrides).selection.selector.roles() == {"online"}
+    assert parse_learn_recipe(LEARNING, overrides=overrides).selection.selector.roles() == {"online"}
