@@ -1,7 +1,6 @@
-"""Datasets as consumers read them: corpora, snapshots, manifests, loaders, sample weights and differences.
+"""What a consumer reads: corpora, snapshots, manifests, loaders, sample weights, differences.
 
-Start with `snapshot.open`. This room imports `recipes` and below, and does not curate.
-"""
+`snapshot.open` is where to begin. Imports `recipes` and below; nothing here curates."""
 
 __all__ = [
     "corpus",

@@ -1,4 +1,4 @@
-"""Summary of a snapshot, as `curate show --json` prints it."""
+"""What `curate show --json` prints of a snapshot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from curation.dataset.snapshot import Snapshot, plain_location
 
 
 def summary(snapshot: Snapshot) -> dict[str, Any]:
-    """Summarise a snapshot as JSON: number, parent, fingerprints, counts, shards, groups, evaluations."""
+    """Number, parent, fingerprints, counts, shards, groups of duplicates and attached evaluations, as JSON."""
     keys = ("snapshot", "parent", "recipe_sha256", "fingerprints", "units", "samples")
     shards = [
         {

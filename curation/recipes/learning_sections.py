@@ -44,11 +44,13 @@ class ReferenceModel(Section):
 class SelectionSection(Section):
     """The section `selection` as written; `SelectionSettings` explains and checks its fields."""
 
-    selector: str | dict[str, Any] = "uniform"
-    filtering_ratio: Schedule = 0.5
-    stop: float = Field(default=1.0, ge=0, le=1)
-    lag: int = Field(default=0, ge=0)
-    publish_every: int = Field(default=1, ge=1)
+    selector: str | dict[str, Any] = Field(
+        default="uniform", description="a name of the selectors' table, or the name with its fields"
+    )
+    filtering_ratio: Schedule = Field(default=0.5, description="1 - b / B: a number, or a straight line over the run")
+    stop: float = Field(default=1.0, ge=0, le=1, description="share of the run from which on batches are uniform")
+    lag: int = Field(default=0, ge=0, description="updates by which the choosing models may be older than the learner")
+    publish_every: int = Field(default=1, ge=1, description="updates between two versions of the choosing models")
 
 
 def build_selection(section: SelectionSection, reading: Reading) -> SelectionSettings:
@@ -70,7 +72,7 @@ class LearnCompute(Section):
     More than one learner changes the order of additions, and with it the last digits of the weights.
     """
 
-    learners: int = Field(default=1, ge=1)
+    learners: int = Field(default=1, ge=1, description="learners that train together, a process each")
     learner_cpus: float = Field(default=1, gt=0, description="CPUs of a learner; it has as many threads, at least one")
     learner_gpus: float = Field(default=0, ge=0, description="GPUs of a learner")
     actors: int = Field(default=1, ge=1, description="actors, at most; fewer if the cluster has no room")

@@ -21,24 +21,37 @@ def _formats(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Limits(Section):
-    """What an image may be before it is decoded, and how it is decoded; defaults are those of `DecodeLimits`."""
+    """Limits on an image, checked in its header before it is decoded, and how it is decoded."""
 
-    max_bytes: int = Field(default=DecodeLimits.max_bytes, ge=1)
-    max_pixels: int = Field(default=DecodeLimits.max_pixels, ge=1)
-    formats: Annotated[tuple[str, ...], AfterValidator(_formats)] = DecodeLimits.formats
-    background: Literal["white", "black", "drop_alpha"] = DecodeLimits.background  # what alpha is flattened onto
-    auto_orient: bool = DecodeLimits.auto_orient  # turn JPEG, PNG, WebP, AVIF as they say; TIFF always is
-    # Not of an image: the share of samples, and of shards, that may be quarantined before a run makes no snapshot.
-    max_quarantined: float = Field(default=0.05, ge=0, le=1)
+    max_bytes: int = Field(default=DecodeLimits.max_bytes, ge=1, description="bytes of an encoded image, at most")
+    max_pixels: int = Field(
+        default=DecodeLimits.max_pixels, ge=1, description="pixels of an image, at most, by its header"
+    )
+    formats: Annotated[tuple[str, ...], AfterValidator(_formats)] = Field(
+        default=DecodeLimits.formats, description="formats that are decoded; images of others are quarantined"
+    )
+    background: Literal["white", "black", "drop_alpha"] = Field(
+        default=DecodeLimits.background,
+        description="colour behind transparent pixels; `drop_alpha` shows their hidden colours",
+    )
+    auto_orient: bool = Field(
+        default=DecodeLimits.auto_orient,
+        description="rotate JPEG, PNG, WebP and AVIF by their EXIF orientation; TIFF is always rotated",
+    )
+    max_quarantined: float = Field(
+        default=0.05, ge=0, le=1, description="share of samples, and of shards, above which a run makes no snapshot"
+    )
 
     def of_decoding(self) -> DecodeLimits:
-        """Those that decide what a picture is; the others are in no fingerprint."""
+        """The limits that determine decoded pixels; the others are in no fingerprint."""
         return DecodeLimits(**self.model_dump(exclude={"max_quarantined"}))
 
 
 def limits_of(document: Mapping[str, Any]) -> DecodeLimits:
-    """What a snapshot's recipe, as it was written, says of pictures; the defaults where it says nothing. Raises
-    `LedgerError` for limits that no recipe can have."""
+    """The limits of decoding in a snapshot's recipe as written, with defaults for missing keys.
+
+    Raises `LedgerError` for limits that no recipe can have.
+    """
     try:
         return Limits.model_validate(document.get("limits") or {}).of_decoding()
     except ValidationError:

@@ -209,8 +209,8 @@ def score_tables(root: Path, names: Sequence[str], rows: int) -> tuple[Any, list
             query = f"SELECT i % {UNIT} AS row, md5(i::VARCHAR) AS uid, {made} FROM {within} t(i)"
             table = db.sql(query).to_arrow_table()
             nothing = {field.name: pa.nulls(len(table), field.type) for field in INDEX_SCHEMA}
-            told = dict(zip(table.column_names, table.columns, strict=True))
-            commit_index(ledger, shard, index, pa.table(nothing | told), None)
+            columns_of = dict(zip(table.column_names, table.columns, strict=True))
+            commit_index(ledger, shard, index, pa.table(nothing | columns_of), None)
             for column in columns:
                 commit_score(ledger, shard, column, table.column("uid"), table.column(column.name))
     return ledger, shards, [index, *columns]

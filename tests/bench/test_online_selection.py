@@ -19,7 +19,7 @@ WORDS = ("sun", "moon", "star", "tree", "house", "boat", "fish", "bird")
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight concepts, told apart by where a patch is bright; a tenth of the pool is labelled wrongly."""
+    """Eight concepts, which differ in where a patch is bright; a tenth of the pool has wrong labels."""
     torch.set_num_threads(1)
     generator = np.random.default_rng(0)
 
@@ -58,7 +58,6 @@ def test_the_page_of_results_shows_the_recorded_runs(workload: str) -> None:
     assert online_selection.figures(record.found(online_selection.ARMS), workload) in page
 
 
-@pytest.mark.slow
 def test_arms_are_run_once_and_reported(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

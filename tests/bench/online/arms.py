@@ -95,7 +95,7 @@ def steady(**changes: Any) -> dict[str, Arm]:
 ARMS: dict[str, dict[str, Arm]] = {
     "pairs": {
         **arms(EASY_PAIRS, LEARNABILITY_PAIRS, 0.05, (0.3, 3.0), (0.95, 0.5, 1.0)),
-        # These want the reference's vectors of every super-batch. On the tuning set the first ends at 0.089, the second
+        # These need the reference's vectors of every super-batch. On the tuning set the first ends at 0.089, the second
         # at 0.071, with a ratio of 0.8 at 0.060. The third is as in JEST, but its batch is half of what it chooses
         # from (with a tenth it is little better, 0.026), and these models were trained with softmax losses.
         "joint short": replace(JOINT_SOFTMAX, scoring_size=32),

@@ -60,8 +60,8 @@ class Setting:
 SETTINGS = {
     "pairs": Setting(data="pairs", steps=1500, short=735),
     "classes": Setting(data="classes", steps=800, short=432),
-    # Nine epochs of the classes for two; the second by a larger learner that the same small models choose for, which
-    # wants a GPU.
+    # The classes for nine epochs instead of two. `long` has a larger learner, for which the same small models choose,
+    # and needs a GPU.
     "epochs": Setting(data="classes", steps=3900, short=2106, every=130),
     "long": Setting(data="classes", steps=1000, short=540, learner="proxy-s", batch=512, every=50, precision="bf16"),
 }
@@ -93,9 +93,9 @@ class Arm:
 def identity(workload: str, arm: Arm, seed: int, held_out: str) -> str:
     setting = SETTINGS[workload]
     steps = [setting.steps, setting.short if arm.short else 0, setting.every]
-    told = {name: value for name, value in asdict(arm).items() if value != getattr(Arm(), name)}
+    changed = {name: value for name, value in asdict(arm).items() if value != getattr(Arm(), name)}
     edition = data.EDITION[setting.data]
-    about = [edition, EDITION, setting.batch, steps, setting.learner, workload, told, seed, held_out]
+    about = [edition, EDITION, setting.batch, steps, setting.learner, workload, changed, seed, held_out]
     return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -312,7 +312,7 @@ def losses_of(workload: str, load: data.Workload, reference: Learner, contrastiv
 
 def _candidates(load: data.Workload, arm: Arm, losses: torch.Tensor | None) -> Examples:
     if arm.pool == "pool+trusted":
-        return Examples.concatenated([load.pool, load.trusted])
+        return Examples.joined([load.pool, load.trusted])
     if arm.pool == "static":
         assert losses is not None
         kept = losses.argsort()[: round(len(losses) * arm.share)].sort().values
