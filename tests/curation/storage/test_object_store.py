@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import socket
 import time
-from hashlib import md5
 
 import pytest
 from broken_s3 import BrokenS3
@@ -14,7 +13,6 @@ from services import Clock, one_line
 from curation.core.errors import (
     ChangedError,
     StoreError,
-    UnsafeStoreError,
 )
 from curation.storage import clients as store_clients
 from curation.storage import retry
@@ -24,47 +22,9 @@ from curation.storage.store import Store, StoreOptions, open_store
 DATA = random.Random(0).randbytes(700_001)
 
 
-@pytest.mark.parametrize("broken", ["ignores", "refuses", "replaces"], indirect=True)
-def test_unsafe_stores_are_refused(broken: tuple[BrokenS3, Store]) -> None:
-    server, store = broken
-    with pytest.raises(UnsafeStoreError) as caught:
-        probe(store)
-    text = one_line(caught.value)
-    assert "s3://bucket/p" in text and "create-only" in text and "If-None-Match" in text
-    assert not server.objects
-    with pytest.raises(UnsafeStoreError):  # only good answers are remembered
-        probe(store)
-
-
 @pytest.mark.parametrize("broken", [""], indirect=True)
 def test_the_fake_without_a_defect_is_a_store(broken: tuple[BrokenS3, Store]) -> None:
     probe(broken[1])
-
-
-@pytest.mark.parametrize("broken", ["loses"], indirect=True)
-def test_lost_answers_are_settled_by_reading_back(broken: tuple[BrokenS3, Store]) -> None:
-    server, store = broken
-    assert store.create("k", b"mine") and store.get("k") == b"mine"
-    server.objects["/bucket/p/j"] = b"theirs"
-    assert not store.create("j", b"mine") and store.get("j") == b"theirs"
-    store.put("l", b"put")
-    assert store.get("l") == b"put"
-    probe(store)
-
-
-@pytest.mark.parametrize("broken", ["cuts"], indirect=True)
-def test_cut_bodies_are_resumed(broken: tuple[BrokenS3, Store]) -> None:
-    server, store = broken
-    server.cut_at = 300_000
-    server.objects["/bucket/p/k"] = DATA * 4
-    etag = md5(DATA * 4).hexdigest()
-    assert store.get("k") == DATA * 4
-    assert store.get_range("k", 1000, 2_000_000, etag) == (DATA * 4)[1000:2_001_000]
-    assert store.stats.retries >= 15
-    server.cut_at = 0
-    with pytest.raises(StoreError) as caught:
-        open_store(store.url, StoreOptions(endpoint=server.endpoint, patience=0.5)).get("k")
-    one_line(caught.value)
 
 
 @pytest.mark.parametrize("broken", ["busy"], indirect=True)
