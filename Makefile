@@ -24,8 +24,9 @@ test: $(READY) lint  ## all tests in two processes, longest files first: without
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray and not soak"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "ray and not soak"
 
-test-fast: $(READY) lint  ## the tests that start neither Ray nor an S3 server
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not ray and not s3 and not slow and not soak"
+test-fast: $(READY) lint  ## two minutes: no Ray, no S3 server, and a part of the slow cases
+	@HYPOTHESIS_EXAMPLES=25 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  -m "not ray and not s3 and not slow and not soak" $(ARGS)
 
 coverage: $(READY)  ## lines and branches that the tests without Ray reach, with subprocesses; ARGS='-m "not soak"': all
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term -m "not ray and not soak" $(ARGS)

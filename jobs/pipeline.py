@@ -31,7 +31,7 @@ from curation.core.types import ShardRef
 from curation.curating import acceptance, decisions, score_store, writing
 from curation.curating.compared_snapshots import ComparedSnapshots, open_others
 from curation.dataset import snapshot
-from curation.dataset.corpus import Corpus, open_corpus, says_left_out
+from curation.dataset.corpus import Corpus, open_corpus, left_out_message
 from curation.filters import ComparingFilter, flat
 from curation.filters.named import columns_needed, described
 from curation.ledger import score_tables as scores
@@ -109,7 +109,7 @@ class Pipeline:
 
     def _left_out(self, shards: int, example: str) -> None:
         self.left_out = {"shards": shards, "example": example}
-        click.echo(printable(says_left_out(self.corpus.root, shards, example)), err=True)
+        click.echo(printable(left_out_message(self.corpus.root, shards, example)), err=True)
 
     def decision_id(self, plan: Plan, others: ComparedSnapshots | None = None) -> str:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""

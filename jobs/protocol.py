@@ -164,7 +164,7 @@ def conclude(plan: EvaluationPlan, protocol: Protocol) -> Document:
     minus, intervals = evaluations.minus(runs)
     examples = held_out_examples(held_out, protocol.model)
     judged = {"samples": len(examples), "candidates": len(one_per_group(examples, CANDIDATES))}
-    pictures = evaluations.contents(mixed(open_shards(held_out.url)), examples.uids)
+    pictures = evaluations.content_hashes(mixed(open_shards(held_out.url)), examples.uids)
     document = {
         "snapshot": snapshot.number,
         "identity": plan.identity,

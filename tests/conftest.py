@@ -28,10 +28,12 @@ sys.dont_write_bytecode = False
 # Every S3 client of a test parses 2 MB of JSON that describe AWS (0.4 s of CPU), unless sessions share a loader.
 botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 
-# No deadlines: how long an example takes says how loaded the machine is. In CI the same examples every time.
+# No deadlines: how long an example takes depends on how loaded the machine is. In CI the same examples every time.
+# `make test-fast` sets a quarter of the examples, where a test names no number of its own.
 settings.register_profile(
     "tutelage",
     deadline=None,
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 100)),
     derandomize=bool(os.environ.get("CI")),
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],

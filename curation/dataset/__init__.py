@@ -1,6 +1,7 @@
-"""What a consumer reads: corpora, snapshots, manifests, loaders, sample weights, differences.
+"""Datasets as consumers read them: corpora, snapshots, manifests, loaders, sample weights and differences.
 
-`snapshot.open` is where to begin. Imports `recipes` and below; nothing here curates."""
+Start with `snapshot.open`. This room imports `recipes` and below, and does not curate.
+"""
 
 __all__ = [
     "corpus",

@@ -1,16 +1,16 @@
-"""From a corpus' patterns to its shards, sorted by key, at one moment.
+"""Corpora: the shards that match a recipe's patterns, listed at one moment and sorted by key.
 
-A pattern is a URL: of one tar, with braces (`{00000..01287}`, `{a,b}`), with `*` and `?`, of a directory (every `.tar`
-below it), or of a snapshot (`URL@7`, `URL@latest`). All patterns of a corpus live in one store; keys are relative to
-the deepest directory they share, so that a corpus that is copied elsewhere keeps its units, uids and scores. One whose
-patterns come to share another directory doesn't: `pool/{a}/*.tar` can become `pool/{a,b}/*.tar`, `pool/a` can't become
-`[pool/a, pool/b]`.
+A pattern is the URL of one tar, a URL with braces (`{00000..01287}`, `{a,b}`), `*` or `?`, a directory (every `.tar`
+below it), or a snapshot (`URL@7`, `URL@latest`). All patterns of a corpus are in one store. Keys are relative to the
+deepest directory that the patterns share, so a copy of a corpus keeps its units, uids and scores. When the shared
+directory changes, they change: `pool/{a}/*.tar` can become `pool/{a,b}/*.tar`, but `pool/a` can't become `[pool/a,
+pool/b]`.
 
-Listings arrive in any order and are sorted by DuckDB on disk: about 100 bytes of spool a shard, constant memory.
+Listings arrive in any order; DuckDB sorts them on disk with constant memory and about 100 bytes of disk a shard.
 
-A dataset that lies below the corpus' root is not read as input: a run would read what an earlier one has written, and
-its samples would double with every run. `expect_outside` refuses an output there, and a listing leaves out shards that
-are named like those of a ledger (`<unit>-<sha>-<nonce>.tar`), in whatever folder: a copy of one, or a link to it.
+A dataset below the corpus' root is never input: a run would read the output of an earlier run, and samples would double
+with every run. `expect_outside` rejects an output there. A listing leaves out shards named like a ledger's
+(`<unit>-<sha>-<nonce>.tar`) in any folder, and links to them.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from curation.ledger.ledger import Ledger
 from curation.storage.store import ObjectInfo, Store, StoreOptions, open_store
 from curation.storage.tables import connect, insert, local_disk
 
-LeftOut = Callable[[int, str], None]  # told how many shards are left out, and the URL of one
+LeftOut = Callable[[int, str], None]  # called with the number of shards left out, and the URL of one
 
 _SNAPSHOT = re.compile(r"(.+)@(\d+|latest)\Z")
-_OUTPUT = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}[^/]*\.tar")  # <unit>-<sha>-<nonce>.tar, also as a copy is named
+_OUTPUT = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}[^/]*\.tar")  # <unit>-<sha>-<nonce>.tar, or a copy of such a name
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Patterns below one root. `listing` is what the plan pins."""
+    """Patterns below one root, or a snapshot of a dataset. A plan pins the shards of `listing`."""
 
     root: str
     patterns: tuple[str, ...]  # relative to root; "" is the whole root
@@ -48,17 +48,23 @@ class Corpus:
     options: StoreOptions | None = None
 
     def store(self) -> Store:
+        """Open the store at the root."""
         return open_store(self.root, self.options)
 
     def to_json(self) -> dict[str, Any]:
+        """The corpus as a plan records it."""
         return {"root": self.root, "patterns": list(self.patterns), "snapshot": self.snapshot}
 
     def listing(
         self, spool: Path, left_out: LeftOut = lambda shards, example: None, *, copies: bool = False
     ) -> Iterator[pa.RecordBatch]:
-        """The shards as sorted Arrow batches of (key, size, etag). `left_out` is called with the number of output
-        shards of datasets among them and the URL of one, if there are any. `copies`: those that lie in a folder not
-        named `data` are shards like others. Raises `EmptyCorpusError` when no shard is left."""
+        """Yield the shards as Arrow batches of (key, size in bytes, etag), sorted by key.
+
+        `spool`: a local folder for the sort. `left_out`: called with the number of output shards of datasets among the
+        matches and the URL of one, if there are any. `copies`: whether output shards in a folder not named `data` are
+        input. Raises `EmptyCorpusError` when no shard matches or remains, `RecipeError` when the pattern names a
+        dataset.
+        """
         path = spool / "listing.duckdb"
         try:
             with local_disk("listing the corpus", spool), connect(path, spill=spool) as db:
@@ -68,15 +74,17 @@ class Corpus:
                 if not db.execute("SELECT 1 FROM shards LIMIT 1").fetchall():
                     where = ", ".join(self.patterns) or "*.tar"
                     raise EmptyCorpusError(
-                        f"no shard matches {where} in {self.root}", fix="check the corpus' URL; shards end in .tar"
+                        f"no shard matches {where} in {self.root}", fix="check the corpus URL; shard names end in .tar"
                     )
                 yield from db.sql("SELECT DISTINCT * FROM shards ORDER BY key").to_arrow_reader(10_000)
         finally:
             path.unlink(missing_ok=True)
 
     def expect_outside(self, places: Mapping[str, Store]) -> None:
-        """Raise `RecipeError` for an output or a store of scores (by its key in the recipe) in which the patterns match
-        what a run puts there. Links of local disks are followed."""
+        """Raise `RecipeError` when the patterns match objects that a run writes to its output or score store.
+
+        `places`: these stores, by their keys in the recipe. Symbolic links of local disks are followed.
+        """
         if self.snapshot is not None:
             return
         root, wanted = _real(self.root), matcher(self.patterns)
@@ -90,20 +98,20 @@ class Corpus:
             below = f"{folder}/data/" if folder else "data/"
             if any(wanted(f"{below}{c * 64}-{c * 16}-{c * 8}.tar") for c in "0123456789abcdef"):
                 raise RecipeError(
-                    f"{name}: {store.url} lies inside the corpus {self.root}, so a run would read its own output",
-                    fix=f"a place beside the corpus, such as {self.root.rstrip('/')}-curated; or a pattern that does "
-                    f"not match it, such as {self.root.rstrip('/')}/*.tar",
+                    f"{name}: {store.url} is inside the corpus {self.root}, so a run would read its own output",
+                    fix=f"choose a location outside the corpus, such as {self.root.rstrip('/')}-curated, or a pattern "
+                    f"that does not match it, such as {self.root.rstrip('/')}/*.tar",
                 )
 
     def _unsorted(self, left_out: LeftOut, copies: bool) -> Iterator[pa.Table]:
-        """Matching objects in any order, 10,000 at a time."""
+        """Yield the matching objects in any order, up to 10,000 at a time."""
         if self.snapshot is not None:
             yield self._of_snapshot()
             return
         store = self.store()
         if self.patterns == ("",) and Ledger(store).latest():
-            fix = f"to curate a curated dataset further, write {self.root}@latest"
-            raise RecipeError(f"{self.root} holds snapshots, not a corpus", fix=fix)
+            fix = f"to curate a curated dataset further, name {self.root}@latest"
+            raise RecipeError(f"{self.root} is a curated dataset, not a corpus", fix=fix)
         wanted = matcher(self.patterns)
         rows: list[ObjectInfo] = []
         foreign, any_left, example = 0, False, ""
@@ -126,7 +134,7 @@ class Corpus:
             left_out(foreign, example)
 
     def _expect_not_meant(self, key: str) -> None:
-        """Raise `RecipeError` where a pattern names the data folder of a dataset, by one of its shards."""
+        """Raise `RecipeError` when a pattern names the data folder of a dataset, of which `key` is a shard."""
         for pattern in self.patterns:
             place = f"{self.root}/{pattern}".rstrip("/")
             folder = place.rpartition("/")[0] if place.endswith(".tar") else place
@@ -141,16 +149,19 @@ class Corpus:
         return _table([(head.key, head.size, head.etag) for head in heads])
 
 
-def says_left_out(root: str, shards: int, example: str) -> str:
-    """The line about shards of datasets that lie below a corpus."""
+def left_out_message(root: str, shards: int, example: str) -> str:
+    """One-line warning about `shards` shards of datasets below the corpus `root`, of which `example` is one."""
     return f"{shards:,} shards of curated datasets below {root} are not read as input, such as {example}"
 
 
 def open_corpus(patterns: str | Sequence[str], options: StoreOptions | None = None) -> Corpus:
-    """Find the root that all patterns share. Raises `RecipeError` when they lie in different stores."""
+    """Find the root that all patterns share and return the corpus; nothing is listed yet.
+
+    Raises `RecipeError` without patterns, and for patterns in different stores.
+    """
     urls = [patterns] if isinstance(patterns, str) else list(patterns)
     if not urls:
-        raise RecipeError("corpus is empty", fix="name at least one URL of shards")
+        raise RecipeError("corpus has no patterns", fix="name at least one URL of shards")
     if len(urls) == 1 and (match := _SNAPSHOT.match(urls[0])):
         from curation.ledger.ledger import Ledger
 
@@ -161,21 +172,21 @@ def open_corpus(patterns: str | Sequence[str], options: StoreOptions | None = No
     roots = {root for root, _ in split}
     schemes = {root.split("://")[0] + root.split("://")[1].split("/")[0] for root in roots}
     if len(schemes) > 1:
-        raise RecipeError("the corpus' patterns lie in different stores", fix="run one recipe for each store")
+        raise RecipeError("the corpus' patterns are in different stores", fix="run one recipe for each store")
     root = _common(sorted(roots))
     tails = tuple(sorted((r[len(root) :].strip("/") + "/" + tail).lstrip("/") for r, tail in split))
     return Corpus(root, tails, None, options)
 
 
 def _absolute(url: str) -> str:
-    """A URL as it is; a local path as an absolute file:// URL."""
+    """Convert a local path to an absolute file:// URL; leave a URL unchanged except for a slash at its end."""
     if "://" in url:
         return url.rstrip("/") if url.count("/") > 2 else url
     return "file://" + str(Path(url).expanduser().absolute())
 
 
 def _split(url: str) -> tuple[str, str]:
-    """(directory, pattern): everything before the first part that has a wildcard, or the last part of a .tar's URL."""
+    """Split a URL into (directory, pattern): the pattern starts at the first part with a wildcard or named .tar."""
     scheme, rest = url.split("://", 1)
     parts = rest.split("/")
     literal = 0
@@ -186,13 +197,15 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def _of_a_dataset(place: str, dataset: str) -> RecipeError:
-    text = f"{place} names the data folder of a curated dataset, which holds the shards of all its snapshots"
-    return RecipeError(text, fix=f"to curate it further, write {dataset}@latest")
+    text = f"{place} names the data folder of a curated dataset, which has the shards of all its snapshots"
+    return RecipeError(text, fix=f"to curate the dataset further, name {dataset}@latest")
 
 
 def _is_output(url: str, copies: bool) -> bool:
-    """Whether an object is an output shard of a curated dataset, by its name, wherever it lies; a link on local disk:
-    whether it leads to one. `copies`: only in a folder named `data`."""
+    """Whether an object is an output shard of a curated dataset by its name, or a local symbolic link to one.
+
+    `copies`: only in a folder named `data`.
+    """
     folder, _, name = url.rpartition("/")
     if _OUTPUT.fullmatch(name):
         return not copies or folder.endswith("/data")
@@ -205,13 +218,13 @@ def _is_output(url: str, copies: bool) -> bool:
 def _nothing_but_outputs(url: str, shards: int) -> EmptyCorpusError:
     folder = os.path.realpath(url.removeprefix("file://")).rpartition("/")[0] if url.startswith("file://") else ""
     dataset = folder.removesuffix("/data") if folder.endswith("/data") else "DATASET"
-    text = f"all {shards:,} shards that the corpus matches are output shards of curated datasets, such as {url}"
-    fix = f"to curate a dataset further, write {dataset}@latest; a copy is read if its files have names of their own"
+    text = f"all {shards:,} shards that match the corpus are output shards of curated datasets, such as {url}"
+    fix = f"to curate a dataset further, name {dataset}@latest; to read a copy of one, rename its files"
     return EmptyCorpusError(text, fix=fix)
 
 
 def _real(url: str) -> str:
-    """The URL of a store without a slash at its end; of a local directory, where its links lead."""
+    """URL of a store without a slash at its end; for a local directory, with symbolic links resolved."""
     scheme, _, rest = open_store(url).url.partition("://")
     return f"{scheme}://{os.path.realpath(rest) if scheme == 'file' else rest}".rstrip("/")
 
@@ -225,7 +238,7 @@ def _common(roots: Sequence[str]) -> str:
 
 
 def _folders(patterns: Sequence[str]) -> list[str]:
-    """The directories below the root in which all matches lie; none inside another."""
+    """Directories below the root that contain all matches; no directory is inside another."""
     found: list[str] = []
     for folder in sorted({re.split(r"[*?\[{]", pattern)[0].rpartition("/")[0] for pattern in patterns}):
         if not any(above == "" or f"{folder}/".startswith(f"{above}/") for above in found):
@@ -234,8 +247,10 @@ def _folders(patterns: Sequence[str]) -> list[str]:
 
 
 def _with_etags(store: Store, items: Sequence[ObjectInfo]) -> list[tuple[str, int, str]]:
-    """(key, size, etag) of each. Local files, whose listing has no etags, are hashed now, only those that match. Files
-    that were deleted since are left out."""
+    """(key, size, etag) of each object; deleted ones are left out.
+
+    A local listing has no etags: the matching files are hashed here.
+    """
 
     def one(item: ObjectInfo) -> tuple[str, int, str] | None:
         try:

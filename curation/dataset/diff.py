@@ -1,4 +1,4 @@
-"""What changed from one snapshot to another."""
+"""Differences between two snapshots."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from curation.storage.tables import scratch
 
 
 def diff(left: Snapshot, right: Snapshot) -> dict[str, Any]:
-    """What changed from `left` to `right`: samples by uid, input shards by key and etag, and the recipe's lines.
+    """Compare two snapshots: samples by uid, input shards by key and etag, and the recipes line by line.
 
-    Hash joins of a few columns in DuckDB, out of core; only counts, and the keys of shards that differ, reach Python.
+    Returns a JSON object: counts of samples that are kept in both, entered and left, the changes of decision with their
+    counts, the keys of changed shards, and the changed lines of the recipe. Cost: hash joins of a few columns in
+    DuckDB, out of core; only counts and the keys of changed shards reach Python.
     """
     with scratch("2GB", "comparing two snapshots") as db, Streams() as streams:
         for name, snapshot in (("a", left), ("b", right)):
@@ -46,7 +48,7 @@ def diff(left: Snapshot, right: Snapshot) -> dict[str, Any]:
 
 
 def _shards(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
-    """Keys of input shards added, changed (another etag) and removed. Shards without a single sample don't show."""
+    """Keys of input shards that were added, changed (another etag) or removed. Shards without samples are absent."""
     rows = db.execute(
         """SELECT CASE WHEN a.key IS NULL THEN 'added' WHEN b.key IS NULL THEN 'removed' ELSE 'changed' END, key
            FROM (SELECT DISTINCT source_key AS key, source_etag AS etag FROM a) a
@@ -57,7 +59,7 @@ def _shards(db: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
 
 
 def _lines(left: Any, right: Any) -> list[str]:
-    """The changed lines of two recipes, `-` before and `+` after."""
+    """Changed lines of two recipes, `-` for the left and `+` for the right."""
     before, after = (yaml.safe_dump(value, sort_keys=False).splitlines() for value in (left, right))
     return [line for line in unified_diff(before, after, lineterm="", n=0) if not line.startswith(("---", "+++", "@@"))]
 
@@ -67,8 +69,10 @@ def _state(decision: str, reason: str) -> str:
 
 
 def _without_set_aside(shards: Mapping[str, Sequence[str]], left: Snapshot, right: Snapshot) -> dict[str, list[str]]:
-    """The same, where shards that one snapshot was made without, since the store refused them, are neither removed nor
-    added: `unreadable` ones, and those that are `readable` again."""
+    """Move shards that the store refused to read from `removed` to `unreadable`, and from `added` to `readable`.
+
+    One snapshot was created without such shards, so they are neither removed nor added.
+    """
     before, after = (
         {shard.key for shard in read_list(one.store, one.document.unreadable)} for one in (left, right)
     )  # fmt: skip

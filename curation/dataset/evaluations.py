@@ -1,13 +1,13 @@
-"""Evaluations of a snapshot: how good models became that were trained on it, on its pool, on random parts of the pool.
+"""Evaluations of a snapshot: results of models trained on it, on its pool, and on random parts of the pool.
 
     <root>/evaluations/<000042>-<identity>.json   create-only; the first of equal ones wins
 
-Like a snapshot, an evaluation is never changed, and nothing sweeps it. An *arm* is what models of an evaluation are
-trained on; of each, figures by seed. Means and differences have 95 % intervals over seeds (`curation.core.intervals`):
-they count the chance in initial weights, in the order of samples and in the draw of a random part, not in the held-out
-set. The differences of one evaluation (metrics x arms) are judged together, and so are those of one comparison of two
-snapshots (metrics x protocols): a document says how (`intervals`). One from before that says nothing; its runs are
-judged again where it is printed.
+Like a snapshot, an evaluation never changes and garbage collection keeps it. An *arm* is a set on which models of an
+evaluation are trained; it has results by seed. Means and differences have 95 % intervals over seeds
+(`curation.core.intervals`): they cover initial weights, the order of samples and the draw of a random part, and not the
+choice of the held-out set. The differences of one evaluation (metrics x arms), and of one comparison of two snapshots
+(metrics x protocols), are corrected together for multiple comparisons. A document records the correction in
+`intervals`; a document of an earlier version has none, and its intervals are computed again when it is printed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Key = TypeVar("Key", str, bytes)  # of what is compared: an arm, a protocol
 
 
 def figures(found: Mapping[str, Any]) -> dict[str, float]:
-    """The `METRICS` of what `evaluation.evaluate` found, without those that the samples don't allow."""
+    """Extract the `METRICS` from a result of `retrieval.evaluate`, without those that it does not have."""
     retrieval = found.get("retrieval", {})
     values = {
         f"recall@{k}": sum(retrieval[f"{way}_recall@{k}"]["rate"] for way in ("i2t", "t2i")) / 2
@@ -62,54 +62,60 @@ def figures(found: Mapping[str, Any]) -> dict[str, float]:
 
 
 def means(runs: Figures) -> dict[str, dict[str, Any]]:
-    """Mean and half an interval of each metric over the seeds."""
+    """Mean over the seeds of each metric, and half the width of its interval."""
     return {name: estimate(list(values.values()))._asdict() for name, values in _by_metric(runs).items()}
 
 
 def minus(runs: Mapping[str, Figures]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """The curated arm minus each other one by metric, with interval and in a word; and how they were judged."""
+    """Compute the curated arm minus each other arm by metric, and the correction of the intervals (see `judge`)."""
     return judge({arm: (runs[CURATED], theirs) for arm, theirs in runs.items() if arm != CURATED})
 
 
 def judge(pairs: Mapping[Key, tuple[Figures, Figures]]) -> tuple[dict[Key, dict[str, Any]], dict[str, Any]]:
-    """Of each pair of arms the first minus the second by metric, with interval and in a word. All of them are judged
-    together; how, comes with them."""
+    """Compute the first minus the second arm of each pair by metric, with interval and verdict in a word.
+
+    All differences are corrected together for multiple comparisons. Returns them by key and metric, and the correction:
+    its name, the level, and the number of comparisons.
+    """
     metrics = {key: {name: (ours, theirs) for name, ours, theirs in _shared(*pair)} for key, pair in pairs.items()}
     comparisons = sum(map(len, metrics.values()))
 
-    def told(ours: Mapping[int, float], theirs: Mapping[int, float]) -> dict[str, Any]:
+    def as_json(ours: Mapping[int, float], theirs: Mapping[int, float]) -> dict[str, Any]:
         one = difference(ours, theirs, comparisons)
         return {**one._asdict(), "word": one.word}
 
-    found = {key: {name: told(*both) for name, both in by_name.items()} for key, by_name in metrics.items()}
+    found = {key: {name: as_json(*both) for name, both in by_name.items()} for key, by_name in metrics.items()}
     return found, {"correction": CORRECTION, "level": LEVEL, "comparisons": comparisons}
 
 
 def _shared(ours: Figures, theirs: Figures) -> Iterator[tuple[str, dict[int, float], dict[int, float]]]:
-    """The metrics that both have."""
+    """Yield (metric, values by seed of one, of the other) for the metrics that both have."""
     left, right = _by_metric(ours), _by_metric(theirs)
     yield from ((name, left[name], right[name]) for name in left if name in right)
 
 
 def by_seed(rows: Iterable[Mapping[str, Any]]) -> Figures:
-    """The figures of an arm's models from their documents."""
+    """Results of an arm's models by seed and metric, from the rows of their documents."""
     return {row["seed"]: {name: row[name] for name in METRICS if name in row} for row in rows}
 
 
 def compared(left: Sequence[Document], right: Sequence[Document]) -> list[dict[str, Any]]:
-    """Evaluations of two snapshots under the same protocol, side by side: right minus left."""
+    """Compare the evaluations of two snapshots that have the same protocol: right minus left, one entry a protocol."""
     before, after = _by_protocol(left), _by_protocol(right)
     keys = [key for key in after if key in before]
     sides = [_sides(before[key], after[key]) for key in keys]
-    told, intervals = judge({key: (to, from_) for key, (from_, to) in zip(keys, sides, strict=True)})
+    differences, intervals = judge({key: (to, from_) for key, (from_, to) in zip(keys, sides, strict=True)})
     return [
-        _compared(before[key], after[key], *both, told[key]) | {"intervals": intervals}
+        _compared(before[key], after[key], *both, differences[key]) | {"intervals": intervals}
         for key, both in zip(keys, sides, strict=True)
     ]
 
 
-def apart(left: Sequence[Document], right: Sequence[Document]) -> list[str]:
-    """Where two snapshots have evaluations, but none under the same protocol: in what the nearest two differ."""
+def protocol_differences(left: Sequence[Document], right: Sequence[Document]) -> list[str]:
+    """Names of the fields in which the two most similar protocols of two snapshots differ.
+
+    Empty when a snapshot has no evaluation, and when both have one with the same protocol.
+    """
     if not left or not right or compared(left, right):
         return []
     pairs = product((one["protocol"] for one in left), (one["protocol"] for one in right))
@@ -129,7 +135,7 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 
 def find(store: Store, number: int, identity: str) -> Document | None:
-    """The evaluation that snapshot `number` below this root has under this name."""
+    """Read the evaluation `identity` of snapshot `number`; None when there is none. Raises `LedgerError` if damaged."""
     try:
         return _read(store, _key(number, identity))
     except NotFoundError:
@@ -137,23 +143,23 @@ def find(store: Store, number: int, identity: str) -> Document | None:
 
 
 def attach(store: Store, number: int, identity: str, document: Document) -> Document:
-    """Put an evaluation beside its snapshot; returns the one that holds, an earlier one if we came second."""
+    """Create an evaluation of snapshot `number`; return the committed one, which is an earlier one if it exists."""
     body = canonical(document)
     if store.create(_key(number, identity), body):
-        mine: Document = json.loads(body)  # as it is read from now on, to the order of its keys
+        mine: Document = json.loads(body)  # exactly as a later read returns it, including the order of keys
         return mine
     return _read(store, _key(number, identity))
 
 
 def attached(snapshot: Snapshot) -> list[Document]:
-    """All evaluations of a snapshot, by name."""
+    """Read all evaluations of a snapshot, ordered by identity. Raises `LedgerError` for a damaged one."""
     begin = _key(snapshot.number, "").removesuffix(".json")
     keys = sorted(item.key for item in snapshot.store.list("evaluations", etags=False) if item.key.startswith(begin))
     return list(map_ordered(partial(_read, snapshot.store), keys))
 
 
 def _read(store: Store, key: str) -> Document:
-    """An evaluation at a key. Raises `LedgerError` where it is damaged."""
+    """Read the evaluation at `key`. Raises `LedgerError` for a damaged one."""
     number = key.removeprefix("evaluations/").partition("-")[0].lstrip("0")
     fix = f"`curate repair {store.url.removeprefix('file://')}@{number} --apply` moves it aside"
     found = read_json(store, key, Evaluation, fix)
@@ -162,9 +168,11 @@ def _read(store: Store, key: str) -> Document:
     return found
 
 
-def contents(shards: Iterable[ListedShard], uids: Collection[str]) -> pa.Array:
-    """The content hashes of the pictures of these samples, as the index and the manifest have them. Reads shards until
-    all are found."""
+def content_hashes(shards: Iterable[ListedShard], uids: Collection[str]) -> pa.Array:
+    """Compute the content hashes of the images of the samples `uids`, equal to those in the index and the manifest.
+
+    Reads shards until all samples are found.
+    """
     left, found = set(uids), list[str]()
     for shard in shards:
         if not left:
@@ -177,7 +185,10 @@ def contents(shards: Iterable[ListedShard], uids: Collection[str]) -> pa.Array:
 
 
 def overlap(snapshot: Snapshot, held_out: pa.Array) -> dict[str, int]:
-    """How many of these pictures, byte for byte, are among the kept samples, and among all. One pass of two columns."""
+    """Count the images with the content hashes `held_out` among the kept samples (`kept`) and among all (`pool`).
+
+    Cost: one pass over two columns of the manifest.
+    """
     found: dict[str, set[str]] = {"kept": set(), "pool": set()}
     for batch in snapshot.reader(["content_hash", "decision"]):
         same = batch.filter(pc.is_in(batch.column("content_hash"), value_set=held_out))
@@ -188,10 +199,11 @@ def overlap(snapshot: Snapshot, held_out: pa.Array) -> dict[str, int]:
 
 
 def leaks(snapshot: Snapshot, held_out: pa.Array, share: float, *, pool: bool) -> dict[str, int]:
-    """How many of these pictures are trained on though a share of names is not: byte for byte under another name, or
-    under none. Of the kept samples, and of the `pool`, where models are trained on it.
+    """Count the images with the content hashes `held_out` that models are trained on although names are held out.
 
-    Reads the samples that have these bytes from where models read them, one by one until one of a picture is a leak.
+    Such an image has the same bytes as a held-out one under another name, or under none. `share`: the held-out share of
+    names. Counts the kept samples (`kept`) and, with `pool`, those of the pool. Reads the samples with these bytes from
+    the shards that models read, image by image until one sample of the image is a leak.
     """
     hashes = {"hashes": held_out.unique().drop_null().to_pylist()}
     found = {}
@@ -221,9 +233,9 @@ _POOL = (
 
 
 def _any_trained_on(reader: SampleReader, share: float, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether one of the samples at these places is not held out."""
+    """Whether at least one of the samples at these positions is not held out."""
     for row in rows:
-        length = row["length"] or reader.store.size(row["key"]) - row["start"]  # of the last one of an output shard
+        length = row["length"] or reader.store.size(row["key"]) - row["start"]  # last sample of an output shard
         sample = reader.read(row["key"], row["etag"], row["start"], length)
         if not _is_held_out(sample, row["content_hash"], share):
             return True
@@ -231,7 +243,7 @@ def _any_trained_on(reader: SampleReader, share: float, rows: Sequence[Mapping[s
 
 
 def _contents(shard: ListedShard) -> Iterator[tuple[str, str]]:
-    """Of each sample of a shard its uid, as `loader.SampleStream` tells it, and the hash of its picture."""
+    """Yield the uid of each sample of a shard, as `loader.SampleStream` returns it, and the hash of its image."""
     from curation.dataset.loader import uid_of
 
     store, ref = shard.store, shard.ref
@@ -242,14 +254,14 @@ def _contents(shard: ListedShard) -> Iterator[tuple[str, str]]:
             try:
                 image, _, found = parse(sample, shard.caption)
             except ImageError:
-                continue  # no sample that anything is evaluated on
+                continue  # such a sample is never evaluated
             yield uid_of(found) or uid(ref.key, ref.etag, sample.start), content_of(image)
     except TarError:
         return
 
 
 def _is_held_out(sample: TarSample, content: str, share: float) -> bool:
-    """Whether no model is trained on a sample, as `loader.SampleStream` reads it."""
+    """Whether `loader.SampleStream` holds a sample out of training."""
     found = next((metadata(part.data) for part in sample.parts if part.extension == "json"), {})
     return is_held_out(group_of_name(str(found.get("name") or "")) or content, share)
 
@@ -267,7 +279,7 @@ def _by_protocol(documents: Sequence[Document]) -> dict[bytes, list[Document]]:
 
 
 def _sides(left: Sequence[Document], right: Sequence[Document]) -> tuple[Figures, Figures]:
-    """Of the seeds that both have, or of all where fewer than two are in both: as the difference is."""
+    """Results of the seeds that both have, or of all seeds when fewer than two are in both, as for `difference`."""
     before, after = _curated(left), _curated(right)
     if len(both := before.keys() & after.keys()) > 1:
         before, after = ({seed: runs[seed] for seed in sorted(both)} for runs in (before, after))
@@ -289,7 +301,7 @@ def _compared(
 
 
 def _curated(documents: Sequence[Document]) -> Figures:
-    """The snapshot's own models of all of its evaluations: of a seed that is in several, it is the same run."""
+    """Results of the curated arm over all evaluations; a seed that is in several has the same run in each."""
     return by_seed(row for document in documents for row in document["arms"][CURATED]["runs"])
 
 

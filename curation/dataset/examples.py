@@ -1,6 +1,7 @@
-"""A small dataset, decoded once and kept in memory, so that an epoch costs no reading and no decoding.
+"""Small datasets decoded once into memory, so that an epoch needs no reading and no decoding.
 
-12 kB a sample at 64 px: 170,000 samples in the default budget of 2 GiB. Larger sets are streamed (`stream_batches`).
+A sample takes 12 kB at 64 px: 170,000 samples fit into the default budget of 2 GiB. Larger sets are streamed
+(`stream_batches`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from torch.utils.data import DataLoader
 from curation.dataset.loader import ListedShard, SampleStream
 from curation.models.batches import BUDGET, Examples, Tokenize, TrainingBatch
 
-PIECE = 32  # samples that a worker gives at a time
-GROWTH = 1024  # samples by which an array grows at a time
+PIECE = 32  # samples that a worker returns at a time
+GROWTH = 1024  # samples by which the array grows at a time
 
 
 def gather(
@@ -29,9 +30,9 @@ def gather(
     limit: int | None = None,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> Examples | None:
-    """All (or the first `limit`) samples of `stream` in memory; None when they don't fit into `budget` bytes.
+    """Read all (or the first `limit`) samples of `stream` into memory; None when they exceed `budget` bytes of pixels.
 
-    Memory: theirs once, in an array that grows where it lies. `advance` is told of every `GROWTH` samples.
+    The array grows in place, so the pixels are in memory once. `advance` is called after every `GROWTH` samples.
     """
     room = budget // (stream.size * stream.size * 3)
     pixels = np.empty((0, stream.size, stream.size, 3), np.uint8)
@@ -61,11 +62,12 @@ def gather_some(
     limit: int,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> tuple[Examples, Counter[str]]:
-    """At most `limit` samples of many shards (or what fits into `BUDGET`), for an evaluation, and how many were
-    skipped, by reason.
+    """Read at most `limit` samples (or as many as fit into `BUDGET`) of many shards into memory, for an evaluation.
 
-    Shards are read `mixed`, and of each no more than a sixteenth (or its part, where they are fewer): so all sources
-    have their share. Where that makes too few, those that have more give more, alike; they are read again for it.
+    Shards are read in the order of `mixed`, and each contributes at most a sixteenth of the samples (an equal part of
+    fewer than 16 shards), so that all sources are represented. When these are too few, shards with more samples are
+    read again and contribute more, equally. `stream_of` opens a stream over shards. Returns the samples, and the number
+    of skipped ones by reason.
     """
     size = stream_of([]).size
     limit = min(limit, BUDGET // (size * size * 3))
@@ -77,7 +79,7 @@ def gather_some(
     def read(shard: ListedShard, samples: int, advance: Callable[[int], None]) -> tuple[Examples, Counter[str]]:
         stream = stream_of([shard])
         some = gather(stream, limit=samples, advance=advance)
-        assert some is not None, "the limit fits"
+        assert some is not None, "the limit fits into the budget"
         return some, stream.skipped
 
     order = mixed(shards)
@@ -95,27 +97,27 @@ def gather_some(
             found[place], skipped[place] = read(order[place], min(most, had + left), lambda samples: None)
             left -= len(found[place]) - had
             advance(len(found[place]) - had)
-    return Examples.joined([Examples.none(size), *found]), sum(skipped, Counter[str]())
+    return Examples.concatenated([Examples.empty(size), *found]), sum(skipped, Counter[str]())
 
 
 def mixed(shards: Sequence[ListedShard]) -> list[ListedShard]:
-    """Shards in the order of their hashes: whatever their names are ordered by, the first few have some of all."""
+    """Order shards by a hash, so that the first few are a mixture whatever the names are ordered by."""
     return sorted(shards, key=lambda shard: sha256(repr(shard.ref.content).encode()).digest())
 
 
 def stream_batches(stream: SampleStream, tokenize: Tokenize, batch: int, workers: int = 0) -> Iterator[TrainingBatch]:
-    """Endless batches read from shards; what an epoch leaves over begins the next one's. Ends after an epoch that has
-    no whole batch: another would have samples twice.
+    """Yield batches of `batch` samples read from shards, without end; the rest of an epoch begins the next one's.
 
-    Workers give what they read by `PIECE` in turns, from which batches are made here: so a batch needs no worker that
-    has all of it, and no sample is left out.
+    Ends after an epoch with fewer samples than a batch, since a batch would contain samples twice. `workers`: processes
+    that read, 0 for none. They return `PIECE` samples in turns, and the batches are assembled here, so that no worker
+    needs a whole batch and no sample is left out.
     """
     held: list[TrainingBatch] = []
     count = 0
     while True:
         seen = 0
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This DataLoader will create")  # more of them than cores: as everywhere
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # about more workers than cores
             loader = iter(DataLoader(stream, batch_size=min(batch, PIECE), num_workers=workers))
         for pixels, captions, _, _ in loader:
             held.append(TrainingBatch(pixels, tokenize(captions)))

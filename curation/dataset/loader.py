@@ -1,11 +1,11 @@
-"""Shards to decoded samples for training: split over ranks and workers, shuffled, nothing lost or repeated.
+"""Decoded samples for training from shards: split over ranks and workers, shuffled, none lost or repeated.
 
-Where the number of samples of every shard is known (a snapshot says), ranks and workers take equal ranges of the
-epoch's order, cut inside shards where needed: shares differ by one sample at the most, and a worker reads at most two
-shards that it uses in part. Where it isn't known (a bare corpus), whole shards are dealt out in turn.
+A snapshot records the number of samples of every shard. Then ranks and workers take equal ranges of the epoch's order,
+cut inside shards where needed: shares differ by at most one sample, and a worker reads at most two shards in part. A
+bare corpus has no such numbers, so whole shards are dealt out in turn.
 
-Cost per sample, one core: header scan 8 us, PNG of 64 px 120 us, photograph to 224 px 2 ms. Memory a worker: one
-block of a shard and `shuffle` encoded images.
+Cost a sample on one core: header scan 8 us, PNG of 64 px 120 us, photograph to 224 px 2 ms. Memory a worker: one block
+of a shard and `shuffle` encoded images.
 """
 
 from __future__ import annotations
@@ -39,53 +39,59 @@ _COUNTED_WORKERS = 64  # rows of the shared counters; workers beyond it share ro
 
 
 class ListedShard(NamedTuple):
-    """One tar of a store. `samples`: how many it holds, None if nobody has counted; an empty etag is not checked."""
+    """One tar of a store. `samples`: its number of samples, None if unknown. An empty etag is not checked."""
 
     store: Store
     ref: ShardRef
     samples: int | None
-    caption: str = ""  # where captions stand, as the recipe of its snapshot names it
-    limits: DecodeLimits | None = None  # how that recipe decodes pictures; None: by the defaults
+    caption: str = ""  # location of captions in a sample, from the recipe of its snapshot
+    limits: DecodeLimits | None = None  # decode limits of that recipe; None: the defaults
 
 
 class SampleSubset(Protocol):
-    """A part of the samples, such as `subset.Subset`."""
+    """A subset of the samples, such as `random_subset.Subset`."""
 
     def holds(self, uid: str) -> bool:
-        """Whether the sample that lies at this place (`data.uid`) belongs to it."""
+        """Whether the sample with this uid, derived from its position (`types.uid`), is in the subset."""
         ...
 
 
 class Example(NamedTuple):
-    """A decoded sample. A tuple of arrays and strings, so that torch's `default_collate` makes batches of it."""
+    """A decoded sample: a tuple of an array and strings, which torch's `default_collate` collates to batches."""
 
     pixels: Pixels  # uint8 [size, size, 3] RGB
     caption: str
     uid: str
-    label: str  # the metadata's field that the stream was asked for, or ""; of several, all of them (`split_label`)
+    label: str  # value of the metadata field `label` of the stream, or ""; several fields are joined (`split_label`)
 
 
 @dataclass
 class _Drawn:
-    """A sample that was read and not decoded yet: what the shuffle buffer holds."""
+    """A sample that was read and is not decoded yet: an element of the shuffle buffer."""
 
     image: bytes
     caption: str
     uid: str
     label: str
-    limits: DecodeLimits  # under which it is decoded: those that were given, or its snapshot's
+    limits: DecodeLimits  # decode limits: those of the stream, or else of the sample's snapshot
 
 
 class SampleStream(IterableDataset[Example]):
-    """Samples of `shards` as `Example`s, one epoch an iteration. Call `set_epoch` before each for another order:
-    DataLoader workers follow it, persistent ones too.
+    """Samples of `shards` as `Example`s, one epoch an iteration.
 
-    `shuffle` is the size of the shuffle buffer; 0 reads shards and samples in their order. `part` holds out the share
-    `holdout` of groups: samples with one value of the metadata's field `group`, or with the same picture where they
-    have none or `group` is "" (`curation.core.holdout`). With `subset`, only its members (by where they lie in
-    `shards`) are read; with `weights`, each sample as often as it weighs, copies behind each other but for the shuffle
-    buffer. Samples that can't be used are skipped and counted in `skipped`, by reason, also when DataLoader workers do
-    the reading. `rank` and `world` default to torch.distributed's, if it runs.
+    Call `set_epoch` before each iteration for another order; DataLoader workers follow, also persistent ones. Samples
+    that can't be used are skipped and counted in `skipped` by reason, also by DataLoader workers.
+
+    - `size`, `mode`: side of the decoded images in pixels, and the resize mode.
+    - `shuffle`: size of the shuffle buffer in samples; 0 reads shards and samples in their order. `seed` seeds both.
+    - `rank`, `world`: this process and the number of processes; default to those of torch.distributed, if it runs.
+    - `part`, `holdout`: whether to read all samples, the training part, or the held-out share of groups. A group is the
+      samples with one value of the metadata field `group`, or with the same image where that is missing or `group` is
+      "" (`curation.core.holdout`).
+    - `label`: metadata field, or several, returned as each sample's label.
+    - `limits`: decode limits; default to those of the shard's snapshot.
+    - `subset`: reads only its samples, by their positions in `shards`.
+    - `weights`: repeats each sample by its weight; copies follow each other, apart from the shuffle buffer.
     """
 
     def __init__(
@@ -107,7 +113,7 @@ class SampleStream(IterableDataset[Example]):
         weights: SampleWeights = ALIKE,
     ) -> None:
         if (rank is None) != (world is None):
-            raise UserError("rank and world go together", fix="give both, or neither to ask torch.distributed")
+            raise UserError("rank and world must be given together", fix="omit both to use those of torch.distributed")
         self.shards = list(shards)
         self.size, self.mode, self.limits = size, mode, limits
         self.shuffle, self.seed, self._epoch = shuffle, seed, SharedEpoch()
@@ -115,28 +121,28 @@ class SampleStream(IterableDataset[Example]):
         self.part, self.holdout = part, holdout
         self.group, self.subset, self.weights = group, subset, weights
         self.labels = (label,) if isinstance(label, str) else tuple(label)
-        # Shared memory, because DataLoader's workers are processes and what they skip must be known here.
+        # Shared memory, because DataLoader's workers are processes and their counts must be visible here.
         self._skipped = torch.zeros(_COUNTED_WORKERS, len(REASONS), dtype=torch.int64)
         self._skipped.share_memory_()  # type: ignore[no-untyped-call]
 
     @property
     def epoch(self) -> int:
-        """The epoch of the next iteration, here and in every DataLoader worker."""
+        """Epoch of the next iteration, here and in every DataLoader worker."""
         return self._epoch.value
 
     def set_epoch(self, epoch: int) -> None:
-        """Another epoch, another order, and other copies of weighted samples. Call it before the iteration begins."""
+        """Set the epoch, which seeds the order and the copies of weighted samples. Call it before an iteration."""
         self._epoch.set(epoch)
 
     @property
     def samples(self) -> int | None:
-        """How many samples all shards hold, before any is skipped or held out; None if some were never counted."""
+        """Number of samples in all shards, before any is skipped or held out; None if unknown for some shard."""
         counts = [shard.samples for shard in self.shards]
         return None if None in counts else sum(count for count in counts if count is not None)
 
     @property
     def skipped(self) -> Counter[str]:
-        """Samples (and, under a `tar_` reason, at least as many as were lost) skipped so far, over all workers."""
+        """Number of samples skipped so far by reason, over all workers; a lower bound for the `tar_` reasons."""
         totals = self._skipped.sum(0).tolist()
         return Counter({reason: total for reason, total in zip(REASONS, totals, strict=True) if total})
 
@@ -144,7 +150,7 @@ class SampleStream(IterableDataset[Example]):
         worker = get_worker_info()
         rank, world = self._place()
         workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
-        count, epoch = self._counter(number), self.epoch  # as it is now: it may be set again while this one is read
+        count, epoch = self._counter(number), self.epoch  # read now: it may be set again during this iteration
         share = self._share(rank * workers + number, world * workers, count, epoch)
         for drawn in self._shuffled(share, epoch):
             try:
@@ -155,23 +161,28 @@ class SampleStream(IterableDataset[Example]):
             yield Example(pixels, drawn.caption, drawn.uid, drawn.label)
 
     def places(self, *, counted: bool = False) -> Iterator[str]:
-        """Where each sample lies (`data.uid`), as `subset` knows it, of all that can be read; none is decoded.
-        `counted`: what can't be read is, in `skipped`."""
+        """Yield the uid of each readable sample, derived from its position, as `subset` uses it; none is decoded.
+
+        `counted`: whether unreadable samples are counted in `skipped`.
+        """
         count = self._counter(0) if counted else _uncounted
         for shard in self.shards:
             for sample in self._read(shard, 0, None, count):
                 if self._draw(shard, sample, count) is not None:
                     yield uid(shard.ref.key, shard.ref.etag, sample.start)
 
-    def told(self) -> Iterator[str]:
-        """The labels of this part's samples, as they are read; none is decoded."""
+    def read_labels(self) -> Iterator[str]:
+        """Yield the labels of this part's samples; none is decoded."""
         for shard in self.shards:
             for sample in self._read(shard, 0, None, _uncounted):
                 if (drawn := self._draw(shard, sample, _uncounted)) is not None:
                     yield drawn.label
 
     def plan(self, share: int, shares: int, epoch: int | None = None) -> list[tuple[ListedShard, int, int | None]]:
-        """What share `share` of `shares` reads in an epoch (None: the next one): (shard, first sample, end or None)."""
+        """List what share `share` of `shares` reads in an epoch: (shard, first sample, end or None for all).
+
+        `epoch`: None for the next one.
+        """
         order = list(self.shards)
         if self.shuffle:
             random.Random(f"{self.seed} {self.epoch if epoch is None else epoch}").shuffle(order)
@@ -205,7 +216,7 @@ class SampleStream(IterableDataset[Example]):
         return count
 
     def _shuffled(self, drawn: Iterator[_Drawn], epoch: int) -> Iterator[_Drawn]:
-        """A buffer from which a random element leaves for each that enters. Seeded by the epoch alone."""
+        """Shuffle through a buffer: each new element replaces a random one, which is yielded. Seeded by the epoch."""
         if self.shuffle <= 1:
             yield from drawn
             return
@@ -232,13 +243,13 @@ class SampleStream(IterableDataset[Example]):
     def _read(
         self, shard: ListedShard, first: int, end: int | None, count: Callable[[str, int], None]
     ) -> Iterator[TarSample]:
-        """Samples `[first, end)` of one shard. A shard that holds another number than it should is an error."""
+        """Yield samples `[first, end)` of one shard. Raises `ChangedError` for another number than its snapshot's."""
         key, size, etag = shard.ref
         seen = 0
         try:
             for seen, sample in enumerate(tar.read_samples(shard.store.blocks(key, size, etag or None), size), 1):
                 if end is not None and seen > end and end < (shard.samples or 0):
-                    return  # the rest is somebody else's; the last range of a shard reads on, to see that it ends
+                    return  # the rest is another share's; only the last range of a shard reads to its end
                 if first < seen and (end is None or seen <= end):
                     yield sample
         except TarError as error:
@@ -247,7 +258,7 @@ class SampleStream(IterableDataset[Example]):
             return
         if shard.samples is not None and seen != shard.samples:
             where = shard.store.location(key)
-            raise ChangedError(f"{where} holds {seen} samples, not {shard.samples} as its snapshot says")
+            raise ChangedError(f"{where} has {seen} samples, but its snapshot records {shard.samples}")
 
     def _draw(self, shard: ListedShard, sample: TarSample, count: Callable[[str, int], None]) -> _Drawn | None:
         place = uid(shard.ref.key, shard.ref.etag, sample.start)
@@ -273,16 +284,16 @@ class SampleStream(IterableDataset[Example]):
 
 
 def _uncounted(reason: str, samples: int) -> None:
-    """What is read beside an epoch, or again."""
+    """Ignore skipped samples: those of a read outside an epoch are not counted."""
 
 
 def uid_of(metadata: Mapping[str, Any]) -> str | None:
-    """The uid that the writer of a curated shard gave a sample; None where there is none of its form, whoever wrote."""
+    """Uid in the metadata of a sample of a curated shard; None where it is missing or has another form."""
     curated = metadata.get("tutelage")
     found = curated.get("uid") if isinstance(curated, dict) else None
     return found if isinstance(found, str) and re.fullmatch("[0-9a-f]{32}", found) else None
 
 
 def split_label(label: str) -> list[str]:
-    """The values of a label that was asked for as several fields."""
+    """Split a label of several fields into the fields' values."""
     return label.split(SEPARATOR)

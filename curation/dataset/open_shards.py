@@ -1,4 +1,4 @@
-"""Open what a URL names for training: the shards of a corpus or of a snapshot."""
+"""Shards of a corpus or of a snapshot, listed by URL for training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from curation.core.printable import printable
 from curation.core.types import ShardRef
-from curation.dataset.corpus import open_corpus, says_left_out
+from curation.dataset.corpus import left_out_message, open_corpus
 from curation.dataset.loader import ListedShard
 from curation.dataset.snapshot import open_snapshot
 from curation.ledger.ledger import Ledger
@@ -18,7 +18,7 @@ from curation.storage.store import StoreOptions, open_store
 
 
 def latest_of(url: str, options: StoreOptions | None = None) -> str:
-    """`URL@latest` where a URL is that of a dataset of ours; all else, and a snapshot by its number, as it is."""
+    """Return `URL@latest` for the URL of a curated dataset; any other URL, and `URL@7`, unchanged."""
     if any(sign in url for sign in "*{") or url.endswith(".tar") or re.search(r"@(\d+|latest)\Z", url):
         return url
     is_dataset = Ledger(open_store(url, options)).latest() > 0
@@ -26,16 +26,17 @@ def latest_of(url: str, options: StoreOptions | None = None) -> str:
 
 
 def open_shards(url: str, options: StoreOptions | None = None) -> list[ListedShard]:
-    """The shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`). Logs a
-    warning, once a process, of datasets below a corpus, which are left out."""
+    """List the shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`).
 
+    Shards of datasets below a corpus are left out, with a warning once a process.
+    """
     corpus = open_corpus(latest_of(url, options), options)
     if corpus.snapshot is not None:
         return open_snapshot(corpus.root, corpus.snapshot, options).loader_shards()
     store = corpus.store()
 
     def left_out(shards: int, example: str) -> None:
-        _say_once(says_left_out(corpus.root, shards, example))
+        _warn_once(left_out_message(corpus.root, shards, example))
 
     with TemporaryDirectory() as spool:
         rows = [row for batch in corpus.listing(Path(spool), left_out, copies=True) for row in batch.to_pylist()]
@@ -43,7 +44,7 @@ def open_shards(url: str, options: StoreOptions | None = None) -> list[ListedSha
 
 
 @cache
-def _say_once(line: str) -> None:
+def _warn_once(line: str) -> None:
     _log.warning("%s", printable(line))
 
 

@@ -1,8 +1,8 @@
 """Patterns of keys: braces (`{00000..01287}`, `{a,b}`), `*`, `?`, `[abc]` and `[!abc]`. Only braces match a `/`.
 
-A recipe's patterns may come from a stranger, so nothing here backtracks: a pattern is a list of parts, and each part
-maps the set of places in the key that the parts before it reach to the set that it reaches. Cost: at most the length of
-the key for each part, some 4 us for `{00000..01287}.tar` or `*.tar`.
+A recipe's patterns may be hostile, so matching never backtracks: a pattern is a list of parts, and each part maps the
+set of positions in the key that the earlier parts reach to the set that it reaches. Cost: at most the length of the key
+for each part, about 4 us for `{00000..01287}.tar` or `*.tar`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from fnmatch import translate
 from curation.core.errors import RecipeError
 
 Places = Collection[int]
-Part = Callable[[str, Places], Places]  # of a key: places after the part, from those before it
+Part = Callable[[str, Places], Places]  # (key, positions before the part) -> positions after it
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)\Z")
-MOST_DIGITS = 18  # of a number in a range
+MOST_DIGITS = 18  # digits of a number in a range
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """A predicate on keys: whether one of the patterns matches. "" and `folder/` match all keys below.
+    """Return a predicate on keys: whether one of the patterns matches. "" and `folder/` match all keys below.
 
-    A range of numbers is one comparison, however many numbers are in it. Raises `RecipeError` for numbers too long.
+    A range of numbers takes one comparison whatever its size. Raises `RecipeError` for a number of more than 18 digits.
     """
     rules = [_rule(pattern) for pattern in patterns]
     return lambda key: any(rule(key) for rule in rules)
@@ -52,15 +52,15 @@ def _parts(pattern: str) -> Iterator[Part]:
             yield from map(_plain, _pieces(piece))
         elif found := _RANGE.match(piece):
             if max(map(len, found.groups())) > MOST_DIGITS:
-                text = f"a range of the corpus' pattern has numbers of more than {MOST_DIGITS} digits"
-                raise RecipeError(text, fix="name fewer digits, or use * instead")
+                text = f"a range in the corpus pattern has numbers of more than {MOST_DIGITS} digits"
+                raise RecipeError(text, fix="use fewer digits, or *")
             yield _numbers(found[1], found[2])
         else:
             yield _choices(piece.split(","))
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """`*`, `?`, `[...]` and the words between them. A `[` that nothing closes is a letter, as for `fnmatch`."""
+    """Yield `*`, `?`, `[...]` and the text between them. An unclosed `[` is a literal, as in `fnmatch`."""
     word, place, last = 0, 0, text.rfind("]")
     while place < len(text):
         end = place + 1
@@ -86,7 +86,7 @@ def _plain(piece: str) -> Part:
 
 
 def _star(key: str, places: Places) -> Places:
-    """Up to the next `/`. From a first place on, later ones in the same folder reach nothing else."""
+    """Match any characters up to the next `/`. Later positions in the same folder add nothing to the first."""
     found: list[range] = []
     for place in sorted(places):
         if not found or place >= found[-1].stop:
@@ -113,7 +113,7 @@ def _occurrences(key: str, word: str) -> Iterator[int]:
 
 
 def _numbers(first: str, last: str) -> Part:
-    """A number from `first` to `last`, padded with zeros to the width of `first`, or longer where it needs to be."""
+    """Match a number from `first` to `last`, zero-padded to the width of `first`, or longer where necessary."""
     least, most, widths = int(first), int(last), range(len(first), max(len(first), len(last)) + 1)
 
     def step(key: str, places: Places) -> Places:

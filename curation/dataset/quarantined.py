@@ -1,7 +1,7 @@
-"""Input shards that a snapshot quarantined whole: unreadable ones, and archives without a single readable sample.
+"""Input shards that a snapshot quarantined whole: unreadable ones, and archives without a readable sample.
 
-How many samples they hold is not known, so they have no rows in the manifest and no part in counts of samples. Cost:
-one small GET a write unit, until all shards that the snapshot counts are found.
+Their number of samples is unknown, so they have no rows in the manifest and are not in the counts of samples. Cost: one
+small GET a write unit, until all quarantined shards of the snapshot are found.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ DETAIL = "the whole shard; how many samples it holds is not known"
 
 
 def whole_shards(snapshot: Snapshot, reason: str | None = None) -> Iterator[dict[str, Any]]:
-    """Rows as `Manifest.quarantined` gives them, in source order: `uid` and `key` are None, the place is the shard.
+    """Yield rows like those of `Manifest.quarantined`, in source order; `uid` and `key` are None.
 
-    `reason`: only those. Raises `LedgerError` for a commit record that is gone or damaged.
+    `reason`: only shards with this reason. Raises `LedgerError` for a commit record that is missing or damaged.
     """
     left = snapshot.document.units.quarantined
     if not left or (reason is not None and reason not in snapshot.document.units.reasons and _knows_reasons(snapshot)):
@@ -43,7 +43,7 @@ def whole_shards(snapshot: Snapshot, reason: str | None = None) -> Iterator[dict
 
 
 def _knows_reasons(snapshot: Snapshot) -> bool:
-    """Whether the document counts reasons; those of earlier versions don't."""
+    """Whether the document counts reasons; a document of an earlier version does not."""
     return bool(snapshot.document.units.reasons)
 
 
@@ -51,5 +51,5 @@ def _record(snapshot: Snapshot, unit: str) -> WriteRecord:
     record = Ledger(snapshot.store).find(unit, WriteRecord)
     if record is None:
         where, fix = snapshot.store.location(f"units/{unit}.json"), repair(f"{snapshot.store.url}@{snapshot.number}")
-        raise LedgerError(f"{where} is gone, so the shards that it quarantined are not known", fix=fix)
+        raise LedgerError(f"{where} is missing, so the shards that it quarantined are unknown", fix=fix)
     return record

@@ -1,8 +1,8 @@
-"""What a snapshot is judged against: the samples of its source corpus, all of them or a random part of a given size.
+"""Baselines of a snapshot: its source corpus, whole or as a random subset of a given size.
 
-A random part is a seed and a bound: a sample belongs to it if the hash of its uid is not above the bound. So it needs
-no list of its members, is the same everywhere, and is read from the source shards where they lie. Its size is exact:
-the bound is a member's own hash, found in two passes over three columns of the manifest that keep 65,536 counts.
+A random subset is a seed and a bound: it contains the samples whose uid's hash is not above the bound. It needs no list
+of members, is the same on every machine, and is read from the source shards. Its size is exact: the bound is the hash
+of a member, found in two passes over three columns of the manifest with 65,536 counts in memory.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
     from curation.dataset.snapshot import Snapshot
     from curation.storage.store import Store
 
-# What a model could be trained on, whatever the filters say: all that can be read and decoded.
+# SQL condition of the samples that a model could be trained on whatever the filters: readable and decodable ones.
 USABLE = "(decision <> 'quarantined' OR reason = 'score_not_finite')"
 _COLUMNS = ("uid", "decision", "reason")
-_TOLD = 1024  # samples at a time, to whoever shows how far it is
-_HEAD = 4  # hexadecimal digits of the hashes that are counted
+_PROGRESS = 1024  # samples between two progress reports
+_HEAD = 4  # leading hexadecimal digits by which hashes are counted
 
 
 class Subset(NamedTuple):
-    """The samples whose hash with this seed is not above `bound`, 64 hexadecimal digits."""
+    """Samples whose hash with `seed` is not above `bound` (64 hexadecimal digits)."""
 
     seed: int
     bound: str
 
     def holds(self, uid: str) -> bool:
-        """Whether the sample with this uid belongs to it."""
+        """Whether the sample with this uid is in the subset."""
         return sha256(f"{self.seed} {uid}".encode()).hexdigest() <= self.bound
 
 
 def source_store(snapshot: Snapshot) -> Store:
-    """Where the shards lie that a snapshot was made from."""
+    """Open the store of the shards from which a snapshot was created."""
     plan = Ledger(snapshot.store).open_plan(snapshot.document["plan"])
     return open_store(plan.document["corpus"]["root"], snapshot.store.options)
 
 
 def source_shards(snapshot: Snapshot) -> list[ListedShard]:
-    """The shards that a snapshot was made from, as its plan pins them, without those that hold no usable sample.
+    """List the source shards of a snapshot as its plan pins them, without those that have no usable sample.
 
-    A shard whose archive is broken is quarantined whole, so it is left out.
+    A shard with a broken archive is quarantined whole and is left out.
     """
     from curation.dataset.loader import ListedShard
 
@@ -66,13 +66,16 @@ def source_shards(snapshot: Snapshot) -> list[ListedShard]:
 
 
 def usable(snapshot: Snapshot) -> int:
-    """How many samples of a snapshot's source corpus a model could be trained on."""
+    """Count the samples of a snapshot's source corpus that a model could be trained on."""
     query = f"SELECT count(*) AS n FROM manifest WHERE {USABLE}"
     return int(snapshot.manifest.query(query, ["decision", "reason"]).column("n")[0].as_py())
 
 
 def random_subset(snapshot: Snapshot, samples: int, seed: int) -> Subset:
-    """Exactly `samples` of the usable samples of a snapshot's source corpus. Raises `UserError` when it has fewer."""
+    """Draw exactly `samples` of the usable samples of a snapshot's source corpus.
+
+    Raises `UserError` when it has fewer, and for 0 samples.
+    """
     hashes = f"(SELECT sha256('{int(seed)} ' || uid) AS hash FROM manifest WHERE {USABLE})"
     counts = f"SELECT left(hash, {_HEAD}) AS head, count(*) AS n FROM {hashes} GROUP BY head ORDER BY head"
     before = 0
@@ -82,15 +85,18 @@ def random_subset(snapshot: Snapshot, samples: int, seed: int) -> Subset:
         before += row["n"]
     else:
         text = f"{samples:,} samples can't be drawn from the {before:,} of {snapshot.store.url}@{snapshot.number}"
-        raise UserError(text, fix="a snapshot that keeps some samples")
+        raise UserError(text, fix="choose a snapshot that keeps at least one sample")
     within = f"SELECT hash FROM {hashes} WHERE left(hash, {_HEAD}) = $head ORDER BY hash LIMIT 1 OFFSET $before"
     last = snapshot.manifest.query(within, _COLUMNS, {"head": row["head"], "before": samples - before - 1})
     return Subset(seed, last.column("hash")[0].as_py())
 
 
 class TrainingParts(NamedTuple):
-    """What models are trained on: so many samples of the snapshot, so many of its source corpus, and, by seed, of that
-    corpus a random part of the snapshot's size (None: all of it)."""
+    """Sizes of the training sets of an evaluation, and its random subsets.
+
+    `kept`: samples of the snapshot; `pool`: samples of its source corpus; `random`: by seed, a random subset of the
+    corpus with the snapshot's size (None: the whole corpus).
+    """
 
     kept: int
     pool: int
@@ -98,7 +104,7 @@ class TrainingParts(NamedTuple):
 
 
 def parts(snapshot: Snapshot, seeds: Iterable[int]) -> TrainingParts:
-    """Of all samples."""
+    """Compute the training parts over all samples, with one random subset for each seed."""
     kept, pool = int(snapshot.document["samples"]["kept"]), usable(snapshot)
     draws = {seed: random_subset(snapshot, kept, seed) if 0 < kept < pool else None for seed in seeds}
     return TrainingParts(kept, pool, draws)
@@ -107,19 +113,22 @@ def parts(snapshot: Snapshot, seeds: Iterable[int]) -> TrainingParts:
 def parts_without(
     snapshot: Snapshot, share: float, seeds: Iterable[int], advance: Callable[[int], None] = lambda samples: None
 ) -> TrainingParts:
-    """Of the samples whose names are not of the held-out `share`, so that a random part is as large as what is trained
-    on of the snapshot. Reads the headers of the snapshot's shards and of its sources', for only they have the names;
-    uids on local disk."""
+    """Compute the training parts over the samples whose names are not in the held-out `share`.
+
+    A random subset is then as large as the trained part of the snapshot. Names are only in the shards, so this reads
+    the headers of the snapshot's shards and of its source shards; uids are sorted on local disk. `advance` is called
+    with the number of samples read since its last call.
+    """
     from curation.dataset.loader import SampleStream
 
     def places(shards: Sequence[ListedShard]) -> Iterator[str]:
         count = 0
         for place in SampleStream(shards, size=1, shuffle=0, part="train", holdout=share).places():
             count += 1
-            if count % _TOLD == 0:
-                advance(_TOLD)
+            if count % _PROGRESS == 0:
+                advance(_PROGRESS)
             yield place
-        advance(count % _TOLD)
+        advance(count % _PROGRESS)
 
     kept = sum(1 for _ in places(snapshot.loader_shards()))
     with tables.scratch() as db:

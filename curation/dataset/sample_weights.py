@@ -1,8 +1,8 @@
-"""What samples weigh: how often training meets each, beside the others.
+"""Sample weights: how often training sees each sample relative to the others.
 
-A manifest's weights are relative: a sample with weight w appears in an epoch w / mean times (the mean is that of all
-kept samples of its snapshot), rounded down or up by chance, so that it is exact over the epochs. An epoch has about as
-many samples as without weights, and a light sample is not in every one.
+A sample with weight w appears w / mean times in an epoch, where the mean is over all kept samples of its snapshot. The
+number is rounded down or up at random, so that it is exact over the epochs. An epoch has about as many samples as
+without weights, and a sample with a low weight is not in every epoch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SampleWeights:
-    """The weights of `samples` samples by uid; those that are not in `own` weigh 1. Memory: 160 bytes each in `own`."""
+    """Weights of `samples` samples by uid. Samples that are not in `own` have the weight 1.
+
+    Memory: 160 bytes a sample in `own`.
+    """
 
     own: Mapping[str, float] = field(default_factory=dict)
     samples: int = 0
@@ -29,21 +32,21 @@ class SampleWeights:
 
     @cached_property
     def sha256(self) -> str:
-        """Of all that are not 1."""
+        """Hash of the weights that differ from 1, ordered by uid."""
         return sha256("".join(f"{uid} {weight!r}\n" for uid, weight in sorted(self.own.items())).encode()).hexdigest()
 
     @cached_property
     def mean(self) -> float:
-        """Of all samples."""
+        """Mean weight of all samples; 1 without samples."""
         total = sum(self.own.values()) + self.samples - len(self.own)
         return total / self.samples if self.samples else 1.0
 
     def of(self, uids: Sequence[str]) -> Tensor:
-        """w / mean, float64 `[N]`: how often each appears in an epoch."""
+        """Expected number of appearances in an epoch, w / mean, of each of N uids: float64 `[N]`."""
         return torch.tensor([self.own.get(uid, 1.0) for uid in uids], dtype=torch.float64) / self.mean
 
     def times(self, uid: str, seed: int, epoch: int) -> int:
-        """How often a sample appears in this epoch of a stream: w / mean, rounded by the hash of all three."""
+        """Number of appearances of a sample in an epoch: w / mean, rounded by a hash of uid, seed and epoch."""
         chance = int.from_bytes(sha256(f"{seed} {epoch} {uid}".encode()).digest()[:8], "big") / 2**64
         return floor(self.own.get(uid, 1.0) / self.mean + chance)
 
@@ -51,19 +54,20 @@ class SampleWeights:
 ALIKE = SampleWeights()
 
 
-def drawn(weights: Tensor, generator: torch.Generator, count: int | None = None) -> Tensor:
-    """An order of `count` (or N) rows of N samples, int64, each as often as its weight says: count w / sum(w) times.
+def weighted_order(weights: Tensor, generator: torch.Generator, count: int | None = None) -> Tensor:
+    """Draw a random order of `count` (default N) rows of N samples: int64 `[count]`, each row count w / sum(w) times.
 
-    Systematic sampling (Madow 1949): N points at equal distances on a line along which each sample is as long as its
-    weight, so that number is rounded down or up. A sample's k places are count / k apart in the order, which is random:
-    no batch of fewer has it twice. weights: float64 `[N]`, finite and with a sum above 0.
+    `weights`: float64 `[N]`, finite, with a positive sum. Systematic sampling rounds each number down or up: `count`
+    equidistant points on a line on which each sample has the length of its weight. The k copies of a sample are count /
+    k apart in the order, so no smaller batch contains a sample twice. Raises `ValueError` for a sum that is not
+    positive and finite. Source: Madow 1949.
     """
     ends, count = weights.cumsum(0), len(weights) if count is None else count
     if not 0 < float(ends[-1]) < float("inf"):
-        raise ValueError(f"the weights' sum is {float(ends[-1])}")
+        raise ValueError(f"the sum of the weights is {float(ends[-1])}, but must be positive and finite")
     points = torch.arange(count, dtype=torch.float64) + torch.rand(1, dtype=torch.float64, generator=generator)
     rows = torch.searchsorted(ends, points * (ends[-1] / count), right=True).clamp(max=len(weights) - 1)
-    before = torch.arange(count) - torch.searchsorted(rows, rows)  # copies of the same sample
+    before = torch.arange(count) - torch.searchsorted(rows, rows)  # earlier copies of the same sample
     chance = torch.rand(len(weights), dtype=torch.float64, generator=generator)
     times = torch.bincount(rows, minlength=len(weights))[rows]
     return rows[((before + chance[rows]) / times).argsort(stable=True)]

@@ -1,10 +1,10 @@
-"""What a consumer opens: one immutable version of a curated dataset.
+"""Snapshots: immutable versions of a curated dataset, as consumers open them.
 
     import curation as cu
     snapshot = cu.open("s3://curated/everyday-objects")      # the latest; "...@42" is snapshot 42
     snapshot.urls, snapshot.samples(), snapshot.webdataset(), snapshot.manifest, snapshot.torch()
 
-Opening costs two small GETs and three HEADs (of `URL@42` one GET); nothing else is read before it is asked for.
+Opening costs two small GETs and three HEADs (for `URL@42` one GET); everything else is read on first use.
 """
 
 from __future__ import annotations
@@ -50,87 +50,96 @@ PARTS_SCHEMA = pa.schema(
 )
 
 _NONE: Mapping[str, pa.DataType] = {}
-QUERY_MEMORY = "80%"  # of this machine's, as DuckDB takes by itself
+QUERY_MEMORY = "80%"  # of this machine's memory, DuckDB's default
 _VERSION = re.compile(r"(.+)@(\d+|latest)\Z")
 
 
 def open(url: str, *, options: StoreOptions | None = None) -> Snapshot:
-    """Open `URL` (the latest snapshot) or `URL@N`. Raises `NoSnapshotError` or a `StoreError`."""
+    """Open `URL` (the latest snapshot) or `URL@N`.
+
+    Raises `NoSnapshotError` when there is no such snapshot, `LedgerError` for a damaged document, and `StoreError` when
+    the store can't be read.
+    """
     root, number = split_version(url)
     return open_snapshot(root, number, options)
 
 
 def split_version(url: str) -> tuple[str, int | None]:
-    """The root and the number of `URL@N`; None for the latest, which `URL` and `URL@latest` mean."""
+    """Split `URL@N` into the root and the number; the number is None for `URL` and `URL@latest`."""
     match = _VERSION.match(url)
     root, version = (match[1], match[2]) if match else (url, "latest")
     return root, None if version == "latest" else int(version)
 
 
 def open_snapshot(root: str, number: int | None = None, options: StoreOptions | None = None) -> Snapshot:
-    """Open snapshot `number` below `root`, or the latest."""
+    """Open snapshot `number` of the dataset at `root`, or the latest. Raises as `open` does."""
     store = open_store(root, options)
     return Snapshot(store, Ledger(store).snapshot(number))
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An immutable version: filtered shards, manifest, recipe, parent. `document` is its json as committed."""
+    """An immutable version of a dataset: shards, manifest, recipe, parent. `document` is its committed JSON."""
 
     store: Store
     document: SnapshotDocument
 
     @property
     def number(self) -> int:
+        """Number of the snapshot, from 1."""
         return self.document.snapshot
 
     @property
     def caption(self) -> str:
-        """Where captions stand: what its recipe says under `input`, "" for the usual places (see `contents`)."""
+        """Location of captions in a sample, from `input` of the recipe; "" for the defaults (see `contents`)."""
         return str((self.document.recipe.get("input") or {}).get("caption") or "")
 
     @cached_property
     def limits(self) -> DecodeLimits:
-        """How its recipe decodes pictures."""
+        """Decode limits of the snapshot's recipe."""
         from curation.recipes.recipe_limits import limits_of
 
         return limits_of(self.document.recipe)
 
     @cached_property
     def shards(self) -> pa.Table:
-        """The output shards (key, sha256, bytes, samples, unit), one row each."""
+        """Output shards, one row each: key, sha256, bytes, samples, unit."""
         return self._index("shards")
 
     @cached_property
     def parts(self) -> pa.Table:
-        """The manifest's Parquet objects (key, sha256, bytes, rows, unit), in source order."""
+        """Parquet objects of the manifest in source order, one row each: key, sha256, bytes, rows, unit."""
         return self._index("manifest")
 
     def shard_keys(self) -> list[str]:
+        """Keys of the output shards, in order."""
         return self.shards.column("key").to_pylist()  # type: ignore[no-any-return]
 
     @property
     def urls(self) -> list[str]:
-        """Where the shards are: s3:// (gs://, az://) URLs, or plain paths for a local dataset."""
+        """Locations of the shards: s3:// (gs://, az://) URLs, or plain paths for a local dataset."""
         return [plain_location(self.store.location(key)) for key in self.shard_keys()]
 
     @property
     def manifest_urls(self) -> list[str]:
+        """Locations of the manifest's Parquet objects, as for `urls`."""
         return [plain_location(self.store.location(key)) for key in self.parts.column("key").to_pylist()]
 
     @property
     def groups(self) -> list[dict[str, Any]]:
-        """The largest groups of duplicates, by filter: filter, samples, stays (a uid), goes (some uids). Empty for a
-        snapshot of an earlier version."""
+        """Largest groups of duplicates by filter: filter, samples, stays (uid of the kept sample), goes (some uids).
+
+        Empty for a snapshot of an earlier version.
+        """
         return [dict(group) for group in self.document.get("groups", [])]
 
     def samples(self) -> Iterator[Sample]:
-        """Every kept sample, in order, with its bytes. One shard is streamed at a time."""
+        """Yield every kept sample with its bytes, in order. One shard is streamed at a time."""
         for shard in self.shards.to_pylist():
             yield from self.read_shard(ShardRef(shard["key"], shard["bytes"], ""))
 
     def read_shard(self, shard: ShardRef) -> Iterator[Sample]:
-        """The samples of one output shard."""
+        """Yield the samples of one output shard."""
         for found in read_samples(self.store.blocks(shard.key, shard.size, shard.etag or None), shard.size):
             parts = {part.extension: part.data for part in found.parts}
             extension = next(e for e in parts if e in IMAGE_EXTENSIONS)
@@ -147,7 +156,10 @@ class Snapshot:
             )
 
     def reader(self, columns: Sequence[str] | None = None, where: Sequence[str] | None = None) -> pa.RecordBatchReader:
-        """The manifest as a stream of Arrow batches, a part in memory at a time. Give it to DuckDB or PyArrow."""
+        """Stream the manifest as Arrow batches for DuckDB or PyArrow, with one part in memory at a time.
+
+        `columns`: names of the columns to read; all by default.
+        """
         fields = self._manifest_schema()
         chosen = fields if columns is None else pa.schema([fields.field(name) for name in columns])
         return pa.RecordBatchReader.from_batches(chosen, self._batches(chosen))
@@ -157,7 +169,10 @@ class Snapshot:
             yield from self.read_part(part, chosen.names).cast(chosen).to_batches()
 
     def read_part(self, part: Mapping[str, Any], columns: Sequence[str] | None = None) -> pa.Table:
-        """One Parquet of the manifest, by its row in `parts`. Raises `LedgerError` where a uid is none."""
+        """Read one Parquet object of the manifest, given its row in `parts`.
+
+        Raises `LedgerError` when the object is missing or damaged, or a uid is invalid.
+        """
         table = self.table(part, columns, manifest_schema.LATER)
         if "uid" in table.column_names:
             manifest.check_uids(table, self.store.location(part["key"]))
@@ -166,9 +181,10 @@ class Snapshot:
     def table(
         self, item: Mapping[str, Any], columns: Sequence[str] | None = None, later: Mapping[str, pa.DataType] = _NONE
     ) -> pa.Table:
-        """A Parquet object that the snapshot names (key, sha256). Raises `LedgerError` where it is gone or damaged.
+        """Read a Parquet object that the snapshot references by key and sha256.
 
-        Columns of `later` that it lacks are null: an earlier version wrote it.
+        `later`: columns that earlier versions did not write, with their types; they are null where missing. Raises
+        `LedgerError` when the object is missing or damaged.
         """
         fix = repair(f"{self.store.url}@{self.number}")
         data = read_named(self.store, item["key"], item["sha256"], fix)
@@ -177,13 +193,16 @@ class Snapshot:
         except (pa.ArrowException, KeyError) as error:
             what = str(error).splitlines()[0]
             raise LedgerError(
-                f"{self.store.location(item['key'])} is not the table expected: {what}", fix=fix
+                f"{self.store.location(item['key'])} is not the expected table: {what}", fix=fix
             ) from None
 
     def part_of(self, key: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The Parquet of the manifest that tells of the samples of one output shard, beside others."""
+        """Read the manifest's Parquet object that contains the samples of the output shard `key`, among others.
+
+        Raises `LedgerError` when `key` is not a shard of the snapshot.
+        """
         if key not in self._parts_by_shard:
-            raise LedgerError(f"{key} is no shard of {self.store.url}@{self.number}")
+            raise LedgerError(f"{key} is not a shard of {self.store.url}@{self.number}")
         return self.read_part(self._parts_by_shard[key], columns)
 
     @cached_property
@@ -198,7 +217,7 @@ class Snapshot:
         return Manifest(self)
 
     def weights(self) -> SampleWeights:
-        """What the kept samples weigh. Reads three columns of the manifest; those other than 1 are held in memory."""
+        """Read the kept samples' weights from three columns of the manifest; those other than 1 are in memory."""
         import pyarrow.compute as pc
 
         from curation.dataset.sample_weights import SampleWeights
@@ -211,16 +230,17 @@ class Snapshot:
         return SampleWeights(own, self.document.samples.kept)
 
     def webdataset(self, *, shuffle: bool = False, seed: int = 0) -> SnapshotDataset:
-        """A `webdataset.WebDataset` over the shards; chain `.decode("pil").to_tuple("jpg;png;webp", "txt")` as usual.
+        """Open the shards as a `webdataset.WebDataset`; chain `.decode("pil").to_tuple("jpg;png;webp", "txt")`.
 
-        Reads every store this library reads, without an external command.
+        It reads all stores that this library reads, without an external command. `shuffle`: whether to shuffle shards
+        and samples, by `seed`.
         """
         from curation.shards.webdataset_io import SnapshotDataset
 
         return SnapshotDataset(self.store, self.shard_keys(), self.caption, shuffle=shuffle, seed=seed)
 
     def loader_shards(self) -> list[ListedShard]:
-        """The output shards as `loader.SampleStream` reads them."""
+        """List the output shards for `loader.SampleStream`."""
         from curation.dataset.loader import ListedShard
 
         rows = self.shards.to_pylist()
@@ -228,11 +248,12 @@ class Snapshot:
         return [ListedShard(self.store, ref, samples, self.caption, self.limits) for ref, samples in refs]
 
     def torch(self, *, size: int = 224, weighted: bool = False, **options: Any) -> SampleStream:
-        """A `torch.utils.data.IterableDataset` of decoded samples that splits itself over ranks and workers.
+        """Open a `torch.utils.data.IterableDataset` of decoded samples that splits itself over ranks and workers.
 
-        Nothing is lost or repeated, and shares differ by one sample at the most. With `weighted`, each sample appears
-        as often as its weight in the manifest says, over the epochs (`set_epoch`: a light one is not in every epoch),
-        and shares differ by chance. `options` go to `SampleStream`.
+        No sample is lost or repeated, and shares differ by at most one sample. With `weighted`, each sample appears in
+        proportion to its weight in the manifest over the epochs (call `set_epoch`; a sample with a low weight is not in
+        every epoch), and shares differ at random. `size`: side of the images in pixels; `options` are those of
+        `SampleStream`.
         """
         from curation.dataset.loader import SampleStream
         from curation.dataset.sample_weights import ALIKE
@@ -246,23 +267,23 @@ class Snapshot:
     def _manifest_schema(self) -> pa.Schema:
         kinds = self.document.score_types
         if unknown := {kinds[name] for name in self.document.scores if name in kinds} - TYPES.keys():
-            text = f"{self.store.url}@{self.number} has scores of an unknown type, {min(unknown)}"
+            text = f"{self.store.url}@{self.number} has scores of the unknown type {min(unknown)}"
             raise LedgerError(text, fix="read it with the version of Tutelage that wrote it")
         return manifest_schema.schema({name: TYPES[kinds.get(name, "float")] for name in self.document.scores})
 
 
 class Manifest:
-    """A snapshot's manifest as a table, read when asked."""
+    """A snapshot's manifest as a table, read on demand."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 
     def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The whole manifest in memory: about 300 bytes a sample. For more than fits, use `query` or `reader`."""
+        """Read the whole manifest into memory, about 300 bytes a sample. For larger ones use `query` or `reader`."""
         return self._snapshot.reader(columns).read_all()
 
     def quarantined(self, reason: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """The first quarantined samples, of one reason or of any: uid, key, reason and its detail, source."""
+        """Read up to `limit` quarantined samples, of one reason or of all: uid, key, reason, detail and source."""
         import pyarrow.compute as pc
 
         columns = [
@@ -289,11 +310,11 @@ class Manifest:
     def query(
         self, sql: str, columns: Sequence[str] | None = None, parameters: Mapping[str, object] | None = None
     ) -> pa.Table:
-        """Run SQL over a view called `manifest`; DuckDB streams the parts and spills to local disk when it must.
+        """Run SQL over a view called `manifest`; DuckDB streams the parts and spills to local disk when necessary.
 
-        `columns`: the only ones that the query needs, where all of them would be much to read. `parameters`: values
-        for `$name` in the query; never write a value from data into the SQL itself. The SQL can open no file.
-        Raises `UserError` for SQL that fails and `LocalDiskError` for a full disk.
+        `columns`: the columns that the query needs, to avoid reading all. `parameters`: values for `$name` in the
+        query; never write a value from data into the SQL itself. The SQL can't open files. Raises `UserError` for SQL
+        that fails and `LocalDiskError` for a full disk.
         """
         import duckdb
 
@@ -307,9 +328,10 @@ class Manifest:
                     raise
                 line = str(error).splitlines()[0]
                 raise UserError(
-                    f"manifest query: {line}", fix="the columns are those of manifest_schema.BASE_FIELDS"
+                    f"manifest query: {line}", fix="use columns of manifest_schema.BASE_FIELDS and of the scores"
                 ) from None
 
 
 def plain_location(url: str) -> str:
+    """Convert a file:// URL to a path; leave any other URL unchanged."""
     return url.removeprefix("file://")

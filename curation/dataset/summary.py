@@ -1,4 +1,4 @@
-"""What `curate show --json` prints of a snapshot."""
+"""Summary of a snapshot, as `curate show --json` prints it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from curation.dataset.snapshot import Snapshot, plain_location
 
 
 def summary(snapshot: Snapshot) -> dict[str, Any]:
-    """Number, parent, fingerprints, counts, shards, groups of duplicates and attached evaluations, as JSON."""
+    """Summarise a snapshot as JSON: number, parent, fingerprints, counts, shards, groups, evaluations."""
     keys = ("snapshot", "parent", "recipe_sha256", "fingerprints", "units", "samples")
     shards = [
         {

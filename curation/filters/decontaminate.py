@@ -14,7 +14,7 @@ from pydantic import BeforeValidator
 from curation.core.hashes import BLANK
 from curation.filters.filter import table_by, table_of
 from curation.filters.hamming import MOST_DISTANCE, alike, between
-from curation.filters.vectors import ALIKE, expect_vectors, halves, matrix, stream
+from curation.filters.vectors import MAX_THRESHOLD, expect_vectors, halves, matrix, stream
 from curation.storage.tables import insert
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Decontaminate:
                 better = found.values.numpy() > best
                 best[better], at[better] = found.values.numpy()[better], found.indices.numpy()[better] + first
                 first += len(part)
-            rows = np.flatnonzero(best >= min(self.threshold, ALIKE))
+            rows = np.flatnonzero(best >= min(self.threshold, MAX_THRESHOLD))
             place = pa.array(at[rows])
             columns = [batch.column(0).take(pa.array(rows)), snapshots.take(place), uids.take(place)]
             columns.append(pa.array(best[rows].astype(np.float64)))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from curation.core.ranges import check_seed
 from curation.filters.filter import table_of
 from curation.filters.hash_uniform import hash_uniform
-from curation.filters.vectors import ALIKE, expect_vectors, matrix, stream
+from curation.filters.vectors import MAX_THRESHOLD, expect_vectors, matrix, stream
 from curation.storage.tables import insert
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class KeptVectors:
     """
 
     def __init__(self, threshold: float, chains: bool = False) -> None:
-        self.threshold, self.chains = min(threshold, ALIKE), chains
+        self.threshold, self.chains = min(threshold, MAX_THRESHOLD), chains
         self.held: list[tuple[Tensor, Array]] = []  # vectors, and the ids of the kept samples that stand for them
 
     def leave_for(self, ids: Array, block: Tensor) -> Array:

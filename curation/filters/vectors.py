@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS = 1 << 16  # rows in a batch
-ALIKE = 1 - 1e-6  # highest threshold in effect: the cosine of a vector and itself may be below 1
+MAX_THRESHOLD = 1 - 1e-6  # highest threshold in effect: the cosine of a vector and itself may be below 1
 
 
 def matrix(blobs: pa.Array) -> Tensor:

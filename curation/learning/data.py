@@ -287,7 +287,7 @@ def _classes(recipe: LearnRecipe, listing: PinnedInput, progress: Progress) -> l
     stream = stream_of([shard for some in listing.shards for shard in some], recipe, part)
     counts: Counter[str] = Counter()
     with progress("Reading the labels", None) as advance:
-        for label in stream.told():
+        for label in stream.read_labels():
             counts[split_label(label)[0]] += 1
             advance(1)
     return recipe.learner.classes(counts)

@@ -41,7 +41,7 @@ class Examples:
         return len(self.uids)
 
     @staticmethod
-    def none(size: int) -> Examples:
+    def empty(size: int) -> Examples:
         """Empty set of samples whose pixels have the shape `[0, size, size, 3]`."""
         return Examples(np.zeros((0, size, size, 3), np.uint8), [], [], [])
 
@@ -51,7 +51,7 @@ class Examples:
         return Examples(self.pixels[rows], *picked)
 
     @staticmethod
-    def joined(parts: Sequence[Examples]) -> Examples:
+    def concatenated(parts: Sequence[Examples]) -> Examples:
         """Concatenation of at least one set of samples, all of one image size."""
         first, *rest = parts
         if not rest:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from curation.core.errors import EmptyCorpusError, UserError
-from curation.dataset.sample_weights import drawn
+from curation.dataset.sample_weights import weighted_order
 from curation.models.batches import Examples, SuperBatch, Tokenize, TrainingBatch
 from curation.shards.images import Pixels
 
@@ -312,7 +312,7 @@ class Pool:
             generator = generator_of(self.seed, "epoch", place.epoch, *([place.first] if place.first else []))
             if any(block.weights is not None for block in blocks):
                 each = [torch.ones(len(b), dtype=torch.float64) if b.weights is None else b.weights for b in blocks]
-                order = drawn(torch.cat(each), generator, extent.size)
+                order = weighted_order(torch.cat(each), generator, extent.size)
             else:
                 order = torch.randperm(extent.size, generator=generator)
             self._order = place.epoch, place.first, torch.cat(ids)[order]

@@ -132,7 +132,7 @@ def diff(left: str, right: str, as_json: bool) -> None:
 
     a, b = cu.open(left), cu.open(right)
     attached = [evaluations.attached(snapshot) for snapshot in (a, b)]
-    compared, apart = evaluations.compared(*attached), evaluations.apart(*attached)
+    compared, apart = evaluations.compared(*attached), evaluations.protocol_differences(*attached)
     result = {**cu.diff(a, b), "evaluations": compared, "evaluations_differ_in": apart}
     if as_json:
         print_json(result)

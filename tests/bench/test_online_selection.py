@@ -58,6 +58,7 @@ def test_the_page_of_results_shows_the_recorded_runs(workload: str) -> None:
     assert online_selection.figures(record.found(online_selection.ARMS), workload) in page
 
 
+@pytest.mark.slow
 def test_arms_are_run_once_and_reported(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

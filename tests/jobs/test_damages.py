@@ -8,6 +8,7 @@ import pytest
 from damaged_tree import Damage, Tree, column, first, found
 from damages import DAMAGES
 from joint_damages import TOGETHER
+from sampling import one_in
 
 from curation.core.digest import digest
 from curation.core.errors import ImageError
@@ -98,7 +99,7 @@ def test_another_version_of_the_image_code_is_no_damage(tree: Tree, monkeypatch:
     assert any(tree.record.name in item.object for item in findings)
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", one_in(12, DAMAGES))
 def test_damage_is_found_and_mended(name: str, tree: Tree) -> None:
     damage: Damage = DAMAGES[name]
     where = damage.object if isinstance(damage.object, str) else damage.object(tree)
@@ -115,7 +116,7 @@ def test_damage_is_found_and_mended(name: str, tree: Tree) -> None:
         assert left and any(where in item.object and item.why for item in repaired)
 
 
-@pytest.mark.parametrize("group", TOGETHER)
+@pytest.mark.parametrize("group", one_in(4, TOGETHER))
 def test_damages_together_are_found_and_mended(group: str, tree: Tree) -> None:
     damages = TOGETHER[group]
     where = {name: one.object if isinstance(one.object, str) else one.object(tree) for name, one in damages.items()}

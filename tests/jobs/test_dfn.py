@@ -62,6 +62,7 @@ def auc(card: dict[str, Any]) -> float:
     return float((scores[own][:, None] > scores[~own][None, ::17]).float().mean())
 
 
+@pytest.mark.slow
 def test_it_filters_better_than_a_clip_of_the_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     trusted, pool = write(tmp_path / "trusted", range(100), 0), write(tmp_path / "pool", range(1000, 1400), 0.8)

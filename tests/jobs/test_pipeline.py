@@ -37,7 +37,7 @@ def test_no_run_reads_what_a_run_has_written(tmp_path: Path, capsys: pytest.Capt
     """`corpus: pool`, `output: pool/curated` kept 40, 80, 160 and 320 samples over four runs."""
     write_corpus(tmp_path / "pool", 2, 20, flaws=False)
     inside = write_recipe(tmp_path / "in.yaml", f"{tmp_path}/pool", f"{tmp_path}/pool/curated", "", "", **PLAIN)
-    with pytest.raises(RecipeError, match=r"output: .*/pool/curated lies inside the corpus .*/pool"):
+    with pytest.raises(RecipeError, match=r"output: .*/pool/curated is inside the corpus .*/pool"):
         curate(inside)
     assert not (tmp_path / "pool/curated").exists()
     first = curate(inside, f"output={tmp_path}/out", f"scores={tmp_path}/s")

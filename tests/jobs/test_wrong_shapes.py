@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from builders import curate, write_corpus, write_recipe
+from sampling import one_in
 from services import Clock
 
 from actors.cluster import ClusterError
@@ -101,13 +102,14 @@ def answers(home: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[i
     return found
 
 
+@pytest.mark.slow
 def test_whole_documents_are_read_by_all_of_them(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command, (code, told) in answers(home, capsys).items():
         assert code == 0 or "no cluster" in told, f"{command}: {told}"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", one_in(3, DOCUMENTS))
 def test_the_wrong_shape(document: str, shape: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = sorted((home / "out").glob(document))
     assert places, f"the dataset has no {document}"
@@ -126,6 +128,7 @@ def test_the_wrong_shape(document: str, shape: str, home: Path, capsys: pytest.C
     assert failed or document in ("LATEST", "data/urls-*.txt", "data/keep-*.txt"), "some command has to notice"
 
 
+@pytest.mark.slow
 def test_documents_of_whole_shape_but_other_types(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = home / "out/snapshots/000002.json"
     whole = json.loads(path.read_text())

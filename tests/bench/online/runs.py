@@ -312,7 +312,7 @@ def losses_of(workload: str, load: data.Workload, reference: Learner, contrastiv
 
 def _candidates(load: data.Workload, arm: Arm, losses: torch.Tensor | None) -> Examples:
     if arm.pool == "pool+trusted":
-        return Examples.joined([load.pool, load.trusted])
+        return Examples.concatenated([load.pool, load.trusted])
     if arm.pool == "static":
         assert losses is not None
         kept = losses.argsort()[: round(len(losses) * arm.share)].sort().values

@@ -43,6 +43,7 @@ def read(loader: DataLoader[Any]) -> list[str]:
     return [item[0] if len(item) == 1 else item.uid for item in loader]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_persistent_workers_follow_the_epoch(corpus: Path, method: str) -> None:
     for name in ("stream", "weighted", "webdataset") if method == "fork" else ("weighted", "webdataset"):

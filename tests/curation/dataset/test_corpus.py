@@ -102,7 +102,7 @@ def test_an_output_inside_the_corpus_is_refused(
     (tmp_path / "link").symlink_to(shards)
     url = pattern.format(tmp_path) if "://" in pattern else str(tmp_path / pattern) + "/" * pattern.endswith("/")
     for output in (f"{tmp_path}/{place}", f"file://{tmp_path}/{place}"):
-        with pytest.raises(RecipeError, match=f"{name}: .* lies inside the corpus") as caught:
+        with pytest.raises(RecipeError, match=f"{name}: .* is inside the corpus") as caught:
             open_corpus(url).expect_outside({name: open_store(output)})
         assert "-curated" in caught.value.fix and "\n" not in str(caught.value)
 
@@ -137,7 +137,7 @@ def test_buckets_are_told_apart() -> None:
     corpus = open_corpus("s3://pool/laion")
     for url in ("s3://other/laion/curated", "gs://pool/laion/curated", "s3://pool/laion-curated"):
         corpus.expect_outside({"output": open_store(url)})
-    with pytest.raises(RecipeError, match="lies inside"):
+    with pytest.raises(RecipeError, match="is inside"):
         corpus.expect_outside({"output": open_store("s3a://pool/laion/curated/")})
 
 
@@ -186,7 +186,7 @@ def test_a_corpus_of_nothing_but_outputs_says_what_to_write(tmp_path: Path) -> N
     (tmp_path / "pool").symlink_to(tmp_path / "out/data")
     with pytest.raises(EmptyCorpusError, match="are output shards of curated datasets") as error:
         keys(open_corpus(f"{tmp_path}/pool"), tmp_path)
-    assert f"write {tmp_path}/out@latest" in error.value.fix
+    assert f"name {tmp_path}/out@latest" in error.value.fix
     some = pa.Table.from_batches(list(open_corpus(f"{tmp_path}/pool").listing(tmp_path, copies=True)))
     assert some.num_rows, "a learner may read a copy"
 

@@ -117,7 +117,7 @@ def test_flaws_are_counted(tmp_path: Path, workers: int) -> None:
 
 def test_a_shard_that_holds_another_number_is_an_error(counted: list[ListedShard]) -> None:
     for wrong in (SIZES[0] - 1, SIZES[0] + 1):
-        with pytest.raises(ChangedError, match="holds 7 samples"):
+        with pytest.raises(ChangedError, match="has 7 samples"):
             list(SampleStream([counted[0]._replace(samples=wrong)], size=8))
 
 

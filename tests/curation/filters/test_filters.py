@@ -175,6 +175,7 @@ READERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", READERS, ids=repr)
 def test_a_filter_reads_a_score_whatever_it_is_called(item: Filter, hostile: Decisions) -> None:
     """Every name that the query gives to anything. Chance goes by the column's name; there it is enough to run."""

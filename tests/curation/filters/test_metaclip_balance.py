@@ -46,6 +46,7 @@ def test_senseless_settings_are_refused(bad: Callable[[], Filter]) -> None:
         bad()
 
 
+@pytest.mark.slow
 def test_metaclip_keeps_each_sample_with_its_probability(tmp_path: Path) -> None:
     rows, seeds = rows_of(150), 120
     wanted = chances(MetaclipBalance(entries=ENTRIES, t=4), rows)

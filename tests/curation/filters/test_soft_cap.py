@@ -44,6 +44,7 @@ def test_other_samples_change_no_draw(tmp_path: Path) -> None:
         assert [row["decision"] for row in alone] == [row["decision"] for row in among[len(more) :]]
 
 
+@pytest.mark.slow
 def test_soft_cap_weights_make_up_for_what_leaves(tmp_path: Path) -> None:
     rows, seeds = rows_of(200), 60
     wanted = shares(SoftCap(column="cluster", cap=5, alpha=0.3), rows)

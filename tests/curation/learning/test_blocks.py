@@ -118,6 +118,7 @@ def test_memory_holds_what_it_says_and_an_epoch_has_every_sample_once(
     assert most <= 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "lag"), [(6, 3), (13, 0)])
 def test_a_run_over_windows_goes_on_to_the_bit(
     recipe: Callable[..., LearnRecipe], tmp_path: Path, stop: int, lag: int
@@ -136,6 +137,7 @@ def test_a_run_over_windows_goes_on_to_the_bit(
     assert "memory" in compared["against"]["differs"]
 
 
+@pytest.mark.slow
 def test_a_policy_over_windows_is_replayed_with_any_memory(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     first = go(recipe(SMALL))
     policy = Policy(open_store(f"{tmp_path}/out/policy"))
@@ -145,6 +147,7 @@ def test_a_policy_over_windows_is_replayed_with_any_memory(recipe: Callable[...,
         assert go(recipe(replay, more, f"output={tmp_path}/{name}"))["sha256"] == first["sha256"]
 
 
+@pytest.mark.slow
 def test_another_memory_begins_another_epoch(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     run = start(recipe(SMALL))
     for number, step in enumerate(run.steps(), 1):
@@ -222,6 +225,7 @@ def test_a_shard_that_could_not_be_read_is_read_when_it_is_asked_for_again(
     assert blocks.extent(5, 0) is not None
 
 
+@pytest.mark.slow
 def test_a_shard_that_a_window_has_no_room_for_is_told_with_the_memory_that_it_takes(
     recipe: Callable[..., LearnRecipe],
 ) -> None:
@@ -232,6 +236,7 @@ def test_a_shard_that_a_window_has_no_room_for_is_told_with_the_memory_that_it_t
     assert wanted == 4 * 14 * PIXELS and go(recipe(few, f"memory={wanted}"))["steps"] == STEPS
 
 
+@pytest.mark.slow
 def test_a_replay_that_does_not_fit_reads_a_shard_once_for_many_steps(
     recipe: Callable[..., LearnRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

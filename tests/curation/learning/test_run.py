@@ -81,6 +81,7 @@ def test_a_reference_of_another_architecture_is_found_before_any_sample_is_read(
         go(recipe("reference.model=proxy-ti"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "lag"), [(1, 0), (5, 3), (7, 0), (11, 3)])
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(
     recipe: Callable[..., LearnRecipe], tmp_path: Path, stop: int, lag: int
@@ -108,6 +109,7 @@ def _undated(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "samples_per_second"}
 
 
+@pytest.mark.slow
 def test_a_replay_trains_on_the_same_without_scoring(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     first = go(recipe())
     again = go(recipe(f"selection.selector={{replay: {{run: {tmp_path}/out}}}}", f"output={tmp_path}/again"))
@@ -116,6 +118,7 @@ def test_a_replay_trains_on_the_same_without_scoring(recipe: Callable[..., Learn
     assert again["flops"]["totals"]["full"] == first["flops"]["totals"]["full"]  # the choosing was paid, if elsewhere
 
 
+@pytest.mark.slow
 def test_what_was_made_anew_since_is_read_anew(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     """URLs are the same: a policy, a run that is compared with, held-out samples."""
     again = f"selection.selector={{replay: {{run: {tmp_path}/out}}}}", f"output={tmp_path}/again"
@@ -139,6 +142,7 @@ def test_what_was_made_anew_since_is_read_anew(recipe: Callable[..., LearnRecipe
         go(recipe(*judged))
 
 
+@pytest.mark.slow
 def test_a_curve_is_of_one_held_out_set(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     write_corpus(tmp_path / "test", shards=1, n=20, flaws=False)
     judged = recipe(f"evaluation={tmp_path}/test", "evaluate_every=2")
@@ -151,6 +155,7 @@ def test_a_curve_is_of_one_held_out_set(recipe: Callable[..., LearnRecipe], tmp_
     assert [point["updates"] for point in go(judged)["curve"]] == [6, 8, 10, 12]
 
 
+@pytest.mark.slow
 def test_a_policy_with_a_hole_is_not_replayed(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     go(recipe())
     (tmp_path / "out" / "policy" / "steps-00000005.parquet").unlink()
@@ -184,6 +189,7 @@ def test_held_out_samples_are_of_all_sources(
     assert all(len(set(found.uids) & pool) >= 5 for pool in pools)
 
 
+@pytest.mark.slow
 def test_the_ledger_counts_pairs_and_heads(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     plain, softmax = go(recipe())["flops"], "selection.selector={learnability: {loss: softmax}}"
     pairs = go(recipe(softmax, f"output={tmp_path}/softmax"))["flops"]
@@ -246,6 +252,7 @@ def test_what_a_trimmed_caption_costs_by_hand() -> None:
     assert trimmed("ViT-B-16-SigLIP") == {}, "a tower that isn't causal computes all"
 
 
+@pytest.mark.slow
 def test_a_run_whose_captions_count_in_full_is_no_measure(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     plain = "selection={}", f"output={tmp_path}/uniform"
     go(recipe(*plain))
@@ -257,6 +264,7 @@ def test_a_run_whose_captions_count_in_full_is_no_measure(recipe: Callable[..., 
     assert any("counts captions at their full context" in line for line in found["uncounted"])
 
 
+@pytest.mark.slow
 def test_other_data_at_a_restart(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     run = start(recipe())
     for number, step in enumerate(run.steps(), 1):
@@ -297,6 +305,7 @@ def test_a_replay_of_less_than_is_wanted_is_refused(recipe: Callable[..., LearnR
         go(recipe(replay, f"output={tmp_path}/again"))
 
 
+@pytest.mark.slow
 def test_candidates_are_never_the_same_data_twice(
     recipe: Callable[..., LearnRecipe], corpus: Path, tmp_path: Path
 ) -> None:
@@ -344,6 +353,7 @@ def test_candidates_are_never_the_same_data_twice(
     data_of(recipe(f"evaluation={other}", "holdout=0"))
 
 
+@pytest.mark.slow
 def test_what_is_not_as_the_recipe_says_is_told(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no sample has a field nosuch"):
         start(recipe("by=[name, nosuch]"))
@@ -354,6 +364,7 @@ def test_what_is_not_as_the_recipe_says_is_told(recipe: Callable[..., LearnRecip
         go(recipe(*classes, f"output={tmp_path}/classes", f"compare={tmp_path}/out"))
 
 
+@pytest.mark.slow
 def test_a_late_stop_saves_the_updates_of_the_small_models(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     parts = go(recipe("selection.stop=0.5"))["flops"]["parts"]
     assert parts["online"] == pytest.approx(parts["learning"] / 2)
@@ -367,12 +378,14 @@ def test_more_than_fits_is_told_before_it_is_read(recipe: Callable[..., LearnRec
         go(recipe("memory=100kB"))
 
 
+@pytest.mark.slow
 def test_another_run_does_not_go_on_from_these_checkpoints(recipe: Callable[..., LearnRecipe]) -> None:
     go(recipe())
     with pytest.raises(UserError, match="another run"):
         go(recipe("learner.contrastive.lr=1.0e-3"))
 
 
+@pytest.mark.slow
 def test_against_a_uniform_run(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no finished run"):
         go(recipe(f"compare={tmp_path}/uniform"))
@@ -387,6 +400,7 @@ def test_against_a_uniform_run(recipe: Callable[..., LearnRecipe], tmp_path: Pat
     assert other["against"]["differs"] == ["lr"] and other["uncounted"][0].startswith("the training of")
 
 
+@pytest.mark.slow
 def test_the_live_line_reads_nothing_for_it_is_written_at_every_step(
     recipe: Callable[..., LearnRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,6 +413,7 @@ def test_the_live_line_reads_nothing_for_it_is_written_at_every_step(
     assert run.live().endswith("(0.100: after 6 steps, compute_positive: unknown)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     ["online=learner", "learner.contrastive.loss=sigmoid", "selection.selector=joint",
@@ -430,6 +445,7 @@ def test_a_run_that_is_none_of_a_recipe_is_nothing_to_compare_with(
             go(recipe(f"compare={tmp_path}/plain"))
 
 
+@pytest.mark.slow
 def test_other_shards_or_another_held_out_set_make_no_fair_comparison(
     recipe: Callable[..., LearnRecipe], corpus: Path, tmp_path: Path
 ) -> None:
@@ -447,6 +463,7 @@ def test_other_shards_or_another_held_out_set_make_no_fair_comparison(
             assert found["compute_positive"] is None and found["target"] is None and found["compute_saved"] is None
 
 
+@pytest.mark.slow
 def test_weights_that_are_gone_are_made_again(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     first = go(recipe())
     (tmp_path / "out" / first["key"]).unlink()
@@ -454,6 +471,7 @@ def test_weights_that_are_gone_are_made_again(recipe: Callable[..., LearnRecipe]
     assert not again["reused"] and again["sha256"] == first["sha256"] and (tmp_path / "out" / first["key"]).exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_damaged_costs_the_steps_since_the_one_before(
     recipe: Callable[..., LearnRecipe], tmp_path: Path
 ) -> None:
@@ -496,6 +514,7 @@ def test_a_classifier_s_reference_may_know_other_classes(recipe: Callable[..., L
     assert run.finish()["steps"] == STEPS
 
 
+@pytest.mark.slow
 def test_no_limit_of_the_gradients_is_no_multiplication_by_nothing(
     recipe: Callable[..., LearnRecipe], tmp_path: Path
 ) -> None:

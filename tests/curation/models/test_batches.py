@@ -22,12 +22,12 @@ def test_rows_are_taken_in_the_order_asked_for() -> None:
 
 
 def test_parts_are_joined_in_order() -> None:
-    parts = [examples(0, 2), Examples.none(4), examples(7, 3)]
-    joined = Examples.joined(parts)
+    parts = [examples(0, 2), Examples.empty(4), examples(7, 3)]
+    joined = Examples.concatenated(parts)
     assert len(joined) == 5
     assert columns(joined) == [row for part in parts for row in columns(part)]
-    assert Examples.joined(parts[:1]) is parts[0], "a single part is not copied"
+    assert Examples.concatenated(parts[:1]) is parts[0], "a single part is not copied"
 
 
 def test_no_samples_have_a_size_still() -> None:
-    assert Examples.none(32).pixels.shape == (0, 32, 32, 3) and len(Examples.none(32)) == 0
+    assert Examples.empty(32).pixels.shape == (0, 32, 32, 3) and len(Examples.empty(32)) == 0

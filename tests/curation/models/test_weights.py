@@ -119,6 +119,7 @@ def test_what_is_no_safetensors_file_is_one_line(damage: object, file: Path) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_bytes_are_a_function_of_the_content() -> None:
     program = (
         "import torch, hashlib; from curation.models.weights import tensors_to_bytes\n"

@@ -137,6 +137,7 @@ def test_what_can_not_be() -> None:
         run(Roles(learner=Counting()), SelectionSettings(selector=EasyReference(), filtering_ratio=1.0), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selector", [Learnability(), Joint(chunks=2)], ids=lambda selector: type(selector).__name__)
 def test_a_run_that_was_stopped_goes_on_to_the_bit(selector: Any) -> None:
     torch.set_num_threads(1)

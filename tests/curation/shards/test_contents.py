@@ -251,6 +251,7 @@ def raw_tar(members: list[tuple[str, bytes]]) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     groups=st.lists(

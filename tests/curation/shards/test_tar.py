@@ -64,6 +64,7 @@ def test_round_trip_of_any_names(keys: list[tuple[str, int]], sizes: list[int], 
     assert [(f"{s.key}.{p.extension}", p.data) for s in samples for p in s.parts] == members
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_every_cut_of_a_hundred_samples(fmt: str) -> None:
     members = shard(100, fmt)

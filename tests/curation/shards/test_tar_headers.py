@@ -139,6 +139,7 @@ def test_a_lying_size_costs_no_memory() -> None:
     assert refusal(rewrite_size(WHOLE, b"\x80" + (1 << 50).to_bytes(11, "big"))) == "tar_truncated"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_every_bit_of_every_header(fmt: str) -> None:
     members = shard(2, fmt)

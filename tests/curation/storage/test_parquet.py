@@ -48,6 +48,7 @@ def test_a_stream_becomes_a_file_whatever_its_batches(tmp_path: Path, monkeypatc
     assert from_parquet((tmp_path / "none.parquet").read_bytes()).equals(table.slice(0, 0))
 
 
+@pytest.mark.slow
 def test_a_process_that_has_read_ends_well() -> None:
     """`pq.read_table` aborted 10 of 60 such processes (SIGABRT after their last line): 24 miss that 1 time in 80."""
     with ThreadPoolExecutor(4) as pool:

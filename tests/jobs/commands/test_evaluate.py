@@ -110,6 +110,7 @@ def open_kept(home: Path, number: int) -> int:
     return int(json.loads((home / f"out/snapshots/{number:06d}.json").read_text())["samples"]["kept"])
 
 
+@pytest.mark.slow
 def test_nothing_is_trained_twice(
     first: tuple[Path, dict[str, Any]], evaluated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def test_other_held_out_samples_cost_no_training(evaluated: Path) -> None:
     assert cards == {path: path.stat().st_mtime_ns for path in (evaluated / "out/runs").glob("*/card.json")}
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         before = count_runs(patch, stop_at=3)
@@ -142,6 +144,7 @@ def test_interrupted_it_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [data.split()[-1] for data in before] == ["0", "0", "0"], "every arm with the first seed first"
 
 
+@pytest.mark.slow
 def test_show_and_diff_tell_of_it_and_gc_leaves_it(evaluated: Path) -> None:
     home = evaluated
     invoke(home, f"{home}/out@2")
@@ -162,6 +165,7 @@ def test_show_and_diff_tell_of_it_and_gc_leaves_it(evaluated: Path) -> None:
     assert len(json.loads(CliRunner().invoke(show, [f"{home}/out@1", "--json"]).stdout)["evaluations"]) == 1
 
 
+@pytest.mark.slow
 def test_an_evaluation_from_before_the_correction_is_read_and_judged_again(evaluated: Path) -> None:
     """Its document says no `intervals`, and words of intervals each by itself."""
     path = next((evaluated / "out/evaluations").iterdir())
@@ -186,6 +190,7 @@ def test_an_evaluation_from_before_the_correction_is_read_and_judged_again(evalu
     assert both["intervals"] == {**intervals, "comparisons": 3}
 
 
+@pytest.mark.slow
 def test_held_out_names_of_the_corpus_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = invoke(home, f"{home}/out@1", "--holdout", "0.4", "--no-raw", against="corpus")
     (document,) = found["evaluations"]
@@ -216,6 +221,7 @@ def test_held_out_names_of_the_corpus_itself(home: Path, monkeypatch: pytest.Mon
         path.unlink()
 
 
+@pytest.mark.slow
 def test_damaged_documents_are_one_line(evaluated: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(evaluated / "out", out)
@@ -262,6 +268,7 @@ def test_who_comes_second_with_other_last_bits_takes_the_first_ones_model(
     assert len(list(folder.glob("proxy-mu-*.safetensors"))) == 2, "neither wrote over the other's"
 
 
+@pytest.mark.slow
 def test_arms_are_streamed_alike_where_one_is_too_large(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = invoke(home, f"{home}/out@1")["evaluations"][0]
     kept, pool = whole["arms"]["curated"]["samples"], whole["arms"]["raw"]["samples"]
@@ -275,6 +282,7 @@ def test_arms_are_streamed_alike_where_one_is_too_large(home: Path, monkeypatch:
     assert "evaluations" not in said
 
 
+@pytest.mark.slow
 def test_diff_tells_where_evaluations_cannot_be_compared_and_what_flatters(home: Path) -> None:
     invoke(home, f"{home}/out@1", "--no-raw", "--no-random")
     command = [f"{home}/out@2", "--against", f"{home}/test", *SMALL, "--no-raw", "--no-random", "--lr", "0.001"]
@@ -313,6 +321,7 @@ def write_twins(root: Path) -> None:
         writer.close()
 
 
+@pytest.mark.slow
 def test_held_out_pictures_that_are_trained_on_under_another_name_are_told(home: Path) -> None:
     write_twins(home / "twins")
     drop = "filters=[{exact_duplicates: {}}]"
@@ -343,6 +352,7 @@ def test_held_out_pictures_that_were_trained_on_are_told(home: Path) -> None:
     assert f"WARNING: of the held-out pictures, {kept} are among the kept samples" in text
 
 
+@pytest.mark.slow
 def test_a_snapshots_own_models_meet_samples_as_often_as_they_weigh(home: Path) -> None:
     rows = cu.open(f"{home}/out@1").manifest.query("SELECT uid FROM manifest WHERE decision = 'kept'")
     lines = [f"{uid}\t{1 + number % 2}\n" for number, uid in enumerate(rows.column("uid").to_pylist())]

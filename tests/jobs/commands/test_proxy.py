@@ -62,6 +62,7 @@ def test_train_writes_weights_that_load_and_a_card(
     assert {p.name for p in (tmp_path / "a").iterdir()} >= {"card.json", "proxy-mu.json"}
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_sha256_and_is_not_repeated(corpus: Path, tmp_path: Path) -> None:
     first = train(corpus, tmp_path / "a")
     assert train(corpus, tmp_path / "b")["sha256"] == first["sha256"]

@@ -100,6 +100,7 @@ def test_a_lost_snapshot_is_given_up_when_told(damage: str, tree: Tree, capsys: 
     assert cu.open(str(tree.out)).number == (3 if "hole" in damage else 2)
 
 
+@pytest.mark.slow
 def test_a_repair_that_is_killed_is_repeated(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """After each of its puts in turn: what was mended is whole, the rest is found again."""
     from curation.storage.store import Store
@@ -137,6 +138,7 @@ def test_a_repair_that_is_killed_is_repeated(tree: Tree, monkeypatch: pytest.Mon
     assert code == 0 and last > 8
 
 
+@pytest.mark.slow
 def test_older_snapshots_are_checked_when_asked(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
