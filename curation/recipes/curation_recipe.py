@@ -104,7 +104,9 @@ class Recipe(Document):
     shards: Shards = Field(default_factory=Shards)
     input: Input = Field(default_factory=Input)
     limits: Limits = Field(default_factory=Limits)
-    store: Store = Field(default_factory=StoreOptions)
+    store: Store = Field(
+        default_factory=StoreOptions, description="the object store, and how long its failures are retried"
+    )
     compute: Compute = Field(default_factory=Compute)
 
     _places: dict[str, str] = PrivateAttr()

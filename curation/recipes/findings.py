@@ -32,11 +32,10 @@ def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: 
     `prefix`: the path of the validated value in the document. `cls`: the model or dataclass that it was validated as.
     """
     found = [(finding, *_path(cls, finding["loc"], finding["type"] in _UNKNOWN)) for finding in error.errors()]
-    # Of a union's branches, the one that knows which key is wrong, not the one that wants another kind of value.
-    first, path, owner = min(found, key=lambda row: (row[0]["type"] not in _UNKNOWN, row[1][-1:] != row[0]["loc"][-1:]))
+    first, path, owner = min(found, key=lambda row: _rank(row[0], row[1]))
     inner = first.get("ctx", {}).get("error")
-    if isinstance(inner, TutelageError) and where.begins(str(inner)):  # already located, by an entry in it
-        return inner
+    if isinstance(inner, TutelageError) and (where.begins(str(inner)) or not (prefix or path)):
+        return inner  # located by an entry in it, or by a check of the whole recipe
     loc = (*prefix, *path)
     at, key = where(loc), ".".join(str(part) for part in path)
     if first["type"] in _UNKNOWN:
@@ -46,12 +45,24 @@ def explain(error: ValidationError, where: Where, prefix: tuple[Any, ...], cls: 
     if first["type"] in _MISSING:
         of = f" of {prefix[-1]}" if prefix else ""
         return RecipeError(f"{at}: {key}{of} is missing", fix=f"add `{key}: ...`")
-    subject = key or prefix[-1]
+    subject = key or (prefix[-1] if prefix else "the recipe")
     if isinstance(inner, TutelageError):
         return type(inner)(f"{at}: {subject}: {inner}", fix=inner.fix)
     message = _MESSAGES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     fix = "put it in quotes" if first["type"] == "string_type" and isinstance(first["input"], int | float) else ""
     return RecipeError(f"{at}: {subject}: {message[0].lower()}{message[1:]}", fix=fix)
+
+
+def _rank(finding: Any, path: tuple[Any, ...]) -> int:
+    """The order in which findings are reported: the lowest first.
+
+    Of a union's branches, the one that knows which key or value is wrong is better than one that wants another type.
+    """
+    if finding["type"] in _UNKNOWN:
+        return 0
+    if path[-1:] == finding["loc"][-1:]:
+        return 1
+    return 2 if finding["type"] == "value_error" else 3
 
 
 def unknown_key(at: str, key: str, valid: Sequence[str], owner: str) -> RecipeError:
@@ -65,7 +76,8 @@ def unknown_key(at: str, key: str, valid: Sequence[str], owner: str) -> RecipeEr
 def not_a_number(kind: Any, value: Any) -> str:
     """Return what is wrong with a value that pydantic would convert to a number, or "" if nothing is.
 
-    `true` would become 1; the strings "nan" and "1e999" would become floats. `kind`: the annotation of the field.
+    `true` would become 1; the strings "nan" and "1e999" would become floats. `kind`: the annotation of the field, whose
+    dataclasses are checked too.
     """
 
     def may_be(some: Any, *wanted: Any) -> bool:
@@ -76,6 +88,11 @@ def not_a_number(kind: Any, value: Any) -> str:
     if isinstance(value, str) and may_be(kind, float) and not may_be(kind, str):
         with suppress(ValueError):
             return "" if isfinite(float(value)) else f"is {shown(value)}: not a finite number"
+    if isinstance(value, dict):
+        for part in (kind, *get_args(kind)):
+            for name, inner in _fields(part).items() if dataclasses.is_dataclass(part) else ():
+                if name in value and (wrong := not_a_number(inner, value[name])):
+                    return f"{name} {wrong}"
     return ""
 
 

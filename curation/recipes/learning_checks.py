@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from curation.core.errors import RecipeError
+from curation.core.errors import RecipeError, locating
 from curation.learners import LearnerKind
 from curation.models.architecture import model_config
 from curation.recipes.learning_sections import LearnCompute, OnlineModel, ReferenceModel
@@ -51,15 +51,18 @@ def check_reference(reference: ReferenceModel | None, where: Where) -> None:
 
 def check_sizes(learner: LearnerKind, online: Online, reference: ReferenceModel | None, where: Where) -> None:
     """Check that the patches of each model divide the size at which it scores."""
-    sizes: list[tuple[tuple[str, ...], str, int]] = [(("learner",), learner.model, learner.scoring_size)]
+    sizes: list[tuple[str, tuple[str, ...], str, int]] = [
+        ("learner", ("learner",), learner.model, learner.scoring_size)
+    ]
     if isinstance(online, OnlineModel):
         own = online.scoring_size  # absent: the learner's, as every setting
         place = ("learner",) if own is None else ("online", "scoring_size")
-        sizes.append((place, online.model, learner.scoring_size if own is None else own))
+        sizes.append(("online", place, online.model, learner.scoring_size if own is None else own))
     if reference is not None:
-        sizes.append((("reference", "scoring_size"), reference.model, reference.scoring_size))
-    for at, model, size in sizes:
-        patch = model_config(model)["vision_cfg"].get("patch_size")
+        sizes.append(("reference", ("reference", "scoring_size"), reference.model, reference.scoring_size))
+    for role, at, model, size in sizes:
+        with locating(f"{where((role, 'model'))}: {role}.model"):
+            patch = model_config(model)["vision_cfg"].get("patch_size")
         if size and (not patch or size % patch):
             text = f"{where(at)}: a scoring_size of {size} is not a multiple of the {patch} pixels of {model}'s patches"
             raise RecipeError(text, fix=f"{max(1, round(size / (patch or 16))) * (patch or 16)}")

@@ -82,7 +82,9 @@ class LearnRecipe(Document):
         default=1, ge=0, description="threads of every process; 0: one for each CPU. They decide the last bits"
     )
     compute: LearnCompute | None = Field(default=None, description="use of a cluster; absent: one process")
-    store: Store = Field(default_factory=StoreOptions)
+    store: Store = Field(
+        default_factory=StoreOptions, description="the object store, and how long its failures are retried"
+    )
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:

@@ -1,4 +1,4 @@
-"""The section `limits` of a recipe. A module of its own, since every reader of a snapshot decodes by it."""
+"""The section `limits` of a recipe, which also applies wherever a snapshot's images are decoded later."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from curation.recipes.sections import Section
 from curation.shards.images import DecodeLimits
 
 
-def _formats(value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_formats(value: tuple[str, ...]) -> tuple[str, ...]:
     if unknown := [name for name in value if name not in FORMATS]:
-        raise ValueError(f"{unknown[0]!r} is not a format that is decoded; those are {', '.join(FORMATS)}")
+        raise ValueError(f"{unknown[0]!r} is not a supported format; supported are {', '.join(FORMATS)}")
     return value
 
 
@@ -27,7 +27,7 @@ class Limits(Section):
     max_pixels: int = Field(
         default=DecodeLimits.max_pixels, ge=1, description="pixels of an image, at most, by its header"
     )
-    formats: Annotated[tuple[str, ...], AfterValidator(_formats)] = Field(
+    formats: Annotated[tuple[str, ...], AfterValidator(_check_formats)] = Field(
         default=DecodeLimits.formats, description="formats that are decoded; images of others are quarantined"
     )
     background: Literal["white", "black", "drop_alpha"] = Field(
@@ -43,12 +43,12 @@ class Limits(Section):
     )
 
     def of_decoding(self) -> DecodeLimits:
-        """The limits that determine decoded pixels; the others are in no fingerprint."""
+        """Return the limits that decide pixels and are part of fingerprints: all but `max_quarantined`."""
         return DecodeLimits(**self.model_dump(exclude={"max_quarantined"}))
 
 
 def limits_of(document: Mapping[str, Any]) -> DecodeLimits:
-    """The limits of decoding in a snapshot's recipe as written, with defaults for missing keys.
+    """Return the decoding limits of a snapshot's recipe as written, with defaults for missing keys.
 
     Raises `LedgerError` for limits that no recipe can have.
     """

@@ -37,7 +37,9 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _check_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if wrong := not_a_number(cls.model_fields[str(info.field_name)].annotation, value):
+        field = cls.model_fields[str(info.field_name)]
+        written = next((mark.form for mark in field.metadata if isinstance(mark, Written)), field.annotation)
+        if wrong := not_a_number(written, value):
             raise ValueError(wrong)
         return value
 

@@ -1,4 +1,4 @@
-"""`--set key=value`: one value of a parsed document replaced, and mistakes in it told as mistakes of the option."""
+"""`--set key=value`: replace one value of a parsed document; errors in the value name the option."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from curation.core.yaml_text import load
 
 
 def override(value: dict[str, Any], given: str) -> tuple[Any, ...]:
-    """Apply `a.b.2.c=value` to the parsed document; list entries by number or by their single key's name. Returns where
-    that is."""
+    """Apply `a.b.2.c=value` to the parsed document in place; return the path of the value.
+
+    A list's entry is named by its number, its `name`, or its kind. Raises `RecipeError`.
+    """
     path, eq, text = given.partition("=")
     given = shown(given)
     if not eq or not path or path != shown(path):
@@ -23,11 +25,11 @@ def override(value: dict[str, Any], given: str) -> tuple[Any, ...]:
     parts = path.split(".")
     target: Any = value
     loc: list[Any] = []
-    kind: Any = None  # of the entry that was gone into last
+    kind: Any = None  # of the entry that the path entered last
     for place, part in enumerate(parts[:-1]):
         before, kind = kind, None
         if part == before and part not in target:
-            continue  # the entry's kind, as it stands in the file: filters.0.caption.min_words
+            continue  # the entry's kind, as in the file: filters.0.caption.min_words
         if isinstance(target, list):
             at, kind, target = _entry(target, parts[: place + 1], given)
             loc += [at, kind]
@@ -45,18 +47,22 @@ def override(value: dict[str, Any], given: str) -> tuple[Any, ...]:
         target[parts[-1]], _ = load(text)
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or error
-        fix = "quote what is no YAML by itself: --set 'key=\"*.tar\"'"
+        fix = "quote a value that is not YAML by itself: --set 'key=\"*.tar\"'"
         raise RecipeError(f"--set {given}: {shown(text)} is not valid YAML: {problem}", fix=fix) from None
     return (*loc, parts[-1])
 
 
 def _entry(entries: list[Any], parts: Sequence[str], given: str) -> tuple[int, Any, Any]:
-    """Place, kind and fields of a list's entry, the last of `parts`: `filters.near_target` by its name,
-    `filters.top_fraction`, or `filters.1`."""
+    """Return number, kind and fields of the list's entry that the last of `parts` names.
+
+    `filters.near_target` is an entry's name, `filters.top_fraction` its kind, `filters.1` its number.
+    """
     *within, part = parts
     if any(isinstance(entry, str | int | float) for entry in entries):
         where = ".".join(within)
-        raise RecipeError(f"--set {given}: {where} is a list of values", fix=f"all of it: --set '{where}=[a, b]'")
+        raise RecipeError(
+            f"--set {given}: {where} is a list of values", fix=f"set the whole list: --set '{where}=[a, b]'"
+        )
     kinds = {i: next(iter(entry)) for i, entry in enumerate(entries) if isinstance(entry, dict) and len(entry) == 1}
     names = {i: _name(entries[i][kind], kind) for i, kind in kinds.items()}
     if part.isdecimal():
@@ -64,7 +70,7 @@ def _entry(entries: list[Any], parts: Sequence[str], given: str) -> tuple[int, A
     else:
         found = [i for i in kinds if names[i] == part] or [i for i in kinds if kinds[i] == part]
     if len(found) > 1:
-        fix = f"say which by its number, {' or '.join(f'{i}' for i in found)}, or give them names"
+        fix = f"name the entry by its number, {' or '.join(f'{i}' for i in found)}, or give the entries names"
         raise RecipeError(f"--set {given}: the list has {len(found)} entries {part}", fix=fix)
     if not found:
         near = nearest(part, names.values())
@@ -76,14 +82,15 @@ def _entry(entries: list[Any], parts: Sequence[str], given: str) -> tuple[int, A
 
 
 def _name(fields: Any, kind: str) -> str:
-    """What an entry is called: by its `name`, or as what it is."""
+    """Return the name of an entry: its `name`, else its kind."""
     return str(fields["name"]) if isinstance(fields, dict) and "name" in fields else str(kind)
 
 
 def nearest(word: Any, among: Any) -> str:
+    """Return the member of `among` with the most similar spelling, or "" if none is similar."""
     return next(iter(get_close_matches(str(word), list(among), 1, 0.5)), "")
 
 
 def shown(text: str, length: int = 100) -> str:
-    """A text that others wrote as an error shows it: printable, and cut."""
+    """Return foreign text for an error message: printable, and cut after `length` characters."""
     return printable(text) if len(text) <= length else f"{printable(text[:length])}..."

@@ -12,6 +12,6 @@ from curation.recipes.curation_recipe import parse_recipe
 
 
 def test_limits_name_formats_and_backgrounds_that_there_are() -> None:
-    for change, said in (("formats: [jpg]", "'jpg' is not a format"), ("background: green", "background")):
+    for change, said in (("formats: [jpg]", "'jpg' is not a supported format"), ("background: green", "background")):
         with pytest.raises(RecipeError, match=said):
             parse_recipe(GOOD + f"limits: {{{change}}}\n")
