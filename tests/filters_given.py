@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from rows_given import Row, random_rows, table
 
 from curation.curating.decisions import Decisions
@@ -77,7 +78,8 @@ ITEMS: list[Filter] = [
     AnyOf(of=PARTS[:1]),
     NotOf(of=PARTS[:2]),
 ]
-SIZES = [0, 1, 2, 100, 997]  # rows of the tables on which a filter is compared with its definition
+#: Rows of the tables on which a filter is compared with its definition.
+SIZES = [0, 1, 2, 100, pytest.param(997, marks=pytest.mark.slow)]
 
 
 def items_of(*classes: type) -> list[Filter]:

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+from sampling import one_in
 
 from curation.core.intervals import Difference, Estimate, difference, estimate, student, wilson
 from curation.dataset.evaluations import ARMS, METRICS, Figures, minus
@@ -95,7 +96,7 @@ def reports(count: int, seeds: int, better: float = 0.0) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("seeds", one_in(3, [2, 3, 5]))
 def test_a_report_of_nothing_says_a_word_in_one_of_twenty(seeds: int) -> None:
     found = reports(3000, seeds)
     false = sum(any(word != "no difference shown" for word in words) for words in found)

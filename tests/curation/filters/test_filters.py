@@ -17,6 +17,7 @@ import pytest
 from brute_cuts import brute_caption, brute_size
 from filters_given import ITEMS, dropped
 from rows_given import random_rows, table
+from sampling import one_in
 
 from curation import filters as filters_room
 from curation.core.digest import digest
@@ -69,7 +70,7 @@ def goes_by_order(item: Filter) -> bool:
     return isinstance(item, ExactDuplicates | NearDuplicates | SemanticDuplicates) and item.prefer is None
 
 
-@pytest.mark.parametrize("item", ITEMS, ids=repr)
+@pytest.mark.parametrize("item", one_in(3, ITEMS), ids=repr)
 def test_decisions_do_not_depend_on_how_rows_arrive(item: Filter, tmp_path: Path) -> None:
     """In one unit or in many, and, for those that don't go by the order, in any order."""
     rows = random_rows(300, seed=5)
@@ -153,7 +154,9 @@ def decided(engine: Decisions, item: Filter) -> set[int]:
     return {row["row"] for row in engine.of_units(0, 0).to_pylist() if row["decision"] != "kept"}
 
 
-@pytest.mark.parametrize("item", [*(i for i in ITEMS if "cluster" not in i.columns()), *DECONTAMINATE], ids=repr)
+@pytest.mark.parametrize(
+    "item", one_in(3, [*DECONTAMINATE, *(i for i in ITEMS if "cluster" not in i.columns())]), ids=repr
+)
 def test_scores_may_be_called_as_anything_in_a_filters_query(item: Filter, hostile: Decisions, tmp_path: Path) -> None:
     rows = [{**row, "reason": None} for row in random_rows(150, 14)]
     found = decided(hostile, item)

@@ -64,8 +64,10 @@ HOSTILE = {
     "tab": ("a:\n\t- b", 2, "YAML"),
 }  # fmt: skip
 
+SLOW = {"bomb"}  # 6 s
 
-@pytest.mark.parametrize("name", HOSTILE)
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in HOSTILE])
 def test_hostile_text_is_one_line_with_its_place(name: str) -> None:
     text, line, says = HOSTILE[name]
     for parse in (parse_recipe, parse_learn_recipe):
