@@ -31,7 +31,7 @@ from curation.core.types import ShardRef
 from curation.curating import acceptance, decisions, score_store, writing
 from curation.curating.compared_snapshots import ComparedSnapshots, open_others
 from curation.dataset import snapshot
-from curation.dataset.corpus import Corpus, open_corpus, left_out_message
+from curation.dataset.corpus import Corpus, left_out_message, open_corpus
 from curation.filters import ComparingFilter, flat
 from curation.filters.named import columns_needed, described
 from curation.ledger import score_tables as scores

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from curation.shards.tar import TarWriter
+from curation.shards.tar_writer import TarWriter
 
 FLAWS = {5: "image_truncated", 11: "missing_text", 13: "caption_not_utf8", 17: "bad_json", 19: "image_format"}
 

@@ -60,7 +60,8 @@ def _without_sample(tree: Tree) -> None:
     """An output shard without its first sample, with consistent hashes."""
     import io
 
-    from curation.shards.tar import TarWriter, read_samples
+    from curation.shards.tar_samples import read_samples
+    from curation.shards.tar_writer import TarWriter
 
     data = tree.shard.read_bytes()
     file = io.BytesIO()

@@ -28,7 +28,7 @@ from curation.scorers import Batch
 from curation.scorers.scorer import CaptionNumberScorer
 from curation.shards import unit_reader as units
 from curation.shards.images import DecodeLimits
-from curation.shards.tar import TarWriter
+from curation.shards.tar_writer import TarWriter
 from curation.storage.store import open_store
 
 DIES, RAISES, LEAVES, DECODE = "dies", "raises", "leaves", "decode"

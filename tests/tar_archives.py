@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from curation.core.errors import TarError
-from curation.shards.tar import REASONS, TarSample, TarWriter, read_samples
+from curation.shards.tar_samples import REASONS, TarSample, read_samples
+from curation.shards.tar_writer import TarWriter
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 

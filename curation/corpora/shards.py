@@ -20,7 +20,7 @@ from curation.core.local_executor import LocalExecutor
 from curation.corpora.captions import caption
 from curation.corpora.drawing import Drawing, SeededChoices
 from curation.corpora.pictures import look, render
-from curation.shards.tar import TarWriter
+from curation.shards.tar_writer import TarWriter
 
 
 class CardRow(NamedTuple):

@@ -34,7 +34,8 @@ from curation.ledger.ledger import Ledger
 from curation.ledger.unreadable import UNREADABLE
 from curation.shards.contents import MAX_JSON_DEPTH, depth
 from curation.shards.member_reader import MemberReader
-from curation.shards.tar import END_BLOCKS, TarWriter
+from curation.shards.tar import END_BLOCKS
+from curation.shards.tar_writer import TarWriter
 from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage.parquet import to_parquet
 from curation.storage.store import Store

@@ -33,7 +33,7 @@ from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import Evaluation
 from curation.shards.contents import metadata, parse
 from curation.shards.sample_reader import SampleReader
-from curation.shards.tar import TarSample, read_samples
+from curation.shards.tar_samples import TarSample, read_samples
 from curation.storage.store import Store
 
 if TYPE_CHECKING:

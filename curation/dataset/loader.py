@@ -25,16 +25,16 @@ from curation.core.errors import ChangedError, ImageError, TarError, UserError
 from curation.core.holdout import group_of, is_held_out
 from curation.core.types import ShardRef, uid
 from curation.dataset.sample_weights import ALIKE, SampleWeights
-from curation.shards import contents, images, tar
+from curation.shards import contents, images, tar_samples
 from curation.shards.images import DecodeLimits, Mode, Pixels
-from curation.shards.tar import TarSample
+from curation.shards.tar_samples import TarSample
 from curation.storage.store import Store
 
 Part = Literal["all", "train", "held_out"]
 
 SEPARATOR = "\x1f"  # between the values of a label of several fields
 
-REASONS = (*tar.REASONS, *images.REASONS, *contents.REASONS, "other")
+REASONS = (*tar_samples.REASONS, *images.REASONS, *contents.REASONS, "other")
 _COUNTED_WORKERS = 64  # rows of the shared counters; workers beyond it share rows
 
 
@@ -247,7 +247,8 @@ class SampleStream(IterableDataset[Example]):
         key, size, etag = shard.ref
         seen = 0
         try:
-            for seen, sample in enumerate(tar.read_samples(shard.store.blocks(key, size, etag or None), size), 1):
+            samples = tar_samples.read_samples(shard.store.blocks(key, size, etag or None), size)
+            for seen, sample in enumerate(samples, 1):
                 if end is not None and seen > end and end < (shard.samples or 0):
                     return  # the rest is another share's; only the last range of a shard reads to its end
                 if first < seen and (end is None or seen <= end):

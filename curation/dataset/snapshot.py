@@ -25,7 +25,7 @@ from curation.ledger.documents import SnapshotDocument, repair
 from curation.ledger.ledger import Ledger, read_named
 from curation.ledger.score_tables import TYPES
 from curation.shards.contents import written
-from curation.shards.tar import read_samples
+from curation.shards.tar_samples import read_samples
 from curation.storage import tables
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store, StoreOptions, open_store

@@ -1,4 +1,4 @@
-"""WebDataset shards and what lies in them: the tar format, images, captions; read strictly, under limits.
+"""WebDataset shards and their contents: the tar format, images, captions; read strictly, under limits.
 
 `unit_reader` reads one unit as Arrow tables. Imports `core` and `storage`."""
 
@@ -8,6 +8,8 @@ __all__ = [
     "member_reader",
     "sample_reader",
     "tar",
+    "tar_samples",
+    "tar_writer",
     "unit_reader",
     "webdataset_io",
 ]

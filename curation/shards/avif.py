@@ -1,8 +1,9 @@
-"""AVIF before libavif sees it: the sizes that its boxes and its AV1 headers promise, and its rotation.
+"""AVIF checks before libavif: the sizes that boxes and AV1 headers declare, and the rotation.
 
-libavif decodes frames of up to 268 million pixels whatever the container says, so the sequence header of every coded
-item is read here too, and the size of every grid. Animated AVIF is refused: its frames lie in tracks, which this does
-not read. Sources: ISO/IEC 14496-12 and 23008-12 for boxes, AV1 bitstream specification 5.5 for the sequence header.
+Our own because libavif decodes frames of up to 268 million pixels whatever the container declares: the sequence header
+of every coded item and the size of every grid are therefore read here. Animated AVIF is refused: its frames are in
+tracks, which this module does not read.
+Source: ISO/IEC 14496-12 and 23008-12 for boxes, AV1 bitstream specification 5.5 for the sequence header.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from curation.core.errors import ImageError
 
-MAX_ITEMS = 4096  # coded tiles, alpha, EXIF; ordinary files have 1 to 4. Also of extents, properties and AV1 units
+MAX_ITEMS = 4096  # coded tiles, alpha, EXIF; ordinary files have 1 to 4. Also limits extents, properties and AV1 units
 
 _TURNS = {(0, 0): 4, (0, 1): 2, (1, -1): 8, (1, 0): 5, (1, 1): 7, (2, -1): 3, (2, 0): 2, (2, 1): 4, (3, -1): 6,
           (3, 0): 7, (3, 1): 5}  # fmt: skip  # EXIF orientation of (quarter turns anticlockwise, mirror axis or -1)
@@ -23,7 +24,7 @@ _SEQUENCE_HEADER = 1
 
 
 class Avif(NamedTuple):
-    """Dimensions as coded, the EXIF orientation that rotation and mirroring amount to, and bits a channel."""
+    """Coded dimensions in pixels, the EXIF orientation equivalent to rotation and mirroring, and bits a channel."""
 
     width: int
     height: int
@@ -33,7 +34,7 @@ class Avif(NamedTuple):
 
 @dataclass
 class _Meta:
-    """The items of a file: their types, properties and places."""
+    """The items of a file: their types, properties and extents."""
 
     primary: int = 0
     types: dict[int, bytes] = field(default_factory=dict)
@@ -43,7 +44,11 @@ class _Meta:
 
 
 def avif(data: bytes, max_pixels: int) -> Avif:
-    """Check every size that the file promises. Raises `ImageError` for one beyond the limit and for damaged boxes."""
+    """Check every size that the file declares, and return the header.
+
+    Raises `ImageError` for a size above `max_pixels` and for damaged boxes; `struct.error` or `IndexError` for a file
+    that ends inside a header.
+    """
     top = {kind: (start, stop) for kind, start, stop in _boxes(data, 0, len(data))}
     if b"moov" in top:
         raise ImageError("image_unsupported", "an animated AVIF")
@@ -71,12 +76,12 @@ def avif(data: bytes, max_pixels: int) -> Avif:
 
 
 def _depth(flags: int) -> int:
-    """Bits a channel, by the third byte of a codec configuration."""
+    """Bits a channel, from the third byte of a codec configuration."""
     return 12 if flags & 0x20 else 10 if flags & 0x40 else 8
 
 
 def _boxes(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, start of the content, stop) of the boxes in a range."""
+    """Yield (kind, start of the content, stop) of the boxes in a range."""
     while at < stop:
         size, kind = struct.unpack_from(">I4s", data, at)
         start = at + 8
@@ -177,7 +182,7 @@ def _locations(data: bytes, at: int, found: _Meta, inside: tuple[int, int]) -> N
 
 
 def _sizes(data: bytes, meta: _Meta, item: int, kind: bytes) -> Iterator[tuple[int, int]]:
-    """The sizes that a coded item or a grid promises."""
+    """Yield the (width, height) that a coded item or a grid declares."""
     if kind not in (b"av01", b"grid"):
         return
     body = b"".join(data[offset : offset + length] for offset, length in meta.extents.get(item, []))
@@ -206,7 +211,7 @@ def _sizes(data: bytes, meta: _Meta, item: int, kind: bytes) -> Iterator[tuple[i
 
 
 def _sequence_size(header: bytes) -> tuple[int, int]:
-    """The largest frame of an AV1 sequence, from its header."""
+    """Return (width, height) of the largest frame of an AV1 sequence, from its header."""
     bits, at = int.from_bytes(header[:256], "big"), 8 * min(len(header), 256)
 
     def take(count: int) -> int:
@@ -235,7 +240,7 @@ def _sequence_size(header: bytes) -> tuple[int, int]:
 
 
 def _timing(take: Callable[[int], int]) -> int | None:
-    """Skip the timing of a sequence; how many bits its decoder model has for a delay, if there is one."""
+    """Skip the timing information; return the bits of a delay in the decoder model, or None without a model."""
     if not take(1):
         return None
     take(64)

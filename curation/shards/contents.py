@@ -1,8 +1,8 @@
-"""What a sample's members say: its picture's bytes, its caption, its json. What a later step could stumble over is
-refused here, once: every json that is accepted can be annotated, written and read again.
+"""The contents of a sample: image bytes, caption, json.
 
-The caption is the `.txt` member; without one, the json's `caption`, then its `text`. A recipe's `input: {caption: ...}`
-names one place instead: `txt`, or `json.<field>`.
+Everything that a later step could fail on is refused here, once: every accepted json can be annotated, written and read
+again. The caption is the `.txt` member; without one, the json's `caption`, then its `text`. A recipe's
+`input: {caption: ...}` names one place instead: `txt` or `json.<field>`.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any, NamedTuple
 
 from curation.core.errors import ImageError
 from curation.core.types import IMAGE_EXTENSIONS
-from curation.shards.tar import TarSample
+from curation.shards.tar_samples import TarSample
 
 MAX_CAPTION_BYTES = 1 << 20
-MAX_JSON_BYTES = 16 << 20  # about 10 times as much memory while it is parsed
-MAX_JSON_DEPTH = 100  # Python's own parser gives up near 1,000, depending on how deep its caller stands
-MAX_EXTENSION = 64
-CAPTION_FIELDS = ("caption", "text")  # of the json, where there is no .txt
-CAPTION_PLACE = r"txt|json\..+"  # what `input: {caption: ...}` may say
+MAX_JSON_BYTES = 16 << 20  # parsing takes about 10 times as much memory
+MAX_JSON_DEPTH = 100  # Python's parser fails near 1,000, depending on the depth of its caller's stack
+MAX_EXTENSION = 64  # characters
+CAPTION_FIELDS = ("caption", "text")  # of the json, if there is no .txt
+CAPTION_PLACE = r"txt|json\..+"  # the pattern of `input: {caption: ...}`
 
 REASONS = {
     "missing_text": "no caption: neither a .txt member nor `caption` or `text` in the json, or not where `input` says",
     "caption_not_utf8": "the caption is not UTF-8",
     "caption_not_text": "the json's caption is not a string",
     "caption_too_long": f"the caption has more than {MAX_CAPTION_BYTES} bytes",
-    "bad_json": f"the json is no object, is nested deeper than {MAX_JSON_DEPTH}, has more than 16 MiB, half of a "
-    "surrogate pair, or a whole number of more than 4,300 digits",
+    "bad_json": f"the json is not an object, is nested deeper than {MAX_JSON_DEPTH}, or has more than 16 MiB, half "
+    "of a surrogate pair, or an integer of more than 4,300 digits",
 }
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -37,7 +37,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class ParsedSample(NamedTuple):
-    """What a sample says: its picture's bytes, its caption, and what its json holds, nothing where it has none."""
+    """The image bytes, the caption and the json of a sample; `metadata` is empty without a json."""
 
     image: bytes
     caption: str
@@ -45,27 +45,30 @@ class ParsedSample(NamedTuple):
 
 
 def parse(sample: TarSample, place: str = "") -> ParsedSample:
-    """The members of a well-formed sample. Raises `ImageError` with the reason that quarantines it.
+    """Parse the members of a well-formed sample. Raises `ImageError` with the reason that quarantines it.
 
-    `place` is where the caption stands, as a recipe's `input` names it.
+    `place` is the place of the caption as a recipe's `input` names it; "" for the default.
     """
     parts = {part.extension: part.data for part in sample.parts}
     for extension in parts:
         if len(extension) > MAX_EXTENSION or not extension.isascii():
             text = f"an extension of more than {MAX_EXTENSION} characters, or beyond ASCII"
-            raise ImageError("unsafe_name", text)  # the output's member is called <uid>.<extension>
+            raise ImageError("unsafe_name", text)  # the output's member is named <uid>.<extension>
     image = next((data for extension, data in parts.items() if extension in IMAGE_EXTENSIONS), b"")
-    said = metadata(parts["json"]) if "json" in parts else {}
-    return ParsedSample(image, caption(parts, said, place), said)
+    fields = metadata(parts["json"]) if "json" in parts else {}
+    return ParsedSample(image, caption(parts, fields, place), fields)
 
 
-def caption(parts: Mapping[str, bytes], said: Mapping[str, Any], place: str = "") -> str:
-    """The caption, from the members' bytes or the json. Raises `ImageError` where there is none that can be used."""
+def caption(parts: Mapping[str, bytes], metadata: Mapping[str, Any], place: str = "") -> str:
+    """Return the caption from the members' bytes (extension -> bytes) or the json; `place`: see `parse`.
+
+    Raises `ImageError` if there is no usable caption.
+    """
     if place in ("", "txt") and "txt" in parts:
         return _text(parts["txt"])
     fields = CAPTION_FIELDS if place == "" else () if place == "txt" else (place.removeprefix("json."),)
     for field in fields:
-        value = said.get(field)
+        value = metadata.get(field)
         if value is None:
             continue
         if not isinstance(value, str):
@@ -78,7 +81,7 @@ def caption(parts: Mapping[str, bytes], said: Mapping[str, Any], place: str = ""
 
 
 def metadata(data: bytes) -> dict[str, Any]:
-    """The sample's json. Raises `ImageError("bad_json")` for one that this library could not write again."""
+    """Parse the sample's json. Raises `ImageError("bad_json")` for one that could not be written again."""
     if len(data) > MAX_JSON_BYTES:
         raise ImageError("bad_json", f"{len(data)} bytes, more than {MAX_JSON_BYTES}")
     try:
@@ -100,7 +103,7 @@ def metadata(data: bytes) -> dict[str, Any]:
 
 
 def depth(value: Any) -> int:
-    """How deep lists and objects are nested: 0 for a plain value, 1 for `{}`."""
+    """Return the nesting depth of lists and objects: 0 for a plain value, 1 for `{}`."""
     level, found = [value], 0
     while level := [item for item in level if isinstance(item, dict | list)]:
         found += 1
@@ -109,16 +112,16 @@ def depth(value: Any) -> int:
 
 
 def written(parts: Mapping[str, bytes], place: str = "") -> tuple[dict[str, Any], str]:
-    """(json, caption) of a sample that this library wrote: what was accepted once is not judged again."""
-    said = json.loads(parts["json"])
-    return said, caption(parts, said, place)
+    """Return (json, caption) of a sample that this library wrote, without repeating the checks of `parse`."""
+    fields = json.loads(parts["json"])
+    return fields, caption(parts, fields, place)
 
 
 def detail_of(text: str, most: int = 200) -> str:
-    """A message as the manifest's `detail` keeps it: one line, control characters escaped, cut at `most` characters,
-    without the addresses of Python objects, which differ between processes.
+    """Format a message for the manifest's `detail` column: one line of at most `most` characters.
 
-    What is stored may not change. How a terminal shows text is another matter: see `printable.printable`.
+    Control characters are escaped, and addresses of Python objects, which differ between processes, are removed.
+    Stored details must not change; to show text on a terminal, use `printable.printable`.
     """
     text = _ADDRESS.sub("", text)
     line = "".join(

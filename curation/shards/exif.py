@@ -1,19 +1,20 @@
-"""The EXIF orientation of an image, wherever its format keeps it; and the first directory of a TIFF, bounded.
+"""EXIF orientation of JPEG, PNG and WebP, and a bounded reader of a TIFF's first directory.
 
-Damaged EXIF is no damage of the picture: its orientation is then 1, as everywhere.
+Damaged EXIF does not make an image damaged: its orientation then counts as 1, as in other readers.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from curation.core.errors import ImageError
 
 ORIENTATION = 0x0112
-MAX_ENTRIES = 1024  # of a TIFF's directory; ordinary ones have about 20
-MAX_STEPS = 100_000  # chunks or segments that are looked at for EXIF: 20 ms
+MAX_ENTRIES = 1024  # entries of a TIFF's directory; ordinary ones have about 20
+MAX_STEPS = 100_000  # chunks or segments searched for EXIF: 20 ms
 
 _SIZES = {
     1: 1,
@@ -37,7 +38,7 @@ _SHORT, _LONG = 3, 4
 
 
 class TiffEntry(NamedTuple):
-    """One tag of a TIFF's directory: `length` values of a type, which stand at `offset`."""
+    """One tag of a TIFF's directory: `length` values of type `kind` at byte `offset`."""
 
     kind: int
     length: int
@@ -48,12 +49,12 @@ class Directory(NamedTuple):
     """The first directory of a TIFF."""
 
     data: bytes
-    order: str  # of bytes, as `struct` has it
-    start: int  # where it stands: the number of entries, then 12 bytes each
+    order: str  # byte order as in `struct`: "<" or ">"
+    start: int  # byte offset of the directory: the number of entries, then 12 bytes each
     entries: dict[int, TiffEntry]
 
     def numbers(self, tag: int) -> list[int]:
-        """The values of a tag of whole numbers; none where it is absent. Raises `ImageError` for another type."""
+        """Return the values of an integer tag; [] if it is absent. Raises `ImageError` for another type."""
         entry = self.entries.get(tag)
         if entry is None:
             return []
@@ -63,12 +64,12 @@ class Directory(NamedTuple):
         return list(struct.unpack_from(f"{self.order}{entry.length}{letter}", self.data, entry.offset))
 
     def number(self, tag: int, default: int = 0) -> int:
-        """The first value of a tag."""
+        """Return the first value of an integer tag, or `default` if the tag is absent."""
         return next(iter(self.numbers(tag)), default)
 
 
 def directory(data: bytes) -> Directory:
-    """The first directory of a TIFF. Raises `ImageError` for one that names more bytes than the file has."""
+    """Read the first directory of a TIFF. Raises `ImageError` for one that refers to more bytes than the file has."""
     try:
         order = {b"II*\0": "<", b"MM\0*": ">"}[data[:4]]
         (at,) = struct.unpack_from(f"{order}I", data, 4)
@@ -87,7 +88,7 @@ def directory(data: bytes) -> Directory:
         if offset + size > len(data):
             raise ImageError("image_truncated", f"a TIFF tag ends at {offset + size} of {len(data)}")
         total += size
-        if tag in entries:  # which of them a decoder takes is its own affair
+        if tag in entries:  # decoders disagree about which of the two counts
             raise ImageError("image_corrupt", f"the TIFF's tag {tag} stands twice")
         entries[tag] = TiffEntry(kind, values, offset)
     if total > len(data):
@@ -96,7 +97,7 @@ def directory(data: bytes) -> Directory:
 
 
 def orientation(data: bytes, format: str) -> int:
-    """The EXIF orientation of a JPEG, PNG or WebP, 1 to 8; 1 where none is given."""
+    """Return the EXIF orientation of a JPEG, PNG or WebP, 1 to 8; 1 if there is none or it is damaged."""
     for exif in _EXIF[format](data) if format in _EXIF else ():
         try:
             found = directory(exif.removeprefix(b"Exif\0\0")).number(ORIENTATION, 1)
@@ -107,7 +108,7 @@ def orientation(data: bytes, format: str) -> int:
 
 
 def _of_jpeg(data: bytes) -> Iterator[bytes]:
-    """The APP1 segments with EXIF, before the first scan."""
+    """Yield the EXIF data of the APP1 segments before the first scan."""
     at = 2
     for _ in range(MAX_STEPS):
         if at + 4 > len(data) or data[at] != 0xFF:
@@ -123,26 +124,21 @@ def _of_jpeg(data: bytes) -> Iterator[bytes]:
         at += 2 + length
 
 
-def _of_png(data: bytes) -> Iterator[bytes]:
-    at = 8
+def _of_chunks(data: bytes, *, png: bool) -> Iterator[bytes]:
+    """Yield the EXIF chunks of a PNG (each chunk ends in a CRC) or a WebP (RIFF, padded to even lengths)."""
+    at, wanted, crc = (8, b"eXIf", 4) if png else (12, b"EXIF", 0)
     for _ in range(MAX_STEPS):
-        if at + 12 > len(data):
+        if at + 8 + crc > len(data):
             return
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"eXIf":
+        first, second = data[at : at + 4], data[at + 4 : at + 8]
+        length, kind = (int.from_bytes(first, "big"), second) if png else (int.from_bytes(second, "little"), first)
+        if kind == wanted:
             yield data[at + 8 : at + 8 + length]
-        at += 12 + length
+        at += 8 + length + (crc if png else length % 2)
 
 
-def _of_webp(data: bytes) -> Iterator[bytes]:
-    at = 12
-    for _ in range(MAX_STEPS):
-        if at + 8 > len(data):
-            return
-        kind, length = struct.unpack_from("<4sI", data, at)
-        if kind == b"EXIF":
-            yield data[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
-
-
-_EXIF = {"jpeg": _of_jpeg, "png": _of_png, "webp": _of_webp}
+_EXIF: dict[str, Callable[[bytes], Iterator[bytes]]] = {
+    "jpeg": _of_jpeg,
+    "png": partial(_of_chunks, png=True),
+    "webp": partial(_of_chunks, png=False),
+}

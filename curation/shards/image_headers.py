@@ -1,4 +1,4 @@
-"""What an image's first bytes say: its format and its dimensions, before any memory goes to pixels. ~3 us."""
+"""Format and dimensions from an image's first bytes, before any memory is allocated for pixels. Cost: ~3 us."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _JPEG_MESSAGES = {
 
 
 def sniff(data: bytes) -> str:
-    """The format by its magic bytes, "" for none that is known. Raises `ImageError` where they are cut short."""
+    """Return the format by its magic bytes, "" if unknown. Raises `ImageError` if the magic bytes are cut short."""
     for name, magics in _MAGIC.items():
         for magic in magics:
             if data.startswith(magic) and (name != "webp" or b"WEBP".startswith(data[8:12])):
@@ -38,25 +38,30 @@ def sniff(data: bytes) -> str:
 
 
 def jpeg_error(data: bytes, error: ValueError) -> ImageError:
-    """What libjpeg-turbo's words mean."""
+    """Translate an error of libjpeg-turbo into an `ImageError`."""
     message = " ".join(str(error).split())[:200]
-    if b"\xff\xd9" not in data:  # no end-of-image marker; libjpeg words that differently from place to place
+    if b"\xff\xd9" not in data:  # no end-of-image marker; libjpeg has several messages for that
         return ImageError("image_truncated", message)
     reason = next((reason for text, reason in _JPEG_MESSAGES.items() if text in message), "image_corrupt")
     return ImageError(reason, message)
 
 
 def jpeg_dimensions(data: bytes) -> tuple[int, int]:
-    try:  # libjpeg itself reads the header, so that no second parser can be told another size
+    """Return (width, height) from libjpeg's own header parser, so that no second parser can read another size.
+
+    Raises `ImageError`.
+    """
+    try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise jpeg_error(data, error) from None
-    except KeyError:  # libjpeg-turbo knows 4:4:1 by now, simplejpeg has no name for it
+    except KeyError:  # libjpeg-turbo supports 4:4:1, but simplejpeg has no name for it
         raise ImageError("image_corrupt", "its chroma is subsampled in a way that the decoder does not know") from None
     return width, height
 
 
 def png_dimensions(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of a PNG. Raises `ImageError`, or `struct.error` for a header that is cut short."""
     width, height = struct.unpack_from(">II", data, 16)
     if data[12:16] != b"IHDR":
         raise ImageError("image_corrupt", "PNG without IHDR")
@@ -64,6 +69,7 @@ def png_dimensions(data: bytes) -> tuple[int, int]:
 
 
 def webp_dimensions(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of a WebP. Raises `ImageError`, or `struct.error` and `IndexError` for a cut header."""
     chunk = data[12:16]
     if chunk == b"VP8X":
         _, width, width_high, height, height_high = struct.unpack_from("<IHBHB", data, 20)
@@ -82,7 +88,7 @@ def webp_dimensions(data: bytes) -> tuple[int, int]:
 
 
 def check_webp(data: bytes) -> None:
-    """A WebP must be as long as it says: libwebp fills in what is missing."""
+    """Raise `ImageError` for a WebP shorter than its header declares: libwebp would invent the missing pixels."""
     size = 8 + int.from_bytes(data[4:8], "little")
     if size > len(data):
         raise ImageError("image_truncated", f"{len(data)} bytes of a WebP of {size}")

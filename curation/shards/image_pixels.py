@@ -1,6 +1,7 @@
-"""Decoded pixels to RGB as a model sees them: alpha flattened, turned as EXIF says. OpenCV for PNG and WebP.
+"""Conversion of decoded pixels to the RGB that models see: alpha flattened, rotated by EXIF.
 
-16 bits a channel become 8 by their high byte, also for grey, where PIL's `convert("RGB")` clips to white.
+OpenCV decodes PNG, WebP and AVIF here.
+Of 16 bits a channel the high byte is kept, also for grey, where PIL's `convert("RGB")` clips to white.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def opaque(data: bytes) -> Pixels:
-    """RGB of a PNG or WebP, its alpha dropped."""
+    """Decode a PNG or WebP to RGB, uint8 [H, W, 3], and drop its alpha. Raises `ImageError`."""
     pixels = _imdecode(data, _RGB)
     if pixels.dtype != np.uint8:
         raise ImageError("image_corrupt", "the decoder refused it")
@@ -30,24 +31,27 @@ def opaque(data: bytes) -> Pixels:
 
 
 def of_png(png: Png, background: Background) -> Pixels:
-    """RGB of a checked PNG: alpha channels, palettes with alpha, and one transparent colour or grey."""
+    """Decode a checked PNG to RGB, uint8 [H, W, 3]: with alpha channels, palettes with alpha, and transparent colours.
+
+    Raises `ImageError`.
+    """
     if background == "drop_alpha" or not png.has_alpha:
         return opaque(png.data)
     pixels = _imdecode(png.data, cv2.IMREAD_UNCHANGED)
-    if pixels.ndim == 2:  # libpng's alpha of a transparent grey is lost in OpenCV
+    if pixels.ndim == 2:  # OpenCV loses libpng's alpha for a transparent grey
         pixels = _with_key(pixels, png)
     return flatten(pixels, background)
 
 
 def of_webp(data: bytes, background: Background) -> Pixels:
-    """RGB of a WebP's first frame."""
+    """Decode a WebP's first frame to RGB, uint8 [H, W, 3]. Raises `ImageError`."""
     if background == "drop_alpha" or data[12:16] == b"VP8 ":
         return opaque(data)
     return flatten(_imdecode(data, cv2.IMREAD_UNCHANGED), background)
 
 
 def of_avif(data: bytes, depth: int, background: Background) -> Pixels:
-    """RGB of a checked AVIF of 8, 10 or 12 bits a channel, which OpenCV leaves as they are."""
+    """Decode a checked AVIF to RGB, uint8 [H, W, 3]. `depth`: bits a channel (8, 10, 12), which OpenCV keeps."""
     pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels.dtype == np.uint16:
         pixels = (pixels >> max(depth - 8, 0)).astype(np.uint8)
@@ -55,7 +59,10 @@ def of_avif(data: bytes, depth: int, background: Background) -> Pixels:
 
 
 def flatten(pixels: npt.NDArray[Any], background: Background) -> Pixels:
-    """RGB of grey, BGR or BGRA with 8 or 16 bits: `colour * alpha + background * (1 - alpha)`, to half a level."""
+    """Convert grey, BGR or BGRA with 8 or 16 bits to RGB, uint8 [H, W, 3].
+
+    Formula: `colour * alpha + background * (1 - alpha)`, exact to half a level. Raises `ImageError` for other pixels.
+    """
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     if pixels.dtype != np.uint8:
@@ -68,7 +75,7 @@ def flatten(pixels: npt.NDArray[Any], background: Background) -> Pixels:
 
 
 def over(colour: npt.NDArray[Any], alpha: npt.NDArray[Any], background: Background) -> Pixels:
-    """RGB over a background. uint8 [H, W, 3] and [H, W]."""
+    """Blend RGB, uint8 [H, W, 3], with alpha, uint8 [H, W], over a background."""
     if background == "drop_alpha" or alpha.min() == 255:
         return colour.astype(np.uint8, copy=False)
     alpha = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
@@ -79,7 +86,7 @@ def over(colour: npt.NDArray[Any], alpha: npt.NDArray[Any], background: Backgrou
 
 
 def turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Upright, by an EXIF orientation from 1 to 8."""
+    """Rotate and mirror pixels [H, W, 3] upright, by an EXIF orientation from 1 to 8."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -90,7 +97,7 @@ def turned(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _with_key(grey: npt.NDArray[Any], png: Png) -> npt.NDArray[Any]:
-    """BGRA of a grey picture whose one transparent grey tRNS names."""
+    """Return BGRA for a grey image with one transparent grey value, named by its tRNS chunk."""
     if png.transparency is None or len(png.transparency) != 2:
         return grey
     (key,) = struct.unpack(">H", png.transparency)

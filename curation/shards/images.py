@@ -1,23 +1,23 @@
-"""Untrusted image bytes to square RGB arrays: limits first, then a strict decode, then one resize.
+"""Decoding of untrusted images to square RGB arrays: first the limits, then a strict decode, then one resize.
 
-`inspect` reads format and dimensions from the header and applies the limits before any memory goes to pixels.
-`decode` gives a whole picture or an `ImageError`, never a grey-filled one: libjpeg-turbo runs in strict mode, PNG
-chunks are walked with their CRCs to IEND (libpng then refuses short pixel data), a WebP must be as long as it says;
-GIF, BMP and TIFF are walked before Pillow decodes them (`image_others`).
-JPEGs are decoded at the smallest DCT scale (1/2 or less) that keeps both sides >= the size asked for, which changes
-pixels. Of an animation the first frame is taken. Colour profiles are ignored, as by PIL's `convert("RGB")`; 16 bits a
-channel become 8 by the high byte, also for grey, which PIL clips to white.
+`inspect` reads format and dimensions from the header and applies the limits before memory is allocated for pixels.
+`decode` returns a complete image or raises `ImageError`; it never fills missing rows with grey: libjpeg-turbo runs in
+strict mode, PNG chunks and their CRCs are checked up to IEND (libpng then refuses short pixel data), a WebP must have
+its declared length, and GIF, BMP and TIFF are checked before Pillow decodes them (`image_pillow`).
+JPEGs are decoded at the smallest DCT scale (1/2 or less) that keeps both sides >= the requested size, which changes
+pixels. Of an animation, only the first frame is decoded. Colour profiles are ignored, as by PIL's `convert("RGB")`; of
+16 bits a channel the high byte is kept, also for grey, which PIL clips to white.
 
-Alpha is flattened onto white, as img2dataset does and browsers show it: PIL's `convert("RGB")` drops it, and drawings
-on transparent ground become black on black. `limits.background` chooses white, black or drop_alpha.
+Alpha is flattened onto white, as in img2dataset and in browsers: PIL's `convert("RGB")` drops it, so that drawings on a
+transparent background become black on black. `limits.background` selects white, black or drop_alpha.
 EXIF orientation is ignored, as by open_clip's loader; `limits.auto_orient` turns JPEG, PNG, WebP and AVIF upright. A
-TIFF's own orientation always applies, since Pillow's loader applies it; GIF and BMP have none.
-Refused as `image_unsupported`: 12-bit and lossless JPEG, run-length BMP, animated AVIF, BigTIFF, and TIFFs of floats or
-of more than 16 bits a channel.
+TIFF's own orientation always applies, because Pillow's loader applies it; GIF and BMP have none.
+Refused as `image_unsupported`: 12-bit and lossless JPEG, run-length BMP, animated AVIF, BigTIFF, and TIFF with floats
+or more than 16 bits a channel.
 
-Importing this sets OpenCV to one thread and silences its log, for the whole process: workers are processes, one a
-core, and a pool of threads in each would oversubscribe the machine (7-60x slower under load); on hostile input it
-logs a paragraph a sample (libpng itself still prints a line to stderr for PNGs that are wrong behind right checksums).
+Importing this module limits OpenCV to one thread and silences its log, for the whole process. Workers are processes,
+one a core, and a thread pool in each would oversubscribe the machine (7-60x slower under load); on hostile input OpenCV
+logs a paragraph a sample (libpng still prints a line to stderr for invalid PNGs whose checksums are right).
 
 Cost, one shared core (in brackets: Pillow's decode and bicubic resize): PNG 64 -> 64 px 0.12 ms (0.16), 256 -> 64
 2.6 (3.5), 512x384 -> 224 6.9 (8.5); JPEG 512x384 -> 64 0.4 (2.3), -> 224 1.8 (3.2), 1024x768 -> 224 2.8 (9.6); WebP
@@ -40,29 +40,29 @@ import simplejpeg
 from curation.core.errors import ImageError
 from curation.core.types import FORMATS
 from curation.shards import avif as image_avif
-from curation.shards import image_headers, image_others, image_pixels
+from curation.shards import image_headers, image_pillow, image_pixels
 from curation.shards import png as image_png
 from curation.shards.exif import orientation
 from curation.shards.image_pixels import Background
 from curation.shards.image_pixels import Pixels as Pixels
 
-IMAGE_CODE_VERSION = 2  # goes into fingerprints: raise it with any change here that changes a pixel
+IMAGE_CODE_VERSION = 2  # part of fingerprints: increment it with any change here that changes a pixel
 
 REASONS = {
     "image_empty": "no bytes",
     "image_too_many_bytes": "more bytes than the limit",
-    "image_format": "not a format of the allow-list, by its magic bytes",
+    "image_format": "not an allowed format, by its magic bytes",
     "image_too_many_pixels": "more pixels than the limit, by its header",
     "image_too_many_scans": "a progressive JPEG of more scans than the limits allow; each costs a pass over all pixels",
     "image_truncated": "the file ends before the image does",
-    "image_unsupported": "a kind of file that is not decoded: 12-bit or lossless JPEG, run-length BMP, animated AVIF, "
-    "BigTIFF, a TIFF of floats or of more than 16 bits a channel",
+    "image_unsupported": "a variant that is not decoded: 12-bit or lossless JPEG, run-length BMP, animated AVIF, "
+    "BigTIFF, a TIFF with floats or more than 16 bits a channel",
     "image_corrupt": "a header, checksum or bitstream is wrong",
 }
 
-MAX_SCANS = 500  # what libjpeg-turbo's own tools suggest; ordinary progressive files have about 10
-SCANNED = 16  # times the limit on pixels that all scans of a JPEG may pass over: 64 Mpx cost 0.3 s a scan
-MAX_ASPECT = 4  # beyond it the middle is cut out before resizing: 1 x 60,000,000 must not become 64 x 3,840,000,000
+MAX_SCANS = 500  # the limit that libjpeg-turbo's tools suggest; ordinary progressive files have about 10
+SCANNED = 16  # all scans of a JPEG together may decode this multiple of max_pixels: 64 Mpx take 0.3 s a scan
+MAX_ASPECT = 4  # longer images are cropped to it before resizing: 1 x 60,000,000 must not become 64 x 3,840,000,000
 
 Mode = Literal["shortest", "squash"]
 cv2.setNumThreads(0)
@@ -71,10 +71,10 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeLimits:
-    """What may be decoded at all, and how. The defaults bound one decode to ~1 GB (a progressive CMYK JPEG).
+    """Which images are decoded, and how. The defaults bound one decode to ~1 GB of memory (a progressive CMYK JPEG).
 
-    `background`: what alpha is flattened onto, or `drop_alpha` for the colours behind it. `auto_orient`: turn JPEG,
-    PNG, WebP and AVIF as their EXIF (of AVIF its `irot` and `imir`) says; TIFFs are always turned as they say.
+    `background`: the colour onto which alpha is flattened, or `drop_alpha` for the colours behind it. `auto_orient`:
+    rotate JPEG, PNG and WebP by EXIF, and AVIF by its `irot` and `imir`; a TIFF's orientation always applies.
     """
 
     max_bytes: int = 64 << 20
@@ -86,9 +86,9 @@ class DecodeLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """What a model wants to see: `size` x `size` RGB, to be normalised as (x / 255 - mean) / std.
+    """The input of a model: `size` x `size` RGB pixels, normalised as (x / 255 - mean) / std.
 
-    Mode "shortest" resizes the short side to `size` and crops the centre; "squash" ignores the aspect.
+    Mode "shortest" resizes the short side to `size` and crops the centre; "squash" ignores the aspect ratio.
     """
 
     size: int
@@ -98,7 +98,7 @@ class Preprocess:
 
 
 class ImageHeader(NamedTuple):
-    """Format, and the dimensions as a model sees them: of a turned picture, after the turn."""
+    """The format, and the dimensions in pixels after any rotation."""
 
     format: str
     width: int
@@ -107,7 +107,10 @@ class ImageHeader(NamedTuple):
 
 
 def inspect(data: bytes, limits: DecodeLimits) -> ImageHeader:
-    """Format and dimensions, if the limits allow the image. Reads the header only; ~3 us."""
+    """Return format and dimensions of an image that the limits allow. Reads only the header; ~3 us.
+
+    Raises `ImageError` for an image that is empty, too large, of another format, or damaged in its header.
+    """
     if not data:
         raise ImageError("image_empty", "no bytes")
     if len(data) > limits.max_bytes:
@@ -134,15 +137,18 @@ def _orientation(data: bytes, name: str, limits: DecodeLimits) -> int:
 def decode(
     data: bytes, limits: DecodeLimits, size: int, mode: Mode = "shortest", header: ImageHeader | None = None
 ) -> Pixels:
-    """The image as uint8 [size, size, 3] RGB. Raises ImageError. Thread-safe; the decoders release the GIL.
+    """Decode an image to RGB, uint8 [size, size, 3]. Thread-safe; the decoders release the GIL.
 
-    `header` is what `inspect` said of this image under these limits, if it was asked already.
+    `header`: the result of `inspect` for this image and these limits, if the caller has it. Raises `ImageError`.
     """
     return fit(whole(data, limits, size, header or inspect(data, limits)), size, mode)
 
 
 def whole(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
-    """The whole image, uint8 [H, W, 3] RGB; of a JPEG, the smallest DCT scale with both sides >= `size`."""
+    """Decode without resizing to RGB, uint8 [H, W, 3]; a JPEG at the smallest DCT scale with both sides >= `size`.
+
+    Raises `ImageError`.
+    """
     pixels = _DECODERS[header.format](data, limits, size, header)
     height, width = (header.width, header.height) if header.orientation > 4 else (header.height, header.width)
     if header.format != "jpeg" and pixels.shape != (height, width, 3):
@@ -151,7 +157,7 @@ def whole(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> 
 
 
 def fit(pixels: Pixels, size: int, mode: Mode) -> Pixels:
-    """Resize and crop to [size, size, 3], with torchvision's rounding (so that open_clip's crops are the same)."""
+    """Resize and crop [H, W, 3] to [size, size, 3], with torchvision's rounding, so that crops equal open_clip's."""
     height, width = pixels.shape[:2]
     if mode == "squash":
         return _resize(pixels, size, size)
@@ -169,7 +175,7 @@ def fit(pixels: Pixels, size: int, mode: Mode) -> Pixels:
 
 
 def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Axes that shrink by area averaging, as OpenCV's other kernels alias; then axes that grow by bicubic."""
+    """Shrink axes by area averaging, because OpenCV's other kernels alias; then enlarge axes bicubically."""
     old_height, old_width = pixels.shape[:2]
     smaller = min(width, old_width), min(height, old_height)
     if smaller != (old_width, old_height):
@@ -180,7 +186,7 @@ def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def _jpeg(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
-    scans = data.count(b"\xff\xda")  # in entropy-coded data 0xff is always escaped: these are markers
+    scans = data.count(b"\xff\xda")  # entropy-coded data escapes every 0xff, so these are markers
     if scans > min(MAX_SCANS, max(1, SCANNED * limits.max_pixels // (header.width * header.height))):
         raise ImageError("image_too_many_scans", f"{scans} scans of {header.width} x {header.height} pixels")
     try:
@@ -205,17 +211,17 @@ def _avif(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> 
 
 
 def _gif(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
-    return image_others.by_pillow(image_others.gif(data).data, "GIF", limits.background)
+    return image_pillow.by_pillow(image_pillow.gif(data).data, "GIF", limits.background)
 
 
 def _bmp(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
-    return image_others.by_pillow(data, "BMP", limits.background)
+    return image_pillow.by_pillow(data, "BMP", limits.background)
 
 
 def _tiff(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
-    found = image_others.tiff(data, limits.max_pixels)[0]
-    image_others.check_strips(found, limits.max_pixels)
-    return image_others.by_pillow(image_others.without_directories(found), "TIFF", limits.background)
+    found = image_pillow.tiff(data, limits.max_pixels)[0]
+    image_pillow.check_strips(found, limits.max_pixels)
+    return image_pillow.by_pillow(image_pillow.without_directories(found), "TIFF", limits.background)
 
 
 _DECODERS: dict[str, Callable[[bytes, DecodeLimits, int, ImageHeader], Pixels]] = {
@@ -225,8 +231,8 @@ _DIMENSIONS: dict[str, Callable[[bytes, DecodeLimits], tuple[int, int]]] = {
     "jpeg": lambda data, _: image_headers.jpeg_dimensions(data),
     "png": lambda data, _: image_headers.png_dimensions(data),
     "webp": lambda data, _: image_headers.webp_dimensions(data),
-    "gif": lambda data, _: image_others.gif(data)[1:],
-    "bmp": lambda data, _: image_others.bmp_dimensions(data),
-    "tiff": lambda data, limits: image_others.tiff(data, limits.max_pixels)[1:],
+    "gif": lambda data, _: image_pillow.gif(data)[1:],
+    "bmp": lambda data, _: image_pillow.bmp_dimensions(data),
+    "tiff": lambda data, limits: image_pillow.tiff(data, limits.max_pixels)[1:],
     "avif": lambda data, limits: image_avif.avif(data, limits.max_pixels)[:2],
 }

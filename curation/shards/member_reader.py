@@ -1,7 +1,7 @@
-"""Read the members of many samples of one shard, in order, by the places that the index gives.
+"""A reader for the members of many samples of one shard, in order, at the offsets that the index records.
 
-Near neighbours share a read of at most `READ_BYTES` and a sample. Where the members of samples stand among those of
-others (see `tar`), the shard is copied to local disk once, and every member is read from there.
+Neighbouring samples share one request of at most `READ_BYTES` plus one sample. If the members of different samples are
+interleaved (see `tar_samples`), the shard is copied to local disk once and every member is read from the copy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Members = list[tuple[str, bytes]]  # (extension, bytes)
 
 
 class MemberReader:
-    """Samples of one shard, row by row of its index: offset, length, and members (extension, offset, length)."""
+    """Reads samples of one shard by their index rows: offset, length, members (extension, offset, length); in bytes."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class MemberReader:
         self._spool: Spool | None = None
 
     def read(self, rows: Sequence[int]) -> Iterator[tuple[int, Members]]:
-        """(row, members) of these rows, which ascend. Raises `StoreError`."""
+        """Yield (row, members) for these rows, which must ascend. Raises `StoreError`."""
         key, size, etag = self.shard
-        if self.is_apart:
+        if self.is_interleaved:
             if self._spool is None:
                 self._spool = Spool(self.store.blocks(key, size, etag))
             for row in rows:
@@ -50,14 +50,14 @@ class MemberReader:
                 yield row, self._members(row, read)
 
     def close(self) -> None:
-        """Remove the copy."""
+        """Delete the local copy."""
         if self._spool is not None:
             self._spool.close()
             self._spool = None
 
     @cached_property
-    def is_apart(self) -> bool:
-        """Whether samples overlap, so that a span is not one sample. Such shards have at most `tar.MAX_APART` bytes."""
+    def is_interleaved(self) -> bool:
+        """Whether byte ranges of samples overlap. Such shards have at most `MAX_INTERLEAVED` bytes."""
         end = 0
         for offset, length, members in zip(self.offsets, self.lengths, self.members, strict=True):
             if members and offset < end:
@@ -69,7 +69,7 @@ class MemberReader:
         return [(part["extension"], read(part["offset"], part["length"])) for part in self.members[row]]
 
     def _ranges(self, rows: Sequence[int]) -> Iterator[tuple[int, int, list[int]]]:
-        """(start, stop, rows) of each read."""
+        """Yield (start, stop, rows) of each request."""
         start, stop, some = 0, 0, list[int]()
         for row in rows:
             begin, end = self.offsets[row], self.offsets[row] + self.lengths[row]

@@ -1,9 +1,9 @@
-"""PNG before libpng sees it: every chunk and its CRC, only the chunks that make the picture, no surplus pixel data.
+"""PNG checks before libpng: every chunk and its CRC; only the chunks that make the picture; no surplus pixel data.
 
-libpng inflates all of IDAT, also what follows the last row, at 2.8 CPU seconds a megabyte of zeros, and keeps up to
-1,000 compressed texts of 8 MB each. So texts, profiles and animation frames are left out of what it is given, and
-pixel data are inflated here where they could hold more than the largest picture that the limits allow, up to the size
-that the header promises, and handed on uncompressed.
+Our own because libpng inflates all of IDAT, even after the last row, at 2.8 CPU seconds a megabyte of zeros, and keeps
+up to 1,000 compressed texts of 8 MB each. Texts, profiles and animation frames are therefore removed. Pixel data that
+could exceed the largest allowed image is inflated here, up to the size that the header declares, and passed on
+uncompressed.
 Cost: ~1 GB/s for the walk; the bounded inflate adds 10 to 20 % to a decode, of files above max_pixels / 258 bytes only.
 """
 
@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from curation.core.errors import ImageError
 
-DEFLATE_RATIO = 1032  # the most that one byte of deflate can become (zlib's technical notes)
-REPACKED_BYTES = 32 << 20  # pixel data up to this size are handed on inflated; larger ones are inflated twice
+DEFLATE_RATIO = 1032  # the largest expansion of a byte of deflate data (zlib's technical notes)
+REPACKED_BYTES = 32 << 20  # pixel data up to this size is passed on inflated; larger data is inflated twice
 
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a colour type
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> channels
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # Adam7
 _PIXELS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -28,7 +28,7 @@ _PIECE = 4 << 20  # bytes inflated at a time
 
 
 class Png(NamedTuple):
-    """The bytes to decode, and what decides how. `transparency`: the content of tRNS."""
+    """The bytes to decode, with bit depth, colour type, and the content of the tRNS chunk (`transparency`)."""
 
     data: bytes
     depth: int
@@ -41,10 +41,13 @@ class Png(NamedTuple):
 
 
 def check(data: bytes, max_pixels: int) -> Png:
-    """Walk the chunks to IEND. Raises `ImageError` for what is cut, damaged, or holds more than its header says."""
+    """Check all chunks up to IEND and return the PNG to decode.
+
+    Raises `ImageError` for a PNG that is truncated, damaged, or holds more pixel data than its header declares.
+    """
     view = memoryview(data)
-    head, pixels = [data[:8]], list[memoryview]()  # the chunks before the pixels, and the pixels
-    spans: list[tuple[int, int]] = []  # of the chunks that make the picture
+    head, pixels = [data[:8]], list[memoryview]()  # the chunks before the pixels; the pixel data
+    spans: list[tuple[int, int]] = []  # (start, stop) of the chunks that make the picture
     transparency, plain = None, True
     for at, stop, kind in _chunks(data, view):
         if kind not in _PIXELS and kind[0] & _ANCILLARY:
@@ -68,7 +71,7 @@ def check(data: bytes, max_pixels: int) -> Png:
 
 
 def _chunks(data: bytes, view: memoryview) -> Iterator[tuple[int, int, bytes]]:
-    """(start, stop, kind) of every chunk, its CRC checked."""
+    """Yield (start, stop, kind) of every chunk after checking its CRC."""
     at, kind = 8, b""
     while kind != b"IEND":
         if at + 12 > len(data):
@@ -88,7 +91,7 @@ def _chunk(kind: bytes, body: bytes) -> list[bytes]:
 
 
 def expected_bytes(width: int, height: int, bits: int, interlaced: int) -> int:
-    """How many bytes the rows of a picture take, each with its filter byte. `bits` of a pixel."""
+    """Return the bytes of an image's rows, each with its filter byte. `bits`: bits a pixel."""
     if not interlaced:
         return height * (1 + (width * bits + 7) // 8)
     total = 0
@@ -100,7 +103,7 @@ def expected_bytes(width: int, height: int, bits: int, interlaced: int) -> int:
 
 
 def _inflated(pixels: list[memoryview], size: int) -> bytes | None:
-    """The pixel data, at most `size` bytes of them, or None where they are checked but too many to be held twice."""
+    """Inflate and check the pixel data, at most `size` bytes; None if it is valid but too large to hold twice."""
     inflater, found, pieces = zlib.decompressobj(), 0, list[bytes]()
     try:
         for piece in pixels:

@@ -1,8 +1,8 @@
-"""Read single samples by where they lie, as pages and comparisons need them: `[offset, offset + length)` of a shard.
+"""A reader for single samples by byte range, `[offset, offset + length)` of a shard, for pages and comparisons.
 
-A span is one ranged read. In a shard that is read by its index (see `tar`), a sample's members stand among those of
-others, and a span can be most of the shard: spans of more than `DIRECT` bytes are read from copies of their shards on
-local disk, of which `COPIES` are kept, so that many samples of one shard cost it once.
+One range is one request. In a shard that is read by its index (see `tar_samples`), the members of samples are
+interleaved, and the range of a sample can be most of the shard. Ranges above `DIRECT` bytes are therefore read from
+copies of their shards on local disk, of which `COPIES` are kept, so that a shard is downloaded once for many samples.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from threading import Lock
 from types import TracebackType
 
 from curation.core.errors import TarError
-from curation.shards.tar import END_BLOCKS, MAX_APART, TarSample, read_samples
+from curation.shards.tar import END_BLOCKS
+from curation.shards.tar_samples import MAX_INTERLEAVED, TarSample, read_samples
 from curation.shards.tar_spool import Spool
 from curation.storage.store import Store
 
-DIRECT = 16 << 20
-COPIES = 4
+DIRECT = 16 << 20  # bytes that are read from the store without a local copy
+COPIES = 4  # shards kept on local disk
 
 
 class SampleReader:
-    """Reads samples of one store. Use it in `with`, which removes the copies. For any number of threads."""
+    """Reads samples of one store. A context manager, which deletes the copies at its end. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -31,9 +32,9 @@ class SampleReader:
         self._copies: OrderedDict[tuple[str, str], Spool] = OrderedDict()
 
     def read(self, key: str, etag: str, offset: int, length: int) -> TarSample:
-        """The sample at this place. Raises `StoreError` where it is gone, `TarError` where there is none."""
-        if length > DIRECT and self.store.size(key) <= MAX_APART:
-            with self._lock:  # the copy may not go while it is read
+        """Return the sample at this range. Raises `StoreError`, or `TarError` if there is no sample."""
+        if length > DIRECT and self.store.size(key) <= MAX_INTERLEAVED:
+            with self._lock:  # the copy must not be deleted while it is read
                 return _first(self._copy(key, etag).blocks(offset, offset + length), length)
         return _first(iter([self.store.get_range(key, offset, length, etag or None)]), length)
 
@@ -47,6 +48,7 @@ class SampleReader:
         return found
 
     def close(self) -> None:
+        """Delete the copies."""
         while self._copies:
             self._copies.popitem()[1].close()
 
@@ -60,7 +62,7 @@ class SampleReader:
 
 
 def _first(blocks: Iterator[bytes], length: int) -> TarSample:
-    with closing(read_samples(_ended(blocks), length + END_BLOCKS, apart=True)) as samples:
+    with closing(read_samples(_ended(blocks), length + END_BLOCKS, interleaved=True)) as samples:
         found = next(samples, None)
     if found is None:
         raise TarError("tar_empty", "no sample there")

@@ -1,10 +1,10 @@
-"""Damage is read twice before it is recorded: a bit that flips on the way is not the shard's fault.
+"""The second read that confirms damage before it is recorded, because bits can flip in transit.
 
-Cost: one ranged read a unit at most. It covers the damaged samples of the first table of the unit that has any, as far
-as they lie within `SPAN` bytes of the first of them; the damaged samples that follow are believed, unless that read
-brought other bytes: then the next table with damage is read again, too. (A first damaged sample whose members lie apart
-costs one read a member.) A shard whose archive is broken is read again whole, once. Nothing where all is well, and
-nothing for the reasons in `SURE`.
+Cost: at most one ranged read a unit. It covers the damaged samples of the unit's first table with damage, as far as
+they are within `SPAN` bytes of the first of them. Later damaged samples are recorded without it, unless that read
+returned other bytes: then the next table with damage is read again, too. (If the members of the first damaged sample
+are not adjacent, each costs one read.) A shard whose archive is broken is read again completely, once. Sound units and
+the reasons in `SURE` cost nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 
 from curation.core.errors import StoreError, TarError
 from curation.core.types import ShardRef
-from curation.shards.tar import TarSample, read_samples
+from curation.shards.tar_samples import TarSample, read_samples
 from curation.storage.store import Store
 
 SPAN = 8 << 20  # bytes that one second read covers
-GAP_BYTES = 256 << 10  # between members of a sample: more are not read for one request less
+GAP_BYTES = 256 << 10  # the largest gap between members of a sample that is read to save a request
 
-#: Reasons that come from names, magic bytes, headers and limits. Damaged content has the other ones.
+#: Reasons that follow from names, magic bytes, headers and limits. Damage in transit shows as the other reasons.
 SURE = frozenset(
     (
         "caption_not_text",
@@ -37,35 +37,35 @@ SURE = frozenset(
 
 
 class SecondRead:
-    """The second read of one unit: samples that seem damaged are added, and settled when their table is full."""
+    """The second read of one unit: `add` samples that seem damaged, and `settle` them when their table is full."""
 
     def __init__(self, store: Store, shard: ShardRef) -> None:
         self.store, self.shard = store, shard
         self._samples: list[tuple[int, TarSample]] = []
-        self._believes = False
+        self._confirmed = False
 
     def add(self, position: int, sample: TarSample) -> None:
-        """Note a damaged sample for the read; `position` is the caller's. Keeps at most `SPAN` bytes and one sample."""
-        if self._believes:
+        """Note a damaged sample; `position` is the caller's. Holds at most `SPAN` bytes plus one sample."""
+        if self._confirmed:
             return
         if self._samples and _stop(sample) - _start(self._samples[0][1]) > SPAN:
             return
         self._samples.append((position, sample))
 
     def settle(self) -> Iterator[tuple[int, TarSample]]:
-        """Samples that came damaged, with the bytes that two of three reads agree on.
+        """Yield (position, sample) for samples damaged in transit, with the bytes on which two of three reads agree.
 
-        Raises `StoreError` where no two reads agree.
+        Raises `StoreError` if no two reads agree.
         """
         samples, self._samples = self._samples, []
         if not samples:
             return
-        self._believes = True
+        self._confirmed = True
         for (position, sample), second in zip(samples, self._read_all([sample for _, sample in samples]), strict=True):
             first = [part.data for part in sample.parts]
             if second == first:
                 continue
-            self._believes = False
+            self._confirmed = False
             third = self._read(sample)
             if third == second:
                 parts = (part._replace(data=data) for part, data in zip(sample.parts, second, strict=True))
@@ -74,7 +74,7 @@ class SecondRead:
                 raise _differ(self.store, self.shard, f"three reads of the sample at {sample.start}")
 
     def _read_all(self, samples: list[TarSample]) -> list[list[bytes]]:
-        """The members' bytes of each sample, in one read of all."""
+        """Return the members' bytes of each sample, from one request for all."""
         if len(samples) == 1:
             return [self._read(samples[0])]
         start, stop = min(map(_start, samples)), max(map(_stop, samples))
@@ -82,7 +82,7 @@ class SecondRead:
         return [_cut(sample, data, start) for sample in samples]
 
     def _read(self, sample: TarSample) -> list[bytes]:
-        """The members' bytes of one sample: in one read where they are adjacent."""
+        """Return the members' bytes of one sample, from one request if they are adjacent."""
         start, stop, key, etag = _start(sample), _stop(sample), self.shard.key, self.shard.etag
         if stop - start <= sum(part.length for part in sample.parts) + GAP_BYTES:
             return _cut(sample, self.store.get_range(key, start, stop - start, etag), start)
@@ -90,7 +90,7 @@ class SecondRead:
 
 
 def confirm(store: Store, shard: ShardRef, error: TarError, samples: int) -> None:
-    """Raise `StoreError` unless another read of the shard ends with the same error after as many samples."""
+    """Raise `StoreError` unless a second read of the shard ends with the same error after as many samples."""
     found = 0
     try:
         for _ in read_samples(store.blocks(shard.key, shard.size, shard.etag), shard.size):
@@ -103,7 +103,9 @@ def confirm(store: Store, shard: ShardRef, error: TarError, samples: int) -> Non
 
 def _differ(store: Store, shard: ShardRef, what: str) -> StoreError:
     text = f"{what} of {store.location(shard.key)} differ"
-    return StoreError(text, fix="run it again; if it stays so, look at the network, the proxy or the disk")
+    return StoreError(
+        text, fix="run the command again; if the error remains, check the network, the proxy and the disk"
+    )
 
 
 def _start(sample: TarSample) -> int:

@@ -1,4 +1,4 @@
-"""Members of a shard, grouped into samples as they pass: what one key holds, and what is wrong with it."""
+"""Grouping of a shard's members into samples: the members of each key, and the reason if the sample is unusable."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import NamedTuple
 
 from curation.core.errors import TarError
 from curation.core.types import IMAGE_EXTENSIONS
-from curation.shards.tar_headers import IRREGULAR, REGULAR, Stream, members
+from curation.shards.tar import IRREGULAR, REGULAR, Stream, members
 
 REASONS = {
-    # the shard: raised as TarError
-    "tar_empty": "the object holds no bytes, or an archive without members",
-    "tar_not_a_tar": "the first block is no tar header (an error page, a compressed file)",
+    # reasons of the shard, raised as TarError
+    "tar_empty": "the object has no bytes, or is an archive without members",
+    "tar_not_a_tar": "the first block is not a tar header (an error page, a compressed file)",
     "tar_bad_header": "a header's checksum, magic, number or pax record is wrong",
-    "tar_truncated": "the archive ends inside a member, without its two zero blocks, or short of its size",
-    "tar_trailing_data": "something follows the end of the archive (concatenated tars)",
+    "tar_truncated": "the archive ends inside a member, without its two zero blocks, or before its listed size",
+    "tar_trailing_data": "data follows the end of the archive (concatenated tars)",
     "tar_header_too_large": "a pax or long-name header of more than 1 MiB",
-    "tar_not_sorted": "sort it: tar --sort=name; members of a sample stand apart, and there are more than 262,144",
-    "tar_unsupported": "a kind of member that is not read: sparse, multi-volume, a link with data",
-    # the sample: TarSample.reason; if several hold, the first of this list is given
+    "tar_not_sorted": "sort it: tar --sort=name; a sample's members are not adjacent, and there are more than 262,144",
+    "tar_unsupported": "an unsupported kind of member: sparse, multi-volume, a link with data",
+    # reasons of the sample, in TarSample.reason; if several apply, the first one in this order
     "unsafe_name": "absolute, empty, too long, not UTF-8, or with `..`, a backslash or control characters",
     "not_regular_file": "a member is a link, a device or a pipe",
-    "no_extension": "a member without a key or an extension, so of no sample",
-    "sample_too_large": "more bytes or members under one key than the limits allow; none of its data was kept",
-    "key_repeated": "this key stood earlier in the shard, with one of these extensions, and not next to this sample",
-    "not_adjacent": "sort it: tar --sort=name; members of this sample stand elsewhere in a large shard",
+    "no_extension": "a member without a key or an extension, which belongs to no sample",
+    "sample_too_large": "more bytes or members under one key than the limits allow; its data is not kept",
+    "key_repeated": "this key also occurs earlier in the shard, not adjacent, with one of these extensions",
+    "not_adjacent": "sort it: tar --sort=name; other members of this sample are elsewhere in a large shard",
     "member_repeated": "the same extension twice under one key",
     "several_images": "two image extensions under one key",
     "missing_image": "no member with an image extension",
 }
 
-MAX_SAMPLE = 1 << 30  # bytes under one key; while a member's pieces are joined the reader holds them twice
-MAX_MEMBERS = 1000  # under one key
+MAX_SAMPLE = 1 << 30  # bytes under one key; while the reader joins a member's pieces it holds them twice
+MAX_MEMBERS = 1000  # members under one key
 MAX_NAME = 4096  # bytes, as PATH_MAX
-AHEAD_BYTES, AHEAD_GROUPS = 8 << 20, 1024  # looked at before it is decided how a shard is read
+AHEAD_BYTES, AHEAD_GROUPS = 8 << 20, 1024  # read before the reader decides how to read the shard
 SORT_IT = "sort it: tar --sort=name"
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -44,7 +44,7 @@ _IMAGES = frozenset(IMAGE_EXTENSIONS)
 
 
 class MemberRange(NamedTuple):
-    """One member: `length` bytes of data that stand at `offset` of the tar."""
+    """One member: `length` bytes of data at byte `offset` of the tar."""
 
     extension: str
     offset: int
@@ -53,10 +53,10 @@ class MemberRange(NamedTuple):
 
 
 class TarSample(NamedTuple):
-    """The members of one key; `[start, stop)` of the tar, first header to the last member's padding.
+    """The members of one key, in bytes `[start, stop)` of the tar: first header to the last member's padding.
 
-    In a shard that is read by its index, other samples' members may stand between them. A stray member without an
-    extension is a sample of its own, even where it stands inside another one's span.
+    In a shard that is read by its index, that range may contain members of other samples. A stray member without an
+    extension is a sample of its own, even inside another sample's range.
     """
 
     key: str
@@ -64,15 +64,15 @@ class TarSample(NamedTuple):
     start: int
     stop: int
     reason: str | None
-    detail: str = ""  # the reason in words, where there is more to say
+    detail: str = ""  # additional information about the reason, stored in the manifest
 
 
 class Groups:
-    """Consecutive members of one key, group by group; a member without a key is a group of its own."""
+    """Iterates over groups of consecutive members with one key; a member without a key is a group of its own."""
 
     def __init__(self, stream: Stream, max_sample: int) -> None:
         self.stream, self.max_sample = stream, max_sample
-        self.with_data = True  # or the members' places alone
+        self.with_data = True  # False: only offsets and lengths
         self.done = False
         self.members = 0
         self._found = self._walk()
@@ -81,7 +81,7 @@ class Groups:
         return self._found
 
     def ahead(self) -> tuple[list[MemberGroup], TarError | None]:
-        """The first groups, by which it is decided how the shard is read; and what ended them too soon."""
+        """Return the first groups, which decide how the shard is read, and the error that ended them."""
         found: list[MemberGroup] = []
         total = 0
         try:
@@ -133,7 +133,7 @@ class Groups:
 
 
 class MemberGroup:
-    """The sample that is being collected. Without a key: a member that belongs to no sample."""
+    """A sample under construction. Without a key: a member that belongs to no sample."""
 
     __slots__ = ("bytes", "flaws", "key", "name", "parts", "start", "stop")
 
@@ -144,13 +144,15 @@ class MemberGroup:
 
     @property
     def extensions(self) -> set[str]:
+        """The extensions of the members."""
         return {part.extension for part in self.parts}
 
     def has_room(self, length: int, max_sample: int) -> bool:
+        """Whether another member of `length` bytes fits the limits."""
         return self.bytes + length <= max_sample and len(self.parts) < MAX_MEMBERS
 
     def add(self, part: MemberRange, *, room: bool) -> None:
-        """Another member. Of a sample beyond the limits no data is kept."""
+        """Add a member. `room`: whether it fits the limits; a sample beyond them keeps no data."""
         self.bytes += part.length
         if room:
             self.parts.append(part)
@@ -159,14 +161,14 @@ class MemberGroup:
             self.parts = [part._replace(data=b"") for part in self.parts]
 
     def join(self, other: MemberGroup, max_sample: int) -> None:
-        """Members of the same key that stand further on."""
+        """Add a later group with the same key."""
         self.stop = other.stop
         self.flaws |= other.flaws
         for part in other.parts:
             self.add(part, room=self.has_room(part.length, max_sample))
 
     def close(self, flaw: str | None = None) -> TarSample:
-        """The sample, with a reason if something is wrong with it."""
+        """Return the sample, with a reason if it is unusable. `flaw`: a reason that the caller found."""
         flaws = self.flaws | ({flaw} if flaw else set())
         if self.key is not None:
             extensions = self.extensions
@@ -181,9 +183,10 @@ class MemberGroup:
 
 
 class SeenExtensions:
-    """Which extensions each key had where it stood first: 16 bytes a key, and one set for all with the same extensions.
+    """The extensions of each key at its first occurrence, to detect repeated keys.
 
-    Memory: ~130 bytes a key, 1.3 MB for 10,000 samples.
+    Stores a 16-byte hash per key, and one set for all keys with equal extensions: ~130 bytes of memory a key, 1.3 MB
+    for 10,000 samples.
     """
 
     def __init__(self) -> None:
@@ -191,7 +194,7 @@ class SeenExtensions:
         self._sets: dict[frozenset[str], frozenset[str]] = {}
 
     def flaw(self, group: MemberGroup) -> str | None:
-        """What is wrong with a group whose key stood earlier, not next to it."""
+        """Return the reason for a group whose key occurred earlier, not adjacent to it; None for a first occurrence."""
         if group.key is None:
             return None
         digest, own = blake2b(group.key.encode(), digest_size=16).digest(), frozenset(group.extensions)
@@ -201,9 +204,12 @@ class SeenExtensions:
         return "key_repeated" if before & own else "not_adjacent"
 
 
-def is_apart(ahead: list[MemberGroup], *, whole: bool) -> bool:
-    """Whether members of one sample seem to stand apart: a key returns with other extensions, or, where more is to
-    come, most groups lack a picture or everything that could hold its caption."""
+def is_interleaved(ahead: list[MemberGroup], *, whole: bool) -> bool:
+    """Whether samples seem to be interleaved, from the first groups.
+
+    They are if a key returns with other extensions or, unless `ahead` is the `whole` shard, if most groups have no
+    image or no member that could hold a caption.
+    """
     extensions: dict[str, set[str]] = {}
     lacking = 0
     for group in ahead:
@@ -219,7 +225,7 @@ def is_apart(ahead: list[MemberGroup], *, whole: bool) -> bool:
 
 
 def decode_name(raw: bytes) -> tuple[str, bool]:
-    """The name, and whether it is safe. An unsafe one is escaped and cut, fit for a log and for the manifest."""
+    """Decode a name; return it and whether it is safe. An unsafe name is escaped and cut, for logs and the manifest."""
     try:
         name = raw[: MAX_NAME + 1].decode()
         safe = not (
@@ -228,7 +234,7 @@ def decode_name(raw: bytes) -> tuple[str, bool]:
             or name[0] == "/"
             or "\\" in name
             or (".." in name and ".." in name.split("/"))
-            or (not name.isprintable() and _CONTROL.search(name))  # isprintable is fast; what it knows changes
+            or (not name.isprintable() and _CONTROL.search(name))  # isprintable is fast, but varies between Pythons
         )
     except UnicodeDecodeError:
         name, safe = raw[:MAX_NAME].decode("utf-8", "backslashreplace"), False

@@ -1,6 +1,6 @@
-"""Bytes of one shard on local disk, for what has to be read out of their order: positions as in the shard.
+"""A copy of one shard on local disk, for reads in another order than its own. Offsets are those of the shard.
 
-Memory: none but what is asked for. The file has no name and is gone with the process.
+Memory: only the bytes requested. The file has no name and disappears with the process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from curation.core.errors import UserError
 
 
 class Spool:
-    """A temporary file that blocks are appended to and ranges are read from, by any number of readers."""
+    """A temporary file: one writer appends blocks, any number of readers read ranges."""
 
     def __init__(self, blocks: Iterable[bytes] = ()) -> None:
         self._file = tempfile.TemporaryFile(prefix="tutelage-")  # noqa: SIM115 (closed by `close`)
@@ -23,25 +23,26 @@ class Spool:
             self.append(block)
 
     def append(self, block: bytes) -> None:
-        """Add the bytes that follow. Raises `UserError` when the disk is full."""
+        """Append the next bytes of the shard. Raises `UserError` when the disk is full."""
         try:
             self._file.write(block)
         except OSError as error:
-            text = f"{tempfile.gettempdir()} has no room for a shard whose members are not sorted: {error.strerror}"
+            text = f"{tempfile.gettempdir()} has no space for a shard whose members are not sorted: {error.strerror}"
             raise UserError(text, fix="sort the shard (tar --sort=name), or set TMPDIR to a larger disk") from None
         self.size += len(block)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes from `offset`, which have been appended."""
+        """Return exactly `length` bytes from `offset`, all of which must have been appended."""
         self._file.flush()
         return os.pread(self._file.fileno(), length, offset)
 
     def blocks(self, offset: int, stop: int, block: int = 1 << 20) -> Iterator[bytes]:
-        """The bytes of a range, piece by piece."""
+        """Yield the bytes of a range in blocks of `block` bytes."""
         for at in range(offset, stop, block):
             yield self.read(at, min(block, stop - at))
 
     def close(self) -> None:
+        """Delete the file."""
         self._file.close()
 
     def __enter__(self) -> Spool:
@@ -54,7 +55,7 @@ class Spool:
 
 
 class Tee:
-    """Blocks that pass by, remembered until it is known whether they are needed again."""
+    """An iterator over blocks that keeps them until the reader knows whether it needs them again."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = blocks
@@ -71,11 +72,11 @@ class Tee:
             yield block
 
     def forget(self) -> None:
-        """Nothing that came is needed again."""
+        """Drop the blocks kept so far and keep no further ones."""
         self._keeping, self._kept = False, []
 
     def spool(self) -> Spool:
-        """Everything that came and that will come goes to a file."""
+        """Write all blocks, those kept and those to come, to a file, and return it."""
         self._spool = Spool(self._kept)
         self.forget()
         return self._spool

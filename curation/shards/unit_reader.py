@@ -1,8 +1,8 @@
-"""Read one unit: fetch, scan, check, decode. What comes out is a stream of Arrow tables, never an object a sample.
+"""The reader of one unit: fetch, scan, check, decode. It yields Arrow tables, never one object a sample.
 
-Every sample the shard holds becomes a row, also the ones that can't be used (`reason` says why), and the last row of
-every unit is its *end row*: it carries how many rows came before it and, where the archive itself is broken, the
-unit's reason. So whoever gathers the rows knows when a unit is whole, and an empty or unreadable shard is still a row.
+Every sample of the shard becomes a row, including unusable ones (`reason` says why). The last row of every unit is its
+*end row*: it holds the number of rows before it and, if the archive itself is broken, the unit's reason. The consumer
+therefore knows when a unit is complete, and an empty or unreadable shard is still one row.
 
 Cost per sample: header scan 8 us, content hash 1 us per 2 KB, decode and resize 70 us for 64 px, 2 ms for a photograph.
 Memory: one block of the shard and `ROWS_PER_TABLE` decoded images, whatever the shard's size.
@@ -24,7 +24,7 @@ from curation.core.types import ShardRef, uid
 from curation.shards.contents import detail_of, parse
 from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
 from curation.shards.second_read import SURE, SecondRead, confirm
-from curation.shards.tar import TarSample, read_samples
+from curation.shards.tar_samples import TarSample, read_samples
 from curation.storage.store import Store
 
 _log = logging.getLogger(__name__)
@@ -35,22 +35,22 @@ ROWS_PER_TABLE = 256
 
 MEMBERS = pa.list_(pa.struct([("extension", pa.string()), ("offset", pa.int64()), ("length", pa.int64())]))
 
-#: The facts of every sample, known without any model. The index table of the score store has exactly these columns.
+#: The facts about every sample that need no model. The index table of a unit has exactly these columns.
 INDEX_SCHEMA = pa.schema(
     [
         ("row", pa.int32()),  # position in the unit
         ("uid", pa.string()),
         ("key", pa.string()),  # webdataset's __key__, as found
-        ("offset", pa.int64()),  # of the sample's first header in the shard, bytes
-        ("length", pa.int64()),  # of all its members with headers and padding, bytes
+        ("offset", pa.int64()),  # bytes from the start of the shard to the sample's first header
+        ("length", pa.int64()),  # bytes of all its members, including headers and padding
         ("members", MEMBERS),
         ("caption", pa.string()),
         ("format", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("content_hash", pa.string()),  # sha256 of the image's bytes, 32 hexadecimal characters
-        ("reason", pa.string()),  # why the sample is quarantined; null when it can be used
-        ("detail", pa.string()),  # the same in words, where there are more than the reason says
+        ("reason", pa.string()),  # why the sample is quarantined; null if it is usable
+        ("detail", pa.string()),  # additional information about the reason
     ]
 )
 STREAM_SCHEMA = pa.schema(
@@ -58,7 +58,7 @@ STREAM_SCHEMA = pa.schema(
         ("shard_key", pa.string()),
         ("shard_size", pa.int64()),
         ("shard_etag", pa.string()),
-        ("end", pa.bool_()),  # the unit's end row: `row` is the number of samples, `reason` the unit's own
+        ("end", pa.bool_()),  # marks the end row: `row` is the number of samples, `reason` the unit's own
         *INDEX_SCHEMA,
     ]
 )
@@ -66,20 +66,20 @@ STREAM_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class UnitReader:
-    """How units are read. `views` are the pixel columns to make: one for each way the scorers want images prepared."""
+    """Reads units from a store. `views`: the pixel columns to decode, one for each preprocessing of the scorers."""
 
     store: Store
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     views: Sequence[Preprocess] = ()
-    caption: str = ""  # where captions stand, as a recipe's `input` names it
-    poison: Mapping[int, str] = field(default_factory=dict)  # row -> reason; of the only unit that is read
-    watch: Callable[[ShardRef, int], None] | None = None  # called with each row before it is decoded, with -1 after
+    caption: str = ""  # the place of captions, as a recipe's `input` names it
+    poison: Mapping[int, str] = field(default_factory=dict)  # row -> reason, if only one unit is read
+    watch: Callable[[ShardRef, int], None] | None = None  # called with each row before it is decoded, and with -1 after
 
     def read(self, shard: ShardRef) -> Iterator[pa.Table]:
-        """All rows of one shard, then its end row. Raises `StoreError`; input errors become reasons, once a second
-        read has confirmed them.
+        """Yield the rows of one shard in tables of `ROWS_PER_TABLE`, then its end row.
 
-        Its first block is fetched from now on, not from the first table on: open the next unit while you use this one.
+        Fetching starts with this call, not with the first table: call `read` for the next unit while you use this one.
+        Raises `StoreError`. Errors in the input become reasons once a second read has confirmed them.
         """
         return self._tables(shard, self.store.blocks(shard.key, shard.size, shard.etag))
 
@@ -99,7 +99,7 @@ class UnitReader:
 
 
 def failure_table(shard: ShardRef, message: str, views: Sequence[Preprocess]) -> pa.Table:
-    """The end row of a unit that could not be read: row is -1 and `reason` says why. Such a unit is not committed."""
+    """Return the end row of a unit that could not be read: `row` is -1, `reason` is `message`. Don't commit it."""
     rows = _Rows(shard, UnitReader(None, views=views))  # type: ignore[arg-type]
     rows.row = -1
     rows.add_end(message)
@@ -107,12 +107,12 @@ def failure_table(shard: ShardRef, message: str, views: Sequence[Preprocess]) ->
 
 
 def view_column(view: Preprocess) -> str:
-    """The name of a view's pixel column: [size * size * 3] bytes RGB a row."""
+    """Return the name of a view's pixel column, which holds [size * size * 3] bytes of RGB a row."""
     return f"pixels_{view.size}_{view.mode}"
 
 
 def pixels(table: pa.Table, view: Preprocess) -> Pixels:
-    """A view's pixels as [N, size, size, 3] uint8 (no copy when the column is one chunk)."""
+    """Return a view's pixels as uint8 [N, size, size, 3], without a copy if the column is one chunk."""
     column = table.column(view_column(view)).combine_chunks()
     chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
     width = view.size * view.size * 3
@@ -121,7 +121,7 @@ def pixels(table: pa.Table, view: Preprocess) -> Pixels:
 
 
 def index_fingerprint(limits: DecodeLimits, caption: str = "") -> str:
-    """What decides the index table's content besides the shard: limits, the place of captions, the code that reads."""
+    """Return the fingerprint of the index table: the limits, the place of captions, and the version of the code."""
     from curation.core.digest import digest
 
     where = {"caption": caption} if caption else {}
@@ -138,10 +138,10 @@ def facts(
     caption: str = "",
     poison: str | None = None,
 ) -> dict[str, Any]:
-    """The index row of one sample; decodes it, and puts its pixels for each of `views` `into` the list.
+    """Return the index row of one sample; decode it, and store its pixels for each of `views` in the list `into`.
 
-    `poison`: the reason why it must not be decoded (see `curation.ledger.attempts`), and is quarantined. An error of a
-    decoder that is none of ours quarantines it, too: `poison_raised`.
+    `caption`: the place of captions. `poison`: the reason why the sample must not be decoded and is quarantined (see
+    `curation.ledger.attempts`). An unexpected error of a decoder quarantines the sample, too: `poison_raised`.
     """
     found: dict[str, Any] = {
         "row": row,
@@ -161,14 +161,14 @@ def facts(
         for index, view in enumerate(views):
             assert into is not None
             into[index] = decode(image, limits, view.size, view.mode, header)
-        if not views:  # nobody wants pixels, but a sample is only good when they can be had
+        if not views:  # no scorer needs pixels, but a sample is only usable if it can be decoded
             decode(image, limits, 8, "squash", header)
     except ImageError as error:
         found["reason"], found["detail"] = error.reason, detail_of(str(error))
         return found
     except (TutelageError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001  (of a decoder: it is about this sample's bytes, and costs only them)
+    except Exception as error:  # noqa: BLE001  (a decoder failed on this sample's bytes: only this sample is lost)
         _log.warning("%s: sample %d: %s: %s", shard.key, row, type(error).__name__, error)
         found["reason"], found["detail"] = "poison_raised", detail_of(f"{type(error).__name__}: {error}")
         if into is not None:
@@ -180,7 +180,7 @@ def facts(
 
 
 class _Rows:
-    """Columns under construction for one unit."""
+    """The columns of one unit's next table, under construction."""
 
     def __init__(self, shard: ShardRef, reader: UnitReader) -> None:
         self.shard = shard
@@ -207,7 +207,7 @@ class _Rows:
         self.row += 1
 
     def _facts(self, row: int, sample: TarSample) -> tuple[dict[str, Any], list[Pixels | None]]:
-        """The index row of a sample and its pixels for each view."""
+        """Return the index row of a sample, and its pixels for each view."""
         views: list[Pixels | None] = [None] * len(self.reader.views)
         reader, watch, poison = self.reader, self.reader.watch, self.reader.poison.get(row)
         if watch is not None:
@@ -228,9 +228,9 @@ class _Rows:
         self.end.append(end)
 
     def take(self) -> pa.Table:
-        """The rows so far as a table of `STREAM_SCHEMA` and the views' pixel columns, after their second read.
+        """Return the rows so far as a table of `STREAM_SCHEMA` plus the views' pixel columns, after their second read.
 
-        Raises `StoreError` where reads differ. No sample is in work while the store is read.
+        Raises `StoreError` if reads differ. No sample is being decoded while the store is read.
         """
         for position, sample in self.again.settle():
             found, seen = self._facts(self.columns["row"][position], sample)
@@ -255,12 +255,12 @@ class _Rows:
 
 
 def _text(name: str) -> str:
-    """A member's name as Arrow can hold it: bytes that were not UTF-8 become U+FFFD."""
+    """Return a member's name as valid UTF-8 for Arrow: undecodable bytes become U+FFFD."""
     return name if name.isascii() else name.encode(errors="replace").decode(errors="replace")
 
 
 def _pixel_array(view: Preprocess, images: Sequence[Pixels | None]) -> pa.FixedSizeBinaryArray:
-    """Images as fixed-size binary: one buffer a column. Rows without pixels are black and never looked at."""
+    """Pack images into one fixed-size binary column with a single buffer. Rows without pixels are black, never used."""
     stack = np.zeros((len(images), view.size, view.size, 3), np.uint8)
     for slot, image in zip(stack, images, strict=True):
         if image is not None:

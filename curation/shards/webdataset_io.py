@@ -1,4 +1,4 @@
-"""Plain `webdataset` over any store: its URL opener, given our ranged reads."""
+"""A `webdataset` pipeline over any store: our ranged reads as its URL opener."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from curation.core.epochs import SharedEpoch
 from curation.shards.contents import written
 from curation.storage.store import Store
 
-BUFFER = 1000  # shards, and samples, among which the next one is drawn
+BUFFER = 1000  # the size of the shuffle buffers of shards and of samples
 
 
 class BlockFile(io.RawIOBase):
-    """A read-only stream over an iterator of blocks, as `tarfile` wants one."""
+    """A read-only stream over an iterator of blocks, in the form that `tarfile` needs."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
@@ -41,7 +41,7 @@ class BlockFile(io.RawIOBase):
 
 
 class _Opener:
-    """The source stage of the pipeline: urls -> {url, stream}. Picklable, so that DataLoader workers can have it."""
+    """The source stage of the pipeline: urls -> {url, stream}. Picklable, for DataLoader workers."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -55,27 +55,27 @@ class _Opener:
 
 
 class _Epochs:
-    """Counts the iterations of a dataset from the epoch that was set last. One for all stages and copies of a pipeline.
+    """The current epoch: the epoch set last plus the iterations since. Shared by all stages and copies of a pipeline.
 
-    Every worker counts its own iterations. A worker that begins anew with each epoch always counts 0, and can't know
-    how often others began before it, so that without `set_epoch` the order repeats: the first worker warns.
+    Every worker counts its own iterations. A worker that is restarted for each epoch always counts 0 and can't know how
+    often its predecessors ran, so without `set_epoch` the order repeats: the first worker then warns.
     """
 
     def __init__(self) -> None:
         self.shared = SharedEpoch()
-        self._begun = SharedEpoch(-1)  # `times_set` of `shared` when a fresh worker began last
+        self._begun = SharedEpoch(-1)  # `times_set` of `shared` when a new worker last started
         self._seen: int | None = None  # the same, in this process
         self._iterations = 0
 
     def begin(self) -> None:
-        """Another iteration begins in this process."""
+        """Count another iteration in this process."""
         settings, worker = self.shared.times_set, get_worker_info()
         fresh = self._seen is None
         self._iterations = self._iterations + 1 if self._seen == settings else 0
         self._seen = settings
         if fresh and worker is not None and worker.id == 0:
             if self._begun.value == settings:
-                text = "shards and samples come in the order of the epoch before: call set_epoch(n) before each epoch"
+                text = "shards and samples repeat the previous epoch's order: call set_epoch(n) before each epoch"
                 warnings.warn(f"{text}, or keep the workers (persistent_workers=True)", UserWarning, stacklevel=2)
             self._begun.set(settings)
 
@@ -85,7 +85,7 @@ class _Epochs:
 
 
 class _Shuffle(PipelineStage):  # type: ignore[misc]
-    """webdataset's buffer from which a random item leaves for each that enters, seeded by the epoch."""
+    """webdataset's shuffle buffer, which yields a random item for each item added, seeded by the epoch."""
 
     def __init__(self, epochs: _Epochs, seed: int, what: str, *, begins: bool = False) -> None:
         self.epochs, self.seed, self.what, self.begins = epochs, seed, what, begins
@@ -99,12 +99,12 @@ class _Shuffle(PipelineStage):  # type: ignore[misc]
 
 
 class SnapshotDataset(wds.DataPipeline, wds.compat.FluidInterface):  # type: ignore[misc]
-    """A webdataset pipeline over the shards of a store, with webdataset's fluent methods.
+    """A webdataset pipeline over shards of a store (`keys`), with webdataset's fluent methods.
 
-    Shards are split by node and by DataLoader worker as webdataset does it. With `shuffle`, shards and samples are
-    shuffled in buffers of 1,000, in an order that seed and epoch decide. `set_epoch` sets the epoch, in all workers;
-    iterations that follow in the same process (or in persistent workers) are the epochs after it. `txt` is the caption,
-    also where the recipe found it in the json: `caption` is the place, as its `input` names it.
+    Shards are split by node and by DataLoader worker, as in webdataset. With `shuffle`, shards and samples are shuffled
+    in buffers of 1,000, in an order determined by `seed` and epoch. `set_epoch` sets the epoch in all workers; further
+    iterations in the same process (or in persistent workers) are the epochs after it. `txt` is always the caption, even
+    if the recipe takes it from the json: `caption` is its place, as the recipe's `input` names it.
     """
 
     def __init__(
@@ -120,12 +120,12 @@ class SnapshotDataset(wds.DataPipeline, wds.compat.FluidInterface):  # type: ign
         super().__init__(*stages)
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch of the next iteration. Call it before a DataLoader's iteration begins, on every node alike."""
+        """Set the epoch of the next iteration. Call it on every node, before the DataLoader's iteration begins."""
         self._epochs.shared.set(epoch)
 
 
 def _samples(streams: Iterator[dict[str, Any]], caption: str) -> Iterator[dict[str, Any]]:
-    """webdataset's samples; `txt` is the caption, wherever the recipe found it."""
+    """Yield webdataset's samples with the caption as `txt`, wherever the recipe takes it from."""
     for sample in group_by_keys(tar_file_expander(streams)):
         if caption not in ("", "txt") or "txt" not in sample:
             sample["txt"] = written(sample, caption)[1].encode()

@@ -16,7 +16,7 @@ from curation.dataset.snapshot import Snapshot
 from curation.shards import contents, images
 from curation.shards.images import DecodeLimits, Pixels
 from curation.shards.sample_reader import SampleReader
-from curation.shards.tar import TarSample
+from curation.shards.tar_samples import TarSample
 from curation.storage.store import Store, open_store
 
 COLUMNS = 10

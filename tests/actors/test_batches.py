@@ -23,7 +23,7 @@ from actors.watch import watched
 from curation.core.types import ShardRef
 from curation.shards import unit_reader as units
 from curation.shards.images import Preprocess
-from curation.shards.tar import read_samples
+from curation.shards.tar_samples import read_samples
 from curation.shards.unit_reader import UnitReader, view_column
 from curation.storage.store import Store, StoreOptions, open_store
 

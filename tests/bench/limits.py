@@ -47,7 +47,7 @@ def _child(
     from curation.core.types import ShardRef
     from curation.models import Weights, preprocess_for
     from curation.models.dual import load_dual_encoder
-    from curation.shards.tar import read_samples
+    from curation.shards.tar_samples import read_samples
     from curation.shards.unit_reader import UnitReader, pixels
     from curation.storage.store import open_store
 

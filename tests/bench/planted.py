@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.models.batches import Examples
-from curation.shards.tar import TarWriter
+from curation.shards.tar_writer import TarWriter
 
 EDITION = 2  # raise it when this file plants otherwise; part of the folder's name
 SAMPLES_PER_SHARD = 2_000

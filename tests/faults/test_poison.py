@@ -17,7 +17,7 @@ import pytest
 from builders import members, write_recipe
 
 import curation as cu
-from curation.shards.tar import TarWriter
+from curation.shards.tar_writer import TarWriter
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 DEEDS = ["exit", "raise", "crash", "hang", "leave", "decode", "raise", "leave"]  # of one sample in each shard

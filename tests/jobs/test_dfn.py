@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from curation.models import Weights
 from curation.models.dual import load_dual_encoder
-from curation.shards.tar import TarWriter
+from curation.shards.tar_writer import TarWriter
 from jobs.commands.proxy import proxy
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 30), "blue": (40, 40, 220), "yellow": (230, 220, 40)}

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from curation.core.errors import NotFoundError, TarError
 from curation.curating.verification.findings import fields_differ, listed
 from curation.ledger.documents import strict_json
-from curation.shards.tar import TarSample, read_samples
+from curation.shards.tar_samples import TarSample, read_samples
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 

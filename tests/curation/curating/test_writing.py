@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from curation.core.types import ShardRef
 from curation.curating.writing import _even_split, annotate, group_units, written_lengths
-from curation.shards.tar import TarWriter
+from curation.shards.tar_writer import TarWriter
 from curation.shards.unit_reader import INDEX_SCHEMA
 
 SHARD = ShardRef("a.tar", 1, "e")

@@ -20,7 +20,7 @@ from curation.core.types import ShardRef
 from curation.dataset.loader import ListedShard, SampleStream
 from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import SampleWeights
-from curation.shards.tar import TarWriter
+from curation.shards.tar_writer import TarWriter
 from curation.storage.store import open_store
 
 SIZES = (7, 1, 12, 5, 9)

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.core.errors import TarError
-from curation.shards import sample_reader, tar, tar_groups
+from curation.shards import sample_reader, tar_groups, tar_samples
 from curation.shards.sample_reader import SampleReader
-from curation.shards.tar import TarSample, read_samples
+from curation.shards.tar_samples import TarSample, read_samples
 from curation.storage.store import Store, open_store
 
 Members = list[tuple[str, bytes]]
@@ -120,16 +120,16 @@ def test_no_member_is_lost_whatever_the_order(names: list[tuple[str, str]], bloc
 
 def test_a_shard_that_is_too_large_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     data = archive(shuffled(of_samples(40)))
-    monkeypatch.setattr(tar, "MAX_APART", len(data) - 1)
+    monkeypatch.setattr(tar_samples, "MAX_INTERLEAVED", len(data) - 1)
     samples = read(data)
     apart = [sample for sample in samples if sample.reason == "not_adjacent"]
     assert len(apart) > 20 and {sample.detail for sample in apart} == {"sort it: tar --sort=name"}
-    assert tar.REASONS["not_adjacent"].startswith("sort it: tar --sort=name")
+    assert tar_samples.REASONS["not_adjacent"].startswith("sort it: tar --sort=name")
     assert sum(len(sample.parts) for sample in samples) == 120
 
 
 def test_a_shard_of_too_many_members_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar, "MAX_APART_MEMBERS", 50)
+    monkeypatch.setattr(tar_samples, "MAX_INTERLEAVED_MEMBERS", 50)
     monkeypatch.setattr(tar_groups, "AHEAD_GROUPS", 20)
     with pytest.raises(TarError, match="sort it: tar --sort=name") as caught:
         read(archive(shuffled(of_samples(40))))
@@ -170,7 +170,7 @@ def test_what_never_came_is_in_no_sample() -> None:
             found.extend(read_samples([data[:came]], len(data)))
         found = []
         try:
-            for sample in read_samples([data[:came]], len(data), apart=True):
+            for sample in read_samples([data[:came]], len(data), interleaved=True):
                 found.append(sample)
         except TarError:
             pass

@@ -20,7 +20,8 @@ from curation.core.types import ShardRef
 from curation.curating.writing import JSON_KEY, annotate
 from curation.shards import contents
 from curation.shards.contents import caption, depth, detail_of, metadata, parse
-from curation.shards.tar import TarWriter, read_samples
+from curation.shards.tar_samples import read_samples
+from curation.shards.tar_writer import TarWriter
 
 SHARD = ShardRef("a.tar", 1, "e")
 

@@ -12,7 +12,7 @@ from tar_archives import archive
 from curation.core.types import ShardRef
 from curation.shards import member_reader
 from curation.shards.member_reader import MemberReader
-from curation.shards.tar import read_samples
+from curation.shards.tar_samples import read_samples
 from curation.storage.store import Store, open_store
 
 MEMBERS = [(f"s{n:03d}.{ext}", f"{n} {ext} ".encode() * (n + 1)) for n in range(40) for ext in ("jpg", "txt")]
@@ -68,7 +68,7 @@ def test_a_request_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_scattered_members_are_read_from_one_copy(tmp_path: Path) -> None:
     found, store, wanted = reader(tmp_path, SCATTERED)
-    assert found.is_apart
+    assert found.is_interleaved
     for _ in range(2):
         assert [dict(members) for _, members in found.read(range(40))] == wanted
     assert store.copies == 1 and store.ranges == []

@@ -10,7 +10,7 @@ from tar_archives import archive
 from curation.core.errors import ChangedError, TarError
 from curation.shards import sample_reader
 from curation.shards.sample_reader import SampleReader
-from curation.shards.tar import read_samples
+from curation.shards.tar_samples import read_samples
 from curation.storage.store import Store, open_store
 
 MEMBERS = [(f"s{n}.{ext}", f"{n} {ext}".encode()) for n in range(6) for ext in ("jpg", "txt")]

@@ -16,7 +16,7 @@ from curation.core.types import ShardRef
 from curation.shards import second_read
 from curation.shards import unit_reader as units
 from curation.shards.second_read import SURE, SecondRead
-from curation.shards.tar import read_samples
+from curation.shards.tar_samples import read_samples
 from curation.shards.unit_reader import UnitReader
 from curation.storage.store import Store, StoreOptions, open_store
 

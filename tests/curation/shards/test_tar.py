@@ -1,153 +1,166 @@
-"""Shards: what is read back, what is refused, and that no damage is silent."""
+"""Headers of tar members: numbers, names, types, and every damaged bit."""
 
 from __future__ import annotations
 
-import io
-import subprocess
+import gzip
+import random
 import tarfile
-from itertools import pairwise
-from pathlib import Path
+from collections import Counter
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tar_archives import (
     FORMATS,
-    PREFIX,
+    LONG,
     WHOLE,
     archive,
     assert_nothing_silent,
+    cut_in_blocks,
+    flip,
+    header_blocks,
     of_infos,
     read,
+    reasons,
+    refusal,
+    rewrite_size,
     shard,
     special,
-    written,
 )
 
 from curation.core.errors import TarError
-from curation.shards.tar import REASONS, TarWriter
+from curation.shards.tar_samples import read_samples
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
-@pytest.mark.parametrize("block", [1, 511, 512, 700, 1 << 20])
-def test_round_trip_whatever_the_blocks(fmt: str, block: int) -> None:
-    members = shard(3, fmt)
-    data = archive(members, fmt)
-    samples = read(data, block)
-    assert [sample.key for sample in samples] == [f"{PREFIX[fmt]}{i:04d}" for i in range(3)]
-    found = [(f"{sample.key}.{part.extension}", part.data) for sample in samples for part in sample.parts]
-    assert found == members
-    for sample in samples:
-        assert sample.reason is None
-        for part in sample.parts:
-            assert data[part.offset : part.offset + part.length] == part.data
-    assert samples[0].start == 0 and all(a.stop == b.start for a, b in pairwise(samples))
+def test_v7_headers_and_the_signs_of_old_writers() -> None:
+    data = bytearray(archive([("a.jpg", b"1"), ("a.txt", b"2")]))
+    for at in (0, 1024):
+        data[at + 156] = 0  # v7 has no type,
+        data[at + 257 : at + 512] = bytes(255)  # and no magic
+        data[at + 148 : at + 156] = b" " * 8
+        data[at + 148 : at + 156] = b"%6o\0 " % sum(data[at : at + 512])  # spaces before the digits
+    assert reasons(bytes(data)) == {"a": None}
 
 
-NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="/\\."), min_size=1)
+def test_base_256_sizes() -> None:
+    data = archive([("a.jpg", b"12345"), ("a.txt", b"2")])
+    assert reasons(rewrite_size(data, b"\x80" + (5).to_bytes(11, "big"))) == {"a": None}
+    assert refusal(rewrite_size(data, b"\x80" + (5 << 60).to_bytes(11, "big"))) == "tar_truncated"
+    assert refusal(rewrite_size(data, b"\xff" * 12)) == "tar_bad_header"
 
 
-@settings(max_examples=60)
-@given(
-    keys=st.lists(st.tuples(NAMES, st.integers(0, 30)), min_size=1, max_size=5, unique_by=lambda key: key[0]),
-    sizes=st.lists(st.integers(0, 1600), min_size=10, max_size=10),
-    fmt=st.sampled_from(["gnu", "pax"]),
-    block=st.integers(200, 4000),
-)
-def test_round_trip_of_any_names(keys: list[tuple[str, int]], sizes: list[int], fmt: str, block: int) -> None:
-    names = ["d/" + "nested/" * depth + name for name, depth in keys]
-    members = [
-        (f"{name}.{e}", bytes(sizes[2 * i + j])) for i, name in enumerate(names) for j, e in enumerate(["png", "txt"])
-    ]
-    samples = read(archive(members, fmt), block)
-    assert [(sample.key, sample.reason) for sample in samples] == [(name, None) for name in names]
-    assert [(f"{s.key}.{p.extension}", p.data) for s in samples for p in s.parts] == members
+NOT_OCTAL = [
+    b"0000_0005\0\0\0",
+    b"+0000000005\0",
+    b"-0000000005\0",
+    b"0x000000005\0",
+    b"00000000009\0",
+    b"5\x004".ljust(12, b"\0"),
+]
+
+
+NOT_OCTAL += [b"\t0000000005\0", b"0000 000005\0", b"\0" * 12, b" " * 12]
+
+
+@pytest.mark.parametrize("field", NOT_OCTAL)
+def test_only_octal_digits_are_a_number(field: bytes) -> None:
+    assert refusal(rewrite_size(archive([("a.jpg", b"12345"), ("a.txt", b"2")]), field)) == "tar_bad_header"
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_only_regular_files(kind: bytes) -> None:
+    data = of_infos(special("dir", type=tarfile.DIRTYPE), special("a.jpg", type=kind, linkname="/etc/passwd"),
+                    special("a.txt", size=3), special("pipe", type=kind))  # fmt: skip
+    assert reasons(data) == {"a": "not_regular_file", "pipe": "not_regular_file"}
+
+
+@pytest.mark.parametrize("fmt", ["gnu", "pax"])
+def test_names_that_are_not_utf8_nul_or_endless(fmt: str) -> None:
+    bad = LONG + "a\udcff"
+    assert (
+        list(reasons(of_infos(special(bad + ".jpg"), special("b" * 5000 + ".txt"), fmt=fmt)).values())
+        == ["unsafe_name"] * 2
+    )
+    assert all(
+        key.isascii() and key.isprintable() and len(key) <= 4200 for key in reasons(of_infos(special(bad), fmt=fmt))
+    )
+    if fmt == "pax":
+        assert list(reasons(of_infos(special("é\0b.jpg"), fmt=fmt)).values()) == ["unsafe_name"]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "tar_empty"),
+        (bytes(10240), "tar_empty"),
+        (b"<html><body>403 Forbidden</body></html>", "tar_not_a_tar"),
+        (b"<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>".ljust(2000), "tar_not_a_tar"),
+        (gzip.compress(random.Random(0).randbytes(3000)), "tar_not_a_tar"),
+        (b"\0" * 100, "tar_not_a_tar"),
+        (WHOLE + WHOLE, "tar_trailing_data"),
+        (WHOLE + b"x", "tar_trailing_data"),
+        (WHOLE + bytes(2 << 20), "tar_truncated"),
+        (WHOLE[:2560] + bytes(512) + WHOLE, "tar_trailing_data"),
+        (WHOLE[:2560] + b"x" * 512 + bytes(1024), "tar_bad_header"),
+        (WHOLE[:2560] + bytes(512), "tar_truncated"),
+        (WHOLE[:700], "tar_truncated"),
+        (of_infos(special("a.jpg", type=b"S")), "tar_unsupported"),
+        (of_infos(special("a.jpg", type=b"V")), "tar_unsupported"),
+        (of_infos(special("a.jpg", type=b"M")), "tar_unsupported"),
+        (of_infos(special("a.jpg", pax_headers={"GNU.sparse.major": "1"}), fmt="pax"), "tar_unsupported"),
+        (of_infos(special("a.jpg", pax_headers={"foo": "1"}), fmt="pax"), "tar_bad_header"),
+        (of_infos(special("a.jpg", pax_headers={"comment": "x" * (1 << 20)}), fmt="pax"), "tar_header_too_large"),
+        (archive([("n" * (1 << 20), b"")], "gnu"), "tar_header_too_large"),
+        (archive([(LONG + "a.jpg", b"")], "gnu")[:1024] + bytes(1024), "tar_bad_header"),
+        (archive([(LONG + "a.jpg", b"")], "gnu")[:1024] + archive([("b.jpg", b"")]), "tar_bad_header"),
+        (archive([(LONG + "a.jpg", b"")], "gnu")[:1024] * 2 + WHOLE, "tar_bad_header"),
+    ],
+)  # fmt: skip
+def test_refused(data: bytes, reason: str) -> None:
+    assert refusal(data) == reason
+
+
+def test_compression_is_named() -> None:
+    with pytest.raises(TarError, match="gzip"):
+        read(gzip.compress(WHOLE))
+
+
+def test_bytes_received_must_equal_the_size() -> None:
+    end = WHOLE.rstrip(b"\0") + bytes(4000)
+    for size, reason in [
+        (len(end) + 512, "tar_truncated"),
+        (len(end) - 512, "tar_trailing_data"),
+        (900, "tar_truncated"),
+    ]:
+        with pytest.raises(TarError) as caught:
+            list(read_samples(cut_in_blocks(end, 512), size))
+        assert caught.value.reason == reason
+
+
+def test_a_lying_size_costs_no_memory() -> None:
+    assert refusal(rewrite_size(WHOLE, b"\x80" + (1 << 50).to_bytes(11, "big"))) == "tar_truncated"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_every_cut_of_a_hundred_samples(fmt: str) -> None:
+def test_every_bit_of_every_header(fmt: str) -> None:
+    members = shard(2, fmt)
+    data = archive(members, fmt)[: 512 * 52].rstrip(b"\0")
+    data += bytes(-len(data) % 512 + 1024)
+    blocks = header_blocks(data, members)
+    assert len(blocks) == {"ustar": 6, "gnu": 18, "pax": 18}[fmt] + 2
+    outcomes: Counter[str] = Counter()
+    for at in blocks:
+        written = len(data[at : at + 512].rstrip(b"\0"))
+        for i in range(512):
+            for bit in range(8 if i < written + 2 else 1):  # each bit of what is not zero, one a byte of the rest
+                outcomes[assert_nothing_silent(flip(data, at + i, bit), members)] += 1
+    assert outcomes["error"] > 0.5 * outcomes.total()
+    assert outcomes["misnamed"] == 0 if fmt == "ustar" else outcomes["misnamed"] < 0.002 * outcomes.total()
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_bits_of_every_header_of_a_hundred_samples(fmt: str) -> None:
+    rng = random.Random(fmt)
     members = shard(100, fmt)
-    whole = archive(members, fmt)
-    content = len(whole.rstrip(b"\0")) + 511 & -512
-    outcomes = {cut: assert_nothing_silent(whole[:cut], members) for cut in range(0, len(whole), 512)}
-    intact = {cut for cut, outcome in outcomes.items() if outcome == "intact"}
-    assert intact == set(range(content + 1024, len(whole), 512))  # only padding after both end blocks may go
-    assert set(outcomes.values()) <= {"error", "intact"}
-    assert_nothing_silent(whole[: content + 1024 - 1], members)
-    for cut in range(512, len(whole), 512 * 37):  # the same, when the size is known to be another
-        assert assert_nothing_silent(whole[:cut], members, size=len(whole)) == "error"
-
-
-@settings(max_examples=300)
-@given(data=st.binary(max_size=3000), kind=st.sampled_from(["raw", "splice", "pax", "long"]), at=st.integers(0, 2000))
-def test_fuzz_raises_nothing_but_tar_errors(data: bytes, kind: str, at: int) -> None:
-    if kind == "splice":
-        data = WHOLE[:at] + data + WHOLE[at + len(data) :]
-    elif kind in ("pax", "long"):
-        header = of_infos(special("x", type=b"x" if kind == "pax" else b"L", size=len(data)))[:512]
-        data = header + data.ljust(len(data) + 511 & -512, b"\0") + WHOLE
-    try:
-        for sample in read(data, block=700):
-            assert sample.reason is None or sample.reason in REASONS
-    except TarError as error:
-        assert error.reason in REASONS
-
-
-@settings(max_examples=40)
-@given(sizes=st.lists(st.integers(0, 2000), min_size=2, max_size=12))
-def test_written_archives_are_read_back(sizes: list[int]) -> None:
-    members = [(f"set/{i // 2:03d}.{('png', 'txt')[i % 2]}", bytes([i + 1]) * size) for i, size in enumerate(sizes)]
-    data, offsets = written(members)
-    assert written(members) == (data, offsets)
-    found = [(f"{s.key}.{p.extension}", p.data, p.offset) for s in read(data) for p in s.parts]
-    assert found == [(name, content, offset) for (name, content), offset in zip(members, offsets, strict=True)]
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        infos = tar.getmembers()
-        assert [(i.name, i.offset_data, i.size) for i in infos] == [
-            (n, o, len(d)) for (n, d), o in zip(members, offsets, strict=True)
-        ]
-        assert {(i.mode, i.mtime, i.uid, i.gid, i.uname, i.gname, i.type) for i in infos} == {
-            (0o644, 0, 0, 0, "", "", b"0")
-        }
-
-
-def test_written_archives_are_read_by_gnu_tar_and_webdataset(tmp_path: Path) -> None:
-    import webdataset
-
-    members = [("k/1.jpg", b"x" * 1000), ("k/1.txt", b"one"), ("n" * 96 + ".png", b""), ("n" * 96 + ".txt", b"two")]
-    path = tmp_path / "shard.tar"
-    path.write_bytes(written(members)[0])
-    listed = subprocess.run(["tar", "-tf", str(path)], capture_output=True, text=True, check=True)
-    assert listed.stdout.split() == [name for name, _ in members] and not listed.stderr
-    assert subprocess.run(["tar", "-xOf", str(path), "k/1.txt"], capture_output=True, check=True).stdout == b"one"
-    samples = list(webdataset.WebDataset(str(path), shardshuffle=False))
-    assert [(s["__key__"], s["txt"]) for s in samples] == [("k/1", b"one"), ("n" * 96, b"two")]
-
-
-@pytest.mark.parametrize("name", ["", "/a.jpg", "../a.jpg", "a/", "n" * 101, "é.jpg", "a\n.jpg", "a\\b.jpg", "a\0.jpg"])
-def test_the_writer_refuses_odd_names(name: str) -> None:
-    with pytest.raises(ValueError, match="not a name"):
-        TarWriter(io.BytesIO()).add(name, b"")
-
-
-def test_the_writers_bytes_are_pinned() -> None:
-    from hashlib import sha256
-
-    data, _ = written([("a.jpg", b"1" * 513), ("a.txt", b"caption"), ("a.json", b"{}")])
-    assert sha256(data).hexdigest() == "343e66ddf76b7522edf6bdb092e4477261ea613e64e23478f4d22b6c18d436d8"
-
-
-@pytest.mark.parametrize("fmt", ["v7", "ustar", "gnu", "posix"])
-def test_what_gnu_tar_writes(fmt: str, tmp_path: Path) -> None:
-    folder = tmp_path / "corpus" / ("x" * 90 if fmt in ("gnu", "posix") else "x") / "inner"
-    folder.mkdir(parents=True)
-    for i in range(3):
-        (folder / f"{i}.jpg").write_bytes(bytes([i]) * 700 * i)
-        (folder / f"{i}.txt").write_text(f"caption {i}")
-    command = ["tar", "--sort=name", f"--format={fmt}", "-cf", str(tmp_path / "s.tar"), "-C", str(tmp_path), "corpus"]
-    subprocess.run(command, check=True)
-    samples = read((tmp_path / "s.tar").read_bytes())
-    assert [(s.reason, s.parts[0].data, s.parts[1].data) for s in samples] == [
-        (None, bytes([i]) * 700 * i, f"caption {i}".encode()) for i in range(3)
-    ]
+    data = archive(members, fmt)
+    for at in header_blocks(data, members)[:: 1 if fmt == "ustar" else 3]:
+        assert_nothing_silent(flip(data, at + rng.randrange(200), rng.randrange(8)), members)

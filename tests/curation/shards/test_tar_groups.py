@@ -14,7 +14,8 @@ from tar_archives import (
     reasons,
 )
 
-from curation.shards.tar import MAX_MEMBERS, REASONS, TarWriter, read_samples
+from curation.shards.tar_samples import MAX_MEMBERS, REASONS, read_samples
+from curation.shards.tar_writer import TarWriter
 
 
 def test_grouping_is_webdatasets(tmp_path: Path) -> None:

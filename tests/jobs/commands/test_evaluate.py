@@ -20,7 +20,8 @@ from curation.core.types import IMAGE_EXTENSIONS
 from curation.curating.garbage import MIN_GRACE, sweep
 from curation.evaluation import training, trials
 from curation.ledger.ledger import Ledger
-from curation.shards.tar import TarWriter, read_samples
+from curation.shards.tar_samples import read_samples
+from curation.shards.tar_writer import TarWriter
 from curation.storage.store import open_store
 from jobs.commands.evaluate import evaluate
 from jobs.commands.inspect import diff, show

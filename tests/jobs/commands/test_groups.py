@@ -11,7 +11,7 @@ from builders import curate, picture, write_recipe
 from click.testing import CliRunner
 
 import curation as cu
-from curation.shards.tar import TarWriter
+from curation.shards.tar_writer import TarWriter
 from jobs.cli import cli
 
 EVERYWHERE, OTHERS = 30, 40

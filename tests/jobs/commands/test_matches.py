@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import curation as cu
 from curation.core.errors import RecipeError, UserError
 from curation.recipes.curation_recipe import load_recipe
-from curation.shards.tar import TarWriter
+from curation.shards.tar_writer import TarWriter
 from jobs.commands.matches import matches
 from jobs.commands.run import run_steps
 from jobs.commands.verify import problems_of

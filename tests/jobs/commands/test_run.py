@@ -20,7 +20,7 @@ from curation.core.digest import sha256_of
 from curation.core.errors import IncompleteError, RecipeError
 from curation.dataset.diff import diff
 from curation.recipes.curation_recipe import load_recipe
-from curation.shards.tar import read_samples
+from curation.shards.tar_samples import read_samples
 from jobs.commands.run import run_steps
 from jobs.pipeline import Pipeline, RunCounts, pipeline
 

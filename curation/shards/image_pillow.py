@@ -1,12 +1,12 @@
-"""GIF, BMP and TIFF through Pillow, after their structure was checked and what costs work without pixels was taken out.
+"""GIF, BMP and TIFF, decoded by Pillow after their structure is checked and costly non-pixel data is removed.
 
-Pillow shows them as open_clip's loader sees them: a GIF's first frame on its canvas, a TIFF turned as its own
-orientation says, 16-bit grey (which PIL clips to white) by its high byte. What is checked here first: sizes before any
-memory goes to pixels; that a GIF runs through to its trailer; that a TIFF's tags, strips and tiles name no more bytes
-than the file has, and that its deflate and JPEG data come to their ends (damage in fax data may show as odd rows).
-Left out of what Pillow is given: a GIF's comments and later frames (it joins comments in quadratic time), and a TIFF's
-EXIF directories (unbounded). Refused: run-length BMP (Pillow expands it in Python), TIFFs of floats or 32 bits,
-BigTIFF, and compressions beyond those of `_COMPRESSIONS`.
+The result equals what open_clip's loader sees: a GIF's first frame on its canvas, and a TIFF turned by its own
+orientation; but 16-bit grey keeps its high byte, where PIL clips to white. Checked before Pillow runs: sizes, before
+memory is allocated for pixels; that a GIF is complete up to its trailer; that a TIFF's tags, strips and tiles refer to
+no more bytes than the file has, and that its deflate and JPEG data are complete (damage in fax data may show as odd
+rows). Removed before Pillow runs: a GIF's comments and later frames (Pillow joins comments in quadratic time), and a
+TIFF's EXIF directories (unbounded). Refused: run-length BMP (Pillow expands it in Python), TIFF with floats or 32 bits,
+BigTIFF, and compressions not in `_COMPRESSIONS`.
 Cost, 512x384 -> 224 px, CPU time on one core: GIF 2.9 ms, BMP 1.4, TIFF with LZW 3.6.
 """
 
@@ -25,9 +25,9 @@ from curation.core.errors import ImageError
 from curation.shards.exif import Directory, directory
 from curation.shards.image_pixels import Background, Pixels, over
 
-warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # a line for every odd tag
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # it warns about every unusual tag
 
-MAX_STRIPS = 1 << 16  # of a TIFF, or tiles: each costs Pillow 20 us
+MAX_STRIPS = 1 << 16  # strips or tiles of a TIFF: each costs Pillow 20 us
 
 _JPEG, _DEFLATE = 7, (8, 32946)
 _COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)  # none, fax (3), LZW, JPEG, deflate, PackBits, old deflate
@@ -38,7 +38,7 @@ _FURTHER_DIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability
 
 
 class Gif(NamedTuple):
-    """A GIF's first frame as a file of its own, and the canvas that holds it."""
+    """A GIF's first frame as a file of its own, and the size of its canvas in pixels."""
 
     data: bytes
     width: int
@@ -46,7 +46,10 @@ class Gif(NamedTuple):
 
 
 def gif(data: bytes) -> Gif:
-    """Walk a GIF's blocks through to its trailer. Raises `ImageError` where it ends before, or has no frame."""
+    """Walk a GIF's blocks up to its trailer and return its first frame.
+
+    Raises `ImageError` if it has no frame or an unknown block, `IndexError` or `struct.error` if it ends too soon.
+    """
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = after_palette = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     control = frame = b""
@@ -61,7 +64,7 @@ def gif(data: bytes) -> Gif:
             at = _after_blocks(data, at + 11 + (3 << (local & 7) + 1 if local & 0x80 else 0))
             if not frame:
                 frame = data[start:at]
-                width, height = max(width, left + across), max(height, top + down)  # as Pillow makes room for it
+                width, height = max(width, left + across), max(height, top + down)  # Pillow enlarges the canvas so
         else:
             raise ImageError("image_corrupt", f"a GIF block of kind {kind} at {at}")
     if not frame:
@@ -70,14 +73,14 @@ def gif(data: bytes) -> Gif:
 
 
 def _after_blocks(data: bytes, at: int) -> int:
-    """Behind the data blocks that begin at `at`, each with its length before it, to the empty one."""
+    """Return the position after the data sub-blocks that begin at `at`, up to and including the empty one."""
     while length := data[at]:
         at += 1 + length
     return at + 1
 
 
 def bmp_dimensions(data: bytes) -> tuple[int, int]:
-    """Dimensions of a BMP whose rows are all there. Raises `ImageError` for one cut short, or of run lengths."""
+    """Return (width, height) of a complete BMP. Raises `ImageError` for a truncated or run-length-encoded one."""
     start, size = struct.unpack_from("<II", data, 10)
     compression = 0
     if size == 12:
@@ -92,7 +95,10 @@ def bmp_dimensions(data: bytes) -> tuple[int, int]:
 
 
 def tiff(data: bytes, max_pixels: int) -> tuple[Directory, int, int]:
-    """The first directory and the dimensions as shown. Raises `ImageError` for what the decoder may not be given."""
+    """Return the first directory, and (width, height) after the TIFF's own rotation.
+
+    Raises `ImageError` for everything that Pillow must not see: see the module's docstring.
+    """
     found = directory(data)
     if found.start + 6 + 12 * len(found.entries) > len(data):
         raise ImageError("image_truncated", "the TIFF's directory is cut")
@@ -117,7 +123,7 @@ def tiff(data: bytes, max_pixels: int) -> tuple[Directory, int, int]:
 
 
 def check_strips(found: Directory, max_pixels: int) -> None:
-    """Raise `ImageError` for deflate or JPEG that ends too soon, of which libtiff makes grey or black rows."""
+    """Raise `ImageError` for deflate or JPEG data that ends too soon, which libtiff shows as grey or black rows."""
     kind = found.number(_COMPRESSION, 1)
     for where, lengths in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
         for place, count in zip(found.numbers(where), found.numbers(lengths), strict=False):
@@ -143,7 +149,7 @@ def _inflate(data: memoryview, most: int, place: int) -> None:
 
 
 def without_directories(found: Directory) -> bytes:
-    """The TIFF with its pointers to further directories under unused tags, so that nobody follows them."""
+    """Return the TIFF with its pointers to further directories moved to unused tags, so that Pillow ignores them."""
     data = bytearray(found.data)
     for n, tag in enumerate(found.entries):
         if tag in _FURTHER_DIRECTORIES:
@@ -152,7 +158,7 @@ def without_directories(found: Directory) -> bytes:
 
 
 def by_pillow(data: bytes, name: str, background: Background) -> Pixels:
-    """RGB of the first frame. `name` is Pillow's for the format."""
+    """Decode the first frame to RGB, uint8 [H, W, 3]. `name` is Pillow's name of the format. Raises `ImageError`."""
     try:
         with Image.open(io.BytesIO(data), formats=(name,)) as image:
             image.load()

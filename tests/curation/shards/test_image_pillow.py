@@ -17,7 +17,7 @@ from PIL import Image, TiffImagePlugin
 
 from curation.core.errors import ImageError
 from curation.shards import exif as image_exif
-from curation.shards import image_others
+from curation.shards import image_pillow
 from curation.shards.images import REASONS, DecodeLimits, decode, inspect
 
 
@@ -136,7 +136,7 @@ def test_a_tiffs_exif_directory_is_not_followed() -> None:
     own = data[at + 2 : at + 2 + 12 * count] + struct.pack("<HHII", 34665, 4, 1, 8)
     data = data[:4] + struct.pack("<I", len(data)) + data[8:] + struct.pack("<H", count + 1) + own + bytes(4)
     assert np.array_equal(shown(data), np.asarray(picture(40, 24)))
-    left = image_exif.directory(image_others.without_directories(image_exif.directory(data)))
+    left = image_exif.directory(image_pillow.without_directories(image_exif.directory(data)))
     assert 34665 in image_exif.directory(data).entries and 34665 not in left.entries
 
 
