@@ -137,7 +137,7 @@ def map_bounded(
     Items are drawn only when there is room, so neither they nor their results pile up in the driver. A task whose
     worker dies is tried again by Ray; an error that the function raises ends the run.
     """
-    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=5)(_call)
+    task: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=5)(_call)
     shared = ray.put(function)
     running: set[Any] = set()
     for item in items:
