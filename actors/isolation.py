@@ -24,7 +24,7 @@ import pyarrow as pa
 from actors.batches import blanked, padded, part
 from actors.black_box import Box, Span
 from curation.core.errors import StoreError, TutelageError, UserError
-from curation.ledger import score_tables as scores
+from curation.ledger import score_values
 from curation.ledger.attempts import DIED, RAISED
 from curation.scorers import Batch, Score
 
@@ -167,7 +167,7 @@ class Isolated:
                     f"scorer {self.name} gives {len(given)} values for {len(piece.captions)} samples", fix=fix
                 )
             with blamed(self.name):
-                yield scores.value_array(given[: stop - start], good[start:stop], self.kind)
+                yield score_values.value_array(given[: stop - start], good[start:stop], self.kind)
 
     def _run(self, batch: Batch, spans: Sequence[Span]) -> Any:
         """What the scorer gives, on the CPU. Raises `_RaisedError`, or `StoreError`."""

@@ -20,6 +20,7 @@ from actors.isolation import Isolated, blamed
 from curation.core.printable import printable
 from curation.core.types import ShardRef
 from curation.ledger import score_tables as scores
+from curation.ledger import unit_collector
 from curation.ledger.attempts import DIED, REASONS, CallSettings
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import Compute
@@ -114,7 +115,7 @@ class UnitScorer:
         lacking = {shard: scores.missing(job.scored, shard, job.all_columns) for shard in shard_refs(units)}
         shards = [shard for shard, names in lacking.items() if names]
         places = {shard.key: place for place, shard in enumerate(lacking)}
-        progress, collector = CallProgress(), scores.Collector()
+        progress, collector = CallProgress(), unit_collector.Collector()
         if shards and care.until >= care.passed:
             care = self._search(shards, places, care, progress)
         with ThreadPoolExecutor(COMMITTERS) as committers:
@@ -232,7 +233,7 @@ class ScorerActor(UnitScorer):
         return Ready(self.node, self.path, self.box.last)
 
 
-def commit(job: ScoringTask, unit: scores.ScoredUnit, wanted: Sequence[str]) -> None:
+def commit(job: ScoringTask, unit: unit_collector.ScoredUnit, wanted: Sequence[str]) -> None:
     """Commit the tables of a unit that are wanted; of those that others commit meanwhile, the first record wins."""
     if job.index.name in wanted:
         scores.commit_index(job.scored, unit.shard, job.index, unit.rows, unit.reason, unit.detail)

@@ -44,7 +44,7 @@ STEPS = (
     ),
     Step(
         "create the snapshot", ("run",), ("shards and manifest",), ("snapshot",),
-        ("curation.ledger.ledger", "Ledger.create_snapshot"),
+        ("curation.ledger.snapshots", "Snapshots.create_snapshot"),
     ),
     Step("verify", ("verify",), ("snapshot", "corpus"), (), ("curation.curating.verification", "")),
     Step(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from curation.core.types import ShardRef
     from curation.curating.verification.findings import Finding
     from curation.curating.verification.repairs import Mender
-    from curation.ledger.ledger import Plan
+    from curation.ledger.plans import Plan
     from curation.storage.store import Store
     from jobs.pipeline import Pipeline
 

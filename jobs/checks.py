@@ -35,9 +35,10 @@ from curation.curating.verification.unread import check_unreadable
 from curation.curating.verification.versions import known_versions
 from curation.dataset import snapshot as snapshots
 from curation.dataset.corpus import open_corpus
-from curation.ledger.ledger import Plan, unit_id
+from curation.ledger.ledger import unit_id
+from curation.ledger.plans import Plan
 from curation.ledger.score_tables import INDEX
-from curation.ledger.snapshot_numbers import LAST, read_raw, snapshot_key
+from curation.ledger.snapshot_keys import LAST, read_raw, snapshot_key
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.storage.store import Store, open_store
 from jobs.checking import Here, OnRay, Subject

@@ -16,7 +16,7 @@ from curation.core.types import ShardRef
 from curation.curating import decisions, writing
 from curation.dataset import snapshot
 from curation.ledger import score_tables as scores
-from curation.ledger.ledger import Plan
+from curation.ledger.plans import Plan
 
 
 @dataclass

@@ -35,9 +35,10 @@ from curation.dataset.corpus import Corpus, left_out_message, open_corpus
 from curation.filters import ComparingFilter, flat
 from curation.filters.named import columns_needed, described
 from curation.ledger import score_tables as scores
-from curation.ledger import unreadable
+from curation.ledger import score_values, unreadable
 from curation.ledger.documents import SnapshotDocument, relative_url
-from curation.ledger.ledger import Ledger, Plan
+from curation.ledger.ledger import Ledger
+from curation.ledger.plans import Plan
 from curation.ledger.uid_lists import UidList, parse_list, read_list
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.recipes.entries import columns_of, kinds_of
@@ -296,7 +297,7 @@ class Pipeline:
         """The same as the recipe's scorers declare them: no store is asked."""
         kinds = {column: columns_of(column.name, self.recipe.scorers[column.name]) for column in self.columns[1:]}
         return {
-            column: {name: kind for name, kind in found.items() if not scores.is_vector(kind)}
+            column: {name: kind for name, kind in found.items() if not score_values.is_vector(kind)}
             for column, found in kinds.items()
         }
 
@@ -416,7 +417,7 @@ def _try_filters(recipe: Recipe, spool: Path) -> None:
     """Run the filters over no samples, before any is scored: what a filter can't read is said now. 0.1 s."""
     kinds = kinds_of(recipe.scorers)
     index, wanted = columns_needed(recipe.filters)
-    vectors = [name for name in wanted if scores.is_vector(kinds[name])]
+    vectors = [name for name in wanted if score_values.is_vector(kinds[name])]
     plain = {name: kinds[name] for name in wanted if name not in vectors}
     memory = recipe.compute.memory
     with decisions.Decisions(spool, index, plain, vectors, memory=memory) as engine:

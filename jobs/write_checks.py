@@ -19,7 +19,7 @@ from curation.curating.verification.versions import is_newer
 from curation.curating.verification.written import OTHER_DECISIONS, IndexedUnits, WrittenCheck
 from curation.dataset import snapshot as snapshots
 from curation.ledger.ledger import Ledger
-from curation.ledger.snapshot_numbers import snapshot_key
+from curation.ledger.snapshot_keys import snapshot_key
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 from jobs.checking import Here, OnRay, Subject

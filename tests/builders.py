@@ -111,6 +111,7 @@ def curate(recipe: Path, *overrides: str) -> Any:
     import curation as cu
     from curation.curating.writing import GroupWriter
     from curation.ledger import score_tables as scores
+    from curation.ledger import unit_collector
     from curation.recipes.curation_recipe import load_recipe
     from curation.shards import unit_reader as units
     from jobs.pipeline import WrittenTotals, pipeline
@@ -118,7 +119,7 @@ def curate(recipe: Path, *overrides: str) -> Any:
     with pipeline(load_recipe(recipe, overrides)) as work:
         planned = work.plan()
         reader = units.UnitReader(work.corpus.store(), work.recipe.limits, caption=work.recipe.caption)
-        collector = scores.Collector()
+        collector = unit_collector.Collector()
         for table in (table for shard in planned.shards() for table in reader.read(shard)):
             for unit in collector.add(table):
                 scores.commit_index(work.scored, unit.shard, work.columns[0], unit.rows, unit.reason, unit.detail)

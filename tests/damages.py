@@ -117,7 +117,7 @@ DAMAGES: dict[str, Damage] = {
     "latest snapshot and LATEST deleted": Damage(
         lambda t: [(t.out / name).unlink() for name in (DOCUMENT, "LATEST")],
         DOCUMENT,
-        "urls/000003.txt is there",
+        "urls/000003.txt exists",
         mends=False,
     ),
     "latest snapshot deleted, LATEST set back": Damage(
@@ -129,7 +129,7 @@ DAMAGES: dict[str, Damage] = {
     "an evaluation of no snapshot": Damage(
         lambda t: (t.out / EVALUATION.replace("000003", "000004")).write_bytes((t.out / EVALUATION).read_bytes()),
         "snapshots/000004.json",
-        "an evaluation names it",
+        "an evaluation refers to it",
         mends=False,
     ),
     "a list of shards far ahead": Damage(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.ledger.score_tables import vector_bytes
+from curation.ledger.score_values import vector_bytes
 
 Row = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 Two phases. The first reads and validates everything that can name data: commit records, every snapshot under whatever
 number, and the two Parquet indexes of each snapshot, which name its shards and its manifest. It stops where a document
-can't be read, and where a snapshot is lost (`snapshot_numbers`) that was not given up. Only then the second phase
+can't be read, and where a snapshot is lost (`lost_snapshots`) that was not given up. Only then the second phase
 deletes what is neither named nor young. Half-written files of killed workers, which only local disks have, are deleted
 with it.
 
@@ -31,9 +31,10 @@ from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.parallel import map_ordered
 from curation.dataset.snapshot import Snapshot
 from curation.ledger.documents import ScoreRecord, SnapshotDocument, WriteRecord, parse_unit_record
-from curation.ledger.ledger import Ledger, read_snapshot
+from curation.ledger.ledger import Ledger
+from curation.ledger.lost_snapshots import lost_error, lost_numbers
 from curation.ledger.owners import repair_of
-from curation.ledger.snapshot_numbers import lost_error, lost_numbers
+from curation.ledger.snapshots import read_snapshot
 from curation.storage import tables
 from curation.storage.store import Store
 

@@ -20,6 +20,7 @@ from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef
 from curation.curating.garbage import old_before, old_objects, read_record
 from curation.ledger import score_tables as scores
+from curation.ledger import score_values
 from curation.ledger.documents import ScoreRecord
 from curation.ledger.ledger import Ledger, unit_id
 from curation.ledger.score_tables import Column
@@ -167,7 +168,7 @@ def _unit(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> pa.Tabl
     table = scores.with_poison(table, records)
     for column in rest:
         values = scores.read(scored, shard, column, ["value"], table.column("uid")).column("value")
-        parts = scores.parts(column.name, values) or {column.name: values}
+        parts = score_values.parts(column.name, values) or {column.name: values}
         for name, part in parts.items():
             table = table.append_column(name, part)
     return table

@@ -22,8 +22,9 @@ from curation.core.types import IMAGE_EXTENSIONS, Sample, ShardRef, Source
 from curation.dataset import manifest
 from curation.ledger import manifest_schema
 from curation.ledger.documents import SnapshotDocument, repair
-from curation.ledger.ledger import Ledger, read_named
-from curation.ledger.score_tables import TYPES
+from curation.ledger.ledger import Ledger
+from curation.ledger.named_objects import read_named
+from curation.ledger.score_values import TYPES
 from curation.shards.contents import written
 from curation.shards.tar_samples import read_samples
 from curation.storage import tables

@@ -33,7 +33,7 @@ from curation.learning.prices import training_flops
 from curation.learning.sources import listing_sha256, pinned
 from curation.ledger.documents import find, read_json
 from curation.ledger.documents.learning import Figures, PartDraw, PartSizes
-from curation.ledger.ledger import read_named
+from curation.ledger.named_objects import read_named
 from curation.models.architecture import build_model
 from curation.models.batches import Examples
 from curation.models.devices import pick_device

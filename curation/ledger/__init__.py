@@ -1,15 +1,22 @@
-"""The commit protocol: plans, commit records, snapshots' documents, score tables, and the models of all documents.
+"""The commit protocol: plans, commit records, snapshots, score tables, and the models of all JSON documents.
 
-Create-only puts decide; nothing here lists, locks or looks at a clock. Imports `shards` and below."""
+Create-only puts decide every race; a commit never depends on a listing, a lock or a clock. Imports `shards` and
+below."""
 
 __all__ = [
     "attempts",
     "documents",
     "ledger",
+    "lost_snapshots",
     "manifest_schema",
+    "named_objects",
     "owners",
+    "plans",
     "score_tables",
-    "snapshot_numbers",
+    "score_values",
+    "snapshot_keys",
+    "snapshots",
     "uid_lists",
+    "unit_collector",
     "unreadable",
 ]

@@ -1,15 +1,15 @@
-"""Attempts that ended in a death: what the next one, by any process, has to know so that one sample costs one sample.
+"""Records of attempts that killed a process, so that a sample that kills processes costs only itself.
 
-    <scores>/attempts/<unit_id>/<000001>.json              create-only: these rows were in work when a process died
-    <scores>/attempts/<unit_id>/poison-<00000017>.json     create-only: this row is set aside, and why
+    <scores>/attempts/<unit_id>/<000001>.json              create-only: rows in work when a process died
+    <scores>/attempts/<unit_id>/poison-<00000017>.json     create-only: a row that is set aside, and why
 
-`unit_id` is that of the shard under the fingerprint of a column: a scorer's, or the index', for what the decoder did.
-A sample is poison where two processes died with it alone in work, or where a scorer raises for it alone. A unit
-that no process died of costs no object and no request: a run that has something to score lists all attempts once, at
-its start. An attempt that the listing misses costs one more death, never a sample.
+`unit_id` is that of the shard under the fingerprint of a column: a scorer's, or the index's for the decoder. A sample
+is *poison* if two processes died while it alone was in work, or if a scorer raises for it alone. A unit without deaths
+costs no object and no request: a run that has something to score lists all attempts once, at its start. An attempt that
+the listing misses costs one more death, never a sample.
 
-An attempt also says what its process found to be good, so that no later one tries that again: k samples that processes
-die of cost at most 3 k deaths, and each sample is tried alone once at most.
+An attempt also records the rows that its process found to be good, so that no later attempt repeats them: k samples
+that kill processes cost at most 3 k deaths, and each sample is tried alone at most once.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ DIED: How = "poison_died"
 HUNG: How = "poison_hung"
 RAISED: How = "poison_raised"
 REASONS = {
-    DIED: "a process died twice with this sample alone in work (a crash, an exit, no memory)",
-    HUNG: "a process worked at this sample alone for longer than compute.batch_timeout, twice",
+    DIED: "two processes died with this sample alone in work (a crash, an exit, out of memory)",
+    HUNG: "two processes worked on this sample alone for longer than compute.batch_timeout",
     RAISED: "a scorer or the decoder raises an error for this sample",
 }
-WHOLE = 1 << 62  # a row beyond the last of every unit
-ALONE = 2  # deaths with one sample in work, after which it is set aside: one may have come from outside
-_FIX = "delete it: what it counts is found again"
+WHOLE = 1 << 62  # a row beyond the last row of every unit
+ALONE = 2  # deaths with one sample in work after which it is set aside: a single one may have an external cause
+_FIX = "delete it: the next run finds again what it records"
 
 
 class Attempt(Document):
-    """Rows `first` to `last` (inclusive) of a unit were in work when a process died; or one of them is poison."""
+    """A death with rows `first` to `last` (inclusive) of a unit in work, or the finding that one row is poison."""
 
     kind: Literal["attempt", "poison"]
     key: Text
@@ -59,15 +59,16 @@ class Attempt(Document):
     fingerprint: Text
     first: Count
     last: Count
-    alone: bool = False  # nothing but that one row was in work
+    alone: bool = False  # only that one row was in work
     how: How
     detail: str = ""
-    passed: Count = 0  # rows below it went through the decoder and all scorers in that process
-    cleared: list[Count] = Field(default_factory=list)  # rows that the scorer of `column` was tried on alone, and lived
-    nonce: str = ""  # two deaths that are alike in all the rest are two: a create of equal bytes counts as done
+    passed: Count = 0  # all rows below it passed the decoder and all scorers in that process
+    cleared: list[Count] = Field(default_factory=list)  # rows that the scorer of `column` survived, each tried alone
+    nonce: str = ""  # distinguishes two deaths that are otherwise equal: a create of equal bytes counts as done
 
     @property
     def shard(self) -> ShardRef:
+        """The shard of the unit."""
         return ShardRef(self.key, self.size, self.etag)
 
 
@@ -82,7 +83,10 @@ def attempt_of(
     passed: int = 0,
     cleared: Sequence[int] = (),
 ) -> Attempt:
-    """An attempt at a unit, or, of one row, the end of attempts."""
+    """Return the record of a death (`kind` "attempt") or of a poisonous row (`kind` "poison"; `rows` is then one row).
+
+    `rows`: first and last row in work. `detail` is cut at 300 characters. `passed` and `cleared`: see `Attempt`.
+    """
     good = {"passed": passed, "cleared": sorted(cleared)} if kind == "attempt" else {}
     return Attempt(
         kind=kind,
@@ -102,8 +106,10 @@ def attempt_of(
 
 
 def record(ledger: Ledger, attempt: Attempt, after: int = 0) -> Attempt:
-    """Put an attempt under the next number `after` those that are known to be taken that is free, or poison under its
-    row; returns what holds: the first."""
+    """Put an attempt under the first free number above `after`, or poison under its row.
+
+    Returns the record that counts, which is an earlier one if the row is already recorded as poison.
+    """
     folder, number = f"{FOLDER}/{unit_id(attempt.shard, attempt.fingerprint)}", after + 1
     data = canonical(attempt.to_json())
     if attempt.kind == "poison":
@@ -117,16 +123,17 @@ def record(ledger: Ledger, attempt: Attempt, after: int = 0) -> Attempt:
 
 
 def recorded(ledger: Ledger) -> Iterator[Attempt]:
-    """All attempts there are: one listing, and a small GET for each."""
+    """Yield all recorded attempts. Cost: one listing, and a small GET for each."""
     keys = (item.key for item in ledger.store.list(FOLDER, etags=False))
     found = map_ordered(lambda key: find(ledger.store, key, Attempt, _FIX), keys)
     return (attempt for attempt in found if attempt is not None)
 
 
 def poison_of(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> dict[str, dict[int, str]]:
-    """By fingerprint, the rows of a unit that its committed tables have set aside. `columns`: the index, then scores.
+    """Return fingerprint -> row -> reason for the rows that a unit's committed tables have set aside.
 
-    What can't be read is not known: two small GETs a table at the most, and nothing is raised.
+    `columns`: the index, then scores. Tables that can't be read are skipped, without an error. Cost: at most two small
+    GETs a table.
     """
     index, *others = columns
     found: dict[str, dict[int, str]] = {}
@@ -143,11 +150,11 @@ def poison_of(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> dic
 
 @dataclass(frozen=True)
 class CallSettings:
-    """How a call works at its units. `size`: samples in a batch.
+    """How a call processes its units. `size`: samples in a batch.
 
-    By a column's fingerprint, rows to try `alone`, and rows set aside as `poison`: both of the one unit that the call
-    has, since nothing is known of the units of an ordinary call. Rows from `passed` to `until` are tried before the
-    pass over the whole unit that commits it.
+    `alone` (fingerprint -> rows to try alone) and `poison` (fingerprint -> row -> reason) belong to the single unit of
+    a call that isolates bad samples; both are empty for an ordinary call. Rows from `passed` to `until` are tried
+    before the pass over the whole unit, which commits it.
     """
 
     size: int
@@ -159,11 +166,11 @@ class CallSettings:
 
 @dataclass
 class Suspicion:
-    """What is known of a unit at which processes died.
+    """What is known about a unit on which processes died.
 
-    `wide`: deaths with these rows (fingerprint, first, last) in work, together, which no poison among them explains.
-    `short`: deaths that Ray brought about because memory was short. `passed`: rows below it were good for all columns
-    together, and `good`: for the decoder, at least. `cleared`: (fingerprint, row) that were good alone.
+    `wide`: deaths by the rows (fingerprint, first, last) in work together, as far as no poison among them explains
+    them. `short`: deaths caused by Ray because memory was short. `passed`: all rows below it were good for all columns;
+    `good`: for the decoder at least. `cleared`: (fingerprint, row) of rows that were good alone.
     """
 
     wide: Counter[tuple[str, int, int]] = field(default_factory=Counter)
@@ -177,16 +184,17 @@ class Suspicion:
     poison: dict[str, dict[int, str]] = field(default_factory=dict)
 
     def note(self, attempt: Attempt) -> None:
+        """Add a recorded attempt."""
         fingerprint, first, last = attempt.fingerprint, attempt.first, attempt.last
         if attempt.kind == "poison":
             self.poison.setdefault(fingerprint, {})[first] = attempt.how
             for rows in list(self.wide):
                 if attempt.how != RAISED and rows[0] == fingerprint and rows[1] <= first <= rows[2]:
-                    del self.wide[rows]  # it was this sample, not their number
+                    del self.wide[rows]  # this sample caused the death, not the size of the batch
             return
         self.deaths[fingerprint] += 1
         self.learn(attempt.passed, ((fingerprint, row) for row in attempt.cleared))
-        self.passed = min(self.passed, first)  # a death among rows that were good before: they are tried again
+        self.passed = min(self.passed, first)  # a death among rows that had been good: they are tried again
         if attempt.alone:
             self.alone[fingerprint, first] += 1
         else:
@@ -194,26 +202,29 @@ class Suspicion:
             self.ranges.add((fingerprint, first, last))
 
     def learn(self, passed: int, cleared: Iterable[tuple[str, int]] = ()) -> None:
-        """Note rows that a process found to be good."""
+        """Add rows that a process found to be good: all below `passed`, and `cleared` (fingerprint, row)."""
         self.passed = max(self.passed, passed)
         self.good = max(self.good, passed)
         self.cleared |= set(cleared)
 
     def counts(self) -> tuple[int, int]:
-        """Samples that are known to be good for something that was tried on them, and samples that are poison."""
+        """Return the number of samples that passed some trial, and the number of poisonous samples."""
         poison = {row for rows in self.poison.values() for row in rows}
         alone = {row for _, row in self.cleared if row >= self.good} - poison
         return self.good - sum(row < self.good for row in poison) + len(alone), len(poison)
 
     def convicted(self) -> list[tuple[str, int]]:
-        """(fingerprint, row) of samples that are poison, and not recorded as such yet."""
+        """Return (fingerprint, row) of the samples that are poison but not yet recorded as such."""
         found = ((column, row) for (column, row), deaths in self.alone.items() if deaths >= ALONE)
         return [(column, row) for column, row in found if row not in self.poison.get(column, {})]
 
     def care(self, size: int) -> CallSettings:
-        """For the next attempt: those first that a process died with already, then the rest of what was in work, spread
-        out; half the batch for each death that no poison explains, since it may have been the number of samples. Once
-        a sample of the unit is poison, all of the unit is tried: there may be more."""
+        """Return the settings of the next attempt, from the ordinary batch `size`.
+
+        Rows that a process already died with are tried first, then the other rows that were in work, spread out. Each
+        death that no poison explains halves the batch, because the number of samples may be the cause. Once a sample is
+        poison, the whole unit is tried, because there may be more.
+        """
         alone: dict[str, list[int]] = {}
         for column, row in self.alone:
             alone.setdefault(column, []).append(row)
@@ -229,7 +240,10 @@ class Suspicion:
 
 
 def spread(first: int, last: int) -> list[int]:
-    """The rows from `first` to `last` (inclusive) so that each beginning of the list is spread over all of them: bad
-    ones that stand together, at the beginning of a shard, say, are not taken for all. Van der Corput's order."""
+    """Return the rows from `first` to `last` (inclusive) in van der Corput's order.
+
+    Every prefix of the list is spread over all rows, so that adjacent bad rows, such as those at the start of a shard,
+    are not mistaken for all rows.
+    """
     bits = (last - first).bit_length()
     return sorted(range(first, last + 1), key=lambda row: int(f"{row - first:0{bits}b}"[::-1], 2))

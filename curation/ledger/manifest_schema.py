@@ -1,4 +1,4 @@
-"""The columns of a manifest: those that every sample has, then the scores that are not vectors, by name."""
+"""The columns of a manifest: the fixed ones, then one for each score that is not a vector, by name."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BASE_FIELDS = [
     ("content_hash", pa.string()),
     ("output_shard", pa.string()),
     ("output_offset", pa.int64()),
-    ("detail", pa.string()),  # of the reason, where the sample itself is at fault: "70000 x 3 pixels, more than ..."
+    ("detail", pa.string()),  # about the reason, if the sample is at fault: "70000 x 3 pixels, more than ..."
 ]
 
 
-LATER = {"detail": pa.string()}  # columns that manifests of earlier versions lack: read as null
+LATER = {"detail": pa.string()}  # columns that earlier versions didn't write: read as null
 
 
 def schema(scores: Mapping[str, pa.DataType]) -> pa.Schema:
-    """The manifest's columns: after those that every sample has, the scores that are no vectors, by name."""
+    """Return the schema of a manifest: the fixed columns, then `scores` (name -> type; no vectors)."""
     return pa.schema([*BASE_FIELDS, *scores.items()])

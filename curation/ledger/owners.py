@@ -1,7 +1,7 @@
-"""Which snapshot needs a document of the ledger: the one whose repair rebuilds it.
+"""The snapshot that refers to a document of the ledger, whose repair can rebuild it.
 
-For errors only: every snapshot's document is read, the newest first, and its index or its plan where that can tell.
-Each request is made once, so that an error never waits for a store that fails.
+For error messages only: reads every snapshot's document, newest first, and its index or plan where needed. Each request
+is made once, without retries, so that reporting an error never waits for a failing store.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from curation.core.errors import StoreError
 from curation.ledger.documents import repair
-from curation.ledger.snapshot_numbers import numbers_there, read_raw
+from curation.ledger.snapshot_keys import numbers_there, read_raw
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store, open_store
 
 
 def repair_of(out: Store, key: str) -> str:
-    """What to do about a damaged document: the repair of the newest snapshot, or of the older one that needs it."""
+    """Return the fix for a damaged document: repair the newest snapshot, or the older one that refers to it."""
     hasty = open_store(out.url, replace(out.options, patience=0))
     try:
         there = numbers_there(hasty)
@@ -29,7 +29,7 @@ def repair_of(out: Store, key: str) -> str:
 
 
 def owner_of(out: Store, key: str) -> int:
-    """The newest snapshot that needs a document; 0 for none. Reads documents only where something is damaged."""
+    """Return the number of the newest snapshot that refers to the document at `key`; 0 for none."""
     name = key.rpartition("/")[2].partition(".")[0]
     for number in reversed(numbers_there(out)):
         raw = read_raw(out, number) or {}

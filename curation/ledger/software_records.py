@@ -1,4 +1,4 @@
-"""Which versions wrote a record: put once a process and store, under the digest that the record holds."""
+"""Records of software versions: one object per set of versions, under the digest that commit records hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from curation.storage.store import Store
 
 
 def record_software(store: Store) -> str:
-    """The digest of this process' versions, once these are in the store."""
+    """Put the versions of this process's packages, once per process and store, and return their digest."""
     versions = software()
     name = software_id(versions)
     if (store.url, name) not in _RECORDED:

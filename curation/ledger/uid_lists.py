@@ -1,4 +1,4 @@
-"""Lists of uids that a recipe names: samples to keep or drop whatever the filters say, and samples with weights."""
+"""The lists of uids that a recipe names: samples to keep or drop regardless of the filters, and sample weights."""
 
 from __future__ import annotations
 
@@ -14,37 +14,41 @@ from curation.storage.store import StoreOptions, open_object
 
 @dataclass(frozen=True)
 class UidList:
-    """A keep or drop list, or one of weights: its uids, and its text for the snapshot."""
+    """A keep list, drop list or list of sample weights: its uids, and its text, which the snapshot stores."""
 
     uids: pa.Array
     text: bytes
     weights: pa.Array | None = None
 
     def weighed(self) -> pa.Table:
-        """uid and weight (float32)."""
+        """Return a table of uid and weight (float32)."""
         return pa.table({"uid": self.uids, "weight": self.weights})
 
     @property
     def sha256(self) -> str:
+        """The sha256 of the text."""
         return sha256(self.text).hexdigest()
 
 
 def read_list(name: str, url: str, options: StoreOptions) -> UidList:
-    """The list of a recipe's field `name` at a URL."""
+    """Read the list at a URL for the recipe's field `name` (`keep`, `drop` or `weights`). Raises `RecipeError`."""
     store, key = open_object(url, options)
     try:
         return store.get_parsed(key, lambda data: parse_list(name, data, url))
     except NotFoundError:
-        raise RecipeError(f"{name}: {url} does not exist", fix=f"check the URL, or leave {name}: out") from None
+        raise RecipeError(f"{name}: {url} does not exist", fix=f"check the URL, or remove `{name}:`") from None
 
 
 def parse_list(name: str, text: bytes, url: str) -> UidList:
-    """The list of a recipe's field `name`: uids, and with `weights` a number behind each."""
+    """Parse the list of a recipe's field `name`: `weights` has a number after each uid. Raises `RecipeError`."""
     return parse_weights(text, url) if name == "weights" else parse_uids(text, url)
 
 
 def parse_weights(text: bytes, url: str) -> UidList:
-    """A list of uids with weights, `uid<TAB>weight` a line; empty lines and those that begin with # are skipped."""
+    """Parse a list of sample weights, one `uid<TAB>weight` a line; empty lines and lines that begin with # are skipped.
+
+    Raises `RecipeError` with the line.
+    """
     lines = text.decode(errors="replace").splitlines()
     weights: list[float] = []
     for number, line in enumerate(lines, 1):
@@ -56,20 +60,20 @@ def parse_weights(text: bytes, url: str) -> UidList:
         except ValueError:
             weights.append(0.0)
         if not 0 < weights[-1] < float("inf"):
-            fix = "a line is a uid, a tab and a number above 0; leave a sample out to drop it"
-            raise RecipeError(f"{url}:{number}: this line has no weight", fix=fix)  # never what a file holds
+            fix = "write a uid, a tab and a number above 0 on each line; to drop a sample, use `drop:`"
+            raise RecipeError(f"{url}:{number}: this line has no valid weight", fix=fix)  # never quotes the file
     found = parse_uids("\n".join(line.partition("\t")[0] for line in lines).encode(), url)
     repeated = len(found.uids) - len(found.uids.unique())
     if repeated:
-        raise RecipeError(f"{url}: {repeated} uids occur twice", fix="one line a uid")
+        raise RecipeError(f"{url}: {repeated} uids are repeated", fix="write each uid once")
     return UidList(found.uids, text, pa.array(weights, pa.float32()))
 
 
 def parse_uids(text: bytes, url: str) -> UidList:
-    """A list of uids, one a line; empty lines and lines that begin with # are skipped."""
+    """Parse a list of uids, one a line; empty lines and lines that begin with # are skipped. Raises `RecipeError`."""
     lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
     for number, line in enumerate(lines, 1):
         if line and not line.startswith("#") and (len(line) != 32 or not set(line) <= set("0123456789abcdef")):
-            fix = "each line is a uid, of 32 hexadecimal characters"
-            raise RecipeError(f"{url}:{number}: this line is not a uid", fix=fix)  # never what a file holds
+            fix = "write one uid of 32 hexadecimal characters on each line"
+            raise RecipeError(f"{url}:{number}: this line is not a uid", fix=fix)  # never quotes the file
     return UidList(pa.array([line for line in lines if line and not line.startswith("#")], pa.string()), text)

@@ -1,9 +1,9 @@
-"""Shards that the store refuses for good, in runs whose recipe says `on_unreadable: quarantine`.
+"""Shards that the store refuses permanently, in runs whose recipe has `on_unreadable: quarantine`.
 
-Such a shard has no score table, so that no other run takes it for scored: each run that has something to score tries it
-again (one request). The snapshot that was made without it names it, with the reason, in a list of its own; for that
-snapshot it is a quarantined unit of no samples. Failures that may pass (503, timeouts), a shard that was overwritten
-after it was planned, and a bucket that is not there are never set aside.
+Such a shard has no score table, so no run mistakes it for scored: each run that has something to score tries it again
+(one request). The snapshot created without it lists it with the reason; there it counts as a quarantined unit
+without samples. Failures that may pass (503, timeouts), a shard overwritten after planning, and a missing bucket are
+never set aside.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from curation.core.digest import canonical
 from curation.core.errors import LedgerError
 from curation.core.types import ShardRef
 from curation.ledger.documents import REPAIR, DataObject
-from curation.ledger.ledger import read_named
+from curation.ledger.named_objects import read_named
 from curation.storage.store import Store
 
 #: code of a `StoreError` -> reason of the unit
@@ -26,30 +26,30 @@ REASONS = {
     "not_found": "store_not_found",
 }
 UNREADABLE = frozenset(REASONS.values())
-MOST = 0.5  # of a plan's shards; beyond it, credentials or the plan are what is wrong
+MOST = 0.5  # the largest share of a plan's shards; above it, the credentials or the plan are wrong
 
 
 def reason_of(failure: str) -> str | None:
-    """The reason for a failure, `code: message`, that is set aside; None for any other."""
+    """Return the unit's reason for a failure `code: message` that is set aside; None for any other failure."""
     return REASONS.get(failure.partition(": ")[0])
 
 
 def listed(shards: Mapping[ShardRef, str]) -> bytes:
-    """The list as JSON: [key, size, etag, reason] each, sorted. Equal lists are equal bytes."""
+    """Encode the shards as a sorted JSON list of [key, size, etag, reason]: equal lists give equal bytes."""
     return canonical(sorted([*shard, reason] for shard, reason in shards.items()))
 
 
 def by_reason(shards: Mapping[ShardRef, str]) -> dict[str, int]:
-    """How many shards there are of each reason, sorted by reason."""
+    """Return the number of shards for each reason, sorted by reason."""
     return dict(sorted(Counter(shards.values()).items()))
 
 
 def read_list(store: Store, item: DataObject | None) -> dict[ShardRef, str]:
-    """The shards that a snapshot was made without. Raises `LedgerError`."""
+    """Read the shards that a snapshot was created without. Raises `LedgerError` if the list is missing or damaged."""
     if item is None:
         return {}
     try:
         rows = json.loads(read_named(store, item.key, item.sha256, REPAIR))
         return {ShardRef(str(key), int(size), str(etag)): str(reason) for key, size, etag, reason in rows}
     except (ValueError, TypeError):
-        raise LedgerError(f"{store.location(item.key)} is damaged: it is no list of shards", fix=REPAIR) from None
+        raise LedgerError(f"{store.location(item.key)} is damaged: it is not a list of shards", fix=REPAIR) from None

@@ -15,7 +15,8 @@ from curation.core.errors import RecipeError, UnknownNameError, UserError, locat
 from curation.filters import FILTERS, ComparingFilter, flat
 from curation.filters.named import READABLE, NamedFilter, columns_needed
 from curation.ledger import manifest_schema
-from curation.ledger.score_tables import INDEX, TYPES, is_vector
+from curation.ledger.score_tables import INDEX
+from curation.ledger.score_values import TYPES, is_vector
 from curation.recipes.sections import Reading
 from curation.recipes.yaml_document import build_entry
 from curation.recipes.yaml_overrides import nearest

@@ -31,15 +31,24 @@ def to_parquet(table: pa.Table, *, checksums: bool = False) -> bytes:
 def write_parquet(path: Path, rows: pa.RecordBatchReader) -> None:
     """Write a table that need not fit in memory to `path`: equal rows give equal bytes, however they are batched."""
     with pq.ParquetWriter(path, rows.schema.remove_metadata(), **_settings(rows.schema)) as writer:
-        pending: list[pa.RecordBatch] = []
-        for batch in rows:
-            pending.append(batch)
-            while sum(map(len, pending)) >= GROUP_ROWS:
-                table = pa.Table.from_batches(pending)
-                writer.write_table(table.slice(0, GROUP_ROWS).combine_chunks())
-                pending = table.slice(GROUP_ROWS).to_batches()
-        if pending:
-            writer.write_table(pa.Table.from_batches(pending).combine_chunks())
+        for table in rebatch(rows, GROUP_ROWS):
+            writer.write_table(table)
+
+
+def rebatch(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Regroup batches into tables of exactly `rows` rows, in one chunk each; the last table may be shorter."""
+    pending: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        pending.append(batch)
+        count += batch.num_rows
+        while count >= rows:
+            table = pa.Table.from_batches(pending)
+            yield table.slice(0, rows).combine_chunks()
+            pending = table.slice(rows).to_batches()
+            count -= rows
+    if count:
+        yield pa.Table.from_batches(pending).combine_chunks()
 
 
 def _settings(schema: pa.Schema) -> dict[str, Any]:

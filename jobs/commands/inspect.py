@@ -61,7 +61,7 @@ def _which_shards(snapshot: Snapshot) -> list[str]:
 
     Earlier versions wrote no list of URLs.
     """
-    from curation.ledger.snapshot_numbers import urls_key
+    from curation.ledger.snapshot_keys import urls_key
 
     count, key = snapshot.shards.num_rows, urls_key(snapshot.number)
     shards = "one shard" if count == 1 else f"{count:,} shards"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from curation.core.types import ShardRef
     from curation.ledger.documents import SnapshotDocument
-    from curation.ledger.ledger import Plan
+    from curation.ledger.plans import Plan
     from jobs.pipeline import Pipeline, RunCounts
 
 

@@ -94,7 +94,7 @@ def locate(dataset: str) -> tuple[Store, int]:
     from curation.core.errors import NoSnapshotError
     from curation.curating.garbage import is_ledger
     from curation.dataset.snapshot import split_version
-    from curation.ledger.snapshot_numbers import numbers_there
+    from curation.ledger.snapshot_keys import numbers_there
     from curation.storage.store import open_store
 
     root, number = split_version(dataset)
@@ -110,7 +110,7 @@ def locate(dataset: str) -> tuple[Store, int]:
 
 def older(store: Store, number: int) -> list[int]:
     """The numbers of the snapshots that are there and older than one, the newest last."""
-    from curation.ledger.snapshot_numbers import numbers_there
+    from curation.ledger.snapshot_keys import numbers_there
 
     return [other for other in numbers_there(store) if other < number]
 
@@ -129,7 +129,7 @@ def checks(
     quiet: bool = False,
 ) -> Iterator[AllChecks]:
     """The pass over a snapshot, and `also` over older ones, where it is to run."""
-    from curation.ledger.snapshot_numbers import read_raw
+    from curation.ledger.snapshot_keys import read_raw
     from jobs.all_checks import AllChecks, Remembering
     from jobs.checking import engine
     from jobs.checks import Checks

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from curation.core.types import ShardRef
     from curation.curating.what_if import WhatIfAnswer
     from curation.dataset.snapshot import Snapshot
-    from curation.ledger.ledger import Plan
+    from curation.ledger.plans import Plan
     from jobs.pipeline import Pipeline
 
 
@@ -154,12 +154,12 @@ def _name_of(work: Pipeline, plan: Plan) -> str:
     """Of the columns that are loaded, in the cache: by all that decides them."""
     from curation.curating import column_cache
     from curation.curating.what_if import MADE
-    from curation.ledger import score_tables as scores
+    from curation.ledger import score_values
     from curation.recipes.entries import kinds_of
 
     index, needed = _columns(work)
     kinds = kinds_of(work.recipe.scorers)
-    vectors = [column for column in needed if scores.is_vector(kinds[column])]
+    vectors = [column for column in needed if score_values.is_vector(kinds[column])]
     return column_cache.identity(plan.id, index, vectors, MADE, work.recipe.shards.samples, work.unreadable)
 
 

@@ -25,7 +25,8 @@ from actors.scorer import CallProgress, Ready, ScoringTask
 from actors.scoring import CALLS_PER_ACTOR, MOST_UNITS, units_per_call
 from curation.core.errors import ConservationError, UserError, WeightsError
 from curation.ledger.ledger import Ledger
-from curation.ledger.score_tables import Column, value_array
+from curation.ledger.score_tables import Column
+from curation.ledger.score_values import value_array
 from curation.recipes.curation_recipe import Compute
 from curation.shards.images import DecodeLimits
 from curation.storage.store import open_store

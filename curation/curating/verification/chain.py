@@ -15,20 +15,8 @@ from curation.core.errors import NotFoundError
 from curation.core.parallel import map_ordered
 from curation.curating.verification.findings import Finding, differing, fields_differ
 from curation.curating.verification.repairs import Mender
-from curation.ledger.snapshot_numbers import (
-    HINT,
-    MOST_LOST,
-    claimed,
-    given_up,
-    lost_fix,
-    lost_numbers,
-    numbers_there,
-    parents,
-    read_raw,
-    snapshot_key,
-    snapshot_number,
-    urls_number,
-)
+from curation.ledger.lost_snapshots import MOST_LOST, claimed, given_up, lost_fix, lost_numbers, parents
+from curation.ledger.snapshot_keys import HINT, numbers_there, read_raw, snapshot_key, snapshot_number, urls_number
 from curation.storage.store import Store
 
 _FAR = f"more than {MOST_LOST:,} ahead of the snapshots that are there"

@@ -17,8 +17,9 @@ from curation.curating.verification.findings import Finding, differing, fields_d
 from curation.curating.verification.repairs import Mender
 from curation.curating.verification.versions import is_newer
 from curation.ledger.documents import SnapshotDocument
+from curation.ledger.lost_snapshots import given_up
 from curation.ledger.score_tables import INDEX
-from curation.ledger.snapshot_numbers import given_up, snapshot_key, urls_key
+from curation.ledger.snapshot_keys import snapshot_key, urls_key
 from curation.recipes.curation_recipe import Recipe
 from curation.storage.store import Store, open_object
 

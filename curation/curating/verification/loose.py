@@ -24,8 +24,9 @@ from curation.core.types import ShardRef
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
 from curation.ledger.documents import PlanDocument, ScoreRecord, WriteRecord, parse, parse_unit_record
-from curation.ledger.ledger import PAGE_SCHEMA, rows_sha256, unit_id
+from curation.ledger.ledger import unit_id
 from curation.ledger.owners import owner_of
+from curation.ledger.plans import PAGE_SCHEMA, rows_sha256
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 

@@ -17,7 +17,8 @@ from curation.core.types import ShardRef
 from curation.curating.verification.differences import hash_of, read_object, table_differs
 from curation.curating.verification.findings import Finding, differing, fields_differ
 from curation.curating.verification.repairs import Mender
-from curation.ledger.ledger import PAGE_SCHEMA, Ledger, Plan
+from curation.ledger.ledger import Ledger
+from curation.ledger.plans import PAGE_SCHEMA, Plan
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 

@@ -25,7 +25,7 @@ from curation.core.digest import canonical
 from curation.core.errors import NotFoundError
 from curation.core.software import software
 from curation.curating.verification.findings import Finding
-from curation.ledger.snapshot_numbers import REPAIRS
+from curation.ledger.lost_snapshots import REPAIRS
 from curation.storage.store import Store
 
 

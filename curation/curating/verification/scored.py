@@ -26,6 +26,7 @@ from curation.curating.verification.findings import Finding, fields_differ
 from curation.curating.verification.repairs import Mender
 from curation.curating.verification.values import Said, believable_poison, stored_values
 from curation.ledger import score_tables as scores
+from curation.ledger import unit_collector
 from curation.ledger.attempts import poison_of
 from curation.ledger.ledger import Ledger, unit_id
 from curation.shards.images import DecodeLimits
@@ -87,10 +88,10 @@ class ScoredCheck:
             result.findings += self._scores(shard, column, index, result)
         return result
 
-    def _rows(self, shard: ShardRef, result: CheckedUnit) -> scores.ScoredUnit | None:
+    def _rows(self, shard: ShardRef, result: CheckedUnit) -> unit_collector.ScoredUnit | None:
         """The unit as it is read now; None where the input shard is not what was planned."""
         where = self.corpus.location(shard.key)
-        collector = scores.Collector()
+        collector = unit_collector.Collector()
         try:
             # What ended the decoder in a run is not given to it again.
             poison = poison_of(self.scored, shard, self.columns[:1]).get(self.columns[0].fingerprint, {})
@@ -107,7 +108,7 @@ class ScoredCheck:
         result.findings.append(Finding("input", where, what, "", _LOST))
         return None
 
-    def _index(self, unit: scores.ScoredUnit, result: CheckedUnit) -> pa.Table:
+    def _index(self, unit: unit_collector.ScoredUnit, result: CheckedUnit) -> pa.Table:
         """Compare the index with what it should be; returns the latter."""
         column = self.columns[0]
         key = f"units/{unit_id(unit.shard, column.fingerprint)}.json"
@@ -137,7 +138,9 @@ class ScoredCheck:
         rows = scores.index_table(unit.rows, unit.reason, unit.detail) if unit else stored.slice(0, 0)
         return rows.num_rows == stored.num_rows and not columns_differ(rows.select(["uid", "detail"]), stored)
 
-    def _stored_index(self, shard: ShardRef, result: CheckedUnit, unit: scores.ScoredUnit | None) -> pa.Table | None:
+    def _stored_index(
+        self, shard: ShardRef, result: CheckedUnit, unit: unit_collector.ScoredUnit | None
+    ) -> pa.Table | None:
         """The index as it is, where it can't be recomputed. `unit`: what another version of the code reads by now."""
         column = self.columns[0]
         key = f"units/{unit_id(shard, column.fingerprint)}.json"
@@ -156,7 +159,7 @@ class ScoredCheck:
             result.findings.append(Finding("score_table", where, what, "", _OTHER_CODE))
         return table.select(["uid"])
 
-    def _differing(self, stored: pa.Table, unit: scores.ScoredUnit, result: CheckedUnit) -> str:
+    def _differing(self, stored: pa.Table, unit: unit_collector.ScoredUnit, result: CheckedUnit) -> str:
         """How an index of another version differs in what does not depend on how pictures are decoded."""
         now = scores.index_table(unit.rows, unit.reason, unit.detail)
         if now.num_rows != stored.num_rows:

@@ -20,6 +20,7 @@ from curation.curating.verification.differences import named_hash
 from curation.curating.verification.findings import fields_differ
 from curation.curating.verification.versions import Versions, is_newer
 from curation.ledger import score_tables as scores
+from curation.ledger import score_values
 from curation.ledger.attempts import REASONS
 from curation.ledger.ledger import Ledger, unit_id
 from curation.storage.parquet import from_parquet
@@ -51,7 +52,7 @@ class Said:
     def has_kind(self, column: scores.Column, values: pa.ChunkedArray) -> bool:
         """Whether a column has the type that its scorer gives; vectors may be of any width."""
         kind = self.kinds.get(column.name, values.type)
-        return values.type == kind or (scores.is_vector(values.type) and scores.is_vector(kind))
+        return values.type == kind or (score_values.is_vector(values.type) and score_values.is_vector(kind))
 
     def is_newer(self, record: Record | None) -> bool:
         """Whether a later version made a record, as far as it is known."""
@@ -97,5 +98,5 @@ def believable_poison(record: Record | None, values: pa.ChunkedArray) -> dict[in
     said = record.get("poison") if record else None
     if not isinstance(said, Mapping):
         return {}
-    rows = {str(row) for row in pc.indices_nonzero(pc.invert(scores.has_value(values))).to_pylist()}
+    rows = {str(row) for row in pc.indices_nonzero(pc.invert(score_values.has_value(values))).to_pylist()}
     return {int(row): why for row, why in said.items() if row in rows and isinstance(why, str) and why in REASONS}

@@ -4,14 +4,13 @@
     record.manifest.sha256                                                      # typed, by attribute
     record["manifest"]["sha256"]                                                # plain JSON, by key
 
-Fields that are not known here are kept, so a newer version's documents stay readable; optional fields that an older
-version did not write get defaults. Everything else is an error of one line that names the object and the fields:
-another type (strict: "3" is not 3), a negative count, counts that don't add up, a key that is not below its folder, a
-key that stands twice in one object.
+Unknown fields are kept, so a newer version's documents stay readable; optional fields that an older version did not
+write get defaults. Everything else is an error of one line that names the object and the fields: a wrong type (strict:
+"3" is not 3), a negative count, counts that don't add up, a key outside its folder, a repeated key.
 
-Cost: 9 us for a record of a score table, 15 us for one of a write unit with one input and one shard, and 5 us more for
-each further one (pydantic's Rust parser, and half of it a second parse that looks for repeated keys; one core): 9-20 s
-for 1 million records, beside 1 million GETs.
+Cost on one core: 9 us for the record of a score table; 15 us for the record of a write unit with one input and one
+shard, and 5 us more for each further one. Half of it is a second parse that looks for repeated keys. 1 million records
+take 9-20 s, compared with 1 million GETs.
 """
 
 from curation.ledger.documents.base import (

@@ -1,4 +1,4 @@
-"""What all documents have in common: how they are read, and what an error says of one that is damaged."""
+"""The base of all documents: reading, strict parsing, and the error for a damaged document."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from curation.core.errors import LedgerError, NotFoundError
 from curation.storage.store import Store
 
 REPAIR = "`curate repair OUT --apply` rebuilds it from the inputs"
-RESCORE = "`curate run RECIPE --check-scores` scores it again"  # scores may be shared, so nothing names their dataset
+RESCORE = "`curate run RECIPE --check-scores` scores it again"  # scores may be shared, so they name no dataset
 RESTORE = "restore it from a backup"
-SHOWN = 5  # fields of one document that an error names
+SHOWN = 5  # invalid fields that an error names
 
 Count = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]  # strict: whole numbers are floats, too
+Number = Annotated[float, Field(allow_inf_nan=False)]  # integers are accepted, too
 Text = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Uid = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 def repair(root: str) -> str:
-    """`REPAIR` for the dataset at `root`."""
+    """Return `REPAIR` for the dataset at `root`."""
     return REPAIR.replace("OUT", root.removeprefix("file://"))
 
 
 class Document(BaseModel):
-    """A frozen JSON object. By attribute it is typed; by key it is the plain JSON, as it was committed."""
+    """A frozen JSON object. Attributes are typed; keys (`document["name"]`) give the plain JSON, as committed."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON as it was committed, without defaults."""
+        """Return the JSON as committed, without defaults."""
         return self.model_dump(exclude_unset=True)
 
     def __getitem__(self, name: str) -> Any:
@@ -48,14 +48,14 @@ class Document(BaseModel):
         return name in self.keys()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value under a key; `default` where the document doesn't have it."""
+        """Return the value under a key, or `default` if the document has none."""
         try:
             return self[name]
         except KeyError:
             return default
 
     def keys(self) -> list[str]:
-        """The keys that were committed, and those that have defaults."""
+        """Return the committed keys and the keys with defaults."""
         return [*type(self).model_fields, *(self.model_extra or {})]
 
 
@@ -73,12 +73,12 @@ D = TypeVar("D", bound=Document)
 
 
 def read(store: Store, key: str, kind: type[D], fix: str) -> D:
-    """The document at a key. Raises `NotFoundError`, and `LedgerError` with `fix` where it is damaged."""
+    """Read the document at `key` as a `kind`. Raises `NotFoundError`, and `LedgerError` with `fix` if it is damaged."""
     return store.get_parsed(key, lambda data: parse(data, kind, store.location(key), fix))
 
 
 def read_json(store: Store, key: str, kind: type[Document], fix: str) -> dict[str, Any]:
-    """The JSON at a key exactly as it was put, after it was read as a document of this kind."""
+    """Return the JSON at `key` exactly as it was put, after checking that it is a `kind`. Raises what `read` raises."""
 
     def checked(data: bytes) -> dict[str, Any]:
         parse(data, kind, store.location(key), fix)
@@ -89,7 +89,7 @@ def read_json(store: Store, key: str, kind: type[Document], fix: str) -> dict[st
 
 
 def find(store: Store, key: str, kind: type[D], fix: str) -> D | None:
-    """The same, or None where there is none."""
+    """Read the document at `key` as a `kind`, or return None if there is none. Raises `LedgerError`: see `read`."""
     try:
         return read(store, key, kind, fix)
     except NotFoundError:
@@ -97,7 +97,7 @@ def find(store: Store, key: str, kind: type[D], fix: str) -> D | None:
 
 
 def parse(data: bytes, kind: type[D], where: str, fix: str) -> D:
-    """A document from its bytes. Raises `LedgerError` that names `where` it lies, and its fields that are wrong."""
+    """Parse a document. Raises `LedgerError`, which names its location (`where`), the invalid fields, and `fix`."""
     try:
         found = kind.model_validate_json(data)
     except ValidationError as error:
@@ -107,15 +107,17 @@ def parse(data: bytes, kind: type[D], where: str, fix: str) -> D:
 
 
 def strict_json(data: bytes) -> Any:
-    """Any JSON value, read as strictly as a document: `ValueError` for NaN, lone surrogates, nesting deeper than 200
-    and a key that stands twice in one object."""
+    """Parse any JSON value as strictly as a document.
+
+    Raises `ValueError` for NaN, lone surrogates, nesting deeper than 200, and repeated keys.
+    """
     found = from_json(data, allow_inf_nan=False)
     _load_single(data)
     return found
 
 
 def expect_single_keys(data: bytes, where: str, fix: str) -> None:
-    """Raise `LedgerError` for a key that stands twice in one object: of two values, readers take one or the other."""
+    """Raise `LedgerError` for a repeated key, because readers disagree about which of the two values counts."""
     try:
         _load_single(data)
     except ValueError as error:
@@ -123,7 +125,7 @@ def expect_single_keys(data: bytes, where: str, fix: str) -> None:
 
 
 def _load_single(data: bytes) -> None:
-    """Raise `ValueError` for a repeated key. `data` has been parsed before, so its nesting is bounded."""
+    """Raise `ValueError` for a repeated key. `data` must have been parsed before, so that its nesting is bounded."""
     json.loads(data, object_pairs_hook=_single)
 
 
@@ -131,17 +133,17 @@ def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         name = next(name for n, (name, _) in enumerate(pairs) if any(name == other for other, _ in pairs[:n]))
-        raise ValueError(f"the key `{name[:40]}` stands twice in one object")
+        raise ValueError(f"the key `{name[:40]}` is repeated in one object")
     return found
 
 
 def damaged(error: ValidationError, data: bytes, where: str, fix: str) -> LedgerError:
-    """The error of one line for a document that pydantic refused."""
-    return LedgerError(f"{where} is damaged: {_what(error, data)}", fix=fix)
+    """Return the one-line error for a document that pydantic rejected."""
+    return LedgerError(f"{where} is damaged: {_explain(error, data)}", fix=fix)
 
 
-def _what(error: ValidationError, data: bytes) -> str:
-    """What is wrong with a document, in words."""
+def _explain(error: ValidationError, data: bytes) -> str:
+    """Say what is wrong with a document."""
     if not data:
         return "it is empty"
     found = error.errors(include_url=False, include_input=False, include_context=False)
@@ -149,24 +151,24 @@ def _what(error: ValidationError, data: bytes) -> str:
         return "it is not JSON"
     fields = list(dict.fromkeys(_name(item["type"], item["loc"]) for item in found))
     if not all(fields):
-        said = next(item for item in found if not _name(item["type"], item["loc"]))
-        return _said(said["msg"]) if said["type"] == "value_error" else "it is not a JSON object"
+        whole = next(item for item in found if not _name(item["type"], item["loc"]))
+        return _message(whole["msg"]) if whole["type"] == "value_error" else "it is not a JSON object"
     listed = [f"`{name}`" for name in fields[:SHOWN]]
     if len(fields) > SHOWN:
         listed.append(f"{len(fields) - SHOWN} more")
     if len(listed) == 1:
-        wrong = next((_said(item["msg"]) for item in found if item["type"] == "value_error"), "")
+        wrong = next((_message(item["msg"]) for item in found if item["type"] == "value_error"), "")
         return f"field {listed[0]} is missing or invalid" + (f": {wrong}" if wrong else "")
     return f"fields {', '.join(listed[:-1])} and {listed[-1]} are missing or invalid"
 
 
 def _name(kind: str, place: tuple[int | str, ...]) -> str:
-    """`inputs[0].size`; without the kind of record that pydantic puts first."""
+    """Format a field's path, such as `inputs[0].size`, without the kind of record that pydantic puts first."""
     if kind.startswith("union_tag"):
         return "kind"
     parts = place[1:] if place and place[0] in ("score", "write") else place
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
 
-def _said(message: str) -> str:
+def _message(message: str) -> str:
     return message.removeprefix("Value error, ")

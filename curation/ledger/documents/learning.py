@@ -1,4 +1,4 @@
-"""The documents of training: built corpora, cards of models, figures of an evaluation, summaries of runs."""
+"""The documents of training: built corpora, model cards, evaluations, and summaries of learners' runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curation.ledger.documents.base import Count, Document, Number, Sha256, Text
 
 
 class BuildArguments(Document):
-    """What a corpus is built from: arguments.json, created first."""
+    """The arguments of a corpus build: arguments.json, created first."""
 
     corpus: Text
 
@@ -39,21 +39,21 @@ class BuiltCorpus(BuildArguments):
 
 
 class SampleCounts(Document):
-    """Samples that a model was trained on, and judged on."""
+    """The numbers of samples that a model was trained and evaluated on."""
 
     train: Count
     held_out: Count
 
 
 class Seconds(Document):
-    """Wall time of a run in seconds: of the training alone, and of the whole run."""
+    """Wall time in seconds: of the training alone (`training`), and of the whole run (`all`)."""
 
     training: Number
     all: Number
 
 
 class Card(Document):
-    """What a trained model is: card.json beside its weights."""
+    """The card of a trained model: card.json beside its weights."""
 
     identity: Text
     model: Text
@@ -71,7 +71,7 @@ class Card(Document):
 
 
 class Figures(Document):
-    """How good one model is; the metrics that the held-out samples allow are further fields."""
+    """The figures of one model; further fields are the metrics that the held-out samples allow."""
 
     run: Text
     seed: int
@@ -81,14 +81,14 @@ class Figures(Document):
 
 
 class PartSizes(Document):
-    """Samples of a snapshot and of its pool whose names are not held out."""
+    """The numbers of samples of a snapshot and of its pool that are not held out."""
 
     kept: Count
     pool: Count
 
 
 class PartDraw(Document):
-    """The bound of a random part; None: all of the pool."""
+    """The bound of a random part; None means the whole pool."""
 
     bound: Sha256 | None
 
@@ -97,20 +97,20 @@ class PartDraw(Document):
 
 
 class Interval(Document):
-    """A mean with half the width of its interval; None from a single value."""
+    """A mean with half the width of its interval; `half` is None for a single value."""
 
     mean: Number
     half: Number | None
 
 
 class Gain(Interval):
-    """A difference of two means."""
+    """The difference of two means; `paired` if it was computed from runs with equal seeds."""
 
     paired: bool
 
 
 class Arm(Document):
-    """The models of one arm."""
+    """One arm of an evaluation: its models and their mean figures."""
 
     samples: Count
     runs: Annotated[list[Figures], Field(min_length=1)]
@@ -118,7 +118,7 @@ class Arm(Document):
 
 
 class HeldOutSamples(Document):
-    """What models were judged on."""
+    """The held-out samples on which models were evaluated."""
 
     url: Text
     share: Number
@@ -126,7 +126,7 @@ class HeldOutSamples(Document):
 
 
 class TrainingSettings(Document):
-    """The settings of a training that reports show."""
+    """The training settings that reports show."""
 
     steps: Count
     batch: Count
@@ -134,14 +134,14 @@ class TrainingSettings(Document):
 
 
 class EvaluationProtocol(Document):
-    """What is the same for all models of an evaluation."""
+    """The settings shared by all models of an evaluation."""
 
     model: Text
     training: TrainingSettings
 
 
 class FamilywiseLevel(Document):
-    """How the differences of a report are judged: all `comparisons` of them hold together at a `level`."""
+    """The correction of a report's intervals: all `comparisons` of them hold together at `level`."""
 
     correction: Text
     level: Number
@@ -149,8 +149,10 @@ class FamilywiseLevel(Document):
 
 
 class Evaluation(Document):
-    """An evaluation of a snapshot. `overlap`: None where an earlier version didn't count it. `intervals`: None where it
-    judged each difference by itself."""
+    """An evaluation of a snapshot.
+
+    Earlier versions did not count `overlap` and did not correct intervals: both fields are None there.
+    """
 
     snapshot: Count
     protocol: EvaluationProtocol
@@ -179,20 +181,20 @@ class CurvePoint(Document):
 
 
 class Flops(Document):
-    """The ledger of compute."""
+    """The FLOPs of a run: by part, and totals."""
 
     parts: dict[str, Number]
     totals: dict[str, Number]
 
 
 class LearningRecipe(Document):
-    """The recipe of a run: the kind of its learner -> that learner's fields."""
+    """The recipe of a run: the kind of its learner -> the learner's fields."""
 
     learner: dict[str, Any]
 
 
 class LearningSummary(Document):
-    """What came of a run of a learner: summary.json."""
+    """The result of a learner's run: summary.json."""
 
     identity: Text
     recipe: LearningRecipe

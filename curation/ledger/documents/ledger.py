@@ -11,19 +11,19 @@ from curation.core.errors import StoreError
 from curation.ledger.documents.base import Count, Document, Sha256, Text, Uid, damaged, expect_single_keys
 from curation.storage.store import Store, open_store
 
-DataKey = Annotated[str, Field(pattern=r"^data/[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+$")]  # so nothing with `..` or `/`
+DataKey = Annotated[str, Field(pattern=r"^data/[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)+$")]  # excludes `..` and a second `/`
 PageKey = Annotated[str, Field(pattern=r"^plans/pages/[0-9a-f]{64}\.parquet$")]
 SnapshotNumber = Annotated[int, Field(ge=1, lt=10**9)]
 ByReason = dict[str, Count]
 PoisonReason = Literal["poison_died", "poison_hung", "poison_raised"]
-RowKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,17})$")]  # JSON has no other keys than strings
+RowKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,17})$")]  # a row number: JSON keys are strings
 
 
 # --- data objects and counts --------------------------------------------------------------------------------------
 
 
 class DataObject(Document):
-    """An object below `data/` that a document names. `key` is relative to the ledger's root."""
+    """A reference to an object below `data/`. `key` is relative to the ledger's root."""
 
     key: DataKey
     sha256: Sha256
@@ -56,16 +56,18 @@ def _same(name: str, value: int, sum_of: str, total: int) -> None:
 
 
 class ReferencingDocument(Document):
-    """A document that names data objects."""
+    """A document that refers to data objects."""
 
     def names(self) -> Iterator[str]:
-        """The keys of all data objects that are named here, also in fields of a later version. A snapshot's indexes,
-        which are two of them, name others."""
+        """Yield the keys of all data objects that this document refers to, also in fields of a later version.
+
+        Two of a snapshot's objects are indexes, which refer to further objects.
+        """
         yield from _data_keys(self.to_json())
 
 
 def _data_keys(value: Any) -> Iterator[str]:
-    """Every `"key": "data/..."` in a JSON value."""
+    """Yield every `"key": "data/..."` in a JSON value."""
     if isinstance(value, dict):
         key = value.get("key")
         if isinstance(key, str) and key.startswith("data/"):
@@ -81,10 +83,9 @@ def _data_keys(value: Any) -> Iterator[str]:
 
 
 class ScoreRecord(ReferencingDocument):
-    """Commits the score table of one shard and fingerprint. Counts of quarantined samples: of the index alone.
+    """The commit record of the score table of one shard and fingerprint. Only an index counts quarantined samples.
 
-    `poison`: rows that the scorer has no value for, since it died, hung or raised; each with its reason. Rows count
-    from 0 and are below `seen`.
+    `poison`: row -> reason, for rows without a value because the scorer died, hung or raised. Rows count from 0.
     """
 
     kind: Literal["score"]
@@ -110,7 +111,7 @@ class ScoreRecord(ReferencingDocument):
 
 
 class WriteInput(Tally):
-    """One input shard of a write unit; `reason`: why the whole shard is quarantined."""
+    """One input shard of a write unit; `reason` is set if the whole shard is quarantined."""
 
     key: Text
     size: Count
@@ -131,7 +132,7 @@ class ManifestPart(DataObject):
 
 
 class WriteRecord(Tally, ReferencingDocument):
-    """Commits a write unit: its inputs, its output shards and its part of the manifest."""
+    """The commit record of a write unit: its inputs, its output shards and its part of the manifest."""
 
     kind: Literal["write"]
     inputs: Annotated[list[WriteInput], Field(min_length=1)]
@@ -147,7 +148,7 @@ class WriteRecord(Tally, ReferencingDocument):
 
 
 def relative_url(store: Store, root: Store) -> str:
-    """The URL of a store as `scores_at` reads it: `./...` where it lies below the root."""
+    """Return the URL of a store for `scores_url`: `./...` if it is below the root, else absolute."""
     below = f"{root.url.rstrip('/')}/"
     return f"./{store.url.removeprefix(below)}" if store.url.startswith(below) else store.url
 
@@ -166,7 +167,7 @@ UnitRecord = Annotated[ScoreRecord | WriteRecord, Field(discriminator="kind")]
 
 
 class CorpusPin(Document):
-    """The corpus of a plan: patterns below a root, or a snapshot there."""
+    """The corpus of a plan: patterns below a root, or a snapshot at that root."""
 
     root: Text
     patterns: list[str] = Field(default_factory=list)
@@ -174,8 +175,11 @@ class CorpusPin(Document):
 
 
 class PlanPage(Document):
-    """One page of a plan. `key` holds the hash of its rows. In plans of earlier versions it holds that of its Parquet
-    bytes, which depend on Arrow's version, and so does `sha256`."""
+    """One page of a plan. `key` contains the hash of its rows.
+
+    In plans of earlier versions, `key` and `sha256` contain the hash of the Parquet bytes, which depends on Arrow's
+    version.
+    """
 
     key: PageKey
     units: Count
@@ -188,7 +192,7 @@ class PlanPage(Document):
 
 
 class PlanDocument(Document):
-    """Sorted shards, in pages, and what is to be done to them."""
+    """The sorted shards of a run, in pages, with their corpus and the fingerprints of the work."""
 
     corpus: CorpusPin
     fingerprints: dict[str, str]
@@ -203,7 +207,10 @@ class PlanDocument(Document):
 
 
 class UnitCounts(Document):
-    """Input shards of a snapshot; `quarantined`: whole ones. `reasons` of these; earlier versions wrote none."""
+    """The number of a snapshot's input shards, and of those quarantined as a whole, by reason.
+
+    Earlier versions wrote no `reasons`.
+    """
 
     total: Count
     quarantined: Count
@@ -218,7 +225,7 @@ class UnitCounts(Document):
 
 
 class DuplicateGroup(Document):
-    """One sample that a filter keeps, and the others that it drops for it: `goes` are some of those."""
+    """One sample that a filter keeps (`stays`) and the duplicates that it drops: `goes` lists some of them."""
 
     filter: Text
     samples: Count
@@ -250,12 +257,15 @@ class SnapshotDocument(ReferencingDocument):
     against: dict[str, int] = Field(default_factory=dict)
     matches: DataObject | None = None
     software: dict[str, dict[str, str]] = Field(default_factory=dict)  # digest -> package -> version
-    unreadable: DataObject | None = None  # the shards that it was made without (`curation.ledger.unreadable`)
+    unreadable: DataObject | None = None  # the shards that it was created without (`curation.ledger.unreadable`)
 
     def scores_at(self, root: Store) -> Store:
-        """Where the score tables are. `root` is the dataset's. A URL that begins with `./` is relative to it, so that a
-        dataset can be moved or copied with its scores. Earlier versions wrote absolute ones: where such a place holds
-        no records, and `scores` below the root does, that is meant. One or two LIST requests then."""
+        """Open the store of the score tables. `root`: the dataset's store.
+
+        A URL that begins with `./` is relative to the root, so that a dataset can be moved or copied with its scores.
+        Earlier versions wrote absolute URLs: if such a store holds no records, but `scores` below the root does, the
+        latter is used. That costs one or two LIST requests.
+        """
         if self.scores_url.startswith("./"):
             return open_store(root.location(self.scores_url.removeprefix("./")), root.options)
         absolute, below = open_store(self.scores_url, root.options), open_store(root.location("scores"), root.options)
@@ -266,7 +276,7 @@ _EITHER: TypeAdapter[ScoreRecord | WriteRecord] = TypeAdapter(UnitRecord)
 
 
 def parse_unit_record(data: bytes, where: str, fix: str) -> ScoreRecord | WriteRecord:
-    """A commit record of either kind, from its bytes. Raises `LedgerError` for one that is damaged."""
+    """Parse a commit record of either kind. Raises `LedgerError` with `fix` if it is damaged; `where`: its location."""
     try:
         found = _EITHER.validate_json(data)
     except ValidationError as error:

@@ -23,7 +23,7 @@ from curation.curating.garbage import MIN_GRACE, Garbage, parse_duration, sweep
 from curation.dataset.snapshot import PARTS_SCHEMA, SHARDS_SCHEMA
 from curation.ledger.documents import ScoreRecord
 from curation.ledger.ledger import Ledger
-from curation.ledger.snapshot_numbers import snapshot_number
+from curation.ledger.snapshot_keys import snapshot_number
 from curation.storage import tables
 from curation.storage.parquet import to_parquet
 from curation.storage.store import Store, open_store

@@ -58,7 +58,7 @@ def test_a_key_that_stands_twice_is_damage(kind: type[Document], value: dict[str
     twice = f"{text[:-1]}, {json.dumps(name)}: {json.dumps(value[name])}}}".encode()
     within = f'{text[:-1]}, "x": [{{"y": 1, "y": 2}}]}}'.encode()
     for data, key in ((twice, name), (within, "y")):
-        with pytest.raises(LedgerError, match=f"here is damaged: the key `{key}` stands twice in one object"):
+        with pytest.raises(LedgerError, match=f"here is damaged: the key `{key}` is repeated in one object"):
             parse(data, kind, "here", "")
 
 

@@ -20,7 +20,8 @@ from curation.core.errors import ConservationError, LedgerError, LostSnapshotErr
 from curation.core.types import ShardRef, uid
 from curation.ledger import ledger as module
 from curation.ledger.documents import ScoreRecord, WriteRecord
-from curation.ledger.ledger import PAGE_SCHEMA, Ledger, Plan, rows_sha256, unit_id
+from curation.ledger.ledger import Ledger, unit_id
+from curation.ledger.plans import PAGE_SCHEMA, Plan, rows_sha256
 from curation.storage.parquet import from_parquet, to_parquet
 from curation.storage.store import open_store
 
@@ -251,7 +252,7 @@ def test_a_lost_snapshot_is_not_replaced(ledger: Ledger) -> None:
     ledger.store.delete("snapshots/000003.json")
     for call in (ledger.latest, ledger.snapshot, lambda: ledger.create_snapshot(snapshot_document(decision_id="3"))):
         with pytest.raises(
-            LostSnapshotError, match=r"000003\.json .* is gone, .* the newest that is there is @2"
+            LostSnapshotError, match=r"000003\.json .* is gone, .* the newest snapshot that exists is @2"
         ) as error:
             call()
     assert f"open {ledger.store.url.removeprefix('file://')}@2" in error.value.fix

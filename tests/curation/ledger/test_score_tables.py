@@ -20,6 +20,7 @@ from curation.core.errors import LedgerError, UserError
 from curation.core.types import ShardRef, uid
 from curation.curating import score_store
 from curation.ledger import score_tables as scores
+from curation.ledger import score_values, unit_collector
 from curation.ledger.ledger import Ledger, unit_id
 from curation.shards.unit_reader import INDEX_SCHEMA, STREAM_SCHEMA, failure_table
 from curation.storage.store import open_store
@@ -50,7 +51,7 @@ def test_the_collector_gives_every_unit_back_whole(sizes: list[int], seed: int, 
             for _ in range(1 + (piece.num_rows > 0 and not piece.column("end").to_pylist()[-1]))
         ]
     rng.shuffle(pieces)
-    collector = scores.Collector()
+    collector = unit_collector.Collector()
     found: dict[str, pa.Table] = {}
     for piece in pieces:
         for unit in collector.add(piece):
@@ -61,14 +62,14 @@ def test_the_collector_gives_every_unit_back_whole(sizes: list[int], seed: int, 
 
 
 def test_rows_that_come_again_after_their_unit_was_whole_are_let_go() -> None:
-    collector, shard = scores.Collector(), ShardRef("a.tar", 1, "e")
+    collector, shard = unit_collector.Collector(), ShardRef("a.tar", 1, "e")
     assert len(list(collector.add(rows(shard, 3)))) == 1
     assert list(collector.add(rows(shard, 3).slice(1, 2))) == list(collector.add(rows(shard, 3))) == []
     assert not collector._pending
 
 
 def test_a_unit_of_many_parts_is_looked_at_once() -> None:
-    collector, shard, n = scores.Collector(), ShardRef("a.tar", 1, "e"), 50
+    collector, shard, n = unit_collector.Collector(), ShardRef("a.tar", 1, "e"), 50
     table = rows(shard, n)
     order = [n, *range(n - 1), *range(n - 1), n - 1]  # its end first, most rows twice
     found = [list(collector.add(table.slice(row, 1))) for row in order]
@@ -77,7 +78,7 @@ def test_a_unit_of_many_parts_is_looked_at_once() -> None:
 
 
 def test_a_unit_that_failed_may_come_after_all() -> None:
-    collector, shard = scores.Collector(), ShardRef("a.tar", 1, "e")
+    collector, shard = unit_collector.Collector(), ShardRef("a.tar", 1, "e")
     failed = failure_table(shard, "the store says no", [])
     assert [unit.failure for unit in collector.add(failed)] == ["the store says no"]
     assert [unit.failure for unit in collector.add(rows(shard, 2))] == [None]
@@ -86,7 +87,7 @@ def test_a_unit_that_failed_may_come_after_all() -> None:
 def test_a_broken_archive_quarantines_every_row(tmp_path: Path) -> None:
     ledger = Ledger(open_store(str(tmp_path)))
     shard, column = ShardRef("a.tar", 1, "e"), scores.Column("index", "f")
-    (unit,) = scores.Collector().add(rows(shard, 3, "tar_truncated"))
+    (unit,) = unit_collector.Collector().add(rows(shard, 3, "tar_truncated"))
     record = scores.commit_index(ledger, shard, column, unit.rows, unit.reason)
     assert record["quarantined"] == {"tar_truncated": 3}
     table = scores.read(ledger, shard, column)
@@ -98,7 +99,7 @@ def test_missing_read_and_damage(tmp_path: Path) -> None:
     ledger = Ledger(open_store(str(tmp_path)))
     shard = ShardRef("a.tar", 1, "e")
     column, other = scores.Column("s", "f"), scores.Column("t", "g")
-    values = scores.value_array(np.array([0.5, 0.25, 9.0]), np.array([True, True, False]))
+    values = score_values.value_array(np.array([0.5, 0.25, 9.0]), np.array([True, True, False]))
     record = scores.commit_score(ledger, shard, column, pa.array(["a", "b", "c"]), values)
     assert scores.missing(ledger, shard, [column, other]) == ["t"]
     assert scores.read(ledger, shard, column).column("value").to_pylist() == [0.5, 0.25, None]
@@ -116,9 +117,9 @@ def two(tmp_path: Path) -> tuple[Ledger, list[ShardRef], list[scores.Column]]:
     ledger, shards = Ledger(open_store(str(tmp_path))), [ShardRef(f"{n}.tar", 9, f"e{n}") for n in (0, 1)]
     columns = [scores.Column("index", "f"), scores.Column("s", "g")]
     for n, shard in enumerate(shards):
-        (unit,) = scores.Collector().add(rows(shard, 3))
+        (unit,) = unit_collector.Collector().add(rows(shard, 3))
         scores.commit_index(ledger, shard, columns[0], unit.rows, None)
-        values = scores.value_array(np.full(3, float(n)), np.ones(3, bool))
+        values = score_values.value_array(np.full(3, float(n)), np.ones(3, bool))
         scores.commit_score(ledger, shard, columns[1], unit.rows.column("uid"), values)
     return ledger, shards, columns
 
@@ -150,7 +151,7 @@ def test_a_table_of_other_uids_is_refused(two: tuple[Ledger, list[ShardRef], lis
     record, other = json.loads(ledger.store.get(key)), scores.record_of(ledger, shards[1], columns[which]).data
     ledger.store.put(record["data"]["key"], ledger.store.get(other.key))
     ledger.store.put(key, canonical({**record, "data": {**other.to_json(), "key": record["data"]["key"]}}))
-    with pytest.raises(LedgerError, match=r"of 0\.tar: the uids in .* are not the shard's") as error:
+    with pytest.raises(LedgerError, match=r"of 0\.tar: the uids in .* belong to another shard") as error:
         list(scores.load_units(ledger, shards, columns, []))
     assert "curate run RECIPE --check-scores" in error.value.fix
 
@@ -159,7 +160,7 @@ def test_a_table_of_other_length_is_refused(two: tuple[Ledger, list[ShardRef], l
     ledger, shards, columns = two
     key = f"units/{unit_id(shards[0], columns[1].fingerprint)}.json"
     ledger.store.put(key, canonical({**json.loads(ledger.store.get(key)), "seen": 4}))
-    with pytest.raises(LedgerError, match="has 3 rows, and its record says 4"):
+    with pytest.raises(LedgerError, match="has 3 rows, but its record has 4"):
         list(scores.load_units(ledger, shards, columns, []))
 
 
@@ -168,7 +169,7 @@ def test_what_is_poison_to_one_scorer_is_said_where_that_score_is_read(tmp_path:
 
     ledger, shard = Ledger(open_store(str(tmp_path / "scores"))), ShardRef("a.tar", 1, "e")
     index, plain, dies, other = (scores.Column(name, name) for name in ("index", "s", "t", "u"))
-    (unit,) = scores.Collector().add(rows(shard, 3))
+    (unit,) = unit_collector.Collector().add(rows(shard, 3))
     scores.commit_index(ledger, shard, index, unit.rows, None)
     uids = unit.rows.column("uid")
     assert (
@@ -221,7 +222,7 @@ def test_large_units_are_not_piled_up(tmp_path: Path, monkeypatch: pytest.Monkey
     ledger, column = Ledger(open_store(str(tmp_path))), scores.Column("index", "f")
     shards = [ShardRef(f"{n:02d}.tar", 1, "e") for n in range(20)]
     for shard in shards:
-        (unit,) = scores.Collector().add(rows(shard, 3))
+        (unit,) = unit_collector.Collector().add(rows(shard, 3))
         scores.commit_index(ledger, shard, column, unit.rows, None)
     loaded: list[str] = []
 
@@ -240,7 +241,7 @@ def test_large_units_are_not_piled_up(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_embeddings_are_half_precision_lists(tmp_path: Path) -> None:
     ledger = Ledger(open_store(str(tmp_path)))
     shard, column = ShardRef("a.tar", 1, "e"), scores.Column("e", "f")
-    values = scores.value_array(np.eye(3, 4, dtype=np.float32), np.array([True, False, True]))
+    values = score_values.value_array(np.eye(3, 4, dtype=np.float32), np.array([True, False, True]))
     scores.commit_score(ledger, shard, column, pa.array(["a", "b", "c"]), values)
     assert scores.read(ledger, shard, column).column("value").to_pylist() == [[1, 0, 0, 0], None, [0, 0, 1, 0]]
     assert scores.fields(ledger, shard, column) == {}
@@ -254,8 +255,8 @@ def test_words_hashes_and_structs_are_columns_of_their_own(tmp_path: Path) -> No
     found = {}
     for name, values in given.items():
         column = scores.Column(name, f"f{name}")
-        scores.commit_score(ledger, shard, column, pa.array(["x", "y"]), scores.value_array(values, valid))
-        found |= scores.parts(name, scores.read(ledger, shard, column).column("value"))
+        scores.commit_score(ledger, shard, column, pa.array(["x", "y"]), score_values.value_array(values, valid))
+        found |= score_values.parts(name, scores.read(ledger, shard, column).column("value"))
         assert scores.fields(ledger, shard, column).keys() <= found.keys()
     lists = {name: values.to_pylist() for name, values in found.items()}
     assert lists == {"h": [2**63 - 1, None], "w": ["de", None], "s.a": [0.5, None], "s.b": [2**63 - 1, None]}
@@ -266,17 +267,17 @@ def test_vectors_as_bytes(kind: pa.DataType) -> None:
     """As tables have them after a trip through Parquet, or before; also a slice of a column."""
     rows = [[1, 2, 3], None, [4, 5, 6], [7, float("nan"), 9]]
     rows = [row and [np.float16(x) for x in row] for row in rows]
-    found = scores.vector_bytes(pa.chunked_array([pa.array([rows[0], *rows], kind).slice(1)])).to_pylist()
+    found = score_values.vector_bytes(pa.chunked_array([pa.array([rows[0], *rows], kind).slice(1)])).to_pylist()
     assert found == [np.array(rows[0], np.float16).tobytes(), None, np.array(rows[2], np.float16).tobytes(), None]
-    assert scores.vector_bytes(pa.chunked_array([pa.array([None, None], kind)])).to_pylist() == [None, None]
-    assert len(scores.vector_bytes(pa.chunked_array([pa.array([], kind)]))) == 0
+    assert score_values.vector_bytes(pa.chunked_array([pa.array([None, None], kind)])).to_pylist() == [None, None]
+    assert len(score_values.vector_bytes(pa.chunked_array([pa.array([], kind)]))) == 0
 
 
 def test_vectors_of_units_without_one_join_those_of_others() -> None:
     """A shard that is empty, or of which no sample can be used, doesn't know how wide vectors are."""
     some = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(6, np.float16)), 3)
     none = pa.array([None, None], pa.list_(pa.float16()))
-    units = [scores.vector_bytes(pa.chunked_array([part])) for part in (some, none, none[:0])]
+    units = [score_values.vector_bytes(pa.chunked_array([part])) for part in (some, none, none[:0])]
     table = pa.concat_tables([pa.table({"v": unit}) for unit in units])
     assert table.column("v").to_pylist() == [np.ones(3, np.float16).tobytes()] * 2 + [None] * 2
 
@@ -299,28 +300,28 @@ def test_vectors_of_units_without_one_join_those_of_others() -> None:
     ],
 )
 def test_values_become_what_their_scorer_says(values: Any, kind: pa.DataType, wanted: list[Any]) -> None:
-    found = scores.value_array(values, np.array([True, False]), kind)
-    assert found.to_pylist() == wanted and (kind is None or found.type == kind or scores.is_vector(kind))
+    found = score_values.value_array(values, np.array([True, False]), kind)
+    assert found.to_pylist() == wanted and (kind is None or found.type == kind or score_values.is_vector(kind))
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (pa.array(["a"]), "says it gives int32, and gives string"),
-        (np.array([2**31]), "gives int32, and gives int64: Integer value 2147483648 not in range"),
-        (np.array([2**63], np.uint64), "gives int32, and gives uint64: Integer value"),
-        (np.array([0.5]), "gives int32, and gives float64: Float value 0.5"),
-        (np.array([np.nan]), "gives int32, and gives float64: Float value nan"),
-        (np.array([object()]), "says it gives int32, and gives object"),
-        (np.array([1j]), "says it gives int32, and gives complex128"),
+        (pa.array(["a"]), "declares int32, but returns string"),
+        (np.array([2**31]), "declares int32, but returns int64: Integer value 2147483648 not in range"),
+        (np.array([2**63], np.uint64), "declares int32, but returns uint64: Integer value"),
+        (np.array([0.5]), "declares int32, but returns float64: Float value 0.5"),
+        (np.array([np.nan]), "declares int32, but returns float64: Float value nan"),
+        (np.array([object()]), "declares int32, but returns object"),
+        (np.array([1j]), "declares int32, but returns complex128"),
     ],
 )
 def test_values_that_are_not_what_their_scorer_says_are_one_line(values: Any, words: str) -> None:
     with pytest.raises(UserError, match=words) as raised:
-        scores.value_array(values, np.array([True]), pa.int32())
+        score_values.value_array(values, np.array([True]), pa.int32())
     assert "\n" not in str(raised.value)
 
 
 def test_whole_numbers_that_a_float32_does_not_hold_are_no_score() -> None:
-    with pytest.raises(UserError, match="gives float, and gives int64: Integer value 16777217 not in range"):
-        scores.value_array(np.array([2**24 + 1]), np.array([True]), pa.float32())
+    with pytest.raises(UserError, match="declares float, but returns int64: Integer value 16777217 not in range"):
+        score_values.value_array(np.array([2**24 + 1]), np.array([True]), pa.float32())

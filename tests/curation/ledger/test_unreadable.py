@@ -52,6 +52,6 @@ def test_the_list_of_a_snapshot(tmp_path: Path) -> None:
         if good:
             assert unreadable.read_list(store, item) == (shards if text == data else {})
         else:
-            with pytest.raises(LedgerError, match="it is no list of shards"):
+            with pytest.raises(LedgerError, match="it is not a list of shards"):
                 unreadable.read_list(store, item)
     assert unreadable.read_list(store, None) == {}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scorers_given import CPU, Fields, batch, make
 
-from curation.ledger import score_tables as scores
+from curation.ledger import score_values
 from curation.scorers import SCORERS, Batch, Scorer, fingerprint
 from curation.shards.images import DecodeLimits
 from curation.shards.unit_reader import index_fingerprint, view_column
@@ -40,12 +40,12 @@ def test_scores_do_not_depend_on_the_batch(name: str, given: Fields) -> None:
     for start, stop in ((0, 1), (7, 20), (20, 50)):
         assert values[start:stop] == listed(score(batch(list(range(start, stop)), scorer)))
     assert listed(score(batch([], scorer))) == []
-    table = scores.value_array(whole if isinstance(whole, pa.Array) else whole.numpy(), np.arange(50) > 0)
+    table = score_values.value_array(whole if isinstance(whole, pa.Array) else whole.numpy(), np.arange(50) > 0)
     wanted = scorer.values()
     assert table.type == (pa.list_(pa.float16(), 64) if pa.types.is_list(wanted) else wanted)
     if pa.types.is_floating(wanted):
         assert torch.isfinite(whole).all()
-    parts = scores.parts(name, pa.chunked_array([table]))
+    parts = score_values.parts(name, pa.chunked_array([table]))
     assert all(part[0].as_py() is None and part.null_count == 1 for part in parts.values())
 
 

@@ -19,7 +19,8 @@ from curation.core.errors import (
     UnavailableError,
     UserError,
 )
-from curation.ledger.ledger import Ledger, read_named
+from curation.ledger.ledger import Ledger
+from curation.ledger.named_objects import read_named
 from curation.ledger.uid_lists import read_list
 from curation.models.weights import Weights
 from curation.storage import object_store

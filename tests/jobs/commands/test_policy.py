@@ -99,8 +99,8 @@ device: cpu
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a" * 32 + "\tmany", "list:1: this line has no weight"), ("a" * 32 + "\t-1", "has no weight"),
-     ("a" * 32 + "\t1\n" + "a" * 32 + "\t2", "1 uids occur twice"), ("# none\n\nb\t1", "list:3: this line is")],
+    [("a" * 32 + "\tmany", "list:1: this line has no valid weight"), ("a" * 32 + "\t-1", "has no valid weight"),
+     ("a" * 32 + "\t1\n" + "a" * 32 + "\t2", "1 uids are repeated"), ("# none\n\nb\t1", "list:3: this line is")],
 )  # fmt: skip
 def test_lists_of_weights_that_are_none(text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):

@@ -11,7 +11,7 @@ from builders import snapshot_document
 from curation.core.digest import canonical
 from curation.curating.verification.chain import ChainCheck
 from curation.curating.verification.repairs import Mender, dry
-from curation.ledger import snapshot_numbers as numbers
+from curation.ledger import lost_snapshots, snapshot_keys
 from curation.ledger.ledger import Ledger
 from curation.storage.store import Store, open_store
 
@@ -60,8 +60,8 @@ def test_a_repair_that_is_killed_gives_no_number_away(
             done = False
         for name, call in calls.items():
             monkeypatch.setattr(Store, name, call)
-        known = numbers.given_up(ledger.store) == [range(3, 4)]
-        assert known or numbers.hint(ledger.store) == 3, "LATEST shows that it is used"
+        known = lost_snapshots.given_up(ledger.store) == [range(3, 4)]
+        assert known or snapshot_keys.hint(ledger.store) == 3, "LATEST shows that it is used"
         assert repaired(ledger, Mender(ledger.store, "two")) == [] and ledger.latest() == 2
         if done:
             break

@@ -9,7 +9,7 @@ from builders import snapshot_document
 
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, LostSnapshotError, NoSnapshotError
-from curation.ledger import snapshot_numbers as numbers
+from curation.ledger import lost_snapshots, snapshot_keys
 from curation.ledger.ledger import Ledger
 from curation.storage.store import Store, open_store
 
@@ -38,7 +38,7 @@ def test_a_lost_latest_is_neither_passed_over_nor_replaced(ledger: Ledger, lates
     ledger.store.delete("snapshots/000003.json")
     ledger.store.put("LATEST", latest) if latest else ledger.store.delete("LATEST")
     for call in (ledger.latest, ledger.snapshot, lambda: ledger.create_snapshot(with_urls(ledger, "d"))):
-        with pytest.raises(LostSnapshotError, match=r"snapshots/000003\.json of .* is gone, though .* there is @2"):
+        with pytest.raises(LostSnapshotError, match=r"snapshots/000003\.json of .* is gone, though .* exists is @2"):
             call()
     assert [item.key for item in ledger.store.list("snapshots") if "3" in item.key] == []
     give_up(ledger, 3)
@@ -57,7 +57,7 @@ def test_a_lost_latest_is_neither_passed_over_nor_replaced(ledger: Ledger, lates
 def test_a_number_that_only_a_list_of_shards_has_is_used(ledger: Ledger) -> None:
     ledger.store.put("urls/000009.txt", b"x")
     assert ledger.latest() == 3
-    with pytest.raises(LostSnapshotError, match=r"000004\.json of .* is gone, though urls/000009\.txt is there"):
+    with pytest.raises(LostSnapshotError, match=r"000004\.json of .* is gone, though urls/000009\.txt exists"):
         ledger.create_snapshot(with_urls(ledger, "d"))
     give_up(ledger, [4, 9])
     assert ledger.create_snapshot(with_urls(ledger, "d")).snapshot == 10
@@ -65,7 +65,7 @@ def test_a_number_that_only_a_list_of_shards_has_is_used(ledger: Ledger) -> None
 
 def test_so_is_one_that_an_evaluation_has(ledger: Ledger) -> None:
     ledger.store.put(f"evaluations/000004-{'e' * 64}.json", b"{}")
-    with pytest.raises(LostSnapshotError, match="an evaluation names it"):
+    with pytest.raises(LostSnapshotError, match="an evaluation refers to it"):
         ledger.create_snapshot(with_urls(ledger, "d"))
 
 
@@ -75,15 +75,15 @@ def test_a_hole_stops_an_opening_that_comes_to_it(ledger: Ledger) -> None:
     with pytest.raises(LostSnapshotError, match=r"000002\.json"):
         ledger.snapshot(2)
     ledger.store.put("LATEST", b"1")
-    with pytest.raises(LostSnapshotError, match=r"000002\.json of .* the newest that is there is @3"):
+    with pytest.raises(LostSnapshotError, match=r"000002\.json of .* the newest snapshot that exists is @3"):
         ledger.latest()
 
 
 def test_all_snapshots_lost(ledger: Ledger) -> None:
     for number in (1, 2, 3):
-        ledger.store.delete(numbers.snapshot_key(number))
+        ledger.store.delete(snapshot_keys.snapshot_key(number))
     ledger.store.delete("LATEST")
-    with pytest.raises(LostSnapshotError, match="none is there") as error:
+    with pytest.raises(LostSnapshotError, match="no snapshot exists") as error:
         ledger.latest()
     assert "@0" not in error.value.fix
     give_up(ledger, [1, 3])
@@ -104,8 +104,8 @@ def test_a_snapshot_that_is_made_meanwhile_is_not_lost(ledger: Ledger, monkeypat
         return found
 
     monkeypatch.setattr(Store, "exists", late)
-    assert ledger.latest() == 4 and numbers.lost_numbers(ledger.store) == []
-    assert numbers.lost_numbers(ledger.store, [1, 2, 3]) == [], "listed before the fourth was made"
+    assert ledger.latest() == 4 and lost_snapshots.lost_numbers(ledger.store) == []
+    assert lost_snapshots.lost_numbers(ledger.store, [1, 2, 3]) == [], "listed before the fourth was made"
 
 
 def test_a_killed_process_left_no_list_of_shards(ledger: Ledger) -> None:
@@ -123,10 +123,10 @@ def test_a_name_that_is_far_ahead_is_no_number_that_was_used(ledger: Ledger) -> 
 
 
 def test_numbers_end(ledger: Ledger) -> None:
-    document = {**ledger.snapshot(3).to_json(), "decision_id": "z", "snapshot": numbers.LAST}
-    ledger.store.put(numbers.snapshot_key(numbers.LAST), canonical(document))
-    ledger.store.put("LATEST", str(numbers.LAST).encode())
-    with pytest.raises(LedgerError, match="no number left after snapshot @999999999"):
+    document = {**ledger.snapshot(3).to_json(), "decision_id": "z", "snapshot": snapshot_keys.LAST}
+    ledger.store.put(snapshot_keys.snapshot_key(snapshot_keys.LAST), canonical(document))
+    ledger.store.put("LATEST", str(snapshot_keys.LAST).encode())
+    with pytest.raises(LedgerError, match="no free number after snapshot @999999999"):
         ledger.create_snapshot(with_urls(ledger, "d"))
 
 
@@ -143,25 +143,25 @@ def test_numbers_end(ledger: Ledger) -> None:
     ],
 )
 def test_holes(there: list[int], given: list[range], last: int, found: list[tuple[int, int]]) -> None:
-    assert [(hole[0], hole[-1]) for hole in numbers.holes(there, given, last)] == found
+    assert [(hole[0], hole[-1]) for hole in lost_snapshots.holes(there, given, last)] == found
 
 
 def test_records_of_repairs_that_say_nothing_of_numbers(ledger: Ledger) -> None:
     for n, data in enumerate([b"", b"[]", b"{", b'{"lost": 3}', b'{"lost": ["x", [1], [1, "y"], null]}']):
         ledger.store.put(f"repairs/{n}.json", data)
     ledger.store.put("repairs/x/started.json", canonical({"lost": [1]}))
-    assert numbers.given_up(ledger.store) == []
+    assert lost_snapshots.given_up(ledger.store) == []
     give_up(ledger, 7, [2, 4], 5, True, -3, [-9, 0], [9, 8])
-    assert numbers.given_up(ledger.store) == [range(2, 6), range(7, 8)]
-    assert numbers.next_number(1, numbers.given_up(ledger.store)) == 6
-    assert numbers.parents(6, numbers.given_up(ledger.store)) == (5, 1)
-    assert numbers.parents(1, []) == (None, None) and numbers.parents(3, []) == (2, 2)
+    assert lost_snapshots.given_up(ledger.store) == [range(2, 6), range(7, 8)]
+    assert lost_snapshots.next_number(1, lost_snapshots.given_up(ledger.store)) == 6
+    assert lost_snapshots.parents(6, lost_snapshots.given_up(ledger.store)) == (5, 1)
+    assert lost_snapshots.parents(1, []) == (None, None) and lost_snapshots.parents(3, []) == (2, 2)
 
 
 @pytest.mark.parametrize("text", [b"02", b"2\n", b" 2", b"+2", b"-2", b"9" * 50, "\u0662".encode(), b"2.0", b""])
 def test_a_hint_is_a_number_as_a_run_writes_it(tmp_path: Path, text: bytes) -> None:
     store = open_store(str(tmp_path))
     store.put("LATEST", text)
-    assert numbers.hint(store) is None
+    assert snapshot_keys.hint(store) is None
     store.put("LATEST", b"2")
-    assert numbers.hint(store) == 2
+    assert snapshot_keys.hint(store) == 2
