@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,28 @@ def _root(snapshot: Snapshot) -> str:
     return root
 
 
+def _square(pixels: Pixels) -> Pixels:
+    """Centre a picture on a white square, so that titles and captions of wide pictures don't overlap."""
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    square = np.full((side, side, 3), 255, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = pixels
+    return square
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    """The characters that the default font has; it has no CJK and no emoji."""
+    from matplotlib import font_manager, ft2font
+
+    return frozenset(ft2font.FT2Font(font_manager.findfont(font_manager.FontProperties())).get_charmap())
+
+
 def _cell(axis: Any, pixels: Any, caption: str, row: dict[str, Any]) -> None:
     if pixels is not None:
-        axis.imshow(pixels)
-    plain = caption.encode("latin-1", "replace").decode("latin-1")  # the default font has no CJK or emoji
+        axis.imshow(_square(pixels))
+    plain = "".join(letter if ord(letter) in _drawable() else "?" for letter in caption)
     score = row.get("clip_score")
     label = textwrap.shorten(plain.replace("$", ""), 40, placeholder="...") or "(no caption)"
     text = "\n".join(textwrap.wrap(label, 20)) + (f"\n{score:.2f}" if score is not None else "")
