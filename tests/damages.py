@@ -87,7 +87,7 @@ def _dropped(values: pa.Table) -> pa.Table:
 
 DAMAGES: dict[str, Damage] = {
     # --- LATEST and the chain of snapshots ---
-    "LATEST gone": Damage(lambda t: (t.out / "LATEST").unlink(), "LATEST", "is gone"),
+    "LATEST gone": Damage(lambda t: (t.out / "LATEST").unlink(), "LATEST", "is missing"),
     "LATEST not a number": Damage(lambda t: (t.out / "LATEST").write_text("<html>"), "LATEST", "not a number"),
     "LATEST behind": Damage(lambda t: (t.out / "LATEST").write_text("1"), "LATEST", "names @1"),
     "LATEST of another dataset": Damage(
@@ -121,7 +121,7 @@ DAMAGES: dict[str, Damage] = {
         mends=False,
     ),
     "latest snapshot deleted, LATEST set back": Damage(
-        lambda t: [(t.out / DOCUMENT).unlink(), (t.out / "LATEST").write_text("2")], DOCUMENT, "is gone", mends=False
+        lambda t: [(t.out / DOCUMENT).unlink(), (t.out / "LATEST").write_text("2")], DOCUMENT, "is missing", mends=False
     ),
     "a list of shards of no snapshot": Damage(
         lambda t: (t.out / "urls/000009.txt").write_text("x"), "snapshots/000009.json", "urls/000009.txt", mends=False
@@ -139,7 +139,7 @@ DAMAGES: dict[str, Damage] = {
         lambda t: (t.out / "urls/4.txt").write_text("x"), "urls/4.txt", "not named like"
     ),
     "a hole among snapshots": Damage(
-        lambda t: (t.out / "snapshots/000002.json").unlink(), "snapshots/000002.json", "is gone", mends=False
+        lambda t: (t.out / "snapshots/000002.json").unlink(), "snapshots/000002.json", "is missing", mends=False
     ),
     "a copy after the latest": Damage(_copy_of_latest, "snapshots/000004.json", "copy of @3"),
     "a copy among snapshots": Damage(
@@ -176,7 +176,7 @@ DAMAGES: dict[str, Damage] = {
     "weights of a model": Damage(set_fields(weights__clip_score=OTHER_ID), DOCUMENT, "`weights.clip_score`"),
     "a fingerprint": Damage(set_fields(fingerprints__phash=OTHER_ID), DOCUMENT, "`fingerprints.phash`"),
     "against": Damage(set_fields(against=lambda v: dict.fromkeys(v, 0)), DOCUMENT, "`against"),
-    "plan of another snapshot": Damage(set_fields(plan=OTHER_ID), f"plans/{OTHER_ID}.json", "is gone", mends=False),
+    "plan of another snapshot": Damage(set_fields(plan=OTHER_ID), f"plans/{OTHER_ID}.json", "is missing", mends=False),
     "scores_url": Damage(set_fields(scores_url=lambda v: v + "-2"), DOCUMENT, "`scores_url`"),
     "a filter's threshold": Damage(
         lambda t: t.edit(t.out / DOCUMENT, lambda v: v["recipe"]["filters"][2]["top_fraction"].update(fraction=0.1)),
@@ -189,7 +189,7 @@ DAMAGES: dict[str, Damage] = {
     "size of the manifest's index": Damage(set_fields(manifest__bytes=1), DOCUMENT, "`manifest.bytes`"),
     "name of the urls": Damage(set_fields(urls__key=f"data/urls-{'0' * 16}.txt"), DOCUMENT, "`urls.key`"),
     # --- the plan ---
-    "plan gone": Damage(lambda t: t.plan.unlink(), object_of("plan"), "is gone"),
+    "plan gone": Damage(lambda t: t.plan.unlink(), object_of("plan"), "is missing"),
     "plan not JSON": Damage(lambda t: cut(t.plan), object_of("plan"), "not JSON"),
     "units of the plan": Damage(lambda t: t.edit(t.plan, lambda v: v.update(units=4)), object_of("plan"), "`units`"),
     "fingerprints of the plan": Damage(
@@ -197,20 +197,20 @@ DAMAGES: dict[str, Damage] = {
         object_of("plan"),
         "`fingerprints.phash`",
     ),
-    "page gone": Damage(lambda t: t.page.unlink(), object_of("page"), "is gone"),
+    "page gone": Damage(lambda t: t.page.unlink(), object_of("page"), "is missing"),
     "page flipped": Damage(lambda t: flip(t.page), object_of("page"), ""),
     "a shard left out of the page": Damage(page_edit(_dropped), object_of("page"), "rows"),
     "an etag of the page": Damage(page_edit(column("etag", first(lambda v: "0" * 32))), object_of("page"), "`etag`"),
     # --- input shards ---
     "an input shard gone": Damage(
-        lambda t: (t.root / "corpus/00001.tar").unlink(), "corpus/00001.tar", "is gone", mends=False
+        lambda t: (t.root / "corpus/00001.tar").unlink(), "corpus/00001.tar", "is missing", mends=False
     ),
     "an input shard replaced": Damage(
         lambda t: flip(t.root / "corpus/00001.tar", 600), "corpus/00001.tar", "etag", mends=False
     ),
     # --- score tables ---
     "index flipped": Damage(lambda t: flip(t.table("index")), _table("index"), "index of 00001.tar"),
-    "index gone": Damage(lambda t: t.table("index").unlink(), _table("index"), "is gone"),
+    "index gone": Damage(lambda t: t.table("index").unlink(), _table("index"), "is missing"),
     "caption in the index, with consistent hashes": Damage(
         lambda t: t.rewrite(t.table("index"), column("caption", first(lambda v: "a dog"))), _table("index"), "`caption`"
     ),
@@ -225,13 +225,13 @@ DAMAGES: dict[str, Damage] = {
     "a row left out of the index, with consistent hashes": Damage(
         lambda t: t.rewrite(t.table("index"), _dropped), _table("index"), "rows"
     ),
-    "record of the index gone": Damage(lambda t: t.scored("index").unlink(), record_of("index"), "is gone"),
+    "record of the index gone": Damage(lambda t: t.scored("index").unlink(), record_of("index"), "is missing"),
     "reason of a whole shard": Damage(
         lambda t: t.edit(t.scored("index", "90001.tar"), lambda v: v.update(reason=None)),
         record_of("index", "90001.tar"),
         "`reason`",
     ),
-    "score table gone": Damage(lambda t: t.table("clip_score").unlink(), _table("clip_score"), "is gone"),
+    "score table gone": Damage(lambda t: t.table("clip_score").unlink(), _table("clip_score"), "is missing"),
     "score table flipped": Damage(lambda t: flip(t.table("embedding")), _table("embedding"), "embedding of 00001.tar"),
     "score table cut": Damage(lambda t: cut(t.table("image_stats")), _table("image_stats"), "image_stats of 00001.tar"),
     "score record gone": Damage(lambda t: t.scored("phash").unlink(), record_of("phash"), "has not been scored"),
@@ -246,7 +246,7 @@ DAMAGES: dict[str, Damage] = {
         lambda t: swap(t.scored("clip_score"), t.scored("clip_score", "00002.tar")), record_of("clip_score"), "`key`"
     ),
     "tables of two shards exchanged": Damage(
-        lambda t: swap(t.table("phash"), t.table("phash", "00002.tar")), _table("phash"), "not those of its name"
+        lambda t: swap(t.table("phash"), t.table("phash", "00002.tar")), _table("phash"), "match the hash in its name"
     ),
     "poison of rows that have values": Damage(
         lambda t: t.edit(t.scored("clip_score"), lambda v: v.update(poison={"3": "poison_died"})),
@@ -288,7 +288,7 @@ DAMAGES: dict[str, Damage] = {
         "`caption`",
     ),
     # --- write units ---
-    "record gone": Damage(lambda t: t.record.unlink(), object_of("record"), "is gone"),
+    "record gone": Damage(lambda t: t.record.unlink(), object_of("record"), "is missing"),
     "record not JSON": Damage(lambda t: cut(t.record), object_of("record"), "not the JSON"),
     "a count of the record": Damage(
         lambda t: t.edit(t.record, lambda v: v["inputs"][0].update(kept=99)), object_of("record"), "`inputs[0].kept`"
@@ -304,7 +304,7 @@ DAMAGES: dict[str, Damage] = {
     "rows of the record": Damage(
         lambda t: t.edit(t.record, lambda v: v["manifest"].update(rows=1)), object_of("record"), "`manifest.rows`"
     ),
-    "output shard gone": Damage(lambda t: t.shard.unlink(), object_of("shard"), "is gone"),
+    "output shard gone": Damage(lambda t: t.shard.unlink(), object_of("shard"), "is missing"),
     "output shard cut": Damage(lambda t: cut(t.shard), object_of("shard"), "tar_"),
     "a header of an output shard": Damage(lambda t: flip(t.shard, 3), object_of("shard"), ""),
     "a byte of a member, with consistent hashes": Damage(
@@ -313,9 +313,9 @@ DAMAGES: dict[str, Damage] = {
         "differ from the input's",
     ),
     "a sample left out of an output shard, with consistent hashes": Damage(
-        _without_sample, object_of("shard"), "belongs"
+        _without_sample, object_of("shard"), "in the place of"
     ),
-    "manifest part gone": Damage(lambda t: t.part.unlink(), object_of("part"), "is gone"),
+    "manifest part gone": Damage(lambda t: t.part.unlink(), object_of("part"), "is missing"),
     "manifest part flipped": Damage(lambda t: flip(t.part), object_of("part"), ""),
     "a weight in the manifest, with consistent hashes": Damage(
         lambda t: t.rewrite(t.part, column("weight", first(lambda v: 9.0, where=bool))), object_of("part"), "`weight`"
@@ -353,7 +353,7 @@ DAMAGES: dict[str, Damage] = {
         "differ from the input's",
     ),
     # --- indexes, urls, lists, matches ---
-    "list of shards gone": Damage(lambda t: t.named("shards").unlink(), named_object("shards"), "is gone"),
+    "list of shards gone": Damage(lambda t: t.named("shards").unlink(), named_object("shards"), "is missing"),
     "a shard left out of the list, with consistent hashes": Damage(
         lambda t: t.rewrite(t.named("shards"), _dropped), named_object("shards"), "rows"
     ),
@@ -365,21 +365,23 @@ DAMAGES: dict[str, Damage] = {
         named_object("shards"),
         "`samples`",
     ),
-    "index of the manifest gone": Damage(lambda t: t.named("manifest").unlink(), named_object("manifest"), "is gone"),
+    "index of the manifest gone": Damage(
+        lambda t: t.named("manifest").unlink(), named_object("manifest"), "is missing"
+    ),
     "name of a unit in the index, with consistent hashes": Damage(
         lambda t: t.rewrite(t.named("manifest"), column("unit", first(lambda v: OTHER_ID))),
         named_object("manifest"),
         "`unit`",
     ),
-    "urls gone": Damage(lambda t: t.named("urls").unlink(), named_object("urls"), "is gone"),
+    "urls gone": Damage(lambda t: t.named("urls").unlink(), named_object("urls"), "is missing"),
     "a line of the urls, with consistent hashes": Damage(
         lambda t: t.replace(t.named("urls"), b"x" + t.named("urls").read_bytes()), named_object("urls"), "bytes differ"
     ),
-    "published urls gone": Damage(lambda t: (t.out / "urls/000003.txt").unlink(), "urls/000003.txt", "is gone"),
+    "published urls gone": Damage(lambda t: (t.out / "urls/000003.txt").unlink(), "urls/000003.txt", "is missing"),
     "a line of the published urls": Damage(
         lambda t: flip(t.out / "urls/000003.txt", 3), "urls/000003.txt", "its lines"
     ),
-    "drop list gone": Damage(lambda t: (t.out / _list("drop")(t)).unlink(), _list("drop"), "is gone"),
+    "drop list gone": Damage(lambda t: (t.out / _list("drop")(t)).unlink(), _list("drop"), "is missing"),
     "drop list and its source edited": Damage(
         lambda t: [path.write_text("") for path in (t.out / _list("drop")(t), t.root / "drop.txt")],
         _list("drop"),
@@ -387,7 +389,7 @@ DAMAGES: dict[str, Damage] = {
         mends=False,
     ),
     "list of weights edited": Damage(lambda t: flip(t.out / _list("weights")(t), 3), _list("weights"), "lists.weights"),
-    "matches gone": Damage(lambda t: t.named("matches").unlink(), named_object("matches"), "is gone"),
+    "matches gone": Damage(lambda t: t.named("matches").unlink(), named_object("matches"), "is missing"),
     "a match, with consistent hashes": Damage(
         lambda t: t.rewrite(t.named("matches"), column("value", first(lambda v: v + 1))),
         named_object("matches"),

@@ -74,7 +74,9 @@ def _other_part(tree: Tree) -> Path:
 #: Damages that are planted together: each is found and named beside the others, and one repair mends all.
 TOGETHER: dict[str, dict[str, Damage]] = {
     "documents": {
-        "LATEST with a zero before it": Damage(lambda t: (t.out / "LATEST").write_text("03"), "LATEST", "as a run"),
+        "LATEST with a zero before it": Damage(
+            lambda t: (t.out / "LATEST").write_text("03"), "LATEST", "as runs write"
+        ),
         "an unknown field of the snapshot": Damage(set_fields(x_extra=1), DOCUMENT, "`x_extra`"),
         "versions of the snapshot's software": Damage(_edit_software, DOCUMENT, "`software"),
         "a group of duplicates that no filter found": Damage(
@@ -110,7 +112,9 @@ TOGETHER: dict[str, dict[str, Damage]] = {
             "`software`",
         ),
         "a file of versions": Damage(
-            lambda t: t.edit(_versions(t), lambda v: v.update(torch="0")), "scores/software/", "not those of its name"
+            lambda t: t.edit(_versions(t), lambda v: v.update(torch="0")),
+            "scores/software/",
+            "match the digest in its name",
         ),
         "a file of versions under another name": Damage(
             lambda t: (t.scores / "software/x.json").write_text("{}"), "software/x.json", "not named like"
@@ -123,13 +127,13 @@ TOGETHER: dict[str, dict[str, Damage]] = {
         ),
         "a plan under another name": Damage(lambda t: _copy(t.plan), f"plans/{OTHER_ID}.json", "not the hash"),
         "a commit record of another dataset": Damage(
-            _foreign_record, lambda t: next((t.root / "eval/units").glob("*.json")).name, "is gone"
+            _foreign_record, lambda t: next((t.root / "eval/units").glob("*.json")).name, "is missing"
         ),
     },
     "keys that stand twice": {
         "in a commit record": Damage(lambda t: _twice(t.record, "kept"), object_of("record"), "not the JSON"),
-        "in the plan": Damage(lambda t: _twice(t.plan, "units"), object_of("plan"), "is not JSON"),
-        "in a copy of the plan": Damage(lambda t: _copy(t.plan), f"plans/{OTHER_ID}.json", "twice"),
+        "in the plan": Damage(lambda t: _twice(t.plan, "units"), object_of("plan"), "not JSON"),
+        "in a copy of the plan": Damage(lambda t: _copy(t.plan), f"plans/{OTHER_ID}.json", "repeated"),
         "a field in capitals": Damage(
             lambda t: t.edit(t.out / DOCUMENT, lambda v: _other_case(v, "units")), DOCUMENT, "`UNITS`"
         ),
@@ -154,7 +158,7 @@ TOGETHER: dict[str, dict[str, Damage]] = {
         "zeros after the last output shard": Damage(
             lambda t: (t.out / t.rows("shards")[-1]["key"]).open("ab").write(bytes(10240)),
             lambda t: t.rows("shards")[-1]["key"],
-            "belong to no sample",
+            "outside of samples",
         ),
         "an index without the end of its footer": Damage(
             lambda t: _footer(t.named("shards")), named_object("shards"), ""
@@ -163,7 +167,7 @@ TOGETHER: dict[str, dict[str, Damage]] = {
     },
     "score tables": {
         "values of another type": Damage(
-            lambda t: t.forged(t.table("clip_score"), _floats), lambda t: t.scored("clip_score").stem, "are double"
+            lambda t: t.forged(t.table("clip_score"), _floats), lambda t: t.scored("clip_score").stem, "type double"
         ),
         "rows reversed": Damage(
             lambda t: t.forged(t.table("phash"), _reversed), lambda t: t.scored("phash").stem, "not those of the unit"

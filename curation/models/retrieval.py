@@ -1,7 +1,7 @@
 """Evaluation of a dual encoder on held-out samples: retrieval and zero-shot classification, with intervals.
 
 The hash of a sample's group (`curation.core.holdout`: all samples of one name) selects the held-out part, so that one
-picture in another stroke weight or pack can't be on both sides. One sample of each group is a retrieval candidate: with
+image in another stroke weight or pack can't be on both sides. One sample of each group is a retrieval candidate: with
 five stroke weights of one icon, recall@1 would be chance. Intervals are Wilson's, 95 %: they cover the choice of the
 candidates and not the variation between trainings. Cost: one forward pass a sample, and a K x K product.
 """

@@ -74,5 +74,5 @@ def _statistics(pixels: np.ndarray[Any, Any]) -> tuple[float, float, float]:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     shares = np.bincount(grey.reshape(-1), minlength=256) / grey.size
     some = shares[shares > 0]
-    entropy = 0.0 - float((some * np.log2(some)).sum())  # a blank picture has 0, not -0
+    entropy = 0.0 - float((some * np.log2(some)).sum())  # a blank image has 0, not -0
     return entropy, float(shares.max()), float(cv2.Laplacian(grey, cv2.CV_64F).var())

@@ -37,7 +37,7 @@ MEANT: dict[tuple[str, str], str] = {
     ("caption.max_repetition", "0"): "no word twice",
     ("decontaminate.distance", "0"): "equal hashes alone",
     ("near_duplicates.distance", "0"): "equal hashes alone",
-    ("soft_cap.alpha", "0"): "all large groups alike",
+    ("soft_cap.alpha", "0"): "all large groups equal",
     ("soft_cap_sampling.penalty", "0"): "draws with replacement",
     ("soft_cap_sampling.gain", "-1"): "a lower score is drawn rather, as of a loss",
     **{

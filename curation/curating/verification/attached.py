@@ -1,7 +1,7 @@
-"""The evaluations that are attached to a snapshot: their places, and their means from the runs that they hold.
+"""Checks of a snapshot's evaluations: their names, and their means recomputed from the runs that they contain.
 
-Only averages are computed again: how wide an interval is, and what is called better, belongs to the version of the
-statistics that wrote it.
+Only means are recomputed: the width of an interval and its verdict depend on the version of the statistics that wrote
+them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import Evaluation
 from curation.storage.store import Store
 
-TOLERANCE = 1e-9  # of sums in another order
+TOLERANCE = 1e-9  # a sum in another order differs by less
 
 
 def check_evaluations(out: Store, number: int, mend: Mender) -> Iterator[Finding]:
-    """Everything that is wrong with the evaluations of one snapshot. One listing, and one small GET each."""
+    """Yield the findings of all evaluations of one snapshot. Cost: one listing, and one small GET each."""
     begin = f"evaluations/{number:06d}-"
     for key in sorted(item.key for item in out.list("evaluations", etags=False) if item.key.startswith(begin)):
         found = _read(out, key)
@@ -34,31 +34,32 @@ def check_evaluations(out: Store, number: int, mend: Mender) -> Iterator[Finding
             continue
         expected = _expected(found, number, key.removeprefix(begin).removesuffix(".json")) if found else None
         if expected is None:
-            how = "it is moved aside; `curate evaluate` attaches it again, and trains no model twice"
+            how = "it is moved aside; `curate evaluate` attaches it again and reuses the trained models"
             finding = Finding("evaluation", out.location(key), "is damaged: it can't be read as an evaluation", how)
             yield finding.done(mend.take_out(out, key))
         elif wrong := differing(expected, found):
-            what = fields_differ(wrong, "what its runs give")
-            finding = Finding("evaluation", out.location(key), what, "they are computed again")
+            what = fields_differ(wrong, "the values computed from its runs")
+            finding = Finding("evaluation", out.location(key), what, "the fields are recomputed")
             yield finding.done(mend.put(out, key, canonical(expected)))
 
 
 def _place(found: dict[str, Any]) -> str:
-    """Where an evaluation belongs by its fields."""
+    """Key of an evaluation by its fields."""
     return f"evaluations/{found['snapshot']:06d}-{found.get('identity')}.json"
 
 
 def _misplaced(out: Store, key: str, elsewhere: str, mend: Mender) -> Finding:
-    """An evaluation under a name that is not its own: its name or its fields were edited, or it is a copy."""
+    """Finding of an evaluation whose key does not follow from its fields: one was edited, or it is a copy."""
     where, what = out.location(key), f"fields `snapshot` and `identity` belong to {elsewhere}"
     if "/" not in elsewhere.removeprefix("evaluations/") and out.exists(elsewhere):
-        finding = Finding("evaluation", where, f"{what}, which is there: it is a copy", "it is moved aside")
+        finding = Finding("evaluation", where, f"{what}, which exists: it is a copy", "it is moved aside")
         return finding.done(mend.take_out(out, key))
-    return Finding("evaluation", where, what, "", "give it that name again, if it was renamed; else restore it")
+    why = "rename it to that key if it was renamed, or restore it from a backup"
+    return Finding("evaluation", where, what, "", why)
 
 
 def _read(out: Store, key: str) -> dict[str, Any] | None:
-    """The document, as others read it; None where they can't."""
+    """Read an evaluation as all readers do; None when it is missing or damaged."""
     try:
         return read_json(out, key, Evaluation, "")
     except (LedgerError, NotFoundError):
@@ -66,7 +67,7 @@ def _read(out: Store, key: str) -> dict[str, Any] | None:
 
 
 def _expected(found: dict[str, Any], number: int, identity: str) -> dict[str, Any] | None:
-    """The document as its place and its runs have it; None for one that lacks them."""
+    """The document as it follows from its key and its runs; None when fields are missing or invalid."""
     right = copy.deepcopy(found)
     try:
         right |= {"snapshot": number, "identity": identity}
@@ -91,7 +92,7 @@ def _means(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _paired(found: dict[str, Any], arm: str) -> bool:
-    """Whether two arms have the same seeds: of others, a difference is of those that both have."""
+    """Whether the curated arm and `arm` have the same seeds; else the difference is over the seeds that both have."""
     one, other = ({run["seed"] for run in found["arms"][name]["runs"]} for name in (CURATED, arm))
     return one == other
 

@@ -1,7 +1,7 @@
-"""LATEST and the chain of snapshots: dense from 1, each the child of the one before, none a copy.
+"""Checks of LATEST and of the chain of snapshots: consecutive numbers from 1, right parents, no copies.
 
-Cost: one listing of `snapshots/`, of `urls/`, `evaluations/` and `repairs/`, and one small GET a snapshot. Here a
-listing is right: what is checked is what is there, and the answer commits nothing.
+Cost: one listing each of `snapshots/`, `urls/`, `evaluations/` and `repairs/`, and one small GET a snapshot. Listings
+are safe here: the check is about the existing objects, and its result commits nothing.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from curation.ledger.lost_snapshots import MOST_LOST, claimed, given_up, lost_fi
 from curation.ledger.snapshot_keys import HINT, numbers_there, read_raw, snapshot_key, snapshot_number, urls_number
 from curation.storage.store import Store
 
-_FAR = f"more than {MOST_LOST:,} ahead of the snapshots that are there"
+_FAR = f"more than {MOST_LOST:,} ahead of the existing snapshots"
 
 Documents = Mapping[int, dict[str, Any] | None]
 
 
 @dataclass
 class ChainCheck:
-    """Checks LATEST and the documents of all snapshots as a chain. `accept_loss`: numbers whose documents are gone are
-    given up, which a repair writes down (`given_up`)."""
+    """Check of LATEST and of the documents of all snapshots as a chain.
+
+    `accept_loss`: give up the numbers whose documents are missing; a repair records them (`given_up`).
+    """
 
     out: Store
     mend: Mender
@@ -35,7 +37,7 @@ class ChainCheck:
     given_up: list[range] = field(default_factory=list)
 
     def findings(self) -> Iterator[Finding]:
-        """Everything that is wrong."""
+        """Yield all findings, repaired where the mender is not dry."""
         out = self.out
         there = numbers_there(out)
         yield from self._foreign(there)
@@ -45,7 +47,8 @@ class ChainCheck:
         sound = [number for number, raw in documents.items() if raw is not None]
         newest = max(there, default=0)
         for lost in lost_numbers(out, there):
-            what = "is gone, between others" if lost.numbers.start < newest else f"is gone, though {lost.evidence}"
+            later = lost.numbers.start < newest
+            what = "is missing, though later snapshots exist" if later else f"is missing, though {lost.evidence}"
             few = len(lost.numbers) <= MOST_LOST
             for numbers in [range(n, n + 1) for n in lost.numbers] if few else [lost.numbers]:
                 yield self._lost(numbers, what)
@@ -56,7 +59,7 @@ class ChainCheck:
             yield from self._linked(number, documents, before, given, newest=number == newest)
 
     def _foreign(self, there: Sequence[int]) -> Iterator[Finding]:
-        """Names that no run gives: they are neither a snapshot nor its list of shards."""
+        """Yield objects with names that no run creates: neither a snapshot nor a list of shards."""
         for item in self.out.list("snapshots", etags=False):
             if not snapshot_number(item.key):
                 yield self._moved(item.key, "is not named like a snapshot")
@@ -74,18 +77,18 @@ class ChainCheck:
     def _lost(self, numbers: range, what: str, *, take_out: bool = False) -> Finding:
         where = self.out.location(snapshot_key(numbers[0]))
         if many := len(numbers) > 1:
-            what += f", and so are all of @{numbers[0]} to @{numbers[-1]}"
+            what += f", as are all snapshots from @{numbers[0]} to @{numbers[-1]}"
         if not self.accept_loss:
-            wrong = "; or, if the number after them is wrong, move its document out of `snapshots/`" if many else ""
+            wrong = "; if the number after them is wrong, move its document out of `snapshots/`" if many else ""
             return Finding("snapshot_lost", where, what, "", lost_fix(self.out) + wrong)
         done = not take_out or self.mend.take_out(self.out, snapshot_key(numbers[0]))
         if done and self.mend.id:
             self.given_up.append(numbers)
-        how = "they are given up: their numbers stay empty" if many else "it is given up: its number stays empty"
+        how = "they are given up: their numbers stay unused" if many else "it is given up: its number stays unused"
         return Finding("snapshot_lost", where, what, how).done(bool(self.mend.id))
 
     def _latest(self, newest: int) -> Iterator[Finding]:
-        """LATEST against the newest snapshot that is there."""
+        """Compare LATEST with the newest existing snapshot."""
         try:
             text = self.out.get("LATEST")
         except NotFoundError:
@@ -94,11 +97,13 @@ class ChainCheck:
         if hint == newest or (not newest and not text):
             return
         if hint is not None and hint > newest and self.out.exists(snapshot_key(hint)):
-            return  # a run has just made it
-        how = f"it names @{newest} again" if newest else "it is moved aside"
+            return  # a run has just created it
+        how = f"it is set to @{newest}" if newest else "it is moved aside"
         where, newest_is = self.out.location("LATEST"), f"the newest snapshot is @{newest}"
         if hint is None or hint < newest:
-            what = f"names @{hint}" if hint is not None else "is not a number as a run writes it" if text else "is gone"
+            what = (
+                f"names @{hint}" if hint is not None else "is not a number as runs write it" if text else "is missing"
+            )
             yield Finding("latest", where, f"{what}; {newest_is}", how).done(self._point_at(newest))
         elif self.accept_loss:
             yield Finding("latest", where, f"names @{hint}; {newest_is}", how).done(self._point_at(newest))
@@ -113,7 +118,7 @@ class ChainCheck:
     def _linked(
         self, number: int, documents: Documents, before: int, given: Sequence[range], *, newest: bool
     ) -> Iterator[Finding]:
-        """What is wrong with a document beside others. Its number and its parent follow from its place."""
+        """Compare a document with its neighbours: its number and its parent follow from its place in the chain."""
         where, raw = self.out.location(snapshot_key(number)), documents[number] or {}
         named = [one for one in (before, raw.get("snapshot")) if isinstance(one, int)]
         twins = [one for one in dict.fromkeys(named) if one != number]
@@ -125,30 +130,32 @@ class ChainCheck:
         if wrong := differing({name: right[name] for name in ("snapshot", "parent")}, raw):
             what = fields_differ(wrong, "its place in the chain")
             done = self.mend.put(self.out, snapshot_key(number), canonical(right))
-            yield Finding("document", where, what, "they are set to its place").done(done)
+            yield Finding("document", where, what, "the fields are set by its place").done(done)
 
     def _copy(self, number: int, twin: int, before: int, *, newest: bool) -> Finding:
         where = self.out.location(snapshot_key(number))
-        what = f"is a copy of @{twin}: only `snapshot` and `parent` may differ from it"
+        what = f"is a copy of @{twin}: no field but `snapshot` and `parent` differs"
         if not newest:
-            return Finding("copy", where, what, "", f"later snapshots follow it: {lost_fix(self.out)}")
+            return Finding("copy", where, what, "", f"later snapshots depend on it: {lost_fix(self.out)}")
         done = self._point_at(before) and self.mend.take_out(self.out, snapshot_key(number))
-        return Finding("copy", where, what, f"it is moved aside, and LATEST names @{before}").done(done)
+        return Finding("copy", where, what, f"it is moved aside, and LATEST is set to @{before}").done(done)
 
 
 def place(raw: Mapping[str, Any], number: int, given: Sequence[range]) -> dict[str, Any]:
-    """The fields of a document that follow from its place, its number and its parent: the number before, or the last
-    one before that was not given up when it was made."""
+    """The fields `snapshot` and `parent` of a document that follow from its number.
+
+    The parent is the number before, or the last one before that was not given up when the snapshot was created.
+    """
     right = parents(number, given)
     found = raw.get("parent", 0)
     return {"snapshot": number, "parent": found if found in right and not isinstance(found, bool) else right[-1]}
 
 
 def _same_content(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two documents are equal but for their places: no run appends what the latest snapshot already is."""
+    """Whether two documents differ only in `snapshot` and `parent`: no run appends an equal snapshot."""
     return {**one, "snapshot": 0, "parent": 0} == {**other, "snapshot": 0, "parent": 0}
 
 
 def recipe_differs(raw: Mapping[str, Any]) -> bool:
-    """Whether a document's recipe is not what its `recipe_sha256` says."""
+    """Whether the hash of a document's recipe differs from its `recipe_sha256`."""
     return digest(raw.get("recipe")) != raw.get("recipe_sha256")

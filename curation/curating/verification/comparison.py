@@ -1,11 +1,11 @@
-"""A ledger that puts nothing: each object that a run would put is compared with the one that is there.
+"""A ledger that compares instead of writing: each object that a run would put is compared with the stored one.
 
-The code that makes tables, shards and records runs again, unchanged, and hands its objects to this ledger in the place
-of the real one. So nothing here knows how a shard or a record is made, and no second implementation can drift from the
-first. Where an object differs it becomes a finding, and a mender that is not dry puts the right one.
+The code that creates tables, shards and records runs again, unchanged, with this ledger in place of the real one. So
+there is no second implementation of shards or records that could drift from the first. A difference becomes a finding,
+and a mender that is not dry puts the recomputed object.
 
-Objects are content-addressed: a name holds the first 16 digits of the sha256 of what it named when it was put. A
-damaged object is rebuilt under its own name, if what is rebuilt has that hash.
+Objects are content-addressed: a name contains the first 16 digits of the sha256 of the object's bytes. A damaged object
+is rebuilt under its own name if the rebuilt bytes have that hash.
 """
 
 from __future__ import annotations
@@ -32,19 +32,25 @@ from curation.ledger.ledger import Ledger
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 
-Named = Mapping[str, Any]  # key, sha256, bytes of an object, as a document has it
-Contested = Callable[[str, bytes, bytes | None, Sequence[Named]], str]  # key, rebuilt bytes, those there, documents'
-OF_A_RUN = frozenset({"column", "software"})  # fields of a score record in which equal units may differ
+Named = Mapping[str, Any]  # key, sha256 and bytes of an object, as a document references it
+Contested = Callable[[str, bytes, bytes | None, Sequence[Named]], str]  # key, rebuilt bytes, stored bytes, references
+OF_A_RUN = frozenset({"column", "software"})  # fields of a score record that may differ between runs
 CODES = {"tar": "shard", "parquet": "table", "txt": "text"}
 
 
 class Comparison(Ledger):
-    """`named(unit, suffix)`: for each object of this kind that is put for a unit, in order, those that documents name
-    for it, the most trusted first. `free`: nothing outside the unit's record names its objects, so they may get new
-    names. `frozen`: why nothing may be rebuilt, where that is so. `words`: columns of tables for people, which another
-    version of the software may word otherwise. `fixed`: fields of a record that do not follow from the run and must
-    have these values. `newer`: a later version made the records, whose fields may not all be known here. `contested`:
-    why an object that differs may not be rebuilt from what this process has of it, empty where it may."""
+    """A ledger that compares objects and collects findings.
+
+    - `named(unit, suffix)`: for each object of this kind of a unit, in order, the references to it in documents, the
+      most trusted first.
+    - `what`: code of a finding about a table.
+    - `free`: only the unit's record references its objects, so they may get new names.
+    - `frozen`: the reason why no object may be rebuilt, or "".
+    - `words`: columns of text for people, which another version of the software may word differently.
+    - `fixed`: fields of a record that do not follow from the run, with their required values.
+    - `newer`: whether a later version created the records, which may have fields that are unknown here.
+    - `contested`: returns the reason why a differing object may not be rebuilt from this process's data, or "".
+    """
 
     def __init__(
         self,
@@ -66,18 +72,18 @@ class Comparison(Ledger):
         self.findings: list[Finding] = []
         self._places: dict[tuple[str, str], int] = defaultdict(int)
 
-    # --- what a ledger is asked for -------------------------------------------------------------------------------
+    # --- interface of a ledger ------------------------------------------------------------------------------------
 
     def find(self, unit: str, *kind: Any) -> Any:
-        """None: whoever makes units makes this one again."""
+        """Return None for any unit, so that the caller creates it again."""
         return None
 
     def software_id(self) -> str:
-        """That of this process, which nothing records here."""
+        """Digest of this process's software versions, which a comparison does not record."""
         return software_id(software())
 
     def put_data(self, unit: str, data: bytes, suffix: str) -> DataObject:
-        """Compare bytes with the object that is named for them."""
+        """Compare recomputed bytes with the stored object."""
         sha = sha256(data).hexdigest()
         candidates = self._candidates(unit, suffix)
         key = self._key(suffix, sha, candidates)
@@ -94,7 +100,7 @@ class Comparison(Ledger):
             self.store, at, data, aside=suffix != "parquet"))  # fmt: skip
 
     def put_data_file(self, unit: str, path: Path, suffix: str) -> DataObject:
-        """Compare a file with the object that is named for it. Streams both."""
+        """Compare a recomputed file with the stored object. Streams both."""
         with path.open("rb") as file:
             sha = file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
@@ -103,7 +109,7 @@ class Comparison(Ledger):
         if (hashed := hash_of(self.store, key) if key else None) == (sha, size):
             return DataObject(key=key, sha256=sha, bytes=size)
         if hashed is None:
-            what = "is gone"
+            what = "is missing"
         elif suffix == "parquet":
             data, actual = path.read_bytes(), self.store.get(key)
             if same := self._same(data, actual, suffix, key):
@@ -115,27 +121,27 @@ class Comparison(Ledger):
             self.store, at, path))  # fmt: skip
 
     def commit(self, unit: str, record: Mapping[str, Any], *kind: Any) -> Any:
-        """Compare a commit record with the one that is there. Columns of scores are called as each recipe likes."""
+        """Compare a commit record with the stored one; the name of a score's column may differ between recipes."""
         key = f"units/{unit}.json"
         expected = json.loads(canonical({**record, **self.fixed}))
         found = read_object(self.store, key)
         compared = {name: value for name, value in expected.items() if name not in OF_A_RUN - self.fixed.keys()}
         if found and "poison" in found:
-            compared.setdefault("poison", {})  # a record without it says that no row is
+            compared.setdefault("poison", {})  # a record without the field has no poisonous row
         unknown = [name for name in found or () if kind and not self.newer and name not in kind[0].model_fields]
         fields = [*differing(compared, found), *unknown] if found else []
         if not found or fields:
-            there = "is not the JSON of a record" if self.store.exists(key) else "is gone"
-            what = fields_differ(fields, "what is recomputed") if fields else there
+            stored = "is not the JSON of a record" if self.store.exists(key) else "is missing"
+            what = fields_differ(fields, "the recomputed values") if fields else stored
             kept = {name: value for name, value in (found or {}).items() if name not in {*compared, *unknown}}
-            self.mended(Finding("record", self.store.location(key), what, "it is rebuilt from what it names"),
+            self.mended(Finding("record", self.store.location(key), what, "it is rebuilt from its objects"),
                         lambda: self.mend.put(self.store, key, canonical({**expected, **kept})))  # fmt: skip
         return expected if not kind else kind[0].model_validate_json(canonical(expected))
 
-    # --- how ------------------------------------------------------------------------------------------------------
+    # --- implementation -------------------------------------------------------------------------------------------
 
     def mended(self, finding: Finding, put: Callable[[], bool]) -> None:
-        """Note a finding, and mend it unless everything here is frozen."""
+        """Add a finding, and repair the object unless all objects here are frozen."""
         if self.frozen:
             finding = Finding(finding.code, finding.object, finding.what, "", self.frozen)
         self.findings.append(finding.done(put()) if finding.how else finding)
@@ -147,16 +153,16 @@ class Comparison(Ledger):
         return named[place] if place < len(named) else ()
 
     def _key(self, suffix: str, sha: str, candidates: Sequence[Named]) -> str:
-        """The name that the object should have, of those that documents have for it; "" for none.
+        """The right name for the object among the references in documents; "" for none.
 
-        Names that only a listing of the store has are never used: nothing names such an object until the repair has put
-        the document, and until then `curate gc` may delete it.
+        A name that only a listing has is never used: no document references the object until the repair has put one,
+        and until then `curate gc` may delete it.
         """
         keys = [str(item["key"]) for item in candidates]
         if right := next((key for key in keys if named_hash(key) == sha[:16]), None):
             return right
         if suffix == "parquet" and keys and self._get(keys[0]) is not None:
-            return keys[0]  # equal tables have other bytes in another version of Parquet's writer
+            return keys[0]  # another version of Parquet's writer encodes equal tables as other bytes
         return keys[0] if keys else ""
 
     def _get(self, key: str) -> bytes | None:
@@ -166,8 +172,11 @@ class Comparison(Ledger):
             return None
 
     def _same(self, data: bytes, actual: bytes, suffix: str, key: str) -> DataObject | None:
-        """The object that is there, if it holds what it should: the same bytes, or a table's rows in the bytes of its
-        name, which another version of pyarrow wrote."""
+        """The stored object if its content is right, else None.
+
+        Its bytes are equal to the recomputed ones, or match its name and encode the same rows: another version of
+        pyarrow wrote them.
+        """
         sha = sha256(actual).hexdigest()
         rewritten = suffix == "parquet" and named_hash(key) == sha[:16]
         if data != actual and (not rewritten or table_differs(from_parquet(data), actual, self.words)):
@@ -176,10 +185,10 @@ class Comparison(Ledger):
 
     def _what(self, data: bytes, actual: bytes | None, suffix: str) -> str:
         if actual is None:
-            return "is gone"
+            return "is missing"
         if suffix == "parquet":
-            return table_differs(from_parquet(data), actual) or "its bytes are not those of its name"
-        return f"its {len(actual):,} bytes differ from the {len(data):,} that are recomputed"
+            return table_differs(from_parquet(data), actual) or "its bytes don't match the hash in its name"
+        return f"its {len(actual):,} bytes differ from the {len(data):,} recomputed bytes"
 
     def _rebuild(
         self,
@@ -198,8 +207,8 @@ class Comparison(Ledger):
         how, why = "it is rebuilt from its inputs", ""
         if not fits and not self.free:
             how, why = "", (
-                f"what is rebuilt has the sha256 {sha[:16]}..., not the {named_hash(key)}... of its name: another "
-                "version of pyarrow wrote it, or its inputs differ; repair with the software that the snapshot names"
+                f"the rebuilt object has the sha256 {sha[:16]}..., but its name has {named_hash(key)}...: another "
+                "version of pyarrow wrote it, or its inputs differ; repair with the software that the snapshot records"
             )  # fmt: skip
         where = self.store.location(key or target)
         self.mended(Finding(code, where, what, how, why), lambda: put(target))
@@ -212,7 +221,7 @@ class Comparison(Ledger):
 
 
 def _as_named(key: str, sha: str, size: int, candidates: Sequence[Named]) -> DataObject:
-    """An object that is left as it is, as documents name it, so that they are left as they are, too."""
+    """An object that stays unchanged, as documents reference it, so that they stay unchanged too."""
     for item in candidates:
         with suppress(ValidationError):
             if item["key"] == key:

@@ -1,4 +1,4 @@
-"""How an object differs from what it should be: tables by column and row, shards by sample and member."""
+"""Descriptions of differences between stored and recomputed objects: tables by column and row, shards by sample."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from curation.storage.store import Store
 
 
 def named_hash(key: str) -> str:
-    """The 16 digits of a hash in a data object's name; empty for a name that has none."""
+    """The 16 digits of the hash in a data object's name; "" for a name without one."""
     parts = key.rpartition("/")[2].partition(".")[0].split("-")
     return next((part for part in parts[1:] if len(part) == 16), "")
 
 
 def hash_of(store: Store, key: str) -> tuple[str, int] | None:
-    """(sha256, bytes) of an object, streamed; None where there is none."""
+    """Compute (sha256, bytes) of an object as a stream; None when it is missing."""
     try:
         size = store.size(key)
     except NotFoundError:
@@ -38,7 +38,7 @@ def hash_of(store: Store, key: str) -> tuple[str, int] | None:
 
 
 def read_object(store: Store, key: str) -> dict[str, Any] | None:
-    """The JSON object at a key, whatever it says; None where there is none or it is something else."""
+    """Read the JSON object at a key without validation; None when it is missing, empty or not a JSON object."""
     try:
         found = strict_json(store.get(key))
     except (NotFoundError, ValueError):
@@ -47,9 +47,10 @@ def read_object(store: Store, key: str) -> dict[str, Any] | None:
 
 
 def table_differs(expected: pa.Table, actual: bytes, without: Collection[str] = ()) -> str | None:
-    """How a Parquet object differs from the rows that it should hold, `without` some columns; None where it doesn't.
+    """Describe how the Parquet bytes `actual` differ from the expected rows; None when they don't.
 
-    Columns of nulls that it lacks are those that an earlier version did not write.
+    `without`: columns that are not compared. A missing column of nulls is no difference: an earlier version did not
+    write it.
     """
     try:
         found = from_parquet(actual)
@@ -66,18 +67,18 @@ def table_differs(expected: pa.Table, actual: bytes, without: Collection[str] = 
         return None
     rows = (n for n in range(expected.num_rows) if _value(expected, wrong, n) != _value(found, wrong, n))
     row = next(rows, 0)
-    return fields_differ(wrong, f"what is recomputed, first in row {row:,}")
+    return fields_differ(wrong, f"the recomputed values, first in row {row:,}")
 
 
 def columns_differ(expected: pa.Table, found: pa.Table, without: Collection[str] = ()) -> list[str]:
-    """The columns of `expected` that differ in a table of as many rows, or are not there."""
+    """Names of the columns of `expected` that differ or are missing in `found`, a table with as many rows."""
     names = [name for name in expected.schema.names if name not in without]
     there = set(found.schema.names)
     return [name for name in names if name not in there or not _equal(expected.column(name), found.column(name))]
 
 
 def _equal(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
-    """Whether two columns hold the same values; NaN equals NaN here."""
+    """Whether two columns have equal values; NaN equals NaN."""
     if one.type != other.type or one.null_count != other.null_count:
         return False
     return _same_values(*(pa.concat_arrays(column.chunks or [pa.array([], column.type)]) for column in (one, other)))
@@ -102,8 +103,10 @@ def _value(table: pa.Table, names: Sequence[str], row: int) -> list[str]:
 
 
 def first_difference(store: Store, key: str, path: Path, size: int) -> str:
-    """Where an output shard first differs from the file that it should be: the sample and the member. Of a broken
-    archive, that it is broken: where it ends, samples lack members."""
+    """Describe the first difference between a stored output shard and the recomputed file: sample and members.
+
+    For a broken archive only that is reported, because samples at its end lack members.
+    """
     with path.open("rb") as file:
         ours = read_samples(iter(lambda: file.read(8 << 20), b""), path.stat().st_size)
         theirs = read_samples(store.blocks(key, size), size)
@@ -113,15 +116,15 @@ def first_difference(store: Store, key: str, path: Path, size: int) -> str:
         except TarError as error:
             return f"is a broken archive: {error.reason}"
     if not found and surplus:
-        return f"holds {surplus:,} samples that the manifest doesn't keep"
-    return found or "differs in bytes that belong to no sample"
+        return f"has {surplus:,} samples that the manifest does not keep"
+    return found or "differs in bytes outside of samples"
 
 
 def _difference(one: TarSample, other: TarSample | None) -> str:
     if other is None:
         return f"ends before sample {one.key}"
     if (one.key, one.start) != (other.key, other.start):
-        return f"has sample {other.key!r} where {one.key} belongs"
+        return f"has sample {other.key!r} in the place of {one.key}"
     ours, theirs = ({part.extension: part.data for part in item.parts} for item in (one, other))
     wrong = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     return f"sample {one.key}: {listed(wrong)} differ from the input's" if wrong else ""

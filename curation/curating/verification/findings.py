@@ -1,4 +1,4 @@
-"""Findings: what is wrong with one object, and what can be done about it."""
+"""Findings: the damage of one object, and its repair."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-MOST_FIELDS = 6  # that one finding names
+MOST_FIELDS = 6  # fields that one finding names at most
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One damaged object. Either `how` says how `curate repair` mends it, or `why` says why it can't and what to do."""
+    """One damaged object. Either `how` describes its repair, or `why` the reason that prevents it and what to do."""
 
     code: str  # the kind of damage, for machines
-    object: str  # where the damaged object lies
-    what: str  # what is wrong with it, by field where it has fields
+    object: str  # location of the damaged object
+    what: str  # the damage, by field where the object has fields
     how: str = ""
     why: str = ""
     mended: bool = False
 
     def done(self, mended: bool) -> Finding:
-        """The same finding; `mended`: the object has been rebuilt."""
+        """Copy the finding with `mended`: whether the object has been repaired."""
         return replace(self, mended=mended)
 
     def to_json(self) -> dict[str, Any]:
@@ -32,8 +32,11 @@ class Finding:
 
 
 def differing(expected: Any, found: Any, above: str = "") -> list[str]:
-    """The paths, such as `inputs[0].kept`, at which two JSON values differ. Keys that `expected` lacks are not compared
-    at the top level: a newer version may have written them."""
+    """Paths such as `inputs[0].kept` at which two JSON values differ.
+
+    Top-level keys that are missing in `expected` are not compared: a newer version may have written them. `above`: the
+    path of both values.
+    """
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         names = expected.keys() if not above else [*expected, *(name for name in found if name not in expected)]
         dot = f"{above}." if above else ""
@@ -56,16 +59,16 @@ def _is_list(value: Any) -> bool:
 
 
 def listed(names: Sequence[str]) -> str:
-    """`a, b and c`; of many, the first few."""
+    """Format names as `a, b and c`; of more than `MOST_FIELDS`, the first and the number of others."""
     shown = [*names[:MOST_FIELDS], *([f"{len(names) - MOST_FIELDS} more"] if len(names) > MOST_FIELDS else [])]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def fields_of(names: Sequence[str]) -> str:
-    """``field `a` `` or ``fields `a` and `b` ``."""
+    """Format names as ``field `a` `` or ``fields `a` and `b` ``."""
     return ("field " if len(names) == 1 else "fields ") + listed([f"`{name}`" for name in names])
 
 
 def fields_differ(names: Sequence[str], other: str) -> str:
-    """``field `a` differs from other`` or ``fields `a` and `b` differ from other``."""
+    """Format names as ``field `a` differs from other`` or ``fields `a` and `b` differ from other``."""
     return f"{fields_of(names)} {'differs' if len(names) == 1 else 'differ'} from {other}"

@@ -1,7 +1,7 @@
-"""The plan of a snapshot: its document and pages, planned again on local disk and compared.
+"""Checks of a snapshot's plan: its document and pages are planned again on local disk and compared.
 
-A plan is named by what it holds, so a rebuilt one proves itself: whatever its rows and its context were taken from, it
-is the plan if it has the id. Cost: the pages, 1 MB for 10,000 shards.
+A plan's id is the hash of its content, so a rebuilt plan with the same id is the plan, whatever its rows and its
+context were taken from. Cost: the pages, 1 MB for 10,000 shards.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
 
 Rows = Callable[[], Iterable[ShardRef]]
-_LOST = "neither its pages, nor the commit records, nor the corpus as it is listed now give this plan's id"
+_LOST = (
+    "neither its pages, nor the commit records, nor the corpus as listed now give this plan's id: restore it from a "
+    "backup, or create the next snapshot: `curate run RECIPE`"
+)
 _BATCH = 10_000
 
 
 def check_plan(
     out: Store, plan_id: str, contexts: Sequence[Mapping[str, Any]], rows: Sequence[Rows], scratch: Store, mend: Mender
 ) -> tuple[list[Finding], Plan | None]:
-    """What is wrong with a plan and its pages, and the plan as it should be, None where it can't be known.
+    """Check a plan and its pages; return the findings, and the right plan or None where it is unknown.
 
-    `contexts`: what may have been planned (corpus and fingerprints), beside what the document itself says. `rows`:
-    where the shards may be known from, beside its pages. `scratch`: a store on local disk, while the plan is used.
+    `contexts`: candidates for the planned corpus and fingerprints, besides the stored document. `rows`: sources of the
+    shards besides the stored pages. `scratch`: a store on local disk that exists while the returned plan is used.
     """
     key = f"plans/{plan_id}.json"
     stored = read_object(out, key)
@@ -43,7 +46,7 @@ def check_plan(
     if planned is None:
         if stored is not None and digest(stored) == plan_id and _sound(out, stored):
             return [], Ledger(out).open_plan(plan_id)  # of a version whose ids were hashes of the document
-        what = "is gone" if stored is None and not out.exists(key) else "its id is not that of what it holds"
+        what = "is missing" if stored is None and not out.exists(key) else "its id does not match its content"
         return [Finding("plan", out.location(key), what, "", _LOST)], None
     return list(_compared(out, key, stored, planned, scratch, mend)), planned
 
@@ -51,7 +54,7 @@ def check_plan(
 def _planned(
     plan_id: str, contexts: Sequence[Mapping[str, Any]], sources: Sequence[Rows], scratch: Store
 ) -> Plan | None:
-    """The first combination that has the id."""
+    """Plan every combination of source and context; return the first plan with the id, or None."""
     for source in sources:
         for context in contexts:
             try:
@@ -98,17 +101,17 @@ def _sound(out: Store, document: Mapping[str, Any]) -> bool:
 def _compared(
     out: Store, key: str, stored: Mapping[str, Any] | None, planned: Plan, scratch: Store, mend: Mender
 ) -> Iterator[Finding]:
-    """The stored plan beside the one that was planned again. Pages hold rows: their bytes may be another Arrow's."""
+    """Compare the stored plan with the recomputed one; pages by rows, because another Arrow writes other bytes."""
     expected = read_object(scratch, f"plans/{planned.id}.json") or {}
     for page in expected["pages"]:
         data = scratch.get(page["key"])
         there = out.get(page["key"]) if out.exists(page["key"]) else None
-        what = "is gone" if there is None else table_differs(from_parquet(data), there)
+        what = "is missing" if there is None else table_differs(from_parquet(data), there)
         if what:
-            finding = Finding("plan_page", out.location(page["key"]), what, "it is planned again, and has the same id")
+            finding = Finding("plan_page", out.location(page["key"]), what, "it is planned again with the same id")
             yield finding.done(mend.put(out, page["key"], data, aside=False))
     unknown = [name for name in stored or () if name not in expected]  # its id is a hash of all fields
-    if wrong := [*differing(expected, stored), *unknown] if stored is not None else ["it is gone"]:
-        what = "is gone, or is not JSON" if stored is None else fields_differ(wrong, "what is planned again")
-        finding = Finding("plan", out.location(key), what, "it is planned again, and has the same id")
+    if wrong := [*differing(expected, stored), *unknown] if stored is not None else ["the document"]:
+        what = "is missing or not JSON" if stored is None else fields_differ(wrong, "the plan as planned again")
+        finding = Finding("plan", out.location(key), what, "it is planned again with the same id")
         yield finding.done(mend.put(out, key, canonical(expected)))

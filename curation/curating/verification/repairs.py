@@ -1,15 +1,15 @@
-"""What a repair does to a store, and the record that it leaves.
+"""Repairs: writes to a store, and the record of them.
 
-    <out>/repairs/<id>/started.json     create-only: what was asked for, and by which software
+    <out>/repairs/<id>/started.json     create-only: the request, and the software versions
     <out>/repairs/<id>/lost.json        create-only: numbers of snapshots that are given up, if there are any
-    <out>/repairs/<id>/aside/...        documents as they were before they were replaced or taken out
-    <out>/repairs/<id>.json             create-only: what was found, what was done, what could not be done
+    <out>/repairs/<id>/aside/...        documents as they were before they were replaced or moved aside
+    <out>/repairs/<id>.json             create-only: the findings, repaired or not
 
-Nothing that a repair replaces is lost: documents are copied aside first. Damaged data objects (shards, Parquet) are
-overwritten where they lie, since their names say what they should hold; their sha256 and size go into the finding.
+A repair loses no document: each is copied aside before it is replaced. Damaged data objects (shards, Parquet) are
+overwritten in place, because their names determine their content; the finding records their sha256 and size.
 
-Every repair of an object is one atomic put after its copy, so a repair that is killed can be repeated: what it has
-mended is sound by then, and what it has not is found again.
+Every repair of an object is one atomic put after its copy, so a killed repair can be repeated: repaired objects are
+sound, and the others are found again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from curation.storage.store import Store
 
 @dataclass(frozen=True)
 class Mender:
-    """Puts what was rebuilt; one without an `id` is dry and puts nothing. Picklable, so that tasks can each have it."""
+    """Writes rebuilt objects; without an `id` it is dry and writes nothing. Picklable, so that it can go to tasks."""
 
     out: Store
     id: str = ""
 
     def put(self, store: Store, key: str, data: bytes, *, aside: bool = True) -> bool:
-        """Put an object in the place of a damaged one. Returns whether it was done."""
+        """Replace a damaged object, copied aside first unless `aside` is false. Returns whether it was written."""
         if self.id:
             if aside:
                 self._keep(store, key)
@@ -45,20 +45,20 @@ class Mender:
         return bool(self.id)
 
     def put_file(self, store: Store, key: str, path: Path) -> bool:
-        """Put a data object from a file."""
+        """Replace a damaged data object by a file. Returns whether it was written."""
         if self.id:
             store.put_file(key, path)
         return bool(self.id)
 
     def take_out(self, store: Store, key: str) -> bool:
-        """Delete an object, once it is copied aside."""
+        """Copy an object aside, then delete it. Returns whether it was deleted."""
         if self.id:
             self._keep(store, key)
             store.delete(key)
         return bool(self.id)
 
     def give_up(self, lost: Sequence[range]) -> None:
-        """Write down that the numbers of snapshots are given up, before anything tells that they are not there."""
+        """Record that numbers of snapshots are given up, before any other write depends on it."""
         if self.id and lost:
             self.out.create(f"{REPAIRS}/{self.id}/lost.json", canonical({"lost": _short(lost)}))
 
@@ -69,12 +69,12 @@ class Mender:
 
 
 def dry(out: Store) -> Mender:
-    """A mender that puts nothing."""
+    """Return a mender that writes nothing."""
     return Mender(out)
 
 
 def started(out: Store, snapshot: int) -> Mender:
-    """Begin a repair: a mender with a name of its own, which sorts by time. Clocks decide nothing else."""
+    """Begin a repair: record it and return its mender. Its id sorts by time; no decision depends on a clock."""
     moment = datetime.now(UTC)
     mender = Mender(out, f"{moment:%Y%m%dT%H%M%SZ}-{token_hex(4)}")
     document = {"snapshot": snapshot, "started": moment.isoformat(timespec="seconds"), "software": software()}
@@ -83,8 +83,11 @@ def started(out: Store, snapshot: int) -> Mender:
 
 
 def finished(mender: Mender, snapshot: int, findings: Sequence[Finding], lost: Sequence[range]) -> str:
-    """Leave the record of a repair; returns its key. `lost`: numbers of snapshots that the user has given up, each a
-    number in the record, or a pair of the first and the last one where they are many."""
+    """Write the record of a repair and return its key.
+
+    `lost`: numbers of snapshots that the user has given up; the record has a single number, or the first and the last
+    one of a range.
+    """
     done, left = ([item.to_json() for item in findings if item.mended is mended] for mended in (True, False))
     document = {"snapshot": snapshot, "mended": done, "not_mended": left, "lost": _short(lost)}
     key = f"{REPAIRS}/{mender.id}.json"

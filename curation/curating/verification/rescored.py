@@ -1,9 +1,9 @@
-"""Scores against the models: a seeded share of the units is scored once more, and compared value by value.
+"""Checks of scores against the models: a seeded share of the units is scored again and compared value by value.
 
-Which units are drawn follows from the seed and the snapshot's decisions, so a check can be repeated, and another seed
-draws others. On the same software the bits are equal and nothing else is accepted. On other software (another torch,
-another kind of device) numbers may differ by `TOLERANCE`, relative to the larger of their size and 1; words and whole
-numbers must be equal everywhere.
+The seed and the snapshot's decisions determine the drawn units, so a check can be repeated, and another seed draws
+other units. On the same software values must be equal bit for bit. On other software (another torch, another kind of
+device) numbers may differ by `TOLERANCE`, relative to the larger of their magnitude and 1; words and integers must be
+equal.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ TOLERANCE = 5e-3  # half precision on another device differs by up to 2e-3 in a 
 
 
 def drawn(decision: str, seed: int, shard: ShardRef, share: float) -> bool:
-    """Whether a unit belongs to a seeded share of a snapshot's units."""
+    """Whether a unit is in the seeded `share` (0 to 1) of the units of a snapshot with this decision id."""
     name = sha256(f"{decision}\0{seed}\0{shard.key}\0{shard.etag}".encode()).digest()
     return int.from_bytes(name[:8], "big") < share * 2**64
 
 
 def compare(scored: Ledger, own: Ledger, shard: ShardRef, column: scores.Column, mend: Mender) -> Iterator[Finding]:
-    """How the shared table of a unit and column differs from the one that was just made; a mender that is not dry puts
-    the latter in its place, by data and record."""
+    """Compare the stored score table of a unit with the one just computed (`own`).
+
+    A mender that is not dry replaces the stored table, data first and then the record.
+    """
     key = f"units/{unit_id(shard, column.fingerprint)}.json"
     where = scored.store.location(key)
     try:
         stored = scores.read(scored, shard, column, ["value"]).column("value")
     except (LedgerError, StoreError):
-        return  # found by the check of tables
+        return  # the check of score tables reports it
     fresh = scores.read(own, shard, column, ["value"]).column("value")
     records = [read_object(ledger.store, key) or {} for ledger in (scored, own)]
     same = records[0].get("software") == records[1].get("software")
@@ -59,7 +61,7 @@ def compare(scored: Ledger, own: Ledger, shard: ShardRef, column: scores.Column,
 
 
 def _replace(scored: Ledger, own: Ledger, key: str, mend: Mender) -> bool:
-    """Data first, then the record: a reader finds the old table or the new one."""
+    """Replace a table, data first and then the record: a reader finds the old table or the new one."""
     if not mend.id:
         return False
     record = read_object(own.store, key) or {}
@@ -69,7 +71,7 @@ def _replace(scored: Ledger, own: Ledger, key: str, mend: Mender) -> bool:
 
 
 def _differing(fresh: pa.ChunkedArray, stored: pa.ChunkedArray, tolerance: float) -> Mask:
-    """The rows in which two columns differ."""
+    """Indices of the rows in which two columns differ."""
     if fresh.type != stored.type or len(fresh) != len(stored):
         return np.arange(max(len(fresh), len(stored)))
     one, other = (pa.concat_arrays(column.chunks or [pa.array([], column.type)]) for column in (fresh, stored))
@@ -77,7 +79,7 @@ def _differing(fresh: pa.ChunkedArray, stored: pa.ChunkedArray, tolerance: float
 
 
 def _unlike(one: pa.Array, other: pa.Array, tolerance: float) -> Mask:
-    """[N] bool: rows in which two arrays differ."""
+    """Whether two arrays differ in each row: bool [N]."""
     nulls = [np.asarray(array.is_null().to_numpy(zero_copy_only=False)) for array in (one, other)]
     unlike = np.asarray(nulls[0] != nulls[1])
     if pa.types.is_struct(one.type):
@@ -92,7 +94,7 @@ def _unlike(one: pa.Array, other: pa.Array, tolerance: float) -> Mask:
 
 
 def _values_unlike(one: pa.Array, other: pa.Array, tolerance: float) -> Mask:
-    """The same, of arrays without nulls that are not empty."""
+    """As `_unlike`, for non-empty arrays without nulls."""
     if pa.types.is_list(one.type) or pa.types.is_fixed_size_list(one.type):
         sizes = [pc.list_value_length(array).to_numpy(zero_copy_only=False) for array in (one, other)]
         if not np.array_equal(sizes[0], sizes[1]) or len(set(sizes[0].tolist())) > 1:
@@ -105,7 +107,7 @@ def _values_unlike(one: pa.Array, other: pa.Array, tolerance: float) -> Mask:
 
 
 def _far(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], tolerance: float) -> Mask:
-    """NaN equals NaN; numbers by the tolerance, or to the bit where it is 0."""
+    """Whether numbers differ by more than the tolerance, or at all where it is 0; NaN equals NaN."""
     one, other = one.astype(np.float64), other.astype(np.float64)
     near = (one == other) | (np.isnan(one) & np.isnan(other))
     with np.errstate(invalid="ignore"):

@@ -1,8 +1,8 @@
-"""Score tables against the input shards: one unit at a time, its index recomputed from the shard's bytes.
+"""Checks of score tables against the input shards, one unit at a time.
 
-The index (uids, offsets, sizes, captions, hashes, reasons) follows from the bytes and is compared row by row. Other
-tables come from models: here they are checked for what binds them to the unit (key, size, etag, fingerprint, uids),
-and in `rescored` for their values.
+The index (uids, offsets, sizes, captions, hashes, reasons) is recomputed from the shard's bytes and compared row by
+row. The other tables come from models: this module checks what binds them to the unit (key, size, etag, fingerprint,
+uids), and `rescored` their values.
 
 Cost: reading and decoding every input shard once, about that of scoring without a model. Memory: the rows of a unit.
 """
@@ -33,28 +33,31 @@ from curation.shards.images import DecodeLimits
 from curation.shards.unit_reader import UnitReader
 from curation.storage.store import Store
 
-PLACES = ("row", "uid", "key", "offset", "length", "members")  # of the index; any version reads them so
-CONTENTS = ("caption", "content_hash")  # the same, of samples that can be used
+PLACES = ("row", "uid", "key", "offset", "length", "members")  # columns of the index that all versions compute equally
+CONTENTS = ("caption", "content_hash")  # such columns of usable samples
 SCORED_AGAIN = "it is scored again by the recipe's models"
-_LOST = "put these bytes back; or take what is there now: `curate run RECIPE` makes the next snapshot"
-_OTHER_CODE = "another version of the software made it, which alone can score it again"
+_LOST = "restore these bytes, or use the present object: `curate run RECIPE` creates the next snapshot"
+_OTHER_CODE = "another version of the software created it, and only that version can score it again"
 
 
 @dataclass
 class CheckedUnit:
-    """What was found of one unit. `lacks`: columns that must be scored again. `readable`: the input shard is there."""
+    """Result of the check of one unit.
+
+    `seen`: its samples. `lacks`: columns that must be scored again. `readable`: whether the input shard is as planned.
+    """
 
     shard: ShardRef
     seen: int = 0
     findings: list[Finding] = field(default_factory=list)
     lacks: list[str] = field(default_factory=list)
     readable: bool = True
-    otherwise: int = 0  # samples that this version of the code can use and that of the index can't, or the reverse
-    software: dict[str, tuple[int, str]] = field(default_factory=dict)  # digest -> records that name it, key of one
+    otherwise: int = 0  # samples that are usable for this version of the code or for the index's, but not for both
+    software: dict[str, tuple[int, str]] = field(default_factory=dict)  # digest -> number of records with it, one's key
     records: list[int] = field(default_factory=list)  # first 64 bits of the names of its records
 
     def note(self, key: str, record: Mapping[str, Any] | None) -> None:
-        """Note that a record is checked here, and which versions it names."""
+        """Note a checked record and the software versions that it references."""
         self.records.append(int(key.removeprefix("units/")[:16], 16))
         name = record.get("software") if record else None
         if isinstance(name, str) and re.fullmatch("[0-9a-f]{16}", name):
@@ -63,8 +66,11 @@ class CheckedUnit:
 
 @dataclass(frozen=True)
 class ScoredCheck:
-    """Checks the tables of units. `columns`: the index, then the scores; `stale`: names of those that this version of
-    the software would not make so."""
+    """Check of the score tables of units.
+
+    `columns`: the index, then the scores. `stale`: names of the columns that this version of the software computes
+    differently. `said`: the permitted values of fields that score records declare.
+    """
 
     corpus: Store
     scored: Ledger
@@ -73,10 +79,10 @@ class ScoredCheck:
     stale: frozenset[str]
     mend: Mender
     said: Said = field(default_factory=Said)
-    caption: str = ""  # where captions stand, as the recipe's `input` names it
+    caption: str = ""  # location of captions in a sample, from the recipe's `input`
 
     def check(self, shard: ShardRef) -> CheckedUnit:
-        """Compare the tables of one shard with its bytes. Raises nothing that belongs to the data."""
+        """Compare the tables of one shard with its bytes. Damaged data become findings, never exceptions."""
         result = CheckedUnit(shard)
         rows = self._rows(shard, result)
         if rows is not None and scores.INDEX not in self.stale:
@@ -89,17 +95,17 @@ class ScoredCheck:
         return result
 
     def _rows(self, shard: ShardRef, result: CheckedUnit) -> unit_collector.ScoredUnit | None:
-        """The unit as it is read now; None where the input shard is not what was planned."""
+        """Read the unit now; None, with a finding, when the input shard is not the planned one."""
         where = self.corpus.location(shard.key)
         collector = unit_collector.Collector()
         try:
-            # What ended the decoder in a run is not given to it again.
+            # Samples that killed the decoder in a run are not decoded again.
             poison = poison_of(self.scored, shard, self.columns[:1]).get(self.columns[0].fingerprint, {})
             for table in UnitReader(self.corpus, self.limits, caption=self.caption, poison=poison).read(shard):
                 for unit in collector.add(table):
                     return unit
         except NotFoundError:
-            what = "is gone"
+            what = "is missing"
         except ChangedError:
             what = f"is another object: its etag is not {shard.etag}, which the plan pins"
         except StoreError as error:
@@ -109,7 +115,7 @@ class ScoredCheck:
         return None
 
     def _index(self, unit: unit_collector.ScoredUnit, result: CheckedUnit) -> pa.Table:
-        """Compare the index with what it should be; returns the latter."""
+        """Compare the stored index with the recomputed one; return the uids of the latter."""
         column = self.columns[0]
         key = f"units/{unit_id(unit.shard, column.fingerprint)}.json"
         record = read_object(self.scored.store, key)
@@ -129,7 +135,7 @@ class ScoredCheck:
         return [[named]] if isinstance(named, dict) and isinstance(named.get("key"), str) else []
 
     def details_hold(self, shard: ShardRef) -> bool:
-        """Whether the index table words its details as this version of the software does."""
+        """Whether the index table has the same details as this version of the software computes."""
         try:
             stored = scores.read(self.scored, shard, self.columns[0])
         except (LedgerError, StoreError):
@@ -141,7 +147,10 @@ class ScoredCheck:
     def _stored_index(
         self, shard: ShardRef, result: CheckedUnit, unit: unit_collector.ScoredUnit | None
     ) -> pa.Table | None:
-        """The index as it is, where it can't be recomputed. `unit`: what another version of the code reads by now."""
+        """Uids of the stored index, where it can't be recomputed; None when it is missing or damaged.
+
+        `unit`: the shard as this version of the code reads it.
+        """
         column = self.columns[0]
         key = f"units/{unit_id(shard, column.fingerprint)}.json"
         result.note(key, read_object(self.scored.store, key))
@@ -160,7 +169,7 @@ class ScoredCheck:
         return table.select(["uid"])
 
     def _differing(self, stored: pa.Table, unit: unit_collector.ScoredUnit, result: CheckedUnit) -> str:
-        """How an index of another version differs in what does not depend on how pictures are decoded."""
+        """Describe how an index of another version differs in columns that don't depend on image decoding."""
         now = scores.index_table(unit.rows, unit.reason, unit.detail)
         if now.num_rows != stored.num_rows:
             return f"has {stored.num_rows:,} rows, not {now.num_rows:,}"
@@ -169,18 +178,18 @@ class ScoredCheck:
         result.otherwise = pc.sum(pc.xor(*usable)).as_py() or 0
         both = pc.and_(*usable)
         wrong += columns_differ(now.select(CONTENTS).filter(both), stored.filter(both))
-        return fields_differ(wrong, "what is recomputed") if wrong else ""
+        return fields_differ(wrong, "the recomputed values") if wrong else ""
 
     def _scores(
         self, shard: ShardRef, column: scores.Column, index: pa.Table | None, result: CheckedUnit
     ) -> Iterator[Finding]:
-        """What is wrong with a score table and its record; says in `lacks` what only the models can mend."""
+        """Yield findings of a score table and its record; add columns that only the models can repair to `lacks`."""
         key = f"units/{unit_id(shard, column.fingerprint)}.json"
         record = read_object(self.scored.store, key)
         result.note(key, record)
         code, where, what, values = stored_values(self.scored, shard, column, record, index)
         if values is not None and not self.said.has_kind(column, values):
-            code, what, values = "score_table", f"its values are {values.type}, not what the scorer gives", None
+            code, what, values = "score_table", f"its values have type {values.type}, the scorer gives another", None
         if values is not None and index is not None:
             compared = self._comparison(record, column)
             scores.commit_score(compared, shard, column, index.column("uid"), values, believable_poison(record, values))

@@ -1,9 +1,9 @@
-"""Which values that are stored twice, in score tables and in the manifest, have been recomputed.
+"""Evidence for values that are stored twice, in score tables and in the manifest: whether they have been recomputed.
 
-Neither copy is trusted more than the other: whoever can replace one can replace its hashes. Scores are settled once the
-models have made them again (`--rescore`) on the software that made them, to the bit; on other software values within
-`rescored.TOLERANCE` pass, so that a smaller difference stays open. Details are settled where the index table words them
-as the input shard gives them now.
+Neither copy is trusted more than the other: an attacker who can replace one can replace its hashes. Scores are proved
+when the models have computed them again (`--rescore`), bit for bit, on the software that created them. On other
+software, values within `rescored.TOLERANCE` pass, so a smaller difference stays unproved. Details are proved when the
+index table has those of the input shard as it is read now. Covered by `tests/jobs/test_trust.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OPEN = "the score tables and the manifest differ, and no checksum tells which i
 
 @dataclass(frozen=True)
 class Recomputed:
-    """`columns`: names of those that were scored again, for a `share` of the units; picklable."""
+    """Values recomputed in this check; picklable. `columns`: the columns scored again, for a `share` of the units."""
 
     check: ScoredCheck
     dataset: str
@@ -34,11 +34,11 @@ class Recomputed:
     columns: frozenset[str]
 
     def scores(self, shards: Sequence[ShardRef], columns: Collection[Column]) -> str:
-        """Empty where the score tables hold what the models give; else why that is not known, and what to do."""
+        """Return "" when the score tables are proved to have the models' values, else why not, and what to do."""
         drawn = all(rescored.drawn(self.decision, self.seed, shard, self.share) for shard in shards)
         if not self.share or not drawn:
             again = f"`curate repair {self.dataset.removeprefix('file://')} --rescore 1.0 --apply`"
-            return f"{_OPEN}: {again} scores again, which decides"
+            return f"{_OPEN}: {again} scores all units again and decides"
         if lacks := [column.name for column in columns if column.name not in self.columns]:
             return f"{_OPEN}: {lacks[0]} could not be scored again; see the other findings and notes"
         if not all(self._ours(shard, column) for shard in shards for column in columns):
@@ -47,12 +47,12 @@ class Recomputed:
         return ""
 
     def _ours(self, shard: ShardRef, column: Column) -> bool:
-        """Whether this software made a table, so that it was compared to the bit."""
+        """Whether this software created a table, so that it was compared bit for bit."""
         record = read_object(self.check.scored.store, f"units/{unit_id(shard, column.fingerprint)}.json") or {}
         return record.get("software") == software_id(software())
 
     def details(self, shards: Sequence[ShardRef]) -> str:
-        """Empty where the index tables word details as the input shards give them; else why that is not known."""
+        """Return "" when the index tables are proved to have the details of the input shards, else why not."""
         if all(self.check.details_hold(shard) for shard in shards):
             return ""
-        return f"{_OPEN}: another version of the software worded them, which alone can repair them"
+        return f"{_OPEN}: another version of the software wrote the details, and only that version can repair them"

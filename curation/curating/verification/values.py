@@ -1,6 +1,7 @@
-"""One score table and its commit record: what binds them to the unit, since values come from models.
+"""Checks that one score table and its commit record belong to their unit.
 
-Compared are key, size, etag, fingerprint, uids, counts, hashes and names; what the values should be, `rescored` finds.
+They compare key, size, etag, fingerprint, uids, counts, hashes and names. The values come from models, and `rescored`
+checks them. Covered by `tests/jobs/test_damages.py`.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Said:
-    """What score records may say of themselves. `called`: fingerprint -> the names that plans have for its column; of
-    one that is not in it, any name is right, since others may share the scores. `kinds`: column -> the type that its
-    scorer gives. `versions`: all that are known."""
+    """Permitted values of the fields that score records declare about themselves.
+
+    `called`: fingerprint -> the names of its column in plans; any name is permitted for another fingerprint, since
+    other datasets may share the scores. `kinds`: column -> the type of its scorer's values. `versions`: all known sets
+    of software versions.
+    """
 
     called: Mapping[str, frozenset[str]] = field(default_factory=dict)
     kinds: Mapping[str, pa.DataType] = field(default_factory=dict)
     versions: Versions = field(default_factory=dict)
 
     def fixed(self, record: Record | None, column: scores.Column) -> dict[str, Any]:
-        """The fields of a record that don't follow from the unit and are wrong, as they should be."""
+        """The wrong fields of a record that don't follow from the unit, with their right values."""
         right: dict[str, Any] = {}
         if record and record.get("column") not in self.called.get(column.fingerprint, {record.get("column")}):
             right["column"] = column.name
@@ -50,41 +54,45 @@ class Said:
         return right
 
     def has_kind(self, column: scores.Column, values: pa.ChunkedArray) -> bool:
-        """Whether a column has the type that its scorer gives; vectors may be of any width."""
+        """Whether a column has the type of its scorer's values; vectors may have any width."""
         kind = self.kinds.get(column.name, values.type)
         return values.type == kind or (score_values.is_vector(values.type) and score_values.is_vector(kind))
 
     def is_newer(self, record: Record | None) -> bool:
-        """Whether a later version made a record, as far as it is known."""
+        """Whether a record is known to be created by a later version."""
         return is_newer([self.versions.get(str(record.get("software")), {})] if record else [])
 
 
 def stored_values(
     scored: Ledger, shard: ShardRef, column: scores.Column, record: Record | None, index: pa.Table | None
 ) -> tuple[str, str, str, pa.ChunkedArray | None]:
-    """(code, place, what is wrong with a table, its values): values where it is whole and belongs to the unit."""
+    """Read a score table; return (code, location, damage, values).
+
+    The values are None unless the table is intact and belongs to the unit. `index`: the unit's uids, None where
+    unknown.
+    """
     store, unit = scored.store, unit_id(shard, column.fingerprint)
     key = f"units/{unit}.json"
     if record is None:
-        there = "is not the JSON of a record" if store.exists(key) else "has not been scored, or its record is gone"
-        return "score_record", store.location(key), there, None
+        damage = "is not the JSON of a record" if store.exists(key) else "has not been scored, or its record is missing"
+        return "score_record", store.location(key), damage, None
     named = record.get("data")
     data_key = str(named.get("key", "")) if isinstance(named, dict) else ""
     if not data_key.startswith(f"data/{unit}-"):
         wanted = {**shard._asdict(), "fingerprint": column.fingerprint}
         wrong = [name for name, value in wanted.items() if record.get(name) != value]
-        return "score_record", store.location(key), fields_differ([*wrong, "data.key"], "the unit's"), None
+        return "score_record", store.location(key), fields_differ([*wrong, "data.key"], "those of the unit"), None
     where = store.location(data_key)
     try:
         data = store.get(data_key)
     except NotFoundError:
-        return "score_table", where, "is gone", None
+        return "score_table", where, "is missing", None
     if sha256(data).hexdigest()[:16] != named_hash(data_key):
-        return "score_table", where, "its bytes are not those of its name", None
+        return "score_table", where, "its bytes don't match the hash in its name", None
     try:
         table = from_parquet(data, ["uid", "value"])
     except (pa.ArrowException, OSError, KeyError, ValueError):
-        return "score_table", where, "is no Parquet of uids and values", None
+        return "score_table", where, "is not a Parquet table of uids and values", None
     if index is None:
         return "score_table", where, "", None
     if not table.column("uid").equals(index.column("uid")):
@@ -93,8 +101,11 @@ def stored_values(
 
 
 def believable_poison(record: Record | None, values: pa.ChunkedArray) -> dict[int, str]:
-    """Those rows of a record's `poison` that can be true: only a run finds out why a value is null, so the record is
-    believed where its row and its reason exist and the row has no value."""
+    """The plausible rows of a record's `poison`, with their reasons.
+
+    Only a run learns why a value is null, so an entry is accepted when its row exists and has no value, and its reason
+    is a known one.
+    """
     said = record.get("poison") if record else None
     if not isinstance(said, Mapping):
         return {}

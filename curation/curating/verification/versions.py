@@ -1,10 +1,10 @@
-"""Versions of software that documents name: each name is a hash of the versions, so that an edit of either shows.
+"""Checks of the software versions that documents reference by a digest of them, so that an edit of either is detected.
 
-    <scores>/software/<digest>.json     package -> version; a score record holds the digest
+    <scores>/software/<digest>.json     package -> version; a score record contains the digest
     <out>/snapshots/<n>.json            field `software`: digest -> package -> version
 
-A name that has the right versions in one place proves them in the other. Cost: one listing and a small GET a set of
-versions, of which a dataset has a few.
+Versions that match their digest in one place prove it in the other. Cost: one listing, and a small GET for each set of
+versions, of which a dataset has a few. Covered by `tests/jobs/test_joint_damages.py` and `test_damages.py`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from curation.storage.store import Store
 Versions = Mapping[str, Mapping[str, str]]  # digest -> package -> version
 
 _NAME = re.compile(r"software/([0-9a-f]{16})\.json")
-_NOT_KNOWN = "restore it from a backup: no other document has these versions"
+_NOT_KNOWN = "restore it from a backup, because no other document has these versions"
 
 
 def proved(said: Any) -> dict[str, dict[str, str]]:
-    """Those entries of a document's `software` whose digest is that of their versions."""
+    """The entries of a document's `software` whose digest matches their versions."""
     entries = said.items() if isinstance(said, Mapping) else ()
     return {name: dict(versions) for name, versions in entries if _fits(name, versions)}
 
@@ -44,7 +44,7 @@ def _is_versions(value: Any) -> bool:
 
 
 def known_versions(store: Store, document: Any) -> dict[str, dict[str, str]]:
-    """All sets of versions that prove themselves: in a store of scores, in a document's `software`, of this process."""
+    """All sets of versions that match their digest: in a score store, in a document's `software`, of this process."""
     found = {**of_this_process(), **proved(document)}
     for key, name in _files(store):
         if name and _fits(name, versions := read_object(store, key)):
@@ -53,7 +53,7 @@ def known_versions(store: Store, document: Any) -> dict[str, dict[str, str]]:
 
 
 def _files(store: Store) -> Iterator[tuple[str, str]]:
-    """(key, the digest in it, empty where there is none) of all that lies in the folder."""
+    """Yield (key, digest in the key or "") of all objects in the folder `software/`."""
     with suppress(BucketError):
         for item in store.list("software", etags=False):
             match = _NAME.fullmatch(item.key)
@@ -61,7 +61,7 @@ def _files(store: Store) -> Iterator[tuple[str, str]]:
 
 
 def check_versions(store: Store, known: Versions, mend: Mender) -> Iterator[Finding]:
-    """The files of versions in a store of scores."""
+    """Yield findings for the files of versions in a score store."""
     for key, name in sorted(_files(store)):
         where = store.location(key)
         if not name:
@@ -70,39 +70,40 @@ def check_versions(store: Store, known: Versions, mend: Mender) -> Iterator[Find
                 mend.take_out(store, key)
             )
         elif not _fits(name, read_object(store, key)):
-            yield _written(store, key, "its versions are not those of its name", known.get(name), mend)
+            yield _rewritten(store, key, "its versions don't match the digest in its name", known.get(name), mend)
 
 
-def _written(store: Store, key: str, what: str, versions: Mapping[str, str] | None, mend: Mender) -> Finding:
+def _rewritten(store: Store, key: str, what: str, versions: Mapping[str, str] | None, mend: Mender) -> Finding:
     where = store.location(key)
     if versions is None:
         return Finding("software", where, what, "", _NOT_KNOWN)
     data = json.dumps(versions, sort_keys=True).encode()
-    return Finding("software", where, what, "it is written again").done(mend.put(store, key, data))
+    return Finding("software", where, what, "it is rewritten").done(mend.put(store, key, data))
 
 
 def check_named(
     store: Store, records: Mapping[str, tuple[int, str]], known: Versions, mend: Mender
 ) -> Iterator[Finding]:
-    """The digests that score records name. `records`: digest -> (how many records name it, the key of one).
+    """Yield findings for digests that score records reference without a file of versions.
 
-    One record alone that names versions that nobody has was edited; where several do, the file of versions is gone.
+    `records`: digest -> (number of records with it, the key of one). A single record with unknown versions was edited;
+    where several have the same digest, the file of versions is missing.
     """
     there = {name for _, name in _files(store)}
     for name, (count, key) in sorted(records.items()):
         if name in there:
             continue
         if count > 1 or name in known:
-            yield _written(store, f"software/{name}.json", "is gone", known.get(name), mend)
+            yield _rewritten(store, f"software/{name}.json", "is missing", known.get(name), mend)
             continue
-        what, how = "field `software` names versions that are not recorded", "it is set to null: not known"
+        what, how = "field `software` references versions that are not recorded", "it is set to null (unknown)"
         record = read_object(store, key) or {}
         done = mend.put(store, key, canonical({**record, "software": None}))
         yield Finding("score_record", store.location(key), what, how).done(done)
 
 
 def right_software(said: Any, known: Versions) -> dict[str, dict[str, str]] | None:
-    """A document's `software` as it should be; None where an entry can't be known."""
+    """The right `software` of a document; None where an entry is unknown."""
     right: dict[str, dict[str, str]] = {}
     for name, versions in said.items() if isinstance(said, Mapping) else ():
         if _fits(name, versions) or name in known:
@@ -115,7 +116,7 @@ def right_software(said: Any, known: Versions) -> dict[str, dict[str, str]] | No
 
 
 def is_newer(made_by: Iterable[Mapping[str, str]]) -> bool:
-    """Whether any of these versions has a later Tutelage than this process: its documents may have more fields."""
+    """Whether any of these versions is of a later Tutelage than this process, whose documents may have more fields."""
     ours = _number(software().get("tutelage", ""))
     return any(_number(versions.get("tutelage", "")) > ours for versions in made_by)
 

@@ -1,9 +1,9 @@
-"""Write units: commit record, output shards and manifest part, rebuilt from the input shards and the decisions.
+"""Checks of write units: commit record, output shards and manifest part, rebuilt from input shards and decisions.
 
-`GroupWriter` runs again over a `Comparison`: every byte of the output shards and every row of the manifest part is made
-once more and compared with what is there. Cost: the bytes of the kept samples read twice, and once hashed.
+`GroupWriter` runs again over a `Comparison`: every byte of the output shards and every row of the manifest part is
+recomputed and compared with the stored one. Cost: the bytes of the kept samples are read twice and hashed once.
 
-Where the decisions can't be made again, objects are compared with the hashes that documents have for them.
+Where the decisions can't be recomputed, objects are compared with their hashes in documents.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from curation.storage.store import Store
 
 OTHER_DECISIONS = (
     "the score tables and the recipe give other decisions than those of the snapshot: restore the document or the "
-    "tables from a backup, or make the next snapshot: `curate run RECIPE`"
+    "tables from a backup, or create the next snapshot: `curate run RECIPE`"
 )
 _UNSETTLED = "the score tables and the manifest differ, and no checksum tells which is right"
 
 
 @dataclass
 class CheckedGroup:
-    """What was found of one write unit; `record` as it should be, None where it can't be known."""
+    """Result of the check of one write unit. `record`: the right commit record, None where it is unknown."""
 
     unit: str
     record: dict[str, Any] | None = None
-    blocked: str = ""  # why it can't be rebuilt
-    agrees: bool = True  # its decisions are those of the snapshot
+    blocked: str = ""  # the reason why the unit can't be rebuilt
+    agrees: bool = True  # whether its decisions are those of the snapshot
     findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Indexed:
-    """What the snapshot's indexes have of one write unit: its name there, shards and manifest part."""
+    """Entries of one write unit in the snapshot's indexes: its name, its shards and its manifest part."""
 
     unit: str
     shards: Sequence[Named]
@@ -57,7 +57,7 @@ class Indexed:
 
 
 class IndexedUnits:
-    """The rows of the two indexes by write unit, without a Python object a shard."""
+    """The rows of the two indexes by write unit, without a Python object for each shard."""
 
     def __init__(self, shards: pa.Table, parts: pa.Table) -> None:
         self.shards, self.parts = shards, parts.column("unit").to_pylist()
@@ -70,12 +70,13 @@ class IndexedUnits:
             self._runs[unit], start = (start, stop), stop
 
     def of(self, unit: str, place: int) -> Indexed | None:
-        """What the indexes have of a unit; of one that they don't name, what they have in its place."""
+        """Entries of a unit in the indexes; for a unit without entries, those of the unit in its place."""
         known = unit in self._part or unit in self._runs
         other = self.parts[place] if not known and place < len(self.parts) else unit
         return self._indexed(other) if other in self._part or other in self._runs else None
 
     def all(self) -> Iterator[Indexed]:
+        """Yield the entries of all units."""
         for unit in dict.fromkeys([*self.parts, *self._runs]):
             yield self._indexed(unit)
 
@@ -88,20 +89,19 @@ class IndexedUnits:
 
 @dataclass(frozen=True)
 class WrittenCheck:
-    """Checks write units; picklable, so that Ray tasks can each take one."""
+    """Check of write units; picklable, so that it can go to tasks."""
 
     corpus: Store
     scored: Ledger
     out: Store
     mend: Mender
-    anchored: bool  # the document's recipe is the one that the snapshot was made from
-    free: bool  # the same software wrote the snapshot, so a rebuilt object with another hash is the right one
-    newer: bool = False  # a later version wrote it, whose records may have more fields
-    settled: Settled | None = None  # which values of score tables are known to be right, beyond what is stored
+    anchored: bool  # whether the document's recipe is proved to be the one that created the snapshot
+    free: bool  # whether this software wrote the snapshot, so that a rebuilt object with another hash is right
+    newer: bool = False  # whether a later version wrote it, whose records may have more fields
+    settled: Settled | None = None  # evidence for values of score tables
 
     def check(self, item: tuple[WriteGroup, Indexed | None]) -> CheckedGroup:
-        """Rebuild a group, and compare; `item`: the group as it is decided now, and what the indexes have in its
-        place."""
+        """Rebuild a write unit and compare. `item`: the group as decided now, and the indexes' entries in its place."""
         group, indexed = item
         unit = group.id
         result = CheckedGroup(unit)
@@ -115,7 +115,7 @@ class WrittenCheck:
         try:
             made = GroupWriter(self.corpus, self.scored, compared).write(group)
             result.record = {name: value for name, value in made.items() if name not in ("unit", "made")}
-        except (LedgerError, StoreError) as error:  # an input or a score table, which has a finding of its own
+        except (LedgerError, StoreError) as error:  # an input or a score table, which has its own finding
             result.blocked = str(error)
             result.findings = self.check_stored(indexed).findings if indexed else []
             return result
@@ -123,44 +123,44 @@ class WrittenCheck:
         return result
 
     def _known(self, unit: str, record: Mapping[str, Any] | None, indexed: Indexed | None) -> bool:
-        """Whether the snapshot has these very decisions: a unit's name is a hash over them."""
+        """Whether these are the snapshot's decisions: a unit's name contains their hash."""
         return self.anchored and (indexed is None or indexed.unit == unit or record is not None)
 
     def check_stored(self, indexed: Indexed) -> CheckedGroup:
-        """Compare the objects of a unit with the hashes in the snapshot's indexes: all that can be done without the
-        inputs."""
+        """Compare the objects of a unit with their hashes in the snapshot's indexes, where the inputs are missing."""
         result = CheckedGroup(indexed.unit)
         for code, item in [("shard", shard) for shard in indexed.shards] + [("manifest_part", indexed.part)]:
             if item is None or (found := hash_of(self.out, item["key"])) == (item["sha256"], item["bytes"]):
                 continue
-            what = "is gone" if found is None else "its sha256 or size is not that of the snapshot's index"
+            what = "is missing" if found is None else "its sha256 or size differs from the snapshot's index"
             why = "its inputs can't be read: see the other findings"
             result.findings.append(Finding(code, self.out.location(item["key"]), what, "", why))
         return result
 
 
 class Settled(Protocol):
-    """What is known of values that are stored twice, in score tables and in the manifest."""
+    """Evidence for values that are stored twice, in score tables and in the manifest."""
 
     def scores(self, shards: Sequence[ShardRef], columns: Collection[scores.Column]) -> str:
-        """Empty where the score tables hold what the models give; else why that is not known."""
+        """Return "" when the score tables are proved to have the models' values, else why not."""
 
     def details(self, shards: Sequence[ShardRef]) -> str:
-        """Empty where the index tables word details as the input shards give them; else why that is not known."""
+        """Return "" when the index tables are proved to have the details of the input shards, else why not."""
 
 
 @dataclass(frozen=True)
 class _Contested:
-    """Whether a manifest part may be rebuilt from the score tables: their values are no more trusted than its own.
+    """Decision whether a manifest part may be rebuilt from score tables, whose values are no more trusted than its own.
 
-    It may where nothing but what follows from the inputs differs; where what is rebuilt is proved by the name and the
-    sha256 that a document has; and where values have been recomputed (`settled`).
+    It may when only columns differ that follow from the inputs, when the rebuilt bytes have the name and the sha256
+    that a document references, and when the differing values have been recomputed (`settled`).
     """
 
     group: WriteGroup
     settled: Settled | None
 
     def why(self, key: str, data: bytes, actual: bytes | None, candidates: Sequence[Named]) -> str:
+        """Return the reason why the part may not be rebuilt, or ""."""
         sha = sha256(data).hexdigest()
         if any(item.get("sha256") == sha and named_hash(str(item["key"])) == sha[:16] for item in candidates):
             return ""
@@ -172,7 +172,7 @@ class _Contested:
         return (self.settled.details(shards) if self.settled else _UNSETTLED) if "detail" in fields else ""
 
     def _differing(self, data: bytes, actual: bytes | None) -> list[str]:
-        """Columns in which the part that is there differs; all of one that can't be read row by row."""
+        """Columns in which the stored part differs; all columns when it can't be compared row by row."""
         expected = from_parquet(data)
         names: list[str] = expected.column_names
         try:
@@ -191,7 +191,7 @@ def _made_by(column: scores.Column, name: str) -> bool:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """The objects that indexes and record name for a unit."""
+    """The references to a unit's objects in the indexes and in its record."""
 
     indexed: Indexed | None
     record: Mapping[str, Any] | None

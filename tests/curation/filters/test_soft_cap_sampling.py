@@ -146,7 +146,9 @@ def test_the_order_of_rows_changes_nothing(scale: float, tmp_path: Path) -> None
 
 
 def test_of_equal_times_the_smaller_uid_is_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(soft_cap_sampling, "draw", lambda seed, of: "0.0")  # all alike, and the end of its range
+    monkeypatch.setattr(
+        soft_cap_sampling, "hash_uniform", lambda seed, of: "0.0"
+    )  # all alike, and the end of its range
     rows = of_scores(*[2.0] * 30)
     found = drawn(tmp_path, rows, SoftCapSampling(score="score", draws=44))
     order = sorted(range(30), key=lambda i: rows[i]["uid"])

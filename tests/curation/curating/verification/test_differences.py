@@ -130,4 +130,4 @@ def test_a_broken_archive_and_bytes_of_no_sample(store: Store, tmp_path: Path) -
     assert "tar_" in first_difference(store, "0.tar", tmp_path / "ours.tar", len(cut))
     longer = archive(MEMBERS) + bytes(10240)
     store.put("0.tar", longer)
-    assert "no sample" in first_difference(store, "0.tar", tmp_path / "ours.tar", len(longer))
+    assert "outside of samples" in first_difference(store, "0.tar", tmp_path / "ours.tar", len(longer))
