@@ -73,7 +73,7 @@ MISTAKES = [
     (["--set", "keep={home}/recipe.yaml"], 2, "bad_recipe", "uid"),
     (["--set", "filters.top_fraction.fraction=much"], 2, "bad_recipe", "--set filters.top_fraction.fraction: "),
     (["--set", "shards.samples=1", "--set", "shards.samples=2"], 2, "bad_recipe", "given twice"),
-    (["--set", "scorers=[phash]"], 2, "bad_recipe", "`name:` where none are"),
+    (["--set", "scorers=[phash]"], 2, "bad_recipe", "an empty one is `name:`"),
     (["--set", "corpus='{{corpus}}'"], 2, "bad_recipe", "--fill corpus"),
 ]
 
