@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from durations import SECONDS
 from hypothesis import HealthCheck, settings
+from mirror import MOST_UNTESTED, ROOT, TESTED_BY, own_file, untested
 from services import Clock
 
 TESTS = Path(__file__).parent
@@ -124,3 +125,15 @@ def test_a_clock_moves_however_short_a_sleep_is() -> None:
 
 def test_the_files_that_come_first_are_there() -> None:
     assert {name for name in SECONDS if not (TESTS / name).exists()} == set()
+
+
+def test_modules_have_their_tests() -> None:
+    """A file by the module's path, or a line in `mirror.TESTED_BY`; the others are counted and may not become more."""
+    assert len(untested()) <= MOST_UNTESTED, untested()
+
+
+@pytest.mark.parametrize("module", TESTED_BY)
+def test_a_module_without_a_file_is_tested_by_another(module: str) -> None:
+    assert (ROOT / module).exists(), "the module is gone: remove the line"
+    assert not own_file(module).exists(), "it has a file of its own: remove the line"
+    assert (TESTS / TESTED_BY[module]).exists()
