@@ -116,7 +116,8 @@ def test_damage_is_found_and_mended(name: str, tree: Tree) -> None:
         assert left and any(where in item.object and item.why for item in repaired)
 
 
-@pytest.mark.parametrize("group", one_in(4, TOGETHER))
+@pytest.mark.slow
+@pytest.mark.parametrize("group", TOGETHER)
 def test_damages_together_are_found_and_mended(group: str, tree: Tree) -> None:
     damages = TOGETHER[group]
     where = {name: one.object if isinstance(one.object, str) else one.object(tree) for name, one in damages.items()}

@@ -47,6 +47,7 @@ def test_before_the_first_snapshot_there_is_nothing_to_compare_with(recipe: Path
         assert then.decision_id(then.out.open_plan(made.document["plan"])) == made.document["decision_id"]
 
 
+@pytest.mark.slow
 def test_more_data_is_compared_with_the_latest_snapshot_and_then_it_is_current(recipe: Path, tmp_path: Path) -> None:
     first = curate(recipe)
     write_shard(tmp_path / "corpus/00001.tar", 0, 12, flaws=False)  # ten that were there, under other uids, and two new

@@ -29,6 +29,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return info / "entry_points.txt"
 
 
+@pytest.mark.slow
 def test_a_scorer_of_another_package_is_one_of_the_table(installed: Path) -> None:
     """In a process of its own, since the table is made when the room is imported."""
     installed.write_text("[tutelage.scorers]\nexclamations = loud:Exclamations\n")

@@ -82,6 +82,7 @@ def test_webdataset_counts_iterations_from_the_epoch_that_was_set(corpus: Path) 
     assert read(kept) != read(kept)
 
 
+@pytest.mark.slow
 def test_workers_that_begin_anew_warn_where_nobody_sets_the_epoch(
     corpus: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,7 @@ def test_of_uneven_shards_those_that_have_more_give_more_alike(tmp_path: Path) -
     assert skipped == sum((stream.skipped for stream in streams), Counter()), "once, however often it was read"
 
 
-@pytest.mark.parametrize("workers", [0, 4])
+@pytest.mark.parametrize("workers", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_stream_batches_go_on_over_epochs(stream: SampleStream, workers: int) -> None:
     everything = gather(stream)
     assert everything is not None

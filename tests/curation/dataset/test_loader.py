@@ -39,7 +39,7 @@ def counted(corpus: Path) -> list[ListedShard]:
     return [shard._replace(samples=n) for shard, n in zip(open_shards(str(corpus)), SIZES, strict=True)]
 
 
-@pytest.mark.parametrize(("world", "workers"), [(1, 0), (1, 3), (3, 0), (4, 2)])
+@pytest.mark.parametrize(("world", "workers"), [(1, 0), (1, 3), (3, 0), pytest.param(4, 2, marks=pytest.mark.slow)])
 def test_every_sample_once_and_shares_equal(counted: list[ListedShard], world: int, workers: int) -> None:
     shares = []
     for rank in range(world):
