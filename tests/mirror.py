@@ -52,7 +52,6 @@ TESTED_BY: dict[str, str] = {
     "curation/selectors/replay.py": "curation/selectors/test_selectors.py",
     "curation/selectors/selection_settings.py": "curation/recipes/test_learning_recipe.py",
     "curation/selectors/selector.py": "curation/selectors/test_selectors.py",
-    "curation/shards/tar_writer.py": "curation/shards/test_tar_samples.py",
     "curation/shards/webdataset_io.py": "curation/core/test_epochs.py",
     "curation/storage/backend.py": "curation/storage/test_store.py",
     "curation/storage/local_files.py": "curation/storage/test_local_store.py",
