@@ -26,6 +26,7 @@ class Note:
     text = ""
 
     def say(self, text: str) -> None:
+        """Replace the text, made printable."""
         self.text = printable(text)
 
 

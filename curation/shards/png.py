@@ -37,6 +37,7 @@ class Png(NamedTuple):
 
     @property
     def has_alpha(self) -> bool:
+        """Whether any pixel may be transparent."""
         return self.colour in (4, 6) or self.transparency is not None
 
 

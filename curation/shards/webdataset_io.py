@@ -29,9 +29,11 @@ class BlockFile(io.RawIOBase):
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Read up to len(buffer) bytes into `buffer`; return their number, 0 at the end."""
         if not self._rest:
             self._rest = memoryview(next(self._blocks, b""))
         n = min(len(buffer), len(self._rest))

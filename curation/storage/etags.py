@@ -42,6 +42,7 @@ class Signature(NamedTuple):
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Signature:
+        """Return the signature of a file from its `stat`."""
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
     def settled(self, now_ns: int) -> bool:
@@ -83,6 +84,7 @@ class EtagCache:
         self._file = ""
 
     def get(self, path: str, signature: Signature) -> str | None:
+        """Return the etag cached for this state of the file, or None."""
         with self._lock:
             seen = self._front.get(path)
             if seen is None or seen[0] != signature:
@@ -90,6 +92,7 @@ class EtagCache:
             return seen[1] if seen and seen[0] == signature else None
 
     def put(self, rows: Iterable[tuple[str, Signature, str]]) -> None:
+        """Cache (path, signature, etag) of each row."""
         with self._lock:
             if len(self._front) > _MEMORY:
                 self._front.clear()

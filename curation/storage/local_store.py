@@ -51,10 +51,12 @@ class LocalFiles:
         self.where = root
 
     def check(self) -> None:
+        """Raise `BucketError` if the directory does not exist."""
         if not Path(self.root).is_dir():
             raise BucketError(f"directory {self.root} does not exist", fix="check the path")
 
     def renew_credentials(self) -> bool:
+        """Return False: a directory has no credentials."""
         return False  # file permissions don't expire
 
     def list(self, prefix: str, etags: bool, after: str) -> Iterator[ObjectInfo]:
@@ -75,15 +77,18 @@ class LocalFiles:
                 yield info
 
     def head(self, key: str) -> ObjectInfo:
+        """Return size, etag and time of an object. Raises `NotFoundError`."""
         with self._opened(key) as (fd, _):
             signature, etag = measure(fd, self._path(key))
             return ObjectInfo(key, signature.size, etag, signature.mtime_ns / 1e9)
 
     def size(self, key: str) -> int:
+        """Return the size of an object in bytes. Raises `NotFoundError`."""
         with self._opened(key) as (_, found):
             return found.st_size
 
     def exists(self, key: str) -> bool:
+        """Whether there is an object at `key`."""
         with self._errors(key):
             try:
                 return stat.S_ISREG(Path(self._path(key)).stat().st_mode)
@@ -114,6 +119,7 @@ class LocalFiles:
             raise ChangedError(f"{self._path(key)} has changed since it was planned", fix="plan again: curate run")
 
     def create(self, key: str, data: bytes) -> bool:
+        """Put an object only if the key is free; return whether it was."""
         final = Path(self._path(key))
         if final.is_file():  # only saves the temporary file; `link` decides
             return False
@@ -126,9 +132,12 @@ class LocalFiles:
         return True
 
     def put(self, key: str, data: bytes) -> None:
+        """Put or replace an object atomically."""
         self._write(key, lambda file: write_all(file, data), os.replace)
 
     def put_file(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
+        """Put a file; `progress` is called with the bytes sent so far."""
+
         def copy(file: BinaryIO) -> None:
             with path.open("rb") as source:
                 shutil.copyfileobj(source, file, 1 << 20)
@@ -136,6 +145,7 @@ class LocalFiles:
         self._write(key, copy, os.replace)
 
     def delete(self, key: str) -> None:
+        """Delete an object if it exists."""
         path = Path(self._path(key))
         with self._errors(key):
             path.unlink(missing_ok=True)

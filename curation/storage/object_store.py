@@ -59,6 +59,7 @@ class Bucket:
         return found is not None
 
     def list(self, prefix: str, etags: bool, after: str) -> Iterator[ObjectInfo]:
+        """Yield the objects below `prefix` after the key `after`, in the store's order."""
         import obstore
 
         stream = iter(obstore.list(self._clients.quick, prefix or None, offset=after or None, chunk_size=LISTED))
@@ -83,6 +84,7 @@ class Bucket:
             raise TransientError(f"a listing of {self.where} returned nothing for {LOST:.0f} s") from None
 
     def head(self, key: str) -> ObjectInfo:
+        """Return size, etag and time of an object. Raises `NotFoundError`."""
         import obstore
 
         try:
@@ -97,9 +99,11 @@ class Bucket:
         return iter(())
 
     def size(self, key: str) -> int:
+        """Return the size of an object in bytes. Raises `NotFoundError`."""
         return self.head(key).size
 
     def exists(self, key: str) -> bool:
+        """Whether there is an object at `key`."""
         try:
             self.head(key)
         except NotFoundError:
@@ -144,6 +148,7 @@ class Bucket:
             yield bytes(piece)
 
     def create(self, key: str, data: bytes) -> bool:
+        """Put an object only if the key is free; return whether it was."""
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
@@ -155,12 +160,14 @@ class Bucket:
         return True
 
     def put(self, key: str, data: bytes) -> None:
+        """Put or replace an object atomically."""
         if len(data) > MULTIPART:
             self._put_parts(key, BytesIO(data), len(data), lambda position: None)
         else:
             self._put_whole(key, data, len(data))
 
     def put_file(self, key: str, path: Path, progress: Progress) -> None:
+        """Put a file; `progress` is called with the bytes sent so far."""
         size = path.stat().st_size
         if size <= MULTIPART:
             self._put_whole(key, path, size)
@@ -184,6 +191,7 @@ class Bucket:
             obstore.put(client, key, pieces, use_multipart=True, chunk_size=part, max_concurrency=4)
 
     def delete(self, key: str) -> None:
+        """Delete an object if it exists."""
         import obstore
 
         try:

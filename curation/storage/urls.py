@@ -74,6 +74,7 @@ class Location(NamedTuple):
 
     @property
     def url(self) -> str:
+        """The canonical URL."""
         if self.scheme == "file":
             return f"file://{self.prefix}"
         at = f"@{self.account}" if self.account else ""
