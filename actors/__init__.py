@@ -6,6 +6,7 @@ What they run is in `curation`. Only `jobs` imports from here, and only the modu
 __all__ = [
     "cluster",
     "learning",
+    "ray_executor",
     "rescoring",
     "scoring",
     "software",

@@ -1,10 +1,10 @@
-"""The feed as a Ray actor: a bounded buffer of sub-batches, and the published weights of the models that choose.
+"""The feed as a Ray actor: a bounded buffer of sub-batches, and the published weights of the choosing models.
 
-All bookkeeping is `curation.selection.feed`'s; here callers wait for their turn. A sub-batch travels as rows of the
-pool, whose blocks every process has from the object store of its node: a few kB a step, whatever the size of the
-samples. Weights travel as references: 4 bytes a parameter and a version, to each node that asks.
+`curation.selection.feed` does the bookkeeping; here callers wait for their turn. A sub-batch is sent as rows of the
+pool, whose blocks every process maps from the object store of its node: a few kB a step for samples of any size.
+Weights are sent as references: 4 bytes a parameter and version, to each node that asks for them.
 
-If this actor dies, Ray starts an empty one; the learners notice at their next step, and begin again from a checkpoint.
+If this actor dies, Ray starts an empty one; the learners notice at their next step, and resume from a checkpoint.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ from curation.selection.online import Choice
 from curation.selection.pool import PoolPosition
 
 _NOTHING = Repeated()
-PATIENCE = 20  # times that a window is asked for while the store is away, each of them several tries of its own
-AGAIN_SECONDS = 3.0  # between two of them
+PATIENCE = 20  # attempts to read a window while the store is unavailable, each with retries of its own
+AGAIN_SECONDS = 3.0  # between two attempts
 
 
 class ModelWeights(NamedTuple):
-    """One version of the models that choose: by role a reference to its tensors (in a list, which Ray does not resolve
-    on the way) and its fingerprint."""
+    """One version of the choosing models, by role: a reference to its tensors, and its fingerprint.
+
+    References are in lists, which Ray does not resolve on the way.
+    """
 
     tensors: Mapping[str, list[Any]]
     fingerprints: Mapping[str, str]
 
 
 class ChoosingOrder(NamedTuple):
-    """A ticket with the weights to choose with; None where they don't learn, or nobody chooses any more."""
+    """A ticket, and the weights to choose with; None if the choosing models don't learn or choose no longer."""
 
     ticket: Ticket
     weights: ModelWeights | None
@@ -46,8 +48,7 @@ Spent = Mapping[str, tuple[int, float]]  # role -> samples scored, device-second
 
 
 class TakenChoice(NamedTuple):
-    """A choice as a learner gets it: what it has cost, how many were ready when it was asked for, and what the run has
-    computed again so far."""
+    """A choice for a learner, its cost, the choices that were ready, and the work that the run has repeated so far."""
 
     choice: Choice
     spent: Spent
@@ -56,7 +57,7 @@ class TakenChoice(NamedTuple):
 
 
 class FeedState(NamedTuple):
-    """What the driver shows."""
+    """The progress of a run, for the driver: the next step, a note, an error or the summary at the end."""
 
     position: int
     note: str
@@ -66,10 +67,10 @@ class FeedState(NamedTuple):
 
 
 class FeedActor:
-    """See the module. An asyncio actor: every method runs on one event loop."""
+    """An asyncio actor: every method runs on one event loop. See the module."""
 
     def __init__(self, keeper: Any) -> None:
-        """`keeper`: the actor that knows the pool's windows (`actors.blocks`)."""
+        """keeper: the actor that knows the pool's windows (`actors.blocks`)."""
         self._keeper = keeper
         self._feed: Feed | None = None
         self._changed = asyncio.Condition()
@@ -77,8 +78,8 @@ class FeedActor:
         self._weights: dict[int, ModelWeights] = {}
         self._spent: dict[int, Spent] = {}
         self._note, self._position = "", 0
-        self._gone: set[str] = set()  # actors that died, perhaps while they waited for a ticket
-        self._away = 0  # times in a row that the store was away while a window was read
+        self._gone: set[str] = set()  # names of actors that died, perhaps while they waited for a ticket
+        self._away = 0  # failed attempts in a row to read a window
         self._error: TutelageError | None = None
         self._summary: dict[str, Any] | None = None
 
@@ -90,7 +91,7 @@ class FeedActor:
         pending: Sequence[Choice],
         repeated: Repeated = _NOTHING,
     ) -> str:
-        """A group of learners begins, or begins again."""
+        """Begin a generation of learners; return its name. See `Feed.begin`."""
         feed = self._feed = self._feed or Feed(plan)
         self._weights, self._spent = {}, {}
         generation = feed.begin(number, place, pending, repeated)
@@ -98,7 +99,7 @@ class FeedActor:
         return generation
 
     async def ticket(self, holder: str) -> ChoosingOrder | None:
-        """The next step to choose, as soon as there is one; None when the run is over, or the holder is."""
+        """Return the next step to choose, as soon as there is one; None if the run has ended, or `holder` has died."""
         while not self._over() and holder not in self._gone:
             try:
                 ticket = self._feed.ticket(holder) if self._feed is not None else None
@@ -108,8 +109,9 @@ class FeedActor:
             if ticket is not None:
                 assert self._feed is not None
                 plan = self._feed.plan
-                asked = plan.moving and plan.selection.scores(ticket.number, plan.steps)  # else nothing is published
-                return ChoosingOrder(ticket, self._weights[ticket.version] if asked else None)
+                # Weights are published only for models that learn and still choose.
+                published = plan.moving and plan.selection.scores(ticket.number, plan.steps)
+                return ChoosingOrder(ticket, self._weights[ticket.version] if published else None)
             if self._feed is not None and self._feed.asked is not None:
                 async with self._looks:
                     await self._look(self._feed)
@@ -118,9 +120,9 @@ class FeedActor:
         return None
 
     async def _look(self, feed: Feed) -> None:
-        """Find out how large the window is that is asked for: as soon as it is read."""
+        """Wait until the window that the feed needs is read, and pass on its size."""
         if feed.asked is None:
-            return  # somebody else has
+            return  # another caller has done it
         try:
             epoch, first = feed.asked
             feed.know(epoch, first, await self._keeper.window.remote(epoch, first))
@@ -136,34 +138,34 @@ class FeedActor:
                 await self.end(None, found)
 
     async def put(self, generation: str, choice: Choice, spent: Spent) -> None:
-        """A choice, from whoever had the ticket."""
+        """Accept a choice. spent: samples and device-seconds of each role."""
         if self._feed is not None and self._feed.put(generation, choice):
             self._spent[choice.number] = spent
             await self._notify()
 
     async def died(self, holder: str) -> None:
-        """An actor has died; its name is never given again. Its step is, and what it still waits for is nobody's."""
+        """Hand out the step of a dead actor again, and cancel its pending request. Names are not reused."""
         self._gone.add(holder)
         if self._feed is not None:
             self._feed.lost(holder)
         await self._notify()
 
     async def give_up(self, holder: str, generation: str) -> None:
-        """An actor can't get the weights that it needs: whoever published them is gone, or can't be reached."""
+        """Stop a generation whose published weights can't be fetched, since their owner died or can't be reached."""
         if self._feed is not None:
             self._feed.fail(generation)
             self._feed.lost(holder)
         await self._notify()
 
     async def take(self, generation: str, number: int) -> TakenChoice:
-        """What step `number` is trained on, as soon as it is chosen."""
+        """Return the choice of step `number` as soon as it is ready."""
         occupancy = self._living().occupancy
         while (found := self._living().take(generation, number)) is None:
             await self._wait()
         return TakenChoice(found, self._spent.get(number, {}), occupancy, self._living().repeated)
 
     async def trained(self, generation: str, version: int, weights: ModelWeights | None, note: str) -> None:
-        """All learners have made the step before `version`; `weights` if this version is one to choose with."""
+        """Record that all learners have made the step before `version`. weights: if this version is published."""
         feed = self._living()
         if weights is not None:
             self._weights[version] = weights
@@ -174,21 +176,22 @@ class FeedActor:
         await self._notify()
 
     async def ahead(self, generation: str, number: int) -> tuple[PoolPosition, list[Choice]]:
-        """What a checkpoint after `number` updates holds of the feed, as soon as it is complete."""
+        """Return the part of a checkpoint after `number` updates that the feed holds, as soon as it is complete."""
         while (found := self._living().ahead(generation, number)) is None:
             await self._wait()
         return found
 
     async def tell(self, position: int, note: str) -> None:
-        """Progress of learners that need no feed."""
+        """Record the progress of learners that need no feed."""
         self._position, self._note = position, note
 
     async def end(self, summary: dict[str, Any] | None, error: TutelageError | None = None) -> None:
-        """The run is over: it is whole, or can't go on."""
+        """End the run: with its summary, or with the error that stops it."""
         self._summary, self._error = summary, error
         await self._notify()
 
     async def state(self) -> FeedState:
+        """Return the progress of the run."""
         position = self._position if self._feed is None else self._feed.position
         repeated = _NOTHING if self._feed is None else self._feed.repeated
         return FeedState(position, self._note, repeated, self._error, self._summary)
@@ -197,7 +200,7 @@ class FeedActor:
         if self._error is not None:
             raise self._error
         if self._feed is None:
-            raise ValueError("the feed was started anew: its learners are of an old generation")
+            raise ValueError("the feed was restarted: these learners belong to an old generation")
         return self._feed
 
     def _over(self) -> bool:

@@ -1,10 +1,10 @@
-"""Ray Train's driver as an actor, so that it can be called off.
+"""Ray Train's driver as an actor, so that it can be cancelled.
 
-`TorchTrainer.fit` blocks until the learners end. From a thread of a command it would still wait there when the command
-ends and Ray is shut down under it, which crashes the process. An actor can be killed, and its learners die with it,
-within moments: their owner is gone.
+`TorchTrainer.fit` blocks until the learners end. In a thread of the command it would still wait when the command ends
+and shuts Ray down, which crashes the process. An actor can be killed, and its learners, which it owns, die with it
+within moments.
 
-This file imports nothing of the models: the work is passed on to the learners as a reference.
+This file imports no models: the learners receive their work as a reference.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 
 
 class TrainDriver:
-    """To be started on the node of the command, so that both are lost together."""
+    """The driver. Start it on the node of the command, so that both are lost together."""
 
     def fit(
         self, work: list[Any], learners: int, resources: Mapping[str, float], max_failures: int, folder: str,
         environment: Mapping[str, str],
     ) -> None:  # fmt: skip
-        """Call `work` on every learner; raises `TrainingFailedError` where they fail more than `max_failures` times.
+        """Call `work` in every learner. Raises `TrainingFailedError` after more than `max_failures` failures.
 
-        work: one reference to a function, in a list, which Ray does not resolve. resources: of each learner. folder:
-        for what Ray Train writes, of which nothing is of use afterwards: checkpoints are ours. environment: the
-        command's settings of Ray Train, which it reads where it is called.
+        work: one reference to a function, in a list, which Ray does not resolve. resources: of each learner.
+        folder: for Ray Train's own files, which nobody reads: `curation.selection.checkpoint` writes the checkpoints.
+        environment: the command's settings of Ray Train, which reads them in this process.
         """
         os.environ.update(environment)
         os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
-        os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a recipe's paths are relative to where its command was given
+        os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a recipe's paths are relative to the command's folder
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # Ray's 2 s delay the end of every run
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from curation.core.types import Sample, ShardRef, Source
     from curation.dataset.diff import diff
     from curation.dataset.snapshot import Snapshot, open
+    from curation.evaluation.evaluate import evaluate
+    from curation.learning.learn import learn
     from curation.recipes.curation_recipe import Recipe, load_recipe
+    from curation.recipes.learning_recipe import LearnRecipe, load_learn_recipe
     from curation.storage.store import StoreOptions
 
 __all__ = [
+    "LearnRecipe",
     "Recipe",
     "Sample",
     "ShardRef",
@@ -28,11 +32,15 @@ __all__ = [
     "StoreOptions",
     "TutelageError",
     "diff",
+    "evaluate",
+    "learn",
+    "load_learn_recipe",
     "load_recipe",
     "open",
 ]
 
 _HOMES = {
+    "LearnRecipe": "curation.recipes.learning_recipe",
     "Recipe": "curation.recipes.curation_recipe",
     "Sample": "curation.core.types",
     "ShardRef": "curation.core.types",
@@ -41,6 +49,9 @@ _HOMES = {
     "StoreOptions": "curation.storage.store",
     "TutelageError": "curation.core.errors",
     "diff": "curation.dataset.diff",
+    "evaluate": "curation.evaluation.evaluate",
+    "learn": "curation.learning.learn",
+    "load_learn_recipe": "curation.recipes.learning_recipe",
     "load_recipe": "curation.recipes.curation_recipe",
     "open": "curation.dataset.snapshot",
 }

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from curation.learning import learn
 from curation.learning.blocks import LocalBlocks
-from curation.learning.data import listed, read
+from curation.learning.data import read_data
+from curation.learning.learn import learn
+from curation.learning.pinned_input import pin_input
 from curation.learning.run import Run
 from curation.recipes.learning_recipe import LearnRecipe
 
@@ -26,5 +27,5 @@ def go(recipe: LearnRecipe, device: str = "cpu") -> dict[str, Any]:
 
 def start(recipe: LearnRecipe, device: str = "cpu") -> Run:
     """A run that makes no step yet."""
-    data = read(recipe, listed(recipe), quiet)
+    data = read_data(recipe, pin_input(recipe), quiet)
     return Run(recipe, data, LocalBlocks(data.candidates, quiet), torch.device(device))

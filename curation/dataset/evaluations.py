@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 METRICS = ("recall@1", "recall@5", "zero_shot")
 CURATED, RAW, RANDOM = ARMS = ("curated", "raw", "random")
 
-ANEW = "delete it and run `curate evaluate` again: models that are kept are not trained again"
+REBUILD_FIX = "delete it and run `curate evaluate` again: cached models are not trained again"
 
 Document = dict[str, Any]
 Figures = Mapping[int, Mapping[str, float]]  # seed -> metric -> value

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from curation.core.printable import printable
 from curation.core.types import ShardRef
-from curation.dataset.corpus import left_out_message, open_corpus
+from curation.dataset.corpus import Corpus, left_out_message, open_corpus
 from curation.dataset.loader import ListedShard
 from curation.dataset.snapshot import open_snapshot
 from curation.ledger.ledger import Ledger
@@ -26,13 +26,21 @@ def latest_of(url: str, options: StoreOptions | None = None) -> str:
 
 
 def open_shards(url: str, options: StoreOptions | None = None) -> list[ListedShard]:
-    """List the shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`).
+    """Return the shards of a corpus (a directory or a pattern of tars) or of a snapshot (`URL`, `URL@7`, `URL@latest`).
 
-    Shards of datasets below a corpus are left out, with a warning once a process.
+    See `list_shards`.
     """
     corpus = open_corpus(latest_of(url, options), options)
     if corpus.snapshot is not None:
         return open_snapshot(corpus.root, corpus.snapshot, options).loader_shards()
+    return list_shards(corpus)
+
+
+def list_shards(corpus: Corpus) -> list[ListedShard]:
+    """Return the shards of a bare corpus, sorted by key.
+
+    Logs a warning, once a process, about datasets below the corpus, which are left out.
+    """
     store = corpus.store()
 
     def left_out(shards: int, example: str) -> None:

@@ -1,8 +1,12 @@
-"""How good data are: small models trained on them and judged, with intervals over seeds.
+"""How good a dataset is: small models trained on it and on its source, judged on held-out samples.
 
-Imports `learning` and below."""
+`evaluate` runs a whole evaluation, `protocol` fixes what its models share, `trials` trains and judges one of them,
+`training` trains one CLIP. Runs of online selection are in `curation.learning`. Imports `learning` and below.
+"""
 
 __all__ = [
+    "card",
+    "evaluate",
+    "job",
     "training",
-    "trials",
 ]

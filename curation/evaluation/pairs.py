@@ -1,4 +1,4 @@
-"""The pairs that a training reads: in memory where they fit, streamed from shards where they don't."""
+"""The pairs of a training: in memory where they fit, streamed from shards where they don't."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ from curation.models.tokenizer import tokenizer_for
 from curation.selection.pool import Pool
 from curation.shards.images import DecodeLimits
 
-WORKERS = 4  # that read and decode what is streamed: the order of samples depends on it, so on every machine
+WORKERS = 4  # reading and decoding processes; the order of streamed samples depends on it, so it is fixed
 
 
 class Samples(NamedTuple):
-    """What is trained on: shards, which of their samples (None: all), and what a picture may be."""
+    """Samples to train on: shards, the part of their samples (None: all), decoding limits, and sample weights."""
 
     shards: Sequence[ListedShard]
     subset: Subset | None = None
-    limits: DecodeLimits | None = None  # None: those of the snapshot, or the defaults
+    limits: DecodeLimits | None = None  # None: the snapshot's, or the defaults
     weights: SampleWeights = ALIKE
 
     def stream(self, model: str, *, part: Part, holdout: float, seed: int = 0) -> SampleStream:
-        """A part of them as `model` looks at them, each once, in their order."""
+        """Return a stream of one part of the samples, decoded for `model`, each once, in their order.
+
+        holdout: share of names in the held-out part.
+        """
         view = preprocess_for(model)
         return SampleStream(
             self.shards, size=view.size, mode=view.mode, shuffle=0, seed=seed, part=part, holdout=holdout,
@@ -43,7 +46,7 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class PreparedPairs:
-    """One part of a corpus as `model` looks at it; `examples` is None where it is too large for memory."""
+    """One part of a corpus, decoded for `model`; `examples` is None where it exceeds memory."""
 
     url: str
     model: str
@@ -53,15 +56,18 @@ class PreparedPairs:
 
     @property
     def count(self) -> int | None:
-        """How many there are, where that is known."""
+        """The number of samples, or None while it is unknown."""
         return self.stream.samples if self.examples is None else len(self.examples)
 
     def batches(self, size: int) -> Iterator[TrainingBatch]:
-        """Endless batches, uniformly drawn, each pair once an epoch, or as often as it weighs."""
+        """Yield batches of `size` without end: uniformly drawn, each pair once an epoch, or as often as its weight.
+
+        Raises `EmptyCorpusError` for fewer samples in memory than a batch.
+        """
         tokenize = tokenizer_for(self.model)
         if self.examples is None:
             return stream_batches(self._shuffled(), tokenize, size, workers=WORKERS)
-        if len(self.examples) < size:  # or one batch would have a pair twice, as if it were another
+        if len(self.examples) < size:  # a batch would repeat a pair, as its own negative
             told = skipped.summary(self.stream.skipped)
             text = f"{self.url} has {len(self.examples)} samples to train on (skipped: {told})"
             raise EmptyCorpusError(f"{text}, and a batch takes {size}", fix="more data, or a smaller --batch")
@@ -80,8 +86,10 @@ class PreparedPairs:
 def read_pairs(
     label: str, url: str, samples: Samples, *, model: str, part: Part, holdout: float, seed: int, streamed: bool
 ) -> PreparedPairs:
-    """Read a part of the samples at `url`; `label` is what the progress is called. `streamed`: none is read yet,
-    whether or not they would fit."""
+    """Read one part of the samples at `url` into memory, if they fit.
+
+    label: of the progress. seed: of the order of samples. streamed: reads none now, even if they would fit.
+    """
     pairs = PreparedPairs(
         url, model, samples.stream(model, part=part, holdout=holdout, seed=seed), None, samples.weights
     )
@@ -92,6 +100,6 @@ def read_pairs(
 
 
 def side_by_side(one: Iterator[TrainingBatch], other: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
-    """Batches whose first rows are a batch of `one`, and whose last rows are a batch of `other`."""
+    """Yield batches that concatenate a batch of `one` and a batch of `other`."""
     for batches in zip(one, other, strict=False):
         yield TrainingBatch(*(torch.cat(columns) for columns in zip(*batches, strict=True)))

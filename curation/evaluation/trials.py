@@ -1,10 +1,10 @@
-"""One model of an evaluation: what it is trained on, how, what it is judged on, and what came of it, kept for good.
+"""One model of an evaluation: its training data and settings, its held-out samples, and its figures.
 
-    <runs>/<run>/                                 weights and card of a training, named by all that decides them
-    <runs>/<run>/evaluations/<held-out>.json      how good it is on held-out samples, create-only
-    <runs>/parts/<part>.json                      with names held out: how large parts are, and which part a seed draws
+    <runs>/<run>/                                 weights and card of a training, named by its identity
+    <runs>/<run>/evaluations/<held-out>.json      the model's figures on held-out samples, create-only
+    <runs>/parts/<part>.json                      with names held out: sizes of parts, and the part that a seed draws
 
-So the same model is never trained twice, whoever asks, and other held-out samples cost no training.
+So no model is trained twice, by any evaluation, and other held-out samples cost no training.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ from curation.core.holdout import HOLDOUT_RULE
 from curation.core.progress import progress
 from curation.core.skipped import summary
 from curation.dataset import snapshot as snapshots
-from curation.dataset.evaluations import ANEW, CURATED, Document, figures
+from curation.dataset.evaluations import CURATED, REBUILD_FIX, Document, figures
 from curation.dataset.open_shards import open_shards
 from curation.dataset.random_subset import Subset, TrainingParts, parts, parts_without, source_shards
 from curation.dataset.sample_weights import ALIKE
 from curation.dataset.snapshot import Snapshot
+from curation.evaluation.card import identity_of
+from curation.evaluation.job import TrainingJob
 from curation.evaluation.pairs import Samples
-from curation.evaluation.training import TrainingJob, read_held_out, recipe_of, run, use_threads
-from curation.learning.prices import training_flops
-from curation.learning.sources import listing_sha256, pinned
+from curation.evaluation.training import read_held_out, run
+from curation.learning.model_flops import training_flops
+from curation.learning.sources import resolve
 from curation.ledger.documents import find, read_json
 from curation.ledger.documents.learning import Figures, PartDraw, PartSizes
 from curation.ledger.named_objects import read_named
 from curation.models.architecture import build_model
 from curation.models.batches import Examples
-from curation.models.devices import pick_device
+from curation.models.devices import pick_device, use_threads
 from curation.models.dual import DualEncoder, load_tensors
 from curation.models.retrieval import EVALUATION_VERSION, MAX_EVALUATED, evaluate
 from curation.storage.store import StoreOptions, open_store
@@ -44,20 +46,23 @@ from curation.storage.urls import absolute_url
 
 
 class HeldOut(NamedTuple):
-    """What models are judged on: the samples of `url`; with a `share`, those of that share of its names, on which then
-    no model is trained."""
+    """The samples that models are judged on: all of `url`, or those of a `share` of its names.
 
-    url: str  # of a snapshot with its number
+    With a share, no model is trained on samples of these names.
+    """
+
+    url: str  # a snapshot's with its number
     share: float
     sha256: str  # of the listing
 
     @property
     def id(self) -> str:
+        """A hash of the samples and of the code that judges on them."""
         return digest([self.sha256, self.share, MAX_EVALUATED, EVALUATION_VERSION])
 
 
 class Trial(NamedTuple):
-    """One model. Small, because it travels to a worker."""
+    """One model to train and judge. Small, because it is sent to workers."""
 
     snapshot: str  # URL@N
     arm: str
@@ -67,30 +72,37 @@ class Trial(NamedTuple):
 
     @property
     def name(self) -> str:
-        """All that decides the weights."""
+        """The hash of everything that determines the weights."""
         return self.job.out.rpartition("/")[2]
 
     @property
     def key(self) -> str:
-        """Of its figures, below `job.out`."""
+        """The key of its figures below `job.out`."""
         return f"evaluations/{self.held_out.id}.json"
 
     def found(self) -> Document | None:
-        """Its figures, if they are there."""
+        """Return its figures, or None where it has not been judged."""
         try:
-            return read_json(open_store(self.job.out), self.key, Figures, ANEW)
+            return read_json(open_store(self.job.out), self.key, Figures, REBUILD_FIX)
         except NotFoundError:
             return None
 
 
 def trial(snapshot: str, arm: str, subset: Subset | None, job: TrainingJob, held_out: HeldOut, runs: str) -> Trial:
-    """The model of an arm, or of a part of its samples, to be kept below `runs`. Trains nothing."""
-    name = digest(recipe_of(job, {"data": _samples(snapshot, arm, subset)}, job.device))
+    """Return the trial of one model. Trains nothing.
+
+    snapshot: `URL@7`. arm: of `evaluations.ARMS`. subset: the part of the arm's samples to train on; None: all.
+    job: its settings; `out` is filled in. runs: URL of the folder of models.
+    """
+    name = digest(identity_of(job, {"data": _samples(snapshot, arm, subset)}, job.device))
     return Trial(snapshot, arm, subset, replace(job, out=f"{runs.rstrip('/')}/{name}"), held_out)
 
 
 def attempt(trial: Trial) -> Document:
-    """Train a model and judge it, unless that was done before; returns its figures."""
+    """Train a model and judge it, unless its figures exist; return them. Safe to repeat, also at the same time.
+
+    Raises `UserError` for fewer training samples than a batch.
+    """
     found = trial.found()
     if found is not None:
         return found
@@ -116,19 +128,22 @@ def attempt(trial: Trial) -> Document:
     store = open_store(job.out)
     if store.create(trial.key, canonical(document)):
         return document
-    return read_json(store, trial.key, Figures, ANEW)
+    return read_json(store, trial.key, Figures, REBUILD_FIX)
 
 
 def _flops(card: Mapping[str, Any], job: TrainingJob, seen: int) -> float:
-    """What a training has cost; cards of an earlier version don't say, and captions then count in full."""
+    """Return the FLOPs of a training. Cards of an earlier version have none: their captions count at full length."""
     if "flops" in card:
         return float(card["flops"]["totals"]["full"])
     return 3 * training_flops(job.model, job.training, text=True) * seen
 
 
 def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) -> TrainingParts:
-    """What models of a snapshot's evaluation are trained on. With a share of names held out all headers are read to
-    tell, once for all seeds that are new: what comes of it is kept below `runs`."""
+    """Return the sizes of the snapshot and its pool, and the random part of each seed.
+
+    share: of names that are held out. Then all headers are read to count the others, once for all new seeds, and the
+    result is cached below `runs`.
+    """
     if not share:
         return parts(snapshot, seeds)
     store = open_store(runs)
@@ -140,8 +155,8 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     ]
     of_sizes = f"parts/{digest(decided)}.json"
     of_draws = {seed: f"parts/{digest([*decided, seed])}.json" for seed in seeds}
-    sizes = find(store, of_sizes, PartSizes, ANEW)
-    draws = {seed: find(store, key, PartDraw, ANEW) for seed, key in of_draws.items()}
+    sizes = find(store, of_sizes, PartSizes, REBUILD_FIX)
+    draws = {seed: find(store, key, PartDraw, REBUILD_FIX) for seed, key in of_draws.items()}
     new = [seed for seed, drawn in draws.items() if drawn is None]
     if sizes is None or new:
         with progress("Looking for held-out names", None) as advance:
@@ -158,25 +173,25 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
 
 
 def pin(url: str, share: float) -> HeldOut:
-    """The held-out samples at `url`, as they are listed now."""
-    url = pinned(absolute_url(url), StoreOptions())
-    return HeldOut(url, share, listing_sha256(open_shards(url)))
+    """Return the held-out samples at `url`, pinned as they are listed now."""
+    source = resolve(absolute_url(url), StoreOptions())
+    return HeldOut(source.url, share, source.sha256)
 
 
 @lru_cache(maxsize=1)
 def held_out_examples(held_out: HeldOut, model: str) -> Examples:
-    """The held-out samples as `model` sees them. Raises `UserError` where there are too few to be judged on."""
+    """Return the held-out samples, decoded for `model`. Raises `UserError` for fewer than two."""
     found, flaws = read_held_out(Samples(open_shards(held_out.url)), model, held_out.share)
     if len(found) < 2:
         why = f", with {held_out.share * 100:g} % of the names held out" if held_out.share else ""
         text = f"{held_out.url} has {len(found)} samples to be judged on{why} (skipped: {summary(flaws)})"
-        raise UserError(text, fix="name held-out data with pictures and captions, or a larger --holdout")
+        raise UserError(text, fix="name held-out data with pictures and captions, or raise --holdout")
     return found
 
 
 @lru_cache(maxsize=8)
 def _samples(snapshot: str, arm: str, subset: Subset | None) -> Samples:
-    """What is trained on, under the limits of the snapshot's recipe."""
+    """Return the training samples of an arm, decoded under the limits of the snapshot's recipe."""
     found = snapshots.open(snapshot)
     shards = open_shards(snapshot) if arm == CURATED else source_shards(found)
     weights = found.weights() if arm == CURATED else ALIKE
@@ -184,10 +199,10 @@ def _samples(snapshot: str, arm: str, subset: Subset | None) -> Samples:
 
 
 def _encoder(card: Mapping[str, Any], job: TrainingJob) -> DualEncoder:
-    """The model that was trained, from where it is kept: a copy in the cache of weights would be read once."""
+    """Load the trained model from its own folder: a copy in the cache of weights would be read only once."""
     store = open_store(job.out)
-    where = store.location(card["key"])  # the card may be of another place
-    data = read_named(store, card["key"], card["sha256"], f"delete {store.location('')}, and evaluate again")
+    where = store.location(card["key"])  # the card may have been written at another URL
+    data = read_named(store, card["key"], card["sha256"], f"delete {store.location('')} and evaluate again")
     use_threads(job.threads)
     module = build_model(job.model)
     load_tensors(module, load(data), job.model, where)

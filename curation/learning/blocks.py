@@ -1,8 +1,8 @@
-"""Candidates held as blocks, window by window, in this process; `actors.blocks` has the same in the object store.
+"""Candidates held as blocks, window by window, in this process; `actors.blocks` holds them in the object store.
 
-What is held at most: all, if `memory` holds it; else a quarter of it each for the window in use, the one before, of
-which something may still be trained on, the one behind, which is read meanwhile, and what is being read. So a shard has
-to fit into a quarter.
+All candidates are held if `memory` allows. Otherwise a quarter of it each holds the window in use, the one before, from
+which samples may still be trained on, the next one, which is read meanwhile, and the shards that are being read. So a
+shard has to fit into a quarter.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from curation.core.errors import EmptyCorpusError, UserError
-from curation.learning.data import Candidates, Progress
+from curation.learning.candidates import Candidates
+from curation.learning.data import Progress
 from curation.models import preprocess_for
 from curation.recipes.learning_recipe import LearnRecipe
 from curation.selection.pool import Block, Extent, ReadCounts, generator_of, too_large
 
-HELD = 4  # windows, or as much
+HELD = 4  # windows that memory holds
 
-#: Of a shard: its samples that can be used, and how many candidates an epoch has of it (the sum of their weights).
-#: Given with the shards that are asked for next.
+#: Measures a shard: its usable samples, and the candidates that an epoch draws from it (the sum of their weights).
+#: The second argument are the shards that will be measured next.
 Measure = Callable[[int, Sequence[int]], tuple[int, float]]
 
 
 class Windows:
-    """Which shards make which window."""
+    """The assignment of shards to windows."""
 
     def __init__(self, shards: int, room: int | None, seed: int, measure: Measure, ahead: int = 0) -> None:
-        """`room`: samples of a window; None where all shards are one. `ahead`: shards that `measure` is told of, at
-        most, for it to read several at once."""
+        """shards: their number. room: samples of a window; None for a single window. measure: reads a shard.
+        ahead: shards that `measure` is given to read ahead, at most."""
         self.shards, self.room, self.seed, self.measure, self.ahead = shards, room, seed, measure, ahead
         self._order: tuple[int, list[int]] | None = None
 
     def order(self, epoch: int) -> list[int]:
-        """The shards of an epoch: as they are listed where they are one window, else as the seed has them."""
+        """Return the order of shards in an epoch: of the listing for a single window, else drawn from the seed."""
         if self._order is None or self._order[0] != epoch:
             order = torch.arange(self.shards)
             if self.room is not None:
@@ -46,7 +47,7 @@ class Windows:
         return self._order[1]
 
     def extent(self, epoch: int, first: int) -> Extent:
-        """The window that begins with shard number `first` of an epoch. Its shards, and the next, are read to know."""
+        """Return the window that begins with shard number `first` of an epoch. Reads its shards and the one after."""
         order, taken = self.order(epoch), list[int]()
         samples, share = 0, 0.0
         for number in range(first, self.shards):
@@ -61,8 +62,10 @@ class Windows:
 
 
 class WindowCache:
-    """Windows of candidates, the next of which is found out, and so read, while one is in use. Whoever holds the blocks
-    says how: `measure`."""
+    """Windows of candidates. The next window is measured, and so read, in a thread while one is in use.
+
+    Subclasses hold the blocks, and measure them: `measure`.
+    """
 
     def __init__(self, candidates: Candidates, ahead: int = 0) -> None:
         self.candidates = candidates
@@ -75,25 +78,28 @@ class WindowCache:
 
     @property
     def room(self) -> int | None:
+        """The largest number of samples of a window; None for a single window."""
         return self.windows.room
 
     def names(self) -> list[str]:
+        """Return the name of each shard, by which another run recognises it."""
         return self.candidates.names()
 
     @staticmethod
     def holds(recipe: LearnRecipe) -> int:
-        """Samples that the recipe's memory holds."""
+        """Return the number of samples that the recipe's memory holds."""
         return recipe.memory // _sample_bytes(recipe)
 
     def measure(self, ordinal: int, behind: Sequence[int]) -> tuple[int, float]:
+        """Return a shard's usable samples, and the candidates that an epoch draws from it. `behind`: shards to come."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Nothing more is asked for: what is being read for later is left."""
+        """Stop reading ahead."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _measured(self, ordinal: int, behind: Sequence[int]) -> tuple[int, float]:
-        """The same, where a window has room for the shard."""
+        """Measure a shard. Raises `UserError` for one that exceeds a window."""
         samples, share = self.measure(ordinal, behind)
         if self.room is not None and samples > self.room:
             recipe, (_, shard) = self.candidates.recipe, self.candidates.shards[ordinal]
@@ -103,9 +109,10 @@ class WindowCache:
         return samples, share
 
     def begin(self, advance: Callable[[int], None]) -> None:
-        """Read what memory holds, in the order of the listing; if that is not all, there will be windows.
+        """Read as much as memory holds, in the order of the listing; if samples are left, there will be windows.
 
-        Raises `UserError` for too few samples, and for windows without room for a super-batch.
+        advance: called with the samples of each shard. Raises `UserError` for too few samples, for windows that are
+        smaller than a super-batch, and for a field in `by` that no sample has.
         """
         candidates, samples = self.candidates, 0
         counts = [shard.samples for _, shard in candidates.shards]
@@ -119,9 +126,9 @@ class WindowCache:
         if not fits:
             self.windows.room = self.most // HELD
             if candidates.recipe.replay is not None:
-                self.most //= 2  # the other half holds the samples of its next steps
+                self.most //= 2  # the other half holds the samples of the replay's next steps
             self._expect_room(self.windows.room)
-            if None not in counts:  # the largest shard is known: whether it fits is told now, not when it is met
+            if None not in counts:  # sizes are known: the largest shard is checked now
                 self._measured(max(range(len(counts)), key=lambda ordinal: counts[ordinal] or 0), ())
             return
         if samples < max(2, candidates.recipe.learner.batch):
@@ -137,13 +144,14 @@ class WindowCache:
         return EmptyCorpusError(f"{text}, and a batch takes {batch}", fix="a smaller batch, or more data")
 
     def _expect_room(self, room: int) -> None:
-        """Told at once, where it can be: samples that weigh more than others give a window more than it holds."""
+        """Raise `UserError` for super-batches that exceed a window, unless weights make it draw samples repeatedly."""
         recipe = self.candidates.recipe
         wanted = recipe.selection.largest_super_batch(recipe.learner.batch)
         if recipe.replay is None and wanted > room and not any(self.candidates.means):
             raise too_large(wanted, room)
 
     def extent(self, epoch: int, first: int) -> Extent:
+        """Return the window of an epoch that begins with its shard number `first`, and have the next one read."""
         found = self._extent(epoch, first).result()
         if self.room is not None and found.next is None and not any(self.read.samples.values()):
             raise self._too_few(0)  # no window of the epoch has any
@@ -152,7 +160,7 @@ class WindowCache:
         return found
 
     def _extent(self, epoch: int, first: int) -> Future[Extent]:
-        """The window, as soon as it is known; the last few are remembered. What failed is tried again."""
+        """Return the future of a window; the last few are remembered. One that failed is tried again."""
         with self._lock:
             key = epoch, first
             found = self._extents.get(key)
@@ -164,7 +172,7 @@ class WindowCache:
 
 
 class _Closed(Exception):
-    """Nobody waits for this shard any more."""
+    """The shard is no longer needed."""
 
 
 class LocalBlocks(WindowCache):
@@ -179,12 +187,13 @@ class LocalBlocks(WindowCache):
         self._held.most = self.most
 
     def block(self, ordinal: int) -> Block:
+        """Return one block, read if it is not in memory."""
         found = self._held.get(ordinal)
         if found is None:
             if self.room is not None:
                 self._held.spare(self.read.largest)
             found, skipped = self.candidates.read(ordinal, self._go_on)
-            self.read.note(ordinal, len(found), skipped, found.told)
+            self.read.note(ordinal, len(found), skipped, found.fields_with_values)
             self._held.put(ordinal, found)
         return found
 
@@ -202,13 +211,13 @@ class LocalBlocks(WindowCache):
 
 
 def _sample_bytes(recipe: LearnRecipe) -> int:
-    """Of a candidate's pixels."""
+    """Return the bytes of a candidate's pixels."""
     size = preprocess_for(recipe.learner.model).size
     return 3 * size * size
 
 
 class Recent:
-    """The blocks that were asked for last, of at most so many samples. For several threads."""
+    """The most recently used blocks, of at most `most` samples. Safe for several threads."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -217,24 +226,26 @@ class Recent:
         self._lock = threading.Lock()
 
     def get(self, ordinal: int) -> Block | None:
+        """Return a block, or None where it is not held."""
         with self._lock:
             if ordinal in self._blocks:
                 self._blocks.move_to_end(ordinal)
             return self._blocks.get(ordinal)
 
     def put(self, ordinal: int, block: Block) -> None:
+        """Hold a block, and evict others."""
         with self._lock:
             self.samples += _size(block) - _size(self._blocks.pop(ordinal, None))
             self._blocks[ordinal] = block
         self.spare(0)
 
     def spare(self, samples: int) -> None:
-        """Let go of blocks until so many samples would have room, but for the last one."""
+        """Evict blocks until `samples` more would fit; one block always stays."""
         with self._lock:
             while self.samples + samples > self.most and len(self._blocks) > 1:
                 self.samples -= _size(self._blocks.popitem(last=False)[1])
 
 
 def _size(block: Block | None) -> int:
-    """Samples; of an empty one 1, for there may be any number of these."""
+    """Return the samples of a block; 1 for an empty one, so that empty blocks are evicted, too."""
     return 0 if block is None else max(1, len(block))

@@ -1,4 +1,4 @@
-"""The lines of metrics.jsonl that tell of training: what was chosen, how, how fast, how stale."""
+"""The lines of metrics.jsonl about training: losses, speed, lag, scores, and chosen shares by value of each field."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.learning.participants import TimedModel
+from curation.learning.timing import TimedModel
 from curation.selection.online import Choice, OnlineStep
 
 BINS = 20  # of the histogram of scores
-VALUES = 20  # of a field, by which the metrics tell what was chosen
+VALUES = 20  # of a field that a line lists, the most frequent ones
 
 
 class Window:
-    """What happened since the last line of metrics."""
+    """The steps since the last line of metrics."""
 
     def __init__(self) -> None:
         self._offered: dict[str, Counter[str]] = {}
@@ -27,7 +27,7 @@ class Window:
         self._more: dict[str, list[float]] = {}
 
     def add(self, choice: Choice, fields: Mapping[str, list[str]], more: Mapping[str, float]) -> None:
-        """One step; `fields`: of its candidates; `more`: other numbers of it, whose mean is told."""
+        """Add a step. fields: of its candidates, by name. more: further numbers, of which the line has the mean."""
         self._lags.append(choice.lag)
         for name, value in more.items():
             self._more.setdefault(name, []).append(value)
@@ -39,7 +39,7 @@ class Window:
             self._chosen.setdefault(name, Counter()).update(values[place] for place in chosen)
 
     def row(self) -> dict[str, Any]:
-        """`lag`: the largest; `scores`: a histogram; `chosen_share`: of what was offered, by value of each field."""
+        """Return the largest `lag`, a histogram of `scores`, and `chosen_share` by value of each field."""
         found: dict[str, Any] = {"lag": max(self._lags, default=0)}
         found |= {name: round(sum(values) / len(values), 3) for name, values in self._more.items()}
         if self._scores:
@@ -56,7 +56,7 @@ class Window:
 
 
 def training_row(step: OnlineStep, timed: Mapping[str, TimedModel]) -> dict[str, Any]:
-    """The figures of one update."""
+    """Return the figures of one update."""
     row = {
         "step": step.number + 1,
         "loss": round(float(step.report.loss), 5),

@@ -1,12 +1,11 @@
-"""Who takes part in a run: candidates, learner, online model, reference, as its recipe says.
+"""The models of a run, by role, as its recipe describes them: learner, online model, reference, and their pools.
 
-Made anew in every process that learns or chooses; one that only chooses leaves out a learner that nobody asks.
+Every process that learns or chooses builds its own; a process that only chooses builds no learner that isn't scored.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,64 +13,27 @@ import torch
 
 from curation.learners.learner import Learner
 from curation.learners.training import Training
-from curation.learning.columns import check_column
 from curation.learning.data import Data
-from curation.models.batches import SuperBatch
+from curation.learning.timing import TimedModel
 from curation.recipes.learning_recipe import LearnRecipe
 from curation.recipes.learning_sections import OnlineModel, ReferenceModel
 from curation.selection.online import Model, OnlineStep, Roles, TableScores
 from curation.selection.pool import Blocks, Pool
 
 
-class TimedModel:
-    """A model whose samples and seconds are counted: samples/s of each role, and the ledger's device-seconds."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.devices = 1  # that work on it at once
-        self.samples, self.seconds = 0, 0.0
-        self.before = 0.0  # seconds of the run's earlier parts
-
-    @property
-    def steps(self) -> int:
-        return int(self.model.steps)
-
-    def step(self, batch: Any) -> Any:
-        return self._count(len(batch.pixels), self.model.step, batch)
-
-    def outputs(self, candidates: SuperBatch) -> Any:
-        return self._count(len(candidates.rows), self.model.outputs, candidates)
-
-    def fingerprint(self) -> str:
-        return str(self.model.fingerprint())
-
-    def add(self, samples: int, seconds: float) -> None:
-        """What was done elsewhere."""
-        self.samples += samples
-        self.seconds += seconds
-
-    def _count(self, samples: int, call: Callable[[Any], Any], argument: Any) -> Any:
-        began = time.monotonic()
-        found = call(argument)
-        if self.model.device.type == "cuda":
-            torch.cuda.synchronize(self.model.device)  # else a role's seconds would be those of whoever waits
-        self.add(samples, self.devices * (time.monotonic() - began))
-        return found
-
-
 class Participants:
-    """The models of a run and what they are shown. `learns`: whether this process trains the learner."""
+    """The models of a run and the pools that they draw from. learns: whether this process trains the learner."""
 
     def __init__(
         self, recipe: LearnRecipe, data: Data, blocks: Blocks, device: torch.device, *, learns: bool = True
     ) -> None:
         self.recipe, self.device = recipe, device
-        self.classes, self.urls, self.captions = data.classes, data.urls, data.held_out.captions
+        self.classes, self.captions, self.column = data.classes, data.held_out.captions, data.candidates.column
         self.pool = Pool(blocks, recipe.learner.seed)
         wanted = recipe.selection.selector.roles()
-        asked = "online" in wanted and recipe.online == "learner"
-        self.learner = self._make(recipe.learner.model, recipe.training) if learns or asked else None
-        self.online = self.learner if asked else None
+        scores_itself = "online" in wanted and recipe.online == "learner"
+        self.learner = self._make(recipe.learner.model, recipe.training) if learns or scores_itself else None
+        self.online = self.learner if scores_itself else None
         if "online" in wanted and isinstance(recipe.online, OnlineModel):
             self.online = self._make(recipe.online.model, recipe.online_training())
         self.reference: Model | None = None
@@ -84,7 +46,7 @@ class Participants:
         self.timed = {name: TimedModel(model) for name, model in self._models().items()}
 
     def roles(self) -> Roles[Any]:
-        """Who takes part, timed. Where nobody learns here, the learner is missing."""
+        """Return the timed models by role. The learner is None in a process that doesn't train it."""
         online: Any = None
         if self.online is not None:
             online = self.timed["learner" if self.online is self.learner else "online"]
@@ -95,23 +57,23 @@ class Participants:
         )  # fmt: skip
 
     def learning(self) -> dict[str, Learner]:
-        """The models that are trained, by role: what a checkpoint holds."""
+        """Return the models that are trained, by role: what a checkpoint holds."""
         models = self._models()
         if self.reference_pool is None:
             models.pop("reference", None)
         return models
 
     def models(self) -> dict[str, Learner]:
-        """Whose passes are paid, by role: the learner twice, where it is its own online model."""
+        """Return the models whose passes are charged, by role; a learner that is its own online model has both."""
         return self._models() | ({"online": self.online} if self.online is not None else {})
 
     def text_lengths(self, step: OnlineStep) -> dict[str, Mapping[int, int]]:
-        """The lengths of the captions of a step, as all that took part has computed them: for the ledger of compute."""
+        """Return the lengths of a step's captions, as each role computed them: for the ledger of compute."""
         models = {"online": self.online, "reference": self.reference}
         return text_lengths(step, self.pool, {role: models[role] for role in self.scoring()})
 
     def scoring(self) -> frozenset[str]:
-        """The roles whose forward passes are paid: not a reference that is read from the score tables."""
+        """Return the roles whose scoring is charged: all but a reference that is a column of scores."""
         roles = self.recipe.selection.selector.roles()
         return frozenset(role for role in roles if role == "online" or not isinstance(self.reference, TableScores))
 
@@ -128,13 +90,15 @@ class Participants:
         return self.recipe.learner.build(model, training, self.classes, self.device)
 
     def _reference(self, found: ReferenceModel) -> Model:
+        """Return the reference: a column of scores, an untrained model, or one with the recipe's weights."""
         recipe = self.recipe
         if found.column is not None:
-            return TableScores(check_column(recipe, found.column, self.urls))
+            assert self.column is not None, "a selector that reads the reference has its column resolved"
+            return TableScores(self.column.fingerprint)
         if found.train is not None:
             return self._make(found.model, self._reference_training(found))
         weights = recipe.reference_weights()
-        assert weights is not None, "the recipe has checked it"
+        assert weights is not None, "a recipe without them is invalid"
         training = self._reference_training(found)
         return recipe.learner.load_reference(found.model, weights, training, self.classes, self.device, recipe.options)
 
@@ -142,13 +106,15 @@ class Participants:
         """Return the learner's settings with the reference's own seed and scoring size."""
         own = {"averaging": 0.0, "micro_batch": 0, "compile": False, "reduced": 0.0, "scoring_size": found.scoring_size}
         if found.train is not None and found.scoring_size:
-            own["reduced"] = 0.5  # what it is asked at, it has to have seen
+            own["reduced"] = 0.5  # it has to train at the size at which it scores
         return replace(self.recipe.training, seed=self.recipe.learner.seed + 2, **own)  # type: ignore[arg-type]
 
 
 def text_lengths(step: OnlineStep, pool: Pool, scoring: Mapping[str, Any]) -> dict[str, Mapping[int, int]]:
-    """The lengths of the captions of a step, by their kinds in `ComputeLedger.texts`. `scoring`: the models that scored
-    its candidates, by role. Reads the ids of the candidates' captions alone, and nothing for a classifier."""
+    """Return the lengths of a step's captions, by their kinds in `ComputeLedger.texts`: length in tokens -> captions.
+
+    scoring: the models that scored its candidates, by role. Reads token ids of candidates, and nothing for classifiers.
+    """
     reports = {"learner": step.report, "online": step.online_report, "reference": step.reference_report}
     found = {role: report.text_lengths for role, report in reports.items() if report is not None}
     models = {role: model for role, model in scoring.items() if model.reads_captions}

@@ -1,6 +1,8 @@
-"""Online selection: super-batches, the choice of sub-batches, data policies, and the ledger of compute.
+"""Online selection: super-batches drawn from pools, sub-batches chosen from them, data policies, the ledger of compute.
 
-`online` is the definition, in one process. Imports `curating` and below."""
+`online` is the definition, in one process. The rules that choose are in `curation.selectors`; runs with recipe, record
+and summary are in `curation.learning`. Imports `dataset` and below.
+"""
 
 __all__ = [
     "checkpoint",

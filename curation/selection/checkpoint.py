@@ -1,13 +1,13 @@
-"""Checkpoints of a run: every learner to the bit, and where its candidates go on. Safetensors, never pickle.
+"""Checkpoints of a run: every learner to the bit, and the position of its candidates. Safetensors, never pickle.
 
     <folder>/checkpoints/<updates>.safetensors    tensors `<role>.<name>`; the run's facts as JSON in its metadata
     <folder>/checkpoints/index.json               their keys, the latest last
 
-The index is put after its checkpoint: a process that dies between, or while it writes, leaves the one before as the
-latest. One that can't be read (any more), or whose bits are not those that were put, is passed over for the one before,
-which is why two are kept. The facts are what the tensors don't say: the pool's place, the snapshot, the recipe's
-identity. A run whose identity differs does not go on from it. Cost: three times the weights (AdamW's moments), four
-with averaged weights.
+The index is put after its checkpoint: if the process dies between the two, or while it writes, the previous checkpoint
+stays the latest. A checkpoint that can't be read, or whose bits have changed, is skipped for the one before: so two are
+kept. The facts are what the tensors don't hold: the pool's position, the data, the recipe's identity. A run with
+another identity does not resume from it. Cost: three times the weights (AdamW's moments), four times with averaged
+weights.
 """
 
 from __future__ import annotations
@@ -25,35 +25,40 @@ from curation.core.errors import BucketError, NotFoundError, StoreError, UserErr
 from curation.models.weights import tensors_to_bytes
 from curation.storage.store import Store
 
-FORMAT = "tutelage-checkpoint-3"  # 1: rows of candidates were places among all; 2: facts had no hash of their own
+FORMAT = "tutelage-checkpoint-3"  # 1: rows counted all samples; 2: facts had no hash
 INDEX = "checkpoints/index.json"
-_CUT = (ValueError, RecursionError)  # what reading the header of half a file, or of a foreign one, raises
+_CUT = (ValueError, RecursionError)  # raised by the header of a truncated or foreign file
 
 
 class Restorable(Protocol):
-    """A learner whose next steps are decided by what `state` returns."""
+    """A learner whose next steps are determined by its `state`."""
 
     steps: int
 
-    def state(self) -> dict[str, Tensor]: ...
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of everything that determines the next steps."""
+        ...
 
-    def restore(self, state: Mapping[str, Tensor]) -> None: ...
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a `state()`."""
+        ...
 
 
 class Checkpoint(NamedTuple):
-    """What was read back."""
+    """A checkpoint that was read. `unreadable`: keys of later ones that could not be read."""
 
     updates: int
     facts: dict[str, Any]
     tensors: dict[str, Tensor]
-    unreadable: tuple[str, ...] = ()  # later ones
+    unreadable: tuple[str, ...] = ()
 
     def restore(self, learners: Mapping[str, Restorable]) -> None:
-        """Put every learner where it was. Raises `UserError` for a role that the checkpoint doesn't hold."""
+        """Restore every learner, by role. Raises `UserError` for a role that the checkpoint doesn't hold."""
         for role, learner in learners.items():
             state = {n.removeprefix(f"{role}."): t for n, t in self.tensors.items() if n.startswith(f"{role}.")}
             if not state:
-                raise UserError(f"the checkpoint after {self.updates} updates has no {role}", fix="begin anew")
+                text = f"the checkpoint after {self.updates} updates has no {role}"
+                raise UserError(text, fix="delete the checkpoints to start again")
             learner.restore(state)
 
 
@@ -65,26 +70,27 @@ def save(
     tensors: Mapping[str, Tensor] | None = None,
     keep: int = 2,
 ) -> str:
-    """Put a checkpoint, and delete all but the `keep` latest; returns its key. `learners` holds the role `learner`.
+    """Put a checkpoint, and delete all but the `keep` latest ones. Return its key.
 
-    `tensors`: facts that are too large for JSON, under names that no role begins.
+    learners: by role; the role `learner` counts the updates. facts: values of JSON.
+    tensors: facts that are too large for JSON, under names that begin with no role.
     """
     tensors = dict(tensors or {})
     tensors |= {f"{role}.{name}": tensor for role, one in learners.items() for name, tensor in one.state().items()}
     key = f"checkpoints/{learners['learner'].steps:09d}.safetensors"
-    told = json.dumps(facts, sort_keys=True)
-    metadata = {"format": FORMAT, "facts": told, "facts_sha256": _sha256(told, {}), "sha256": _sha256(told, tensors)}
+    text = json.dumps(facts, sort_keys=True)
+    metadata = {"format": FORMAT, "facts": text, "facts_sha256": _sha256(text, {}), "sha256": _sha256(text, tensors)}
     store.put(key, tensors_to_bytes(tensors, metadata))
-    keys = ([old for old in _keys(store) if old < key] + [key])[-keep:]  # later ones could not be read
+    keys = ([old for old in _keys(store) if old < key] + [key])[-keep:]  # later ones were unreadable
     store.put(INDEX, json.dumps(keys).encode())
     for old in _files(store):
-        if old not in keys:  # also what a process that died here once left behind
+        if old not in keys:  # also those that a process left behind when it died here
             store.delete(old)
     return key
 
 
 def _sha256(facts: str, tensors: Mapping[str, Tensor]) -> str:
-    """Of all that a checkpoint says. Safetensors itself notices no bit that has changed."""
+    """Hash facts and tensors: safetensors itself does not detect changed bits."""
     found = sha256(facts.encode())
     for name in sorted(tensors):
         found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
@@ -93,11 +99,10 @@ def _sha256(facts: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def latest(store: Store, identity: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> Checkpoint | None:
-    """The checkpoint with the most updates that can be read; None where there is none. `recipe`: to tell in what
-    another run differs, whose facts have its own under this name.
+    """Return the readable checkpoint with the most updates; None where there is no checkpoint.
 
-    Raises `UserError` when its facts differ from those of `identity`: it belongs to another run; and where there are
-    checkpoints and none can be read.
+    identity: facts that must be equal. recipe: of this run, so that the error can name the settings that differ.
+    Raises `UserError` for a checkpoint of another run, and where no checkpoint can be read.
     """
     from safetensors import SafetensorError
 
@@ -116,19 +121,19 @@ def latest(store: Store, identity: Mapping[str, Any], recipe: Mapping[str, Any] 
                 text = f"{store.location(key)} is of another run: its {name} is {facts.get(name)}, not {value}"
                 if others := list(_differing(facts.get("recipe") or {}, recipe or {})):
                     text = f"{store.location(key)} is of another run, with another {', '.join(others)}"
-                raise UserError(text, fix="name another folder for this run, or delete the checkpoints")
+                raise UserError(text, fix="name another output for this run, or delete the checkpoints")
         updates = int(key.removeprefix("checkpoints/").removesuffix(".safetensors"))
         return Checkpoint(updates, facts, tensors, tuple(unreadable))
     if unreadable:
         text = f"no checkpoint in {store.location('checkpoints')} can be read: {', '.join(unreadable)}"
         if others := sorted(formats - {FORMAT}):
             text += f" (of format {', '.join(others)}, and this version reads {FORMAT})"
-        raise UserError(text, fix="put one back, or delete them to begin anew")
+        raise UserError(text, fix="restore one, or delete them to start again")
     return None
 
 
 class _DamagedError(ValueError):
-    """A checkpoint that does not hold what was put, or of another format."""
+    """A checkpoint whose bits have changed, or of another format."""
 
     def __init__(self, found: str) -> None:
         super().__init__(found)
@@ -136,7 +141,7 @@ class _DamagedError(ValueError):
 
 
 def _whole(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Facts and tensors of a checkpoint's file."""
+    """Parse a checkpoint's file: facts and tensors."""
     from safetensors.torch import load
 
     metadata, tensors = _metadata(data[8 : 8 + _length(data)]), load(data)
@@ -147,9 +152,9 @@ def _whole(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def latest_facts(store: Store) -> dict[str, Any] | None:
-    """The facts of the checkpoint with the most updates, of whatever run; None where there is none.
+    """Return the facts of the readable checkpoint with the most updates, of any run; None where there is none.
 
-    Reads the file's header alone, however large the models are.
+    Reads the file's header only, however large the models are.
     """
     for key in reversed(_keys(store)):
         with suppress(StoreError, *_CUT):
@@ -160,7 +165,7 @@ def latest_facts(store: Store) -> dict[str, Any] | None:
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """The keys whose values differ, with those above them."""
+    """Yield the dotted keys whose values differ."""
     for key in sorted(one.keys() | other.keys(), key=str):
         values = one.get(key), other.get(key)
         if all(isinstance(value, dict) for value in values):
@@ -170,27 +175,27 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any], above: str = ""
 
 
 def _length(data: bytes) -> int:
-    """Bytes of the header that begins at byte 8 of a safetensors file."""
+    """Return the bytes of the header, which begins at byte 8 of a safetensors file."""
     return int.from_bytes(data[:8], "little")
 
 
 def _metadata(header: bytes) -> dict[str, Any]:
     found = json.loads(header)
-    said = found.get("__metadata__") if isinstance(found, dict) else None
-    return said if isinstance(said, dict) else {}
+    metadata = found.get("__metadata__") if isinstance(found, dict) else None
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _facts(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
-    """None where they are not those that were put, or of another format."""
-    told = str(metadata.get("facts"))
-    if metadata.get("format") != FORMAT or metadata.get("facts_sha256") != _sha256(told, {}):
+    """Return the facts; None where their bits have changed, or the format is another."""
+    text = str(metadata.get("facts"))
+    if metadata.get("format") != FORMAT or metadata.get("facts_sha256") != _sha256(text, {}):
         return None
-    facts: dict[str, Any] = json.loads(told)
+    facts: dict[str, Any] = json.loads(text)
     return facts
 
 
 def _keys(store: Store) -> list[str]:
-    """The keys of the checkpoints, the latest last, by the index; by what is there, where it is lost or broken."""
+    """Return the keys of the checkpoints, the latest last: from the index, or from a listing if it is unreadable."""
     with suppress(NotFoundError, *_CUT):
         keys = store.get_parsed(INDEX, json.loads)
         if isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys):
@@ -199,8 +204,8 @@ def _keys(store: Store) -> list[str]:
 
 
 def _files(store: Store) -> list[str]:
-    """The keys of all that lie there."""
+    """List the keys of all checkpoints."""
     try:
         return sorted(item.key for item in store.list("checkpoints/") if item.key.endswith(".safetensors"))
-    except BucketError:  # a folder that is still to be made
+    except BucketError:  # the folder does not exist yet
         return []

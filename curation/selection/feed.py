@@ -1,13 +1,13 @@
-"""The feed between those who choose sub-batches and those who train on them: whose turn it is, and what is ready.
+"""The feed between the actors that choose sub-batches and the learners that train on them: tickets and ready choices.
 
-Pure bookkeeping, in one process; `actors.feed` puts it where all can reach it. Its invariant (property-tested), whoever
-dies, comes late or answers twice: steps are trained on in order, each once; the super-batches of all steps follow one
-another through the pool, so no place of an epoch is offered twice or left out; and no step is chosen by models of
-another age than `SelectionSettings.version` says. So what is trained on does not depend on who is fast.
+Pure bookkeeping, in one process; `actors.feed` makes it an actor. Its invariant (property-tested) holds whatever dies,
+comes late or answers twice: steps are trained on in order, each once; the super-batches of all steps follow one another
+through the pool, so no position of an epoch is offered twice or left out; and every step is chosen by the version of
+the models that `SelectionSettings.version` gives. So the sub-batches don't depend on the speed of any process.
 
-A restart of the learners is a new generation (`begin`): what the old one had in hand is forgotten, and what comes of it
-late is refused. What is computed again for it is counted (`repeated`), for the ledger of compute. Cost: O(1) a step; in
-memory the choices of at most `buffer` steps, 20 bytes a candidate, and a number for each step since a checkpoint.
+A restart of the learners is a new generation (`begin`): the state of the old one is dropped, and its late answers are
+refused. Work that is repeated for it is counted (`repeated`), for the ledger of compute. Cost: O(1) a step; in memory
+the choices of at most `buffer` steps, 20 bytes a candidate, and a number for each step since a checkpoint.
 """
 
 from __future__ import annotations
@@ -24,35 +24,39 @@ from curation.selection.pool import Extent, PoolPosition, begin
 from curation.selectors.selection_settings import SelectionSettings
 
 _NOTHING = Repeated()
-WINDOWS = 8  # of which it is remembered how large they are
+WINDOWS = 8  # whose sizes are remembered
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeedSettings:
-    """What the feed must know of a run. `moving`: whether the models that choose learn, and so have versions."""
+    """The settings of a run that the feed needs.
+
+    moving: whether the choosing models learn, and so have versions. buffer: steps that may be chosen, or being chosen,
+    ahead of the learner. Raises `ValueError` for a buffer that is too small for the lag.
+    """
 
     selection: SelectionSettings
     steps: int
     batch: int
     moving: bool
-    buffer: int  # steps that may be chosen, or being chosen, ahead of the learner
+    buffer: int
 
     def __post_init__(self) -> None:
         if self.moving and self.buffer <= self.selection.lag:
             text = f"a buffer of {self.buffer} steps is too small for a lag of {self.selection.lag}"
-            raise ValueError(f"{text}: it takes lag + 1")
+            raise ValueError(f"{text}: it takes lag + 1 at least")
 
     def candidates(self, number: int) -> int:
-        """B of step `number`, where there are as many."""
+        """Return B of step `number`, if the pool has as many candidates."""
         return self.selection.candidates(self.batch, number / self.steps)
 
     def version(self, number: int) -> int:
-        """Updates of the models that choose step `number`; 0 where they don't learn."""
+        """Return the version of the models that choose step `number`: their updates; 0 where they don't learn."""
         return self.selection.version(number) if self.moving else 0
 
 
 class Ticket(NamedTuple):
-    """Leave to choose one step: its candidates begin at `place` of the pool; its models are those of `version`."""
+    """The task to choose one step, from the candidates at `place` of the pool, with the models of `version`."""
 
     generation: str
     number: int
@@ -66,27 +70,27 @@ class Feed:
 
     def __init__(self, plan: FeedSettings) -> None:
         self.plan = plan
-        self.generation = ""  # none has begun
+        self.generation = ""  # "": none has begun
         self.position = 0  # the step that is trained on next
-        self.repeated = Repeated()  # what was, or will be, computed again, as somebody died
-        self._scored: dict[int, int] = {}  # candidates that were scored for the steps since the checkpoint before last
+        self.repeated = Repeated()  # work that is repeated because a process died
+        self._scored: dict[int, int] = {}  # scored candidates of each step since the last but one checkpoint
         self._saved = 0  # the step at the last checkpoint
         self._next = 0  # the step whose ticket is handed out next
         self._place = PoolPosition()  # of that step, as far as windows are known
-        self._last = 1  # epoch to which room for it is looked for
+        self._last = 1  # the last epoch in which a window for it is searched
         self._published = -1
-        self._first = 0  # the oldest version that this generation has
+        self._first = 0  # the oldest version of this generation
         self._failed = False
         self._ready: dict[int, Choice] = {}
-        self._places: dict[int, PoolPosition] = {}  # of the steps from `position` on that had a ticket
-        self._tickets: dict[int, Ticket] = {}  # handed out, or to be handed out again
+        self._places: dict[int, PoolPosition] = {}  # of the steps from `position` on with a ticket
+        self._tickets: dict[int, Ticket] = {}  # of steps that are handed out, or wait to be handed out again
         self._holders: dict[int, str] = {}
         self._lost: list[int] = []  # a heap
         self._extents: dict[tuple[int, int], Extent] = {}  # the last few windows of the pool
-        self.asked: tuple[int, int] | None = None  # the window that has to be known before the next ticket
+        self.asked: tuple[int, int] | None = None  # the window whose size is needed for the next ticket
 
     def know(self, epoch: int, first: int, extent: Extent) -> None:
-        """What a window of the pool is like."""
+        """Record the size of the window of `epoch` that begins with shard number `first`."""
         self._extents[epoch, first] = extent
         while len(self._extents) > WINDOWS:
             self._extents.pop(next(iter(self._extents)))
@@ -102,12 +106,14 @@ class Feed:
     def begin(
         self, number: int, place: PoolPosition, pending: Sequence[Choice] = (), repeated: Repeated = _NOTHING
     ) -> str:
-        """The learners are about to make step `number`; `pending`: what is chosen from there on; the candidates of the
-        step behind these begin at `place`; `repeated`: as the ledger of their checkpoint has it. Returns the
-        generation's name."""
+        """Begin a generation of learners at step `number`; return its name.
+
+        place: position of the candidates of the first step that is not chosen yet. pending: the choices from step
+        `number` on, from a checkpoint. repeated: as counted by the ledger of that checkpoint.
+        """
         assert [choice.number for choice in pending] == list(range(number, number + len(pending)))
         self._lose(number, {choice.number for choice in pending})
-        self.repeated = Repeated(*map(max, self.repeated, repeated))  # a feed that was restarted has counted nothing
+        self.repeated = Repeated(*map(max, self.repeated, repeated))  # a restarted feed has lost its counts
         self.generation = uuid4().hex
         self.position, self._next, self._place = number, number + len(pending), place
         self._last = place.epoch + 1
@@ -123,12 +129,14 @@ class Feed:
 
     @property
     def occupancy(self) -> int:
-        """Choices that are ready."""
+        """The number of choices that are ready."""
         return len(self._ready)
 
     def ticket(self, holder: str) -> Ticket | None:
-        """The next step to choose, for `holder`, who has one at a time; None while there is nothing to choose, or it
-        isn't known how large the next window is (`asked`)."""
+        """Return the next step to choose, for `holder`, which has one at a time.
+
+        None while there is nothing to choose, or the size of the next window is unknown (`asked`).
+        """
         self.lost(holder)
         if not self.generation or self._failed:
             return None
@@ -152,7 +160,7 @@ class Feed:
         return self._tickets[number]
 
     def put(self, generation: str, choice: Choice) -> bool:
-        """A choice, from whoever made it. False if it isn't wanted (any more): another was first, or it is too late."""
+        """Accept a choice. Return False for one that comes too late: another was first, or its generation ended."""
         number = choice.number
         if generation != self.generation or number not in self._tickets:
             return False
@@ -166,28 +174,28 @@ class Feed:
         return True
 
     def lost(self, holder: str) -> None:
-        """`holder` has died, or gives up: its step is handed out again."""
+        """Hand out the step of `holder` again, which has died or gives up."""
         for number in [number for number, name in self._holders.items() if name == holder]:
             del self._holders[number]
             heapq.heappush(self._lost, number)
 
     def fail(self, generation: str) -> None:
-        """The models of this generation can't be had any more: nothing is handed out until the next one begins."""
+        """Stop a generation whose models are lost: nothing is handed out until the next one begins."""
         self._failed = self._failed or generation == self.generation
 
     def take(self, generation: str, number: int) -> Choice | None:
-        """The choice of step `number`, for every learner alike; None while it isn't ready, or others are a step behind.
+        """Return the choice of step `number`; None while it isn't ready, or other learners are a step behind.
 
-        Raises `ValueError` for a learner of an old generation, or one that is at another step.
+        Raises `ValueError` for a learner of an old generation, or at another step.
         """
         if generation == self.generation and self._failed:
-            raise ValueError("the models that choose are gone: begin again")
+            raise ValueError("the choosing models are lost: begin again")
         behind = number == self.position + 1
         self._check(generation, number, self.position + behind)
         return None if behind else self._ready.get(number)
 
     def trained(self, generation: str, version: int) -> None:
-        """All learners have made the step before `version`, whose models are there for whoever chooses."""
+        """Record that all learners have made the step before `version`, and that its models are published if due."""
         begun = self._published < 0 and version == self.position
         self._check(generation, version, self.position if begun else self.position + 1)
         self._ready.pop(version - 1, None)
@@ -197,13 +205,13 @@ class Feed:
             self._published = version
 
     def oldest(self) -> int:
-        """The oldest version that somebody may still choose with."""
+        """Return the oldest version that an actor may still choose with."""
         return self._version(self.position)
 
     def ahead(self, generation: str, number: int) -> tuple[PoolPosition, list[Choice]] | None:
-        """What a checkpoint after `number` updates holds: the choices made by older models, and the place behind them.
+        """Return the part of a checkpoint after `number` updates: choices by older models, and the position after them.
 
-        None while one of these is not ready. Models that don't learn make the same choices again: none is held.
+        None while one of these is not ready. Models that don't learn make the same choices again, so none is held.
         """
         self._check(generation, number, self.position)
         end = number
@@ -211,13 +219,13 @@ class Feed:
             end += 1
         if any(step not in self._ready for step in range(number, end)):
             return None
-        if number != self._saved:  # a checkpoint that can't be read is passed over for the one before
+        if number != self._saved:  # if a checkpoint is unreadable, the run resumes from the one before
             self._scored = {step: size for step, size in self._scored.items() if step >= self._saved}
             self._saved = number
         return self._places.get(end, self._place), [self._ready[step] for step in range(number, end)]
 
     def _lose(self, number: int, pending: Collection[int]) -> None:
-        """A new generation goes on with step `number`: all that the old one did from there on is done again."""
+        """Count the work of the old generation that is repeated, as the new one begins at step `number`."""
         if self.generation:
             chosen = sum(size for step, size in self._scored.items() if step >= number and step not in pending)
             handed = sum(map(self._cost, self._tickets.values()))
@@ -228,18 +236,18 @@ class Feed:
         self.repeated = Repeated(self.repeated.candidates + candidates, self.repeated.updates + updates)
 
     def _cost(self, ticket: Ticket) -> int:
-        """Candidates that are scored for a ticket. Of a holder that died, all of them: nobody knows how many it was."""
+        """Return the candidates that are scored for a ticket. A holder that died is charged for all of them."""
         return ticket.size if self.plan.selection.scores(ticket.number, self.plan.steps) else 0
 
     def _held(self, step: int, version: int) -> bool:
         return self.plan.moving and self._version(step) < version
 
     def _version(self, number: int) -> int:
-        """As planned; but a run that has begun anew, with other data, has no older models than those it began with."""
+        """Return the version for a step; a run that has resumed with other data has no older models than its first."""
         return max(self.plan.version(number), self._first) if self.plan.moving else 0
 
     def _check(self, generation: str, number: int, expected: int) -> None:
         if generation != self.generation:
-            raise ValueError("these learners are of an old generation")
+            raise ValueError("these learners belong to an old generation")
         if number != expected:
             raise ValueError(f"a learner is at step {number}, and the feed at {expected}")

@@ -1,20 +1,20 @@
-"""The ledger of compute: what every role of a run has cost, in three accountings, and whether selection paid.
+"""The ledger of compute: the FLOPs of every role of a run, in three accountings, and whether selection has paid.
 
-A forward pass is counted by torch (`curation.models.cost`), once a model and length of captions; an update is three
-(forward, and twice as much backward). Captions are priced at the length to which their batch is trimmed, as they are
-computed. Per sample of a sub-batch, with F the FLOPs of a forward pass and rho = B / b:
+Torch counts the FLOPs of a forward pass (`curation.models.cost`), once a model and length of captions; an update costs
+three (forward, and twice as much backward). Captions are charged at the length to which their batch is trimmed. Per
+sample of a sub-batch, with F the FLOPs of a forward pass and rho = B / b:
 
     learning     3 F_learner
     scoring      rho (F_online + F_reference)      0 for a reference from the score tables; where losses are those of
                                                    pairs among all candidates, and 2 D B for each of these models
     online       3 F_online                        0 where the learner is its own online model
-    reference    its training, all of it, whenever it was; of a replay, all that the choosing has cost
-    repeated     what was computed and lost when an actor or the learners died: choices that were made again, updates
-                 that were made again from a checkpoint. Of an actor that died, a whole choice. 0 in one process, and
-                 after the death of a whole cluster, of which nothing is left that could count
+    reference    its whole training, whenever that was; for a replay, the cost of the choices
+    repeated     work that was lost when an actor or the learners died: choices and updates that were made again. An
+                 actor that died is charged a whole choice. 0 in one process, and after the death of a whole cluster,
+                 which leaves nobody to count
 
-The accountings add these up one by one: `scoring` is the marginal one of the paper's formula without its last term,
-`online` adds the updates that the formula leaves out, `full` everything; what is repeated is in all.
+The accountings add these up one by one: `scoring` is the paper's formula without its last term, `online` adds the
+updates that the formula leaves out, `full` everything; repeated work is in all of them.
 Source: 2312.05328, section 4 and equation 3.
 """
 
@@ -27,23 +27,23 @@ from typing import Any, NamedTuple
 
 from curation.selection.online import OnlineStep, Roles
 
-BACKWARD = 2  # forward passes that a backward pass costs: gradients of activations, and of weights
+BACKWARD = 2  # cost of a backward pass in forward passes: gradients of activations, and of weights
 
 ACCOUNTINGS = ("scoring", "online", "full")
 _UNITS = (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))
 
 
 def unit_of(flops: float) -> tuple[str, float]:
-    """The unit in which so many FLOPs are told to a person, and its FLOPs."""
+    """Return the unit in which to report so many FLOPs, and its size in FLOPs."""
     return next((unit for unit in _UNITS if flops >= unit[1]), _UNITS[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prices:
-    """FLOPs of a forward pass over one sample, by role, and of the reference's training beforehand in all.
+    """FLOPs of a forward pass over one sample, by role, and of the reference's whole training beforehand.
 
-    `..._scoring`: where candidates are looked at in another size than samples are trained on (Flexi-JEST). `..._pairs`:
-    of comparing one candidate with one other, where the selector looks at that.
+    `..._scoring`: if candidates are scored at another size than samples are trained at (Flexi-JEST). `..._pairs`: of
+    comparing one candidate with one other, if the selector needs that.
     """
 
     learner: float
@@ -55,23 +55,23 @@ class Prices:
     reference_scoring: float | None = None
     online_pairs: float = 0.0
     reference_pairs: float = 0.0
-    # By role: length of a caption in tokens -> FLOPs less than at the full context, at which the prices above have it.
+    # By role: length of a caption in tokens -> FLOPs saved against the full context, which the prices above assume.
     trimmed: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     def scoring(self, role: str) -> float:
-        """Of one candidate, by the online model or the reference."""
+        """Return the FLOPs of scoring one candidate with the online model or the reference."""
         own: float | None = getattr(self, f"{role}_scoring")
         training: float = getattr(self, role)
         return training if own is None else own
 
     def pairs(self, role: str) -> float:
-        """Of one candidate compared with one, by the online model or the reference."""
+        """Return the FLOPs of comparing one candidate with one other."""
         found: float = getattr(self, f"{role}_pairs")
         return found
 
 
 class Repeated(NamedTuple):
-    """Work repeated after deaths: candidates scored again, and updates of learner and online model made again."""
+    """Work repeated after deaths: scored candidates, and updates of learner and online model."""
 
     candidates: int = 0
     updates: int = 0
@@ -79,22 +79,22 @@ class Repeated(NamedTuple):
 
 @dataclass
 class ComputeLedger:
-    """Samples that each role has seen, and what that comes to."""
+    """The samples of each role, and their FLOPs."""
 
     prices: Prices
     updates: int = 0
     trained: int = 0  # samples, by the learner
     online_trained: int = 0
-    reference_trained: int = 0  # beside the learner; beforehand is in the prices
+    reference_trained: int = 0  # beside the learner; its training beforehand is in the prices
     scored: dict[str, int] = field(default_factory=lambda: {"online": 0, "reference": 0})
-    compared: dict[str, int] = field(default_factory=lambda: {"online": 0, "reference": 0})  # candidates with each
+    compared: dict[str, int] = field(default_factory=lambda: {"online": 0, "reference": 0})  # pairs of candidates
     # `learner`, `online`, `reference` in training, `online_scoring`, `reference_scoring` -> length -> captions. Ledgers
-    # of earlier versions have none: their captions are priced at the full context.
+    # of earlier versions have none: their captions are charged at the full context.
     texts: dict[str, dict[int, int]] = field(default_factory=dict)
     repeated: Repeated = field(default_factory=lambda: Repeated())
 
     def __post_init__(self) -> None:
-        """From JSON lengths come as text, and what is repeated as an object."""
+        """Convert what comes from JSON: lengths as text, and `repeated` as a list or an object."""
         self.texts = {kind: {int(length): n for length, n in found.items()} for kind, found in self.texts.items()}
         self.repeated = Repeated(*self.repeated)
 
@@ -104,8 +104,8 @@ class ComputeLedger:
     ) -> None:  # fmt: skip
         """Charge one step.
 
-        `scoring`: the roles whose models were run on its candidates (the selector's roles, without a reference that is
-        read from the score tables). `texts`: the lengths of its captions; without them they have the full one.
+        scoring: the roles whose models scored its candidates: the selector's, without a reference that is a column.
+        texts: the lengths of its captions; without them captions are charged at the full context.
         """
         for kind, lengths in texts.items():
             counts = self.texts.setdefault(kind, {})
@@ -124,7 +124,7 @@ class ComputeLedger:
             self.reference_trained += size
 
     def parts(self) -> dict[str, float]:
-        """FLOPs of learning, scoring, the online model's updates and the reference's training, each by itself."""
+        """Return the FLOPs of learning, of scoring, of the online model's updates and of the reference's training."""
         prices, update, less = self.prices, 1 + BACKWARD, self._trimmed
         return {
             "learning": prices.learner_passes * (prices.learner * self.trained - less("learner", "learner")),
@@ -138,12 +138,12 @@ class ComputeLedger:
         } | ({"repeated": self._repeated()} if any(self.repeated) else {})
 
     def _trimmed(self, role: str, kind: str) -> float:
-        """FLOPs that captions of a kind cost less than at the full context."""
+        """Return the FLOPs that captions of a kind save against the full context."""
         known = self.prices.trimmed.get(role, {})
         return sum(known.get(length, 0.0) * captions for length, captions in self.texts.get(kind, {}).items())
 
     def _repeated(self) -> float:
-        """What was lost, at what such updates and such candidates have cost so far on average."""
+        """Return the FLOPs of repeated work, at the average cost of updates and candidates so far."""
         whole = ComputeLedger(self.prices, self.updates, self.trained, self.online_trained, self.reference_trained,
                               self.scored, self.compared, self.texts).parts()  # fmt: skip
         updates = whole["learning"] + whole["online"] + whole["reference"] - self.prices.reference_training
@@ -152,7 +152,7 @@ class ComputeLedger:
         return candidates + (self.repeated.updates * updates / self.updates if self.updates else 0.0)
 
     def totals(self) -> dict[str, float]:
-        """FLOPs under each of the `ACCOUNTINGS`."""
+        """Return the FLOPs under each of the `ACCOUNTINGS`."""
         parts = self.parts()
         scoring = parts["learning"] + parts["scoring"] + parts.get("repeated", 0.0)
         return {
@@ -163,7 +163,7 @@ class ComputeLedger:
 
 
 class Point(NamedTuple):
-    """One evaluation of a run."""
+    """One evaluation of a run: quality after some updates, and FLOPs by accounting."""
 
     updates: int
     quality: float
@@ -172,9 +172,9 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Payoff:
-    """A run against a uniform one: what it took to reach the uniform run's final quality.
+    """A run against a uniform one: the updates and compute to reach the uniform run's final quality, `target`.
 
-    Savings are shares (0.25: a quarter less; negative: more). A run that never arrives has none, and did not pay.
+    Savings are shares (0.25: a quarter less; negative: more). A run that never reaches the target has none.
     """
 
     target: float
@@ -184,14 +184,14 @@ class Payoff:
 
     @property
     def compute_positive(self) -> bool:
-        """Whether the run was cheaper, everything counted."""
+        """Whether the run was cheaper under the accounting `full`."""
         return self.compute_saved is not None and self.compute_saved["full"] > 0
 
 
 def payoff(run: Sequence[Point], uniform: Sequence[Point]) -> Payoff:
-    """What selection saved. Where a curve passes the target between two evaluations, it is drawn as a straight line.
+    """Return what selection saved. Curves are interpolated linearly between evaluations.
 
-    The uniform run, too, is charged only until it first has its own final quality.
+    run, uniform: learning curves. The uniform run is charged until it first reaches its own final quality.
     """
     target = uniform[-1].quality
     ours, theirs = _reaching(run, target), _reaching(uniform, target)
@@ -203,7 +203,7 @@ def payoff(run: Sequence[Point], uniform: Sequence[Point]) -> Payoff:
 
 
 def _reaching(run: Sequence[Point], target: float) -> Point | None:
-    """The point of a curve at which it first has the target quality; None where it never does."""
+    """Return the point at which a curve first has the target quality; None where it never does."""
     before: Point | None = None
     for point in run:
         if point.quality >= target:

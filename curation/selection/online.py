@@ -1,13 +1,13 @@
-"""Online selection in one process: the definition. Everything distributed equals this, bit for bit
+"""Online selection in one process: the definition. The distributed loop equals it, bit for bit
 (`curation.selection.feed`).
 
     X ~ Uniform(D), |X| = B                     candidates: the super-batch
-    s = what the online model and the reference say of X, and the selector makes of it
+    s = selector(online(X), reference(X))       scores of the candidates
     Y ~ b of X by s                             the sub-batch
     learner <- step on Y;  online <- step on Y
 
 The filtering ratio is 1 - b / B. The online model is small, and stands in for the learner in the scores; where it *is*
-the learner, this is RHO-LOSS, and pays with the learner's own forward passes. The reference is trained beforehand, or
+the learner, this is RHO-LOSS, and costs the learner's own forward passes. The reference is trained beforehand, or
 beside the learner on a pool of its own, or is a column of the score tables, which costs nothing here.
 Source: 2312.05328, algorithm 1. With a lag, Y is chosen some updates before it is trained on
 (`SelectionSettings.version`).
@@ -34,33 +34,39 @@ Report = TypeVar("Report", covariant=True)
 
 
 class Model(Protocol):
-    """Whoever has something to say of candidates: a learner, a frozen reference, a column of scores."""
+    """A model that scores candidates: a learner, a frozen reference, or a column of scores."""
 
-    def outputs(self, candidates: SuperBatch) -> Outputs: ...
+    def outputs(self, candidates: SuperBatch) -> Outputs:
+        """Return the outputs for B candidates."""
+        ...
 
     def fingerprint(self) -> str:
-        """sha256 of the weights as they are now, or the name of a column of scores."""
+        """Return the sha256 of the current weights, or the fingerprint of a column of scores."""
         ...
 
 
 class OnlineLearner(Model, Protocol[Report]):
-    """A model that learns. `steps` counts its updates."""
+    """A model that learns."""
 
     @property
-    def steps(self) -> int: ...
+    def steps(self) -> int:
+        """The number of updates."""
+        ...
 
-    def step(self, batch: Any) -> Report: ...
+    def step(self, batch: Any) -> Report:
+        """Make an update."""
+        ...
 
 
 @dataclass(frozen=True)
 class TableScores:
-    """A model whose losses come with the candidates: a reference from the score tables."""
+    """A reference from the score tables: its losses come with the candidates. `column` is its fingerprint."""
 
     column: str = "scores"
 
     def outputs(self, candidates: SuperBatch) -> Losses:
         if candidates.losses is None:
-            raise ValueError(f"the candidates come without {self.column}")
+            raise ValueError(f"the candidates have no scores {self.column}")
         return Losses(candidates.losses)
 
     def fingerprint(self) -> str:
@@ -69,7 +75,7 @@ class TableScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Roles(Generic[Report]):
-    """Who takes part. `online` may be the learner itself; a reference that learns has a pool of its own."""
+    """The models of a run. `online` may be the learner itself; a reference that learns has a pool of its own."""
 
     learner: OnlineLearner[Report]
     online: OnlineLearner[Any] | None = None
@@ -77,14 +83,15 @@ class Roles(Generic[Report]):
     reference_pool: Pool | None = None
 
     def of(self, role: Role) -> Model:
+        """Return the model of a role. Raises `ValueError` where there is none."""
         model = self.online if role == "online" else self.reference
         if model is None:
-            raise ValueError(f"the selector looks at the {role} model, and there is none")
+            raise ValueError(f"the selector needs the {role} model, and there is none")
         return model
 
 
 class StepInfo(NamedTuple):
-    """Which step of a run: its number, of how many, on how many samples, and the run's seed."""
+    """A step of a run: its number, from 0, of `steps`; the samples of its sub-batch; the run's seed."""
 
     number: int
     steps: int
@@ -93,32 +100,33 @@ class StepInfo(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What one step is trained on. `scores` is None where nothing was scored; `chosen` are rows of the super-batch."""
+    """The choice of one step's sub-batch. `scores` is None where nothing was scored."""
 
     number: int
     candidates: Tensor  # rows of the pool, int64 [B]
     scores: Tensor | None  # float32 [B]
-    chosen: Tensor  # int64 [b]
-    lag: int = 0  # updates by which the models that chose are older than the learner of this step
-    models: Mapping[str, str] = {}  # role -> fingerprint of who chose
+    chosen: Tensor  # positions among the candidates, int64 [b]
+    lag: int = 0  # updates by which the choosing models are older than the learner of this step
+    models: Mapping[str, str] = {}  # role -> fingerprint of the choosing model
 
     @property
     def rows(self) -> Tensor:
-        """Rows of the pool that are trained on, int64 `[b]`."""
+        """The rows of the pool in the sub-batch, int64 `[b]`."""
         return self.candidates[self.chosen]
 
 
 class OnlineStep(NamedTuple):
-    """What one step did."""
+    """A step that was made: its choice and the reports of its updates."""
 
     choice: Choice
     report: Any
     online_report: Any
-    proxies: bool = True  # whether the small models that learn have learned too
-    reference_report: Any = None  # of one that learns beside the learner
+    proxies: bool = True  # whether online model and reference made an update, too
+    reference_report: Any = None  # of a reference that learns beside the learner
 
     @property
     def number(self) -> int:
+        """The number of the step, from 0."""
         return self.choice.number
 
 
@@ -132,10 +140,11 @@ def online_selection(
     seed: int = 0,
     pending: deque[Choice] | None = None,
 ) -> Iterator[OnlineStep]:
-    """Train until the learner has made `steps` updates on sub-batches of `batch`; yields after every one.
+    """Train until the learner has made `steps` updates on sub-batches of `batch` samples; yield after each.
 
-    `pending`: what is chosen and not trained on yet (`lag` of them at most, so nothing without one). Give the deque of
-    a stopped run to go on from it.
+    pending: choices that are not trained on yet, at most `selection.lag`. Pass the deque of a stopped run to resume it.
+    Raises `UserError` for scores that aren't finite, and for super-batches that don't fit into a window of the pool.
+    Source: 2312.05328, algorithm 1.
     """
     pending = deque() if pending is None else pending
     while (done := roles.learner.steps) < steps:
@@ -149,22 +158,26 @@ def online_selection(
 def choose(
     roles: Roles[Any], selection: SelectionSettings, candidates: SuperBatch, at: StepInfo, *, version: int
 ) -> Choice:
-    """The sub-batch of a step, by the models as they are now: after `version` updates."""
+    """Choose the sub-batch of a step with the current models, which have made `version` updates.
+
+    candidates: B rows; all are chosen where B is at most the batch, or the selector needs no model.
+    Raises `UserError` for scores that aren't finite.
+    """
     rows, progress, wanted = candidates.rows, at.number / at.steps, selection.selector.roles()
     if len(rows) <= at.batch or not wanted:
         return Choice(at.number, rows, None, torch.arange(len(rows)))
     outputs = {role: roles.of(role).outputs(candidates) for role in sorted(wanted)}
     scores = selection.selector.scores(outputs, progress).float().cpu()
-    if broken := int((~scores.isfinite()).sum()):  # sorted, they would be the best
+    if broken := int((~scores.isfinite()).sum()):  # sorted, they would rank highest
         text = f"{broken:,} of {len(rows):,} scores are not finite at step {at.number + 1}"
-        raise UserError(text, fix="look at the weights of reference and online model, or lower the learning rate")
+        raise UserError(text, fix="check the weights of the reference and the online model, or lower the learning rate")
     chosen = selection.selector.select(outputs, at.batch, progress, generator_of(at.seed, "select", at.number))
     lag = at.number - version if moving(roles, selection) else 0
     return Choice(at.number, rows, scores, chosen, lag, {role: roles.of(role).fingerprint() for role in wanted})
 
 
 def train_on(roles: Roles[Any], pool: Pool, selection: SelectionSettings, choice: Choice, at: StepInfo) -> OnlineStep:
-    """One update of the learner, and of the small models as long as somebody will be chosen by them."""
+    """Make one update of the learner, and of the small models while any later step is chosen by them."""
     sub_batch = pool.rows(choice.rows).batch
     report = roles.learner.step(sub_batch)
     online_report = None
@@ -179,7 +192,7 @@ def train_on(roles: Roles[Any], pool: Pool, selection: SelectionSettings, choice
 
 
 def moving(roles: Roles[Any], selection: SelectionSettings) -> dict[Role, Model]:
-    """The models that the selector looks at and that learn: those of which it may see an older version."""
+    """Return the models that the selector needs and that learn: with a lag, it sees older versions of these."""
     wanted = selection.selector.roles()
     return {
         role: roles.of(role)

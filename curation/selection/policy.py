@@ -1,14 +1,14 @@
-"""A data policy: what a run chose, step by step, so that another learner can be trained on the very same batches.
+"""A data policy: the recorded choices of a run, by which another learner is trained on the same sub-batches.
 
     <folder>/steps-<first>.parquet    step, lag, models (their hashes), candidates, scores, chosen: a row a step
-    <folder>/shards.parquet           name, samples, uids (the sha256 of its file of uids): a row a shard that was met
-    <folder>/uids/<sha256>.parquet    uid: a row a sample of the shard, once however often it is met
+    <folder>/shards.parquet           name, samples, uids (the sha256 of its file): a row for each shard
+    <folder>/uids/<sha256>.parquet    uid: a row for each sample of the shard, written once
 
-Candidates are rows of the pool (`curation.selection.pool`: shard and place in it), with the shards as they are counted
-here; scores are float32, chosen positions among the candidates (4 bytes): about 8 bytes a candidate and 2 a chosen
-sample after zstd, and 16 once for every sample of the shards that were met. A replay needs the samples, found again by
-uid, and no model: scoring is bought once for learners of every size. Source: 2312.05328, section 5 (data policies
-trained once and reused, "active learning as a service").
+Candidates are rows of the pool (`curation.selection.pool`: shard and index in it), with the shards numbered as in
+`shards.parquet`; scores are float32, chosen positions among the candidates (4 bytes): about 8 bytes a candidate and 2 a
+chosen sample after zstd, and 16 once for every sample of the shards. A replay needs the samples, found by uid, and no
+model: scoring is paid once for learners of every size. Source: 2312.05328, section 5 (data policies trained once and
+reused, "active learning as a service").
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from curation.storage.parquet import read_parquet, to_parquet
 from curation.storage.store import Store
 
 STEPS_A_FILE = 1000  # 128 of 256: about 2 MB
-SHARDS_HELD = 64  # whose uids are in memory, when a policy is read
-_AGAIN = "put it back, or make that run anew"
+SHARDS_HELD = 64  # whose uids are in memory while a policy is read
+_AGAIN = "restore it, or repeat that run"
 
 _SCHEMA = pa.schema(
     [
         ("step", pa.int32()),
-        ("lag", pa.int32()),  # updates by which the scoring models were older than the learner
-        ("models", pa.list_(pa.string())),  # "role fingerprint" of the models that chose: sha256 of their weights
+        ("lag", pa.int32()),  # updates by which the choosing models were older than the learner
+        ("models", pa.list_(pa.string())),  # "role fingerprint" of the choosing models: sha256 of their weights
         ("candidates", pa.list_(pa.int64())),
         ("scores", pa.list_(pa.float32())),  # null where nothing was scored
         ("chosen", pa.list_(pa.int32())),
@@ -51,7 +51,7 @@ _SCHEMA = pa.schema(
 
 
 class PolicyStep(NamedTuple):
-    """One recorded step: rows of the pool, their scores, and which of them were trained on."""
+    """One recorded step: candidates as rows, int64 `[B]`, their scores, float32 `[B]`, and the chosen positions."""
 
     number: int
     candidates: np.ndarray[Any, Any]
@@ -62,7 +62,7 @@ class PolicyStep(NamedTuple):
 
 
 class PolicyShard(NamedTuple):
-    """A shard that candidates came from: its name among its data, its samples, and the sha256 of its uids."""
+    """A shard of candidates: its name, its number of samples, and the sha256 of its uids."""
 
     name: str
     samples: int
@@ -70,22 +70,23 @@ class PolicyShard(NamedTuple):
 
 
 class PolicyWriter:
-    """Records steps as they happen; at most `STEPS_A_FILE` of them are in memory. Close it to write the rest."""
+    """Records steps; at most `STEPS_A_FILE` of them are in memory. Close it to write the rest."""
 
     def __init__(self, store: Store, pool: Pool, *, begin: int = 0) -> None:
-        """`begin`: the step that is recorded next; what is there of later ones is of a run that has not got on."""
+        """begin: the step that is recorded next. Files of later steps, from after the last checkpoint, are deleted."""
         self.store, self.pool, self._names = store, pool, pool.blocks.names()
         self._rows: list[dict[str, Any]] = []
-        self._met = _shards(store) or []  # of a run that goes on, perhaps with other data, too
+        self._met = _shards(store) or []  # of a resumed run, perhaps with other data
         self._numbers = {met.uids: number for number, met in enumerate(self._met)}
-        self._known: dict[int, int] = {}  # ordinal in the pool -> number here
+        self._known: dict[int, int] = {}  # ordinal in the pool -> number in shards.parquet
         self._written = len(self._met)
-        with suppress(BucketError):  # a folder that is still to be made
+        with suppress(BucketError):  # the folder does not exist yet
             for key, first in _files(store):
                 if first >= begin:
                     store.delete(key)
 
     def add(self, choice: Choice) -> None:
+        """Record a step."""
         self._rows.append(
             {
                 "step": choice.number,
@@ -100,7 +101,7 @@ class PolicyWriter:
             self.close()
 
     def close(self) -> None:
-        """Write what is in memory. A run that goes on from an earlier step writes its files over the later ones."""
+        """Write what is in memory."""
         if len(self._met) > self._written:
             columns = zip(*self._met, strict=True)
             table = pa.table(dict(zip(PolicyShard._fields, map(list, columns), strict=True)))
@@ -112,7 +113,7 @@ class PolicyWriter:
             self._rows = []
 
     def _counted(self, rows: torch.Tensor) -> np.ndarray[Any, Any]:
-        """Rows of the pool with the shards as they are counted here."""
+        """Return rows of the pool with the shards numbered as in shards.parquet."""
         ordinals, own = split(rows)
         each, places = np.unique(ordinals.numpy(), return_inverse=True)
         numbers = np.array([self._number(ordinal) for ordinal in each.tolist()])
@@ -141,16 +142,16 @@ class Policy:
         self.store = store
         met = _shards(store)
         if met is None:
-            raise UserError(f"{store.url} holds no data policy", fix="name the run, whose folder policy/ is looked for")
+            raise UserError(f"{store.url} holds no data policy", fix="name a run; its folder policy/ is read")
         self.met = met
-        self._uids: OrderedDict[int, list[str]] = OrderedDict()  # of the shards that were asked for last
+        self._uids: OrderedDict[int, list[str]] = OrderedDict()  # of the most recently used shards
 
     def uids(self, number: int) -> list[str]:
-        """Of the samples of one shard."""
+        """Return the uids of a shard's samples. Raises `UserError` for a damaged file."""
         if number not in self._uids:
             key, wanted = _uids_key(self.met[number].uids), self.met[number].uids
             found = read_parquet(self.store, key, _AGAIN, ["uid"]).column("uid").to_pylist()
-            if sha256(b"".join(found)).hexdigest() != wanted:  # not of one bad read: pages have checksums
+            if sha256(b"".join(found)).hexdigest() != wanted:  # not a bad read: pages have checksums
                 raise UserError(f"{self.store.location(key)} is damaged: its uids are not {wanted[:12]}", fix=_AGAIN)
             self._uids[number] = [uid.hex() for uid in found]
             if len(self._uids) > SHARDS_HELD:
@@ -159,8 +160,10 @@ class Policy:
         return self._uids[number]
 
     def steps(self, begin: int = 0) -> Iterator[PolicyStep]:
-        """Every step from `begin` on once, in order; of one that was recorded twice, what the later file says. Raises
-        `UserError` where some are missing in between. Files of earlier steps are not read."""
+        """Yield every step from `begin` on once, in order; of a step that was recorded twice, the later record.
+
+        Files of earlier steps are not read. Raises `UserError` where a step is missing.
+        """
         files = _files(self.store)
         later = [first for _, first in files if first > begin]
         files = files[max(0, len(files) - len(later) - 1) :]
@@ -170,19 +173,19 @@ class Policy:
                 if following is not None and row["step"] >= following:
                     break
                 if row["step"] != expected:
-                    text = f"{self.store.url} lacks steps {expected:,} to {row['step'] - 1:,}: a file is gone"
+                    text = f"{self.store.url} has no steps {expected:,} to {row['step'] - 1:,}: a file is missing"
                     raise UserError(text, fix=_AGAIN)
                 expected += 1
                 if row["step"] >= begin:
                     yield _step(row)
 
     def sha256(self, steps: int) -> str:
-        """Of what the first `steps` steps are replayed from, by the files' etags: another run's have others."""
+        """Return a hash of the files that the first `steps` steps are replayed from, by their etags."""
         wanted = {"shards.parquet", *(key for key, first in _files(self.store) if first < steps)}
         return digest(sorted([item.key, item.etag] for item in self.store.list() if item.key in wanted))
 
     def extent(self) -> tuple[int, int]:
-        """How many steps there are, and how many samples the first one was trained on. Reads one file or two."""
+        """Return the number of steps, and of the first step's chosen samples. Reads at most two files."""
         files = _files(self.store)
         if not files:
             return 0, 0
@@ -191,14 +194,14 @@ class Policy:
         return last.column("step")[-1].as_py() + 1, len(first.column("chosen")[0])
 
     def counts(self) -> Counter[str]:
-        """How often each sample was trained on, by uid: the weights of a snapshot made from this policy."""
+        """Return how often each sample was trained on, by uid: the sample weights of a snapshot of this policy."""
         rows: Counter[int] = Counter()
         for step in self.steps():
             rows.update(step.candidates[step.chosen].tolist())
         return self.by_uid(rows)
 
     def by_uid(self, rows: Mapping[int, int]) -> Counter[str]:
-        """How often each sample is among rows: one that several shards have, as those of a newer snapshot, once."""
+        """Sum counts of rows by uid: shards of two snapshots may hold the same sample."""
         found: Counter[str] = Counter()
         for row in sorted(rows):
             number, own = split(row)
@@ -206,7 +209,7 @@ class Policy:
         return found
 
     def distinct(self) -> int:
-        """Samples of all shards that were met, each once. Counted out of core: 16 bytes of each are read."""
+        """Count the distinct samples of all shards, out of core: 16 bytes of each are read."""
         with tables.scratch() as db:
             db.execute("CREATE TABLE met (uid BLOB)")
             for met in self.met:
@@ -218,11 +221,12 @@ class Policy:
 def replay(
     learner: Any, pool: Pool, policy: Policy, until: int | None = None, *, shared: int = 1
 ) -> Iterator[OnlineStep]:
-    """Train `learner` on the recorded sub-batches from its own step on (to step `until`), with no scoring at all.
+    """Train `learner` on the recorded sub-batches from its own step on, without scoring; yield after each step.
 
-    The pool may be in another order, or hold more. Where it does not fit into memory, half of that holds the samples of
-    the next steps, which are gathered together, shard by shard. `shared`: so many learners share the memory, each with
-    the samples of its own next steps. Raises `UserError` when the pool lacks a sample that was trained on.
+    pool: may have another order, or more samples. If it exceeds memory, half of the memory holds the samples of the
+    next steps, which are gathered together, shard by shard. until: the step to stop before; None: after the last one.
+    shared: learners that share the memory, each with the samples of its own next steps.
+    Raises `UserError` for a recorded sample that the pool does not have.
     """
     found, room = _Found(pool, policy), pool.blocks.room
     steps = takewhile(lambda step: until is None or step.number < until, policy.steps(learner.steps))
@@ -233,7 +237,7 @@ def replay(
 def _train_on(
     learner: Any, pool: Pool, group: Sequence[PolicyStep], rows: Sequence[torch.Tensor]
 ) -> Iterator[OnlineStep]:
-    """Some steps, whose samples are in memory as long as this goes on."""
+    """Make steps whose samples are gathered in memory."""
     batch, start = pool.rows(torch.cat(list(rows))).batch, 0
     for step, own in zip(group, rows, strict=True):
         report = learner.step(TrainingBatch(*(column[start : start + len(own)] for column in batch)))
@@ -242,7 +246,7 @@ def _train_on(
 
 
 def _groups(steps: Iterable[PolicyStep], samples: int) -> Iterator[list[PolicyStep]]:
-    """Steps that follow one another, as many as train on so many samples, or one."""
+    """Group consecutive steps with at most `samples` chosen samples; a larger step is a group of its own."""
     group: list[PolicyStep] = []
     held = 0
     for step in steps:
@@ -256,7 +260,7 @@ def _groups(steps: Iterable[PolicyStep], samples: int) -> Iterator[list[PolicySt
 
 
 class _Found:
-    """Where a pool has the samples of a policy: shards by name where they are the same, else samples by uid."""
+    """Finds the samples of a policy in a pool: by shard and index where a shard is the same, else by uid."""
 
     def __init__(self, pool: Pool, policy: Policy) -> None:
         self.pool, self.policy = pool, policy
@@ -276,8 +280,8 @@ class _Found:
             return int(joined(ordinal, own))
         uid = self.policy.uids(number)[own]
         if self.pool.blocks.room is not None:
-            text = f"shard {self.policy.met[number].name} of the data policy is not here as it was"
-            why = "and its samples can't be looked for among others that do not fit into memory"
+            text = f"shard {self.policy.met[number].name} of the data policy has changed or is missing"
+            why = "and its samples can't be searched in a pool that exceeds memory"
             raise UserError(f"{text}, {why}", fix="replay on the same data, or with a larger memory:")
         if self._places is None:
             self._places = self.pool.places()
@@ -294,8 +298,10 @@ class _Found:
 
 
 def describe(policy: Policy) -> dict[str, Any]:
-    """What a policy holds, and its size; `pool`: samples of the shards that candidates came from; `times`: how many of
-    them were trained on never, once, twice, ... Streams steps."""
+    """Return what a policy holds, and its size in bytes. Streams its steps.
+
+    `pool` counts the samples of the candidates' shards; `times` those that were trained on never, once, twice, ...
+    """
     steps = scored = candidates = chosen = lag = 0
     times: Counter[int] = Counter()
     models: Counter[str] = Counter()
@@ -316,13 +322,13 @@ def describe(policy: Policy) -> dict[str, Any]:
 
 
 def _files(store: Store) -> list[tuple[str, int]]:
-    """The files of steps, in order, with the first step of each."""
+    """List the files of steps, in order, with the first step of each."""
     keys = sorted(item.key for item in store.list(etags=False) if re.fullmatch(r"steps-\d+\.parquet", item.key))
     return [(key, int(key.removeprefix("steps-").removesuffix(".parquet"))) for key in keys]
 
 
 def _shards(store: Store) -> list[PolicyShard] | None:
-    """The shards that policies of this folder speak of; None where there are none."""
+    """Return the shards of a policy; None where there is no policy."""
     try:
         table = read_parquet(store, "shards.parquet", _AGAIN, PolicyShard._fields)
     except NotFoundError:

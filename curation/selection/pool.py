@@ -1,13 +1,13 @@
-"""Where candidates come from: super-batches drawn uniformly, each sample once an epoch, or as often as it weighs.
+"""The pool of candidates: super-batches drawn uniformly, each sample once an epoch, or as often as its weight.
 
-Samples are held in blocks, a block being what can be used of one shard. An epoch is drawn window by window: a window is
-as many blocks as memory holds, in an order of shards that every epoch draws anew, and within it any order of samples is
-as likely as any other. What fits into memory as a whole is one window. A super-batch lies in one window, so a window's
-tail that is too short for one is left out; the next epoch's windows are others.
+Samples are held in blocks: a block holds the usable samples of one shard. An epoch is drawn window by window: a window
+is as many blocks as memory holds, in an order of shards that every epoch draws again, and all orders of samples within
+it are equally likely. A pool that fits into memory is one window. A super-batch lies in one window, so a window's tail
+that is too short for one is left out; the next epoch's windows differ.
 
-A sample's row is `ordinal << 32 | place`: of its shard among all, and of the sample in its block, whatever window it is
-met in. A pool's place is three numbers, so a run that is resumed goes on with the very candidate after the last one.
-The order depends on the seed, the epoch and what fits into memory. Cost: 8 bytes a sample of the window for the order.
+A sample's row is `ordinal << 32 | index`: the shard's ordinal among all shards, and the sample's index in its block. A
+pool's position is three numbers, so a resumed run continues with the next candidate. The order depends on the seed, the
+epoch and the memory. Cost: 8 bytes a sample of the window for the order.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _ORDINAL = 32  # bits below the shard's ordinal
 
 
 class PoolPosition(NamedTuple):
-    """Where a pool goes on: candidates already drawn of a window, which begins with the `first` shard of its epoch."""
+    """A position in a pool: candidates already drawn of a window, which begins with the `first` shard of its epoch."""
 
     epoch: int = 0
     drawn: int = 0
     first: int = 0
 
     def after(self, count: int) -> PoolPosition:
-        """The place behind `count` candidates that begin here."""
+        """Return the position after `count` candidates that begin here."""
         return self._replace(drawn=self.drawn + count)
 
 
 class Extent(NamedTuple):
-    """A window: its shards, how many candidates it gives, and the first shard of the one behind it in the epoch."""
+    """A window: its shards, its number of candidates, and the first shard of the next window of the epoch."""
 
     ordinals: tuple[int, ...]
     size: int
@@ -55,24 +55,24 @@ Rows = TypeVar("Rows", int, Tensor, "np.ndarray[Any, Any]")
 
 
 def joined(ordinals: Rows, places: Rows) -> Rows:
-    """Rows of samples at these places of the blocks of these shards."""
+    """Return the rows of samples with these indices in the blocks of these shards."""
     found: Rows = (ordinals << _ORDINAL) | places
     return found
 
 
 def split(rows: Rows) -> tuple[Rows, Rows]:
-    """Ordinals and places of rows."""
+    """Return the ordinals of shards, and the indices in their blocks, of rows."""
     return rows >> _ORDINAL, rows & ((1 << _ORDINAL) - 1)
 
 
 def begin(
     place: PoolPosition, count: int, extent: Callable[[int, int], Extent | None], last: int | None = None
 ) -> tuple[PoolPosition, int]:
-    """Where the next `count` candidates begin, and how many they are: fewer, where there is one window with fewer.
+    """Return the position of the next `count` candidates, and their number: fewer, if the only window has fewer.
 
-    `extent` tells of the window of an epoch that begins with a shard; None if that is not known yet: then the answer is
-    that window, and 0, to go on from there. Raises `UserError` when no window has as many, to the end of epoch `last`:
-    the one after `place`'s, if it isn't given.
+    extent: returns the window of an epoch that begins with a shard, or None while it is unknown: then the result is
+    that window and 0, to continue from there. last: the last epoch to search; by default the one after `place`'s.
+    Raises `UserError` if no window has as many candidates.
     """
     last = place.epoch + 1 if last is None else last
     while place.epoch <= last:
@@ -87,47 +87,48 @@ def begin(
 
 
 def too_large(count: int, room: int | None = None) -> UserError:
-    """For super-batches of `count` candidates, where a window holds fewer: `room`, if it is known."""
+    """Return the error for super-batches of `count` candidates that exceed a window of `room` samples."""
     text = f"a super-batch of {count:,} candidates does not fit into a window" + (f" of {room:,}" if room else "")
     return UserError(text, fix="a larger `memory:`, or a smaller filtering ratio or batch")
 
 
 @dataclass(frozen=True)
 class Block:
-    """What can be used of one shard, row by row a sample. Arrays, so that processes of a machine can share them."""
+    """The usable samples of one shard, row by row. Arrays, so that processes of a machine can share them."""
 
     pixels: Pixels  # uint8 [N, S, S, 3]
     targets: Tensor  # token ids int32 [N, L], or classes int64 [N]
     uids: np.ndarray[tuple[int], np.dtype[np.bytes_]]
-    weights: Tensor | None = None  # float64 [N]: how often each appears in an epoch
+    weights: Tensor | None = None  # float64 [N]: expected appearances in an epoch
     losses: Tensor | None = None  # float32 [N]: a reference's, from the score tables
-    fields: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by which metrics tell samples apart
+    fields: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by which metrics group samples
 
     def __len__(self) -> int:
         return len(self.uids)
 
     @property
     def share(self) -> float:
-        """How many candidates an epoch has of it."""
+        """The number of candidates that an epoch draws from it."""
         return float(len(self)) if self.weights is None else float(self.weights.sum())
 
     @property
-    def told(self) -> set[str]:
-        """Fields that some sample has a value of."""
+    def fields_with_values(self) -> set[str]:
+        """The fields of which some sample has a value."""
         return {name for name, values in self.fields.items() if any(values)}
 
     @property
     def nbytes(self) -> int:
+        """The bytes of its arrays."""
         return int(self.pixels.nbytes + self.targets.nbytes + self.uids.nbytes)
 
 
 class ReadCounts:
-    """What is known of the shards that were read: how many samples each has, and what was skipped, by reason."""
+    """Counts of the shards that were read: samples of each, and skipped samples by reason."""
 
     def __init__(self) -> None:
         self.samples: dict[int, int] = {}
         self.largest = 0  # samples of a shard
-        self.fields: set[str] = set()  # that some sample has a value of
+        self.fields: set[str] = set()  # of which some sample has a value
         self._skipped: dict[int, Counter[str]] = {}
 
     def note(self, ordinal: int, samples: int, skipped: Counter[str], fields: Collection[str] = ()) -> None:
@@ -136,7 +137,7 @@ class ReadCounts:
         self.fields |= set(fields)
 
     def copy(self) -> ReadCounts:
-        """As it is now, whoever goes on reading."""
+        """Return a copy that does not change while threads go on reading."""
         found = ReadCounts()
         found.samples, found.largest, found._skipped = dict(self.samples), self.largest, dict(self._skipped)
         found.fields = set(self.fields)
@@ -144,35 +145,38 @@ class ReadCounts:
 
     @property
     def skipped(self) -> Counter[str]:
-        return sum(list(self._skipped.values()), Counter())  # a copy, for somebody may go on reading
+        """Skipped samples by reason."""
+        return sum(list(self._skipped.values()), Counter())  # a copy, since a thread may go on reading
 
 
 class Blocks(Protocol):
-    """Whoever holds the blocks: this process, or the object store of a cluster."""
+    """The holder of the blocks: this process, or the object store of a cluster."""
 
     @property
     def room(self) -> int | None:
-        """Samples of a window, at the most; None where all are one."""
+        """The largest number of samples of a window; None for a single window."""
         ...
 
     @property
-    def read(self) -> ReadCounts: ...
+    def read(self) -> ReadCounts:
+        """The counts of what was read so far."""
+        ...
 
     def names(self) -> Sequence[str]:
-        """Of all shards: the name of each, by which another run knows it again."""
+        """Return the name of every shard, by which another run recognises it."""
         ...
 
     def extent(self, epoch: int, first: int) -> Extent | None:
-        """The window of an epoch that begins with its shard number `first`."""
+        """Return the window of an epoch that begins with its shard number `first`."""
         ...
 
     def block(self, ordinal: int) -> Block:
-        """One block, read if it is not there (any more)."""
+        """Return one block, read if it is not in memory."""
         ...
 
 
 class Whole:
-    """Blocks that are in memory, all of them, as one window."""
+    """Blocks in memory, as a single window. Raises `EmptyCorpusError` without samples."""
 
     room = None
 
@@ -195,11 +199,11 @@ class Whole:
 
 
 class Pool:
-    """Uniform candidates of some blocks, each once an epoch; where they have weights, as often as these say."""
+    """Candidates drawn uniformly from blocks, each once an epoch; with weights, as often as its weight."""
 
     def __init__(self, blocks: Blocks, seed: int = 0) -> None:
         self.blocks, self.seed, self.place = blocks, seed, PoolPosition()
-        self._order: tuple[int, int, Tensor] | None = None  # of a window
+        self._order: tuple[int, int, Tensor] | None = None  # epoch and first shard of a window, and its rows in order
 
     @classmethod
     def of(
@@ -211,29 +215,35 @@ class Pool:
         weights: Tensor | None = None,
         losses: Tensor | None = None,
     ) -> Pool:
-        """A pool of samples in memory. `targets`: a tokenizer for the captions, or what belongs to each picture."""
+        """Return a pool of samples in memory.
+
+        targets: a tokenizer for the captions, or what belongs to each picture, `[N, ...]`. weights: float64 `[N]`.
+        losses: a reference's, float32 `[N]`.
+        """
         found = targets if isinstance(targets, Tensor) else targets(examples.captions)
         return cls(Whole({0: Block(examples.pixels, found, np.array(examples.uids, "S"), weights, losses)}), seed)
 
     def draw(self, count: int) -> SuperBatch:
-        """The next `count` candidates (all there are, if they are fewer). No other draw of this epoch returns them, but
-        for samples that weigh more than others."""
+        """Draw the next `count` candidates, or all of a smaller pool.
+
+        No other draw of this epoch returns them, except samples with a weight above the mean.
+        """
         place, count = begin(self.place, count, self.blocks.extent)
-        assert count, "here a window is read when it is asked for"
+        assert count, "a window is read when it is asked for"
         self.place = place.after(count)
         return self.at(place, count)
 
     def at(self, place: PoolPosition, count: int) -> SuperBatch:
-        """The `count` candidates that begin at `place`, whatever was drawn so far."""
+        """Return the `count` candidates that begin at `place`. Does not move the pool's position."""
         return self.rows(self._window(place)[place.drawn : place.drawn + count])
 
     def batches(self, size: int) -> Iterator[TrainingBatch]:
-        """Endless batches of `size`: uniform training."""
+        """Yield batches of `size` without end: uniform training."""
         while True:
             yield self.draw(size).batch
 
     def rows(self, rows: Tensor) -> SuperBatch:
-        """Given rows as a super-batch."""
+        """Return the samples at rows, int64 `[B]`, as a super-batch."""
         found: list[Tensor] = []
         for places, block, own in self._parts(rows):
             batch, losses = self._torch(block, own)
@@ -247,7 +257,7 @@ class Pool:
         return SuperBatch(rows, TrainingBatch(*found[:2]), found[2] if len(found) > 2 else None)
 
     def targets(self, rows: Tensor) -> Tensor:
-        """What belongs to the pictures at these rows, without the pictures."""
+        """Return the targets at rows, int64 `[B, ...]`, without the pictures."""
         found: Tensor | None = None
         for places, block, own in self._parts(rows):
             values = block.targets[own].long()
@@ -256,7 +266,7 @@ class Pool:
         return torch.empty(0, dtype=torch.int64) if found is None else found
 
     def uids(self, rows: Tensor) -> list[str]:
-        """Whose rows they are."""
+        """Return the uids at rows."""
         found = [""] * len(rows)
         for places, block, own in self._parts(rows):
             for place, uid in zip(places.tolist(), block.uids[own.numpy()], strict=True):
@@ -264,7 +274,7 @@ class Pool:
         return found
 
     def places(self) -> dict[str, int]:
-        """The row of every sample by its uid, of those in the first window: all, where they are one."""
+        """Return the row of every sample in the first window, by uid: of all samples, if it is the only one."""
         extent = self.blocks.extent(0, 0)
         assert extent is not None
         return {
@@ -274,7 +284,7 @@ class Pool:
         }
 
     def values(self, rows: Tensor) -> dict[str, list[str]]:
-        """The fields by which metrics tell these samples apart."""
+        """Return the fields at rows by which metrics group samples: name -> values."""
         found: dict[str, list[str]] = {}
         for places, block, own in self._parts(rows):
             for name, values in block.fields.items():
@@ -284,7 +294,7 @@ class Pool:
         return found
 
     def _parts(self, rows: Tensor) -> Iterator[tuple[Tensor, Block, Tensor]]:
-        """Of each shard that rows lie in: their places among `rows`, the block, and the rows in it."""
+        """Yield for each shard of the rows: their positions among `rows`, the block, and the indices in it."""
         ordinals, own = split(rows)
         for ordinal in sorted(set(ordinals.tolist())):
             places = (ordinals == ordinal).nonzero().squeeze(1)
@@ -293,17 +303,17 @@ class Pool:
     @staticmethod
     def _torch(block: Block, rows: Tensor) -> tuple[TrainingBatch, Tensor | None]:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # an object store's; never is
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # object stores' are not
             pixels = torch.from_numpy(block.pixels)
         return TrainingBatch(pixels[rows], block.targets[rows].long()), None if block.losses is None else block.losses[
             rows
         ]
 
     def _window(self, place: PoolPosition) -> Tensor:
-        """The rows of a window's candidates, in their order."""
+        """Return the rows of a window's candidates, in their order."""
         if self._order is None or self._order[:2] != (place.epoch, place.first):
             extent = self.blocks.extent(place.epoch, place.first)
-            assert extent is not None, "a place is of a window that was asked for"
+            assert extent is not None, "a position belongs to a window that was asked for"
             blocks = [self.blocks.block(ordinal) for ordinal in extent.ordinals]
             ids = [
                 joined(torch.tensor(ordinal), torch.arange(len(block)))
@@ -320,6 +330,6 @@ class Pool:
 
 
 def generator_of(*parts: int | str) -> torch.Generator:
-    """A generator whose seed is these parts' hash: any process, at any step, makes the same one from nothing."""
+    """Return a generator seeded with the hash of the parts: every process, at every step, can create the same one."""
     seed = sha256("\0".join(map(str, parts)).encode()).digest()[:8]
     return torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)

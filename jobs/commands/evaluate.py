@@ -1,7 +1,8 @@
-"""`curate evaluate`: did the data get better? And how `show` and `diff` tell of it."""
+"""`curate evaluate`: did the data get better? And the text that `evaluate`, `show` and `diff` print of evaluations."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,12 @@ import click
 
 from curation.core.printable import printable_lines
 from jobs.commands.proxy import training_of, training_options
+from jobs.engine import Choice, connected, executor_option, named, on_executor
 from jobs.options import FloatRange, json_option, print_json
 
 if TYPE_CHECKING:
-    from jobs.protocol import Protocol
+    from curation.core.executor import Executor
+    from curation.evaluation.evaluate import PlannedEvaluation
 
 TITLES = {"recall@1": "recall@1", "recall@5": "recall@5", "zero_shot": "zero-shot"}
 Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
@@ -27,89 +30,92 @@ Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
     "--against",
     required=True,
     metavar="URL",
-    help="Held-out samples: shards (of a damaged one, what can be read) or a snapshot; 4,000 of them.",
+    help="Held-out samples: shards (damaged ones as far as they can be read) or a snapshot; at most 4,000 are used.",
 )
 @click.option(
     "--holdout",
     default=0.0,
     show_default=True,
     type=FloatRange(0, 0.5),
-    help="Judge on this share of names only, and train no model on them: for held-out names of one corpus.",
+    help="Share of names to judge on, and to train no model on: for held-out names of the same corpus.",
 )
 @click.option("--model", default="proxy-ti", show_default=True, help="`curate proxy ls --all` lists them.")
 @click.option("--steps", default=400, show_default=True, type=click.IntRange(1), help="Updates of every model.")
 @training_options("batch", "lr", "precision")
-@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Models of each kind.")
-@click.option("--raw/--no-raw", default=True, show_default=True, help="Also train on all of the source corpus.")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Models of each arm.")
+@click.option("--raw/--no-raw", default=True, show_default=True, help="Also train on the whole source corpus.")
 @click.option(
     "--random/--no-random",
     default=True,
     show_default=True,
-    help="Also train on random parts of it, of the snapshot's size.",
+    help="Also train on random parts of the source corpus, as large as the snapshot.",
 )
-@click.option("--runs", metavar="URL", help="Where models are kept. Default: runs/ below the first snapshot's output.")
+@click.option("--runs", metavar="URL", help="Folder of the models. Default: runs/ below the first snapshot's output.")
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Models trained at once; 1: in this process, without Ray. Default: what the cluster has room for.",
+    help="Models trained at once; 1 trains in this process. Default: as many as the executor has room for.",
 )
 @click.option(
     "--threads",
     default=1,
     show_default=True,
     type=click.IntRange(1),
-    help="CPU threads of a model; part of what decides its weights.",
+    help="CPU threads of a model. They determine the last bits of its weights.",
 )
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
-@click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else a cluster on this machine.")
+@executor_option
+@click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS.")
 @json_option
 def evaluate(
-    snapshots: tuple[str, ...], raw: bool, random: bool, workers: int | None, address: str | None, as_json: bool,
-    **settings: Any,
+    snapshots: tuple[str, ...], against: str, workers: int | None, executor: str, address: str | None, as_json: bool,
+    steps: int, batch: int, lr: float, precision: str, **settings: Any,
 ) -> None:  # fmt: skip
-    """Train the same small CLIP for the same compute on each snapshot, on its source corpus, and on random parts of the
-    corpus of the snapshot's size; compare them on held-out samples, and attach the result to the snapshot.
+    """Compare snapshots with their source corpus: train the same small CLIP for the same compute on each snapshot, on
+    its source, and on random parts of the source; judge all on held-out samples; attach the result to the snapshot.
 
-    Models are kept by all that decides them, and none is trained twice: interrupted, the same command goes on.
+    No model is trained twice: repeat an interrupted command to continue it. Models of one source are shared.
     """
-    from curation.core.progress import progress
-    from jobs.protocol import carry_out, conclude, missing, plan
+    choice = named(executor, address)
+    from curation.evaluation.evaluate import plan_evaluation
 
-    protocol = _protocol(snapshots[0], **settings)
-    others = [arm for arm, wanted in (("raw", raw), ("random", random)) if wanted]
-    plans = [plan(url, protocol, others) for url in dict.fromkeys(snapshots)]
-    found = {one.identity: one.attached() for one in plans}
-    todo = missing([one for one in plans if found[one.identity] is None])
-    if todo:
-        with progress("Training and judging", len(todo), "models") as tick:
-            carry_out(todo, workers, address, tick)
-    documents = [found[one.identity] or conclude(one, protocol) for one in plans]
+    training = training_of(steps=steps, batch=batch, lr=lr, precision=precision)
+    planned = plan_evaluation(snapshots, against, training=training, **settings)
+    if planned.todo:
+        choice = choice or connected() or Choice("local", "no cluster is named")
+        if not as_json:
+            click.echo(str(choice), err=True)
+        _train(planned, choice, address, workers)
+    found = planned.conclude()
     if as_json:
-        print_json({"judged": len(todo), "evaluations": documents})
+        print_json({"judged": found.judged, "evaluations": found.documents})
         return
-    click.echo(printable_lines(line for document in documents for line in report(document)))
-    done = f"judged {len(todo):,} models, after training those that were not there"
-    click.echo(done if todo else "nothing to train: all of these models were there, and judged")
+    click.echo(printable_lines(line for document in found.documents for line in report(document)))
+    done = f"judged {found.judged:,} models, and trained those that did not exist"
+    click.echo(done if found.judged else "nothing to train: all of these models exist and are judged")
 
 
-def _protocol(first: str, *, against: str, holdout: float, runs: str | None, seeds: int, device: str, threads: int,
-              model: str, **training: Any) -> Protocol:  # fmt: skip
-    import curation as cu
-    from curation.evaluation.trials import pin
-    from curation.models.devices import pick_device
-    from curation.storage.urls import absolute_url
-    from jobs.protocol import Protocol
+def _train(planned: PlannedEvaluation, choice: Choice, address: str | None, workers: int | None) -> None:
+    """Train and judge the missing models on the chosen executor."""
+    from curation.core.errors import UserError
+    from curation.core.progress import progress
+    from curation.evaluation.evaluate import carry_out
 
-    snapshot = cu.open(first)  # raises for a URL that holds none, before anything is listed
-    return Protocol(
-        held_out=pin(against, holdout), model=model, training=training_of(**training), seeds=seeds, threads=threads,
-        runs=absolute_url(runs or snapshot.store.location("runs")),
-        device=pick_device("auto").type if device == "auto" else device,
-    )  # fmt: skip
+    def task(engine: Executor) -> None:
+        if (
+            planned.protocol.device == "cuda"
+            and not engine.capacity().gpus
+            and not (address or os.environ.get("RAY_ADDRESS"))
+        ):
+            raise UserError("device cuda: this machine has no GPU", fix="--device cpu, or an --address with GPUs")
+        carry_out(planned.todo, engine, workers, tick)
+
+    with progress("Training and judging", len(planned.todo), "models") as tick:
+        on_executor(choice, address, task)
 
 
 def report(document: Mapping[str, Any]) -> Iterator[str]:
-    """An evaluation for a person: a table of means, differences with their intervals, and what a model costs."""
+    """Yield an evaluation as lines of text: a table of means, differences with intervals, and the cost of a model."""
     from curation.core.intervals import Estimate
     from curation.dataset.evaluations import ARMS, by_seed, minus
 
@@ -130,11 +136,11 @@ def report(document: Mapping[str, Any]) -> Iterator[str]:
     yield from _flattered(document["overlap"], document["held_out"])
     yield from (f"  WARNING: {line}" for line in document.get("seen", ()))
     if document.get("weighted"):
-        yield "  its own models met each sample as often as it weighs in the manifest"
+        yield "  its own models trained on each sample as often as its weight in the manifest"
 
 
 def changes(found: Sequence[Mapping[str, Any]], before: str, after: str) -> Iterator[str]:
-    """Evaluations of two snapshots, called `before` and `after`, side by side, for `curate diff`."""
+    """Yield evaluations of two snapshots side by side, as lines of text. `before` and `after`: their names."""
     from curation.core.intervals import Estimate
 
     for one in found:
@@ -150,12 +156,12 @@ def changes(found: Sequence[Mapping[str, Any]], before: str, after: str) -> Iter
 
 
 def _flattered(overlap: Mapping[str, int] | None, held_out: Mapping[str, Any], of: str = "") -> Iterator[str]:
-    """A warning, where models have been trained on what they are judged by. None: by an earlier version."""
+    """Yield a warning where models were trained on held-out pictures. Earlier versions recorded no `overlap`."""
     if overlap and any(overlap.values()):
         pool = f" and {overlap['pool']:,} in the pool" if "pool" in overlap else ""
         names = " under names that aren't held out" if held_out["share"] else ""
         yield (f"  WARNING: of the held-out pictures, {overlap['kept']:,} are among the kept samples{of}{pool}{names}, "
-               "byte for byte: figures flatter")  # fmt: skip
+               "byte for byte: the figures are too optimistic")  # fmt: skip
 
 
 def _settings(document: Mapping[str, Any]) -> str:
@@ -165,7 +171,7 @@ def _settings(document: Mapping[str, Any]) -> str:
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """Labels, samples and a column a metric, as wide as it takes."""
+    """Yield a table: labels, samples, and a column for each metric."""
     names = [name for name in TITLES if any(name in cells for _, _, cells in rows)]
     widths = {name: max(len(TITLES[name]), *(len(cells.get(name, "")) for _, _, cells in rows)) for name in names}
     label, samples = (max(len(row[place]) for row in rows) for place in (0, 1))
@@ -176,7 +182,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _words(found: Mapping[str, Any]) -> dict[str, str]:
-    """Differences with their words. An interval over seeds that are no pairs says so."""
+    """Return differences as text by metric, marked where the seeds are unpaired."""
     from curation.core.intervals import Difference
 
     cells = {}
@@ -187,18 +193,18 @@ def _words(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _held_out(document: Mapping[str, Any], intervals: Mapping[str, Any], pairs: int) -> str:
-    """What models were judged on, and what the intervals are."""
+    """Describe the held-out samples and the intervals."""
     held_out = document["held_out"]
     share = f", {held_out['share'] * 100:g} % of the names" if held_out["share"] else ""
     samples = f"{held_out['samples']:,} samples"
-    if held_out.get("candidates", held_out["samples"]) < held_out["samples"]:  # older ones don't tell
+    if held_out.get("candidates", held_out["samples"]) < held_out["samples"]:  # older documents have no candidates
         samples += f", recall among {held_out['candidates']:,} of different names and captions"
     about = f"± are 95 % intervals over seeds{_together(intervals, pairs)}"
     return f"{held_out['url']}{share} ({samples}; {about})"
 
 
 def _together(intervals: Mapping[str, Any], pairs: int) -> str:
-    """How differences are judged: how many together, and how many standard errors wide that makes an interval."""
+    """Describe how differences are judged: how many together, and the width of an interval in standard errors."""
     from curation.core.intervals import student
 
     count = intervals["comparisons"]
@@ -209,6 +215,6 @@ def _together(intervals: Mapping[str, Any], pairs: int) -> str:
 
 
 def _pairs(compared: Mapping[str, Any]) -> int:
-    """Seeds of which both snapshots have a model; 0 where the seeds are no pairs."""
+    """Count the seeds with a model of both snapshots; 0 where the seeds are unpaired."""
     paired = all(one["paired"] for one in compared["difference"].values())
     return len(compared["seeds"]["to"]) if paired else 0

@@ -1,4 +1,4 @@
-"""`curate learn`: train on curated data, by a recipe of online selection or uniformly, and say how good it got."""
+"""`curate learn`: train a learner by a recipe of online selection, or uniformly on a snapshot."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from curation.core.printable import printable_lines
 from jobs.commands.proxy import training_options
+from jobs.engine import Choice, executor_option, named
 from jobs.options import json_option, print_json
 
-_EXPECTED = {"no_class"}  # reasons why samples of a snapshot are skipped
+if TYPE_CHECKING:
+    from curation.recipes.learning_recipe import LearnRecipe
+
+_EXPECTED = {"no_class"}  # reasons to skip samples of a snapshot that are no damage
 
 
 @click.command(epilog="\b\nExamples:\n  curate learn demo/curated --out demo/learned\n"
@@ -24,32 +28,41 @@ _EXPECTED = {"no_class"}  # reasons why samples of a snapshot are skipped
                "--eval s3://pool/test --out s3://runs/7")  # fmt: skip
 @click.argument("what", metavar="RECIPE.yaml | SNAPSHOT[@N]")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the recipe. Repeatable."
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a field of the recipe (repeatable)."
 )
 @click.option("--model", default="proxy-mu", show_default=True, help="`curate proxy ls --all` lists them.")
 @click.option("--out", metavar="URL", help="Directory for weights, metrics.jsonl and summary.json.")
-@click.option("--eval", "evaluation", metavar="URL", help="Evaluate on the held-out part of this corpus instead.")
+@click.option(
+    "--eval", "evaluation", metavar="URL", help="Corpus whose held-out part is evaluated on. Default: SNAPSHOT."
+)
 @click.option("--steps", default=500, show_default=True, type=click.IntRange(1), help="Updates.")
 @training_options()
+@executor_option
+@click.option("--address", help="Ray cluster to run a recipe on. Default: RAY_ADDRESS.")
 @json_option
 @click.pass_context
-def learn(context: click.Context, /, what: str, overrides: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
-    """Train a learner: by a recipe, which says how samples are chosen, or on a snapshot with uniform sampling.
+def learn(
+    context: click.Context, /, what: str, overrides: tuple[str, ...], executor: str, address: str | None, as_json: bool,
+    **arguments: Any,
+) -> None:  # fmt: skip
+    """Train a learner: by a recipe, whose selector chooses the samples, or on a snapshot with uniform sampling.
 
-    A recipe's run can be stopped at any time; the same command goes on from its last checkpoint. The held-out split is
-    by the hash of a sample's name, so that what a proxy trained with the same holdout has not seen, the learner doesn't
-    see either, and two snapshots of one corpus are compared on the same names with --eval CORPUS.
+    A recipe's run can be stopped at any time; the same command continues it from the last checkpoint. Samples are held
+    out by the hash of their names: a proxy and a learner with the same holdout have the same held-out samples, and two
+    snapshots of one corpus can be compared on the same names with --eval CORPUS.
     """
     given = [name for name in arguments if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
     if what.endswith((".yaml", ".yml")):
         if given:
-            raise click.UsageError(f"--{given[0]} is for snapshots; a recipe says it itself (--set changes a field)")
-        _by_recipe(what, overrides, as_json)
+            raise click.UsageError(f"--{given[0]} is for snapshots; --set changes a field of the recipe")
+        _by_recipe(what, overrides, executor, address, as_json)
         return
     if overrides:
-        raise click.UsageError("--set is for recipes; a snapshot's options have names of their own")
+        raise click.UsageError("--set is for recipes; a snapshot's settings have options of their own")
+    if executor == "ray" or address:
+        raise click.UsageError("--executor ray and --address are for recipes; here, one process trains")
     if not arguments["out"]:
-        raise click.UsageError("--out is missing: where to put the weights and metrics")
+        raise click.UsageError("--out is missing: name the folder of weights and metrics")
     _uniform(what, as_json, **arguments)
 
 
@@ -57,7 +70,8 @@ def _uniform(snapshot: str, as_json: bool, **arguments: Any) -> None:
     from jobs.commands.proxy import training_job
 
     job = training_job(data=snapshot, **arguments)
-    from curation.evaluation.training import report, run
+    from curation.evaluation.card import report
+    from curation.evaluation.training import run
     from curation.storage.store import open_store
 
     card = run(job)
@@ -70,30 +84,18 @@ def _uniform(snapshot: str, as_json: bool, **arguments: Any) -> None:
         click.echo(f"{report(card)}\nmetrics  {store.location('metrics.jsonl')}")
 
 
-def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
+def _by_recipe(path: str, overrides: tuple[str, ...], executor: str, address: str | None, as_json: bool) -> None:
     from curation.recipes.learning_recipe import load_learn_recipe
 
     recipe = load_learn_recipe(path, overrides)
-    from curation.core.progress import Note, progress
-    from curation.evaluation.training import use_threads
-    from curation.learning import learn as learn_here
-    from curation.learning.results import curve_of, summary_of
-    from curation.models.devices import pick_device
+    choice = choose_executor(recipe, executor, address)
+    if not as_json:
+        click.echo(str(choice), err=True)
+    from curation.learning.summaries import curve_of, summary_of
     from jobs.pages.curves import curves
 
     compared = summary_of(recipe.compare, recipe) if recipe.compare else None  # a missing run costs no training
-    note = Note()
-
-    def shown(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-        return progress(label, total, _unit(label), note)
-
-    if recipe.compute is None:
-        use_threads(recipe.threads)
-        found = learn_here(recipe, pick_device(recipe.device), shown, note.say)
-    else:
-        from actors.learning import learn as learn_on_a_cluster
-
-        found = learn_on_a_cluster(recipe, shown, note.say)
+    found = _train(recipe, choice, address)
     runs = {"this run": curve_of(found)}
     if compared is not None:
         runs[f"compared: {recipe.compare}"] = curve_of(compared)
@@ -106,12 +108,36 @@ def _by_recipe(path: str, overrides: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"curves   {picture}")
 
 
-def _unit(label: str) -> str:
-    return "steps" if label.startswith("Training") else "samples"
+def choose_executor(recipe: LearnRecipe, executor: str, address: str | None) -> Choice:
+    """Choose where a recipe's run is trained: here, unless its section `compute` or an option asks for Ray."""
+    if executor == "auto" and not address and recipe.compute is None:
+        return Choice("local", "the recipe has no section `compute`")
+    return named(executor, address) or Choice("ray", "the recipe has a section `compute`")
+
+
+def _train(recipe: LearnRecipe, choice: Choice, address: str | None) -> dict[str, Any]:
+    from curation.core.errors import UserError
+    from curation.core.progress import Note, progress
+
+    note = Note()
+
+    def shown(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+        return progress(label, total, "steps" if label.startswith("Training") else "samples", note)
+
+    if choice.name == "local":
+        from curation.learning.learn import learn as learn_here
+
+        return learn_here(recipe, progress=shown, note=note.say)
+    if recipe.device.startswith("cuda"):
+        fix = "leave device out; compute: {learner_gpus: 1, actor_gpus: 0.5}"
+        raise UserError(f"device {recipe.device} is for one process; on Ray, `compute` assigns GPUs", fix=fix)
+    from actors.learning import learn as learn_on_a_cluster
+
+    return learn_on_a_cluster(recipe, shown, note.say, address)
 
 
 def report(found: dict[str, Any], model: str) -> str:
-    """The summary for a person."""
+    """Format a summary for a person."""
     from curation.selection.flops import unit_of
 
     lines = [f"{model}: {found['steps']:,} steps in {found['seconds']:.0f} s, quality {found['quality']:.3f}"]
@@ -129,37 +155,37 @@ def report(found: dict[str, Any], model: str) -> str:
 
 
 def _noticed(found: dict[str, Any]) -> list[str]:
-    """What was not as the recipe or a snapshot says."""
+    """List what differed from the recipe or a snapshot: unknown leaks, skipped samples, small super-batches."""
     lines = [f"WARNING  {line}" for line in found.get("unchecked", ())]
     lines += [f"skipped  {count:,}: {reason}" for reason, count in found["skipped"].items()]
-    snapshots = all(re.search(r"@\d+\Z", url) for url in found["data"])  # beside a corpus, nobody knows whose they are
+    snapshots = all(re.search(r"@\d+\Z", url) for url in found["data"])  # else a corpus may be to blame
     if snapshots and found["skipped"].keys() - _EXPECTED:
-        lines += [f"         what a snapshot keeps can be used: see `curate verify {url}`" for url in found["data"]]
+        lines += [
+            f"         a snapshot's samples should all be usable: run `curate verify {url}`" for url in found["data"]
+        ]
     if found.get("cut"):
         wanted, pool = found["cut"]["wanted"], found["cut"]["pool"]
-        lines.append(
-            f"a super-batch of {wanted:,} is more than there is: all {pool:,} samples were candidates each time"
-        )
+        lines.append(f"a super-batch of {wanted:,} exceeds the pool: all {pool:,} samples were candidates each time")
     return lines
 
 
 def _paid(found: dict[str, Any]) -> list[str]:
-    """Whether selection was cheaper than the run that it is compared with."""
-    from curation.learning.results import verdict
+    """Report whether selection was cheaper than the run that it is compared with."""
+    from curation.learning.comparison import verdict
 
     against, unknown = found["against"], "; ".join(found["uncounted"])
     if against is None:
         return [f"uncounted  {unknown}"] if unknown else []
     if against["target"] is None:
-        return [f"{against['run']} was judged on other held-out samples: nothing that it was can be compared"]
+        return [f"{against['run']} was judged on other held-out samples, so the two can't be compared"]
     positive = against["compute_positive"]
     paid = verdict(positive) + (f" ({unknown})" if positive is None else "")
     if against["updates"] is None:
-        lines = [f"never arrives at quality {against['target']:.3f} of {against['run']}; compute_positive: {paid}"]
+        lines = [f"never reaches quality {against['target']:.3f} of {against['run']}; compute_positive: {paid}"]
     else:
         saved = ", ".join(f"{name} {value:+.0%}" for name, value in against["compute_saved"].items())
         lines = [
-            f"arrives at quality {against['target']:.3f} of {against['run']} after {against['updates']:,} updates: "
+            f"reaches quality {against['target']:.3f} of {against['run']} after {against['updates']:,} updates: "
             f"{against['updates_saved']:+.0%} updates saved; compute saved by accounting: {saved}; "
             f"compute_positive: {paid}"
         ]

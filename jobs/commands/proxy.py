@@ -94,7 +94,8 @@ def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
     if arguments["pool"] == arguments["data"]:
         raise click.UsageError("--data and --pool are the same corpus; name a trusted one with --data")
     job = training_job(**arguments)
-    from curation.evaluation.training import report, run
+    from curation.evaluation.card import report
+    from curation.evaluation.training import run
     from curation.storage.store import open_store
 
     card = run(job)
@@ -230,8 +231,8 @@ def proxy_ls(everything: bool, as_json: bool) -> None:
 
 
 def training_job(**arguments: Any) -> Any:
-    """A `curation.evaluation.training.Job` from the command line's options."""
-    from curation.evaluation.training import TrainingJob
+    """A `curation.evaluation.job.TrainingJob` from the command line's options."""
+    from curation.evaluation.job import TrainingJob
 
     names = ("steps", "batch", "lr", "seed", "precision")
     return TrainingJob(training=training_of(**{name: arguments.pop(name) for name in names}), **arguments)
@@ -256,7 +257,7 @@ def recipe_lines(card: dict[str, Any]) -> str:
 
 def model_card(card: dict[str, Any]) -> str:
     """Return the README.md that accompanies the weights."""
-    from curation.evaluation.training import report
+    from curation.evaluation.card import report
 
     settings = "\n".join(f"- {name}: {value}" for name, value in card["recipe"]["training"].items())
     plain = {**card, "reused": False}

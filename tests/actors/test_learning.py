@@ -23,8 +23,9 @@ from actors import learning
 from actors.blocks import BlockKeeper, SharedBlocks
 from actors.cluster import ClusterError
 from curation.core.errors import NotFoundError, UserError
-from curation.learning import learn as learn_here
-from curation.learning.data import listed, read
+from curation.learning.data import read_data
+from curation.learning.learn import learn as learn_here
+from curation.learning.pinned_input import pin_input
 from curation.models.weights import read_tensors
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.selection.policy import Policy, PolicyStep
@@ -223,7 +224,7 @@ def test_memory_holds_of_blocks_by_reference_too_and_what_could_not_be_read_is_r
 ) -> None:
     corpus = write_corpus(tmp_path / "pool", shards=9, n=30, flaws=False)
     recipe = make(f"data={corpus}", f"memory={120 * 3 * 64 * 64}", "compute={learners: 1}", f"output={tmp_path}/out")
-    data = read(recipe, listed(recipe), quiet)
+    data = read_data(recipe, pin_input(recipe), quiet)
     keeper = BlockKeeper([ray.put(data)], 2)
     assert keeper.ready() == 30
     for ordinal in range(9):

@@ -182,7 +182,8 @@ def scorers(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _proxy(folder: Path, name: str, training: Training, against: str | None = None) -> dict[str, Any]:
     """Train a small model on these shards; with `against`, a data filtering network. Returns a scorer's fields."""
-    from curation.evaluation.training import TrainingJob, run
+    from curation.evaluation.job import TrainingJob
+    from curation.evaluation.training import run
 
     job = TrainingJob(data=f"{folder}/{name}", pool=f"{folder}/{against}" if against else None, model="proxy-mu",
               out=f"{folder}/proxy-{name}" + (f"-against-{against}" if against else ""),
@@ -210,11 +211,13 @@ def curated(filters: Filters, corpus: Path, made: Made) -> Snapshot:
 
 def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Evaluate every snapshot that keeps at least a batch of samples."""
+    from curation.core.local_executor import LocalExecutor
     from curation.core.progress import progress
+    from curation.evaluation.evaluate import carry_out, conclude, missing
+    from curation.evaluation.protocol import EvaluationProtocol, plan
     from curation.evaluation.trials import pin
-    from jobs.protocol import Protocol, carry_out, conclude, missing, plan
 
-    protocol = Protocol(
+    protocol = EvaluationProtocol(
         held_out=pin(str(made.held_out), 0.0), model=options.model, seeds=options.seeds,
         training=Training(steps=options.steps, batch=options.batch), runs=str(made.home / "runs"),
     )  # fmt: skip
@@ -226,7 +229,7 @@ def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Name
     todo = missing([one for one in plans.values() if one.attached() is None])
     if todo:
         with progress("Training and judging", len(todo), "models") as tick:
-            carry_out(todo, options.jobs, None, tick)
+            carry_out(todo, LocalExecutor(), options.jobs, tick)
     return {name: one.attached() or conclude(one, protocol) for name, one in plans.items()}
 
 

@@ -26,7 +26,7 @@ from bench.record import facts, write  # noqa: E402
 
 from curation.learners.contrastive import ClipLearner  # noqa: E402
 from curation.learners.training import Training  # noqa: E402
-from curation.learning.prices import forward_flops  # noqa: E402
+from curation.learning.model_flops import forward_flops  # noqa: E402
 from curation.models import preprocess_for  # noqa: E402
 from curation.models.batches import SuperBatch, TrainingBatch  # noqa: E402
 from curation.models.tokenizer import tokenizer_for  # noqa: E402

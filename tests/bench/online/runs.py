@@ -20,8 +20,8 @@ from curation.learners.classification import ClassLearner, accuracy, labelled, s
 from curation.learners.contrastive import ClipLearner
 from curation.learners.learner import Learner
 from curation.learners.training import Training
+from curation.learning.model_flops import forward_flops, training_flops, trimmed
 from curation.learning.participants import text_lengths
-from curation.learning.prices import forward_flops, training_flops, trimmed
 from curation.models.architecture import model_config
 from curation.models.batches import Examples
 from curation.models.dual import bucket_lengths

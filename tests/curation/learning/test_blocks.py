@@ -17,7 +17,7 @@ from learning_runs import go, start
 
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.learning.blocks import HELD, Recent, Windows
-from curation.learning.data import Candidates
+from curation.learning.candidates import Candidates
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.selection.policy import Policy
 from curation.selection.pool import Block, PoolPosition, begin

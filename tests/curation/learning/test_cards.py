@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from curation.learning.prices import trained_flops
-from curation.learning.seen import UnknownOverlap, trained_on
+from curation.learning.flop_prices import trained_flops
+from curation.learning.leakage_check import UnknownOverlap, trained_on
 from curation.models.weights import Weights
 from curation.storage.store import StoreOptions
 
@@ -29,6 +28,6 @@ HUGE = "1" + "0" * 400
 def test_foreign_cards_are_no_cards(tmp_path: Path, card: str) -> None:
     (tmp_path / "card.json").write_text(card)
     url = f"{tmp_path}/w.safetensors"
-    assert trained_flops(url, SHA, SimpleNamespace(options=StoreOptions())) == 0  # type: ignore[arg-type]
+    assert trained_flops(url, SHA, StoreOptions()) == 0
     with pytest.raises(UnknownOverlap):
         trained_on(Weights(url, SHA), StoreOptions())

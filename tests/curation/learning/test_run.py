@@ -18,8 +18,9 @@ from learning_runs import go, quiet, start
 from curation.core.errors import UserError, WeightsError
 from curation.learners import contrastive
 from curation.learners.classification import ClassLearner
-from curation.learning.data import listed, read
-from curation.learning.prices import forward_flops, trimmed
+from curation.learning.data import read_data
+from curation.learning.model_flops import forward_flops, trimmed
+from curation.learning.pinned_input import pin_input
 from curation.models import model_config
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.selection.flops import ComputeLedger, Payoff
@@ -76,7 +77,7 @@ def test_a_reference_of_another_architecture_is_found_before_any_sample_is_read(
     recipe: Callable[..., LearnRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("curation.learning.data._classes", None)
-    monkeypatch.setattr("curation.learning.data._source", None)
+    monkeypatch.setattr("curation.learning.data.expect_disjoint", None)
     with pytest.raises(WeightsError, match="does not fit model 'proxy-ti'"):
         go(recipe("reference.model=proxy-ti"))
 
@@ -159,9 +160,9 @@ def test_a_curve_is_of_one_held_out_set(recipe: Callable[..., LearnRecipe], tmp_
 def test_a_policy_with_a_hole_is_not_replayed(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     go(recipe())
     (tmp_path / "out" / "policy" / "steps-00000005.parquet").unlink()
-    with pytest.raises(UserError, match="lacks steps 5 to 9"):
+    with pytest.raises(UserError, match="has no steps 5 to 9"):
         go(recipe(f"selection.selector={{replay: {{run: {tmp_path}/out}}}}", f"output={tmp_path}/again"))
-    with pytest.raises(UserError, match="lacks steps 5 to 9"):
+    with pytest.raises(UserError, match="has no steps 5 to 9"):
         Policy(open_store(f"{tmp_path}/out/policy")).counts()
 
 
@@ -183,9 +184,9 @@ def test_held_out_samples_are_of_all_sources(
     for shard in (7, 8):
         write_shard(other / f"{shard}.tar", shard, 60, flaws=False)
     both = recipe(f"data=[{corpus}, {other}]", "evaluate_every=1")
-    found = read(both, listed(both), quiet).held_out
+    found = read_data(both, pin_input(both), quiet).held_out
     assert len(found) == 20
-    pools = [set(read(one, listed(one), quiet).held_out.uids) for one in (recipe(), recipe(f"data={other}"))]
+    pools = [set(read_data(one, pin_input(one), quiet).held_out.uids) for one in (recipe(), recipe(f"data={other}"))]
     assert all(len(set(found.uids) & pool) >= 5 for pool in pools)
 
 
@@ -317,7 +318,7 @@ def test_candidates_are_never_the_same_data_twice(
         curate(write_recipe(tmp_path / f"{name}.yaml", source, f"{tmp_path}/{name}", "", "", **PLAIN))  # type: ignore[arg-type]
 
     def data_of(one: LearnRecipe) -> None:
-        read(one, listed(one), quiet)
+        read_data(one, pin_input(one), quiet)
 
     for data, says in (
         (f"{corpus}, {corpus}", "is in"),
@@ -343,11 +344,11 @@ def test_candidates_are_never_the_same_data_twice(
         ("copied", tmp_path / "copied", "holds shards of"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=says):
-            listed(recipe(f"output={tmp_path}/{output}", f"data={data}"))
+            pin_input(recipe(f"output={tmp_path}/{output}", f"data={data}"))
     classes = "learner={classification: {model: proxy-mu, steps: 4, batch: 8}}"
     plain = ("online=null", "reference=null", "selection={}")
     for judged, more in ((f"{corpus}", ["holdout=0"]), (f"{tmp_path}/one", ["holdout=0"]), (f"{corpus}", [classes])):
-        with pytest.raises(UserError, match="what is judged on may not be trained on"):
+        with pytest.raises(UserError, match="the data to judge on may not be trained on"):
             data_of(recipe(f"evaluation={judged}", *more, *plain))
     data_of(recipe(f"evaluation={corpus}"))  # of which the names that are held out
     data_of(recipe(f"evaluation={other}", "holdout=0"))
@@ -407,7 +408,7 @@ def test_the_live_line_reads_nothing_for_it_is_written_at_every_step(
     go(recipe("selection={}", f"output={tmp_path}/uniform"))
     go(recipe(f"compare={tmp_path}/uniform"))
     saved = dict.fromkeys(("scoring", "online", "full"), 0.5)
-    monkeypatch.setattr("curation.learning.run.payoff", lambda *curves: Payoff(0.1, 6, 0.5, saved))
+    monkeypatch.setattr("curation.learning.comparison.payoff", lambda *curves: Payoff(0.1, 6, 0.5, saved))
     run = start(recipe(f"compare={tmp_path}/uniform"))  # its reference has no card
     monkeypatch.setattr(Store, "_read", None)
     assert run.live().endswith("(0.100: after 6 steps, compute_positive: unknown)")

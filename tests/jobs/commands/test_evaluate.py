@@ -18,7 +18,7 @@ from curation.core.errors import EmptyCorpusError, LedgerError, NoSnapshotError,
 from curation.core.holdout import group_of, is_held_out
 from curation.core.types import IMAGE_EXTENSIONS
 from curation.curating.garbage import MIN_GRACE, sweep
-from curation.evaluation import training, trials
+from curation.evaluation import card, trials
 from curation.ledger.ledger import Ledger
 from curation.shards.tar_samples import read_samples
 from curation.shards.tar_writer import TarWriter
@@ -252,15 +252,15 @@ def test_damaged_documents_are_one_line(evaluated: Path, tmp_path: Path) -> None
 def test_who_comes_second_with_other_last_bits_takes_the_first_ones_model(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = training.tensors_to_bytes
+    real = card.tensors_to_bytes
 
     def another_machine(tensors: Any, metadata: Any) -> bytes:
         """Between its start and its end, another process finishes the same run with weights of its own."""
-        monkeypatch.setattr(training, "tensors_to_bytes", lambda t, m: real({k: v + 1e-7 for k, v in t.items()}, m))
+        monkeypatch.setattr(card, "tensors_to_bytes", lambda t, m: real({k: v + 1e-7 for k, v in t.items()}, m))
         invoke(home, f"{home}/out@1", "--no-raw", "--no-random")
         return real(tensors, metadata)
 
-    monkeypatch.setattr(training, "tensors_to_bytes", another_machine)
+    monkeypatch.setattr(card, "tensors_to_bytes", another_machine)
     first = invoke(home, f"{home}/out@1", "--no-raw", "--no-random")
     assert invoke(home, f"{home}/out@1", "--no-raw", "--no-random") == {**first, "judged": 0}
     found = first["evaluations"][0]["arms"]["curated"]["runs"][0]
@@ -273,7 +273,7 @@ def test_who_comes_second_with_other_last_bits_takes_the_first_ones_model(
 def test_arms_are_streamed_alike_where_one_is_too_large(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = invoke(home, f"{home}/out@1")["evaluations"][0]
     kept, pool = whole["arms"]["curated"]["samples"], whole["arms"]["raw"]["samples"]
-    monkeypatch.setattr("jobs.protocol.BUDGET", (kept + pool) // 2 * 64 * 64 * 3)
+    monkeypatch.setattr("curation.evaluation.protocol.BUDGET", (kept + pool) // 2 * 64 * 64 * 3)
     found = invoke(home, f"{home}/out@1")
     (document,) = found["evaluations"]
     assert found["judged"] == 6 and document["protocol"] == {**whole["protocol"], "streamed": True}
@@ -365,7 +365,7 @@ def test_a_snapshots_own_models_meet_samples_as_often_as_they_weigh(home: Path) 
     assert not set(runs[0]) & set(runs[1])  # the same samples, met otherwise
     assert plain["arms"]["raw"]["mean"] == weighed["arms"]["raw"]["mean"]
     text = CliRunner().invoke(show, [f"{home}/weighed"], catch_exceptions=False).stdout
-    assert "as often as it weighs" in text
+    assert "as often as its weight" in text
 
 
 def test_a_snapshot_that_keeps_all_has_its_pool_for_a_random_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

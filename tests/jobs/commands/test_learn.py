@@ -12,7 +12,8 @@ import pytest
 from builders import write_corpus
 from click.testing import CliRunner
 
-from jobs.commands.learn import learn, report
+from curation.recipes.learning_recipe import parse_learn_recipe
+from jobs.commands.learn import choose_executor, learn, report
 
 SMALL = ["--steps", "12", "--batch", "8", "--threads", "1", "--device", "cpu", "--holdout", "0.3"]
 
@@ -50,7 +51,7 @@ SUMMARY = {
     [
         ([], {}, "compute_positive: true\nthe whole runs: by the clock 9 s against 8 s, on devices 8 s against 7 s"),
         (["the training of a.safetensors"], {"compute_positive": None}, "unknown (the training of a.safetensors)"),
-        ([], {"updates": None, "compute_positive": False}, "never arrives at quality 0.400 of out/uniform"),
+        ([], {"updates": None, "compute_positive": False}, "never reaches quality 0.400 of out/uniform"),
         ([], {"differs": ["lr", "data"]}, "that run differs from this one in: lr, data"),
         (["the training of a.safetensors"], None, "uncounted  the training of a.safetensors"),
     ],
@@ -65,7 +66,7 @@ def test_report_says_what_was_skipped_and_what_was_cut() -> None:
     told = report(flaws, "proxy-mu")
     assert "skipped  37: tar_bad_header" in told and "verify" not in told  # they may be the corpus' own
     assert "`curate verify curated@2`" in report({**flaws, "data": ["curated@2"]}, "proxy-mu")
-    assert "a super-batch of 800 is more than there is: all 286 samples were candidates" in told
+    assert "a super-batch of 800 exceeds the pool: all 286 samples were candidates" in told
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -74,3 +75,29 @@ def test_help_imports_nothing_heavy() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'cv2', 'numpy', 'pyarrow', 'curation.storage.store')))"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("compute", "executor", "address", "cluster", "chosen"),
+    [
+        (False, "auto", None, "", "local (the recipe has no section `compute`)"),
+        (False, "auto", None, "auto", "local (the recipe has no section `compute`)"),
+        (False, "auto", "ray://x", "", "ray (--address names a cluster)"),
+        (False, "ray", None, "", "ray (--executor)"),
+        (True, "auto", None, "", "ray (the recipe has a section `compute`)"),
+        (True, "auto", None, "auto", "ray (RAY_ADDRESS names a cluster)"),
+        (True, "local", None, "", "local (--executor)"),
+    ],
+)
+def test_a_recipe_trains_here_unless_it_or_an_option_asks_for_ray(
+    compute: bool, executor: str, address: str | None, cluster: str, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    text = "data: x\noutput: y\nlearner: {contrastive: {}}\n" + ("compute: {learners: 1}\n" if compute else "")
+    assert str(choose_executor(parse_learn_recipe(text), executor, address)) == f"executor: {chosen}"
+
+
+def test_a_snapshot_trains_in_one_process() -> None:
+    for options in (["--executor", "ray"], ["--address", "ray://x"]):
+        result = CliRunner().invoke(learn, ["snapshot", "--out", "x", *options])
+        assert result.exit_code == 2 and "for recipes" in result.output

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation.core.errors import RecipeError, UserError
-from curation.learning.data import listed, read
+from curation.learning.data import read_data
+from curation.learning.pinned_input import pin_input
 from curation.ledger.uid_lists import parse_weights
 from curation.recipes.curation_recipe import load_recipe
 from curation.recipes.learning_recipe import parse_learn_recipe
@@ -78,7 +79,7 @@ device: cpu
     mean = sum(map(int, counts.values())) / len(counts)
     for weighted in (True, False):  # and a learner meets each so often
         recipe = parse_learn_recipe(text, overrides=[f"weighted={weighted}", f"evaluation={tmp_path}/corpus"])
-        data = read(recipe, listed(recipe), lambda label, total: nullcontext(lambda n: None))
+        data = read_data(recipe, pin_input(recipe), lambda label, total: nullcontext(lambda n: None))
         blocks = [data.candidates.read(ordinal)[0] for ordinal in range(len(data.candidates.shards))]
         assert all(weighted == (block.weights is not None) for block in blocks)
         for block in blocks if weighted else []:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from curation.core.errors import UserError
-from curation.learning import columns
+from curation.learning.score_column import resolve_column
+from curation.learning.sources import RunData
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.scorers import SCORERS, CaptionNumberScorer
 from curation.scorers.scorer import unit_of
@@ -23,7 +23,7 @@ class CrossEntropy(CaptionNumberScorer):
 
 
 @pytest.fixture
-def snapshot(monkeypatch: pytest.MonkeyPatch) -> Any:
+def snapshot(monkeypatch: pytest.MonkeyPatch) -> RunData:
     """All that is asked of a snapshot: the scorers of its recipe, and the columns that they made."""
     monkeypatch.setitem(SCORERS, "cross_entropy", CrossEntropy)  # type: ignore[arg-type]
     made = [{"clip_score": {}}, {"dfn": {"name": "other"}}, {"image_stats": {}}, {"negclip_loss": {}},
@@ -31,11 +31,10 @@ def snapshot(monkeypatch: pytest.MonkeyPatch) -> Any:
     names = ["clip_score", "other", "image_stats.blank", "negclip_loss", "loss", "gone", "learnability"]
     schema = pa.schema([(name, pa.float32()) for name in names])
     found = SimpleNamespace(
-        document={"recipe": {"scorers": made}, "fingerprints": {}, "score_types": {}},
+        document={"recipe": {"scorers": made}, "fingerprints": {}, "score_types": {}, "samples": {"seen": 9}},
         reader=lambda: SimpleNamespace(schema=schema),
     )
-    monkeypatch.setattr(columns, "snapshot_of", lambda url, options: found)
-    return found
+    return RunData("pool@1", [], found)  # type: ignore[arg-type]
 
 
 def recipe(column: str, learner: str, selector: str) -> LearnRecipe:
@@ -49,37 +48,34 @@ selection: {{selector: {selector}}}
 """)
 
 
-@pytest.mark.usefixtures("snapshot")
 @pytest.mark.parametrize(
     "selector", ["learnability", "blend", "{shuffled: {of: {gain: 3}}}", "{blend: {online: {start: 0, end: 1}}}"]
 )
 @pytest.mark.parametrize(
     ("learner", "fits"), [(CONTRASTIVE, {"clip_score", "other"}), (CLASSIFICATION, {"loss"})], ids=["pairs", "classes"]
 )  # fmt: skip
-def test_what_is_subtracted_is_in_the_same_unit(selector: str, learner: str, fits: set[str]) -> None:
+def test_what_is_subtracted_is_in_the_same_unit(snapshot: RunData, selector: str, learner: str, fits: set[str]) -> None:
     for column in ("clip_score", "other", "image_stats.blank", "negclip_loss", "loss", "gone", "learnability"):
         one = recipe(column, learner, selector)
         if column in fits:
-            assert columns.check_column(one, column, ["pool@1"]) == column
+            assert resolve_column(one, column, [snapshot]).fingerprint == column
             continue
         with pytest.raises(
             UserError, match=f"the column {column} of pool@1 is .*: their difference means nothing"
         ) as caught:
-            columns.check_column(one, column, ["pool@1"])
+            resolve_column(one, column, [snapshot])
         assert "easy_reference" in (caught.value.fix or "") and "\n" not in str(caught.value)
 
 
-@pytest.mark.usefixtures("snapshot")
 @pytest.mark.parametrize("learner", [CONTRASTIVE, CLASSIFICATION])
-def test_who_looks_at_the_reference_alone_takes_any_column(learner: str) -> None:
+def test_who_looks_at_the_reference_alone_takes_any_column(snapshot: RunData, learner: str) -> None:
     for column in ("clip_score", "image_stats.blank", "loss", "gone"):
-        columns.check_column(recipe(column, learner, "easy_reference"), column, ["pool@1"])
+        resolve_column(recipe(column, learner, "easy_reference"), column, [snapshot])
 
 
-@pytest.mark.usefixtures("snapshot")
-def test_a_column_of_losses_keeps_its_sign() -> None:
+def test_a_column_of_losses_keeps_its_sign(snapshot: RunData) -> None:
     for column, sign in (("clip_score", -1), ("gone", -1), ("loss", 1)):
-        assert columns.sign_of(recipe(column, CLASSIFICATION, "easy_reference"), column, "pool@1") == sign
+        assert resolve_column(recipe(column, CLASSIFICATION, "easy_reference"), column, [snapshot]).signs == (sign,)
 
 
 def test_every_scorer_declares_a_unit_that_is_known() -> None:

@@ -1,10 +1,10 @@
-"""Whether a model has seen what a run judges on: a reference, or the model behind a column of scores.
+"""Leakage: was a model, a reference or the scorer of a column, trained on the samples that a run is judged on?
 
 A model that was trained with another holdout than the run's has seen a part of the run's held-out samples: with 0.05
-against 0.1, half of them. What it was trained on stands in the card (or the summary) beside its weights, or else in
-the header of the file. Where nothing is recorded, or the data is no longer there, nobody knows: then a run says so.
+against 0.1, half of them. Its training data are recorded in the card (or the summary) beside its weights, or else in
+the header of their file. Where nothing is recorded, or the data no longer exist, the run reports that it can't tell.
 
-Cost: nothing where the model held out as much by the same rule; else one listing of the data that it was trained on.
+Cost: nothing where the model held out as much by the same rule; else one listing of its training data.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from typing import Any
 
 from curation.core.errors import NotFoundError, TutelageError, UserError
 from curation.core.holdout import HOLDOUT_RULE
-from curation.dataset.open_shards import open_shards
 from curation.learners import LEARNERS
-from curation.learning.overlap_check import RunData, overlap
-from curation.learning.sources import listing_sha256, snapshot_of
+from curation.learning.overlap_check import overlap
+from curation.learning.sources import RunData, resolve
 from curation.models.weights import Weights, read_metadata
 from curation.storage.store import StoreOptions, open_store
 
-BY_NAME, BY_PICTURE = "name", "picture"  # what is held out together
-# What reading a card raises that another program wrote, or an enemy: nested without end, numbers without end.
+BY_NAME, BY_PICTURE = "name", "picture"  # the samples that are held out together
+# Raised while reading a card of another program, or of an attacker: nested too deeply, numbers that are too long.
 _FOREIGN = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True)
 class HoldoutSplit:
-    """Which samples of some data are held out: a share of the groups, by a rule."""
+    """Which samples of some data are held out: a share of the groups, by a rule (`HOLDOUT_RULE`)."""
 
     share: float
     grouping: str = BY_NAME
@@ -40,8 +39,10 @@ class HoldoutSplit:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Data that a model was trained on, but for the samples that it held out. `url` or `sha256` of the listing is None
-    where it is not recorded."""
+    """Data that a model was trained on, without the samples that it held out.
+
+    `url`, or `sha256` of the listing, is None where it is not recorded.
+    """
 
     url: str | None
     sha256: str | None
@@ -50,22 +51,24 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class HeldOutPart:
-    """What a run is judged on: the held-out part of some data; all of it, with a share of 0."""
+    """The samples that a run is judged on: the held-out part of some data; with a share of 0, all of them."""
 
     sources: Sequence[RunData]
     split: HoldoutSplit
 
 
 class UnknownOverlap(Exception):
-    """Nobody can tell; the reason in words."""
+    """It can't be determined whether a model has seen the samples. The text is the reason."""
 
 
-def expect_not_seen(weights: Sequence[Weights], judged: HeldOutPart, options: StoreOptions) -> list[str]:
-    """Raises `UserError` for the first of these models that was trained on what a run is judged on. Returns a line for
-    each of which nobody knows."""
+def check_leakage(models: Sequence[Weights], judged: HeldOutPart, options: StoreOptions) -> list[str]:
+    """Return a line for each model whose training data are unknown.
+
+    Raises `UserError` for the first model that was trained on samples that the run is judged on.
+    """
     unknown: list[str] = []
-    for one in weights:
-        found, line = seen_by(one, judged, options)
+    for one in models:
+        found, line = leak_of(one, judged, options)
         if found is not None and line:
             text = f"{one.url} was trained on samples that the run is judged on: {line}"
             raise UserError(text, fix=_fix(found, judged))
@@ -73,16 +76,18 @@ def expect_not_seen(weights: Sequence[Weights], judged: HeldOutPart, options: St
     return unknown
 
 
-def seen_by(weights: Weights, judged: HeldOutPart, options: StoreOptions) -> tuple[TrainingData | None, str]:
-    """The data of a model that has samples of what is judged on, and which, in words. None with a line where nobody
-    knows; None and "" where the two are apart."""
+def leak_of(weights: Weights, judged: HeldOutPart, options: StoreOptions) -> tuple[TrainingData | None, str]:
+    """Return the training data of a model that contain judged samples, and a line that describes them.
+
+    The data are None, with a line, where it can't be determined; None with "" where the two are disjoint.
+    """
     unknown: list[UnknownOverlap] = []
     try:
         for trained in trained_on(weights, options):
             try:
-                if line := _both(trained, judged, options):
+                if line := _leak(trained, judged, options):
                     return trained, line
-            except UnknownOverlap as reason:  # of this data; other data may overlap for certain
+            except UnknownOverlap as reason:  # of these data; other data may overlap for certain
                 unknown.append(reason)
     except UnknownOverlap as reason:
         unknown.append(reason)
@@ -92,16 +97,19 @@ def seen_by(weights: Weights, judged: HeldOutPart, options: StoreOptions) -> tup
 
 
 def trained_on(weights: Weights, options: StoreOptions) -> list[TrainingData]:
-    """What weights were trained on, never empty. Raises `UnknownOverlap` where no card, summary or header says."""
+    """Return the training data of these weights, at least one.
+
+    Raises `UnknownOverlap` where neither a card, a summary nor the header of the file records them.
+    """
     folder = open_store(weights.url.rpartition("/")[0] or ".", options)
-    reason = UnknownOverlap("no card of it lies beside the weights, and their header doesn't say")
+    reason = UnknownOverlap("no card of it lies beside the weights, and their header doesn't record it")
     for name, read in (("card.json", _of_card), ("summary.json", _of_summary)):
         try:
             with suppress(NotFoundError, *_FOREIGN):
                 found = json.loads(folder.get(name))
                 if found["sha256"] == weights.sha256:
                     return read(found)
-        except UnknownOverlap as silent:  # the header may still say it
+        except UnknownOverlap as silent:  # the header may still record it
             reason = silent
     with suppress(UnknownOverlap, *_FOREIGN):
         recipe = json.loads(read_metadata(weights.fetch(options), weights.url)["training"])
@@ -110,7 +118,7 @@ def trained_on(weights: Weights, options: StoreOptions) -> list[TrainingData]:
 
 
 def _of_card(card: Mapping[str, Any]) -> list[TrainingData]:
-    """Of `curate proxy train`. Older cards have the URL as it was given."""
+    """Read a card of `curate proxy train`. Older cards have the URL as it was given."""
     recorded = card.get("trained_on")
     if recorded is None:
         recorded = {name: card[name] for name in ("data", "pool") if name in card}
@@ -121,19 +129,19 @@ def _of_recipe(recipe: Mapping[str, Any], urls: Mapping[str, Any]) -> list[Train
     split = HoldoutSplit(float(recipe["holdout"]), BY_NAME, int(recipe.get("holdout_rule", 1)))
     recorded = {name: (_text(urls.get(name)), _text(recipe.get(f"{name}_sha256"))) for name in ("data", "pool")}
     if recorded["pool"] == (None, None):
-        del recorded["pool"]  # few models have one
+        del recorded["pool"]  # most models have none
     if set(recorded.values()) == {(None, None)}:
         raise UnknownOverlap("its card or header doesn't record the data")
     return [TrainingData(url, sha256, split) for url, sha256 in recorded.values()]
 
 
 def _of_summary(summary: Mapping[str, Any]) -> list[TrainingData]:
-    """Of `curate learn`. Without `split`: of an earlier version."""
-    said, recipe = summary.get("split"), summary["recipe"]
+    """Read a summary of `curate learn`. Earlier versions recorded no `split`."""
+    recorded, recipe = summary.get("split"), summary["recipe"]
     kind = LEARNERS.get(next(iter(recipe["learner"])))
     split = HoldoutSplit(float(recipe.get("holdout", 0.05)), BY_NAME if kind is None else kind.holdout_unit, 1)
-    if said:
-        split = HoldoutSplit(float(said["share"]), str(said["grouping"]), int(said["rule"]))
+    if recorded:
+        split = HoldoutSplit(float(recorded["share"]), str(recorded["grouping"]), int(recorded["rule"]))
     urls = summary["data"] if isinstance(summary["data"], list) else []
     if not urls:
         raise UnknownOverlap("its summary doesn't record the data")
@@ -141,12 +149,12 @@ def _of_summary(summary: Mapping[str, Any]) -> list[TrainingData]:
 
 
 def _text(value: object) -> str | None:
-    """A recorded URL or hash; None where there is none, or where it is no text."""
+    """Return a recorded URL or hash; None for anything else."""
     return value if isinstance(value, str) and value else None
 
 
-def _both(trained: TrainingData, judged: HeldOutPart, options: StoreOptions) -> str:
-    """What a model was trained on and a run is judged on, in words; "" for nothing. Raises `UnknownOverlap`."""
+def _leak(trained: TrainingData, judged: HeldOutPart, options: StoreOptions) -> str:
+    """Describe the samples that a model was trained on and a run is judged on; "" for none."""
     ours, theirs = judged.split, trained.split
     alike = (ours.grouping, ours.rule) == (theirs.grouping, theirs.rule)
     if alike and 0 < ours.share <= theirs.share:
@@ -165,15 +173,17 @@ def _both(trained: TrainingData, judged: HeldOutPart, options: StoreOptions) -> 
 
 
 def _shared(trained: TrainingData, judged: HeldOutPart, options: StoreOptions) -> str:
-    """What the data of both have in common, whatever is held out of it; "" for nothing. Every source that is judged on
-    is compared before `UnknownOverlap` is raised for one that can't be."""
+    """Describe what the data of both share, held out or not; "" for nothing.
+
+    Every source is compared before `UnknownOverlap` is raised for one that can't be.
+    """
     for source in judged.sources:
-        if trained.sha256 is not None and listing_sha256(source.shards) == trained.sha256:
+        if trained.sha256 is not None and source.sha256 == trained.sha256:
             return f"it was trained on the same shards as are in {source.url}"
     if trained.url is None:
-        raise UnknownOverlap("its card or header doesn't say where its data lies")
+        raise UnknownOverlap("its card or header doesn't record where its data lie")
     try:
-        data = RunData(trained.url, open_shards(trained.url, options), snapshot_of(trained.url, options))
+        data = resolve(trained.url, options)
     except TutelageError as error:
         raise UnknownOverlap(
             f"its data {trained.url} can't be listed any more ({str(error).splitlines()[0]})"
@@ -187,12 +197,13 @@ def _shared(trained: TrainingData, judged: HeldOutPart, options: StoreOptions) -
             failed = error
     if failed is not None:
         raise UnknownOverlap(f"{trained.url} can't be compared with what is judged on ({str(failed).splitlines()[0]})")
-    if trained.sha256 not in (None, listing_sha256(data.shards)):
+    if trained.sha256 not in (None, data.sha256):
         raise UnknownOverlap(f"its data {trained.url} has changed since")
     return ""
 
 
 def _fix(trained: TrainingData, judged: HeldOutPart) -> str:
+    """Suggest another reference or evaluation, and the model's holdout where that is enough."""
     ours, theirs = judged.split, trained.split
     other = "another reference, or evaluation: URL of samples that it has not seen"
     if ours.grouping == theirs.grouping and ours.rule == theirs.rule and 0 < theirs.share < ours.share:
@@ -201,7 +212,7 @@ def _fix(trained: TrainingData, judged: HeldOutPart) -> str:
 
 
 def models_of(fields: Any) -> Iterator[Weights]:
-    """The weights that a scorer's fields name, its own and those of models within it."""
+    """Yield the weights that a scorer's fields name: its own, and those of models nested in them."""
     if isinstance(fields, Mapping):
         if isinstance(fields.get("weights"), str) and isinstance(fields.get("sha256"), str):
             yield Weights(fields["weights"], fields["sha256"])

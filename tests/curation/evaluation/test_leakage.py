@@ -14,13 +14,16 @@ from builders import write_corpus, write_shard, write_weights
 from learning_runs import go, quiet
 
 from curation.core.errors import UserError
-from curation.evaluation.training import TrainingJob, run
-from curation.evaluation.trials import pin
+from curation.evaluation.job import TrainingJob
+from curation.evaluation.leakage import leaks_of_scorers
+from curation.evaluation.training import run
 from curation.learners.training import Training
-from curation.learning.data import listed, read
+from curation.learning.data import read_data
+from curation.learning.pinned_input import pin_input
+from curation.learning.sources import resolve
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
+from curation.storage.store import StoreOptions
 from jobs.commands.learn import report
-from jobs.protocol import seen_by_scorers
 
 Proxy = Callable[..., dict[str, Any]]
 
@@ -66,7 +69,7 @@ holdout: 0.3
 
 def unchecked(home: Path, card: dict[str, Any], *overrides: str) -> tuple[str, ...]:
     one = recipe(home, card["weights"], card["sha256"], *overrides)
-    return read(one, listed(one), quiet).unchecked
+    return read_data(one, pin_input(one), quiet).unchecked
 
 
 def test_a_reference_that_held_out_as_much_is_fine(home: Path, proxy: Proxy) -> None:
@@ -150,7 +153,7 @@ def test_evaluate_reports_scorers_that_have_seen_what_is_judged_on(home: Path, p
     scorers = [
         {"clip_score": {name: card[name] for name in ("model", "weights", "sha256")}} for card in (seen, apart)
     ] + [{"caption_stats": None}]  # fmt: skip
-    (line,) = seen_by_scorers({"scorers": scorers}, pin(f"{home}/corpus", 0.3))
+    (line,) = leaks_of_scorers({"scorers": scorers}, resolve(f"{home}/corpus", StoreOptions()), 0.3)
     assert line.startswith("the model of clip_score was trained on samples that models are judged on")
-    assert len(seen_by_scorers({"scorers": scorers}, pin(f"{home}/corpus", 0.0))) == 2
-    assert seen_by_scorers({"scorers": scorers}, pin(f"{home}/other", 0.0)) == []
+    assert len(leaks_of_scorers({"scorers": scorers}, resolve(f"{home}/corpus", StoreOptions()), 0.0)) == 2
+    assert leaks_of_scorers({"scorers": scorers}, resolve(f"{home}/other", StoreOptions()), 0.0) == []
