@@ -12,7 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Module -> the test file that covers it: a protocol, a table or a part that only its neighbour uses.
 TESTED_BY: dict[str, str] = {
     "actors/blocks.py": "actors/test_learning.py",
+    "actors/choosers.py": "actors/test_learning.py",
     "actors/cluster.py": "faults/test_broken_cluster.py",
+    "actors/learners.py": "actors/test_learning.py",
+    "actors/run_context.py": "actors/test_learning.py",
     "actors/submission.py": "jobs/commands/test_submit.py",
     "actors/train_driver.py": "actors/test_learning.py",
     "curation/core/executor.py": "contracts/test_executors.py",
@@ -31,10 +34,29 @@ TESTED_BY: dict[str, str] = {
     "curation/curating/verification/written.py": "jobs/test_damages.py",
     "curation/dataset/evaluations.py": "jobs/commands/test_evaluate.py",
     "curation/dataset/snapshot.py": "jobs/test_snapshot.py",
+    "curation/evaluation/card.py": "curation/evaluation/test_evaluate.py",
+    "curation/evaluation/job.py": "curation/evaluation/test_evaluate.py",
+    "curation/evaluation/pairs.py": "curation/evaluation/test_evaluate.py",
+    "curation/evaluation/protocol.py": "curation/evaluation/test_evaluate.py",
+    "curation/evaluation/training.py": "curation/evaluation/test_evaluate.py",
+    "curation/evaluation/trials.py": "curation/evaluation/test_evaluate.py",
     "curation/filters/filter.py": "curation/filters/test_filters.py",
     "curation/learners/kind.py": "curation/learners/test_learner.py",
     "curation/learners/scoring_size.py": "curation/learners/test_learner.py",
     "curation/learners/training.py": "curation/learners/test_contrastive.py",
+    "curation/learning/candidates.py": "curation/learning/test_run.py",
+    "curation/learning/comparison.py": "curation/learning/test_run.py",
+    "curation/learning/data.py": "curation/learning/test_run.py",
+    "curation/learning/flop_prices.py": "curation/learning/test_run.py",
+    "curation/learning/learn.py": "curation/learning/test_run.py",
+    "curation/learning/metrics.py": "curation/learning/test_run.py",
+    "curation/learning/model_flops.py": "curation/learning/test_run.py",
+    "curation/learning/participants.py": "curation/learning/test_run.py",
+    "curation/learning/pinned_input.py": "curation/learning/test_run.py",
+    "curation/learning/run_state.py": "curation/learning/test_run.py",
+    "curation/learning/sources.py": "curation/learning/test_run.py",
+    "curation/learning/summaries.py": "curation/learning/test_run.py",
+    "curation/learning/timing.py": "curation/learning/test_run.py",
     "curation/ledger/documents/learning.py": "curation/ledger/test_documents.py",
     "curation/ledger/documents/ledger.py": "curation/ledger/test_documents.py",
     "curation/ledger/named_objects.py": "curation/storage/test_retry.py",
@@ -66,7 +88,7 @@ TESTED_BY: dict[str, str] = {
 
 
 #: Modules with neither. Only ever lowered: a new module brings its tests, or a line above.
-MOST_UNTESTED = 40
+MOST_UNTESTED = 20
 
 
 def modules() -> list[str]:
