@@ -7,9 +7,6 @@ __all__ = [
     "cluster",
     "learning",
     "ray_executor",
-    "rescoring",
-    "scoring",
     "software",
     "submission",
-    "writing",
 ]

@@ -115,8 +115,8 @@ class RayPool:
 
     def read(self, place: WorkerPlace, function: Callable[[Path], Any]) -> CallHandle:
         there = NodeAffinitySchedulingStrategy(place.machine, soft=False)
-        task: Any = ray.remote(_apply)
-        ref = task.options(num_cpus=0, scheduling_strategy=there).remote(function, place.path)
+        task: Any = ray.remote(_apply).options(num_cpus=0, scheduling_strategy=there)
+        ref = task.remote(function, place.path)
         self._reads.add(ref)
         return ref
 

@@ -107,28 +107,12 @@ def write_recipe(path: Path, corpus: str, output: str, weights: str, sha256: str
 
 
 def curate(recipe: Path, *overrides: str) -> Any:
-    """`curate run` in this process, without Ray, of a recipe without scorers; returns the snapshot."""
+    """`curate run` on the local executor; returns the snapshot, whatever its yield."""
     import curation as cu
-    from curation.curating.writing import GroupWriter
-    from curation.ledger import score_tables as scores
-    from curation.ledger import unit_collector
-    from curation.recipes.curation_recipe import load_recipe
-    from curation.shards import unit_reader as units
-    from jobs.pipeline import WrittenTotals, pipeline
+    from curation.curating.run import RunOptions, curate
 
-    with pipeline(load_recipe(recipe, overrides)) as work:
-        planned = work.plan()
-        reader = units.UnitReader(work.corpus.store(), work.recipe.limits, caption=work.recipe.caption)
-        collector = unit_collector.Collector()
-        for table in (table for shard in planned.shards() for table in reader.read(shard)):
-            for unit in collector.add(table):
-                scores.commit_index(work.scored, unit.shard, work.columns[0], unit.rows, unit.reason, unit.detail)
-        writer, written = GroupWriter(work.corpus.store(), work.scored, work.out), WrittenTotals()
-        with work.decide(planned, lambda n: None) as decided:
-            for group in decided.groups(work.recipe.shards.samples):
-                written.add(writer.write(group))
-            number = work.commit(planned, decided, written)["snapshot"]
-        return cu.open(f"{work.recipe.output}@{number}")
+    made = curate(recipe, overrides=overrides, options=RunOptions(accept_yield=True))
+    return cu.open(f"{made.store.url}@{made.number}")
 
 
 def score_record(**changes: Any) -> dict[str, Any]:

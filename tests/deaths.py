@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from builders import picture
 
-from actors import black_box
-from actors.black_box import BlackBox
-from actors.rescoring import units_table
-from actors.scorer import CallProgress, ScoringTask, UnitScorer
-from actors.scoring import _Work
 from curation.core.types import ShardRef
+from curation.curating.scoring import black_box
+from curation.curating.scoring.batches import units_table
+from curation.curating.scoring.black_box import BlackBox
+from curation.curating.scoring.dispatch import _Work
+from curation.curating.scoring.unit_scorer import CallProgress, ScoringTask, UnitScorer
 from curation.ledger import score_tables as scores
 from curation.ledger.attempts import Attempt, recorded
 from curation.ledger.ledger import Ledger

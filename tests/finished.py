@@ -6,8 +6,11 @@ from pathlib import Path
 
 import yaml
 from builders import write_corpus, write_weights
+from inline_executor import InlineExecutor
 
 import curation as cu
+from curation.curating.scoring.batches import units_table
+from curation.curating.scoring.dispatch import score
 
 UNITS = ["00000.tar", "00001.tar", "00002.tar", "90000.tar", "90001.tar"]
 
@@ -15,19 +18,18 @@ UNITS = ["00000.tar", "00001.tar", "00002.tar", "90000.tar", "90001.tar"]
 def curate_here(recipe: Path, *overrides: str, unreadable: str = "") -> int:
     """`curate run` in this process; returns the number of the latest snapshot. `unreadable`: a shard that the store
     refuses."""
-    from actors.rescoring import score_here
-    from curation.curating.writing import GroupWriter
+    from curation.curating.pipeline import pipeline
     from curation.recipes.curation_recipe import load_recipe
-    from jobs.pipeline import WrittenTotals, pipeline
 
+    on = InlineExecutor(recipe.parent / "places")
     with pipeline(load_recipe(recipe, overrides)) as work:
         planned = work.plan()
-        score_here(work.scoring(list(work.recipe.scorers)), [s for s in planned.shards() if s.key != unreadable])
+        left = units_table([shard for shard in planned.shards() if shard.key != unreadable])
+        for progress in score(work.scoring(list(work.recipe.scorers)), left, on):
+            assert not progress.failures
         work.unreadable |= {shard: "store_not_found" for shard in planned.shards() if shard.key == unreadable}
-        writer, written = GroupWriter(work.corpus.store(), work.scored, work.out), WrittenTotals()
         with work.decide(planned, lambda n: None) as decided:
-            for group in decided.groups(work.recipe.shards.samples):
-                written.add(writer.write(group))
+            written = work.write(decided, lambda n: None, on)
             return int(work.commit(planned, decided, written)["snapshot"])
 
 

@@ -59,7 +59,7 @@ class WorkerDiedError(TutelageError):
     def __init__(self, message: str, *, memory: bool = False, elsewhere: bool = False, fix: str = "") -> None:
         super().__init__(message, fix=fix)
         self.memory = memory  # the engine ended it because its machine was short of memory
-        self.elsewhere = elsewhere  # its machine is gone, so nothing that it worked on is to blame
+        self.elsewhere = elsewhere  # its machine is gone or it has not started: nothing that it worked on is to blame
 
 
 StreamFunction = Callable[..., Iterator[Iterator[Any]]]
@@ -116,6 +116,9 @@ class Executor(Protocol):
 
     def reserve(self, share: Resources, count: int) -> None:
         """Ask an engine that scales to make room for `count` workers of this size. Does nothing elsewhere."""
+
+    def warm(self, modules: Sequence[str]) -> None:
+        """Begin to import what workers will need, without waiting for it. Does nothing where that saves no time."""
 
     def map(
         self,

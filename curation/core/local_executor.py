@@ -29,6 +29,8 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cloudpickle
+
 from curation.core.executor import ONE_CPU, CallHandle, Resources, WorkerDiedError, WorkerPlace
 from curation.core.parallel import Workers, map_ordered
 from curation.core.progress import Tick
@@ -123,7 +125,7 @@ class LocalPool:
     """Workers of a `LocalExecutor`, each a process that is started again with the call after its death."""
 
     def __init__(self, factory: Callable[[WorkerPlace], Any], share: Resources, capacity: Resources) -> None:
-        self._factory, self._share, self._capacity = factory, share, capacity
+        self._made, self._share, self._capacity = cloudpickle.dumps(factory), share, capacity
         self._folder = tempfile.TemporaryDirectory(prefix="tutelage-workers-")
         self._workers: list[_Worker] = []
         self._calls: dict[Future[Any], _Worker] = {}
@@ -138,7 +140,7 @@ class LocalPool:
         of = self._workers[worker]
         for _ in range(2):  # a process may die between two calls
             if of.process is None:
-                initial = (self._factory, of.place, {**os.environ, **of.environment})
+                initial = (self._made, of.place, {**os.environ, **of.environment})
                 of.process = ProcessPoolExecutor(1, _context(), initializer=_begin, initargs=initial)
             try:
                 with _without_main():
@@ -212,11 +214,11 @@ def _end(pool: ProcessPoolExecutor) -> None:
 
 # --- in a worker's process ------------------------------------------------------------------------------------
 
-_made: tuple[Callable[[WorkerPlace], Any], WorkerPlace] | None = None  # what this process makes its object from
+_made: tuple[bytes, WorkerPlace] | None = None  # what this process makes its object from
 _object: Any = None
 
 
-def _begin(factory: Callable[[WorkerPlace], Any], place: WorkerPlace, environment: Mapping[str, str]) -> None:
+def _begin(made: bytes, place: WorkerPlace, environment: Mapping[str, str]) -> None:
     """Prepare a worker's process: it ends with the driver, leaves Ctrl-C to it, and prints to stderr alone."""
     import signal
 
@@ -226,7 +228,7 @@ def _begin(factory: Callable[[WorkerPlace], Any], place: WorkerPlace, environmen
     os.environ.update(environment)
     os.dup2(2, 1)
     global _made
-    _made = factory, place
+    _made = made, place
 
 
 def _end_with_the_driver() -> None:
@@ -241,8 +243,8 @@ def _call(method: str, arguments: Sequence[Any]) -> Any:
     global _made, _object
     try:
         if _made is not None:
-            factory, place = _made
-            _object, _made = factory(place), None
+            made, place = _made
+            _object, _made = cloudpickle.loads(made)(place), None
         return getattr(_object, method)(*arguments)
     except Exception as error:  # noqa: BLE001  (raised, in a form that can be sent)
         raise _portable(error) from None
@@ -292,8 +294,8 @@ def _context() -> Any:
 def _without_main() -> Iterator[None]:
     """Start processes that do not import the driver's main module.
 
-    They need nothing of it, and a script that calls `curation.curate` without `if __name__ == "__main__"` would run
-    once more in every worker.
+    What a factory needs of it travels by value (cloudpickle). Otherwise a script that calls `curation.curate` without
+    `if __name__ == "__main__"` would run once more in every worker.
     """
     main = vars(sys.modules["__main__"])
     with STARTING:

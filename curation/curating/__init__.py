@@ -1,17 +1,20 @@
-"""The pipeline from score tables to a snapshot: decide, write, what-if, verify, repair, garbage.
+"""Curate: from a corpus and score tables to a snapshot, and questions about it.
 
-Imports `dataset` and below."""
+    run            all steps in order; pipeline: the steps; write_groups: what a decision is handed on as
+    scoring        units through models on the workers of an executor
+    decisions      filters over score tables; writing: shards and manifests
+    what_if        what other settings would keep; verification: verify and repair; garbage: what may be deleted
+
+Imports `dataset` and below. Knows no engine but the protocol of `core.executor`."""
 
 __all__ = [
-    "acceptance",
-    "column_cache",
-    "compared_snapshots",
-    "decisions",
     "garbage",
     "groups",
+    "pipeline",
+    "questions",
+    "run",
     "score_store",
     "vectors",
     "verification",
     "what_if",
-    "writing",
 ]

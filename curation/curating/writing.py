@@ -29,7 +29,7 @@ from curation.core.types import ShardRef
 from curation.curating.decisions import KEPT, tally
 from curation.ledger import manifest_schema
 from curation.ledger import score_tables as scores
-from curation.ledger.documents import WriteRecord
+from curation.ledger.documents import ScoreRecord, WriteRecord
 from curation.ledger.ledger import Ledger
 from curation.ledger.unreadable import UNREADABLE
 from curation.shards.contents import MAX_JSON_DEPTH, depth
@@ -49,11 +49,16 @@ GROUP_UNITS = 256
 
 @dataclass(frozen=True)
 class UnitDecisions:
-    """One input unit with its decisions: `rows`: decision, reason and weight, in order; `reason`: the unit's own."""
+    """One input unit with its decisions.
+
+    rows: decision, reason and weight, in order. reason: the unit's own. records: the commit records of its columns,
+    where they were read before.
+    """
 
     shard: ShardRef
     rows: pa.Table
     reason: str | None
+    records: Sequence[ScoreRecord] = ()
 
 
 @dataclass(frozen=True)
@@ -173,9 +178,12 @@ class _Input:
             self.index = INDEX_SCHEMA.empty_table()
             self.scores = {name: pa.chunked_array([], kind) for name, kind in group.kinds.items()}
         else:
-            self.index = scores.read(scored, unit.shard, group.columns[0])
-            for column in group.columns[1:]:
-                self.scores |= scores.read_parts(scored, unit.shard, column, self.index.column("uid"))
+            known: Sequence[ScoreRecord | None] = unit.records or [None] * len(group.columns)
+            first, *others = known
+            self.index = scores.read(scored, unit.shard, group.columns[0], record=first)
+            for column, record in zip(group.columns[1:], others, strict=True):
+                uids = self.index.column("uid")
+                self.scores |= scores.read_parts(scored, unit.shard, column, uids, record)
         self.decision = unit.rows.column("decision").to_pylist()
         self.reason = unit.rows.column("reason").to_pylist()
         self.weight = unit.rows.column("weight")

@@ -116,13 +116,15 @@ def read(
     column: Column,
     names: Sequence[str] | None = None,
     uids: pa.ChunkedArray | None = None,
+    record: ScoreRecord | None = None,
 ) -> pa.Table:
     """Read the committed table of a unit and column, or the columns `names` of it.
 
     Raises `LedgerError` if it is missing, damaged, or another unit's. To detect the latter, the uids of an index are
     recomputed from key, etag and offset, and those of other tables are compared with `uids`, the index's, if given.
+    `record`: the commit record, if it has been read.
     """
-    return _read(ledger, shard, column, record_of(ledger, shard, column), names, uids)
+    return _read(ledger, shard, column, record or record_of(ledger, shard, column), names, uids)
 
 
 def _read(
@@ -191,10 +193,14 @@ def fields(ledger: Ledger, shard: ShardRef, column: Column) -> dict[str, pa.Data
 
 
 def read_parts(
-    ledger: Ledger, shard: ShardRef, column: Column, uids: pa.ChunkedArray | None = None
+    ledger: Ledger,
+    shard: ShardRef,
+    column: Column,
+    uids: pa.ChunkedArray | None = None,
+    record: ScoreRecord | None = None,
 ) -> dict[str, pa.ChunkedArray]:
-    """Read the committed values of a unit and column, split as by `parts`; `uids`: see `read`."""
-    return parts(column.name, read(ledger, shard, column, ["value"], uids).column("value"))
+    """Read the committed values of a unit and column, split as by `parts`; `uids` and `record`: see `read`."""
+    return parts(column.name, read(ledger, shard, column, ["value"], uids, record).column("value"))
 
 
 def load_units(
@@ -205,6 +211,7 @@ def load_units(
     vectors: Sequence[Column] = (),
     lengths: Callable[[pa.Table, ShardRef], pa.Array] | None = None,
     unreadable: Mapping[ShardRef, str] | None = None,
+    keep: Callable[[Sequence[ScoreRecord]], None] | None = None,
 ) -> Iterator[tuple[str | None, pa.Table]]:
     """Yield for every shard in order the unit's own reason (or None) and a table of its rows.
 
@@ -212,14 +219,15 @@ def load_units(
     column, then score columns that are not vectors. `lengths` replaces `length`, if requested, by a value computed from
     the index's `offset`, `length` and `members`. A unit in `unreadable` (shard -> reason) has a table without rows.
     Memory: 256 MB of units ahead of the consumer, or two units. Raises `LedgerError` for a unit that is not scored.
+    `keep` receives the records of `columns` of each unit, in order.
     """
     names = list(dict.fromkeys(["row", "uid", "reason", *index]))
     measure = lengths if "length" in index else None
     wanted = list(dict.fromkeys([*names, *(["offset", "length", "members"] if measure else [])]))
 
-    def one(shard: ShardRef) -> tuple[str | None, pa.Table]:
+    def one(shard: ShardRef) -> tuple[str | None, pa.Table, list[ScoreRecord]]:
         if unreadable and shard in unreadable:
-            return unreadable[shard], pa.table({"row": pa.array([], pa.int32())})
+            return unreadable[shard], pa.table({"row": pa.array([], pa.int32())}), []
         record = record_of(scored, shard, columns[0])
         table = _read(scored, shard, columns[0], record, wanted)
         uids = table.column("uid")
@@ -233,9 +241,12 @@ def load_units(
             found = {column.name: vector_bytes(values)} if column in vectors else parts(column.name, values)
             for name, part in found.items():
                 table = table.append_column(name, part)
-        return record.reason, with_poison(table, made)
+        return record.reason, with_poison(table, made), [record, *made]
 
-    yield from map_ordered(one, shards, weigh=lambda unit: unit[1].nbytes)
+    for reason, table, records in map_ordered(one, shards, weigh=lambda unit: unit[1].nbytes):
+        if keep is not None:
+            keep(records[: len(columns)])
+        yield reason, table
     pa.default_memory_pool().release_unused()  # Arrow had kept 0.4 GB for threads that have ended
 
 

@@ -81,11 +81,11 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
     Safe to use while `curate run` is working.
     """
+    from curation.curating.pipeline import pipeline
     from curation.dataset.snapshot import Snapshot
     from curation.dataset.summary import summary
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
-    from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
         planned = work.plan(write=False)

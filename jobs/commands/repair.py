@@ -6,6 +6,7 @@ import click
 
 from curation.core.printable import printable
 from jobs.commands.verify import address_option, all_option, rescore_option, seed_option
+from jobs.engine import executor_option
 from jobs.options import json_option, print_json
 
 
@@ -24,6 +25,7 @@ from jobs.options import json_option, print_json
 @rescore_option
 @seed_option
 @address_option
+@executor_option
 @all_option
 @json_option
 def repair(
@@ -33,6 +35,7 @@ def repair(
     rescore: float,
     seed: int,
     address: str | None,
+    executor: str,
     every: bool,
     as_json: bool,
 ) -> None:
@@ -45,19 +48,23 @@ def repair(
     """
     from curation.core.errors import VerifyError
     from curation.curating.verification.repairs import dry, finished, started
-    from jobs.commands.verify import checks, locate, older
+    from curation.curating.verification.verify import locate, older
+    from jobs.commands.verify import checks, chosen
 
     store, number = locate(dataset)
     mend = started(store, number) if apply else dry(store)
     also = older(store, number) if every else []
+    choice = chosen(store, number, address, executor)
+    click.echo(str(choice), err=True)
     options = {"rescore": rescore, "seed": seed, "accept_loss": accept_loss}
-    with checks(store, number, mend, address, also=also, **options) as work:  # type: ignore[arg-type]
+    with checks(store, number, mend, address, choice=choice, also=also, **options) as work:  # type: ignore[arg-type]
         findings = list(work.findings())
     left = [item for item in findings if not item.mended]
     record = finished(mend, number, findings, work.lost) if apply else None
     if as_json:
         found = [item.to_json() for item in findings]
-        print_json({"snapshot": number, "applied": apply, "record": record, "notes": work.notes, "findings": found})
+        print_json({"snapshot": number, "applied": apply, "record": record, "notes": work.notes, "findings": found,
+                    "executor": choice._asdict()})  # fmt: skip
     else:
         for item in findings:
             said = (

@@ -9,17 +9,18 @@ import click
 from curation.core.printable import printable
 from curation.core.skipped import summary
 from jobs.commands.groups import lines, warn
+from jobs.engine import Choice, connected, executor_option, named, of_units, on_executor
 from jobs.options import json_option, print_json, recipe_argument, set_option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import pyarrow as pa
 
-    from curation.core.types import ShardRef
+    from curation.core.executor import Executor
+    from curation.curating.pipeline import Pipeline, RunCounts
     from curation.ledger.documents import SnapshotDocument
     from curation.ledger.plans import Plan
-    from jobs.pipeline import Pipeline, RunCounts
 
 
 @click.command(epilog="\b\nExamples:\n  curate plan recipe.yaml\n  curate plan recipe.yaml --address ray://head:10001")
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 @json_option
 def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: bool) -> None:
     """Say what `curate run` would do: units, bytes, what is already done. Puts nothing, runs no model."""
+    from curation.curating.pipeline import lacked_columns, pipeline
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
-    from jobs.pipeline import lacked_columns, pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
         planned = work.plan(write=False)
@@ -80,7 +81,8 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
 @click.command(epilog="\b\nExamples:\n  curate run recipe.yaml\n  curate run recipe.yaml --set output=s3://curated/try")
 @recipe_argument
 @set_option
-@click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else a cluster on this machine.")
+@click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else this machine.")
+@executor_option
 @click.option(
     "--check-scores",
     is_flag=True,
@@ -103,6 +105,7 @@ def run(
     recipe: str,
     overrides: tuple[str, ...],
     address: str | None,
+    executor: str,
     check_scores: bool,
     accept_yield: bool,
     retry_unreadable: bool,
@@ -113,19 +116,30 @@ def run(
     Safe to interrupt, to kill and to repeat: the same command goes on where it stopped, and does nothing when all is
     done.
     """
+    from curation.curating.pipeline import pipeline
     from curation.recipes.curation_recipe import load_recipe
-    from jobs.pipeline import pipeline
 
-    with pipeline(load_recipe(recipe, overrides)) as work:
+    chosen: list[Choice] = []
+    loaded = load_recipe(recipe, overrides)
+    settled = named(executor, address)
+    if settled is None or settled.name == "local":
+        from curation.core.local_executor import LocalExecutor
+        from curation.curating.run import warm_early
+
+        warm_early(loaded, LocalExecutor())
+    with pipeline(loaded) as work:
         document = run_steps(
             work,
             address,
+            executor,
+            chosen,
             check_scores=check_scores,
             accept_yield=accept_yield,
             retry_unreadable=retry_unreadable,
         )
         result = {**work.work.to_json(), "units": document["units"], "samples": document["samples"]}
         result |= {"groups": document.get("groups", []), "left_out": work.left_out or None}
+        result["executor"] = chosen[0]._asdict() if chosen else None
     if as_json:
         print_json(result)
     else:
@@ -133,83 +147,37 @@ def run(
 
 
 def run_steps(
-    work: Pipeline,
-    address: str | None,
-    *,
-    check_scores: bool = False,
-    accept_yield: bool = False,
-    retry_unreadable: bool = False,
+    work: Pipeline, address: str | None, executor: str = "auto", chosen: list[Choice] | None = None, **options: bool
 ) -> SnapshotDocument:
-    """The steps in order; Ray is started only when something is left to do.
+    """`curating.run.run_steps` on the executor that the options name, or that fits. `chosen` receives it.
 
-    Where the snapshot is what the recipe makes, its scores are looked for only if that is asked for: a small GET for
-    each shard and column would be all that a nightly run of nothing new costs. Then they are read, too. Raises
-    `YieldError`, before anything is written, for a decision that looks like a mistake and is not accepted.
+    options: fields of `RunOptions`.
     """
-    from actors.cluster import on_cluster
-    from curation.core.progress import progress
-    from curation.ledger.unreadable import read_list
-    from jobs.pipeline import lacked_columns
+    from curation.curating.pipeline import lacked_columns
+    from curation.curating.run import RunOptions, packages
+    from curation.curating.run import run_steps as steps
 
-    planned = work.plan()
-    current = work.current(planned)
-    if current:
-        work.work.snapshot = current["snapshot"]
-        work.out.publish(current)  # a process that was killed may not have done it
-        without = read_list(work.out.store, current.unreadable)
-        if without and not retry_unreadable:
-            tell_unreadable(without)
-        if not check_scores and not (without and retry_unreadable):
-            return current
-    if check_scores:
-        with progress("Checking scores", planned.units, "shards") as tick:
-            if damaged := work.take_out_damaged(planned, tick):
-                click.echo(f"{damaged:,} score tables are gone or damaged, and scored again", err=True)
-    units = work.missing(planned)
-    if current and not units.num_rows:
-        return current
-    work.check_weights(lacked_columns(units))
-    asked = [units]  # once; a second cluster, after one that broke, looks for what is left
+    settled = named(executor, address)
 
-    def work_on(units: pa.Table) -> SnapshotDocument:
-        _warn_of_mixed(work, address)
-        return _on_a_cluster(work, planned, units, current, accept_yield=accept_yield)
+    def engine(plan: Plan, units: pa.Table, task: Callable[[Executor], SnapshotDocument]) -> SnapshotDocument:
+        size = sum(units.column("shard_size").to_pylist())
+        found = settled or connected() or of_units(units.num_rows, size, work.recipe.compute.num_gpus)
+        click.echo(str(found), err=True)
+        if chosen is not None:
+            chosen.append(found)
 
-    return on_cluster(address, lambda: work_on(asked.pop() if asked else work.missing(planned)))
+        if found.name == "ray":
+            work.check_weights(lacked_columns(units))  # before a cluster is started
 
+        def checked(on: Executor) -> SnapshotDocument:
+            if on.name == "ray":
+                _warn_of_mixed(work, address)
+            on.warm(packages(work.recipe))
+            return task(on)
 
-def _on_a_cluster(
-    work: Pipeline, planned: Plan, units: pa.Table, current: SnapshotDocument | None, *, accept_yield: bool
-) -> SnapshotDocument:
-    """Score `units`, and make the snapshot unless it is there. Safe to repeat: what is committed is found."""
-    from hashlib import sha256
+        return on_executor(found, address, checked)
 
-    from curation.core.progress import progress
-    from curation.ledger.unreadable import listed
-
-    before = current.unreadable if current else None
-    if units.num_rows:
-        click.echo(f"scoring {units.num_rows:,} of {planned.units:,} shards", err=True)
-        with progress("Scoring", None) as tick:
-            work.score(units, tick)
-    if work.unreadable:
-        tell_unreadable(work.unreadable)
-    if current and (before is None or before.sha256 == sha256(listed(work.unreadable)).hexdigest()):
-        return current
-    with progress("Deciding", None) as tick, work.decide(planned, tick) as decided:
-        if not accept_yield:
-            work.expect_yield(planned, decided)
-        total = decided.engine.rows
-        with progress("Writing", total) as tick_write:
-            written = work.write(decided, tick_write)
-        return work.commit(planned, decided, written)
-
-
-def tell_unreadable(shards: Mapping[ShardRef, str]) -> None:
-    """Say on stderr which shards are set aside."""
-    shard, reason = next(iter(shards.items()))
-    text = f"{len(shards):,} shards are set aside, since the store refuses them, such as {shard.key} ({reason})"
-    click.echo(f"{printable(text)}; --retry-unreadable tries them again", err=True)
+    return steps(work, engine, RunOptions(**options))
 
 
 def _ask_nodes(work: Pipeline, address: str | None) -> None:

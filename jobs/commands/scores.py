@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from curation.core.printable import printable
-from jobs.commands.run import tell_unreadable
+from curation.curating.run import report_unreadable
 from jobs.options import json_option, print_json, recipe_argument, set_option
 
 store_argument = click.argument("store", metavar="SCORES")
@@ -48,8 +48,8 @@ def scores_show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show how many shards of a recipe each score column covers."""
     from collections import Counter
 
+    from curation.curating.pipeline import pipeline
     from curation.recipes.curation_recipe import load_recipe
-    from jobs.pipeline import pipeline
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
         plan = work.plan(write=False)
@@ -86,11 +86,11 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
     """
     from curation.core.errors import UnknownNameError, UserError
     from curation.core.progress import progress
+    from curation.curating.pipeline import pipeline
     from curation.curating.score_store import FIRST_PART, export
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
     from curation.storage.store import open_store
-    from jobs.pipeline import pipeline
 
     target = open_store(out)
     if target.exists(FIRST_PART):
@@ -115,7 +115,7 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
                 path.unlink()
                 files.append(target.location(path.name))
     if aside:
-        tell_unreadable(aside)
+        report_unreadable(aside)
     if as_json:
         print_json({"files": files, "unreadable": by_reason(aside)})
     else:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.core.printable import printable
+from jobs.engine import Choice, connected, connected_executor, executor_option, named, of_samples
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
+    from curation.curating.verification.all_checks import AllChecks
     from curation.curating.verification.findings import Finding
     from curation.curating.verification.repairs import Mender
     from curation.dataset.snapshot import Snapshot
     from curation.storage.store import Store
-    from jobs.all_checks import AllChecks
 
 rescore_option = click.option(
     "--rescore",
@@ -27,9 +28,7 @@ rescore_option = click.option(
     "on the software that made the snapshot, within 0.005 (of the number, or of 1) on other software.",
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="Which input shards --rescore draws.")
-address_option = click.option(
-    "--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else this machine: without Ray for small datasets."
-)
+address_option = click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else this machine.")
 
 
 all_option = click.option(
@@ -46,9 +45,12 @@ all_option = click.option(
 @rescore_option
 @seed_option
 @address_option
+@executor_option
 @all_option
 @json_option
-def verify(dataset: str, rescore: float, seed: int, address: str | None, every: bool, as_json: bool) -> None:
+def verify(
+    dataset: str, rescore: float, seed: int, address: str | None, executor: str, every: bool, as_json: bool
+) -> None:
     """Compare a snapshot with what is recomputed from its inputs; fail on any difference.
 
     Recomputed are: the chain of snapshots, the plan, uids, hashes, captions, sizes and reasons from the input shards,
@@ -58,16 +60,20 @@ def verify(dataset: str, rescore: float, seed: int, address: str | None, every: 
     """
     from curation.core.errors import VerifyError
     from curation.curating.verification.repairs import dry
+    from curation.curating.verification.verify import locate, older
 
     store, number = locate(dataset)
     others = older(store, number)
     also = others if every else []
-    with checks(store, number, dry(store), address, also=also, rescore=rescore, seed=seed) as work:
+    choice = chosen(store, number, address, executor)
+    click.echo(str(choice), err=True)
+    with checks(store, number, dry(store), address, choice=choice, also=also, rescore=rescore, seed=seed) as work:
         findings = list(work.findings())
     if as_json:
         found = [item.to_json() for item in findings]
         checked = {"snapshot": number, "also_checked": also, "not_checked": [] if every else others}
-        print_json({**checked, "ok": not findings, "samples": work.samples, "notes": work.notes, "findings": found})
+        print_json({**checked, "ok": not findings, "samples": work.samples, "notes": work.notes, "findings": found,
+                    "executor": choice._asdict()})  # fmt: skip
     else:
         for item in findings:
             click.echo(printable(f"  {item}"), err=True)
@@ -88,33 +94,6 @@ def verify(dataset: str, rescore: float, seed: int, address: str | None, every: 
         click.echo(f"verified {store.url}{f'@{number}' if number else ''}{more}: {what}, no difference")
 
 
-def locate(dataset: str) -> tuple[Store, int]:
-    """The store of `OUT[@N]` and the number of the snapshot; where none is named, of the newest that is there, whatever
-    LATEST says; 0 for a ledger without snapshots. Raises `NoSnapshotError` for what is no ledger."""
-    from curation.core.errors import NoSnapshotError
-    from curation.curating.garbage import is_ledger
-    from curation.dataset.snapshot import split_version
-    from curation.ledger.snapshot_keys import numbers_there
-    from curation.storage.store import open_store
-
-    root, number = split_version(dataset)
-    store = open_store(root)
-    there = numbers_there(store)
-    if (number and number not in there) or not (there or is_ledger(store)):
-        name = f"no snapshot @{number}" if number else "no snapshot"
-        raise NoSnapshotError(
-            f"{name} in {store.url}", fix=f"there are @1 to @{there[-1]}" if there else "curate run makes one"
-        )
-    return store, number or max(there, default=0)
-
-
-def older(store: Store, number: int) -> list[int]:
-    """The numbers of the snapshots that are there and older than one, the newest last."""
-    from curation.ledger.snapshot_keys import numbers_there
-
-    return [other for other in numbers_there(store) if other < number]
-
-
 @contextmanager
 def checks(
     store: Store,
@@ -122,29 +101,29 @@ def checks(
     mend: Mender,
     address: str | None = None,
     *,
+    choice: Choice | None = None,
     also: Sequence[int] = (),
     rescore: float = 0.0,
     seed: int = 0,
     accept_loss: bool = False,
     quiet: bool = False,
 ) -> Iterator[AllChecks]:
-    """The pass over a snapshot, and `also` over older ones, where it is to run."""
-    from curation.ledger.snapshot_keys import read_raw
-    from jobs.all_checks import AllChecks, Remembering
-    from jobs.checking import engine
-    from jobs.checks import Checks
+    """The checks of a snapshot, and `also` of older ones, on the executor that was chosen, or on the one that fits."""
+    from curation.curating.verification.verify import checks_of
 
-    raw = read_raw(store, number) or {}
-    samples = raw.get("samples")
-    seen = samples.get("seen") if isinstance(samples, dict) else None
-    with engine(address, seen if isinstance(seen, int) else 0) as where:
-        options: dict[str, Any] = {"rescore": rescore, "seed": seed, "accept_loss": accept_loss}
-        options |= {} if quiet else {"shown": _shown}
-        options |= {"engine": Remembering(where) if also else where, "found": set[str]()}
-        numbers = [number, *reversed(also)]
-        yield AllChecks([
-            Checks(store, one, mend, first=one == numbers[0], last=one == numbers[-1], **options) for one in numbers
-        ])  # fmt: skip
+    choice = choice or chosen(store, number, address, "auto")
+    with connected_executor(choice, address) as on:
+        options: dict[str, Any] = {} if quiet else {"shown": _shown}
+        yield checks_of(
+            store, number, mend, on, also=also, rescore=rescore, seed=seed, accept_loss=accept_loss, **options
+        )
+
+
+def chosen(store: Store, number: int, address: str | None, executor: str) -> Choice:
+    """The executor for checks of a snapshot: as the options say, else by its samples."""
+    from curation.curating.verification.verify import samples_of
+
+    return named(executor, address) or connected() or of_samples(samples_of(store, number))
 
 
 def problems_of(snapshot: Snapshot, **options: Any) -> list[Finding]:

@@ -16,7 +16,7 @@ from jobs.pages.rendering import SampleReading, SampleView, render, sample_view
 if TYPE_CHECKING:
     from curation.core.types import ShardRef
     from curation.curating.groups import GroupExample
-    from jobs.pipeline import Pipeline
+    from curation.curating.pipeline import Pipeline
 
 Section = tuple[list[str], list[dict[str, Any]]]
 

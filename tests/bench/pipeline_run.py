@@ -17,17 +17,16 @@ from typing import Any
 
 def main(path: str) -> None:
     born = float(os.environ["BENCH_BORN"])
-    import ray
-
-    from actors import scoring
     from actors.cluster import cluster
+    from actors.ray_executor import RayExecutor
+    from curation.curating.pipeline import pipeline
+    from curation.curating.scoring import dispatch
     from curation.recipes.curation_recipe import load_recipe
-    from jobs.pipeline import pipeline
 
     marks = Path(path).parent / "marks"
     marks.mkdir()
 
-    class Marked(scoring.ScorerActor):  # records when each actor got its first units
+    class Marked(dispatch.ScoringWorker):  # records when each worker got its first units
         mark: Path | None = None
 
         def score(self, *call: Any) -> Any:
@@ -36,7 +35,7 @@ def main(path: str) -> None:
                 self.mark.write_text(str(time.time()))
             return super().score(*call)
 
-    scoring._remote = lambda compute: ray.remote(Marked).options(**scoring._options(compute))
+    dispatch.ScoringWorker = Marked  # type: ignore[misc]
     at: dict[str, float] = {}
     samples = 0
 
@@ -50,7 +49,7 @@ def main(path: str) -> None:
         at["planned"] = time.time() - born
         with cluster():
             at["ray"] = time.time() - born
-            work.score(units, tick)
+            work.score(units, tick, RayExecutor())
             at["scored"] = time.time() - born
     starts = sorted(float(mark.read_text()) for mark in marks.iterdir())
     at["first_batch"] = starts[0] - born

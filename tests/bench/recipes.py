@@ -194,8 +194,8 @@ def _proxy(folder: Path, name: str, training: Training, against: str | None = No
 
 def curated(filters: Filters, corpus: Path, made: Made) -> Snapshot:
     """Curate with these filters; all recipes share one scoring."""
+    from curation.curating.pipeline import pipeline
     from jobs.commands.run import run_steps
-    from jobs.pipeline import pipeline
 
     root = made.home
     recipe: dict[str, Any] = {"corpus": str(corpus), "scores": f"{root}/scores", "scorers": made.scorers}

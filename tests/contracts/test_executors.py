@@ -85,9 +85,23 @@ def read_note(path: Path) -> str:
     return path.read_text()
 
 
-@pytest.fixture
-def executor() -> Iterator[Executor]:
-    yield LocalExecutor()
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    if request.param == "local":
+        yield LocalExecutor()
+        return
+    from actors.ray_executor import RayExecutor
+
+    request.getfixturevalue("ray_cluster")
+    yield RayExecutor()
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    from actors.cluster import cluster
+
+    with cluster():
+        yield
 
 
 def answer(pool: Any, worker: int, method: str, *arguments: Any) -> Any:

@@ -46,7 +46,7 @@ def test_a_local_cluster_that_breaks_is_replaced_and_the_run_goes_on(tmp_path: P
     records, log = tmp_path / "out" / "scores" / "units", tmp_path / "log"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent.parent)])}
     with log.open("wb") as file:
-        command = [sys.executable, "-m", "poisonous", "run", str(recipe)]
+        command = [sys.executable, "-m", "poisonous", "run", "--executor", "ray", str(recipe)]
         run = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, env=environment)
     done = killed = 0
     for victim in ("ray::RuntimeEnvAgent", "/raylet/raylet", "/gcs/gcs_server"):

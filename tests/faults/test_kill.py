@@ -20,7 +20,12 @@ from builders import write_corpus, write_recipe, write_weights
 import curation as cu
 from jobs.cli import _main
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+ENGINES = [pytest.param("local"), pytest.param("ray", marks=pytest.mark.ray)]
+SCORERS = {
+    "ray": "PoolActor",
+    "local": "multiprocessing.forkserver",
+}  # in a worker's command line; local: its server too
 SHARDS = 14
 
 
@@ -33,12 +38,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "recipe.yaml", str(root / "corpus"), str(root / "calm"), str(root / "w.safetensors"), sha,
         compute={"batch_size": 32, "max_actors": 2, "write_workers": 1}, shards={"samples": 20},
     )  # fmt: skip
-    assert curate(home=root, out="calm").wait() == 0
+    assert curate(root, "calm", "local").wait() == 0
     return root
 
 
-def curate(home: Path, out: str) -> subprocess.Popen[bytes]:
+def curate(home: Path, out: str, engine: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "jobs.cli", "run", str(home / "recipe.yaml"), "--set", f"output={home / out}"]
+    command += ["--executor", engine]
     log = (home / f"{out}.log").open("ab")
     repo = Path(__file__).parent.parent.parent
     return subprocess.Popen(command, cwd=repo, stdout=log, stderr=log, start_new_session=True)
@@ -70,9 +76,9 @@ def workers(driver: int, title: str) -> Iterator[int]:
                 yield int(entry.name)
 
 
-def finished(home: Path, out: str) -> None:
+def finished(home: Path, out: str, engine: str) -> None:
     """The same command again ends well, and the result is an undisturbed run's."""
-    assert curate(home, out).wait() == 0, (home / f"{out}.log").read_text()[-2000:]
+    assert curate(home, out, engine).wait() == 0, (home / f"{out}.log").read_text()[-2000:]
     calm, shaken = cu.open(str(home / "calm")), cu.open(str(home / out))
     columns = ["sha256", "bytes", "samples"]
     assert shaken.shards.select(columns) == calm.shards.select(columns)
@@ -83,31 +89,35 @@ def finished(home: Path, out: str) -> None:
     assert _main(["verify", str(home / out)]) == 0
 
 
-def test_the_driver_dies_while_scoring_and_while_writing(home: Path) -> None:
-    run = curate(home, "driver")
-    wait_for(lambda: records(home / "driver" / "scores" / "units") >= 4, run)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_driver_dies_while_scoring_and_while_writing(engine: str, home: Path) -> None:
+    out = home / f"driver-{engine}"
+    run = curate(home, out.name, engine)
+    wait_for(lambda: records(out / "scores" / "units") >= 4, run)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    assert records(home / "driver" / "snapshots") == 0
-    run = curate(home, "driver")
-    wait_for(lambda: records(home / "driver" / "units") >= 2, run)
+    assert records(out / "snapshots") == 0
+    run = curate(home, out.name, engine)
+    wait_for(lambda: records(out / "units") >= 2, run)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    assert records(home / "driver" / "snapshots") == 0
-    finished(home, "driver")
+    assert records(out / "snapshots") == 0
+    finished(home, out.name, engine)
 
 
-def test_workers_die_while_scoring_and_while_writing(home: Path) -> None:
-    run = curate(home, "worker")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_workers_die_while_scoring_and_while_writing(engine: str, home: Path) -> None:
+    out = home / f"worker-{engine}"
+    run = curate(home, out.name, engine)
     killed = []
-    wait_for(lambda: records(home / "worker" / "scores" / "units") >= 3, run)
-    for pid in workers(run.pid, "ScorerActor"):
+    wait_for(lambda: records(out / "scores" / "units") >= 3, run)
+    for pid in workers(run.pid, SCORERS[engine]):
         os.kill(pid, signal.SIGKILL)
         killed.append("scorer")
-    wait_for(lambda: records(home / "worker" / "units") >= 1, run)
-    for pid in workers(run.pid, "ray::_call"):
+    wait_for(lambda: records(out / "units") >= 1, run)
+    for pid in workers(run.pid, "ray::_apply"):
         os.kill(pid, signal.SIGKILL)
         killed.append("writer")
-    assert run.wait() == 0, (home / "worker.log").read_text()[-2000:]
+    assert run.wait() == 0, (home / f"{out.name}.log").read_text()[-2000:]
     assert "scorer" in killed
-    finished(home, "worker")
+    finished(home, out.name, engine)

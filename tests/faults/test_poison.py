@@ -19,7 +19,8 @@ from builders import members, write_recipe
 import curation as cu
 from curation.shards.tar_writer import TarWriter
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ENGINES = [pytest.param("local"), pytest.param("ray", marks=pytest.mark.ray)]
 DEEDS = ["exit", "raise", "crash", "hang", "leave", "decode", "raise", "leave"]  # of one sample in each shard
 N = 24  # so that 8 poisoned ones are less than limits.max_quarantined, 5 %
 
@@ -52,7 +53,8 @@ def curate(*words: str, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "poisonous", *words], stdout=file, stderr=file, env=environment)
 
 
-def test_a_sample_that_ends_processes_costs_itself_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_sample_that_ends_processes_costs_itself_alone(engine: str, tmp_path: Path) -> None:
     deeds = write_pool(tmp_path / "pool")
     recipe = write_recipe(
         tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "",
@@ -60,14 +62,14 @@ def test_a_sample_that_ends_processes_costs_itself_alone(tmp_path: Path) -> None
         filters=[{"caption": {"min_words": 1}}], compute={"batch_size": 16, "max_actors": 2, "batch_timeout": 15},
     )  # fmt: skip
     log, attempts = tmp_path / "log", tmp_path / "out" / "scores" / "attempts"
-    run, deadline = curate("run", str(recipe), log=log), time.monotonic() + 300
+    run, deadline = curate("run", "--executor", engine, str(recipe), log=log), time.monotonic() + 300
     while not attempts.exists() or len(list(attempts.rglob("*.json"))) < 3:
         if run.poll() is not None or time.monotonic() > deadline:
             pytest.fail(log.read_text()[-3000:])
         time.sleep(0.05)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    assert curate("run", str(recipe), log=log).wait(600) == 0, log.read_text()[-3000:]
+    assert curate("run", "--executor", engine, str(recipe), log=log).wait(600) == 0, log.read_text()[-3000:]
     said = log.read_text()
     assert "Traceback" not in said, said[-3000:]
 
@@ -88,21 +90,24 @@ def test_a_sample_that_ends_processes_costs_itself_alone(tmp_path: Path) -> None
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     again = tmp_path / "again"
-    assert curate("run", str(recipe), "--json", log=again).wait(300) == 0
+    assert curate("run", "--executor", engine, str(recipe), "--json", log=again).wait(300) == 0
     work = json.loads(again.read_text())
     assert (work["data_puts"], work["model_batches"]) == (0, 0)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     checked = tmp_path / "verify"
-    assert curate("verify", f"{tmp_path}/out", log=checked).wait(300) == 0, checked.read_text()[-3000:]
+    assert curate("verify", "--executor", engine, f"{tmp_path}/out", log=checked).wait(300) == 0, checked.read_text()[
+        -3000:
+    ]
 
 
-def test_a_scorer_that_fails_for_everything_ends_the_run_with_a_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_scorer_that_fails_for_everything_ends_the_run_with_a_line(engine: str, tmp_path: Path) -> None:
     write_pool(tmp_path / "pool")
     recipe = write_recipe(
         tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "",
         scorers=[{"poisonous": {"fails": True}}], filters=[], compute={"max_actors": 1},
     )  # fmt: skip
     log = tmp_path / "log"
-    assert curate("run", str(recipe), log=log).wait(300) == 2
+    assert curate("run", "--executor", engine, str(recipe), log=log).wait(300) == 2
     lines = [line for line in log.read_text().splitlines() if line.startswith("curate: ")]
     assert len(lines) == 1 and "scorer poisonous fails: ValueError: no weights for these" in lines[0], lines

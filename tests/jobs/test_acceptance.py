@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 import curation as cu
 from curation.core.errors import YieldError
+from curation.curating.pipeline import pipeline
 from curation.recipes.curation_recipe import load_recipe
 from jobs.cli import _main
 from jobs.commands.run import run_steps
-from jobs.pipeline import pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 STRICT = "limits.max_quarantined=0.05"

@@ -10,10 +10,10 @@ from builders import curate, write_corpus, write_recipe, write_shard
 
 import curation as cu
 from curation.core.errors import NoSnapshotError
+from curation.curating.pipeline import pipeline, pipeline_of
 from curation.recipes.curation_recipe import load_recipe
 from jobs.commands.matches import found
 from jobs.commands.run import run_steps
-from jobs.pipeline import pipeline, pipeline_of
 
 
 @pytest.fixture(params=["", "@latest", "/"])

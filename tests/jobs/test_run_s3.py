@@ -12,13 +12,13 @@ from builders import write_corpus, write_recipe, write_weights
 
 import curation as cu
 from curation.curating.garbage import MIN_GRACE, sweep
+from curation.curating.pipeline import pipeline
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import load_recipe
 from curation.storage.store import open_store
 from jobs.cli import _main
 from jobs.commands.run import run_steps
 from jobs.commands.verify import problems_of
-from jobs.pipeline import pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_local")]
 

@@ -15,10 +15,10 @@ from builders import write_corpus, write_recipe, write_weights
 
 import curation as cu
 from curation.core.errors import NoSnapshotError, UserError
+from curation.curating.pipeline import pipeline
 from curation.dataset.snapshot import Snapshot
 from curation.recipes.curation_recipe import load_recipe
 from jobs.commands.run import run_steps
-from jobs.pipeline import pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 

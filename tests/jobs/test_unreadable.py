@@ -13,11 +13,11 @@ from builders import PLAIN, write_corpus, write_recipe
 import curation as cu
 from curation.core.errors import IncompleteError, StoreError
 from curation.core.types import ShardRef
+from curation.curating.pipeline import Pipeline, pipeline
 from curation.ledger.unreadable import read_list
 from curation.recipes.curation_recipe import load_recipe
 from jobs.commands.run import run_steps
 from jobs.commands.verify import problems_of
-from jobs.pipeline import Pipeline, pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 N = 20
@@ -107,8 +107,8 @@ def test_where_most_can_not_be_read_the_shards_are_not_what_is_wrong(
 
 
 def test_names_of_shards_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    from jobs.commands.run import tell_unreadable
+    from curation.curating.run import report_unreadable
 
-    tell_unreadable({ShardRef("a\x1b[2J.tar", 1, "e"): "store_\x1b[2J"})
+    report_unreadable({ShardRef("a\x1b[2J.tar", 1, "e"): "store_\x1b[2J"})
     said = capsys.readouterr().err
     assert "\x1b" not in said and "such as a\\x1b[2J.tar (store_\\x1b[2J); --retry-unreadable" in said

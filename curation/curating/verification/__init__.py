@@ -24,20 +24,8 @@ nothing is overwritten until the models or a backup decide (`tests/jobs/test_tru
 """
 
 __all__ = [
-    "attached",
-    "chain",
-    "comparison",
-    "described",
-    "differences",
+    "all_checks",
     "findings",
-    "loose",
-    "planned",
     "repairs",
-    "rescored",
-    "scored",
-    "settled",
-    "unread",
-    "values",
-    "versions",
-    "written",
+    "verify",
 ]

@@ -8,9 +8,9 @@ import pytest
 from broken_s3 import BrokenS3
 from services import environment
 
-from actors.batches import decode_here
 from curation.core.errors import ChangedError, LedgerError, UnavailableError
 from curation.core.types import ShardRef
+from curation.curating.scoring.batches import decode_here
 from curation.ledger import unreadable
 from curation.ledger.documents import DataObject
 from curation.shards.unit_reader import UnitReader

@@ -12,12 +12,12 @@ from scorers_given import Fields, all_fields, make, write
 from torch.nn.functional import normalize
 
 from curation.core.errors import WeightsError
+from curation.curating.pipeline import pipeline
 from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import tensors_to_bytes
 from curation.recipes.curation_recipe import load_recipe
 from curation.scorers import SCORERS, HeaderCheckingScorer
 from curation.scorers.encoder import Encoder
-from jobs.pipeline import pipeline
 
 ENCODERS = sorted(name for name, kind in SCORERS.items() if issubclass(kind, Encoder))
 FIX = "name the architecture that these weights were trained with"

@@ -15,13 +15,13 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation.core.errors import RecipeError, UserError
+from curation.curating.pipeline import pipeline
 from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar_writer import TarWriter
 from jobs.commands.matches import matches
 from jobs.commands.run import run_steps
 from jobs.commands.verify import problems_of
 from jobs.commands.what_if import what_if
-from jobs.pipeline import pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 

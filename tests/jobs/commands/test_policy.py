@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation.core.errors import RecipeError, UserError
+from curation.curating.pipeline import pipeline
 from curation.learning.data import read_data
 from curation.learning.pinned_input import pin_input
 from curation.ledger.uid_lists import parse_weights
@@ -20,7 +21,6 @@ from curation.recipes.curation_recipe import load_recipe
 from curation.recipes.learning_recipe import parse_learn_recipe
 from jobs.cli import cli
 from jobs.commands.run import run_steps
-from jobs.pipeline import pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 

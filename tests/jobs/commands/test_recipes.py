@@ -81,8 +81,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.ray
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_runs(name: str, parts: dict[str, str], ray_local: None) -> None:
+    from curation.curating.pipeline import pipeline
     from jobs.commands.run import run_steps
-    from jobs.pipeline import pipeline
 
     text = recipe_library()[name]
     recipe = _small(fill(text, [f"{key}={parts[key]}" for key in needs(text)]), name, parts)

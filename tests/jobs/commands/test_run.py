@@ -18,11 +18,11 @@ from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weigh
 import curation as cu
 from curation.core.digest import sha256_of
 from curation.core.errors import IncompleteError, RecipeError
+from curation.curating.pipeline import Pipeline, RunCounts, pipeline
 from curation.dataset.diff import diff
 from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar_samples import read_samples
 from jobs.commands.run import run_steps
-from jobs.pipeline import Pipeline, RunCounts, pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SHARDS, N = 4, 60
@@ -189,7 +189,8 @@ def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], RunCounts],
 def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
     harmless: str, line: str, tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors import isolation, scoring
+    from actors.ray_executor import RayExecutor
+    from curation.curating.scoring import dispatch, isolation
 
     class Deadly:
         """Takes its process along, as a sample that makes a library crash would."""
@@ -205,7 +206,7 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
 
     whole = Pipeline.scoring
     monkeypatch.setattr(isolation, "LEAST", 1)
-    monkeypatch.setattr(scoring, "DEATHS", 2)
+    monkeypatch.setattr(dispatch, "DEATHS", 2)
 
     def deadly(self: Pipeline, lacking: Any) -> Any:
         job = whole(self, lacking)
@@ -220,7 +221,7 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
     with pipeline(load_recipe(str(recipe))) as work:
         units = work.missing(work.plan())
         with pytest.raises(IncompleteError, match=line):
-            work.score(units, lambda samples: None)
+            work.score(units, lambda samples: None, RayExecutor())
 
 
 def test_scores_of_every_kind_reach_filters_and_manifest(home: Path, first: tuple[dict[str, Any], RunCounts]) -> None:

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 import curation as cu
 from curation.core.errors import LedgerError, UnknownNameError, UserError
+from curation.curating.pipeline import pipeline
 from curation.recipes.curation_recipe import load_recipe
 from jobs.commands.run import plan, run, run_steps
 from jobs.commands.scores import scores
-from jobs.pipeline import pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SHARDS = 2 + 2  # two whole ones, one cut off, one of nonsense

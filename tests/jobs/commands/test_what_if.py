@@ -15,11 +15,11 @@ import curation as cu
 from curation.core.cache import cache_folder
 from curation.core.errors import IncompleteError, UserError
 from curation.curating import column_cache as kept_columns
+from curation.curating.pipeline import Pipeline, pipeline
 from curation.ledger import score_tables as scores
 from curation.recipes.curation_recipe import load_recipe
 from jobs.commands.run import run_steps
 from jobs.commands.what_if import what_if
-from jobs.pipeline import Pipeline, pipeline
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 FRACTIONS = "filters.top_fraction.fraction=0.2,0.5,0.8"

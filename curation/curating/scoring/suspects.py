@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from actors.batches import shard_refs
-from actors.black_box import WorkNote
-from actors.isolation import at_fault
 from curation.core.errors import IncompleteError
 from curation.core.printable import printable
 from curation.core.types import ShardRef
+from curation.curating.scoring.batches import shard_refs
+from curation.curating.scoring.black_box import WorkNote
+from curation.curating.scoring.isolation import at_fault
 from curation.ledger import attempts
 from curation.ledger.attempts import CallSettings, Suspicion
 
 if TYPE_CHECKING:
-    from actors.scorer import CallProgress, ScoringTask
+    from curation.curating.scoring.unit_scorer import CallProgress, ScoringTask
 
 UNEXPLAINED = 5  # deaths of the process that had a unit, with nothing of a sample in work; then the unit is given up
 MOST_DEATHS = 1000  # of one unit: three a sample

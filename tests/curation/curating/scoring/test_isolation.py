@@ -11,9 +11,9 @@ import pytest
 import torch
 from scorers_given import CPU, all_fields, batch, make
 
-from actors.batches import blanked, padded, part
-from actors.isolation import EVIDENCE, LEAST, Isolated
 from curation.core.errors import UserError
+from curation.curating.scoring.batches import blanked, padded, part
+from curation.curating.scoring.isolation import EVIDENCE, LEAST, Isolated
 from curation.scorers import Batch, Score
 from curation.storage.errors import TransientError
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 
-from actors.black_box import Box
-from actors.waiting import get
-from actors.watch import watched
 from curation.core.errors import StoreError
+from curation.core.executor import StreamFunction, WorkerDiedError
 from curation.core.types import ShardRef
+from curation.curating.scoring.black_box import Box
+from curation.curating.scoring.watch import watched
 from curation.scorers import Batch
 from curation.shards.images import Preprocess
 from curation.shards.unit_reader import UnitReader, failure_table, pixels, view_column
@@ -66,32 +65,25 @@ def decode_here(reader: UnitReader, shards: Iterable[ShardRef]) -> Iterator[pa.T
 
 
 def decode_ahead(
-    reader: UnitReader, shards: Iterable[ShardRef], ahead: int, num_cpus: float, box: Box, seconds: float
+    stream: StreamFunction,
+    reader: UnitReader,
+    shards: Sequence[ShardRef],
+    ahead: int,
+    num_cpus: float,
+    box: Box,
+    seconds: float,
 ) -> Iterator[pa.Table]:
-    """The same, in order, by streaming Ray tasks on CPU workers, `ahead` of them under way.
+    """Yield the same tables in the same order, decoded on other CPUs, `ahead` units before they are needed.
 
-    A unit whose tasks die or lack memory is read here, where the sample is noted; its rows so far come once more.
+    A unit whose task dies or lacks memory is decoded again in this process, which notes the sample in work: its rows
+    that came before are repeated. stream: as `WorkerPlace.stream`. num_cpus: of each task.
     """
-    task = ray.remote(num_cpus=num_cpus, num_returns="streaming", max_retries=1)(decode)
-    there = replace(reader, watch=None)
-    running: deque[tuple[ShardRef, Any]] = deque()
-
-    def taken() -> Iterator[pa.Table]:
-        shard, refs = running.popleft()
+    there = partial(decode, replace(reader, watch=None), seconds=seconds)
+    for shard, tables in zip(shards, stream(there, shards, ahead, num_cpus), strict=True):
         try:
-            for ref in refs:
-                yield get(ref)
-        except ray.exceptions.RayError as error:
-            if isinstance(error, ray.exceptions.RayTaskError) and not isinstance(error.cause, MemoryError):
-                raise
+            yield from tables
+        except WorkerDiedError:
             yield from decode_noted(guarded(reader.read(shard), reader, shard), box, seconds)
-
-    for shard in shards:
-        running.append((shard, task.remote(there, shard, seconds)))
-        if len(running) > ahead:
-            yield from taken()
-    while running:
-        yield from taken()
 
 
 def rebatch(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
@@ -153,3 +145,11 @@ def shard_refs(units: pa.Table) -> Iterator[ShardRef]:
     columns = (units.column(name).to_pylist() for name in ("shard_key", "shard_size", "shard_etag"))
     for row in zip(*columns, strict=True):
         yield ShardRef(*row)
+
+
+def units_table(shards: Sequence[ShardRef]) -> pa.Table:
+    """Units as `dispatch.score` takes them: shard_key, shard_size, shard_etag."""
+    columns = list(zip(*shards, strict=True)) or [(), (), ()]
+    types = (pa.string(), pa.int64(), pa.string())
+    names = ("shard_key", "shard_size", "shard_etag")
+    return pa.table({name: pa.array(column, kind) for name, column, kind in zip(names, columns, types, strict=True)})

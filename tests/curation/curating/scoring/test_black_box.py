@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from actors import black_box
-from actors.black_box import BlackBox, Findings, NullBlackBox
+from curation.curating.scoring import black_box
+from curation.curating.scoring.black_box import BlackBox, Findings, NullBlackBox
 
 _DIES = """
 import ctypes, os, sys, time
 from pathlib import Path
-from actors.black_box import BlackBox
+from curation.curating.scoring.black_box import BlackBox
 box = BlackBox(Path(sys.argv[1]))
 assert box.last is None
 box.begin(7)
@@ -63,7 +63,7 @@ def test_a_box_outlives_its_process(
     how: str, column: str | None, spans: list[Any], hung: bool, fault: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "box"
-    subprocess.run([sys.executable, "-c", _DIES, str(path), how], cwd=Path(__file__).parents[2], capture_output=True)
+    subprocess.run([sys.executable, "-c", _DIES, str(path), how], cwd=Path(__file__).parents[4], capture_output=True)
     found = black_box.read(path)
     assert found == (7, column, spans, hung, fault, Findings())
     box = BlackBox(path)
@@ -78,7 +78,7 @@ def test_a_box_outlives_its_process(
 
 def test_what_a_call_has_found_outlives_its_process_until_the_next_call(tmp_path: Path) -> None:
     path = tmp_path / "box"
-    subprocess.run([sys.executable, "-c", _DIES, str(path), "found"], cwd=Path(__file__).parents[2], check=False)
+    subprocess.run([sys.executable, "-c", _DIES, str(path), "found"], cwd=Path(__file__).parents[4], check=False)
     found = Findings({0: 32, 1: 4}, [("clip", 0, 33)], {("clip", 1, 5): ("poison_raised", "ValueError: no")})
     last = black_box.read(path)
     assert last is not None and (last.call, last.spans, last.found) == (7, [], found)

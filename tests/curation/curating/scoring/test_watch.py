@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from actors.watch import LEAST_SECONDS, watched
+from curation.curating.scoring.watch import LEAST_SECONDS, watched
 from curation.storage.store_waits import waiting
 
 

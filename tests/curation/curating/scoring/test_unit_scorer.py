@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 from collections.abc import Callable, Iterator
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ import numpy as np
 import pytest
 from deaths import DECODE, DIES, LEAVES, RAISES, REASONS, Death, Letters, Pool, inspected
 
-from actors import scorer
-from actors.black_box import BlackBox, NullBlackBox
-from actors.isolation import LEAST
-from actors.rescoring import units_table
-from actors.scorer import CallProgress, ScoringTask, UnitScorer, decodes_ahead
 from curation.core.errors import IncompleteError
+from curation.core.executor import WorkerPlace
+from curation.curating.scoring import unit_scorer
+from curation.curating.scoring.batches import units_table
+from curation.curating.scoring.black_box import NullBlackBox
+from curation.curating.scoring.isolation import LEAST
+from curation.curating.scoring.unit_scorer import CallProgress, UnitScorer, decodes_ahead
 from curation.ledger.attempts import CallSettings
 from curation.recipes.curation_recipe import Compute
 from curation.scorers import Batch
@@ -130,17 +130,13 @@ def test_models_are_loaded_once_and_tried_under_a_watch_of_their_own(
     pool = Pool(tmp_path, 5, {}, 4)
     seconds: list[float] = []
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda time, **options: seconds.append(time))
-    monkeypatch.setattr(scorer.ScorerActor, "__init__", partialmethod(_plain, tmp_path))
-    actor = scorer.ScorerActor(pool.job)
+    actor = unit_scorer.ScoringWorker(pool.job, WorkerPlace("here", tmp_path / "box"))
     ready = actor.ready(4)
     assert ready.last is None and pool.count == [4], "a batch of nothing"
-    assert seconds == [pytest.approx(scorer.LOADING * 900)], "not compute.batch_timeout, and one watch for all of it"
+    assert seconds == [pytest.approx(unit_scorer.LOADING * 900)], (
+        "not compute.batch_timeout, and one watch for all of it"
+    )
     assert actor.models is actor.models
-
-
-def _plain(actor: Any, root: Path, job: ScoringTask) -> None:
-    actor.path, actor.node = root / "box", "here"
-    UnitScorer.__init__(actor, job, BlackBox(actor.path))
 
 
 @pytest.mark.parametrize(("compute", "tasks"), [({}, 0), ({"num_gpus": 1}, 4), ({"decode_tasks": 2}, 2)])

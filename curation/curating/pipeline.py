@@ -7,9 +7,10 @@ decision engine's bounded memory and a spool on local disk; image bytes and embe
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -17,12 +18,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.core.digest import digest
 from curation.core.errors import IncompleteError, StoreError, YieldError, locating
+from curation.core.executor import Executor
 from curation.core.parallel import map_ordered
 from curation.core.printable import printable
 from curation.core.progress import Tick
@@ -30,6 +31,10 @@ from curation.core.software import of_this_process
 from curation.core.types import ShardRef
 from curation.curating import acceptance, decisions, score_store, writing
 from curation.curating.compared_snapshots import ComparedSnapshots, open_others
+from curation.curating.scoring.batches import shard_refs
+from curation.curating.scoring.dispatch import score
+from curation.curating.scoring.unit_scorer import ScoringTask, check_scorers
+from curation.curating.write_groups import RecordSpool, WriteGroups, WrittenTotals
 from curation.dataset import snapshot
 from curation.dataset.corpus import Corpus, left_out_message, open_corpus
 from curation.filters import ComparingFilter, flat
@@ -42,13 +47,11 @@ from curation.ledger.plans import Plan
 from curation.ledger.uid_lists import UidList, parse_list, read_list
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.recipes.entries import columns_of, kinds_of
-from curation.scorers import HeaderCheckingScorer
 from curation.storage.parquet import to_parquet, write_parquet
 from curation.storage.pinned_file import PinnedFile
 from curation.storage.probe import probe
 from curation.storage.store import StoreOptions, open_store
 from curation.storage.tables import local_disk
-from jobs.decided import WriteGroups, WrittenTotals
 
 UNITS_SCHEMA = pa.schema(
     [
@@ -94,6 +97,7 @@ class Pipeline:
     unreadable: dict[ShardRef, str] = field(default_factory=dict)  # shards that are set aside, and why
     left_out: dict[str, Any] = field(default_factory=dict)  # shards of datasets below the corpus: how many, and one
     work: RunCounts = field(default_factory=RunCounts)
+    checked: bool = False  # `check_weights` was called, so workers need not do it
     software: dict[str, dict[str, str]] = field(default_factory=of_this_process)  # digest -> package -> version
 
     @property
@@ -110,7 +114,7 @@ class Pipeline:
 
     def _left_out(self, shards: int, example: str) -> None:
         self.left_out = {"shards": shards, "example": example}
-        click.echo(printable(left_out_message(self.corpus.root, shards, example)), err=True)
+        print(printable(left_out_message(self.corpus.root, shards, example)), file=sys.stderr, flush=True)
 
     def decision_id(self, plan: Plan, others: ComparedSnapshots | None = None) -> str:
         """What decides a snapshot's content: two runs with the same id make the same snapshot."""
@@ -157,7 +161,7 @@ class Pipeline:
             return
         known = unreadable.read_list(self.out.store, self.out.snapshot(latest).unreadable)
         lacking = self._lacking(shard for shard in plan.shards() if shard in known) if known else self.nothing()
-        self.unreadable.update((shard, known[shard]) for shard in _shards_of(lacking))
+        self.unreadable.update((shard, known[shard]) for shard in shard_refs(lacking))
 
     @staticmethod
     def nothing() -> pa.Table:
@@ -182,14 +186,12 @@ class Pipeline:
 
         return lacking_units((shard, names) for shard, names in map_ordered(lacks, shards) if names)
 
-    def score(self, units: pa.Table, tick: Tick) -> None:
+    def score(self, units: pa.Table, tick: Tick, executor: Executor) -> None:
         """Score `units` until nothing is missing. Raises `IncompleteError` when a pass gets nothing done."""
-        from actors.scoring import score, shard_refs
-
         failures: Sequence[tuple[str, str]] = ()
         for _ in range(MAX_PASSES):
             failures, done = [], 0
-            for progress in score(self.scoring(lacked_columns(units)), units):
+            for progress in score(self.scoring(lacked_columns(units)), units, executor):
                 tick(progress.samples)
                 done += progress.units
                 self.work.samples_scored += progress.samples
@@ -197,6 +199,9 @@ class Pipeline:
                 self.work.score_puts += progress.puts
                 self.work.model_batches += progress.batches
                 failures.extend(progress.failures)
+            if done == units.num_rows:  # all of them were committed just now: nobody need be asked
+                units = self.nothing()
+                break
             units = self._lacking(shard_refs(units))
             if not units.num_rows or not done:
                 break
@@ -216,30 +221,31 @@ class Pipeline:
             return units
         reasons = {key: reason for key, why in failures if (reason := unreadable.reason_of(why))}
         left = []
-        for shard in _shards_of(units):
+        for shard in shard_refs(units):
             if shard.key in reasons:
                 self.unreadable[shard] = reasons[shard.key]
             left.append(shard.key not in reasons)
         return units.filter(pa.array(left, pa.bool_()))
 
     def check_weights(self, lacked: Collection[str]) -> None:
-        """Raise `WeightsError` for weights that don't fit their scorer, by their files' headers. `lacked`: the columns
-        that are to be scored; models of others are not needed. Some seconds at the most, in which torch is imported."""
-        for name, scorer in self.recipe.scorers.items():
-            if name in lacked and isinstance(scorer, HeaderCheckingScorer):
-                with locating(f"{self.recipe.places[name]}: scorer {name}"):
-                    scorer.check(self.recipe.options)
+        """Raise `PinnedFileError` for weights that don't fit their scorer, by the headers of their files.
 
-    def scoring(self, lacked: Sequence[str]) -> Any:
-        """What the actors have to know. Models whose columns are all there already are not loaded."""
-        from actors.scoring import ScoringTask
+        lacked: the columns to be scored; the models of others are not needed. Takes some seconds, in which torch is
+        imported. Where the driver leaves it out, each worker does it before it loads its models.
+        """
+        check_scorers({name: self.recipe.scorers[name] for name in self.recipe.scorers if name in lacked},
+                      self.recipe.places, self.recipe.options)  # fmt: skip
+        self.checked = True
 
+    def scoring(self, lacked: Sequence[str]) -> ScoringTask:
+        """What the workers have to know. Models whose columns are all there already are not loaded."""
         (index, *columns), recipe = self.columns, self.recipe
         scorers = {name: scorer for name, scorer in recipe.scorers.items() if name in lacked}
         wanted = [column for column in columns if column.name in scorers]
         return ScoringTask(
-            self.corpus.store(), self.scored, index, wanted, scorers, recipe.decoding, recipe.compute, recipe.caption
-        )
+            self.corpus.store(), self.scored, index, wanted, scorers, recipe.decoding, recipe.compute, recipe.caption,
+            {} if self.checked else recipe.places,
+        )  # fmt: skip
 
     # --- decide and write -------------------------------------------------------------------------------------
 
@@ -254,7 +260,10 @@ class Pipeline:
         readable = next(shard for shard in plan.shards() if shard not in aside)
         fields = {column: found for column, found in self.fields(readable).items() if found}
         index, _ = columns_needed(self.recipe.filters)
-        with self.loaded(plan, plan.shards(), index, fields, tick) as decided:
+        with (
+            closing(RecordSpool(self.spool / "records")) as records,
+            self.loaded(plan, plan.shards(), index, fields, tick, records=records) as decided,
+        ):
             decided.engine.decide(self.recipe.filters, **self.listed())
             yield decided
 
@@ -268,21 +277,23 @@ class Pipeline:
         tick: Tick,
         made: Mapping[str, str] | None = None,
         kept: Path | None = None,
+        records: RecordSpool | None = None,
     ) -> Iterator[WriteGroups]:
         """An engine with score tables of some of the plan's shards, and what its filters compare with.
 
         Of the index those columns, of the scores those of `fields`, and the vectors that the recipe's filters read;
-        `made` and `kept` as the engine takes them.
+        `made` and `kept` as the engine takes them. records: where to keep the commit records, of all the plan's shards.
         """
         kinds = {name: kind for found in fields.values() for name, kind in found.items()}
         wanted = set(columns_needed(self.recipe.filters)[1]) - kinds.keys()
         columns, vectors = [self.columns[0], *fields], [item for item in self.columns[1:] if item.name in wanted]
         names, memory = [column.name for column in vectors], self.recipe.compute.memory
         with decisions.Decisions(self.spool, index, kinds, names, made=made, memory=memory, kept=kept) as engine:
-            decided = WriteGroups(engine, plan, columns)
+            decided = WriteGroups(engine, plan, columns, records=records)
             if kept is None:
                 lengths = partial(writing.written_lengths, samples_per_shard=self.recipe.shards.samples)
-                units = scores.load_units(self.scored, shards, columns, index, vectors, lengths, self.unreadable)
+                keep = records.add if records is not None else None
+                units = scores.load_units(self.scored, shards, columns, index, vectors, lengths, self.unreadable, keep)
                 engine.load(decided.collect(units, tick))
             filters = [item.filter for item in self.recipe.filters]
             self.others.load(engine, filters, self.columns)
@@ -315,7 +326,8 @@ class Pipeline:
         """Why `curate run` would make no snapshot of a decision. `samples`: its totals, where known."""
         samples = samples or decided.engine.totals()
         causes = {}
-        if "score_not_finite" in samples["quarantined"]:
+        quarantined: Any = samples["quarantined"]
+        if "score_not_finite" in quarantined:
             bad = decided.engine.not_finite()
             causes["score_not_finite"] = ", ".join(f"{name} is NaN or missing for {n:,}" for name, n in bad.items())
         latest = self.out.latest()
@@ -323,15 +335,12 @@ class Pipeline:
         units = {"total": plan.units, "empty": decided.empty}
         yield from acceptance.refusals(samples, units, most=self.recipe.max_quarantined, parent=parent, causes=causes)
 
-    def write(self, decided: WriteGroups, tick: Tick) -> WrittenTotals:
+    def write(self, decided: WriteGroups, tick: Tick, executor: Executor) -> WrittenTotals:
         """Commit every group of the decision."""
-        from actors.cluster import cpus
-        from actors.writing import write
-
         writer = writing.GroupWriter(self.corpus.store(), self.scored, self.out)
-        workers = self.recipe.compute.write_workers or cpus()
-        written = WrittenTotals()
-        for record in write(writer, decided.groups(self.recipe.shards.samples), workers=workers):
+        workers = self.recipe.compute.write_workers or None
+        written, groups = WrittenTotals(), decided.groups(self.recipe.shards.samples)
+        for record in executor.map(writer.write, groups, ordered=False, concurrency=workers):
             tick(record["seen"])
             written.add(record)
             self.work.groups_written += record["made"]
@@ -474,11 +483,6 @@ def pipeline_of(
 def lacked_columns(units: pa.Table) -> list[str]:
     """The columns that some of these units lack."""
     return sorted(pc.unique(pc.list_flatten(units.column("lacks").combine_chunks())).to_pylist())
-
-
-def _shards_of(units: pa.Table) -> Iterator[ShardRef]:
-    columns = (units.column(name).to_pylist() for name in ("shard_key", "shard_size", "shard_etag"))
-    return (ShardRef(*row) for row in zip(*columns, strict=True))
 
 
 def lacking_units(units: Iterable[tuple[ShardRef, Sequence[str]]]) -> pa.Table:

@@ -1,42 +1,54 @@
-"""The actor that scores: loads each model once, takes units, commits their tables; notes what it has in work."""
+"""The worker that scores: it loads each model once, takes units, commits their tables, and notes what it works on."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import ray
 
-from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, rebatch, shard_refs, usable
-from actors.black_box import BlackBox, Box, Span, WorkNote
-from actors.isolation import Isolated, blamed
+from curation.core.errors import locating
+from curation.core.executor import StreamFunction, WorkerPlace
 from curation.core.printable import printable
 from curation.core.types import ShardRef
+from curation.curating.scoring.batches import (
+    decode_ahead,
+    decode_here,
+    decode_noted,
+    make_batch,
+    rebatch,
+    shard_refs,
+    usable,
+)
+from curation.curating.scoring.black_box import BlackBox, Box, Span, WorkNote
+from curation.curating.scoring.isolation import Isolated, blamed
 from curation.ledger import score_tables as scores
 from curation.ledger import unit_collector
 from curation.ledger.attempts import DIED, REASONS, CallSettings
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import Compute
-from curation.scorers import Scorer
+from curation.scorers import HeaderCheckingScorer, Scorer
 from curation.shards.images import DecodeLimits, Preprocess
 from curation.shards.unit_reader import STREAM_SCHEMA, UnitReader, failure_table, view_column
-from curation.storage.store import Store
+from curation.storage.store import Store, StoreOptions
 
-COMMITTERS = 4  # threads an actor puts tables with, while the model goes on
+if TYPE_CHECKING:
+    import torch
+
+COMMITTERS = 4  # threads that put a worker's tables while its models go on
 LOADING = 10  # times compute.batch_timeout, for each model that is loaded and tried
+LACKS = "lacks"  # a column of units: the names of the columns that have no record
 REPORTED = 20  # samples set aside in one call that the driver prints a line about
 
 
 @dataclass(frozen=True)
 class ScoringTask:
-    """What is to be scored and how; travels to every worker."""
+    """What to score and how. Every worker receives it."""
 
     corpus: Store
     scored: Ledger
@@ -46,6 +58,7 @@ class ScoringTask:
     limits: DecodeLimits
     compute: Compute
     caption: str = ""  # where captions stand, as the recipe's `input` names it
+    unchecked: Mapping[str, str] = field(default_factory=dict)  # scorer -> its place in the recipe, to check its files
 
     @property
     def views(self) -> list[Preprocess]:
@@ -75,33 +88,36 @@ class CallProgress:
 
 
 class Ready(NamedTuple):
-    """An actor that has loaded its models: its node, its box, and what the process before it has left there."""
+    """A worker that has loaded its models: its place, and the note that the process before it left there."""
 
-    node: str
-    box: Path
+    place: WorkerPlace
     last: WorkNote | None
 
 
 def decodes_ahead(compute: Compute) -> int:
-    """Decode tasks under way for each actor: as the recipe says, else 4 for a GPU and none for a CPU."""
+    """Decode tasks under way for each worker: as the recipe says, else 4 for a GPU and none for a CPU."""
     return compute.decode_tasks if compute.decode_tasks is not None else 4 if compute.num_gpus else 0
 
 
 class UnitScorer:
     """Loads each model once; scores and commits the units it is given."""
 
-    def __init__(self, job: ScoringTask, box: Box) -> None:
-        import torch
+    def __init__(self, job: ScoringTask, box: Box, stream: StreamFunction | None = None) -> None:
+        self.gpu = False
+        self.device: torch.device | None = None
+        if job.scorers:  # a recipe without scorers does not pay the import
+            import torch
 
-        torch.set_num_threads(max(1, int(job.compute.num_cpus)))
-        self.gpu = job.compute.num_gpus > 0 and torch.cuda.is_available()
-        self.device = torch.device("cuda" if self.gpu else "cpu")
-        self.job, self.reader, self.box = job, job.reader(), box
+            torch.set_num_threads(max(1, int(job.compute.num_cpus)))
+            self.gpu = job.compute.num_gpus > 0 and torch.cuda.is_available()
+            self.device = torch.device("cuda" if self.gpu else "cpu")
+        self.job, self.reader, self.box, self.stream = job, job.reader(), box, stream
 
     @cached_property
     def models(self) -> Mapping[str, Isolated]:
         options, models = self.job.corpus.options, {}
         for name, scorer in self.job.scorers.items():
+            assert self.device is not None
             with blamed(name):
                 score = scorer.load(self.device, options)
                 seconds = self.job.compute.batch_timeout
@@ -109,10 +125,17 @@ class UnitScorer:
         return models
 
     def score(self, call: int, units: pa.Table, care: CallSettings) -> CallProgress:
-        """Score and commit `units`; units that somebody has committed meanwhile are skipped. `call`: its number."""
+        """Score and commit `units`; units that somebody has committed meanwhile are skipped. `call`: its number.
+
+        Their column `lacks` names the columns without a record, where the driver has asked just now; otherwise each
+        record is asked for.
+        """
         self.box.begin(call)
         job = self.job
-        lacking = {shard: scores.missing(job.scored, shard, job.all_columns) for shard in shard_refs(units)}
+        if LACKS in units.column_names:
+            lacking = dict(zip(shard_refs(units), units.column(LACKS).to_pylist(), strict=True))
+        else:
+            lacking = {shard: scores.missing(job.scored, shard, job.all_columns) for shard in shard_refs(units)}
         shards = [shard for shard, names in lacking.items() if names]
         places = {shard.key: place for place, shard in enumerate(lacking)}
         progress, collector = CallProgress(), unit_collector.Collector()
@@ -174,8 +197,8 @@ class UnitScorer:
             poison=care.poison.get(self.job.index.fingerprint, {}),
             watch=lambda shard, row: box.decoding(places[shard.key], row),
         )
-        if ahead := decodes_ahead(compute):
-            return decode_ahead(reader, shards, ahead, compute.decode_cpus, box, compute.batch_timeout)
+        if self.stream is not None and (ahead := decodes_ahead(compute)):
+            return decode_ahead(self.stream, reader, shards, ahead, compute.decode_cpus, box, compute.batch_timeout)
         return decode_noted(decode_here(reader, shards), box, compute.batch_timeout)
 
     def _score(
@@ -211,26 +234,34 @@ class UnitScorer:
         return out
 
 
-class ScorerActor(UnitScorer):
+class ScoringWorker(UnitScorer):
     """A `UnitScorer` in a process of its own, which may die: it notes what it has in work."""
 
-    def __init__(self, job: ScoringTask) -> None:
-        context = ray.get_runtime_context()
-        node: Any = ray._private.worker._global_node
-        # The same for all lives of an actor on a node; it goes with Ray's logs of this session.
-        self.path = Path(node.get_session_dir_path(), f"tutelage-{context.get_actor_id()}")
-        self.node = context.get_node_id()
-        super().__init__(job, BlackBox(self.path))
+    def __init__(self, job: ScoringTask, place: WorkerPlace) -> None:
+        self.place = place
+        super().__init__(job, BlackBox(place.path), place.stream)
 
     def ready(self, size: int) -> Ready:
-        """Load the models and try them on one batch of nothing: what is wrong with them, a memory that is too small
-        and what is slow the first time come now. Not in the constructor, whose errors Ray reports as a death."""
+        """Load the models and try them on one empty batch of `size` samples.
+
+        What is wrong with them, too little memory, and what is slow the first time show here.
+        """
         nothing = failure_table(ShardRef("", 0, ""), "", self.reader.views)
         batch = make_batch(nothing, self.reader.views, size)
+        if self.job.unchecked:
+            check_scorers(self.job.scorers, self.job.unchecked, self.job.corpus.options)
         with self.box.watched(LOADING * self.job.compute.batch_timeout * max(1, len(self.job.scorers))):
             for model in self.models.values():
                 model.trial(batch)
-        return Ready(self.node, self.path, self.box.last)
+        return Ready(self.place, self.box.last)
+
+
+def check_scorers(scorers: Mapping[str, Scorer], places: Mapping[str, str], options: StoreOptions) -> None:
+    """Raise `PinnedFileError` for a file that does not fit its scorer, by the file's header. `places`: file:line."""
+    for name, scorer in scorers.items():
+        if isinstance(scorer, HeaderCheckingScorer):
+            with locating(f"{places[name]}: scorer {name}"):
+                scorer.check(options)
 
 
 def commit(job: ScoringTask, unit: unit_collector.ScoredUnit, wanted: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from actors import watch
+from curation.curating.scoring import watch
 from curation.ledger.documents.ledger import PoisonReason
 
 _HEAD = struct.Struct("<qqqqq")  # call, stage, unit, row, bytes of the note behind
@@ -126,7 +126,7 @@ class BlackBox:
             self.idle()
 
     def watched(self, seconds: float) -> AbstractContextManager[None]:
-        """End this process if it works for more than so many seconds within `with` (see `actors.watch`)."""
+        """End this process if it works for more than so many seconds within `with` (see `watch`)."""
         return watch.watched(seconds, self._fault)
 
     def passed(self, unit: int, rows: int) -> None:

@@ -27,12 +27,16 @@ from pydantic import ValidationError
 from curation.core.errors import RecipeError, TutelageError, UserError
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
+from curation.curating.pipeline import pipeline_of
 from curation.curating.verification import attached, chain, described, loose, planned
 from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
+from curation.curating.verification.score_checks import ScoreChecks
+from curation.curating.verification.subject import CheckRunner, Subject
 from curation.curating.verification.unread import check_unreadable
 from curation.curating.verification.versions import known_versions
+from curation.curating.verification.write_checks import WriteChecks, check_stored, read_index
 from curation.dataset import snapshot as snapshots
 from curation.dataset.corpus import open_corpus
 from curation.ledger.ledger import unit_id
@@ -41,10 +45,6 @@ from curation.ledger.score_tables import INDEX
 from curation.ledger.snapshot_keys import LAST, read_raw, snapshot_key
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.storage.store import Store, open_store
-from jobs.checking import Here, OnRay, Subject
-from jobs.pipeline import pipeline_of
-from jobs.score_checks import ScoreChecks
-from jobs.write_checks import WriteChecks, check_stored, read_index
 
 
 @contextmanager
@@ -60,7 +60,7 @@ class Checks:
     out: Store
     number: int
     mend: Mender
-    engine: Here | OnRay
+    engine: CheckRunner
     accept_loss: bool = False
     rescore: float = 0.0
     seed: int = 0

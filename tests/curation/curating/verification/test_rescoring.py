@@ -1,4 +1,4 @@
-"""Units scored again in this process: what is rebuilt, what stays set aside, and what differs from tables. No Ray."""
+"""Units scored again: what stays set aside, and what differs from score tables. In this process alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deaths import DECODE, DIES, RAISES, Pool, inspected
+from inline_executor import InlineExecutor
 
-from actors.rescoring import Rescorer, score_here, units_table
-from curation.core.errors import IncompleteError
-from curation.core.types import ShardRef
+from curation.curating.scoring.batches import units_table
+from curation.curating.scoring.dispatch import score
 from curation.curating.verification.repairs import Mender
+from curation.curating.verification.rescoring import Rescorer, rescore
 from curation.ledger import attempts
 from curation.ledger import score_tables as scores
 from curation.ledger.ledger import unit_id
@@ -30,35 +31,28 @@ def convicted(pool: Pool) -> Pool:
     for column, row in ((pool.job.columns[0], 3), (pool.job.index, 9)):
         poison = attempts.attempt_of("poison", pool.shards[0], column, (row, row), attempts.DIED, "")
         attempts.record(pool.job.scored, poison)
-    score_here(pool.job, pool.shards)
+    score_all(pool)
     return pool
+
+
+def score_all(pool: Pool) -> None:
+    executor = InlineExecutor(pool.root / "places")
+    assert not [
+        progress.failures for progress in score(pool.job, units_table(pool.shards), executor) if progress.failures
+    ]
 
 
 def record(pool: Pool, column: scores.Column) -> str:
     return f"units/{unit_id(pool.shards[0], column.fingerprint)}.json"
 
 
-def test_units_are_a_table_of_their_keys_sizes_and_etags() -> None:
-    table = units_table([ShardRef("a", 1, "x"), ShardRef("b", 2, "y")])
-    assert table.to_pylist()[1] == {"shard_key": "b", "shard_size": 2, "shard_etag": "y"}
-    assert units_table([]).schema == table.schema and not units_table([]).num_rows
-
-
 def test_what_ends_processes_is_not_tried_in_this_one(convicted: Pool) -> None:
     wanted = {3: "poison_died", 5: "poison_raised", 9: "poison_died"}
     assert convicted.reasons() == wanted
     store, values = convicted.job.scored.store, convicted.values()
-    (decoder,) = store.list(f"attempts/{unit_id(convicted.shards[0], convicted.job.index.fingerprint)}")
-    store.delete(decoder.key)
     store.delete(record(convicted, convicted.job.columns[0]))
-    score_here(convicted.job, convicted.shards)  # the index says what the decoder dies of, an attempt what the scorer
+    score_all(convicted)  # attempts say what the decoder and the scorer die of
     assert convicted.reasons() == wanted and convicted.values() == values
-
-
-def test_a_unit_that_the_store_does_not_deliver_is_named(pool: Pool) -> None:
-    with pytest.raises(IncompleteError, match=r"^1.tar could not be scored: object_changed: ") as error:
-        score_here(pool.job, [pool.shards[1]._replace(etag="another")])
-    assert error.value.fix == "run the same command again"
 
 
 def test_values_that_differ_from_the_models_are_found_and_replaced(convicted: Pool, tmp_path: Path) -> None:
@@ -77,5 +71,7 @@ def test_values_that_differ_from_the_models_are_found_and_replaced(convicted: Po
     assert convicted.values() == edited
     assert Rescorer(job, Mender(job.scored.store, "r1")).compare(shard)
     assert convicted.values() == values and dry.compare(shard) == []
+    rescored = rescore(job, convicted.shards, Mender(job.scored.store), InlineExecutor(tmp_path / "places"))
+    assert list(rescored) == [[], []]
     (gone,) = dry.compare(shard._replace(etag="another"))
     assert gone.code == "input" and "can't be scored again: object_changed" in gone.what

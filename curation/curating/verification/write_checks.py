@@ -15,15 +15,15 @@ from curation.curating.verification.comparison import Comparison
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
 from curation.curating.verification.settled import Recomputed
+from curation.curating.verification.subject import CheckRunner, Subject
 from curation.curating.verification.versions import is_newer
 from curation.curating.verification.written import OTHER_DECISIONS, IndexedUnits, WrittenCheck
+from curation.curating.write_groups import WriteGroups, WrittenTotals
 from curation.dataset import snapshot as snapshots
 from curation.ledger.ledger import Ledger
 from curation.ledger.snapshot_keys import snapshot_key
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
-from jobs.checking import Here, OnRay, Subject
-from jobs.decided import WriteGroups, WrittenTotals
 
 
 @dataclass
@@ -116,7 +116,7 @@ class WriteChecks:
                                             software=subject.software)  # fmt: skip
 
 
-def check_stored(out: Store, raw: Mapping[str, Any], engine: Here | OnRay, mend: Mender) -> Iterator[Finding]:
+def check_stored(out: Store, raw: Mapping[str, Any], engine: CheckRunner, mend: Mender) -> Iterator[Finding]:
     """What the document names against the hashes that it has for it, where nothing can be recomputed."""
     yield from described.check_named(out, raw)
     check = WrittenCheck(out, Ledger(out), out, mend, anchored=False, free=False)

@@ -12,15 +12,23 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import ray
 from broken_s3 import BrokenS3
 from builders import write_shard
 
-from actors import batches
-from actors.batches import decode_ahead, decode_here, decode_noted, make_batch, rebatch, shard_refs, usable
-from actors.black_box import NullBlackBox
-from actors.watch import watched
+from curation.core.executor import WorkerDiedError
 from curation.core.types import ShardRef
+from curation.curating.scoring.batches import (
+    decode_ahead,
+    decode_here,
+    decode_noted,
+    make_batch,
+    rebatch,
+    shard_refs,
+    units_table,
+    usable,
+)
+from curation.curating.scoring.black_box import NullBlackBox
+from curation.curating.scoring.watch import watched
 from curation.shards import unit_reader as units
 from curation.shards.images import Preprocess
 from curation.shards.tar_samples import read_samples
@@ -71,6 +79,12 @@ def test_a_unit_that_the_store_refuses_is_a_failure_row_between_the_others(pool:
     assert [end["row"] for end in ends] == [24, -1, 24] and ends[1]["reason"].startswith("object_changed: ")
 
 
+def test_units_are_a_table_of_their_keys_sizes_and_etags() -> None:
+    table = units_table([ShardRef("a", 1, "x"), ShardRef("b", 2, "y")])
+    assert table.to_pylist()[1] == {"shard_key": "b", "shard_size": 2, "shard_etag": "y"}
+    assert units_table([]).schema == table.schema and not units_table([]).num_rows
+
+
 def test_units_come_as_they_stand_in_their_table() -> None:
     shards = [ShardRef("a", 1, "x"), ShardRef("b", 2, "y")]
     columns = zip(("shard_key", "shard_size", "shard_etag"), zip(*shards, strict=True), strict=True)
@@ -84,40 +98,33 @@ class Watched(NullBlackBox):
         return watched(seconds)
 
 
-@pytest.mark.parametrize(
-    "death",
-    [
-        ray.exceptions.WorkerCrashedError(),
-        ray.exceptions.RayTaskError("decode", "", MemoryError()).as_instanceof_cause(),
-    ],
-)
-def test_a_unit_whose_tasks_die_is_decoded_here_under_a_watch(
-    death: Exception, pool: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_unit_whose_task_dies_is_decoded_here_under_a_watch(pool: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     armed: list[float] = []
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda seconds, **options: armed.append(seconds))
     shards = [ref(pool, "0.tar"), ref(pool, "1.tar")]
+    defect = False
 
-    class Task:
-        def remote(self, reader: UnitReader, shard: ShardRef, seconds: float) -> Iterator[Any]:
-            assert reader.watch is None and seconds == 7
-            return iter([shard.key])
+    def stream(function: Any, items: Any, ahead: int, num_cpus: float) -> Iterator[Iterator[pa.Table]]:
+        assert (ahead, num_cpus) == (1, 0.5)
+        assert function.args[0].watch is None and function.keywords == {"seconds": 7}
 
-    def get(key: str) -> pa.Table:
-        if key == "0.tar":
-            raise death
-        return pa.concat_tables(UnitReader(pool).read(shards[1]))
+        def tables(shard: ShardRef) -> Iterator[pa.Table]:
+            if defect:
+                raise KeyError("a defect")
+            if shard.key == "0.tar":
+                raise WorkerDiedError("dead")
+            yield from UnitReader(pool).read(shard)
 
-    monkeypatch.setattr(ray, "remote", lambda **options: lambda function: Task())
-    monkeypatch.setattr(batches, "get", get)
+        return map(tables, items)
+
     noted: list[int] = []
     reader = UnitReader(pool, watch=lambda shard, row: noted.append(row))
-    found = pa.concat_tables(decode_ahead(reader, shards, 1, 1, Watched(), 7))
+    found = pa.concat_tables(decode_ahead(stream, reader, shards, 1, 0.5, Watched(), 7))
     assert found.equals(pa.concat_tables(decode_here(UnitReader(pool), shards)))
     assert set(noted) == {-1, *range(24)} and len(armed) >= 1 and armed[0] == 7
-    death = ray.exceptions.RayTaskError("decode", "", KeyError("a defect")).as_instanceof_cause()
+    defect = True
     with pytest.raises(KeyError):
-        list(decode_ahead(reader, shards, 1, 1, Watched(), 7))
+        list(decode_ahead(stream, reader, shards, 1, 0.5, Watched(), 7))
 
 
 @pytest.mark.parametrize("broken", [False, True])

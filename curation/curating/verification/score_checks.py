@@ -18,9 +18,9 @@ from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.scored import SCORED_AGAIN, CheckedUnit, ScoredCheck
 from curation.curating.verification.settled import Recomputed
+from curation.curating.verification.subject import Subject
 from curation.curating.verification.values import Said
 from curation.ledger.score_tables import INDEX
-from jobs.checking import Subject
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -21,46 +21,42 @@ from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
 from curation.curating.verification.scored import CheckedUnit, ScoredCheck
+from curation.curating.verification.subject import CheckRunner
 from curation.curating.verification.written import CheckedGroup, Indexed, WrittenCheck
 from curation.curating.writing import WriteGroup
-from jobs.checking import Here, OnRay
 
 if TYPE_CHECKING:
-    from jobs.checks import Checks
-    from jobs.pipeline import Pipeline
+    from curation.curating.pipeline import Pipeline
+    from curation.curating.verification.checks import Checks
 
 
 _KNOWN = ShardRef("", 0, "")
 
 
-@dataclass
-class Remembering:
-    """An engine (see `checking`) that checks no unit twice. `inner` does the work."""
+@dataclass(frozen=True)
+class Remembering(CheckRunner):
+    """A runner that checks no unit twice."""
 
-    inner: Here | OnRay
     _bits: dict[str, int] = field(default_factory=dict)  # of a fingerprint
     _tables: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # input shard -> bits of its columns, samples
     _rescored: dict[bytes, int] = field(default_factory=dict)  # input shard -> bits of columns
     _written: set[bytes] = field(default_factory=set)
 
     def spread(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """As `inner` does it, without the units that are known: their results have no findings, and those of input
-        shards come last and do not name the shard."""
+        """As a `CheckRunner` does it, without the units that are known: their results have no findings, and those of
+        input shards come last and do not name the shard."""
         match getattr(function, "__self__", None):
             case ScoredCheck() as check if function.__name__ == "check":
                 yield from self._spread_tables(check, items)
             case WrittenCheck() as check if function.__name__ == "check":
                 yield from self._spread_written(check, items)
             case _:
-                yield from self.inner.spread(function, items)
-
-    def again(self, work: Pipeline, shards: Sequence[ShardRef], names: Sequence[str]) -> None:
-        self.inner.again(work, shards, names)
+                yield from super().spread(function, items)
 
     def rescore(
         self, work: Pipeline, names: Sequence[str], shards: Iterable[ShardRef], mend: Mender
     ) -> Iterator[list[Finding]]:
-        """As `inner` does it, without the units whose columns were compared with these models."""
+        """As a `CheckRunner` does it, without the units whose columns were compared with these models."""
         mask = self._mask(column.fingerprint for column in work.columns if column.name in names)
 
         def unknown() -> Iterator[ShardRef]:
@@ -73,7 +69,7 @@ class Remembering:
 
         left = unknown()
         for first in left:  # no model is loaded where nothing is left
-            yield from self.inner.rescore(work, names, chain([first], left), mend)
+            yield from super().rescore(work, names, chain([first], left), mend)
 
     def _spread_tables(self, check: ScoredCheck, shards: Iterable[ShardRef]) -> Iterator[CheckedUnit]:
         mask = self._mask(column.fingerprint for column in check.columns)
@@ -88,7 +84,7 @@ class Remembering:
                 else:
                     known.append(seen)
 
-        for result in self.inner.spread(check.check, unknown()):
+        for result in super().spread(check.check, unknown()):
             if not result.lacks and all(item.mended for item in result.findings):
                 name = _name(*places, result.shard)
                 self._tables[name] = self._tables.get(name, (0, 0))[0] | mask, result.seen
@@ -103,7 +99,7 @@ class Remembering:
         def item(pair: tuple[WriteGroup, Indexed | None]) -> tuple[bool, Any]:
             return (bytes.fromhex(pair[0].id[:32]) in self._written), pair
 
-        for result in self.inner.spread(_Written(check), map(item, pairs)):
+        for result in super().spread(_Written(check), map(item, pairs)):
             if result.record is not None and all(item.mended for item in result.findings):
                 self._written.add(bytes.fromhex(result.unit[:32]))
             yield result

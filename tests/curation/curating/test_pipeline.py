@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import PLAIN, curate, write_corpus, write_recipe
 from click.testing import CliRunner
+from inline_executor import InlineExecutor
 
 import curation as cu
 from curation.core import software
 from curation.core.digest import canonical, digest
 from curation.core.errors import RecipeError
 from curation.core.types import ShardRef
-from curation.ledger.documents import SnapshotDocument
+from curation.curating import run
+from curation.curating.pipeline import Pipeline, lacked_columns, lacking_units, pipeline, pipeline_of
+from curation.ledger.documents import ScoreRecord, SnapshotDocument
+from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import load_recipe
 from curation.storage.store import open_store
 from jobs.cli import _main
 from jobs.commands.inspect import show
-from jobs.pipeline import Pipeline, lacked_columns, lacking_units, pipeline, pipeline_of
 
 
 def test_lacked_columns_are_those_of_all_pages_each_once() -> None:
@@ -145,3 +150,34 @@ def test_plan_says_where_a_cluster_is_mixed(
     nodes |= dict.fromkeys(nodes, software.software())
     assert _main(["plan", str(recipe), "--address", "ray://head:10001"]) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+def test_a_run_reads_each_commit_record_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks once whether there is one; the decision reads it, and the writers receive it."""
+    write_corpus(tmp_path / "pool", 3, 20, flaws=False)
+    scorers: list[dict[str, Any]] = [{"caption_stats": {}}, {"phash": {}}]
+    filters: list[dict[str, Any]] = [{"threshold": {"score": "caption_stats.words", "min": 2}}]
+    recipe = write_recipe(
+        tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", scorers=scorers, filters=filters
+    )
+    asked, read = Counter[str](), Counter[str]()
+    find = Ledger.find
+
+    def counted(self: Ledger, unit: str, kind: Any) -> Any:
+        found = find(self, unit, kind)
+        if kind is ScoreRecord:
+            (asked if found is None else read)[unit] += 1
+        return found
+
+    monkeypatch.setattr(Ledger, "find", counted)
+    executor = InlineExecutor(tmp_path / "places")
+    assert run.curate(recipe, executor=executor).number == 1
+    assert len(asked) == len(read) == 3 * 3 and set(asked.values()) == {1}
+    assert sorted(read.values()) == [1] * 7 + [2] * 2, "of the first shard, also the types of its scores"
+    asked.clear(), read.clear()
+    changed = ["filters.threshold.min=3"]
+    assert run.curate(recipe, overrides=changed, executor=executor).number == 2
+    assert not asked and sorted(read.values()) == [2] * 7 + [3] * 2, "once to see that nothing is to be scored"
+    read.clear()
+    assert run.curate(recipe, overrides=changed, executor=executor).number == 2
+    assert not asked and not read

@@ -4,7 +4,7 @@
   alone; then the whole batch once more with these blank, in the same shape (log2(n) + 2 calls for one sample of n).
 - A scorer that runs out of memory gets half as many samples at once, from then on.
 - What ends the process (a crash, an exit, a call that takes too long) leaves a note of the samples that were in work
-  (`actors.black_box`); the driver has them tried one by one (`alone`), until the note names one.
+  (`curation.curating.scoring.black_box`); the driver has them tried one by one (`alone`), until the note names one.
 
 The scorer itself is at fault when it raises for more than `LEAST` samples and has given no value in this process, or
 for more than `SHARE` of at least `EVIDENCE` samples; its error then ends the run. So do errors of types and shapes, and
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from actors.batches import blanked, padded, part
-from actors.black_box import Box, Span
 from curation.core.errors import StoreError, TutelageError, UserError
+from curation.curating.scoring.batches import blanked, padded, part
+from curation.curating.scoring.black_box import Box, Span
 from curation.ledger import score_values
 from curation.ledger.attempts import DIED, RAISED
 from curation.scorers import Batch, Score

@@ -1,0 +1,156 @@
+"""Curate: plan, score what has no scores yet, decide, write shards and manifest, make a snapshot.
+
+Safe to interrupt, to kill and to repeat: what is committed is found. An engine is started only when something is left
+to do, and the same steps run on every engine (`core.executor`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from curation.core.executor import Executor
+from curation.core.local_executor import LocalExecutor
+from curation.core.printable import printable
+from curation.core.progress import progress
+from curation.core.types import ShardRef
+from curation.curating.pipeline import Pipeline, pipeline
+from curation.dataset.snapshot import Snapshot
+from curation.ledger.documents import SnapshotDocument
+from curation.ledger.ledger import Ledger
+from curation.ledger.plans import Plan
+from curation.ledger.unreadable import listed, read_list
+from curation.recipes.curation_recipe import Recipe, load_recipe
+from curation.storage.store import open_store
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does beyond the recipe.
+
+    check_scores: read every score table, and score again those that are gone or damaged. accept_yield: make the
+    snapshot whatever its yield. retry_unreadable: try the shards again that the last snapshot was made without.
+    """
+
+    check_scores: bool = False
+    accept_yield: bool = False
+    retry_unreadable: bool = False
+
+
+class Engine(Protocol):
+    """Chooses an executor for the units that are left, and calls a task with it, again where a cluster broke."""
+
+    def __call__(
+        self, plan: Plan, units: pa.Table, task: Callable[[Executor], SnapshotDocument]
+    ) -> SnapshotDocument: ...
+
+
+def curate(
+    recipe: Recipe | str | Path, *, overrides: Sequence[str] = (), executor: Executor | None = None,
+    options: RunOptions = RunOptions(),
+) -> Snapshot:  # fmt: skip
+    """Carry out a recipe in this process, and return the snapshot that it makes, or that exists already.
+
+    recipe: a recipe, or the path or URL of one; `overrides` are `key=value`, as of `curate run --set`. executor: where
+    to score and write; None: this machine (`LocalExecutor`). Raises `UserError` for a mistake in the recipe,
+    `StoreError`, `IncompleteError` where shards could not be scored, and `YieldError` for a yield that looks like a
+    mistake. Same as `curate run`.
+    """
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe), overrides)
+    on = executor or LocalExecutor()
+    warm_early(loaded, on)
+    with pipeline(loaded) as work:
+
+        def engine(plan: Plan, units: pa.Table, task: Callable[[Executor], SnapshotDocument]) -> SnapshotDocument:
+            on.warm(packages(loaded))
+            return task(on)
+
+        return Snapshot(work.out.store, run_steps(work, engine, options))
+
+
+def packages(recipe: Recipe) -> list[str]:
+    """Return the modules that a recipe's workers import and that take long: 4 CPU seconds where it has models."""
+    found = ["curation.curating.scoring.unit_scorer"]
+    if recipe.scorers:
+        found.append("torch")
+    if any(scorer.files() for scorer in recipe.scorers.values()):
+        found.append("open_clip")
+    return found
+
+
+def warm_early(recipe: Recipe, executor: Executor) -> None:
+    """Warm the executor's workers while the plan is made, where work is certain: the output has no snapshot yet."""
+    if not Ledger(open_store(recipe.output, recipe.options)).latest():
+        executor.warm(packages(recipe))
+
+
+def run_steps(work: Pipeline, engine: Engine, options: RunOptions) -> SnapshotDocument:
+    """Run the steps in order, and return the document of the snapshot.
+
+    Where the snapshot is what the recipe makes, its scores are looked for only with `check_scores`: a small GET for
+    each shard and column would be the whole cost of a nightly run of nothing new. Raises `YieldError`, before anything
+    is written, for a decision that looks like a mistake and is not accepted.
+    """
+    planned = work.plan()
+    current = work.current(planned)
+    if current:
+        work.work.snapshot = current["snapshot"]
+        work.out.publish(current)  # the process that created it may have died before
+        without = read_list(work.out.store, current.unreadable)
+        if without and not options.retry_unreadable:
+            report_unreadable(without)
+        if not options.check_scores and not (without and options.retry_unreadable):
+            return current
+    if options.check_scores:
+        with progress("Checking scores", planned.units, "shards") as tick:
+            if damaged := work.take_out_damaged(planned, tick):
+                _say(f"{damaged:,} score tables are gone or damaged, and scored again")
+    units = work.missing(planned)
+    if current and not units.num_rows:
+        return current
+    asked = [units]  # once; a second cluster, after one that broke, looks for what is left
+
+    def task(executor: Executor) -> SnapshotDocument:
+        left = asked.pop() if asked else work.missing(planned)
+        return _work_on(work, planned, left, current, executor, accept_yield=options.accept_yield)
+
+    return engine(planned, units, task)
+
+
+def _work_on(
+    work: Pipeline, planned: Plan, units: pa.Table, current: SnapshotDocument | None, executor: Executor, *,
+    accept_yield: bool,
+) -> SnapshotDocument:  # fmt: skip
+    """Score `units`, and make the snapshot unless it exists. Safe to repeat: what is committed is found."""
+    before = current.unreadable if current else None
+    if units.num_rows:
+        _say(f"scoring {units.num_rows:,} of {planned.units:,} shards")
+        with progress("Scoring", None) as tick:
+            work.score(units, tick, executor)
+    if work.unreadable:
+        report_unreadable(work.unreadable)
+    if current and (before is None or before.sha256 == sha256(listed(work.unreadable)).hexdigest()):
+        return current
+    with progress("Deciding", None) as tick, work.decide(planned, tick) as decided:
+        if not accept_yield:
+            work.expect_yield(planned, decided)
+        with progress("Writing", decided.engine.rows) as tick_write:
+            written = work.write(decided, tick_write, executor)
+        return work.commit(planned, decided, written)
+
+
+def report_unreadable(shards: Mapping[ShardRef, str]) -> None:
+    """Report on stderr which shards are set aside."""
+    shard, reason = next(iter(shards.items()))
+    text = f"{len(shards):,} shards are set aside, since the store refuses them, such as {shard.key} ({reason})"
+    _say(f"{text}; --retry-unreadable tries them again")
+
+
+def _say(line: str) -> None:
+    print(printable(line), file=sys.stderr, flush=True)
