@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,11 @@ def home(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def first(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Where @1 is evaluated, and what that printed. To look at; `evaluated` is to work on."""
     home = Path(shutil.copytree(made, tmp_path_factory.mktemp("first") / "home"))
-    return home, invoke(home, f"{home}/out@1")
+    yield home, invoke(home, f"{home}/out@1")
+    shutil.rmtree(home)  # 80 MB of trained models
 
 
 @pytest.fixture
