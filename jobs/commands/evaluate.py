@@ -71,8 +71,10 @@ def evaluate(
     snapshots: tuple[str, ...], against: str, workers: int | None, executor: str, address: str | None, as_json: bool,
     steps: int, batch: int, lr: float, precision: str, **settings: Any,
 ) -> None:  # fmt: skip
-    """Compare snapshots with their source corpus: train the same small CLIP for the same compute on each snapshot, on
-    its source, and on random parts of the source; judge all on held-out samples; attach the result to the snapshot.
+    """Compare snapshots with their source corpus.
+
+    Trains the same small CLIP for the same compute on each snapshot, on its source, and on random parts of the source,
+    judges all on held-out samples, and attaches the result to the snapshot.
 
     No model is trained twice: repeat an interrupted command to continue it. Models of one source are shared.
     """

@@ -45,8 +45,9 @@ def learn(
     context: click.Context, /, what: str, overrides: tuple[str, ...], executor: str, address: str | None, as_json: bool,
     **arguments: Any,
 ) -> None:  # fmt: skip
-    """Train a learner: by a recipe, whose selector chooses the samples, or on a snapshot with uniform sampling.
+    """Train a learner by a recipe, or uniformly on a snapshot.
 
+    A recipe's selector chooses the samples.
     A recipe's run can be stopped at any time; the same command continues it from the last checkpoint. Samples are held
     out by the hash of their names: a proxy and a learner with the same holdout have the same held-out samples, and two
     snapshots of one corpus can be compared on the same names with --eval CORPUS.

@@ -15,12 +15,12 @@ from jobs.options import json_option, print_json
     "  curate repair s3://curated/objects --apply\n  curate repair demo/curated@2 --rescore 1.0 --apply"
 )
 @click.argument("dataset", metavar="OUT[@N]")
-@click.option("--apply", is_flag=True, help="Do it. Without, only say what would be done.")
+@click.option("--apply", is_flag=True, help="Repair; without this option, only list the repairs.")
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Give up snapshots whose documents are gone: LATEST names the newest one that is there, and the numbers that "
-    "were lost stay empty. What only these snapshots name is garbage from then on.",
+    help="Give up snapshots whose documents are missing: LATEST will name the newest one that exists, and the lost "
+    "numbers stay unused. Objects that only lost snapshots name become garbage.",
 )
 @rescore_option
 @seed_option
@@ -39,12 +39,12 @@ def repair(
     every: bool,
     as_json: bool,
 ) -> None:
-    """Rebuild what `curate verify` finds damaged: score tables, commit records, output shards, manifest parts, plans,
-    indexes, documents.
+    """Rebuild the objects that `curate verify` finds damaged.
 
-    Output shards are rebuilt to the byte from the input shards, and put under the names that the snapshot has for them.
-    Documents that are replaced are copied to OUT/repairs first, and a record is left there. Safe to kill and to repeat.
-    What can't be rebuilt is listed with the reason, and the exit code is 4.
+    These may be score tables, commit records, output shards, manifest parts, plans, indexes and documents. Output
+    shards are rebuilt to the byte from the input shards, under the names that the snapshot records. Replaced documents
+    are first copied to OUT/repairs, where a record of the repair is written. Safe to kill and to repeat. What can't be
+    rebuilt is listed with the reason, and the exit code is 4.
     """
     from curation.core.errors import VerifyError
     from curation.curating.verification.repairs import dry, finished, started

@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 @click.command(epilog="\b\nExamples:\n  curate plan recipe.yaml\n  curate plan recipe.yaml --address ray://head:10001")
 @recipe_argument
 @set_option
-@click.option("--address", help="Also look whether all nodes of this Ray cluster have the same software. Default: "
-                                "RAY_ADDRESS, else no cluster is asked.")  # fmt: skip
+@click.option("--address", help="Also compare the software of all nodes of this Ray cluster. Default: RAY_ADDRESS, "
+                                "else no cluster.")  # fmt: skip
 @json_option
 def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: bool) -> None:
-    """Say what `curate run` would do: units, bytes, what is already done. Puts nothing, runs no model."""
+    """Show what `curate run` would do, without doing it.
+
+    Counts shards, bytes and what is already done. Writes nothing and runs no model.
+    """
     from curation.curating.pipeline import lacked_columns, pipeline
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
@@ -86,19 +89,19 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
 @click.option(
     "--check-scores",
     is_flag=True,
-    help="Read every score table of the recipe; score again those that are gone or damaged, also where the snapshot "
-    "is what the recipe makes.",
+    help="Read every score table of the recipe, and score shards again whose tables are missing or damaged, even if "
+    "the snapshot is up to date.",
 )
 @click.option(
     "--accept-yield",
     is_flag=True,
-    help="Make the snapshot even where it keeps nothing, less than half of what the last one kept, or where more than "
-    "limits.max_quarantined is quarantined.",
+    help="Create the snapshot even if it keeps no sample or less than half as many as the last one, or if more than "
+    "limits.max_quarantined of the samples are quarantined.",
 )
 @click.option(
     "--retry-unreadable",
     is_flag=True,
-    help="Try the shards again that the snapshot was made without, since the store refused them (on_unreadable).",
+    help="Try shards again that the snapshot leaves out because the store refused to return them (on_unreadable).",
 )
 @json_option
 def run(
@@ -111,10 +114,10 @@ def run(
     retry_unreadable: bool,
     as_json: bool,
 ) -> None:
-    """Curate: plan, score what is not scored yet, decide, write shards and manifest, make a snapshot.
+    """Curate a corpus: plan, score, decide, write, create a snapshot.
 
-    Safe to interrupt, to kill and to repeat: the same command goes on where it stopped, and does nothing when all is
-    done.
+    Scores only what has no scores yet. Safe to interrupt, to kill and to repeat: the same command continues where it
+    stopped, and does nothing once the snapshot is up to date.
     """
     from curation.curating.pipeline import pipeline
     from curation.recipes.curation_recipe import load_recipe

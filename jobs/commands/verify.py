@@ -24,16 +24,16 @@ rescore_option = click.option(
     type=click.FloatRange(0, 1),
     default=0.0,
     metavar="SHARE",
-    help="Score this share of the input shards once more, and compare the values; 1.0 compares all. Equal to the bit "
-    "on the software that made the snapshot, within 0.005 (of the number, or of 1) on other software.",
+    help="Score this share of the input shards again and compare the values; 1.0 compares all. Values must be equal to "
+    "the bit with the software that made the snapshot, and within 0.005 (absolute or relative) with other software.",
 )
-seed_option = click.option("--seed", default=0, show_default=True, help="Which input shards --rescore draws.")
+seed_option = click.option("--seed", default=0, show_default=True, help="Seed of the choice of shards for --rescore.")
 address_option = click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS, else this machine.")
 
 
 all_option = click.option(
     "--all", "every", is_flag=True,
-    help="Also all older snapshots that are there. What several of them share is checked once.",
+    help="Also check all older snapshots that exist. Parts that several of them share are checked once.",
 )  # fmt: skip
 
 
@@ -51,12 +51,12 @@ all_option = click.option(
 def verify(
     dataset: str, rescore: float, seed: int, address: str | None, executor: str, every: bool, as_json: bool
 ) -> None:
-    """Compare a snapshot with what is recomputed from its inputs; fail on any difference.
+    """Recompute a snapshot from its inputs; fail on any difference.
 
-    Recomputed are: the chain of snapshots, the plan, uids, hashes, captions, sizes and reasons from the input shards,
-    decisions and weights from the score tables, output shards to the byte, the manifest, every count, the document.
-    Scores are recomputed with --rescore. Older snapshots are checked with --all, or one by one as OUT@N. Every finding
-    names the damaged object; `curate repair` mends what it can.
+    Recomputes the chain of snapshots, the plan, uids, hashes, captions, sizes and reasons from the input shards,
+    decisions and sample weights from the score tables, output shards to the byte, the manifest, every count and the
+    document; with --rescore also scores. --all checks older snapshots too, and OUT@N checks one of them. Each finding
+    names the damaged object; `curate repair` rebuilds what it can.
     """
     from curation.core.errors import VerifyError
     from curation.curating.verification.repairs import dry

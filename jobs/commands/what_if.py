@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 )
 @recipe_argument
 @click.option("--set", "overrides", multiple=True, metavar="KEY=V1,V2,...",
-              help="Values of a key, each of which is tried; with several --set, all combinations.")  # fmt: skip
+              help="Values of a key to try; with several --set, tries all combinations.")  # fmt: skip
 @click.option("--keep/--no-keep", default=True, show_default=True,
-              help="Keep what is loaded in this machine's cache: the next question is answered at once.")  # fmt: skip
-@html_option("Write a page with plots.")
+              help="Cache the loaded columns on this machine, to answer the next question at once.")  # fmt: skip
+@html_option("Write a page with plots and samples.")
 @json_option
 def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | None, as_json: bool) -> None:
-    """Say what each setting of the filters would keep, and how that differs from the current snapshot.
+    """Show what other filter settings would keep.
 
-    Reads score tables only: nothing is scored, no byte is moved, nothing is written to a store. Shards that have not
-    been scored yet are left out, of the snapshot too, and counted. Columns that the cache keeps are of all shards, and
-    no store is asked about them again.
+    Compares each setting with the current snapshot. Reads score tables only: scores nothing, moves no bytes, and writes
+    to no store. Shards without scores are left out of both sides and counted. Only columns of all shards are cached;
+    they are read without asking a store again.
     """
     from curation.curating.pipeline import pipeline
     from curation.curating.questions import ask, every, recipes_of
