@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from curation.core.printable import printable
-from curation.curating.run import report_unreadable
 from jobs.options import json_option, print_json, recipe_argument, set_option
 
 store_argument = click.argument("store", metavar="SCORES")
@@ -87,6 +86,7 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
     from curation.core.errors import UnknownNameError, UserError
     from curation.core.progress import progress
     from curation.curating.pipeline import pipeline
+    from curation.curating.run import report_unreadable
     from curation.curating.score_store import FIRST_PART, export
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
