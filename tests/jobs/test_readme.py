@@ -51,7 +51,9 @@ def test_commands_and_python(
     for kind, text in BLOCKS:
         if kind == "python":
             script = tmp_path / "consumer.py"
-            checked = "\nassert len(next(iter(loader))[1]) == 32 and next(iter(dataset))[1]\n" if "loader" in text else ""
+            checked = (
+                "\nassert len(next(iter(loader))[1]) == 32 and next(iter(dataset))[1]\n" if "loader" in text else ""
+            )
             script.write_text(text + checked)
             assert python("consumer.py", tmp_path)
             continue
