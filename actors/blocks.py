@@ -21,7 +21,7 @@ from curation.dataset.loader import ListedShard
 from curation.learning.blocks import HELD, Recent, WindowCache
 from curation.learning.candidates import Candidates
 from curation.learning.data import Data
-from curation.selection.pool import Block, Extent, ReadCounts
+from curation.selection.pool_blocks import Block, Extent, ReadCounts
 
 ATTEMPTS = 5  # to fetch a block that may be lost on the way
 

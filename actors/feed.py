@@ -20,7 +20,7 @@ from curation.core.errors import TutelageError, UnavailableError
 from curation.selection.feed import Feed, FeedSettings, Ticket
 from curation.selection.flops import Repeated
 from curation.selection.online import Choice
-from curation.selection.pool import PoolPosition
+from curation.selection.pool_blocks import PoolPosition
 
 _NOTHING = Repeated()
 PATIENCE = 20  # attempts to read a window while the store is unavailable, each with retries of its own

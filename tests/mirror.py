@@ -59,6 +59,7 @@ TESTED_BY: dict[str, str] = {
     "curation/learning/timing.py": "curation/learning/test_run.py",
     "curation/ledger/documents/learning.py": "curation/ledger/test_documents.py",
     "curation/ledger/documents/ledger.py": "curation/ledger/test_documents.py",
+    "curation/selection/pool_blocks.py": "curation/selection/test_pool.py",
     "curation/ledger/named_objects.py": "curation/storage/test_retry.py",
     "curation/ledger/snapshot_keys.py": "curation/ledger/test_lost_snapshots.py",
     "curation/ledger/software_records.py": "curation/core/test_software.py",

@@ -19,7 +19,8 @@ from curation.learning.candidates import Candidates
 from curation.learning.data import Progress
 from curation.models import preprocess_for
 from curation.recipes.learning_recipe import LearnRecipe
-from curation.selection.pool import Block, Extent, ReadCounts, generator_of, too_large
+from curation.selection.pool import generator_of
+from curation.selection.pool_blocks import Block, Extent, ReadCounts, too_large
 
 HELD = 4  # windows that memory holds
 

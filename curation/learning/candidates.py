@@ -24,7 +24,7 @@ from curation.learning.score_column import ScoreColumn
 from curation.models import preprocess_for
 from curation.models.batches import Examples
 from curation.recipes.learning_recipe import LearnRecipe
-from curation.selection.pool import Block
+from curation.selection.pool_blocks import Block
 from curation.storage.store import StoreOptions
 
 Progress = Callable[[int], None]

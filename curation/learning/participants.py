@@ -18,7 +18,8 @@ from curation.learning.timing import TimedModel
 from curation.recipes.learning_recipe import LearnRecipe
 from curation.recipes.learning_sections import OnlineModel, ReferenceModel
 from curation.selection.online import Model, OnlineStep, Roles, TableScores
-from curation.selection.pool import Blocks, Pool
+from curation.selection.pool import Pool
+from curation.selection.pool_blocks import Blocks
 
 
 class Participants:

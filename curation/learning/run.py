@@ -38,7 +38,7 @@ from curation.selection.checkpoint import Checkpoint
 from curation.selection.flops import ComputeLedger, Point, unit_of
 from curation.selection.online import Choice, OnlineStep, online_selection
 from curation.selection.policy import Policy, PolicyWriter, replay
-from curation.selection.pool import Blocks, PoolPosition
+from curation.selection.pool_blocks import Blocks, PoolPosition
 from curation.storage.store import open_store
 
 LOG_EVERY = 10  # steps between two lines of metrics

@@ -11,4 +11,5 @@ __all__ = [
     "online",
     "policy",
     "pool",
+    "pool_blocks",
 ]

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from curation.selection.flops import Repeated
 from curation.selection.online import Choice
-from curation.selection.pool import Extent, PoolPosition, begin
+from curation.selection.pool_blocks import Extent, PoolPosition, begin
 from curation.selectors.selection_settings import SelectionSettings
 
 _NOTHING = Repeated()

@@ -29,7 +29,8 @@ from curation.core.digest import digest
 from curation.core.errors import BucketError, NotFoundError, UserError
 from curation.models.batches import TrainingBatch
 from curation.selection.online import Choice, OnlineStep
-from curation.selection.pool import Pool, joined, split
+from curation.selection.pool import Pool
+from curation.selection.pool_blocks import joined, split
 from curation.storage import tables
 from curation.storage.parquet import read_parquet, to_parquet
 from curation.storage.store import Store

@@ -13,7 +13,7 @@ from actors.feed import FeedActor, ModelWeights
 from curation.core.errors import UserError
 from curation.selection.feed import FeedSettings
 from curation.selection.online import Choice
-from curation.selection.pool import Extent, PoolPosition
+from curation.selection.pool_blocks import Extent, PoolPosition
 from curation.selectors.blend import Learnability
 from curation.selectors.selection_settings import SelectionSettings
 

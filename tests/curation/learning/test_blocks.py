@@ -20,7 +20,7 @@ from curation.learning.blocks import HELD, Recent, Windows
 from curation.learning.candidates import Candidates
 from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 from curation.selection.policy import Policy
-from curation.selection.pool import Block, PoolPosition, begin
+from curation.selection.pool_blocks import Block, PoolPosition, begin
 from curation.storage.errors import TransientError
 from curation.storage.store import open_store
 

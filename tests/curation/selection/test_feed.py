@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from curation.selection.feed import Feed, FeedSettings, Ticket
 from curation.selection.flops import Repeated
 from curation.selection.online import Choice
-from curation.selection.pool import Extent, PoolPosition, begin
+from curation.selection.pool_blocks import Extent, PoolPosition, begin
 from curation.selectors.blend import EasyReference
 from curation.selectors.schedule import Ramp
 from curation.selectors.selection_settings import SelectionSettings

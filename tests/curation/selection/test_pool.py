@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from curation.core.errors import EmptyCorpusError
 from curation.models.batches import Examples
-from curation.selection.pool import Pool, PoolPosition, generator_of
+from curation.selection.pool import Pool, generator_of
+from curation.selection.pool_blocks import PoolPosition
 
 
 def pool(count: int, seed: int = 0, weights: torch.Tensor | None = None) -> Pool:
