@@ -48,8 +48,8 @@ def test_open(snapshot: Snapshot) -> None:
 
 
 def test_the_public_surface() -> None:
-    names = "LearnRecipe Recipe Sample ShardRef Snapshot Source StoreOptions TutelageError diff evaluate learn "
-    names += "load_learn_recipe load_recipe open"
+    names = "LearnRecipe Recipe RunOptions Sample ShardRef Snapshot Source StoreOptions TutelageError curate diff "
+    names += "evaluate learn load_learn_recipe load_recipe open verify what_if"
     assert cu.__all__ == names.split()
     assert all(getattr(cu, name) is not None for name in cu.__all__)
     with pytest.raises(AttributeError):
