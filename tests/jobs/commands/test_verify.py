@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from damaged_tree import Tree, column, first
 from damages import DAMAGES
+from inline_executor import InlineExecutor
 
 import curation as cu
 from jobs.cli import _main
@@ -54,6 +55,8 @@ def test_what_a_model_prints_is_not_on_stdout(
 ) -> None:
     from curation.scorers.clip_score import ClipScore
 
+    here = InlineExecutor(tree.root / "places")  # a worker's process would not see the patch
+    monkeypatch.setattr("curation.core.local_executor.LocalExecutor", lambda: here)
     load = ClipScore.load
     monkeypatch.setattr(ClipScore, "load", lambda *given: print("loading the model ...") or load(*given))
     assert _main(["verify", str(tree.out), "--rescore", "1.0", "--json"]) == 0
@@ -87,7 +90,7 @@ def test_what_cannot_be_mended_is_said(tree: Tree, capsys: pytest.CaptureFixture
     DAMAGES["an input shard gone"].plant(tree)
     assert _main(["repair", str(tree.out), "--apply"]) == 4
     captured = capsys.readouterr()
-    assert "can't: put these bytes back" in captured.out and "corpus/00001.tar" in captured.err
+    assert "can't: restore these bytes" in captured.out and "corpus/00001.tar" in captured.err
     assert record_of_repair(tree)["not_mended"][0]["code"] == "input"
 
 
