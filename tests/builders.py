@@ -106,15 +106,6 @@ def write_recipe(path: Path, corpus: str, output: str, weights: str, sha256: str
     return path
 
 
-def curate(recipe: Path, *overrides: str) -> Any:
-    """`curate run` on the local executor; returns the snapshot, whatever its yield."""
-    import curation as cu
-    from curation.curating.run import RunOptions, curate
-
-    made = curate(recipe, overrides=overrides, options=RunOptions(accept_yield=True))
-    return cu.open(f"{made.store.url}@{made.number}")
-
-
 def score_record(**changes: Any) -> dict[str, Any]:
     """A commit record of a score table; `changes` replace its fields."""
     data = {"key": "data/u-0.parquet", "sha256": "0" * 64, "bytes": 3}

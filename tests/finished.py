@@ -6,31 +6,11 @@ from pathlib import Path
 
 import yaml
 from builders import write_corpus, write_weights
-from inline_executor import InlineExecutor
+from running import curate
 
 import curation as cu
-from curation.curating.scoring.batches import units_table
-from curation.curating.scoring.dispatch import score
 
 UNITS = ["00000.tar", "00001.tar", "00002.tar", "90000.tar", "90001.tar"]
-
-
-def curate_here(recipe: Path, *overrides: str, unreadable: str = "") -> int:
-    """`curate run` in this process; returns the number of the latest snapshot. `unreadable`: a shard that the store
-    refuses."""
-    from curation.curating.pipeline import pipeline
-    from curation.recipes.curation_recipe import load_recipe
-
-    on = InlineExecutor(recipe.parent / "places")
-    with pipeline(load_recipe(recipe, overrides)) as work:
-        planned = work.plan()
-        left = units_table([shard for shard in planned.shards() if shard.key != unreadable])
-        for progress in score(work.scoring(list(work.recipe.scorers)), left, on):
-            assert not progress.failures
-        work.unreadable |= {shard: "store_not_found" for shard in planned.shards() if shard.key == unreadable}
-        with work.decide(planned, lambda n: None) as decided:
-            written = work.write(decided, lambda n: None, on)
-            return int(work.commit(planned, decided, written)["snapshot"])
 
 
 def make(root: Path) -> Path:
@@ -46,20 +26,20 @@ def make(root: Path) -> Path:
     held = root / "held.yaml"
     held.write_text(yaml.safe_dump({**base, "corpus": str(root / "held"), "output": str(root / "eval"),
                                     "scorers": [{"phash": {}}], "filters": []}))  # fmt: skip
-    curate_here(held)
+    curate(held)
     recipe = root / "recipe.yaml"
     scorers = [{"clip_score": model}, {"embedding": model}, {"phash": {}}, {"image_stats": {}}]
     document = {**base, "corpus": str(root / "corpus"), "output": str(root / "out"), "scorers": scorers}
     for fraction in (0.9, 0.8):
         filters = [{"caption": {"min_words": 2}}, {"top_fraction": {"score": "clip_score", "fraction": fraction}}]
         recipe.write_text(yaml.safe_dump({**document, "filters": filters}))
-        curate_here(recipe)
+        curate(recipe)
     _lists(root)
     filters = [{"caption": {"min_words": 2}}, {"decontaminate": {"against": [str(root / "eval@1")], "hash": "phash"}},
                {"top_fraction": {"score": "clip_score", "fraction": 0.9}}]  # fmt: skip
     lists = {name: str(root / f"{name}.txt") for name in ("keep", "drop", "weights")}
     recipe.write_text(yaml.safe_dump({**document, "filters": filters, **lists}))
-    curate_here(recipe)
+    curate(recipe)
     _evaluation(root)
     return recipe
 

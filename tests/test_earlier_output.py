@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from running import command
 from scorers_given import all_fields, make
 
 import curation as cu
 from curation.scorers import fingerprint
 from curation.shards.images import DecodeLimits
 from curation.shards.unit_reader import index_fingerprint
-from jobs.cli import cli
 
 DATA = Path(__file__).parent / "data"
 
@@ -40,12 +39,6 @@ def home() -> Iterator[Path]:
     shutil.rmtree(HOME)
 
 
-def _curate(*arguments: str) -> Any:
-    done = CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
-
-
 def test_it_is_opened(home: Path) -> None:
     snapshot = cu.open(str(home / "curated"))
     kept = [sample.uid for sample in snapshot.samples()]
@@ -53,17 +46,17 @@ def test_it_is_opened(home: Path) -> None:
 
 
 def test_it_is_verified(home: Path) -> None:
-    assert _curate("verify", str(home / "curated"), "--all")["findings"] == []
+    assert json.loads(command("verify", str(home / "curated"), "--all", "--json"))["findings"] == []
 
 
 def test_it_is_compared(home: Path) -> None:
-    found = _curate("diff", f"{home}/curated@1", f"{home}/curated@2")
+    found = json.loads(command("diff", f"{home}/curated@1", f"{home}/curated@2", "--json"))
     assert found["left"] > 0 and found["entered"] == 0
 
 
 def test_a_run_continues_it_without_a_put_or_a_batch(home: Path) -> None:
     before = sorted(path for path in home.rglob("*") if path.is_file())
-    result = _curate("run", str(home / "recipe.yaml"))
+    result = json.loads(command("run", str(home / "recipe.yaml"), "--json"))
     assert (result["data_puts"], result["model_batches"], result["snapshot"]) == (0, 0, 2)
     assert sorted(path for path in home.rglob("*") if path.is_file()) == before
 

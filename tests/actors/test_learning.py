@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import ray
 import torch
-from builders import PLAIN, curate, write_corpus, write_recipe, write_weights
+from builders import PLAIN, write_corpus, write_recipe, write_weights
+from running import curate
 from services import wait_until
 
 from actors import learning
@@ -53,10 +54,10 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     home = tmp_path_factory.mktemp("learning")
     corpus = write_corpus(home / "pool", shards=2, n=60, flaws=False)
     curating = write_recipe(home / "r.yaml", f"{corpus}", f"{home}/curated", "", "", **PLAIN)
-    uids = curate(curating).manifest.query("select uid from manifest where decision = 'kept' order by uid")
+    uids = curate(curating).snapshot.manifest.query("select uid from manifest where decision = 'kept' order by uid")
     listed = (f"{uid}\t{1 + place % 3}" for place, uid in enumerate(uids["uid"].to_pylist()))
     (home / "weights.tsv").write_text("\n".join(listed))
-    assert curate(curating, f"weights={home}/weights.tsv").weights()
+    assert curate(curating, f"weights={home}/weights.tsv").snapshot.weights()
     sha = write_weights(home / "w.safetensors")
     text = f"""
 data: {home}/curated@2

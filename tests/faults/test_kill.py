@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from builders import write_corpus, write_recipe, write_weights
+from running import start
 
 import curation as cu
 from jobs.cli import _main
@@ -43,11 +43,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def curate(home: Path, out: str, engine: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "jobs.cli", "run", str(home / "recipe.yaml"), "--set", f"output={home / out}"]
-    command += ["--executor", engine]
-    log = (home / f"{out}.log").open("ab")
-    repo = Path(__file__).parent.parent.parent
-    return subprocess.Popen(command, cwd=repo, stdout=log, stderr=log, start_new_session=True)
+    words = ["run", str(home / "recipe.yaml"), "--set", f"output={home / out}", "--executor", engine]
+    return start(*words, log=home / f"{out}.log")
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

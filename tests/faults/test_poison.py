@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import running
 from builders import members, write_recipe
 
 import curation as cu
@@ -47,10 +47,7 @@ def write_pool(root: Path) -> dict[str, str]:
     return found
 
 
-def curate(*words: str, log: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent.parent)])}
-    with log.open("ab") as file:
-        return subprocess.Popen([sys.executable, "-m", "poisonous", *words], stdout=file, stderr=file, env=environment)
+start = partial(running.start, module="poisonous")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -62,14 +59,14 @@ def test_a_sample_that_ends_processes_costs_itself_alone(engine: str, tmp_path: 
         filters=[{"caption": {"min_words": 1}}], compute={"batch_size": 16, "max_actors": 2, "batch_timeout": 15},
     )  # fmt: skip
     log, attempts = tmp_path / "log", tmp_path / "out" / "scores" / "attempts"
-    run, deadline = curate("run", "--executor", engine, str(recipe), log=log), time.monotonic() + 300
+    run, deadline = start("run", "--executor", engine, str(recipe), log=log), time.monotonic() + 300
     while not attempts.exists() or len(list(attempts.rglob("*.json"))) < 3:
         if run.poll() is not None or time.monotonic() > deadline:
             pytest.fail(log.read_text()[-3000:])
         time.sleep(0.05)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    assert curate("run", "--executor", engine, str(recipe), log=log).wait(600) == 0, log.read_text()[-3000:]
+    assert start("run", "--executor", engine, str(recipe), log=log).wait(600) == 0, log.read_text()[-3000:]
     said = log.read_text()
     assert "Traceback" not in said, said[-3000:]
 
@@ -90,12 +87,12 @@ def test_a_sample_that_ends_processes_costs_itself_alone(engine: str, tmp_path: 
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     again = tmp_path / "again"
-    assert curate("run", "--executor", engine, str(recipe), "--json", log=again).wait(300) == 0
+    assert start("run", "--executor", engine, str(recipe), "--json", log=again).wait(300) == 0
     work = json.loads(again.read_text())
     assert (work["data_puts"], work["model_batches"]) == (0, 0)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     checked = tmp_path / "verify"
-    assert curate("verify", "--executor", engine, f"{tmp_path}/out", log=checked).wait(300) == 0, checked.read_text()[
+    assert start("verify", "--executor", engine, f"{tmp_path}/out", log=checked).wait(300) == 0, checked.read_text()[
         -3000:
     ]
 
@@ -108,6 +105,6 @@ def test_a_scorer_that_fails_for_everything_ends_the_run_with_a_line(engine: str
         scorers=[{"poisonous": {"fails": True}}], filters=[], compute={"max_actors": 1},
     )  # fmt: skip
     log = tmp_path / "log"
-    assert curate("run", "--executor", engine, str(recipe), log=log).wait(300) == 2
+    assert start("run", "--executor", engine, str(recipe), log=log).wait(300) == 2
     lines = [line for line in log.read_text().splitlines() if line.startswith("curate: ")]
     assert len(lines) == 1 and "scorer poisonous fails: ValueError: no weights for these" in lines[0], lines

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+import running
 from builders import write_corpus, write_recipe, write_weights
 from safetensors.torch import load_file, save_file
 
@@ -16,7 +16,6 @@ from curation.core.errors import YieldError
 from curation.curating.pipeline import pipeline
 from curation.recipes.curation_recipe import load_recipe
 from jobs.cli import _main
-from jobs.commands.run import run_steps
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 STRICT = "limits.max_quarantined=0.05"
@@ -31,9 +30,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def curate(recipe: Path, *overrides: str, accept: bool = False) -> Any:
-    with pipeline(load_recipe(recipe, overrides)) as work:
-        return run_steps(work, None, accept_yield=accept), work.work
+def curate(recipe: Path, *overrides: str, accept: bool = False) -> running.Curated:
+    return running.curate(recipe, *overrides, ray=True, accept_yield=accept)
 
 
 def objects(root: Path, *folders: str) -> set[str]:
@@ -69,7 +67,7 @@ def test_a_corpus_of_error_pages_makes_no_snapshot(home: Path, tmp_path: Path) -
         curate(home / "r.yaml", *where, STRICT)
     with pytest.raises(YieldError, match="none of 0 samples is kept"):
         curate(home / "r.yaml", *where)
-    assert curate(home / "r.yaml", *where, accept=True)[0]["samples"]["seen"] == 0
+    assert curate(home / "r.yaml", *where, accept=True).snapshot.document["samples"]["seen"] == 0
 
 
 def test_what_falls_below_half_of_the_last_snapshot_is_refused_until_it_is_accepted(home: Path) -> None:
@@ -77,10 +75,10 @@ def test_what_falls_below_half_of_the_last_snapshot_is_refused_until_it_is_accep
     few = "filters.top_fraction.fraction=0.1"
     with pytest.raises(YieldError, match=r"less than half of the .* last snapshot: top_fraction.clip_score \d+"):
         curate(home / "r.yaml", few)
-    assert cu.open(f"{home}/out").number == first["snapshot"]
+    assert cu.open(f"{home}/out").number == first.number
     second, work = curate(home / "r.yaml", few, accept=True)
-    assert second["parent"] == first["snapshot"] and work.units_scored == 0
-    assert curate(home / "r.yaml", few)[0]["snapshot"] == second["snapshot"], "the scheduler's next night"
+    assert second.document["parent"] == first.number and work.units_scored == 0
+    assert curate(home / "r.yaml", few).snapshot.number == second.number, "the scheduler's next night"
     curate(home / "r.yaml")  # more than before is no fall
 
 

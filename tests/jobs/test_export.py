@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, write_corpus, write_recipe
 from click.testing import CliRunner
+from running import curate
 
 from curation.core.errors import UserError
 from curation.curating import score_store

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, write_corpus, write_recipe
+from running import curate
 from sampling import one_in
 
 from jobs.cli import _main, cli

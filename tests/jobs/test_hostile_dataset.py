@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, write_corpus, write_recipe
+from running import curate
 
 import curation as cu
 from curation.core.digest import canonical
@@ -31,7 +32,7 @@ INJECTION = "x') UNION SELECT * FROM manifest; COPY (SELECT 1) TO '{0}/written' 
 def dataset(tmp_path: Path) -> Snapshot:
     corpus = write_corpus(tmp_path / "corpus", 1, 10, flaws=False)
     recipe = write_recipe(tmp_path / "recipe.yaml", str(corpus), str(tmp_path / "out"), "", "", **PLAIN)
-    return curate(recipe)
+    return curate(recipe).snapshot
 
 
 def rewritten(snapshot: Snapshot, name: str, table: pa.Table) -> dict[str, Any]:

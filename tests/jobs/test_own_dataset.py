@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import curate, write_corpus, write_recipe, write_shard
+from builders import write_corpus, write_recipe, write_shard
+from running import curate
 
 import curation as cu
 from curation.core.errors import NoSnapshotError
@@ -34,7 +35,7 @@ def again(recipe: Path) -> dict[str, Any]:
 
 
 def test_before_the_first_snapshot_there_is_nothing_to_compare_with(recipe: Path) -> None:
-    made = curate(recipe)
+    made = curate(recipe).snapshot
     assert made.document["samples"]["filtered"] == {"exact_duplicates": 1} and made.document["samples"]["kept"] == 9
     assert list(made.document["against"].values()) == [0]
     files = sorted(path for path in recipe.parent.rglob("*") if path.is_file())
@@ -49,9 +50,9 @@ def test_before_the_first_snapshot_there_is_nothing_to_compare_with(recipe: Path
 
 @pytest.mark.slow
 def test_more_data_is_compared_with_the_latest_snapshot_and_then_it_is_current(recipe: Path, tmp_path: Path) -> None:
-    first = curate(recipe)
+    first = curate(recipe).snapshot
     write_shard(tmp_path / "corpus/00001.tar", 0, 12, flaws=False)  # ten that were there, under other uids, and two new
-    second = curate(recipe)
+    second = curate(recipe).snapshot
     assert list(second.document["against"].values()) == [1]
     rows = second.manifest.to_arrow(["uid", "decision", "reason", "source_key"]).to_pylist()
     kept = {row["uid"] for row in rows if row["decision"] == "kept"}

@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 from broken_s3 import BrokenS3
 from builders import write_corpus, write_recipe, write_weights
+from running import curate
 
 import curation as cu
 from curation.curating.garbage import MIN_GRACE, sweep
-from curation.curating.pipeline import pipeline
 from curation.ledger.ledger import Ledger
-from curation.recipes.curation_recipe import load_recipe
 from curation.storage.store import open_store
 from jobs.cli import _main
-from jobs.commands.run import run_steps
 from jobs.commands.verify import problems_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_local")]
@@ -37,13 +35,8 @@ def home(tmp_path: Path, s3_url: str) -> Path:
     return tmp_path
 
 
-def curate(recipe: Path) -> dict[str, object]:
-    with pipeline(load_recipe(recipe)) as work:
-        return run_steps(work, None)
-
-
 def test_disk_and_s3_give_the_same_dataset(home: Path, s3_url: str) -> None:
-    on_disk, on_s3 = curate(home / "disk.yaml"), curate(home / "s3.yaml")
+    on_disk, on_s3 = (curate(home / name, ray=True).snapshot.document for name in ("disk.yaml", "s3.yaml"))
     left, right = cu.open(str(home / "out")), cu.open(f"{s3_url}/out")
     columns = ["sha256", "bytes", "samples", "unit"]  # names hold a nonce
     assert left.shards.select(columns) == right.shards.select(columns)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from builders import PLAIN, write_corpus, write_recipe
-from finished import curate_here
+from running import curate
 
 import curation as cu
 from jobs.cli import _main
@@ -30,7 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "corpus" / "00003.tar").write_bytes(b"<html>503 slow down</html>" + b" " * 1000)
     changes = {**PLAIN, **PHASH, "limits": {"max_quarantined": 0.6}, "on_unreadable": "quarantine"}
     write_recipe(home / "r.yaml", f"{home}/corpus", f"{home}/out", "", "", **changes)
-    curate_here(home / "r.yaml", unreadable=GONE)
+    curate(home / "r.yaml", unreadable=GONE)
     return home
 
 
@@ -112,7 +112,7 @@ def test_another_recipe_compares_with_it(home: Path, tmp_path: Path) -> None:
     recipe = write_recipe(
         tmp_path / "r.yaml", f"{home}/corpus", f"{tmp_path}/out", "", "", **{**PLAIN, **PHASH, "filters": filters}
     )
-    curate_here(recipe, "limits.max_quarantined=1.0")
+    curate(recipe, "limits.max_quarantined=1.0")
     samples = cu.open(f"{tmp_path}/out").document.samples
     assert samples.seen == 3 * N and samples.filtered == {"decontaminate.exact": 20}, "18 kept there, and 2 copies"
 
@@ -151,7 +151,7 @@ def test_a_corpus_of_error_pages(home: Path, tmp_path: Path, said: Any) -> None:
     recipe = write_recipe(
         tmp_path / "r.yaml", f"{tmp_path}/corpus", f"{tmp_path}/out", "", "", **{**PLAIN, **PHASH, "filters": []}
     )
-    curate_here(recipe)
+    curate(recipe)
     out, _ = said("run", str(recipe))
     assert "quarantined shards    2   100.0% of the shards" in out and "tar_not_a_tar" in out
     assert len(json.loads(said("quarantine", "ls", f"{tmp_path}/out", "--json")[0])) == 2
@@ -159,9 +159,8 @@ def test_a_corpus_of_error_pages(home: Path, tmp_path: Path, said: Any) -> None:
 
 def test_diff_does_not_call_it_removed(home: Path, tmp_path: Path, said: Any) -> None:
     shutil.copytree(home / "out", tmp_path / "out")
-    curate_here(
-        home / "r.yaml", f"output={tmp_path}/out", f"scores={tmp_path}/out/scores", "limits.max_quarantined=1.0"
-    )
+    changes = f"output={tmp_path}/out", f"scores={tmp_path}/out/scores", "limits.max_quarantined=1.0"
+    curate(home / "r.yaml", *changes, retry_unreadable=True)
     for left, right, name in ((2, 1, "unreadable"), (1, 2, "readable")):
         pair = f"{tmp_path}/out@{left}", f"{tmp_path}/out@{right}"
         shards = json.loads(said("diff", *pair, "--json")[0])["shards"]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
+from builders import PLAIN, write_corpus, write_recipe, write_shard
+from running import curate
 
 import curation as cu
 from curation.core.errors import PinnedFileError, RecipeError
@@ -62,7 +63,7 @@ def test_all_settings_are_answered_by_one_pipeline(home: Path) -> None:
 def test_what_has_not_been_scored_does_not_leave(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus", 2, 20, flaws=False)
     recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/corpus", f"{tmp_path}/out", "", "", **PLAIN)
-    rows = curate(recipe).manifest.to_arrow(["decision", "source_key"]).to_pylist()
+    rows = curate(recipe).snapshot.manifest.to_arrow(["decision", "source_key"]).to_pylist()
     record = next(path for path in tmp_path.glob("out/scores/units/*") if '"key":"00001.tar"' in path.read_text())
     record.unlink()
     one = sum(row == {"decision": "kept", "source_key": "00000.tar"} for row in rows)
@@ -117,7 +118,7 @@ def test_a_snapshot_of_a_recipe_that_names_two_filters_alike_can_still_be_decide
     """Earlier versions accepted such recipes; today's `curate run` says which two they are."""
     twice = [{"caption": {"min_words": 2}}, {"caption": {"min_words": 3}}]
     recipe = write_recipe(home / "twice.yaml", f"{home}/corpus", f"{home}/twice", "", "", **PLAIN)
-    path = Path(curate(recipe).store.location("snapshots/000001.json").removeprefix("file://"))
+    path = Path(curate(recipe).snapshot.store.location("snapshots/000001.json").removeprefix("file://"))
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"recipe": document["recipe"] | {"filters": twice}}))
     with pipeline_of(cu.open(f"{home}/twice")) as work:

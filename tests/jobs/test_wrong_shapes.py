@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from builders import curate, write_corpus, write_recipe
+from builders import write_corpus, write_recipe
+from running import curate
 from sampling import one_in
 from services import Clock
 
@@ -63,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_corpus(home / "corpus", 1, 24)
     filters = [{"decontaminate": {"against": [f"{home}/out"]}}, {"caption": {"min_words": 2}}, {"exact_duplicates": {}}]
     recipe = write_recipe(home / "r.yaml", f"{home}/corpus", f"{home}/out", "", "", scorers=[], filters=filters)
-    first = curate(recipe)
+    first = curate(recipe).snapshot
     kept = home / "kept.txt"
     kept.write_text("".join(f"{sample.uid}\n" for sample in first.samples()))
     recipe.write_text(recipe.read_text() + f"keep: {kept}\n")

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, write_corpus, write_recipe
 from click.testing import CliRunner
 from inline_executor import InlineExecutor
+from running import curate
 
 import curation as cu
 from curation.core import software
@@ -45,10 +46,10 @@ def test_no_run_reads_what_a_run_has_written(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(RecipeError, match=r"output: .*/pool/curated is inside the corpus .*/pool"):
         curate(inside)
     assert not (tmp_path / "pool/curated").exists()
-    first = curate(inside, f"output={tmp_path}/out", f"scores={tmp_path}/s")
+    first = curate(inside, f"output={tmp_path}/out", f"scores={tmp_path}/s").snapshot
     shutil.copytree(tmp_path / "out", tmp_path / "pool/copied")  # or written by an earlier version
     capsys.readouterr()
-    again = curate(inside, f"output={tmp_path}/again", f"scores={tmp_path}/s")
+    again = curate(inside, f"output={tmp_path}/again", f"scores={tmp_path}/s").snapshot
     assert again.document.samples == first.document.samples and again.document.plan == first.document.plan
     assert "shards of curated datasets below" in capsys.readouterr().err
 
@@ -57,7 +58,7 @@ def test_a_snapshot_of_an_earlier_version_is_current_still(tmp_path: Path) -> No
     """Its plan was named by Parquet bytes; the same shards are no reason for another snapshot."""
     write_corpus(tmp_path / "pool", 2, 20, flaws=False)
     recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)
-    made = curate(recipe)
+    made = curate(recipe).snapshot
     with pipeline(load_recipe(recipe), dry=True) as work:
         assert (found := work.current(work.plan(write=False))) is not None and found.snapshot == 1
         plan, store = work.out.open_plan(made.document.plan), work.out.store
@@ -80,7 +81,7 @@ def test_a_dataset_can_be_moved_with_its_scores(tmp_path: Path) -> None:
     """`scores_url` is relative where they lie below the output; of earlier versions an absolute one is resolved."""
     write_corpus(tmp_path / "pool", 2, 20, flaws=False)
     recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)
-    made = curate(recipe)
+    made = curate(recipe).snapshot
     assert made.document.scores_url == "./scores"
     (tmp_path / "out").rename(tmp_path / "moved")
     moved = cu.open(f"{tmp_path}/moved")
@@ -90,7 +91,7 @@ def test_a_dataset_can_be_moved_with_its_scores(tmp_path: Path) -> None:
         assert document.scores_at(moved.store).url == there
         with pipeline_of(replace(moved, document=document)) as work:
             assert not work.missing(work.out.open_plan(document.plan)).num_rows
-    shared = curate(recipe, f"scores={tmp_path}/shared", f"output={tmp_path}/other")
+    shared = curate(recipe, f"scores={tmp_path}/shared", f"output={tmp_path}/other").snapshot
     assert shared.document.scores_url == shared.document.scores_at(shared.store).url == f"file://{tmp_path}/shared"
 
 
@@ -98,7 +99,7 @@ def test_the_shards_of_a_snapshot_are_listed_for_other_programs(tmp_path: Path) 
     """`data/*.tar` holds the shards of all snapshots."""
     write_corpus(tmp_path / "pool", 2, 20, flaws=False)
     recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)
-    first, second = curate(recipe), curate(recipe, "filters=[]")
+    first, second = curate(recipe).snapshot, curate(recipe, "filters=[]").snapshot
     for made in (first, second):
         keys = (tmp_path / f"out/urls/{made.number:06d}.txt").read_text().splitlines()
         assert keys == made.shard_keys() and all((tmp_path / "out" / key).is_file() for key in keys)
@@ -112,7 +113,7 @@ def test_the_shards_of_a_snapshot_are_listed_for_other_programs(tmp_path: Path) 
 def test_other_versions_are_no_reason_for_another_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpus(tmp_path / "pool", 2, 20, flaws=False)
     recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)
-    made = curate(recipe)
+    made = curate(recipe).snapshot
     ((digest_of, versions),) = made.document.software.items()
     assert versions == software.software() and digest_of == software.software_id(versions)
     records = [json.loads(path.read_text()) for path in (tmp_path / "out/scores/units").iterdir()]
@@ -121,7 +122,7 @@ def test_other_versions_are_no_reason_for_another_snapshot(tmp_path: Path, monke
     monkeypatch.setattr(software, "_software", lambda: (("python", "4.0"),))
     with pipeline(load_recipe(recipe)) as work:
         assert work.current(work.plan()) is not None
-    assert curate(recipe).number == 1, "nor where two drivers end at once"
+    assert curate(recipe).snapshot.number == 1, "nor where two drivers end at once"
 
 
 def test_plan_says_where_a_cluster_is_mixed(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
+from builders import PLAIN, write_corpus, write_recipe, write_shard
+from running import curate
 
 from curation.dataset.snapshot import Snapshot, open_snapshot
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, write_corpus, write_recipe
+from running import curate
 
 from curation.core.errors import UserError
 from curation.dataset import random_subset as subset_module
@@ -16,7 +17,7 @@ from curation.dataset.snapshot import Snapshot
 def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     root = tmp_path_factory.mktemp("subset")
     write_corpus(root / "corpus", 3, 40)
-    found: Snapshot = curate(write_recipe(root / "r.yaml", f"{root}/corpus", f"{root}/out", "", "", **PLAIN))
+    found: Snapshot = curate(write_recipe(root / "r.yaml", f"{root}/corpus", f"{root}/out", "", "", **PLAIN)).snapshot
     return found
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, write_corpus, write_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning_runs import go, start
+from running import curate
 
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.learning.blocks import HELD, Recent, Windows

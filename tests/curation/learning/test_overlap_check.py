@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import PLAIN, curate, picture, problems, write_recipe
+from builders import PLAIN, picture, problems, write_recipe
 from hypothesis import given
 from hypothesis import strategies as st
+from running import curate
 
 from curation.core.errors import TarError
 from curation.shards import sample_reader, tar_groups, tar_samples
@@ -197,7 +198,7 @@ def test_everybody_reads_the_same_samples(tmp_path: Path) -> None:
     (tmp_path / "in" / "a.tar").write_bytes(archive(shuffled(members)))
     (tmp_path / "in" / "b.tar").write_bytes(archive(of_samples(10, images=True)))
     recipe = recipe_for(tmp_path, samples=7)
-    snapshot = curate(recipe)
+    snapshot = curate(recipe).snapshot
     assert snapshot.document.samples.kept == 70
     originals = dict(members)
     rows = {row["uid"]: row for row in snapshot.manifest.to_arrow().to_pylist()}
@@ -232,7 +233,7 @@ def test_a_scattered_shard_is_read_once_however_many_shards_it_fills(
 
     monkeypatch.setattr(Store, "_read", counted)
     recipe = recipe_for(tmp_path, samples=5)
-    assert curate(recipe).document.samples.kept == 60
+    assert curate(recipe).snapshot.document.samples.kept == 60
     assert sum(seen) == 2 * len(data), "once to score, once to write"
 
 

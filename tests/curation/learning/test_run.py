@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from builders import PLAIN, curate, write_corpus, write_recipe, write_shard
+from builders import PLAIN, write_corpus, write_recipe, write_shard
 from learning_runs import go, quiet, start
+from running import curate
 
 from curation.core.errors import UserError, WeightsError
 from curation.learners import contrastive

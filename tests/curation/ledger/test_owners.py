@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, write_corpus, write_recipe
+from running import curate
 
 from curation.dataset.snapshot import open_snapshot
 from curation.ledger.owners import owner_of, repair_of

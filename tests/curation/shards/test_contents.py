@@ -11,9 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from builders import PLAIN, curate, picture, problems, write_recipe
+from builders import PLAIN, picture, problems, write_recipe
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from running import curate
 
 from curation.core.errors import ImageError
 from curation.core.types import ShardRef
@@ -170,7 +171,7 @@ def test_captions_in_the_json_reach_every_reader(tmp_path: Path, field: str, pla
     recipe = write_recipe(
         tmp_path / "r.yaml", str(corpus), str(tmp_path / "out"), "", "", **{**PLAIN, "filters": []}, **extra
     )
-    snapshot = curate(recipe)
+    snapshot = curate(recipe).snapshot
     assert snapshot.document.samples.kept == 12
     expected = [f"a picture of thing {i}" for i in range(12)]
     assert [sample.caption for sample in snapshot.samples()] == expected
@@ -191,7 +192,7 @@ def test_what_is_trained_on_looks_as_the_recipe_says(tmp_path: Path) -> None:
         changes: dict[str, Any] = {**PLAIN, "filters": [], "limits": {"background": background}}
         snapshot = curate(
             write_recipe(tmp_path / "r.yaml", str(tmp_path / "in"), str(tmp_path / background), "", "", **changes)
-        )
+        ).snapshot
         for shards in (snapshot.loader_shards(), source_shards(snapshot)):
             (example,) = SampleStream(shards, size=8, shuffle=0)
             assert set(example.pixels.ravel().tolist()) == {level}
@@ -275,7 +276,7 @@ def test_whatever_a_shard_holds_a_run_ends_and_verifies(
     recipe = write_recipe(
         folder / "r.yaml", str(folder / "in"), str(folder / "out"), "", "", **{**PLAIN, "filters": []}
     )
-    snapshot = curate(recipe)
+    snapshot = curate(recipe).snapshot
     found = list(snapshot.samples())
     assert len(found) == snapshot.document.samples.kept >= 1
     rows = snapshot.manifest.to_arrow().to_pylist()

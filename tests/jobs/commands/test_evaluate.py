@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from builders import PLAIN, curate, picture, write_corpus, write_recipe
+from builders import PLAIN, picture, write_corpus, write_recipe
 from click.testing import CliRunner
+from running import curate
 
 import curation as cu
 from curation.core.errors import EmptyCorpusError, LedgerError, NoSnapshotError, UserError

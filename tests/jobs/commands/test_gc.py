@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, write_corpus, write_recipe
 from click.testing import CliRunner
+from running import curate
 
 import curation as cu
 from curation.core.errors import BucketError, LedgerError, NoSnapshotError, NotFoundError, UserError

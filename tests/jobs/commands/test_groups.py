@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import curate, picture, write_recipe
+from builders import picture, write_recipe
 from click.testing import CliRunner
+from running import curate
 
 import curation as cu
 from curation.shards.tar_writer import TarWriter
@@ -98,6 +99,6 @@ def test_groups_of_a_part_of_another_filter_and_of_none(home: Path, tmp_path: Pa
     for name, groups in (("all", [30, 2]), ("any", []), ("not", [])):
         plain = {"scorers": [], "filters": [{name: {"of": parts}}], "limits": {}}
         recipe = write_recipe(tmp_path / f"{name}.yaml", f"{home}/corpus", f"{tmp_path}/{name}", "", "", **plain)
-        assert [group["samples"] for group in curate(recipe).groups] == groups, name
+        assert [group["samples"] for group in curate(recipe).snapshot.groups] == groups, name
     done = invoke("groups", f"{tmp_path}/any")
     assert done.stdout == "no filter dropped a sample as a duplicate of another\n"

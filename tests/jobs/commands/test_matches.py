@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 from builders import picture, write_recipe, write_weights
 from click.testing import CliRunner
+from running import curate
 
 import curation as cu
 from curation.core.errors import RecipeError, UserError
-from curation.curating.pipeline import pipeline
-from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar_writer import TarWriter
 from jobs.commands.matches import matches
-from jobs.commands.run import run_steps
 from jobs.commands.verify import problems_of
 from jobs.commands.what_if import what_if
 
@@ -63,7 +61,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
             scorers=scorers, filters=filters if name == "pool" else [],
         )  # fmt: skip
     for name in ("eval", "pool"):
-        curate(root / f"{name}.yaml")
+        curate(root / f"{name}.yaml", ray=True)
     return root
 
 
@@ -71,11 +69,6 @@ def invoke(command: click.Command, *arguments: str) -> str:
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
-
-
-def curate(recipe: Path, *overrides: str) -> dict:
-    with pipeline(load_recipe(recipe, overrides)) as work:
-        return run_steps(work, None, accept_yield=True)
 
 
 def test_copies_leave_and_the_report_pairs_them(home: Path, tmp_path: Path) -> None:
@@ -106,11 +99,11 @@ def test_it_is_verified_against_the_snapshot_it_was_compared_with(home: Path) ->
     """Not the evaluation set's latest: that changes."""
     before = home / "before"
     recipe = home / "pool.yaml"
-    curate(recipe, f"output={before}", f"scores={home}/out-pool/scores")
-    curate(home / "eval.yaml", "drop=" + _drop_all_but_one(home))
+    curate(recipe, f"output={before}", f"scores={home}/out-pool/scores", ray=True)
+    curate(home / "eval.yaml", "drop=" + _drop_all_but_one(home), ray=True)
     made = cu.open(str(before))
     assert list(problems_of(made)) == []
-    again = curate(recipe, f"output={before}", f"scores={home}/out-pool/scores")
+    again = curate(recipe, f"output={before}", f"scores={home}/out-pool/scores", ray=True).snapshot.document
     assert again["snapshot"] == 2, "another evaluation set is another decision"
     assert sum(again["samples"]["filtered"].values()) <= 1
     assert list(problems_of(cu.open(f"{before}@1"))) == []
@@ -133,7 +126,7 @@ def test_a_column_made_otherwise_is_one_line(home: Path, tmp_path: Path) -> None
     change = f"scorers=[{{embedding: {{model: proxy-mu, weights: {tmp_path}/other.safetensors, sha256: {sha}}}}}]"
     one = f"filters=[{{decontaminate: {{against: {home}/out-eval@1, embedding: embedding}}}}]"
     with pytest.raises(RecipeError, match="no column made as embedding is"):
-        curate(home / "pool.yaml", change, one, f"output={tmp_path}/out", f"scores={tmp_path}/scores")
+        curate(home / "pool.yaml", change, one, f"output={tmp_path}/out", f"scores={tmp_path}/scores", ray=True)
     assert not (tmp_path / "scores").exists()  # nothing was scored for it
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from builders import write_corpus, write_recipe, write_weights
 from click.testing import CliRunner
+from running import command
 
 import curation as cu
 from curation.core.errors import RecipeError, UserError
@@ -23,12 +24,6 @@ from jobs.cli import cli
 from jobs.commands.run import run_steps
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
-
-
-def curate(*arguments: str) -> str:
-    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_a_policy_becomes_a_snapshot(tmp_path: Path) -> None:
@@ -47,7 +42,7 @@ holdout: 0.3
 by: [source_key]
 device: cpu
 """)
-    learned = json.loads(curate("learn", f"{tmp_path}/learn.yaml", "--json"))
+    learned = json.loads(command("learn", f"{tmp_path}/learn.yaml", "--json"))
     assert learned["data"] == [f"{tmp_path}/out@1"]
     rows = [json.loads(line) for line in (tmp_path / "learned/metrics.jsonl").read_text().splitlines()]
     shares = next(row["chosen_share"] for row in rows if row["step"] == 10)
@@ -56,11 +51,11 @@ device: cpu
     mixed = ["--set", "selection.selector=learnability", "--set", "online={model: proxy-mu}", "--set", classes]
     with pytest.raises(UserError, match="is a cosine, and the online model's losses are in nats"):
         CliRunner().invoke(cli, ["learn", f"{tmp_path}/learn.yaml", *mixed], catch_exceptions=False)
-    shown = json.loads(curate("policy", "show", f"{tmp_path}/learned", "--json"))
+    shown = json.loads(command("policy", "show", f"{tmp_path}/learned", "--json"))
     assert shown["steps"] == 10 and shown["chosen"] == 80 and shown["bytes_per_candidate"] > 2
     assert sum(int(times) * n for times, n in shown["times"].items()) == 80
-    assert "trained on" in curate("policy", "show", f"{tmp_path}/learned")
-    curate("policy", "weights", f"{tmp_path}/learned", "--least", "2", "--out", f"{tmp_path}/chosen.tsv")
+    assert "trained on" in command("policy", "show", f"{tmp_path}/learned")
+    command("policy", "weights", f"{tmp_path}/learned", "--least", "2", "--out", f"{tmp_path}/chosen.tsv")
     none = ["policy", "weights", f"{tmp_path}/learned", "--least", "99", "--out", f"{tmp_path}/none.tsv"]
     with pytest.raises(UserError, match="no sample was trained on 99 times; the maximum is"):
         CliRunner().invoke(cli, none, catch_exceptions=False, standalone_mode=False)
@@ -90,12 +85,12 @@ device: cpu
     assert all(abs(met[uid] - int(count) / mean) < 1 for uid, count in counts.items())
     for option in ("--weighted", "--no-weighted"):
         out = f"{tmp_path}/plain{option}"
-        card = json.loads(curate("learn", f"{tmp_path}/chosen", "--out", out, "--steps", "1", "--batch", "2", "--eval",
+        card = json.loads(command("learn", f"{tmp_path}/chosen", "--out", out, "--steps", "1", "--batch", "2", "--eval",
                                  f"{tmp_path}/corpus", "--device", "cpu", "--json", option))  # fmt: skip
         assert ("data_weights" in card["recipe"]) == (option == "--weighted")
-    assert json.loads(curate("verify", f"{tmp_path}/chosen", "--json"))["ok"]
+    assert json.loads(command("verify", f"{tmp_path}/chosen", "--json"))["ok"]
     (tmp_path / "chosen.tsv").unlink()  # the snapshot has a copy of its own
-    assert json.loads(curate("verify", f"{tmp_path}/chosen", "--json"))["ok"]
+    assert json.loads(command("verify", f"{tmp_path}/chosen", "--json"))["ok"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import running
 import torch
 from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weights
 
@@ -22,7 +23,6 @@ from curation.curating.pipeline import Pipeline, RunCounts, pipeline
 from curation.dataset.diff import diff
 from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar_samples import read_samples
-from jobs.commands.run import run_steps
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SHARDS, N = 4, 60
@@ -38,9 +38,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def curate(home: Path, *overrides: str) -> tuple[dict[str, Any], RunCounts]:
-    with pipeline(load_recipe(home / "recipe.yaml", overrides)) as work:
-        document = run_steps(work, None)
-    return document, work.work
+    made = running.curate(home / "recipe.yaml", *overrides, ray=True)
+    return made.snapshot.document, made.work
 
 
 @pytest.fixture(scope="module")
