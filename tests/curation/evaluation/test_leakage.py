@@ -105,7 +105,7 @@ def test_weights_without_their_card_say_it_in_their_header(home: Path, proxy: Pr
     for data, holdout, says in (
         ("corpus", 0.1, "held out 10%"),
         ("corpus", 0.3, ""),
-        ("other", 0.1, "doesn't say where"),
+        ("other", 0.1, "doesn't record where"),
     ):
         card = proxy(data, holdout)
         moved = {**card, "weights": f"{tmp_path}/{data}.safetensors"}
