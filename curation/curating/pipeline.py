@@ -39,8 +39,7 @@ from curation.dataset import snapshot
 from curation.dataset.corpus import Corpus, left_out_message, open_corpus
 from curation.filters import ComparingFilter, flat
 from curation.filters.named import columns_needed, described
-from curation.ledger import score_tables as scores
-from curation.ledger import score_values, unreadable
+from curation.ledger import score_tables, score_values, unreadable
 from curation.ledger.documents import SnapshotDocument, relative_url
 from curation.ledger.ledger import Ledger
 from curation.ledger.plans import Plan
@@ -61,7 +60,7 @@ UNITS_SCHEMA = pa.schema(
         ("lacks", pa.list_(pa.dictionary(pa.int8(), pa.string()))),  # columns that nobody has committed
     ]
 )
-Fields = Mapping[scores.Column, Mapping[str, pa.DataType]]
+Fields = Mapping[score_tables.Column, Mapping[str, pa.DataType]]
 MAX_PASSES = 5  # scoring passes that get something done before the run gives up on the rest
 
 
@@ -91,7 +90,7 @@ class Pipeline:
     corpus: Corpus
     out: Ledger
     scored: Ledger
-    columns: Sequence[scores.Column]  # the index, then one a scorer
+    columns: Sequence[score_tables.Column]  # the index, then one a scorer
     lists: Mapping[str, UidList]  # keep, drop, weights
     others: ComparedSnapshots  # the snapshots that filters compare with
     unreadable: dict[ShardRef, str] = field(default_factory=dict)  # shards that are set aside, and why
@@ -182,7 +181,7 @@ class Pipeline:
 
     def _lacking(self, shards: Iterable[ShardRef]) -> pa.Table:
         def lacks(shard: ShardRef) -> tuple[ShardRef, list[str]]:
-            return shard, scores.missing(self.scored, shard, self.columns)
+            return shard, score_tables.missing(self.scored, shard, self.columns)
 
         return lacking_units((shard, names) for shard, names in map_ordered(lacks, shards) if names)
 
@@ -293,7 +292,9 @@ class Pipeline:
             if kept is None:
                 lengths = partial(writing.written_lengths, samples_per_shard=self.recipe.shards.samples)
                 keep = records.add if records is not None else None
-                units = scores.load_units(self.scored, shards, columns, index, vectors, lengths, self.unreadable, keep)
+                units = score_tables.load_units(
+                    self.scored, shards, columns, index, vectors, lengths, self.unreadable, keep
+                )
                 engine.load(decided.collect(units, tick))
             filters = [item.filter for item in self.recipe.filters]
             self.others.load(engine, filters, self.columns)
@@ -302,7 +303,7 @@ class Pipeline:
     def fields(self, shard: ShardRef, without: Collection[str] = ()) -> Fields:
         """Of every scorer the names and types of its numbers and words, none of a vector; any shard tells."""
         wanted = [column for column in self.columns[1:] if column.name not in without]
-        return {column: scores.fields(self.scored, shard, column) for column in wanted}
+        return {column: score_tables.fields(self.scored, shard, column) for column in wanted}
 
     def declared(self) -> Fields:
         """The same as the recipe's scorers declare them: no store is asked."""
@@ -465,7 +466,9 @@ def pipeline_of(
     out = Ledger(made.store)
     where = (plan or out.open_plan(document["plan"])).document["corpus"]
     corpus = Corpus(where["root"], tuple(where["patterns"]), where["snapshot"], options)
-    columns = [scores.Column(name, document["fingerprints"][name]) for name in (scores.INDEX, *recipe.scorers)]
+    columns = [
+        score_tables.Column(name, document["fingerprints"][name]) for name in (score_tables.INDEX, *recipe.scorers)
+    ]
     if texts is None:
         lists = {
             name: made.store.get_parsed(item["key"], partial(parse_list, name, url=name))

@@ -19,8 +19,7 @@ from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef
 from curation.curating.garbage import old_before, old_objects, read_record
-from curation.ledger import score_tables as scores
-from curation.ledger import score_values
+from curation.ledger import score_tables, score_values
 from curation.ledger.documents import ScoreRecord
 from curation.ledger.ledger import Ledger, unit_id
 from curation.ledger.score_tables import Column
@@ -126,7 +125,7 @@ def take_out_damaged(scored: Ledger, shard: ShardRef, columns: Sequence[Column])
 def _sound(scored: Ledger, shard: ShardRef, column: Column, key: str) -> bool:
     """Whether a unit's record and table are whole and belong to the unit, or it has none."""
     try:
-        scores.read(scored, shard, column)
+        score_tables.read(scored, shard, column)
     except (LedgerError, UserError):
         return not scored.store.exists(key)
     return True
@@ -161,13 +160,13 @@ def export(
 def _unit(scored: Ledger, shard: ShardRef, columns: Sequence[Column]) -> pa.Table:
     """One unit's index and scores, side by side."""
     index, *rest = columns
-    table = scores.read(scored, shard, index)
+    table = score_tables.read(scored, shard, index)
     for at, (name, value) in enumerate((("shard_key", shard.key), ("shard_etag", shard.etag))):
         table = table.add_column(at, name, pa.array([value] * table.num_rows, pa.string()))
-    records = [scores.record_of(scored, shard, column) for column in rest]
-    table = scores.with_poison(table, records)
+    records = [score_tables.record_of(scored, shard, column) for column in rest]
+    table = score_tables.with_poison(table, records)
     for column in rest:
-        values = scores.read(scored, shard, column, ["value"], table.column("uid")).column("value")
+        values = score_tables.read(scored, shard, column, ["value"], table.column("uid")).column("value")
         parts = score_values.parts(column.name, values) or {column.name: values}
         for name, part in parts.items():
             table = table.append_column(name, part)

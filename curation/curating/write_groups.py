@@ -17,7 +17,7 @@ from curation.core.progress import Tick
 from curation.core.types import ShardRef
 from curation.curating import decisions, writing
 from curation.dataset import snapshot
-from curation.ledger import score_tables as scores
+from curation.ledger import score_tables
 from curation.ledger.documents import ScoreRecord
 from curation.ledger.plans import Plan
 from curation.storage.tables import local_disk
@@ -93,7 +93,7 @@ class WriteGroups:
 
     engine: decisions.Decisions
     plan: Plan
-    columns: Sequence[scores.Column]
+    columns: Sequence[score_tables.Column]
     reasons: dict[int, str] = field(default_factory=dict)  # ordinal -> reason, of broken units only
     empty: Counter[str] = field(default_factory=Counter)  # reason -> broken units without a sample
     records: RecordSpool | None = None

@@ -27,8 +27,7 @@ import pyarrow.compute as pc
 from curation.core.digest import digest
 from curation.core.types import ShardRef
 from curation.curating.decisions import KEPT, tally
-from curation.ledger import manifest_schema
-from curation.ledger import score_tables as scores
+from curation.ledger import manifest_schema, score_tables
 from curation.ledger.documents import ScoreRecord, WriteRecord
 from curation.ledger.ledger import Ledger
 from curation.ledger.unreadable import UNREADABLE
@@ -67,7 +66,7 @@ class WriteGroup:
 
     units: Sequence[UnitDecisions]
     samples_per_shard: int
-    columns: Sequence[scores.Column]  # index first, then the scores that are no vectors
+    columns: Sequence[score_tables.Column]  # index first, then the scores that are no vectors
     kinds: Mapping[str, pa.DataType] = field(default_factory=dict)  # of these scores, for units that have no table
 
     @property
@@ -180,10 +179,10 @@ class _Input:
         else:
             known: Sequence[ScoreRecord | None] = unit.records or [None] * len(group.columns)
             first, *others = known
-            self.index = scores.read(scored, unit.shard, group.columns[0], record=first)
+            self.index = score_tables.read(scored, unit.shard, group.columns[0], record=first)
             for column, record in zip(group.columns[1:], others, strict=True):
                 uids = self.index.column("uid")
-                self.scores |= scores.read_parts(scored, unit.shard, column, uids, record)
+                self.scores |= score_tables.read_parts(scored, unit.shard, column, uids, record)
         self.decision = unit.rows.column("decision").to_pylist()
         self.reason = unit.rows.column("reason").to_pylist()
         self.weight = unit.rows.column("weight")

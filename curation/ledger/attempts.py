@@ -27,7 +27,7 @@ from curation.core.digest import canonical
 from curation.core.errors import LedgerError
 from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef
-from curation.ledger import score_tables as scores
+from curation.ledger import score_tables
 from curation.ledger.documents.base import Count, Document, Text, find
 from curation.ledger.documents.ledger import PoisonReason
 from curation.ledger.ledger import Ledger, unit_id
@@ -138,12 +138,12 @@ def poison_of(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> dic
     index, *others = columns
     found: dict[str, dict[int, str]] = {}
     with suppress(LedgerError):
-        table = scores.read(ledger, shard, index, ["reason", "width"])
+        table = score_tables.read(ledger, shard, index, ["reason", "width"])
         rows = zip(*(table.column(name).to_pylist() for name in ("reason", "width")), strict=True)
         found[index.fingerprint] = {n: why for n, (why, width) in enumerate(rows) if why in REASONS and width is None}
     for column in others:
         with suppress(LedgerError):
-            poison = scores.record_of(ledger, shard, column).poison
+            poison = score_tables.record_of(ledger, shard, column).poison
             found[column.fingerprint] = {int(row): why for row, why in poison.items()}
     return found
 

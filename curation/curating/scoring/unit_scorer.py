@@ -27,8 +27,7 @@ from curation.curating.scoring.batches import (
 )
 from curation.curating.scoring.black_box import BlackBox, Box, Span, WorkNote
 from curation.curating.scoring.isolation import Isolated, blamed
-from curation.ledger import score_tables as scores
-from curation.ledger import unit_collector
+from curation.ledger import score_tables, unit_collector
 from curation.ledger.attempts import DIED, REASONS, CallSettings
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import Compute
@@ -52,8 +51,8 @@ class ScoringTask:
 
     corpus: Store
     scored: Ledger
-    index: scores.Column
-    columns: Sequence[scores.Column]  # one a scorer, in the order of `scorers`
+    index: score_tables.Column
+    columns: Sequence[score_tables.Column]  # one a scorer, in the order of `scorers`
     scorers: Mapping[str, Scorer]
     limits: DecodeLimits
     compute: Compute
@@ -67,7 +66,7 @@ class ScoringTask:
         return list({view_column(view): view for view in wanted}.values())
 
     @property
-    def all_columns(self) -> list[scores.Column]:
+    def all_columns(self) -> list[score_tables.Column]:
         return [self.index, *self.columns]
 
     def reader(self) -> UnitReader:
@@ -135,7 +134,7 @@ class UnitScorer:
         if LACKS in units.column_names:
             lacking = dict(zip(shard_refs(units), units.column(LACKS).to_pylist(), strict=True))
         else:
-            lacking = {shard: scores.missing(job.scored, shard, job.all_columns) for shard in shard_refs(units)}
+            lacking = {shard: score_tables.missing(job.scored, shard, job.all_columns) for shard in shard_refs(units)}
         shards = [shard for shard, names in lacking.items() if names]
         places = {shard.key: place for place, shard in enumerate(lacking)}
         progress, collector = CallProgress(), unit_collector.Collector()
@@ -267,10 +266,10 @@ def check_scorers(scorers: Mapping[str, Scorer], places: Mapping[str, str], opti
 def commit(job: ScoringTask, unit: unit_collector.ScoredUnit, wanted: Sequence[str]) -> None:
     """Commit the tables of a unit that are wanted; of those that others commit meanwhile, the first record wins."""
     if job.index.name in wanted:
-        scores.commit_index(job.scored, unit.shard, job.index, unit.rows, unit.reason, unit.detail)
+        score_tables.commit_index(job.scored, unit.shard, job.index, unit.rows, unit.reason, unit.detail)
     for column in job.columns:
         if column.name in wanted:
             values = unit.rows.column(f"score:{column.name}")
             reasons = unit.rows.column(f"aside:{column.name}").to_pylist()
             poison = {row: reason for row, reason in enumerate(reasons) if reason is not None}
-            scores.commit_score(job.scored, unit.shard, column, unit.rows.column("uid"), values, poison)
+            score_tables.commit_score(job.scored, unit.shard, column, unit.rows.column("uid"), values, poison)

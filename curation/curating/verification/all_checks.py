@@ -20,9 +20,9 @@ from curation.core.types import ShardRef
 from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
-from curation.curating.verification.scored import CheckedUnit, ScoredCheck
+from curation.curating.verification.score_tables import CheckedUnit, ScoredCheck
 from curation.curating.verification.subject import CheckRunner
-from curation.curating.verification.written import CheckedGroup, Indexed, WrittenCheck
+from curation.curating.verification.write_units import CheckedGroup, Indexed, WrittenCheck
 from curation.curating.writing import WriteGroup
 
 if TYPE_CHECKING:

@@ -28,13 +28,13 @@ from curation.core.errors import RecipeError, TutelageError, UserError
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
 from curation.curating.pipeline import pipeline_of
-from curation.curating.verification import attached, chain, described, loose, planned
+from curation.curating.verification import chain, evaluations, plans, snapshot_document, unreferenced_documents
 from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
 from curation.curating.verification.score_checks import ScoreChecks
 from curation.curating.verification.subject import CheckRunner, Subject
-from curation.curating.verification.unread import check_unreadable
+from curation.curating.verification.unreadable_shards import check_unreadable
 from curation.curating.verification.versions import known_versions
 from curation.curating.verification.write_checks import WriteChecks, check_stored, read_index
 from curation.dataset import snapshot as snapshots
@@ -85,9 +85,9 @@ class Checks:
             yield finding
         if self.last:
             checked = range(self.number, self.number + 1 if self.first else LAST + 1)  # of all passes together
-            yield from loose.check_loose(self.out, self.mend, self.found, numbers=checked)
+            yield from unreferenced_documents.check_loose(self.out, self.mend, self.found, numbers=checked)
         if self.last and self.scored is not None:
-            yield from loose.check_loose(self.scored, self.mend, self.found, self.checked)
+            yield from unreferenced_documents.check_loose(self.scored, self.mend, self.found, self.checked)
 
     def _of_snapshot(self) -> Iterator[Finding]:
         if self.first:
@@ -107,14 +107,14 @@ class Checks:
         with ExitStack() as stack:
             spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tutelage-")))
             yield from self._of_recipe(raw, recipe, spool, stack)
-        yield from attached.check_evaluations(self.out, self.number, self.mend)
+        yield from evaluations.check_evaluations(self.out, self.number, self.mend)
 
     # --- what the pipeline needs ------------------------------------------------------------------------------
 
     def _of_recipe(self, raw: Mapping[str, Any], recipe: Recipe, spool: Path, stack: ExitStack) -> Iterator[Finding]:
         found, plan = self._plan(raw, recipe, spool)
         yield from found
-        lists, texts, whole = described.check_lists(self.out, self.number, raw, recipe, self.mend)
+        lists, texts, whole = snapshot_document.check_lists(self.out, self.number, raw, recipe, self.mend)
         yield from lists
         found, aside = check_unreadable(self.out, raw, partial(self._inputs, raw), self.mend)
         yield from found
@@ -126,7 +126,7 @@ class Checks:
         self.scores_url = self._scores_url(raw, recipe, plan, aside)
         settled = {"fingerprints": dict(plan.document.fingerprints), "scores_url": self.scores_url}
         try:
-            made = snapshots.Snapshot(self.out, described.openable({**raw, **settled}, self.number))
+            made = snapshots.Snapshot(self.out, snapshot_document.openable({**raw, **settled}, self.number))
             work = stack.enter_context(pipeline_of(made, plan=plan, texts=texts, aside=aside))
         except (TutelageError, ValidationError) as error:
             what = f"can't be carried out again: {str(error).splitlines()[0]}"
@@ -142,7 +142,9 @@ class Checks:
     def _checked(self, subject: Subject) -> Iterator[Finding]:
         """All that can be recomputed."""
         raw, work = subject.raw, subject.work
-        yield from described.check_scorers(self.out, self.number, work.recipe, subject.stale, subject.same_software)
+        yield from snapshot_document.check_scorers(
+            self.out, self.number, work.recipe, subject.stale, subject.same_software
+        )
         tables = ScoreChecks(subject, self.rescore, self.seed)
         yield from tables.findings()
         self.samples, self.checked = tables.samples, tables.checked()
@@ -164,7 +166,7 @@ class Checks:
         ours, theirs = str(raw.get("scores_url")), recipe.scores
         for url in dict.fromkeys([ours, theirs]):
             with suppress(TutelageError, ValidationError):
-                if described.openable({**raw, "scores_url": url}, self.number).scores_at(self.out).exists(key):
+                if snapshot_document.openable({**raw, "scores_url": url}, self.number).scores_at(self.out).exists(key):
                     return url
         return ours
 
@@ -172,9 +174,9 @@ class Checks:
         corpus = open_corpus(recipe.corpus, recipe.options)
         prints = [raw.get("fingerprints"), recipe.fingerprints]
         contexts = [{"corpus": corpus.to_json(), "fingerprints": one} for one in prints if isinstance(one, dict)]
-        rows: list[planned.Rows] = [partial(self._recorded, raw), partial(_listed, corpus, spool)]
+        rows: list[plans.Rows] = [partial(self._recorded, raw), partial(_listed, corpus, spool)]
         scratch = open_store(str(spool / "plan"))
-        return planned.check_plan(self.out, str(raw.get("plan")), contexts, rows, scratch, self.mend)
+        return plans.check_plan(self.out, str(raw.get("plan")), contexts, rows, scratch, self.mend)
 
     def _recorded(self, raw: Mapping[str, Any]) -> Iterator[ShardRef]:
         """The input shards, as the commit records of the snapshot's write units have them, in order."""

@@ -17,8 +17,8 @@ from curation.curating.scoring.batches import units_table
 from curation.curating.scoring.black_box import NullBlackBox
 from curation.curating.scoring.unit_scorer import ScoringTask, UnitScorer
 from curation.curating.verification.findings import Finding
+from curation.curating.verification.model_scores import compare
 from curation.curating.verification.repairs import Mender
-from curation.curating.verification.rescored import compare
 from curation.ledger import attempts
 from curation.ledger.attempts import CallSettings
 from curation.ledger.ledger import Ledger

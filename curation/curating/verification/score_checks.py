@@ -13,11 +13,11 @@ import numpy as np
 
 from curation.core.errors import BucketError, TutelageError
 from curation.core.types import ShardRef
-from curation.curating.verification import rescored, versions
+from curation.curating.verification import model_scores, versions
 from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.scored import SCORED_AGAIN, CheckedUnit, ScoredCheck
-from curation.curating.verification.settled import Recomputed
+from curation.curating.verification.recomputed_values import Recomputed
+from curation.curating.verification.score_tables import SCORED_AGAIN, CheckedUnit, ScoredCheck
 from curation.curating.verification.subject import Subject
 from curation.curating.verification.values import Said
 from curation.ledger.score_tables import INDEX
@@ -156,7 +156,7 @@ class ScoreChecks:
             return (shard for shard in subject.plan.shards() if shard not in work.unreadable)
 
         def drawn() -> Iterator[ShardRef]:
-            return (shard for shard in readable() if rescored.drawn(self.decision, self.seed, shard, self.rescore))
+            return (shard for shard in readable() if model_scores.drawn(self.decision, self.seed, shard, self.rescore))
 
         number = sum(1 for _ in drawn())
         some = drawn() if number else iter([next(readable())])

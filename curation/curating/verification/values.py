@@ -1,7 +1,7 @@
 """Checks that one score table and its commit record belong to their unit.
 
-They compare key, size, etag, fingerprint, uids, counts, hashes and names. The values come from models, and `rescored`
-checks them. Covered by `tests/jobs/test_damages.py`.
+They compare key, size, etag, fingerprint, uids, counts, hashes and names. The values come from models, and
+`model_scores` checks them. Covered by `tests/jobs/test_damages.py`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from curation.core.types import ShardRef
 from curation.curating.verification.differences import named_hash
 from curation.curating.verification.findings import fields_differ
 from curation.curating.verification.versions import Versions, is_newer
-from curation.ledger import score_tables as scores
-from curation.ledger import score_values
+from curation.ledger import score_tables, score_values
 from curation.ledger.attempts import REASONS
 from curation.ledger.ledger import Ledger, unit_id
 from curation.storage.parquet import from_parquet
@@ -43,7 +42,7 @@ class Said:
     kinds: Mapping[str, pa.DataType] = field(default_factory=dict)
     versions: Versions = field(default_factory=dict)
 
-    def fixed(self, record: Record | None, column: scores.Column) -> dict[str, Any]:
+    def fixed(self, record: Record | None, column: score_tables.Column) -> dict[str, Any]:
         """The wrong fields of a record that don't follow from the unit, with their right values."""
         right: dict[str, Any] = {}
         if record and record.get("column") not in self.called.get(column.fingerprint, {record.get("column")}):
@@ -53,7 +52,7 @@ class Said:
             right["software"] = None
         return right
 
-    def has_kind(self, column: scores.Column, values: pa.ChunkedArray) -> bool:
+    def has_kind(self, column: score_tables.Column, values: pa.ChunkedArray) -> bool:
         """Whether a column has the type of its scorer's values; vectors may have any width."""
         kind = self.kinds.get(column.name, values.type)
         return values.type == kind or (score_values.is_vector(values.type) and score_values.is_vector(kind))
@@ -64,7 +63,7 @@ class Said:
 
 
 def stored_values(
-    scored: Ledger, shard: ShardRef, column: scores.Column, record: Record | None, index: pa.Table | None
+    scored: Ledger, shard: ShardRef, column: score_tables.Column, record: Record | None, index: pa.Table | None
 ) -> tuple[str, str, str, pa.ChunkedArray | None]:
     """Read a score table; return (code, location, damage, values).
 

@@ -10,14 +10,14 @@ import pyarrow as pa
 
 from curation.core.digest import digest
 from curation.core.errors import StoreError, TutelageError
-from curation.curating.verification import chain, described
+from curation.curating.verification import chain, snapshot_document
 from curation.curating.verification.comparison import Comparison
 from curation.curating.verification.findings import Finding
+from curation.curating.verification.recomputed_values import Recomputed
 from curation.curating.verification.repairs import Mender
-from curation.curating.verification.settled import Recomputed
 from curation.curating.verification.subject import CheckRunner, Subject
 from curation.curating.verification.versions import is_newer
-from curation.curating.verification.written import OTHER_DECISIONS, IndexedUnits, WrittenCheck
+from curation.curating.verification.write_units import OTHER_DECISIONS, IndexedUnits, WrittenCheck
 from curation.curating.write_groups import WriteGroups, WrittenTotals
 from curation.dataset import snapshot as snapshots
 from curation.ledger.ledger import Ledger
@@ -64,7 +64,7 @@ class WriteChecks:
                 if whole:
                     yield from self._described(decided, written, anchored)
                 else:
-                    yield from described.check_named(subject.out, raw)
+                    yield from snapshot_document.check_named(subject.out, raw)
         except TutelageError as error:
             what = f"the filters can't run again: {error}"
             yield from self._blocked(subject.out.location(snapshot_key(subject.number)), what, error.fix)
@@ -89,7 +89,7 @@ class WriteChecks:
 
         def named(name: str, suffix: str) -> Sequence[Sequence[Any]]:
             lists = raw.get("lists")
-            within = lists if name in described.LISTS and isinstance(lists, Mapping) else raw
+            within = lists if name in snapshot_document.LISTS and isinstance(lists, Mapping) else raw
             item = within.get(name)  # `weights` of the document are those of models
             return [[item]] if isinstance(item, Mapping) and isinstance(item.get("key"), str) else []
 
@@ -102,7 +102,7 @@ class WriteChecks:
         finally:
             work.out = real
         yield from (finding for finding in compared.findings if finding.object not in self.lists)
-        yield from described.check_urls(out, subject.number, raw, written.tables()[0], mend, frozen=frozen)
+        yield from snapshot_document.check_urls(out, subject.number, raw, written.tables()[0], mend, frozen=frozen)
         expected |= {"fingerprints": dict(subject.plan.document.fingerprints), "recipe": raw["recipe"]}
         expected["recipe_sha256"] = digest(raw["recipe"])
         if not same and raw.get("decision_id") != expected["decision_id"] and anchored:
@@ -112,13 +112,13 @@ class WriteChecks:
             expected["units"].pop("reasons")  # as in documents of earlier versions
         if raw.get("scores_url") == self.scores_url:  # as earlier versions wrote it
             expected["scores_url"] = self.scores_url
-        yield from described.check_document(out, subject.number, raw, expected, anchored=anchored, mend=mend,
+        yield from snapshot_document.check_document(out, subject.number, raw, expected, anchored=anchored, mend=mend,
                                             software=subject.software)  # fmt: skip
 
 
 def check_stored(out: Store, raw: Mapping[str, Any], engine: CheckRunner, mend: Mender) -> Iterator[Finding]:
     """What the document names against the hashes that it has for it, where nothing can be recomputed."""
-    yield from described.check_named(out, raw)
+    yield from snapshot_document.check_named(out, raw)
     check = WrittenCheck(out, Ledger(out), out, mend, anchored=False, free=False)
     for result in engine.spread(check.check_stored, indexed_units(out, raw).all()):
         yield from result.findings

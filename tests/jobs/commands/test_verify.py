@@ -146,8 +146,8 @@ def test_older_snapshots_are_checked_when_asked(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What they share is checked once; what only one of them has is found and mended, too."""
-    from curation.curating.verification.scored import ScoredCheck
-    from curation.curating.verification.written import WrittenCheck
+    from curation.curating.verification.score_tables import ScoredCheck
+    from curation.curating.verification.write_units import WrittenCheck
 
     read, written = list[str](), list[str]()
     rows, checked = ScoredCheck._rows, WrittenCheck.check

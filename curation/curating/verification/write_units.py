@@ -23,7 +23,7 @@ from curation.curating.verification.differences import columns_differ, hash_of, 
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
 from curation.curating.writing import GroupWriter, WriteGroup
-from curation.ledger import score_tables as scores
+from curation.ledger import score_tables
 from curation.ledger.ledger import Ledger
 from curation.ledger.unreadable import UNREADABLE
 from curation.storage.parquet import from_parquet
@@ -141,7 +141,7 @@ class WrittenCheck:
 class Settled(Protocol):
     """Evidence for values that are stored twice, in score tables and in the manifest."""
 
-    def scores(self, shards: Sequence[ShardRef], columns: Collection[scores.Column]) -> str:
+    def scores(self, shards: Sequence[ShardRef], columns: Collection[score_tables.Column]) -> str:
         """Return "" when the score tables are proved to have the models' values, else why not."""
 
     def details(self, shards: Sequence[ShardRef]) -> str:
@@ -185,7 +185,7 @@ class _Contested:
         return names if place.null_count else columns_differ(expected, found.take(place))
 
 
-def _made_by(column: scores.Column, name: str) -> bool:
+def _made_by(column: score_tables.Column, name: str) -> bool:
     return name == column.name or name.startswith(f"{column.name}.")
 
 

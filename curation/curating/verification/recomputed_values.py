@@ -2,8 +2,8 @@
 
 Neither copy is trusted more than the other: an attacker who can replace one can replace its hashes. Scores are proved
 when the models have computed them again (`--rescore`), bit for bit, on the software that created them. On other
-software, values within `rescored.TOLERANCE` pass, so a smaller difference stays unproved. Details are proved when the
-index table has those of the input shard as it is read now. Covered by `tests/jobs/test_trust.py`.
+software, values within `model_scores.TOLERANCE` pass, so a smaller difference stays unproved. Details are proved when
+the index table has those of the input shard as it is read now. Covered by `tests/jobs/test_trust.py`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from curation.core.software import software, software_id
 from curation.core.types import ShardRef
-from curation.curating.verification import rescored
+from curation.curating.verification import model_scores
 from curation.curating.verification.differences import read_object
-from curation.curating.verification.scored import ScoredCheck
+from curation.curating.verification.score_tables import ScoredCheck
 from curation.ledger.ledger import unit_id
 from curation.ledger.score_tables import Column
 
@@ -35,7 +35,7 @@ class Recomputed:
 
     def scores(self, shards: Sequence[ShardRef], columns: Collection[Column]) -> str:
         """Return "" when the score tables are proved to have the models' values, else why not, and what to do."""
-        drawn = all(rescored.drawn(self.decision, self.seed, shard, self.share) for shard in shards)
+        drawn = all(model_scores.drawn(self.decision, self.seed, shard, self.share) for shard in shards)
         if not self.share or not drawn:
             again = f"`curate repair {self.dataset.removeprefix('file://')} --rescore 1.0 --apply`"
             return f"{_OPEN}: {again} scores all units again and decides"

@@ -10,7 +10,7 @@ import pytest
 
 from curation.core.types import ShardRef
 from curation.curating.verification.repairs import Mender, dry
-from curation.curating.verification.unread import check_unreadable
+from curation.curating.verification.unreadable_shards import check_unreadable
 from curation.ledger.unreadable import UNREADABLE, listed
 from curation.storage.store import Store, open_store
 

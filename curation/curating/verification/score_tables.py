@@ -2,7 +2,7 @@
 
 The index (uids, offsets, sizes, captions, hashes, reasons) is recomputed from the shard's bytes and compared row by
 row. The other tables come from models: this module checks what binds them to the unit (key, size, etag, fingerprint,
-uids), and `rescored` their values.
+uids), and `model_scores` their values.
 
 Cost: reading and decoding every input shard once, about that of scoring without a model. Memory: the rows of a unit.
 """
@@ -25,8 +25,7 @@ from curation.curating.verification.differences import columns_differ, read_obje
 from curation.curating.verification.findings import Finding, fields_differ
 from curation.curating.verification.repairs import Mender
 from curation.curating.verification.values import Said, believable_poison, stored_values
-from curation.ledger import score_tables as scores
-from curation.ledger import unit_collector
+from curation.ledger import score_tables, unit_collector
 from curation.ledger.attempts import poison_of
 from curation.ledger.ledger import Ledger, unit_id
 from curation.shards.images import DecodeLimits
@@ -75,7 +74,7 @@ class ScoredCheck:
     corpus: Store
     scored: Ledger
     limits: DecodeLimits
-    columns: Sequence[scores.Column]
+    columns: Sequence[score_tables.Column]
     stale: frozenset[str]
     mend: Mender
     said: Said = field(default_factory=Said)
@@ -85,7 +84,7 @@ class ScoredCheck:
         """Compare the tables of one shard with its bytes. Damaged data become findings, never exceptions."""
         result = CheckedUnit(shard)
         rows = self._rows(shard, result)
-        if rows is not None and scores.INDEX not in self.stale:
+        if rows is not None and score_tables.INDEX not in self.stale:
             result.seen = rows.rows.num_rows
             index = self._index(rows, result)
         else:
@@ -122,7 +121,7 @@ class ScoredCheck:
         result.note(key, record)
         ours = bool(record) and record.get("software") == software_id(software())  # type: ignore[union-attr]
         compared = self._comparison(record, column, frozenset() if ours else frozenset({"detail"}))
-        scores.commit_index(compared, unit.shard, column, unit.rows, unit.reason, unit.detail)
+        score_tables.commit_index(compared, unit.shard, column, unit.rows, unit.reason, unit.detail)
         for finding in compared.findings:
             code = "score_record" if finding.code == "record" else finding.code
             what = f"the index of {unit.shard.key}: {finding.what}"
@@ -137,11 +136,11 @@ class ScoredCheck:
     def details_hold(self, shard: ShardRef) -> bool:
         """Whether the index table has the same details as this version of the software computes."""
         try:
-            stored = scores.read(self.scored, shard, self.columns[0])
+            stored = score_tables.read(self.scored, shard, self.columns[0])
         except (LedgerError, StoreError):
             return False
         unit = self._rows(shard, CheckedUnit(shard))
-        rows = scores.index_table(unit.rows, unit.reason, unit.detail) if unit else stored.slice(0, 0)
+        rows = score_tables.index_table(unit.rows, unit.reason, unit.detail) if unit else stored.slice(0, 0)
         return rows.num_rows == stored.num_rows and not columns_differ(rows.select(["uid", "detail"]), stored)
 
     def _stored_index(
@@ -155,7 +154,7 @@ class ScoredCheck:
         key = f"units/{unit_id(shard, column.fingerprint)}.json"
         result.note(key, read_object(self.scored.store, key))
         try:
-            table = scores.read(self.scored, shard, column)
+            table = score_tables.read(self.scored, shard, column)
         except (LedgerError, StoreError) as error:
             where = self.scored.store.location(f"units/{unit_id(shard, column.fingerprint)}.json")
             why = _LOST if not result.readable else _OTHER_CODE
@@ -163,14 +162,14 @@ class ScoredCheck:
             return None
         result.seen = table.num_rows
         if unit is not None and (wrong := self._differing(table, unit, result)):
-            where = self.scored.store.location(scores.record_of(self.scored, shard, column).data.key)
+            where = self.scored.store.location(score_tables.record_of(self.scored, shard, column).data.key)
             what = f"the index of {shard.key}: {wrong}"
             result.findings.append(Finding("score_table", where, what, "", _OTHER_CODE))
         return table.select(["uid"])
 
     def _differing(self, stored: pa.Table, unit: unit_collector.ScoredUnit, result: CheckedUnit) -> str:
         """Describe how an index of another version differs in columns that don't depend on image decoding."""
-        now = scores.index_table(unit.rows, unit.reason, unit.detail)
+        now = score_tables.index_table(unit.rows, unit.reason, unit.detail)
         if now.num_rows != stored.num_rows:
             return f"has {stored.num_rows:,} rows, not {now.num_rows:,}"
         wrong = columns_differ(now.select(PLACES), stored)
@@ -181,7 +180,7 @@ class ScoredCheck:
         return fields_differ(wrong, "the recomputed values") if wrong else ""
 
     def _scores(
-        self, shard: ShardRef, column: scores.Column, index: pa.Table | None, result: CheckedUnit
+        self, shard: ShardRef, column: score_tables.Column, index: pa.Table | None, result: CheckedUnit
     ) -> Iterator[Finding]:
         """Yield findings of a score table and its record; add columns that only the models can repair to `lacks`."""
         key = f"units/{unit_id(shard, column.fingerprint)}.json"
@@ -192,7 +191,9 @@ class ScoredCheck:
             code, what, values = "score_table", f"its values have type {values.type}, the scorer gives another", None
         if values is not None and index is not None:
             compared = self._comparison(record, column)
-            scores.commit_score(compared, shard, column, index.column("uid"), values, believable_poison(record, values))
+            score_tables.commit_score(
+                compared, shard, column, index.column("uid"), values, believable_poison(record, values)
+            )
             for finding in compared.findings:
                 what = f"{column.name} of {shard.key}: {finding.what}"
                 yield Finding("score_record", finding.object, what, finding.how, finding.why, finding.mended)
@@ -210,7 +211,7 @@ class ScoredCheck:
             yield Finding(code, where, what, SCORED_AGAIN).done(done and bool(self.mend.id))
 
     def _comparison(
-        self, record: Mapping[str, Any] | None, column: scores.Column, words: frozenset[str] = frozenset()
+        self, record: Mapping[str, Any] | None, column: score_tables.Column, words: frozenset[str] = frozenset()
     ) -> Comparison:
         fixed, newer = self.said.fixed(record, column), self.said.is_newer(record)
         return Comparison(self.scored.store, self.mend, self._named, what="score_table", free=True, words=words,

@@ -13,7 +13,7 @@ from builders import score_record
 
 from curation.core.software import software, software_id
 from curation.core.types import ShardRef
-from curation.curating.verification.settled import Recomputed
+from curation.curating.verification.recomputed_values import Recomputed
 from curation.ledger.ledger import Ledger, unit_id
 from curation.ledger.score_tables import Column
 from curation.storage.store import open_store

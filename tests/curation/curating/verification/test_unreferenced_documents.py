@@ -12,8 +12,8 @@ import pytest
 from builders import score_record
 
 from curation.core.types import ShardRef
-from curation.curating.verification.loose import check_loose
 from curation.curating.verification.repairs import Mender, dry
+from curation.curating.verification.unreferenced_documents import check_loose
 from curation.ledger.ledger import Ledger, unit_id
 from curation.storage.store import Store, open_store
 

@@ -22,7 +22,7 @@ from curation.core.types import ShardRef
 from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
-from curation.ledger import score_tables as scores
+from curation.ledger import score_tables
 from curation.ledger.ledger import Ledger, unit_id
 
 Mask = np.ndarray[Any, np.dtype[Any]]
@@ -35,7 +35,9 @@ def drawn(decision: str, seed: int, shard: ShardRef, share: float) -> bool:
     return int.from_bytes(name[:8], "big") < share * 2**64
 
 
-def compare(scored: Ledger, own: Ledger, shard: ShardRef, column: scores.Column, mend: Mender) -> Iterator[Finding]:
+def compare(
+    scored: Ledger, own: Ledger, shard: ShardRef, column: score_tables.Column, mend: Mender
+) -> Iterator[Finding]:
     """Compare the stored score table of a unit with the one just computed (`own`).
 
     A mender that is not dry replaces the stored table, data first and then the record.
@@ -43,10 +45,10 @@ def compare(scored: Ledger, own: Ledger, shard: ShardRef, column: scores.Column,
     key = f"units/{unit_id(shard, column.fingerprint)}.json"
     where = scored.store.location(key)
     try:
-        stored = scores.read(scored, shard, column, ["value"]).column("value")
+        stored = score_tables.read(scored, shard, column, ["value"]).column("value")
     except (LedgerError, StoreError):
         return  # the check of score tables reports it
-    fresh = scores.read(own, shard, column, ["value"]).column("value")
+    fresh = score_tables.read(own, shard, column, ["value"]).column("value")
     records = [read_object(ledger.store, key) or {} for ledger in (scored, own)]
     same = records[0].get("software") == records[1].get("software")
     wrong = _differing(fresh, stored, 0.0 if same else TOLERANCE)
