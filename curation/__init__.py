@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curation.core.errors import TutelageError
     from curation.core.types import Sample, ShardRef, Source
-    from curation.curating.questions import what_if
     from curation.curating.run import RunOptions, curate
     from curation.curating.verification.verify import verify
+    from curation.curating.what_if_questions import what_if
     from curation.dataset.diff import diff
     from curation.dataset.snapshot import Snapshot, open
     from curation.evaluation.evaluate import evaluate
@@ -67,7 +67,7 @@ _HOMES = {
     "load_recipe": "curation.recipes.curation_recipe",
     "open": "curation.dataset.snapshot",
     "verify": "curation.curating.verification.verify",
-    "what_if": "curation.curating.questions",
+    "what_if": "curation.curating.what_if_questions",
 }
 
 

@@ -25,7 +25,7 @@ def go(recipe: LearnRecipe, device: str = "cpu") -> dict[str, Any]:
     return learn(recipe, torch.device(device), quiet, lambda text: None)
 
 
-def start(recipe: LearnRecipe, device: str = "cpu") -> Run:
-    """A run that makes no step yet."""
+def start(recipe: LearnRecipe, device: str = "cpu", learners: int = 1) -> Run:
+    """A run that makes no step yet. `learners`: processes that share a batch."""
     data = read_data(recipe, pin_input(recipe), quiet)
-    return Run(recipe, data, LocalBlocks(data.candidates, quiet), torch.device(device))
+    return Run(recipe, data, LocalBlocks(data.candidates, quiet), torch.device(device), learners=learners)

@@ -11,10 +11,10 @@ __all__ = [
     "garbage",
     "groups",
     "pipeline",
-    "questions",
     "run",
     "score_store",
     "vectors",
     "verification",
     "what_if",
+    "what_if_questions",
 ]

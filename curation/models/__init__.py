@@ -26,7 +26,6 @@ __all__ = [
     "cost",
     "devices",
     "dual",
-    "fits",
     "identity",
     "kmeans",
     "model_config",
@@ -39,5 +38,6 @@ __all__ = [
     "text_regions",
     "tokenizer",
     "vectors",
+    "weight_shapes",
     "weights",
 ]

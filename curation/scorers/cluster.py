@@ -65,7 +65,7 @@ class Cluster(Encoder):
         return pa.struct([("cluster", pa.int32()), ("similarity", pa.float32()), *near])
 
     def check(self, options: StoreOptions | None = None) -> None:
-        from curation.models.fits import expect_width
+        from curation.models.weight_shapes import expect_width
 
         _, centres, *target = self.files()
         expect_width(centres, ("centres",), self.width(options), options)

@@ -43,7 +43,7 @@ class Encoder(CaptionNumberScorer):
 
     def width(self, options: StoreOptions | None = None) -> int:
         """Width of the encoder's vectors. Raises `WeightsError` for weights of another architecture."""
-        from curation.models.fits import expect_encoder
+        from curation.models.weight_shapes import expect_encoder
 
         return expect_encoder(self.model, Weights(self.weights, self.sha256), options)
 

@@ -50,7 +50,7 @@ class Head(Encoder):
         return (*super().files(), Weights(self.head.weights, self.head.sha256))
 
     def check(self, options: StoreOptions | None = None) -> None:
-        from curation.models.fits import header_of
+        from curation.models.weight_shapes import header_of
 
         file = Weights(self.head.weights, self.head.sha256)
         _layers_of(header_of(file, options).shapes, self.width(options), file.url)

@@ -42,7 +42,7 @@ class NegClipLoss(Encoder):
         return (*super().files(), Weights(self.against, self.against_sha256))
 
     def check(self, options: StoreOptions | None = None) -> None:
-        from curation.models.fits import expect_width
+        from curation.models.weight_shapes import expect_width
 
         file = Weights(self.against, self.against_sha256)
         expect_width(file, ("image", "text"), self.width(options), options)

@@ -48,7 +48,7 @@ class NormSim(Encoder):
         return (*super().files(), Weights(self.target, self.target_sha256))
 
     def check(self, options: StoreOptions | None = None) -> None:
-        from curation.models.fits import expect_width
+        from curation.models.weight_shapes import expect_width
 
         expect_width(Weights(self.target, self.target_sha256), ("image",), self.width(options), options)
 

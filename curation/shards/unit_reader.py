@@ -21,9 +21,9 @@ import pyarrow as pa
 from curation.core.errors import ImageError, TarError, TutelageError
 from curation.core.holdout import content_of
 from curation.core.types import ShardRef, uid
+from curation.shards.confirm_damage import SURE, SecondRead, confirm
 from curation.shards.contents import detail_of, parse
 from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
-from curation.shards.second_read import SURE, SecondRead, confirm
 from curation.shards.tar_samples import TarSample, read_samples
 from curation.storage.store import Store
 

@@ -39,8 +39,8 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
     they are read without asking a store again.
     """
     from curation.curating.pipeline import pipeline
-    from curation.curating.questions import ask, every, recipes_of
     from curation.curating.run import report_unreadable
+    from curation.curating.what_if_questions import ask, every, recipes_of
     from curation.ledger.unreadable import by_reason
 
     recipes = recipes_of(recipe, overrides)
@@ -71,7 +71,7 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
 
 def _looks(work: Pipeline, answers: Sequence[WhatIfAnswer], unscored: pa.Table) -> Any:
     """How the members of the answers' largest groups look."""
-    from curation.curating.questions import scored_shards
+    from curation.curating.what_if_questions import scored_shards
     from jobs.pages.groups import looks
 
     groups = [group for answer in answers for group in answer.groups]

@@ -16,7 +16,7 @@ from curation.core.errors import PinnedFileError, RecipeError
 from curation.curating import compared_snapshots as others
 from curation.curating.decisions import Decisions
 from curation.curating.pipeline import pipeline, pipeline_of
-from curation.curating.questions import ask, every, settings
+from curation.curating.what_if_questions import ask, every, settings
 from curation.filters.phrases import PhraseFile
 from curation.recipes.curation_recipe import Recipe, load_recipe
 

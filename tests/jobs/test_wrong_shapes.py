@@ -39,11 +39,11 @@ DOCUMENTS = [
 ]
 COMMANDS = [
     "show {out}", "show {out}@1 --json", "show {out} --urls", "diff {out}@1 {out}@2", "status {recipe}",
-    "plan {recipe}", "run {recipe}", "run {recipe} --set filters=[]",
+    "plan {recipe}", "run {recipe} --executor ray", "run {recipe} --executor ray --set filters=[]",
     "what-if {recipe} --no-keep", "gc {out} --dry-run", "matches {out}", "quarantine ls {out}",
     "scores ls {out}/scores", "scores show {recipe}", "scores export {recipe} --out {home}/exported",
     "scores gc {out}/scores --keep {recipe} --delete", "scores gc {out}/scores --keep-snapshots {out}",
-    "run {recipe} --check-scores",  # last: it deletes damaged records
+    "run {recipe} --executor ray --check-scores",  # last: it deletes damaged records
 ]  # fmt: skip
 EVALUATION = {
     "snapshot": 2, "protocol": {"model": "proxy-mu", "training": {"steps": 2, "batch": 8, "lr": 0.002}},

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import PLAIN, curate, write_corpus, write_recipe
+from builders import PLAIN, write_corpus, write_recipe
+from running import curate
 
 from curation.core.executor import Resources, WorkerDiedError
 from curation.evaluation import evaluate as evaluation

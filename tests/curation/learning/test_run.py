@@ -527,13 +527,9 @@ def test_no_limit_of_the_gradients_is_no_multiplication_by_nothing(
 
 def test_the_ledger_counts_what_a_learner_does_with_its_share(recipe: Callable[..., LearnRecipe]) -> None:
     """GradCache encodes everything twice, where a share of the batch is larger than a part."""
-    for overrides, passes in (
-        (("learner.contrastive.micro_batch=4",), 4),
-        ((f"learner.contrastive.micro_batch={BATCH}",), 3),
-        (("learner.contrastive.micro_batch=4", "compute={learners: 2}"), 3),
-        (("learner.contrastive.micro_batch=2", "compute={learners: 2}"), 4),
-    ):
-        assert start(recipe(*overrides)).ledger.prices.learner_passes == passes
+    for part, learners, passes in ((4, 1, 4), (BATCH, 1, 3), (4, 2, 3), (2, 2, 4)):
+        run = start(recipe(f"learner.contrastive.micro_batch={part}"), learners=learners)
+        assert run.ledger.prices.learner_passes == passes
 
 
 def test_another_model_s_card_is_no_price(recipe: Callable[..., LearnRecipe], weights: tuple[Path, str]) -> None:

@@ -17,6 +17,7 @@ from curation.core.errors import (
     StoreError,
 )
 from curation.storage import clients as store_clients
+from curation.storage.probe import probe
 from curation.storage.store import Store, StoreOptions, open_store
 
 DATA = random.Random(0).randbytes(300_001)
@@ -53,7 +54,7 @@ def test_credentials_that_expire_are_renewed_once(
 @pytest.mark.s3
 def test_missing_bucket(s3: object) -> None:
     store = open_store("s3://no-such-bucket/x")
-    calls = (lambda: list(store.list()), lambda: store.get("k"), lambda: store.head("k"), store.probe)
+    calls = (lambda: list(store.list()), lambda: store.get("k"), lambda: store.head("k"), lambda: probe(store))
     for call in calls:
         with pytest.raises(BucketError) as caught:
             call()
@@ -66,7 +67,7 @@ def test_missing_bucket(s3: object) -> None:
 def test_wrong_credentials(s3_url: str, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "not-the-secret")
     store = open_store(s3_url)
-    calls = (lambda: list(store.list()), lambda: store.get("k"), lambda: store.head("k"), store.probe)
+    calls = (lambda: list(store.list()), lambda: store.get("k"), lambda: store.head("k"), lambda: probe(store))
     for call in (*calls, lambda: store.create("k", b"1"), lambda: store.put("k", b"1")):
         with pytest.raises(AccessError) as caught:
             call()

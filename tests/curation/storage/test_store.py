@@ -23,7 +23,7 @@ from curation.core.errors import (
 )
 from curation.storage import object_store
 from curation.storage import store as store_module
-from curation.storage.fsspec_face import StoreFileSystem
+from curation.storage.fsspec_adapter import StoreFileSystem
 from curation.storage.probe import probe
 from curation.storage.store import Store, open_store
 
@@ -172,7 +172,7 @@ def test_odd_keys_are_refused(store: Store, key: str) -> None:
             call(key)
 
 
-def test_fsspec_face(store: Store) -> None:
+def test_fsspec_adapter(store: Store) -> None:
     store.put("a/k.bin", DATA)
     fs = pickle.loads(pickle.dumps(StoreFileSystem(store)))  # noqa: S301  (ours)
     with fs.open("a/k.bin", "rb") as file:

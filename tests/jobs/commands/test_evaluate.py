@@ -292,7 +292,7 @@ def test_diff_tells_where_evaluations_cannot_be_compared_and_what_flatters(home:
     command = [f"{home}/out@2", "--against", f"{home}/test", *SMALL, "--no-raw", "--no-random", "--lr", "0.001"]
     assert CliRunner().invoke(evaluate, command, catch_exceptions=False).exit_code == 0
     said = CliRunner().invoke(diff, [f"{home}/out@1", f"{home}/out@2"], catch_exceptions=False).stdout
-    assert "both have evaluations, which can't be compared: they differ in lr" in said
+    assert "the evaluations of both can't be compared, because they differ in lr" in said
     invoke(home, f"{home}/out@1", f"{home}/out@2", "--no-raw", "--no-random", against="corpus")
     said = CliRunner().invoke(diff, [f"{home}/out@1", f"{home}/out@2"], catch_exceptions=False).stdout
     assert said.count("WARNING: of the held-out pictures") == 2 and "2 updates of 8 pairs, lr 0.002" in said

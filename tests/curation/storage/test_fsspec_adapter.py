@@ -7,7 +7,7 @@ import random
 
 from broken_s3 import BrokenS3, store_of
 
-from curation.storage.fsspec_face import StoreFileSystem
+from curation.storage.fsspec_adapter import StoreFileSystem
 
 DATA = random.Random(0).randbytes(300_001)
 

@@ -13,9 +13,9 @@ from builders import FLAWS, write_shard
 
 from curation.core.errors import ImageError, StoreError
 from curation.core.types import ShardRef
-from curation.shards import second_read
+from curation.shards import confirm_damage
 from curation.shards import unit_reader as units
-from curation.shards.second_read import SURE, SecondRead
+from curation.shards.confirm_damage import SURE, SecondRead
 from curation.shards.tar_samples import read_samples
 from curation.shards.unit_reader import UnitReader
 from curation.storage.store import Store, StoreOptions, open_store
@@ -101,14 +101,14 @@ def test_damage_far_apart_is_read_as_far_as_one_read_reaches(
     server, store, data = served
     damaged = [sample for sample in read_samples([data], len(data)) if not sample.reason]
     again = SecondRead(store, ShardRef(SHARD, len(data), ""))
-    monkeypatch.setattr(second_read, "SPAN", 1)
+    monkeypatch.setattr(confirm_damage, "SPAN", 1)
     for position, sample in enumerate(damaged):
         again.add(position, sample)
     assert list(again.settle()) == [] and reads(server) == 1
     again.add(0, damaged[1])
     assert list(again.settle()) == [] and reads(server) == 1, "the unit is believed"
     apart = SecondRead(store, ShardRef(SHARD, len(data), ""))
-    monkeypatch.setattr(second_read, "GAP_BYTES", -1)
+    monkeypatch.setattr(confirm_damage, "GAP_BYTES", -1)
     apart.add(0, damaged[0])
     assert list(apart.settle()) == [] and reads(server) == 1 + len(damaged[0].parts)
 
