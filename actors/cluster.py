@@ -1,13 +1,13 @@
-"""Connect to a Ray cluster, or start one on this machine that only its owner can talk to; and bounded maps over it."""
+"""Connect to a Ray cluster, or start one on this machine that only its owner can talk to."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import ray
 
@@ -15,10 +15,9 @@ from actors import local_cluster, waiting
 from actors.waiting import ClusterError, LostClusterError
 from curation.core.errors import TutelageError
 
-__all__ = ["ClusterError", "LostClusterError", "address_of", "cluster", "cpus", "gpus", "map_bounded", "on_cluster"]
+__all__ = ["ClusterError", "LostClusterError", "address_of", "cluster", "cpus", "gpus", "on_cluster"]
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 RESTARTS = 3  # of a local cluster that broke; then something on this machine breaks them all
 
@@ -127,39 +126,6 @@ def cpus() -> int:
 def gpus() -> float:
     """GPUs of the whole cluster."""
     return float(waiting.ask(ray.cluster_resources).get("GPU", 0))
-
-
-def map_bounded(
-    function: Callable[[T], R], items: Iterable[T], *, width: int, num_cpus: float = 1, num_gpus: float = 0
-) -> Iterator[R]:
-    """Run `function` on every item as Ray tasks, at most `width` at a time; results as they come.
-
-    Items are drawn only when there is room, so neither they nor their results pile up in the driver. A task whose
-    worker dies is tried again by Ray; an error that the function raises ends the run.
-    """
-    task: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=5)(_call)
-    shared = ray.put(function)
-    running: set[Any] = set()
-    for item in items:
-        running.add(task.remote(shared, item))
-        if len(running) >= width:
-            yield from _finished(running)
-    while running:
-        yield from _finished(running)
-
-
-def _call(function: Callable[[T], R], item: T) -> R:
-    return function(item)
-
-
-def _finished(running: set[Any]) -> Iterator[Any]:
-    """Wait for one task, take it out of `running`, hand out its result; its own error rather than Ray's wrapper."""
-    (done,), _ = waiting.wait(list(running))
-    running.discard(done)
-    try:
-        yield waiting.get(done)
-    except ray.exceptions.RayError as error:
-        raise explained(error) from None
 
 
 def unwrap(error: BaseException) -> BaseException:

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from inline_executor import InlineExecutor
 
 from curation.core.digest import canonical
 from curation.core.types import ShardRef
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import dry, started
 from curation.curating.verification.repairs import finished as written_down
+from curation.curating.verification.verify import checks_of
 from curation.ledger.ledger import unit_id
 from curation.storage.parquet import from_parquet, to_parquet
 from curation.storage.store import open_store
-from jobs.commands.verify import checks
 
 DOCUMENT = "snapshots/000003.json"
 
@@ -155,11 +156,15 @@ def _say(value: Any, key: str, said: dict[str, Any]) -> bool:
 
 
 def found(tree: Tree, rescore: float = 0.0, *, apply: bool = False, accept_loss: bool = False) -> list[Finding]:
-    """What `curate verify` finds, or what `curate repair --apply` finds and mends."""
+    """What `curate verify` finds, or what `curate repair --apply` finds and mends.
+
+    In this process: four worker processes a test would cost 20 s. tests/jobs/commands/test_verify.py has real ones.
+    """
     out = open_store(str(tree.out))
     mend = started(out, 3) if apply else dry(out)
-    with checks(out, _newest(tree), mend, rescore=rescore, accept_loss=accept_loss, quiet=True) as work:
-        findings = list(work.findings())
+    here = InlineExecutor(tree.root / "places")
+    work = checks_of(out, _newest(tree), mend, here, rescore=rescore, accept_loss=accept_loss)
+    findings = list(work.findings())
     if apply:
         written_down(mend, 3, findings, work.lost)
     return findings
