@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors import waiting
 from actors.cluster import ClusterError, cpus, explained, gpus
 from actors.local_cluster import line_of
-from curation.core.executor import ONE_CPU, CallHandle, Resources, WorkerDiedError, WorkerPlace
+from curation.core.executor import ONE_CPU, CallHandle, Resources, WorkerDiedError, WorkerPlace, portable
 from curation.core.progress import Tick
 
 T = TypeVar("T")
@@ -169,9 +169,12 @@ class PoolActor:
         self._factory, self._object = factory, None
 
     def call(self, method: str, *arguments: Any) -> Any:
-        if self._object is None:
-            self._object = self._factory(_place())
-        return getattr(self._object, method)(*arguments)
+        try:
+            if self._object is None:
+                self._object = self._factory(_place())
+            return getattr(self._object, method)(*arguments)
+        except Exception as error:  # noqa: BLE001  (raised, in a form that can be sent)
+            raise portable(error) from None
 
 
 def _place() -> WorkerPlace:

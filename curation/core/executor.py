@@ -12,6 +12,8 @@ Cost: an engine holds at most `2 * concurrency` items and results of a `map`, so
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,3 +141,17 @@ class Executor(Protocol):
 
     def pool(self, factory: Callable[[WorkerPlace], Any], share: Resources) -> WorkerPool:
         """Return a pool without workers. `factory` makes a worker's object, in its process; `share`: of each worker."""
+
+
+def portable(error: Exception) -> Exception:
+    """Return the error, or a `RuntimeError` with its text where it can't be sent to another process.
+
+    An engine would report an error that it can't send as a death of the worker. `copy` makes an object as unpickling
+    does, so it fails where the class's constructor wants other arguments than the error kept.
+    """
+    try:
+        pickle.dumps(error)
+        copy.copy(error)
+    except Exception:  # noqa: BLE001  (the error's own code)
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

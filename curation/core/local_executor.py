@@ -13,9 +13,7 @@ Memory: the packages' pages are shared between the server and its workers.
 
 from __future__ import annotations
 
-import copy
 import os
-import pickle
 import sys
 import tempfile
 import threading
@@ -31,7 +29,7 @@ from typing import Any, TypeVar
 
 import cloudpickle
 
-from curation.core.executor import ONE_CPU, CallHandle, Resources, WorkerDiedError, WorkerPlace
+from curation.core.executor import ONE_CPU, CallHandle, Resources, WorkerDiedError, WorkerPlace, portable
 from curation.core.parallel import Workers, map_ordered
 from curation.core.progress import Tick
 
@@ -247,16 +245,7 @@ def _call(method: str, arguments: Sequence[Any]) -> Any:
             _object, _made = cloudpickle.loads(made)(place), None
         return getattr(_object, method)(*arguments)
     except Exception as error:  # noqa: BLE001  (raised, in a form that can be sent)
-        raise _portable(error) from None
-
-
-def _portable(error: Exception) -> Exception:
-    """Return the error, or one that says the same where it can't be sent: the executor would report a death instead."""
-    try:
-        copy.copy(pickle.dumps(error) and error)
-    except Exception:  # noqa: BLE001  (the error's own code)
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        raise portable(error) from None
 
 
 # --- this machine ---------------------------------------------------------------------------------------------

@@ -147,5 +147,5 @@ def test_other_columns_are_others(home: Path, monkeypatch: pytest.MonkeyPatch, t
     assert len(kept_files()) == 1  # the last one
     monkeypatch.setattr(kept_columns, "MOST_BYTES", 1)
     result = CliRunner().invoke(what_if, [str(home / "r.yaml"), "--set", "filters=[]"])
-    assert result.exit_code == 0 and "not kept for the next question: it takes" in result.stderr
+    assert result.exit_code == 0 and "not cached for the next question: it takes" in result.stderr
     assert len(kept_files()) == 1
