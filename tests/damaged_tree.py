@@ -214,8 +214,11 @@ def first(change: Callable[[Any], Any], *, where: Callable[[Any], bool] = lambda
 
 @dataclass(frozen=True)
 class Damage:
-    """`object` and `field` are what one finding must name: a part of where it lies, and of what is said of it. `mends`:
-    a repair makes the dataset what it was; else it says why it can't."""
+    """A damage to plant, and the finding that reports it.
+
+    plant: damages the dataset. object: a part of the finding's object. field: a part of the finding's text. mends:
+    whether a repair restores the dataset; if not, the repair says why. rescore: the share of units to score again.
+    """
 
     plant: Callable[[Tree], Any]
     object: Callable[[Tree], str] | str
