@@ -1,10 +1,10 @@
-"""What a process had in work when it died: three small files that outlive it, on the disk of its node.
+"""A record of what a process had in work when it died: three small files on its node's disk that outlive it.
 
-A note is a write to mapped memory (0.3 us for a decoded sample, 10 us for a batch), which the kernel keeps whatever
-becomes of the process; nothing is flushed, since only a node takes it along. The second file gets what Python's
-faulthandler has to say: of a crash (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL), or of a call that took too long, which
-it ends from a thread of its own that needs no GIL. The third has a line for what the call has found out by then: rows
-that are good, and rows that a scorer raises for (10 us a line).
+The first file holds the note of the work at hand: a write to mapped memory (0.3 us for a decoded sample, 10 us for a
+batch), which the kernel keeps when the process dies. Nothing is flushed, since only the death of the node loses it. The
+second file receives the report of Python's faulthandler: on a crash (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL), or on a
+call that took too long, which a thread ends without needing the GIL. The third file has a line for each finding of the
+call so far: rows that are good, and rows that a scorer raises for (10 us a line).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Span = tuple[int, int, int]  # unit's place in its call, first and last row in w
 
 @dataclass
 class Findings:
-    """What a process found out of a call's units, by their places in it.
+    """A process' findings about the units of a call, by their places in the call.
 
-    `passed`: rows of a unit below it went through everything. `cleared`: (column, place, row) that were good alone;
-    `aside`: that the scorer raises for, with the reason code and what it raises.
+    passed: place -> number of first rows that the decoder and all scorers have passed. cleared: (column, place, row) of
+    rows that were good alone. aside: (column, place, row) of rows that the scorer raises for -> reason code and error.
     """
 
     passed: dict[int, int] = field(default_factory=dict)
@@ -44,18 +44,18 @@ class Findings:
 
 
 class WorkNote(NamedTuple):
-    """What was in work: `column` is the scorer's, or None for the decoder. No spans: nothing of a sample."""
+    """The work at hand when a process died. column: the scorer's; None for the decoder. No spans: no sample."""
 
     call: int
     column: str | None
     spans: Sequence[Span]
     hung: bool
-    fault: str  # one line, empty where the process was ended without one: an exit, or SIGKILL
+    fault: str  # one line; empty for a process that ended without one: an exit, or SIGKILL
     found: Findings = Findings()
 
 
 class NullBlackBox:
-    """Notes nothing and ends nothing: for work in a process that nobody watches."""
+    """A black box that notes nothing and ends nothing, for work in the driver's own process."""
 
     last = None
 
@@ -85,7 +85,7 @@ class NullBlackBox:
 
 
 class BlackBox:
-    """Of one process. Opening it keeps what the process before it has left, until the first `begin`."""
+    """The black box of one process. `last`: the note of the process before it, if any. `begin` clears the files."""
 
     def __init__(self, path: Path) -> None:
         self.last = read(path)
@@ -105,16 +105,16 @@ class BlackBox:
         self.idle()
 
     def idle(self) -> None:
-        """Nothing of a sample is in work: what dies now, dies of something else."""
+        """Note that no sample is in work: a death from now on has another cause."""
         _HEAD.pack_into(self._map, 0, self._call, _IDLE, 0, 0, 0)
 
     def decoding(self, unit: int, row: int) -> None:
-        """A sample is read and decoded from now on; row -1: not any more."""
+        """Note that a sample is being read and decoded; row -1: that none is."""
         _HEAD.pack_into(self._map, 0, self._call, _DECODING if row >= 0 else _IDLE, unit, row, 0)
 
     @contextmanager
     def scoring(self, column: str, spans: Sequence[Span]) -> Iterator[None]:
-        """Samples of these rows are with a scorer, within `with`."""
+        """Note that a scorer works on these rows, within `with`."""
         note = json.dumps([column, *spans]).encode()
         if len(note) > _SIZE - _HEAD.size:
             note = json.dumps([column]).encode()
@@ -126,33 +126,33 @@ class BlackBox:
             self.idle()
 
     def watched(self, seconds: float) -> AbstractContextManager[None]:
-        """End this process if it works for more than so many seconds within `with` (see `watch`)."""
+        """End this process if it spends more than `seconds` within `with` (see `watch`)."""
         return watch.watched(seconds, self._fault)
 
     def passed(self, unit: int, rows: int) -> None:
-        """All rows of a unit below `rows` went through the decoder and all scorers."""
+        """Note that the decoder and all scorers have passed the first `rows` rows of a unit."""
         self._find("passed", unit, rows)
 
     def cleared(self, column: str, spans: Sequence[Span]) -> None:
-        """A scorer was tried on one sample alone, and gave a value."""
+        """Note that a scorer returned a value for one sample alone."""
         self._find("cleared", column, *spans[0][:2])
 
     def aside(self, column: str, spans: Sequence[Span], how: PoisonReason, what: str) -> None:
-        """A scorer raises for one sample alone."""
+        """Note that a scorer raises for one sample alone."""
         self._find("aside", column, *spans[0][:2], how, what.encode(errors="replace").decode())
 
     def _find(self, *line: object) -> None:
         self._found.write(json.dumps(line).encode() + b"\n")
 
     def die(self, error: BaseException) -> None:
-        """End this process because of an error that it can't get over, such as one of the CUDA context."""
+        """End this process because of an error that it can't recover from, such as a broken CUDA context."""
         line = next(iter(str(error).splitlines()), "")
         self._fault.write(f"{type(error).__name__}: {line}\n".encode(errors="replace"))
         os._exit(1)
 
 
 def read(path: Path) -> WorkNote | None:
-    """What a process that is gone has left at `path`; None where there is nothing."""
+    """Return the note that a process left at `path`; None if there is none."""
     try:
         data, fault = path.read_bytes(), _fault_of(path).read_text(errors="replace")
         call, stage, unit, row, length = _HEAD.unpack_from(data)
@@ -169,7 +169,7 @@ def read(path: Path) -> WorkNote | None:
 
 
 def _findings(path: Path) -> Findings:
-    """What stands in the third file; a line that is not whole was being written, and counts for nothing."""
+    """Return the findings in the third file. An incomplete last line was being written and is ignored."""
     found = Findings()
     try:
         lines = path.read_bytes().split(b"\n")[:-1]

@@ -1,14 +1,15 @@
-"""One scorer over one batch, whatever single samples of it do: the others get the scores that they would have had.
+"""One scorer over one batch: samples that make it fail are set aside, and the others keep their scores.
 
-- A scorer that *raises* is asked again with halves of the batch until the samples are found that it raises for, each
-  alone; then the whole batch once more with these blank, in the same shape (log2(n) + 2 calls for one sample of n).
-- A scorer that runs out of memory gets half as many samples at once, from then on.
-- What ends the process (a crash, an exit, a call that takes too long) leaves a note of the samples that were in work
-  (`curation.curating.scoring.black_box`); the driver has them tried one by one (`alone`), until the note names one.
+- A scorer that *raises* is called again with halves of the batch until each sample that it raises for is found; then
+  once more with the whole batch, in the same shape, with these samples blank (log2(n) + 2 calls for one sample of n).
+- A scorer that runs out of memory gets half as many samples at once from then on.
+- A call that ends the process (a crash, an exit, a timeout) leaves a note of the samples that were in work
+  (`curation.curating.scoring.black_box`); the driver has them tried one by one (`alone`) until a note names one.
 
-The scorer itself is at fault when it raises for more than `LEAST` samples and has given no value in this process, or
-for more than `SHARE` of at least `EVIDENCE` samples; its error then ends the run. So do errors of types and shapes, and
-of the store. What is fewer is set aside, and `limits.max_quarantined` decides whether there is a snapshot.
+The scorer itself is at fault when it raises for more than `LEAST` samples and has returned no value in this process, or
+for more than `SHARE` of at least `EVIDENCE` samples; its error then ends the run. Errors of types and shapes and errors
+of the store end the run at once. Fewer failing samples are set aside, and `limits.max_quarantined` decides whether a
+snapshot is created.
 """
 
 from __future__ import annotations
@@ -31,38 +32,38 @@ from curation.scorers import Batch, Score
 if TYPE_CHECKING:
     import torch
 
-LEAST = 32  # samples that a scorer may fail for before it has given any value
-SHARE, EVIDENCE = 0.25, 1024  # of as many samples; the first batches of a corpus may hold all of its bad ones
+LEAST = 32  # samples that a scorer may fail for before it has returned any value
+SHARE, EVIDENCE = 0.25, 1024  # judged after 1,024 samples: the first batches of a corpus may hold all of its bad ones
 
 Rows = np.ndarray[Any, Any]
 Spans = Callable[[Rows], Sequence[Span]]
 
 
 def at_fault(failed: int, good: int, tried: int) -> bool:
-    """Whether it is the scorer or the decoder, rather than samples, that fails for `failed` of the `tried` samples."""
+    """Return whether the scorer or decoder is at fault: `failed` of `tried` samples failed, and `good` did not."""
     return failed > LEAST and (not good or (tried >= EVIDENCE and failed > SHARE * tried))
 
 
 class _RaisedError(Exception):
-    """Carries a scorer's own error to the search for the samples that cause it."""
+    """A scorer's own error, on its way to the search for the samples that cause it."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 class Isolated:
-    """A loaded scorer in an actor. `size`: samples at once at the most; it halves where memory is too little."""
+    """A loaded scorer in an actor. `size`: the most samples at once; it halves when memory runs out."""
 
     def __init__(
         self, name: str, score: Score, kind: pa.DataType, box: Box, seconds: float, pad: bool
     ) -> None:  # fmt: skip
         self.name, self.score, self.kind, self.box, self.seconds, self.pad = name, score, kind, box, seconds, pad
         self.size = 1 << 62
-        self.tried = self.raised = self.good = 0  # samples given to it, that it raises for, that it has given values of
-        self.details: dict[int, str] = {}  # of the last batch: row -> what it raised
+        self.tried = self.raised = self.good = 0  # samples passed in, raised for, and scored
+        self.details: dict[int, str] = {}  # row of the last batch -> the error it raised
 
     def trial(self, batch: Batch) -> None:
-        """Try the scorer on a batch of nothing. Whatever it raises is its own error."""
+        """Try the scorer on a batch of blank samples. Any error it raises is its own."""
         rows = np.arange(len(batch.captions))
         try:
             self._values(batch, np.ones(len(rows), bool), rows, lambda rows: [])
@@ -72,10 +73,10 @@ class Isolated:
     def column(
         self, batch: Batch, valid: Rows, spans: Spans, aside: dict[int, str], alone: Sequence[int] = ()
     ) -> tuple[pa.Array, dict[int, str]]:
-        """Values of the batch's first rows, as many as `valid` [N] has, and why those that are set aside have none.
+        """Return the values of the first N rows of the batch, and row -> reason for those that are set aside.
 
-        spans: of rows of the batch, where they stand in their units. aside: rows of the batch that were set aside
-        before, with the reason. alone: rows that are to be tried alone before.
+        valid: bool `[N]`. spans: returns the units and rows of given rows of the batch. aside: rows of the batch that
+        were set aside earlier, with the reason. alone: rows to try alone before the batch.
         """
         aside, good = dict(aside), valid.copy()
         good[list(aside)] = False
@@ -94,7 +95,7 @@ class Isolated:
                 return self._values(work, good, np.arange(len(good)), spans), aside
             except _RaisedError as raised:
                 found = self._culprits(batch, np.flatnonzero(good), spans, raised.error)
-                if not found:  # no half of the batch fails, so it is nothing of a sample
+                if not found:  # no half of the batch fails, so no sample causes the error
                     self._give_up(raised.error)
                 self._set_aside(found, spans, good, aside)
 
@@ -116,7 +117,7 @@ class Isolated:
             raise RuntimeError(f"it exits with {error}") if isinstance(error, SystemExit) else error
 
     def _culprits(self, batch: Batch, rows: Rows, spans: Spans, error: BaseException) -> dict[int, BaseException]:
-        """The samples among `rows`, which together raise `error`, that the scorer raises for; each with its error."""
+        """Return row -> error for the samples among `rows` that the scorer raises for; together they raise `error`."""
         found: dict[int, BaseException] = {}
         left = [(rows, error)]
         while left:
@@ -131,7 +132,7 @@ class Isolated:
         return found
 
     def _fails(self, batch: Batch, rows: Rows, spans: Spans) -> BaseException | None:
-        """What the scorer raises for these samples alone."""
+        """Return the error that the scorer raises for these samples alone, or None."""
         if not len(rows):
             return None
         try:
@@ -141,7 +142,7 @@ class Isolated:
         return None
 
     def _values(self, batch: Batch, good: Rows, rows: Rows, spans: Spans) -> pa.Array:
-        """Values of a batch's first rows, in as many pieces as memory asks for. `rows`: where they stand outside."""
+        """Return the values of a batch's first rows, in pieces that fit memory. rows: their rows in the whole batch."""
         while True:
             try:
                 return pa.concat_arrays(list(self._pieces(batch, good, rows, spans)))
@@ -160,9 +161,9 @@ class Isolated:
                 piece = padded(piece, self.size)
             noted = spans(rows[start:stop][good[start:stop]])
             given = as_rows(self.name, self._run(piece, noted))
-            self.good += len(noted) and int(good[start:stop].sum())  # nothing of a trial with no samples
+            self.good += len(noted) and int(good[start:stop].sum())  # a trial has no samples and counts nothing
             if len(given) != len(piece.captions):
-                fix = "one value a sample of the batch that it is given, which may be filled up to its size"
+                fix = "return one value for each sample of the batch, the padding included"
                 raise UserError(
                     f"scorer {self.name} gives {len(given)} values for {len(piece.captions)} samples", fix=fix
                 )
@@ -170,7 +171,7 @@ class Isolated:
                 yield score_values.value_array(given[: stop - start], good[start:stop], self.kind)
 
     def _run(self, batch: Batch, spans: Sequence[Span]) -> Any:
-        """What the scorer gives, on the CPU. Raises `_RaisedError`, or `StoreError`."""
+        """Return what the scorer returns, on the CPU. Raises `_RaisedError` or `StoreError`."""
         import torch
 
         with self.box.scoring(self.name, spans), self.box.watched(self.seconds):
@@ -181,7 +182,7 @@ class Isolated:
                 raise
             except (Exception, SystemExit) as error:
                 if isinstance(error, torch.AcceleratorError) and not _is_memory(error):
-                    self.box.die(error)  # nothing works on this device any more, in this process
+                    self.box.die(error)  # this process can no longer use the device
                 raise _RaisedError(error) from error
 
 
@@ -202,7 +203,7 @@ def _free() -> None:
 
 @contextmanager
 def blamed(name: str) -> Iterator[None]:
-    """What goes wrong in a scorer's own code is one line that names it, and where it did."""
+    """Turn an error in a scorer's own code into a one-line `UserError` that names the scorer, file and line."""
     try:
         yield
     except (UserError, StoreError) as error:
@@ -215,20 +216,20 @@ def blamed(name: str) -> Iterator[None]:
         frame = (traceback.extract_tb(error.__traceback__) or [traceback.FrameSummary("?", 0, "?")])[-1]
         first = next(iter(str(error).splitlines()), "")
         text = f"scorer {name} fails: {type(error).__name__}: {first} ({frame.filename}:{frame.lineno})"
-        raise UserError(text, fix="mend it, or leave it out of the recipe") from error
+        raise UserError(text, fix="ask its maintainer to fix it, or remove it from the recipe") from error
 
 
 def as_rows(name: str, values: Any) -> pa.Array | np.ndarray[Any, Any]:
-    """What a scorer gave. Raises `UserError` for what is neither an array nor a tensor."""
+    """Return a scorer's values as an array. Raises `UserError` for values that are neither an array nor a tensor."""
     import torch
 
     if not isinstance(values, pa.Array | np.ndarray | torch.Tensor):
-        fix = "a numpy array, a tensor or an Arrow array"
+        fix = "return a numpy array, a tensor or an Arrow array"
         raise UserError(f"scorer {name} gives a {type(values).__name__}, not values of a batch", fix=fix)
     return as_numpy(values) if isinstance(values, torch.Tensor) else values
 
 
 def as_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:
-    """As they are, since a float32 holds no whole number above 2^24; of floats that numpy doesn't know, float32."""
+    """Return a tensor in its own type, since float32 holds no whole number above 2^24; bf16 and fp16 become float32."""
     small = values.is_floating_point() and values.dtype.itemsize < 4
     return (values.float() if small else values).detach().cpu().numpy()

@@ -1,16 +1,17 @@
-"""The driver's side of isolation: which units processes died of, and how they are tried next.
+"""The driver's side of isolation: the units whose scoring killed a process, and the calls that try them again.
 
-A call that dies leaves a note of the rows that were in work. They are recorded in the store
-(`curation.ledger.attempts`), and their unit waits for a call of its own, in which those rows are tried one by one
-before their batch. So the first death names a batch, the second one a sample, and the third, of that sample alone and
-first, sets it aside: three deaths a sample at most (two for each further one of the same batch), and as many units at
-once as there are actors. Samples in the decoder are noted one by one: two deaths. What a process found to be good is
-not tried again after its death.
+A call whose process dies leaves a note of the rows that were in work. The driver records these rows in the store
+(`curation.ledger.attempts`) and gives their unit a call of its own, which tries the rows one by one before it tries
+their batch. The first death thus names a batch, the second one a sample, and the third, with that sample alone in work,
+sets the sample aside: at most three deaths for a sample, and two for each further sample of the same batch. As many
+units are tried at once as there are actors. The decoder's samples are noted one by one, so they take two deaths. Rows
+that a process found to be good are not tried again after its death.
 
-A death of many samples may be one of too little memory: each halves the batch of that unit's next call, before any
-sample is set aside. Where units turn out to hold no such sample, all calls get the smaller batch.
+A death with many samples in work may come from too little memory. Each such death halves the batch of the unit's next
+call before any sample is set aside. If several units turn out to hold no sample at fault, all calls get the smaller
+batch.
 
-The scorer itself, or the decoder, is at fault by the rule of `isolation.at_fault`; the run then ends.
+`isolation.at_fault` decides when the scorer or the decoder itself is at fault; the run then ends.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ from curation.ledger.attempts import CallSettings, Suspicion
 if TYPE_CHECKING:
     from curation.curating.scoring.unit_scorer import CallProgress, ScoringTask
 
-UNEXPLAINED = 5  # deaths of the process that had a unit, with nothing of a sample in work; then the unit is given up
-MOST_DEATHS = 1000  # of one unit: three a sample
-INNOCENT = 2  # units that processes died of and that hold no such sample; then the batch is what is too large
+UNEXPLAINED = 5  # deaths with no sample in work; after these the unit is given up
+MOST_DEATHS = 1000  # deaths for one unit: three for each of 333 samples at fault
+INNOCENT = 2  # units that killed a process and hold no sample at fault; after these the batch is taken to be too large
 
 
 class Suspects:
-    """Units under suspicion. `size`: samples in a batch of every other call."""
+    """The units under suspicion, and the calls that try them. `size`: samples in a batch of all other calls."""
 
     def __init__(self, job: ScoringTask, units: pa.Table) -> None:
         self.job, self.size = job, job.compute.batch_size
         self.waiting: deque[ShardRef] = deque()
         self._of: dict[ShardRef, Suspicion] = {}
-        self._finished: set[ShardRef] = set()  # of those in `_of`
+        self._finished: set[ShardRef] = set()  # a part of `_of`
         self._unexplained: Counter[ShardRef] = Counter()
         self._units = units
         self._samples = self._aside = self._innocent = 0
@@ -53,7 +54,7 @@ class Suspects:
         self._take_over(units)
 
     def _take_over(self, units: pa.Table) -> None:
-        """What earlier drivers have recorded of these units."""
+        """Load the attempts on these units that earlier drivers recorded."""
         if not (found := list(attempts.recorded(self.job.scored))):
             return
         shards = set(shard_refs(units))
@@ -62,7 +63,7 @@ class Suspects:
                 self._suspect(attempt.shard).note(attempt)
 
     def known(self) -> set[ShardRef]:
-        """Units that earlier drivers have recorded attempts of."""
+        """Return the units for which earlier drivers recorded attempts."""
         return set(self._of)
 
     def next(self) -> tuple[pa.Table, CallSettings]:
@@ -70,7 +71,7 @@ class Suspects:
         return _table(self._units, shard), self._of[shard].care(self.size)
 
     def done(self, units: pa.Table, care: CallSettings, progress: CallProgress) -> None:
-        """A call has ended well."""
+        """Note that a call has ended without a death."""
         self._samples += progress.samples
         for line in progress.aside:
             _say(line)
@@ -84,7 +85,7 @@ class Suspects:
                     self.less_memory(True)
 
     def less_memory(self, halve: bool) -> None:
-        """Halve the batch of all later calls, where that is what a process died of."""
+        """Halve the batch of all later calls if `halve`: a process died of too little memory."""
         if halve and self.size > 1:
             self.size, self._innocent = self.size // 2, 0
             _say(f"memory is short: batches have {self.size:,} samples from now on")
@@ -92,7 +93,7 @@ class Suspects:
     def died(
         self, call: int, units: pa.Table, care: CallSettings, last: WorkNote | None, memory: bool
     ) -> tuple[pa.Table, list[tuple[str, str]]]:
-        """What of a call's units is to come again as it was, and what is given up: (key, why)."""
+        """Note that a call's process died. Return the units to repeat unchanged, and those given up as (key, why)."""
         shards = list(shard_refs(units))
         words = last if last is not None and last.call == call else None
         spans = words.spans if words is not None else ()
@@ -106,14 +107,14 @@ class Suspects:
         if words is None or not spans:
             return self._without_a_word(units, shards)
         suspected = self._note(shards, words)
-        for shard in shards:  # suspected before, and not finished by this call
+        for shard in shards:  # suspected earlier, and unfinished when this call died
             if shard in self._of and shard not in self.waiting:
                 self.waiting.append(shard)
                 suspected.add(shard)
         return units.filter(pa.array([shard not in suspected for shard in shards], pa.bool_())), []
 
     def _note(self, shards: list[ShardRef], last: WorkNote) -> set[ShardRef]:
-        """Record what was in work, and set aside what is convicted by it; returns the units it belongs to."""
+        """Record the rows that were in work, set aside those that are convicted, and return their units."""
         column = self.job.index
         if last.column is not None:
             column = next(column for column in self.job.columns if column.name == last.column)
@@ -133,7 +134,7 @@ class Suspects:
         return {shards[place] for place, _, _ in last.spans}
 
     def _short(self, units: pa.Table, shards: list[ShardRef], care: CallSettings) -> pa.Table:
-        """Memory was short, whatever was in work: units under suspicion wait for care, and the others come again."""
+        """Handle a death of too little memory: suspected units wait for a call of their own; return the others."""
         if care.size == self.size:
             self.less_memory(True)
         for shard in shards:
@@ -155,7 +156,7 @@ class Suspects:
         return found
 
     def _convict(self, shard: ShardRef, how: attempts.How, detail: str) -> None:
-        """Set aside the samples of a unit that processes died of alone often enough."""
+        """Set aside the samples of a unit that killed enough processes while they were alone in work."""
         found = self._of[shard]
         for fingerprint, row in found.convicted():
             column = self._by_fingerprint[fingerprint]
@@ -168,18 +169,18 @@ class Suspects:
             self._check(who)
 
     def _check(self, who: str) -> None:
-        """Raise where it is not the samples that processes die of."""
+        """Raise `IncompleteError` if the scorer or the decoder is at fault rather than the samples."""
         counts = [found.counts() for unit, found in self._of.items() if unit not in self._finished]
         good = self._samples + sum(good for good, _ in counts)
         tried = good + sum(poison for _, poison in counts)
         if at_fault(self._aside, good, tried):
             raise IncompleteError(
                 f"{who} ends its process for {self._aside} samples of the first {tried:,}",
-                fix="mend it, or leave it out of the recipe; what was set aside is in attempts/ of the scores",
+                fix="ask its maintainer to fix it, or remove it from the recipe; attempts/ of the scores names them",
             )
 
     def _learn(self, shards: list[ShardRef], last: WorkNote) -> None:
-        """What a process found out of units under suspicion before it died: what raised stays set aside."""
+        """Keep what a process found out about suspected units before it died: rows that raised stay set aside."""
         by_name = {column.name: column for column in self.job.columns}
         for place, shard in enumerate(shards):
             if shard in self._of:
@@ -188,7 +189,7 @@ class Suspects:
                 self._of[shard].learn(last.found.passed.get(place, 0), cleared)
         for (name, place, row), (how, detail) in last.found.aside.items():
             if (found := self._of.get(shards[place])) is None:
-                continue  # found again when its unit comes again
+                continue  # the next call for its unit finds it again
             poison = attempts.attempt_of("poison", shards[place], by_name[name], (row, row), how, detail)
             found.note(attempts.record(self.job.scored, poison))
             _say(f"{shards[place].key}: sample {row} is set aside: scorer {name} raises {detail}")
@@ -196,12 +197,13 @@ class Suspects:
     def _without_a_word(
         self, units: pa.Table, shards: list[ShardRef]
     ) -> tuple[pa.Table, list[tuple[str, str]]]:  # fmt: skip
-        """Nothing of a sample was in work: all units come again, a few times."""
+        """Handle a death with no sample in work: repeat all units, at most `UNEXPLAINED` times."""
         given_up = []
         for shard in shards:
             self._unexplained[shard] += 1
             if self._unexplained[shard] > UNEXPLAINED:
-                given_up.append((shard.key, f"its process died {self._unexplained[shard]} times, of nothing it noted"))
+                why = f"its process died {self._unexplained[shard]} times with no sample in work"
+                given_up.append((shard.key, why))
             elif shard in self._of and shard not in self.waiting:
                 self.waiting.append(shard)
         gone = {key for key, _ in given_up}
