@@ -1,8 +1,8 @@
-"""The room of learners: each kind trains one sort of model, by its own loss, on batches that somebody else chooses.
+"""Kinds of learners: each trains one kind of model, by its own loss, on the batches that a selector chooses.
 
 A kind is a frozen dataclass whose fields are its settings in the recipe; it derives from `LearnerKind` and builds a
-`Learner`, the model under training. Runs of learners are in `curation.learning`. To add a kind: write a file beside
-these and name it in `LEARNERS`; or, in a package of your own, name its class as an entry point of the group
+`Learner`, the model under training. Runs of learners are in `curation.learning`. To add a kind, write a file in this
+folder and add its class to `LEARNERS`; in a package of your own, declare the class as an entry point of the group
 `tutelage.learners`.
 """
 

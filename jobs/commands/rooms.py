@@ -11,11 +11,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
+from jobs.options import json_option, print_json
+
 ROOMS = {
     "scorers": "compute a column of numbers for all samples",
     "filters": "drop samples, each with a reason",
+    "learners": "train one kind of model on the chosen samples",
     "selectors": "choose the part of each super-batch that a learner trains on",
 }
+#: Rooms of which a recipe names one entry, below this key; a recipe lists the entries of the others.
+KEYS = {"learners": "learner", "selectors": "selector"}
 
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "nothing"}
 
@@ -23,18 +28,35 @@ WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false
 @click.command(epilog="\b\nExamples:\n  curate rooms\n  curate rooms scorers\n  curate rooms filters top_fraction")
 @click.argument("room", required=False, type=click.Choice(sorted(ROOMS)))
 @click.argument("name", required=False)
-def rooms(room: str | None, name: str | None) -> None:
-    """List scorers, filters and selectors, or explain one of them."""
+@json_option
+def rooms(room: str | None, name: str | None, as_json: bool) -> None:
+    """List scorers, filters, learners and selectors, or explain one of them."""
     if room is None:
+        if as_json:
+            print_json({title: {"about": about, "entries": sorted(table(title))} for title, about in ROOMS.items()})
+            return
         for title, about in ROOMS.items():
             click.echo(f"{title}: {about}\n  {', '.join(sorted(table(title)))}")
         return
-    entries = table(room)
     if name is None:
-        width = max(map(len, entries))
-        for key, cls in sorted(entries.items()):
+        entries = sorted(table(room).items())
+        if as_json:
+            print_json([document(room, key, cls) for key, cls in entries])
+            return
+        width = max(len(key) for key, _ in entries)
+        for key, cls in entries:
             click.echo(f"{key:<{width}}  {first_line(cls)}")
         return
+    cls = _named(room, name)
+    if as_json:
+        print_json(document(room, name, cls))
+    else:
+        click.echo(entry(room, name, cls))
+
+
+def _named(room: str, name: str) -> type[Any]:
+    """Return an entry's class. Raises `UnknownNameError` with the nearest name."""
+    entries = table(room)
     if name not in entries:
         from curation.core.errors import UnknownNameError
         from curation.recipes.yaml_overrides import nearest
@@ -42,7 +64,7 @@ def rooms(room: str | None, name: str | None) -> None:
         near = nearest(name, entries)
         fix = f"did you mean {near}?" if near else f"choose one of: {', '.join(sorted(entries))}"
         raise UnknownNameError(f"the room {room} has no entry {name}", fix=fix)
-    click.echo(entry(room, name, entries[name]))
+    return entries[name]
 
 
 def table(room: str) -> Mapping[str, type[Any]]:
@@ -87,12 +109,26 @@ def entry(room: str, name: str, cls: type[Any]) -> str:
     return "\n".join(lines)
 
 
+def document(room: str, name: str, cls: type[Any]) -> dict[str, Any]:
+    """Return one entry for `--json`: name, description, example, and each field's kind and default."""
+    kinds = get_type_hints(cls)
+    about, example = parts(room, cls)
+    fields = []
+    for item in dataclasses.fields(cls):
+        required = item.default is dataclasses.MISSING
+        value = {} if required else {"default": item.default}
+        kind = _kind(kinds[item.name]).replace("`", "")
+        fields.append({"name": item.name, "kind": kind, "required": required, **value})
+    return {"room": room, "name": name, "description": about, "example": example, "fields": fields}
+
+
 def parts(room: str, cls: type[Any]) -> tuple[str, str]:
     """Return an entry's description and its example, as a recipe would contain it; "" for an entry without one."""
     about, _, example = inspect.cleandoc(cls.__doc__ or "").partition("Example: ")
     if not example:
         return about.rstrip(), ""
-    return about.rstrip(), f"selector: {{{example.rstrip()}}}" if room == "selectors" else f"- {example.rstrip()}"
+    key = KEYS.get(room)
+    return about.rstrip(), f"{key}: {{{example.rstrip()}}}" if key else f"- {example.rstrip()}"
 
 
 def first_line(cls: type[Any]) -> str:

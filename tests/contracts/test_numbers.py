@@ -16,12 +16,11 @@ import pytest
 import yaml
 
 from curation.core.errors import TutelageError
-from curation.learners import LEARNERS
 from curation.recipes.yaml_document import Where, build_entry
 from curation.selectors.schedule import Ramp
 from jobs.commands import rooms
 
-ROOMS: dict[str, Mapping[str, type[Any]]] = {**{room: rooms.table(room) for room in rooms.ROOMS}, "learners": LEARNERS}
+ROOMS: dict[str, Mapping[str, type[Any]]] = {room: rooms.table(room) for room in rooms.ROOMS}
 TRIED = {
     "nan": math.nan, "inf": math.inf, "-inf": -math.inf, "-1": -1, "0": 0, "-1e300": -1e300, "1e300": 1e300,
     "-10**30": -(10**30), "10**30": 10**30,
@@ -67,8 +66,6 @@ def numeric(kind: Any) -> bool:
 
 def example(room: str, name: str, cls: type[Any]) -> dict[str, Any]:
     """The fields of an entry's own example."""
-    if room == "learners":
-        return {}
     written = yaml.safe_load(rooms.parts(room, cls)[1].replace("9f2c...", "9f2c" * 16))
     (entry,) = written if isinstance(written, list) else written.values()
     return dict(entry[name] or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,23 @@ def test_all_rooms_and_one_and_one_entry() -> None:
             text = invoke(room, name)
             assert text.startswith(f"### {name}\n") and rooms.first_line(cls) in text
             assert all(f"| `{field.name}` |" in text for field in dataclasses.fields(cls))
+
+
+def test_json_has_what_the_text_has() -> None:
+    assert {title: room["entries"] for title, room in json.loads(invoke("--json")).items()} == {
+        room: sorted(rooms.table(room)) for room in rooms.ROOMS
+    }
+    for room in rooms.ROOMS:
+        documents = json.loads(invoke(room, "--json"))
+        assert [one["name"] for one in documents] == sorted(rooms.table(room))
+        for one in documents:
+            assert json.loads(invoke(room, one["name"], "--json")) == one
+            text = invoke(room, one["name"])
+            assert one["description"] in text and one["example"] in text
+            given = {field.name: field.default for field in dataclasses.fields(rooms.table(room)[one["name"]])}
+            assert [field["name"] for field in one["fields"]] == list(given)
+            required = {field["name"] for field in one["fields"] if field["required"]}
+            assert required == {name for name, value in given.items() if value is dataclasses.MISSING}
 
 
 @pytest.mark.parametrize("room", rooms.ROOMS)
