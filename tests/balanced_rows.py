@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.filters import Filter
 from curation.filters.named import NamedFilter, columns_needed
@@ -44,7 +45,7 @@ def decided(home: Path, rows: list[Row], *filters: Filter, **lists: Any) -> list
     with Decisions(home, index, dict.fromkeys(scores, pa.int32())) as engine:
         engine.load([(0, table)])
         engine.decide(named, **lists)
-        found: list[Row] = engine.of_units(0, 0).to_pylist()
+        found: list[Row] = decision_results.of_units(engine, 0, 0).to_pylist()
         return found
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from rows_given import Row, random_rows, table
 
+from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.filters import FILTERS, Filter
 from curation.filters.algebra import AllOf, AnyOf, NotOf
@@ -107,7 +108,7 @@ def dropped(
         for unit, (start, end) in enumerate(pairwise([0, *ends])):
             engine.load([(unit, whole.slice(start, end - start))])
         engine.decide(named, **lists)
-        result = engine.of_units(0, len(ends)).to_pylist()
+        result = decision_results.of_units(engine, 0, len(ends)).to_pylist()
     assert [r["row"] for r in result] == list(range(len(rows)))
     return {r["row"]: r["reason"] for r in result if r["decision"] != "kept"}
 

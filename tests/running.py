@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from inline_executor import InlineExecutor
 
 import curation as cu
-from curation.curating import run
+from curation.curating import plan_decision, planning, run, scoring_passes, snapshot_making
 from curation.curating.pipeline import Pipeline, RunCounts, pipeline
 from curation.curating.scoring.batches import units_table
 from curation.curating.scoring.dispatch import score
@@ -47,18 +47,19 @@ def curate(recipe: Path, *overrides: str, ray: bool = False, unreadable: str = "
             document = _without(work, unreadable, on)
         else:
             document = run.run_steps(work, lambda plan, units, task: task(on), run.RunOptions(**chosen))
-        return Curated(cu.open(f"{work.recipe.output}@{document['snapshot']}"), work.work)
+        return Curated(cu.open(f"{work.recipe.output}@{document['snapshot']}"), work.counts)
 
 
 def _without(work: Pipeline, unreadable: str, on: InlineExecutor) -> SnapshotDocument:
     """The steps of a run that has found a shard unreadable."""
-    planned = work.plan()
+    planned = planning.make_plan(work)
     left = units_table([shard for shard in planned.shards() if shard.key != unreadable])
-    for progress in score(work.scoring(list(work.recipe.scorers)), left, on):
+    for progress in score(scoring_passes.scoring_task(work, list(work.recipe.scorers)), left, on):
         assert not progress.failures
     work.unreadable |= {shard: "store_not_found" for shard in planned.shards() if shard.key == unreadable}
-    with work.decide(planned, lambda n: None) as decided:
-        return work.commit(planned, decided, work.write(decided, lambda n: None, on))
+    with plan_decision.decide(work, planned, lambda n: None) as decided:
+        written = snapshot_making.write_groups(work, decided, lambda n: None, on)
+        return snapshot_making.create_snapshot(work, planned, decided, written)
 
 
 def command(*words: str) -> str:

@@ -1,8 +1,10 @@
 """Curate: from a corpus and score tables to a snapshot, and questions about it.
 
-    run            all steps in order; pipeline: the steps; write_groups: what a decision is handed on as
+    run            all steps in order, on a recipe whose stores `pipeline` has opened:
+                   planning, scoring_passes, plan_decision, snapshot_making
     scoring        units through models on the workers of an executor
-    decisions      filters over score tables; writing: shards and manifests
+    sample_pool    columns of score tables in a database; decisions: filters over them; decision_results: the outcome
+    write_groups   decisions as units of writing; writing: shards and manifests
     what_if        what other settings would keep; verification: verify and repair; garbage: what may be deleted
 
 Imports `dataset` and below. Knows no engine but the protocol of `core.executor`."""
@@ -11,8 +13,10 @@ __all__ = [
     "garbage",
     "groups",
     "pipeline",
+    "planning",
     "run",
     "score_store",
+    "scoring_passes",
     "vectors",
     "verification",
     "what_if",

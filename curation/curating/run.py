@@ -20,6 +20,7 @@ from curation.core.local_executor import LocalExecutor
 from curation.core.printable import printable
 from curation.core.progress import progress
 from curation.core.types import ShardRef
+from curation.curating import plan_decision, planning, scoring_passes, snapshot_making
 from curation.curating.pipeline import Pipeline, pipeline
 from curation.dataset.snapshot import Snapshot
 from curation.ledger.documents import SnapshotDocument
@@ -97,10 +98,10 @@ def run_steps(work: Pipeline, engine: Engine, options: RunOptions) -> SnapshotDo
     each shard and column would be the whole cost of a nightly run of nothing new. Raises `YieldError`, before anything
     is written, for a decision that looks like a mistake and is not accepted.
     """
-    planned = work.plan()
-    current = work.current(planned)
+    planned = planning.make_plan(work)
+    current = planning.current_snapshot(work, planned)
     if current:
-        work.work.snapshot = current["snapshot"]
+        work.counts.snapshot = current["snapshot"]
         work.out.publish(current)  # the process that created it may have died before
         without = read_list(work.out.store, current.unreadable)
         if without and not options.retry_unreadable:
@@ -109,15 +110,15 @@ def run_steps(work: Pipeline, engine: Engine, options: RunOptions) -> SnapshotDo
             return current
     if options.check_scores:
         with progress("Checking scores", planned.units, "shards") as tick:
-            if damaged := work.take_out_damaged(planned, tick):
+            if damaged := planning.take_out_damaged(work, planned, tick):
                 _say(f"{damaged:,} score tables are gone or damaged, and scored again")
-    units = work.missing(planned)
+    units = planning.missing_units(work, planned)
     if current and not units.num_rows:
         return current
     asked = [units]  # once; a second cluster, after one that broke, looks for what is left
 
     def task(executor: Executor) -> SnapshotDocument:
-        left = asked.pop() if asked else work.missing(planned)
+        left = asked.pop() if asked else planning.missing_units(work, planned)
         return _work_on(work, planned, left, current, executor, accept_yield=options.accept_yield)
 
     return engine(planned, units, task)
@@ -132,17 +133,17 @@ def _work_on(
     if units.num_rows:
         _say(f"scoring {units.num_rows:,} of {planned.units:,} shards")
         with progress("Scoring", None) as tick:
-            work.score(units, tick, executor)
+            scoring_passes.score_units(work, units, tick, executor)
     if work.unreadable:
         report_unreadable(work.unreadable)
     if current and (before is None or before.sha256 == sha256(listed(work.unreadable)).hexdigest()):
         return current
-    with progress("Deciding", None) as tick, work.decide(planned, tick) as decided:
+    with progress("Deciding", None) as tick, plan_decision.decide(work, planned, tick) as decided:
         if not accept_yield:
-            work.expect_yield(planned, decided)
+            plan_decision.expect_yield(work, planned, decided)
         with progress("Writing", decided.engine.rows) as tick_write:
-            written = work.write(decided, tick_write, executor)
-        return work.commit(planned, decided, written)
+            written = snapshot_making.write_groups(work, decided, tick_write, executor)
+        return snapshot_making.create_snapshot(work, planned, decided, written)
 
 
 def report_unreadable(shards: Mapping[ShardRef, str]) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from curation.core.errors import ConservationError
 from curation.core.words import SPACE, WORD
+from curation.curating import decision_results
 from curation.curating.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions
 from curation.curating.groups import GroupExample
 from curation.filters import Filter, NotOf, ScoreCuttingFilter
@@ -127,15 +128,15 @@ class WhatIf:
         columns = [f'{sql} AS "kind {place}"' for place, sql in enumerate(self.kinds.values())]
         columns = ["id", *columns, *(f'"{score}"' for score in sorted({cut.score for _, _, cut in cuts}))]
         self.engine.db.execute(f"CREATE OR REPLACE TEMP TABLE kept AS SELECT {', '.join(columns)} FROM alive")
-        drops = self.engine.drops()
-        samples = self.engine.totals(drops)
+        drops = decision_results.drop_counts(self.engine)
+        samples = decision_results.totals(self.engine, drops)
         (kept,) = self._one("SELECT count(*) FROM kept")
         if kept != samples["kept"]:
             raise ConservationError(f"{setting}: {kept} samples are kept, but {samples['kept']} by the drops' reasons")
         steps = self._steps(_told_apart([item.name for item in filters]), drops)
         examples = [self._near(filters[place], place, cut) for _, place, cut in cuts]
         near = dict(zip(_told_apart([name for name, _, _ in cuts]), examples, strict=True))
-        groups = self.engine.groups()
+        groups = decision_results.duplicate_groups(self.engine)
         return WhatIfAnswer(setting, samples, steps, self._overlap(kept), self._shifts(kept), near, groups)
 
     def _cuts(self, item: NamedFilter) -> Iterator[tuple[str, ScoreCuttingFilter]]:

@@ -21,8 +21,8 @@ from curation.core.errors import IncompleteError, UserError
 from curation.core.printable import printable
 from curation.core.progress import progress
 from curation.core.types import ShardRef
-from curation.curating import column_cache
-from curation.curating.pipeline import Pipeline, lacked_columns, pipeline
+from curation.curating import column_cache, plan_decision, planning
+from curation.curating.pipeline import Pipeline, pipeline
 from curation.curating.what_if import MADE, WhatIf, WhatIfAnswer
 from curation.dataset.manifest import Streams
 from curation.dataset.snapshot import Snapshot
@@ -94,18 +94,18 @@ def ask(
 
     keep: use the columns that an earlier question left in the cache, or leave them there for the next one.
     """
-    plan = work.plan(write=False)
-    work.recall_unreadable(plan)
+    plan = planning.make_plan(work, write=False)
+    planning.recall_unreadable(work, plan)
     name = _cache_name(work, plan)
     if keep and (kept := column_cache.found(name)):
         try:
-            return _answers(work, recipes, plan, work.nothing(), kept), work.nothing()
+            return _answers(work, recipes, plan, planning.no_units(), kept), planning.no_units()
         except duckdb.Error:  # it is damaged, or a filter fails, and then will again
             kept.unlink(missing_ok=True)
-    missing = work.missing(plan)
+    missing = planning.missing_units(work, plan)
     unscored, without = _unscored(work, missing)
     if unscored.num_rows + len(work.unreadable) == plan.units:
-        lacked = ", ".join(lacked_columns(unscored)) or "all columns, and the store refuses to give them"
+        lacked = ", ".join(planning.lacked_columns(unscored)) or "all columns, and the store refuses to give them"
         text = f"none of the shards has been scored: they lack {lacked}"
         raise IncompleteError(text, fix="`curate run RECIPE --check-scores` scores them")
     keep_as = name if keep and not missing.num_rows else None
@@ -146,13 +146,17 @@ def _answers(
 ) -> list[WhatIfAnswer]:  # fmt: skip
     """Answer from the columns at `kept`, or from score tables, which are then cached under the name `keep_as`."""
     readable = (shard for shard in scored_shards(plan, unscored) if shard not in work.unreadable)
-    there = work.fields(next(readable), without) if kept is None else work.declared()
+    if kept is None:
+        there = plan_decision.stored_fields(work, next(readable), without)
+    else:
+        there = plan_decision.declared_fields(work)
     fields = {column: found for column, found in there.items() if found}  # as a run loads them
     latest = work.out.latest()
     before = manifest_of(Snapshot(work.out.store, work.out.snapshot(latest)), unscored) if latest else None
     with ExitStack() as stack:
         with progress("Reading scores", None) as tick:
-            loaded = work.loaded(plan, scored_shards(plan, unscored), _columns(work)[0], fields, tick, MADE, kept)
+            shards, index = scored_shards(plan, unscored), _columns(work)[0]
+            loaded = plan_decision.loaded(work, plan, shards, index, fields, tick, MADE, kept)
             decided = stack.enter_context(loaded)
             engine = decided.engine
             if kept is not None:  # the cache holds samples alone
@@ -162,11 +166,12 @@ def _answers(
             print(printable(text), file=sys.stderr, flush=True)
         with Streams() as streams:
             asked = WhatIf(engine, None if before is None else streams.of(before))
-        lists = work.listed()
+        lists = plan_decision.uid_lists(work)
         answers = []
         for name, recipe in recipes.items():
             answer = asked.ask(name, recipe.filters, **lists)
-            answers.append(replace(answer, refused=tuple(work.refusals(plan, decided, answer.samples))))
+            refused = tuple(plan_decision.refusals(work, plan, decided, answer.samples))
+            answers.append(replace(answer, refused=refused))
         return answers
 
 

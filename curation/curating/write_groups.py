@@ -15,7 +15,7 @@ import pyarrow as pa
 from curation.core.digest import canonical
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
-from curation.curating import decisions, writing
+from curation.curating import decision_results, decisions, writing
 from curation.dataset import snapshot
 from curation.ledger import score_tables
 from curation.ledger.documents import ScoreRecord
@@ -113,7 +113,7 @@ class WriteGroups:
         shards = self.plan.shards()
         bounds, ahead = tee(writing.group_units(self._kept(), samples))  # one group apart
         records = iter(self.records) if self.records is not None else repeat(())
-        for (first, last), rows in zip(bounds, self.engine.of_groups(ahead), strict=True):
+        for (first, last), rows in zip(bounds, decision_results.of_groups(self.engine, ahead), strict=True):
             ordinals = range(first, last + 1)
             units = [
                 writing.UnitDecisions(shard, own, self.reasons.get(ordinal), next(records))
@@ -125,7 +125,7 @@ class WriteGroups:
 
     def _kept(self) -> Iterator[tuple[ShardRef, int, int]]:
         """(shard, kept, rows) of every unit, also of those without rows."""
-        counts = self.engine.kept_per_unit()
+        counts = decision_results.kept_per_unit(self.engine)
         ordinal, kept, rows = next(counts, (-1, 0, 0))
         for n, shard in enumerate(self.plan.shards()):
             if n == ordinal:

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from curation.core.digest import digest
 from curation.core.types import ShardRef
-from curation.curating.decisions import KEPT, tally
+from curation.curating.tally import KEPT, tally
 from curation.ledger import manifest_schema, score_tables
 from curation.ledger.documents import ScoreRecord, WriteRecord
 from curation.ledger.ledger import Ledger

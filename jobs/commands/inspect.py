@@ -81,6 +81,7 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
     Safe to use while `curate run` is working.
     """
+    from curation.curating import planning
     from curation.curating.pipeline import pipeline
     from curation.dataset.snapshot import Snapshot
     from curation.dataset.summary import summary
@@ -88,11 +89,11 @@ def status(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from curation.recipes.curation_recipe import load_recipe
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
-        planned = work.plan(write=False)
-        current = work.current(planned) is not None
+        planned = planning.make_plan(work, write=False)
+        current = planning.current_snapshot(work, planned) is not None
         if current:
-            work.recall_unreadable(planned)
-        missing = work.missing(planned).num_rows
+            planning.recall_unreadable(work, planned)
+        missing = planning.missing_units(work, planned).num_rows
         latest = work.out.latest()
         document = summary(Snapshot(work.out.store, work.out.snapshot(latest))) if latest else None
         aside = by_reason(work.unreadable)

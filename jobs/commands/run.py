@@ -34,17 +34,18 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
 
     Counts shards, bytes and what is already done. Writes nothing and runs no model.
     """
-    from curation.curating.pipeline import lacked_columns, pipeline
+    from curation.curating import planning, scoring_passes
+    from curation.curating.pipeline import pipeline
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
-        planned = work.plan(write=False)
-        current = work.current(planned)
+        planned = planning.make_plan(work, write=False)
+        current = planning.current_snapshot(work, planned)
         if current:
-            work.recall_unreadable(planned)
-        units = work.missing(planned)
-        work.check_weights(lacked_columns(units))
+            planning.recall_unreadable(work, planned)
+        units = planning.missing_units(work, planned)
+        scoring_passes.check_weights(work, planning.lacked_columns(units))
         result = {
             "plan": planned.id,
             "units": planned.units,
@@ -52,7 +53,7 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
             "units_to_score": units.num_rows,
             "bytes_to_read": sum(units.column("shard_size").to_pylist()),
             "columns": list(work.recipe.fingerprints),
-            "lacking": lacked_columns(units),
+            "lacking": planning.lacked_columns(units),
             "snapshot": current["snapshot"] if current else None,
             "unreadable": by_reason(work.unreadable),
             "left_out": work.left_out or None,
@@ -140,13 +141,13 @@ def run(
             accept_yield=accept_yield,
             retry_unreadable=retry_unreadable,
         )
-        result = {**work.work.to_json(), "units": document["units"], "samples": document["samples"]}
+        result = {**work.counts.to_json(), "units": document["units"], "samples": document["samples"]}
         result |= {"groups": document.get("groups", []), "left_out": work.left_out or None}
         result["executor"] = chosen[0]._asdict() if chosen else None
     if as_json:
         print_json(result)
     else:
-        _print(work.recipe.output, work.work, document)
+        _print(work.recipe.output, work.counts, document)
 
 
 def run_steps(
@@ -156,7 +157,7 @@ def run_steps(
 
     options: fields of `RunOptions`.
     """
-    from curation.curating.pipeline import lacked_columns
+    from curation.curating import planning, scoring_passes
     from curation.curating.run import RunOptions, packages
     from curation.curating.run import run_steps as steps
 
@@ -170,7 +171,7 @@ def run_steps(
             chosen.append(found)
 
         if found.name == "ray":
-            work.check_weights(lacked_columns(units))  # before a cluster is started
+            scoring_passes.check_weights(work, planning.lacked_columns(units))  # before a cluster is started
 
         def checked(on: Executor) -> SnapshotDocument:
             if on.name == "ray":

@@ -47,13 +47,14 @@ def scores_show(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show how many shards of a recipe each score column covers."""
     from collections import Counter
 
+    from curation.curating import planning
     from curation.curating.pipeline import pipeline
     from curation.recipes.curation_recipe import load_recipe
 
     with pipeline(load_recipe(recipe, overrides), dry=True) as work:
-        plan = work.plan(write=False)
+        plan = planning.make_plan(work, write=False)
         lacks: Counter[str] = Counter()
-        for names in work.missing(plan).column("lacks").to_pylist():
+        for names in planning.missing_units(work, plan).column("lacks").to_pylist():
             lacks.update(names)
         rows: list[dict[str, Any]] = [
             {"column": column.name, "fingerprint": column.fingerprint, "shards": plan.units - lacks[column.name]}
@@ -85,6 +86,7 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
     """
     from curation.core.errors import UnknownNameError, UserError
     from curation.core.progress import progress
+    from curation.curating import planning
     from curation.curating.pipeline import pipeline
     from curation.curating.run import report_unreadable
     from curation.curating.score_store import FIRST_PART, export
@@ -105,8 +107,8 @@ def scores_export(recipe: str, overrides: tuple[str, ...], out: str, only: tuple
                 have = ", ".join(column.name for column in columns)
                 raise UnknownNameError(f"the recipe has no score column {name}", fix=f"choose one of: {have}")
         chosen = [index, *(column for column in columns if not only or column.name in only)]
-        plan = work.plan(write=False)
-        work.recall_unreadable(plan)
+        plan = planning.make_plan(work, write=False)
+        planning.recall_unreadable(work, plan)
         aside = work.unreadable
         shards = (shard for shard in plan.shards() if shard not in aside)
         with progress("Exporting", None) as tick:

@@ -71,11 +71,12 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
 
 def _looks(work: Pipeline, answers: Sequence[WhatIfAnswer], unscored: pa.Table) -> Any:
     """How the members of the answers' largest groups look."""
+    from curation.curating import planning
     from curation.curating.what_if_questions import scored_shards
     from jobs.pages.groups import looks
 
     groups = [group for answer in answers for group in answer.groups]
-    return looks(work, scored_shards(work.plan(write=False), unscored), groups)
+    return looks(work, scored_shards(planning.make_plan(work, write=False), unscored), groups)
 
 
 def table(answers: Sequence[WhatIfAnswer]) -> list[str]:

@@ -127,6 +127,7 @@ def decide(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
     """One measurement: seconds, gigabytes, samples kept."""
     from pydantic import TypeAdapter
 
+    from curation.curating import decision_results
     from curation.filters import FILTERS, ComparingFilter
     from curation.filters.named import NamedFilter, columns_needed
 
@@ -139,7 +140,7 @@ def decide(name: str, fields: dict[str, Any], rows: int) -> dict[str, float]:
         began, spent = time.monotonic(), time.process_time()
         engine.decide([item])
         seconds, cpu = time.monotonic() - began, time.process_time() - spent
-        kept = engine.totals()["kept"]
+        kept = decision_results.totals(engine)["kept"]
     return {"seconds": seconds, "cpu": cpu, "kept": kept, "gb": _peak()}  # type: ignore[dict-item]
 
 

@@ -19,6 +19,7 @@ def main(path: str) -> None:
     born = float(os.environ["BENCH_BORN"])
     from actors.cluster import cluster
     from actors.ray_executor import RayExecutor
+    from curation.curating import planning, scoring_passes
     from curation.curating.pipeline import pipeline
     from curation.curating.scoring import dispatch
     from curation.recipes.curation_recipe import load_recipe
@@ -45,17 +46,17 @@ def main(path: str) -> None:
         at.setdefault("first_unit", time.time() - born)
 
     with pipeline(load_recipe(path)) as work:
-        units = work.missing(work.plan())
+        units = planning.missing_units(work, planning.make_plan(work))
         at["planned"] = time.time() - born
         with cluster():
             at["ray"] = time.time() - born
-            work.score(units, tick, RayExecutor())
+            scoring_passes.score_units(work, units, tick, RayExecutor())
             at["scored"] = time.time() - born
     starts = sorted(float(mark.read_text()) for mark in marks.iterdir())
     at["first_batch"] = starts[0] - born
     at["last_actor"] = starts[-1] - born
     at["stopped"] = time.time() - born
-    print(json.dumps({"samples": samples, "at": at, "actors": len(starts), "batches": work.work.model_batches}))
+    print(json.dumps({"samples": samples, "at": at, "actors": len(starts), "batches": work.counts.model_batches}))
 
 
 if __name__ == "__main__":

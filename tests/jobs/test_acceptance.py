@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import curation as cu
 from curation.core.errors import YieldError
+from curation.curating import planning
 from curation.curating.pipeline import pipeline
 from curation.recipes.curation_recipe import load_recipe
 from jobs.cli import _main
@@ -86,5 +87,5 @@ def test_the_limit_changes_no_score_and_no_decision(home: Path) -> None:
     one, other = (load_recipe(home / "r.yaml", [f"limits.max_quarantined={share}"]) for share in (0.5, 0.01))
     assert one.fingerprints == other.fingerprints and one.max_quarantined == 0.5
     with pipeline(one, dry=True) as a, pipeline(other, dry=True) as b:
-        plans = [work.plan(write=False) for work in (a, b)]
-        assert a.decision_id(plans[0]) == b.decision_id(plans[1])
+        plans = [planning.make_plan(work, write=False) for work in (a, b)]
+        assert planning.decision_id(a, plans[0]) == planning.decision_id(b, plans[1])

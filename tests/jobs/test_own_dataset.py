@@ -11,6 +11,7 @@ from running import curate
 
 import curation as cu
 from curation.core.errors import NoSnapshotError
+from curation.curating import planning
 from curation.curating.pipeline import pipeline, pipeline_of
 from curation.recipes.curation_recipe import load_recipe
 from jobs.commands.matches import found
@@ -29,9 +30,9 @@ def recipe(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def again(recipe: Path) -> dict[str, Any]:
     """The same run once more, which may need no Ray: its work."""
     with pipeline(load_recipe(recipe)) as work:
-        assert work.current(work.plan(write=False)) is not None
+        assert planning.current_snapshot(work, planning.make_plan(work, write=False)) is not None
         run_steps(work, None)
-        return work.work.to_json()
+        return work.counts.to_json()
 
 
 def test_before_the_first_snapshot_there_is_nothing_to_compare_with(recipe: Path) -> None:
@@ -45,7 +46,7 @@ def test_before_the_first_snapshot_there_is_nothing_to_compare_with(recipe: Path
     assert sorted(path for path in recipe.parent.rglob("*") if path.is_file()) == files
     with pipeline_of(made) as then:  # as verify asks
         assert then.others.pins == made.document["against"]
-        assert then.decision_id(then.out.open_plan(made.document["plan"])) == made.document["decision_id"]
+        assert planning.decision_id(then, then.out.open_plan(made.document["plan"])) == made.document["decision_id"]
 
 
 @pytest.mark.slow
@@ -65,7 +66,9 @@ def test_more_data_is_compared_with_the_latest_snapshot_and_then_it_is_current(r
     assert second.document["samples"]["filtered"] == {"decontaminate.exact": 11}
     assert again(recipe)["snapshot"] == 2 == cu.open(f"{tmp_path}/out").number
     with pipeline(load_recipe(recipe, ["shards.samples=7"])) as work:
-        assert work.current(work.plan()) is None, "another recipe makes another snapshot"
+        assert planning.current_snapshot(work, planning.make_plan(work)) is None, (
+            "another recipe makes another snapshot"
+        )
 
 
 def test_of_another_dataset_a_snapshot_must_be_there(recipe: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from builders import PLAIN, write_corpus, write_recipe
 import curation as cu
 from curation.core.errors import IncompleteError, StoreError
 from curation.core.types import ShardRef
+from curation.curating import planning
 from curation.curating.pipeline import Pipeline, pipeline
 from curation.ledger.unreadable import read_list
 from curation.recipes.curation_recipe import load_recipe
@@ -35,17 +36,17 @@ def home(tmp_path: Path) -> Path:
 @contextmanager
 def gone(home: Path, monkeypatch: pytest.MonkeyPatch, *shards: str) -> Iterator[None]:
     """Shards are listed and planned, and not there any more when they are read."""
-    whole = Pipeline.plan
+    whole = planning.make_plan
 
-    def planned(self: Pipeline, **options: Any) -> Any:
+    def planned(work: Pipeline, **options: Any) -> Any:
         back(home)
-        found = whole(self, **options)
+        found = whole(work, **options)
         for name in shards:
             (home / "corpus" / name).rename(home / name)
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(Pipeline, "plan", planned)
+        patched.setattr(planning, "make_plan", planned)
         yield
     back(home)
 
@@ -57,7 +58,7 @@ def back(home: Path) -> None:
 
 def run(home: Path, *overrides: str, **options: Any) -> tuple[Any, Any]:
     with pipeline(load_recipe(home / "r.yaml", overrides)) as work:
-        return run_steps(work, None, **options), work.work
+        return run_steps(work, None, **options), work.counts
 
 
 ASIDE = "on_unreadable=quarantine"

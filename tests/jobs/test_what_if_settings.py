@@ -14,6 +14,7 @@ from running import curate
 import curation as cu
 from curation.core.errors import PinnedFileError, RecipeError
 from curation.curating import compared_snapshots as others
+from curation.curating import decision_results, plan_decision
 from curation.curating.decisions import Decisions
 from curation.curating.pipeline import pipeline, pipeline_of
 from curation.curating.what_if_questions import ask, every, settings
@@ -123,8 +124,8 @@ def test_a_snapshot_of_a_recipe_that_names_two_filters_alike_can_still_be_decide
     path.write_text(json.dumps(document | {"recipe": document["recipe"] | {"filters": twice}}))
     with pipeline_of(cu.open(f"{home}/twice")) as work:
         assert [item.name for item in work.recipe.filters] == ["caption", "caption"]
-        with work.decide(work.out.open_plan(document["plan"]), lambda n: None) as decided:
-            assert set(decided.engine.totals()["filtered"]) == {"caption.too_few_words"}  # type: ignore[call-overload]
+        with plan_decision.decide(work, work.out.open_plan(document["plan"]), lambda n: None) as decided:
+            assert set(decision_results.totals(decided.engine)["filtered"]) == {"caption.too_few_words"}  # type: ignore[call-overload]
     recipe.write_text(recipe.read_text().replace("- exact_duplicates: {}", "- caption: {min_words: 3}"))
     with pytest.raises(
         RecipeError, match=r"twice.yaml:(\d+): two filters are called caption, this and the one at .*:\d+"

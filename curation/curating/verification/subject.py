@@ -11,7 +11,9 @@ from curation.core.executor import Executor
 from curation.core.progress import Tick
 from curation.core.software import software, software_id
 from curation.core.types import ShardRef
-from curation.curating.pipeline import Pipeline, lacking_units
+from curation.curating import scoring_passes
+from curation.curating.pipeline import Pipeline
+from curation.curating.planning import lacking_units
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.repairs import Mender
 from curation.curating.verification.versions import right_software
@@ -36,7 +38,8 @@ class CheckRunner:
         """Score columns of units that have no tables of them. Raises `IncompleteError` where that fails."""
         aside = dict(work.unreadable)
         try:
-            work.score(lacking_units((shard, names) for shard in shards), lambda n: None, self.executor)
+            units = lacking_units((shard, names) for shard in shards)
+            scoring_passes.score_units(work, units, lambda n: None, self.executor)
         finally:
             work.unreadable.clear()  # what the snapshot was made without stays what it is
             work.unreadable.update(aside)
@@ -47,7 +50,7 @@ class CheckRunner:
         """Score units once more, and yield what differs from their score tables."""
         from curation.curating.verification.rescoring import rescore
 
-        yield from rescore(work.scoring(names), shards, mend, self.executor)
+        yield from rescore(scoring_passes.scoring_task(work, names), shards, mend, self.executor)
 
 
 @dataclass

@@ -10,6 +10,9 @@ import pyarrow as pa
 
 from curation.core.digest import digest
 from curation.core.errors import StoreError, TutelageError
+from curation.curating.plan_decision import decide
+from curation.curating.planning import decision_id
+from curation.curating.snapshot_making import snapshot_fields
 from curation.curating.verification import chain, snapshot_document
 from curation.curating.verification.comparison import Comparison
 from curation.curating.verification.findings import Finding
@@ -41,11 +44,11 @@ class WriteChecks:
         subject, work = self.subject, self.subject.work
         raw, plan = subject.raw, subject.plan
         then = work.others.as_then(work.others.pins)
-        same = raw.get("decision_id") == work.decision_id(plan, then)
+        same = raw.get("decision_id") == decision_id(work, plan, then)
         anchored = same or not chain.recipe_differs(raw)
         units = indexed_units(subject.out, raw)
         try:
-            with work.decide(plan, lambda n: None) as decided:
+            with decide(work, plan, lambda n: None) as decided:
                 written, whole = WrittenTotals(), True
                 check = WrittenCheck(work.corpus.store(), work.scored, subject.out, subject.mend, anchored,
                                      subject.same_software, self._newer, self.settled)  # fmt: skip
@@ -96,11 +99,7 @@ class WriteChecks:
         frozen = "" if anchored else OTHER_DECISIONS
         same = subject.same_software
         compared = Comparison(out, mend, named, what="index", frozen=frozen, free=same)
-        real, work.out = work.out, compared
-        try:
-            expected = work.document(subject.plan, decided, written)
-        finally:
-            work.out = real
+        expected = snapshot_fields(work, compared, subject.plan, decided, written)
         yield from (finding for finding in compared.findings if finding.object not in self.lists)
         yield from snapshot_document.check_urls(out, subject.number, raw, written.tables()[0], mend, frozen=frozen)
         expected |= {"fingerprints": dict(subject.plan.document.fingerprints), "recipe": raw["recipe"]}

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.filters.named import NamedFilter
 from curation.filters.threshold import Threshold
@@ -48,18 +49,18 @@ def test_filters_see_what_is_left_in_every_block(tmp_path: Path) -> None:
             engine.clear()
             engine.decide(filters, keep=pa.array([f"{i:032x}" for i in keep], pa.string()))
             kept = usable & ((score >= cut) | np.isin(at, keep))
-            rows = engine.of_units(0, 4)
+            rows = decision_results.of_units(engine, 0, 4)
             assert rows.num_rows == N
             assert np.array_equal(np.array(rows.column("decision").to_pylist()) == "kept", kept)
             assert engine.db.execute("SELECT count(*) FROM alive").fetchall() == [(kept.sum(),)]
             per_unit = {0: 1, 1: 64_999, 3: 75_000, 4: 10_000}
-            assert [(unit, n) for unit, _, n in engine.kept_per_unit()] == list(per_unit.items())
-            assert sum(n for _, n, _ in engine.kept_per_unit()) == kept.sum()
+            assert [(unit, n) for unit, _, n in decision_results.kept_per_unit(engine)] == list(per_unit.items())
+            assert sum(n for _, n, _ in decision_results.kept_per_unit(engine)) == kept.sum()
             reasons = Counter(rows.column("reason").to_pylist())
             del reasons[None]
             quarantined = {"image_corrupt": reasons.pop("image_corrupt")}
             expected = {"seen": N, "kept": kept.sum(), "filtered": dict(reasons), "quarantined": quarantined}
-            assert engine.totals() == expected
+            assert decision_results.totals(engine) == expected
 
 
 def test_what_other_snapshots_keep_is_loaded_whole_in_batches(tmp_path: Path) -> None:
@@ -95,18 +96,18 @@ def test_groups_of_units_are_cut_from_one_ordered_pass(
     batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many groups there are, and wherever batches end: as many queries, each row handed out once."""
-    monkeypatch.setattr("curation.curating.decisions.ROWS_AT_ONCE", batch)
+    monkeypatch.setattr("curation.curating.decision_results.ROWS_AT_ONCE", batch)
     sizes = np.random.default_rng(0).integers(0, 30, 200)
     with Decisions(tmp_path, [], {"score": pa.float32()}) as engine:
         engine.load((unit, _unit(unit, size)) for unit, size in enumerate(sizes.tolist()))
         engine.decide([NamedFilter("threshold", Threshold(score="score", min=0.5))])
-        whole = engine.of_units(0, 199)
+        whole = decision_results.of_units(engine, 0, 199)
         queries: dict[int, int] = {}
         for each in (1, 3, 50):
             counting = _Counting(engine.db)
             monkeypatch.setattr(engine, "db", counting)
             bounds = [(first, min(first + each, 200) - 1) for first in range(0, 200, each)]
-            groups = list(engine.of_groups(bounds))
+            groups = list(decision_results.of_groups(engine, bounds))
             monkeypatch.setattr(engine, "db", counting.db)
             queries[each] = counting.queries
             assert pa.concat_tables(groups).equals(whole)
@@ -114,8 +115,9 @@ def test_groups_of_units_are_cut_from_one_ordered_pass(
                 assert rows.num_rows == sizes[first : last + 1].sum()
                 assert set(rows.column("unit").to_pylist()) <= set(range(first, last + 1))
         assert set(queries.values()) == {1}
-        assert engine.of_units(5, 9).equals(whole.filter(pc.is_in(whole.column("unit"), pa.array(range(5, 10)))))
-        assert engine.of_units(300, 400).num_rows == 0
+        some = whole.filter(pc.is_in(whole.column("unit"), pa.array(range(5, 10))))
+        assert decision_results.of_units(engine, 5, 9).equals(some)
+        assert decision_results.of_units(engine, 300, 400).num_rows == 0
 
 
 def test_a_writer_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_a_writer_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
     ):
         engine.load((unit, _unit(unit, 1000)) for unit in range(200))
         engine.decide([])
-        for rows in engine.of_groups((unit, unit) for unit in range(200)):
+        for rows in decision_results.of_groups(engine, ((unit, unit) for unit in range(200))):
             assert rows.num_rows == 1000
             raise RuntimeError("a store failed")
     assert not list(tmp_path.iterdir())

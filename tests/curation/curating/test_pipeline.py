@@ -23,8 +23,9 @@ from curation.core import software
 from curation.core.digest import canonical, digest
 from curation.core.errors import RecipeError
 from curation.core.types import ShardRef
-from curation.curating import run
-from curation.curating.pipeline import Pipeline, lacked_columns, lacking_units, pipeline, pipeline_of
+from curation.curating import planning, run
+from curation.curating.pipeline import pipeline, pipeline_of
+from curation.curating.planning import lacked_columns, lacking_units
 from curation.ledger.documents import ScoreRecord, SnapshotDocument
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import load_recipe
@@ -34,7 +35,7 @@ from jobs.commands.inspect import show
 
 
 def test_lacked_columns_are_those_of_all_pages_each_once() -> None:
-    assert lacked_columns(Pipeline.nothing()) == []
+    assert lacked_columns(planning.no_units()) == []
     units = ((ShardRef(f"{n:06d}.tar", 1, "e"), ["b"] if n < 12_000 else ["a", "b"]) for n in range(25_000))
     assert lacked_columns(lacking_units(units)) == ["a", "b"]
 
@@ -60,7 +61,8 @@ def test_a_snapshot_of_an_earlier_version_is_current_still(tmp_path: Path) -> No
     recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)
     made = curate(recipe).snapshot
     with pipeline(load_recipe(recipe), dry=True) as work:
-        assert (found := work.current(work.plan(write=False))) is not None and found.snapshot == 1
+        found = planning.current_snapshot(work, planning.make_plan(work, write=False))
+        assert found is not None and found.snapshot == 1
         plan, store = work.out.open_plan(made.document.plan), work.out.store
         data = store.get(plan.pages[0].key)
         sha = sha256(data).hexdigest()
@@ -69,12 +71,13 @@ def test_a_snapshot_of_an_earlier_version_is_current_still(tmp_path: Path) -> No
         store.put(page["key"], data)
         store.put(f"plans/{digest(before)}.json", canonical(before))
         old = work.out.open_plan(digest(before))
-        document = {**made.document.to_json(), "plan": old.id, "decision_id": work.decision_id(old)}
+        document = {**made.document.to_json(), "plan": old.id, "decision_id": planning.decision_id(work, old)}
         store.put("snapshots/000001.json", canonical(document))
-        assert (found := work.current(work.plan(write=False))) is not None and found.plan == old.id
+        found = planning.current_snapshot(work, planning.make_plan(work, write=False))
+        assert found is not None and found.plan == old.id
     (tmp_path / "pool/00001.tar").unlink()
     with pipeline(load_recipe(recipe), dry=True) as work:
-        assert work.current(work.plan(write=False)) is None
+        assert planning.current_snapshot(work, planning.make_plan(work, write=False)) is None
 
 
 def test_a_dataset_can_be_moved_with_its_scores(tmp_path: Path) -> None:
@@ -90,7 +93,7 @@ def test_a_dataset_can_be_moved_with_its_scores(tmp_path: Path) -> None:
     for document in (moved.document, before):
         assert document.scores_at(moved.store).url == there
         with pipeline_of(replace(moved, document=document)) as work:
-            assert not work.missing(work.out.open_plan(document.plan)).num_rows
+            assert not planning.missing_units(work, work.out.open_plan(document.plan)).num_rows
     shared = curate(recipe, f"scores={tmp_path}/shared", f"output={tmp_path}/other").snapshot
     assert shared.document.scores_url == shared.document.scores_at(shared.store).url == f"file://{tmp_path}/shared"
 
@@ -121,7 +124,7 @@ def test_other_versions_are_no_reason_for_another_snapshot(tmp_path: Path, monke
     assert json.loads((tmp_path / f"out/scores/software/{digest_of}.json").read_text()) == versions
     monkeypatch.setattr(software, "_software", lambda: (("python", "4.0"),))
     with pipeline(load_recipe(recipe)) as work:
-        assert work.current(work.plan()) is not None
+        assert planning.current_snapshot(work, planning.make_plan(work)) is not None
     assert curate(recipe).snapshot.number == 1, "nor where two drivers end at once"
 
 

@@ -13,6 +13,7 @@ import pytest
 from rows_given import Row, alike, random_rows, table
 from sampling import one_in
 
+from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.filters import AnyOf, Filter
 from curation.filters.decontaminate import Decontaminate, _few
@@ -45,8 +46,8 @@ def asked(
             made.append((own, manifest.to_reader(), [samples]))
         engine.load_others(item.others(), item.compared(), made)
         engine.decide([NamedFilter("decontaminate", outer or item)])
-        decided = engine.of_units(0, 0).to_pylist()
-        matches = engine.matches().read_all().to_pylist()
+        decided = decision_results.of_units(engine, 0, 0).to_pylist()
+        matches = decision_results.matches(engine).read_all().to_pylist()
         return {r["row"]: r["reason"] for r in decided if r["decision"] == "filtered"}, matches
 
 

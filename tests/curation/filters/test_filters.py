@@ -22,7 +22,7 @@ from sampling import one_in
 from curation import filters as filters_room
 from curation.core.digest import digest
 from curation.core.errors import RecipeError
-from curation.curating import decisions
+from curation.curating import decision_results, decisions, sample_pool
 from curation.curating.decisions import Decisions
 from curation.filters import FILTERS, Filter
 from curation.filters.algebra import AllOf, AnyOf, NotOf
@@ -117,9 +117,8 @@ def test_settings_that_the_engine_cannot_compute_with_are_one_line(tmp_path: Pat
             dropped(tmp_path, random_rows(5, 9), item)
 
 
-CODE = "".join(
-    file.read_text() for file in (*Path(filters_room.__file__).parent.glob("*.py"), Path(decisions.__file__))
-)
+ENGINE = [Path(module.__file__) for module in (sample_pool, decisions, decision_results)]
+CODE = "".join(file.read_text() for file in (*Path(filters_room.__file__).parent.glob("*.py"), *ENGINE))
 
 
 NAMES = set(re.findall(r"\bAS (\w+)", CODE)) | {"cluster", "similarity", "h", "a", "b", "t", "x", "how", "filter"}
@@ -150,8 +149,8 @@ def decided(engine: Decisions, item: Filter) -> set[int]:
     if isinstance(item, Decontaminate):
         engine.load_others(item.others(), item.compared(), [])
     engine.decide([NamedFilter("f", item)])
-    engine.matches().read_all()
-    return {row["row"] for row in engine.of_units(0, 0).to_pylist() if row["decision"] != "kept"}
+    decision_results.matches(engine).read_all()
+    return {row["row"] for row in decision_results.of_units(engine, 0, 0).to_pylist() if row["decision"] != "kept"}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from filters_given import SIZES, dropped, expect_equal_to, items_of
 from rows_given import Row, alike, random_rows, table
 
 from curation.core.errors import RecipeError
+from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.filters import Filter
 from curation.filters.named import NamedFilter, columns_needed
@@ -34,7 +35,7 @@ def decided(tmp: Path, rows: list[Row], item: NearDuplicates) -> tuple[dict[int,
         leaves = dict(engine.db.execute(copies).fetchall())
         engine.clear()
         engine.decide(named)
-        return leaves, [group.to_json() for group in engine.groups()]
+        return leaves, [group.to_json() for group in decision_results.duplicate_groups(engine)]
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

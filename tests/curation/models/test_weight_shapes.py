@@ -12,6 +12,7 @@ from scorers_given import Fields, all_fields, make, write
 from torch.nn.functional import normalize
 
 from curation.core.errors import WeightsError
+from curation.curating import scoring_passes
 from curation.curating.pipeline import pipeline
 from curation.models.vectors import centres_file, vectors_file
 from curation.models.weights import tensors_to_bytes
@@ -88,5 +89,5 @@ def test_a_run_says_so_before_it_scores_and_asks_only_for_what_it_scores(tmp_pat
     recipe = write_recipe(tmp_path / "r.yaml", *weights)
     with pipeline(load_recipe(recipe, ["scorers.0.clip_score.model=proxy-s"]), dry=True) as work:
         with pytest.raises(WeightsError, match=r"^\S+.*: scorer clip_score: .*does not fit model 'proxy-s'"):
-            work.check_weights(["clip_score", "embedding"])
-        work.check_weights(["embedding"])
+            scoring_passes.check_weights(work, ["clip_score", "embedding"])
+        scoring_passes.check_weights(work, ["embedding"])

@@ -63,7 +63,7 @@ device: cpu
     overrides = [f"weights={tmp_path}/chosen.tsv", f"output={tmp_path}/chosen", f"scores={tmp_path}/out/scores"]
     with pipeline(load_recipe(made, overrides)) as work:
         document = run_steps(work, None)
-        assert work.work.model_batches == 0  # the scores are there already
+        assert work.counts.model_batches == 0  # the scores are there already
     snapshot = cu.open(f"{tmp_path}/chosen")
     rows = snapshot.manifest.query("select uid, weight from manifest where decision = 'kept'").to_pylist()
     assert {row["uid"]: row["weight"] for row in rows} == {uid: float(count) for uid, count in counts.items()}

@@ -19,6 +19,7 @@ from builders import FLAWS, write_corpus, write_recipe, write_shard, write_weigh
 import curation as cu
 from curation.core.digest import sha256_of
 from curation.core.errors import IncompleteError, RecipeError
+from curation.curating import planning, scoring_passes
 from curation.curating.pipeline import Pipeline, RunCounts, pipeline
 from curation.dataset.diff import diff
 from curation.recipes.curation_recipe import load_recipe
@@ -203,24 +204,24 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
         def load(self, device: Any, options: Any) -> Any:
             return lambda batch: torch.zeros(len(batch.captions)) if set(batch.captions) == {harmless} else os._exit(1)
 
-    whole = Pipeline.scoring
+    whole = scoring_passes.scoring_task
     monkeypatch.setattr(isolation, "LEAST", 1)
     monkeypatch.setattr(dispatch, "DEATHS", 2)
 
-    def deadly(self: Pipeline, lacking: Any) -> Any:
-        job = whole(self, lacking)
+    def deadly(work: Pipeline, lacking: Any) -> Any:
+        job = whole(work, lacking)
         return replace(job, scorers={"clip_score": Deadly()}, columns=job.columns[:1])
 
-    monkeypatch.setattr(Pipeline, "scoring", deadly)
+    monkeypatch.setattr(scoring_passes, "scoring_task", deadly)
     write_corpus(tmp_path / "corpus", 3, 5, flaws=False)
     sha = write_weights(tmp_path / "w.safetensors")
     recipe = write_recipe(
         tmp_path / "recipe.yaml", str(tmp_path / "corpus"), str(tmp_path / "out"), str(tmp_path / "w.safetensors"), sha
     )
     with pipeline(load_recipe(str(recipe))) as work:
-        units = work.missing(work.plan())
+        units = planning.missing_units(work, planning.make_plan(work))
         with pytest.raises(IncompleteError, match=line):
-            work.score(units, lambda samples: None, RayExecutor())
+            scoring_passes.score_units(work, units, lambda samples: None, RayExecutor())
 
 
 def test_scores_of_every_kind_reach_filters_and_manifest(home: Path, first: tuple[dict[str, Any], RunCounts]) -> None:

@@ -32,7 +32,7 @@ def score_puts(recipe: str, *overrides: str, check: bool = False) -> int:
     """Run a recipe; returns how many score tables that made."""
     with pipeline(load_recipe(recipe, overrides)) as work:
         run_steps(work, None, check_scores=check)
-        return work.work.score_puts
+        return work.counts.score_puts
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,130 @@
+"""Decide over a whole plan: load its score tables into a decision engine, run the filters, judge the yield.
+
+Costs a read of the columns that filters and manifest need, 3 us a sample, and the filters' queries. The driver holds
+the engine's bounded memory and a spool on local disk. Image bytes, and embeddings that no filter reads, stay where they
+are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curation.core.errors import StoreError, YieldError
+from curation.core.progress import Tick
+from curation.core.types import ShardRef
+from curation.curating import acceptance, decision_results, writing
+from curation.curating.decisions import Decisions
+from curation.curating.pipeline import Pipeline
+from curation.curating.write_groups import RecordSpool, WriteGroups
+from curation.filters.named import columns_needed
+from curation.ledger import score_tables, score_values, unreadable
+from curation.ledger.plans import Plan
+from curation.recipes.entries import columns_of
+
+Fields = Mapping[score_tables.Column, Mapping[str, pa.DataType]]
+
+
+@contextmanager
+def decide(work: Pipeline, plan: Plan, tick: Tick) -> Iterator[WriteGroups]:
+    """Load the score tables of the plan and run the filters over them."""
+    aside = work.unreadable
+    if len(aside) > unreadable.MOST * plan.units:
+        shard, reason = next(iter(aside.items()))
+        text = f"{len(aside):,} of {plan.units:,} shards can't be read, such as {shard.key} ({reason})"
+        raise StoreError(text, fix="check the credentials, their permissions, and the storage class of the shards")
+    readable = next(shard for shard in plan.shards() if shard not in aside)
+    fields = {column: found for column, found in stored_fields(work, readable).items() if found}
+    index, _ = columns_needed(work.recipe.filters)
+    with (
+        closing(RecordSpool(work.spool / "records")) as records,
+        loaded(work, plan, plan.shards(), index, fields, tick, records=records) as decided,
+    ):
+        decided.engine.decide(work.recipe.filters, **uid_lists(work))
+        yield decided
+
+
+@contextmanager
+def loaded(
+    work: Pipeline,
+    plan: Plan,
+    shards: Iterable[ShardRef],
+    index: Sequence[str],
+    fields: Fields,
+    tick: Tick,
+    made: Mapping[str, str] | None = None,
+    kept: Path | None = None,
+    records: RecordSpool | None = None,
+) -> Iterator[WriteGroups]:
+    """Open an engine with score tables of some of the plan's shards, and with the samples that its filters compare.
+
+    It loads the columns `index` of the index, the scores of `fields`, and the vectors that the recipe's filters read.
+    made, kept: as of `SamplePool`. records: where to keep the commit records, of all the plan's shards.
+    """
+    kinds = {name: kind for found in fields.values() for name, kind in found.items()}
+    wanted = set(columns_needed(work.recipe.filters)[1]) - kinds.keys()
+    columns, vectors = [work.columns[0], *fields], [item for item in work.columns[1:] if item.name in wanted]
+    names, memory = [column.name for column in vectors], work.recipe.compute.memory
+    with Decisions(work.spool, index, kinds, names, made=made, memory=memory, kept=kept) as engine:
+        decided = WriteGroups(engine, plan, columns, records=records)
+        if kept is None:
+            lengths = partial(writing.written_lengths, samples_per_shard=work.recipe.shards.samples)
+            keep = records.add if records is not None else None
+            units = score_tables.load_units(
+                work.scored, shards, columns, index, vectors, lengths, work.unreadable, keep
+            )
+            engine.load(decided.collect(units, tick))
+        filters = [item.filter for item in work.recipe.filters]
+        work.others.load(engine, filters, work.columns)
+        yield decided
+
+
+def stored_fields(work: Pipeline, shard: ShardRef, without: Collection[str] = ()) -> Fields:
+    """Return the names and types of each scorer's numbers and words, as a shard's tables have them; no vectors.
+
+    The tables of all shards have the same. without: columns that are not read.
+    """
+    wanted = [column for column in work.columns[1:] if column.name not in without]
+    return {column: score_tables.fields(work.scored, shard, column) for column in wanted}
+
+
+def declared_fields(work: Pipeline) -> Fields:
+    """Return the same as `stored_fields`, as the recipe's scorers declare them: the store is not asked."""
+    kinds = {column: columns_of(column.name, work.recipe.scorers[column.name]) for column in work.columns[1:]}
+    return {
+        column: {name: kind for name, kind in found.items() if not score_values.is_vector(kind)}
+        for column, found in kinds.items()
+    }
+
+
+def uid_lists(work: Pipeline) -> dict[str, Any]:
+    """Return the lists that override filters, as `Decisions.decide` takes them."""
+    lists: dict[str, Any] = {name: work.lists[name].uids for name in ("keep", "drop") if name in work.lists}
+    return lists | ({"weights": work.lists["weights"].weighed()} if "weights" in work.lists else {})
+
+
+def expect_yield(work: Pipeline, plan: Plan, decided: WriteGroups) -> None:
+    """Raise `YieldError` for a decision that is more likely a mistake than meant, before any byte is written."""
+    for line in refusals(work, plan, decided):
+        raise YieldError(f"no snapshot is made: {line}", fix=acceptance.FIX)
+
+
+def refusals(
+    work: Pipeline, plan: Plan, decided: WriteGroups, samples: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """Yield why `curate run` would make no snapshot of a decision. samples: its totals, if known."""
+    samples = samples or decision_results.totals(decided.engine)
+    causes = {}
+    quarantined: Any = samples["quarantined"]
+    if "score_not_finite" in quarantined:
+        bad = decision_results.not_finite(decided.engine)
+        causes["score_not_finite"] = ", ".join(f"{name} is NaN or missing for {n:,}" for name, n in bad.items())
+    latest = work.out.latest()
+    parent = work.out.snapshot(latest)["samples"] if latest else None
+    units = {"total": plan.units, "empty": decided.empty}
+    yield from acceptance.refusals(samples, units, most=work.recipe.max_quarantined, parent=parent, causes=causes)
