@@ -37,7 +37,9 @@ from curation.selection import checkpoint
 from curation.selection.checkpoint import Checkpoint
 from curation.selection.flops import ComputeLedger, Point, unit_of
 from curation.selection.online import Choice, OnlineStep, online_selection
-from curation.selection.policy import Policy, PolicyWriter, replay
+from curation.selection.policy import Policy
+from curation.selection.policy_replay import replay
+from curation.selection.policy_writer import PolicyWriter
 from curation.selection.pool_blocks import Blocks, PoolPosition
 from curation.storage.store import open_store
 

@@ -10,6 +10,8 @@ __all__ = [
     "flops",
     "online",
     "policy",
+    "policy_replay",
+    "policy_writer",
     "pool",
     "pool_blocks",
 ]

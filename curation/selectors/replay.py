@@ -1,7 +1,7 @@
 """The choices of another run, step by step: a data policy, paid for once, trains learners of every size.
 
 When to use: the same data, and another learner. No model is run besides it, so it costs as much as uniform training.
-The policy is read from `<run>/policy`; `curation.selection.policy.replay` trains on it. Source: 2312.05328, section 5.
+The policy is read from `<run>/policy`; `curation.selection.policy_replay` trains on it. Source: 2312.05328, section 5.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ def test_windows_in_the_object_store_are_those_of_one_process_whoever_reads_them
     assert killed == [True], "nothing was disturbed"
     assert ours["sha256"] == theirs["sha256"] and qualities(ours) == qualities(theirs)
     same_choices(ours, theirs)
-    assert len(Policy(open_store(f"{out}/policy")).met) > 4  # of several windows
+    assert len(Policy(open_store(f"{out}/policy")).shards) > 4  # of several windows
 
 
 def test_memory_holds_of_blocks_by_reference_too_and_what_could_not_be_read_is_read_again(

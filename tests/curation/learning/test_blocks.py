@@ -142,7 +142,7 @@ def test_a_run_over_windows_goes_on_to_the_bit(
 def test_a_policy_over_windows_is_replayed_with_any_memory(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     first = go(recipe(SMALL))
     policy = Policy(open_store(f"{tmp_path}/out/policy"))
-    assert len(policy.met) > 2 and sum(policy.counts().values()) == STEPS * BATCH
+    assert len(policy.shards) > 2 and sum(policy.counts().values()) == STEPS * BATCH
     replay = f"selection.selector={{replay: {{run: {tmp_path}/out}}}}"
     for name, more in (("small", SMALL), ("whole", "memory=1GiB")):
         assert go(recipe(replay, more, f"output={tmp_path}/{name}"))["sha256"] == first["sha256"]

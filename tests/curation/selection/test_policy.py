@@ -1,4 +1,4 @@
-"""Data policies: what was recorded is what happened, and a replay trains on the very same batches."""
+"""Data policies: the records equal the run, and a replay trains on the same batches."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import torch
 
 from curation.core.errors import UserError
 from curation.models.batches import Examples
-from curation.selection import policy as policies
+from curation.selection import policy_writer
 from curation.selection.online import Choice, Roles, TableScores, online_selection
-from curation.selection.policy import Policy, PolicyWriter, replay
+from curation.selection.policy import Policy, describe
+from curation.selection.policy_replay import replay
+from curation.selection.policy_writer import PolicyWriter
 from curation.selection.pool import Pool
 from curation.selectors.blend import EasyReference
 from curation.selectors.selection_settings import SelectionSettings
@@ -44,7 +46,7 @@ def pool(order: list[int] | None = None, losses: torch.Tensor | None = None) -> 
 
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Noting, list[Choice]]:
-    monkeypatch.setattr(policies, "STEPS_A_FILE", 3)
+    monkeypatch.setattr(policy_writer, "STEPS_A_FILE", 3)
     store, learner, source = open_store(str(tmp_path / "policy")), Noting(), pool(losses=torch.rand(N))
     writer, steps = PolicyWriter(store, source), []
     roles = Roles(learner=learner, reference=TableScores())  # type: ignore[arg-type]
@@ -98,11 +100,11 @@ def test_steps_that_a_resumed_run_made_again_count_once(recorded: tuple[Store, N
     assert [step.number for step in read] == list(range(STEPS))
     assert read[5].candidates.tolist() == steps[0].candidates.tolist()
     assert Policy(store).extent() == (STEPS, 4)
-    PolicyWriter(store, pool())  # a run that begins anew, in the folder of one that has not got on
+    PolicyWriter(store, pool())  # a new run, in the folder of one that made no checkpoint
     assert Policy(store).extent() == (0, 0)
 
 
-def test_a_pool_that_lacks_a_sample_and_a_folder_that_is_none(
+def test_a_pool_without_a_sample_and_a_folder_without_a_policy(
     recorded: tuple[Store, Noting, list[Choice]], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="is not in this pool"):
@@ -119,26 +121,26 @@ def test_damage_is_one_line_that_names_the_file(recorded: tuple[Store, Noting, l
     for damaged in (whole[:300], b"xx", whole[:40] + bytes([whole[40] ^ 1]) + whole[41:]):
         store.put(key, damaged)
         with pytest.raises(UserError, match=rf"{key} is damaged"):
-            policies.describe(Policy(store))
+            describe(Policy(store))
     store.put(key, whole)
-    assert policies.describe(Policy(store))["steps"] == STEPS
+    assert describe(Policy(store))["steps"] == STEPS
 
 
 def test_a_sample_of_several_shards_is_one(recorded: tuple[Store, Noting, list[Choice]]) -> None:
-    """As after a restart on a newer snapshot."""
+    """Two shards hold it after a restart on a newer snapshot."""
     store = recorded[0]
     writer = PolicyWriter(store, pool(list(range(5, N))), begin=STEPS)
     writer.add(Choice(STEPS, torch.arange(4), None, torch.arange(4)))  # samples 5 to 8
     writer.close()
     policy = Policy(store)
-    found, counts = policies.describe(policy), policy.counts()
-    assert len(policy.met) == 2 and found["pool"] == N
+    found, counts = describe(policy), policy.counts()
+    assert len(policy.shards) == 2 and found["pool"] == N
     assert found["times"][0] == N - len(counts)
     assert sum(n for times, n in found["times"].items() if times) == len(counts)
 
 
 def test_bytes_a_candidate(tmp_path: Path) -> None:
-    """The figure in the module's text: 256 candidates, 128 chosen, 1,000 steps, of a pool of 20,000."""
+    """The figure in the docstring of `policy`: 256 candidates, 128 chosen, 1,000 steps, of a pool of 20,000."""
     store, generator = open_store(str(tmp_path)), torch.Generator().manual_seed(0)
     writer = PolicyWriter(store, pool(list(range(20_000))))
     for number in range(1000):
@@ -158,7 +160,7 @@ def test_files_of_the_wrong_shape_are_one_line(
     for item in list(store.list()):
         if item.key.startswith(what):
             store.put(item.key, to_parquet(pa.table({"x": [1]})) if isinstance(data, str) else data)
-    store.put("steps-of-somebody-else.txt", b"")
+    store.put("steps-of-another-tool.txt", b"")
     with pytest.raises(UserError, match="is damaged") as raised:
-        policies.describe(Policy(store))
+        describe(Policy(store))
     assert "\n" not in str(raised.value) and raised.value.fix
