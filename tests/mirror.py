@@ -51,7 +51,6 @@ TESTED_BY: dict[str, str] = {
     "curation/evaluation/trials.py": "curation/evaluation/test_evaluate.py",
     "curation/filters/filter.py": "curation/filters/test_filters.py",
     "curation/learners/kind.py": "curation/learners/test_learner.py",
-    "curation/learners/scoring_size.py": "curation/learners/test_learner.py",
     "curation/learners/training.py": "curation/learners/test_contrastive.py",
     "curation/learning/candidates.py": "curation/learning/test_run.py",
     "curation/learning/comparison.py": "curation/learning/test_run.py",

@@ -25,7 +25,8 @@ from curation.core.errors import EmptyCorpusError, UserError
 from curation.core.intervals import HitRate, wilson
 from curation.core.ranges import check_count
 from curation.learners.kind import HoldoutUnit, LearnerKind, LossUnit
-from curation.learners.learner import Learner, TrainingView
+from curation.learners.learner import Learner
+from curation.learners.picture_sizes import TrainingView
 from curation.learners.training import Training
 from curation.models.architecture import build_model, model_config
 from curation.models.batches import Examples, SuperBatch
@@ -136,7 +137,7 @@ class ClassLearner(Learner):
         """Return the current model's cross-entropies, float32 `[B]`. Changes no weight."""
         pixels, classes = (self.on_device(part) for part in candidates.batch)
         with self.autocast():
-            logits = self.in_parts(lambda some: self.glance(some, self.module), pixels).float()
+            logits = self.in_parts(lambda some: self.sizes.scoring_features(some, self.module), pixels).float()
         if self._own_index is None:
             return Losses(cross_entropy(logits, classes, reduction="none"))
         own = self._own_index.to(classes.device)[classes]
@@ -158,12 +159,12 @@ class ClassLearner(Learner):
     def logits(self, pixels: Tensor) -> Tensor:
         """Return float32 `[N, classes]` for uint8 `[N, S, S, 3]`, with the current weights, not their averages."""
         with self.autocast():
-            logits: Tensor = self.module(self._normalise(self.on_device(pixels))).float()
+            logits: Tensor = self.module(self.sizes.normalise(self.on_device(pixels))).float()
         return logits
 
     def _encode(self, pixels: Tensor, targets: Tensor, small: Tensor) -> Tensor:
         with self.autocast():
-            logits = self.look(pixels, small, self.module)
+            logits = self.sizes.training_features(pixels, small, self.module)
         return cross_entropy(logits.float(), targets)
 
     def _backward(self, shown: TrainingView) -> Tensor:

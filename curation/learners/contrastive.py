@@ -33,7 +33,8 @@ from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from curation.core.errors import UserError
 from curation.learners.kind import LearnerKind
-from curation.learners.learner import Learner, TrainingView
+from curation.learners.learner import Learner
+from curation.learners.picture_sizes import TrainingView
 from curation.learners.training import Training
 from curation.models.architecture import build_model, model_config
 from curation.models.batches import Examples, SuperBatch, TrainingBatch
@@ -110,7 +111,7 @@ class ClipLearner(Learner):
 
     def encode(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         """Return unit vectors of pictures and captions, float32 `[N, D]` each, with gradients."""
-        image, text, *_ = self._encoded(self._shown(batch))
+        image, text, *_ = self._encoded(self.sizes.mark_reduced(batch))
         return image, text
 
     def _encoded(self, shown: TrainingView) -> tuple[Tensor, ...]:
@@ -127,7 +128,7 @@ class ClipLearner(Learner):
         batch = candidates.batch
         with self.autocast():
             pixels, ids = self.on_device(batch.pixels), self._ids(batch.targets)
-            image = self.in_parts(lambda some: self.glance(some, self._image_tower), pixels)
+            image = self.in_parts(lambda some: self.sizes.scoring_features(some, self._image_tower), pixels)
             text = self.in_parts(lambda some: encode_text(self.module, some), ids)
         image, text = (normalize(vector.float(), dim=-1) for vector in (image, text))
         bias = 0.0 if bias is None else float(bias)
@@ -175,7 +176,7 @@ class ClipLearner(Learner):
     def _encode(self, pixels: Tensor, targets: Tensor, small: Tensor) -> tuple[Tensor, ...]:
         """Return what the loss depends on: unit vectors, the temperature, and the bias of a sigmoid loss."""
         with self.autocast():
-            image = self.look(pixels, small, self._image_tower)
+            image = self.sizes.training_features(pixels, small, self._image_tower)
             text = encode_text(self.module, targets)
         vectors = normalize(image.float(), dim=-1), normalize(text.float(), dim=-1)
         bias: tuple[Tensor, ...] = (self.module.logit_bias,) if self.training.loss == "sigmoid" else ()  # type: ignore[assignment]

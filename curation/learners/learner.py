@@ -1,7 +1,7 @@
-"""A model under training: the update, averaged weights, scoring, and a state that goes on to the bit.
+"""A model under training: the update, averaged weights, scoring, and a state from which it resumes bit for bit.
 
 A learner is a module with an optimiser and one method, `step`. It is trained as it is evaluated, without dropout,
-stochastic depth or dropped patches, so that the same batches make the same weights on any machine. Each kind of learner
+stochastic depth or dropped patches, so that the same batches give the same weights on any machine. Each kind of learner
 adds its loss (`_backward`), its outputs for a selector (`outputs`) and its figures (`evaluate`).
 
 In a process group (`distribute`), every process receives the whole batch and encodes its share of it; the losses see
@@ -20,19 +20,18 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.functional import interpolate
 from torch.nn.parallel import DistributedDataParallel
 
 from curation.core.errors import UserError
-from curation.learners.scoring_size import at_size
+from curation.learners.optimiser import adamw, moments, restore_moments
+from curation.learners.picture_sizes import PictureSizes, TrainingView
 from curation.learners.training import Training
-from curation.models.architecture import model_config, preprocess_for
+from curation.models.architecture import model_config
 from curation.models.batches import Examples, SuperBatch, TrainingBatch
-from curation.models.dual import PixelNormaliser
 from curation.models.model_outputs import Outputs
 
-# Samples that are scored at once. On a CPU the activations of 256 stay in the cache: 1,280 pictures in parts of 256
-# take two thirds of the time that they take at once (`proxy-mu`).
+# Samples scored at once. On a CPU the activations of 256 stay in the cache: scoring 1,280 pictures in parts of 256
+# takes two thirds of the time that scoring them at once takes (`proxy-mu`).
 ON_CPU, ON_GPU = 256, 4096
 
 
@@ -44,14 +43,6 @@ class StepReport(NamedTuple):
     gradient_norm: Tensor
     lr: float
     text_lengths: Mapping[int, int] = {}  # see `Learner.text_lengths`
-
-
-class TrainingView(NamedTuple):
-    """A batch, or a part of one, with `small`, bool `[N]`: the pictures that are trained on at the scoring size."""
-
-    pixels: Tensor
-    targets: Tensor
-    small: Tensor
 
 
 class Forward(nn.Module):
@@ -73,7 +64,7 @@ class Learner:
     Raises `UserError` for a module with batch normalisation.
     """
 
-    #: Whether captions go through the model, and so cost FLOPs by their length.
+    #: Whether the model encodes captions, whose FLOPs depend on their length.
     reads_captions: ClassVar[bool] = False
 
     def __init__(self, model: str, module: nn.Module, training: Training, device: torch.device | str = "cpu") -> None:
@@ -87,16 +78,12 @@ class Learner:
         self.steps = 0
         state = self.module.state_dict() if training.averaging else {}
         self._average = {name: tensor.detach().clone() for name, tensor in state.items()}
-        self._view = preprocess_for(model)
-        self._normaliser = PixelNormaliser(self._view).to(self.device)
+        self.sizes = PictureSizes(model, self.module, training, self.device)
         forward = Forward(self.module, self._encode)
         self._forward: Any = torch.compile(forward) if training.compile else forward
         self.rank, self.world = 0, 1
         self._named: tuple[int, str] | None = None  # updates, and the fingerprint of the weights after them
-        self._optimiser = torch.optim.AdamW(
-            decay_groups(self.module, training.weight_decay), lr=training.lr, betas=training.betas, eps=training.eps,
-            fused=True,
-        )  # fmt: skip
+        self._optimiser = adamw(self.module, training)
 
     def step(self, batch: TrainingBatch) -> StepReport:
         """Make one update. In a process group, every process passes the same batch.
@@ -107,7 +94,7 @@ class Learner:
         if len(batch.pixels) % self.world:
             text = f"a batch of {len(batch.pixels)} samples can't be shared by {self.world} learners"
             raise UserError(text, fix="a pool of at least one batch, and another number of learners")
-        shown = self._shown(batch)
+        shown = self.sizes.mark_reduced(batch)
         if self.world > 1:
             shown = TrainingView(*(part.tensor_split(self.world)[self.rank] for part in shown))
         for group in self._optimiser.param_groups:
@@ -133,15 +120,11 @@ class Learner:
             new = now[name]
             tensor.lerp_(new, 1 - self.training.averaging) if tensor.is_floating_point() else tensor.copy_(new)
 
-    def _shown(self, batch: TrainingBatch) -> TrainingView:
-        """Mark the samples that are reduced to the scoring size: evenly spaced, so that any part has its share."""
-        share = self.training.reduced if self.training.scoring_size else 0.0
-        places = torch.arange(len(batch.pixels) + 1) * share
-        return TrainingView(*batch, places[1:].floor() > places[:-1].floor())
-
     def distribute(self) -> None:
-        """Train as one process of torch's default process group. All of them hold the same weights, and their number
-        divides every batch."""
+        """Train as one process of torch's default process group.
+
+        All processes hold the same weights, and their number divides every batch.
+        """
         self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
         if self.world > 1:
             self._forward = DistributedDataParallel(self._forward)
@@ -161,7 +144,7 @@ class Learner:
         return self._named[1]
 
     def text_lengths(self, targets: Tensor, *, training: bool) -> Counter[int]:
-        """Return how many captions the text tower computes at each length in tokens, after padding is trimmed.
+        """Return length in tokens -> number of captions that the text tower computes at it, after padding is trimmed.
 
         targets: token ids `[N, L]`. training: whether they are a batch, which may be split into parts and shared by
         processes, or candidates that are scored. Empty for a learner without captions.
@@ -180,7 +163,7 @@ class Learner:
         raise NotImplementedError
 
     def metadata(self) -> dict[str, str]:
-        """Return what the header of the weights' file records besides the model's name."""
+        """Return the fields that the header of the weights' file records besides the model's name."""
         return {}
 
     def head_flops(self) -> float:
@@ -193,7 +176,7 @@ class Learner:
 
     @property
     def width(self) -> int:
-        """Numbers in a vector of the image tower."""
+        """The dimension of the image tower's vectors."""
         return int(model_config(self.model)["embed_dim"])
 
     def _encode(self, pixels: Tensor, targets: Tensor, small: Tensor) -> Any:
@@ -219,36 +202,11 @@ class Learner:
         size = ON_CPU if self.device.type == "cpu" else ON_GPU
         return torch.cat([encode(rows[start : start + size]) for start in range(0, max(len(rows), 1), size)])
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        """Convert uint8 `[N, S, S, 3]` of any side to float `[N, 3, S', S']` of this model's side."""
-        found: Tensor = self._normaliser(pixels)
-        if found.shape[-1] == self._view.size:
-            return found
-        return interpolate(found, (self._view.size, self._view.size), mode="bilinear", antialias=True)
-
-    def look(self, pixels: Tensor, small: Tensor, tower: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the image tower's features `[N, D]` in training; those of `small` samples at the scoring size."""
-        if not self.training.reduced or not small.any():
-            return tower(self._normalise(pixels))
-        reduced = at_size(self.module, tower, self._normalise(pixels[small]), self.training.scoring_size)
-        if small.all():
-            return reduced
-        whole = tower(self._normalise(pixels[~small]))
-        places = torch.cat([small.nonzero(), (~small).nonzero()]).squeeze(1)
-        return torch.cat([reduced, whole])[places.argsort().to(whole.device)]
-
-    def glance(self, pixels: Tensor, tower: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the image tower's features `[N, D]` for scoring, all at the scoring size."""
-        size = self.training.scoring_size
-        return at_size(self.module, tower, self._normalise(pixels), size) if size else tower(self._normalise(pixels))
-
     def state(self) -> dict[str, Tensor]:
         """Return copies of everything that determines the next steps: weights, averages, moments, number of updates."""
         found = {f"model.{name}": tensor for name, tensor in self.tensors(averaged=False).items()}
         found |= {f"average.{name}": tensor.cpu().clone() for name, tensor in self._average.items()}
-        for index, moments in self._optimiser.state_dict()["state"].items():
-            found |= {f"optimiser.{index}.{name}": value.detach().cpu().clone() for name, value in moments.items()}
-        return {**found, "steps": torch.tensor(self.steps)}
+        return {**found, **moments(self._optimiser), "steps": torch.tensor(self.steps)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from the `state()` of a learner with the same model and settings, as if never stopped."""
@@ -256,13 +214,7 @@ class Learner:
             {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
         )
         self._average = {name: state[f"average.{name}"].to(self.device).clone() for name in self._average}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in state.items():
-            if name.startswith("optimiser."):
-                _, index, moment = name.split(".", 2)
-                moments.setdefault(int(index), {})[moment] = tensor.clone()
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        restore_moments(self._optimiser, state)
         self.steps, self._named = int(state["steps"]), None
 
     def become(self, tensors: Mapping[str, Tensor], steps: int, fingerprint: str) -> None:
@@ -281,13 +233,3 @@ def train(learner: Learner, batches: Iterable[TrainingBatch], on_step: Callable[
     """Train until the learner has made the steps of its settings, or the batches end; call `on_step` after each."""
     for batch in islice(batches, learner.training.steps - learner.steps):
         on_step(learner.step(batch))
-
-
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Return AdamW's parameter groups: decay for matrices, none for norms, biases, positions and the temperature."""
-    exempt = ("positional_embedding", "class_embedding", "logit_scale", "logit_bias")
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        (free if parameter.ndim < 2 or name.endswith(exempt) else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

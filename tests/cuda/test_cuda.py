@@ -137,7 +137,7 @@ def test_the_shared_loss_and_its_gradients_travel_by_nccl(loss: str, tmp_path: P
     try:
         assert isinstance(plain, ClipLearner) and isinstance(shared, ClipLearner)
         shared._forward = DistributedDataParallel(shared._forward)
-        inputs = shared._shown(batch())
+        inputs = shared.sizes.mark_reduced(batch())
         whole = plain._loss(*plain._encoded(inputs))
         part = shared._share_of_loss(*(*shared._encoded(inputs), None)[:4])
         for value in (whole, part):

@@ -10,9 +10,8 @@ import torch
 from torch.nn.functional import normalize
 
 from curation.learners.contrastive import ClipLearner, contrastive_loss, sigmoid_loss
-from curation.learners.learner import StepReport, decay_groups, train
+from curation.learners.learner import StepReport, train
 from curation.learners.training import Training
-from curation.models.architecture import build_model
 from curation.models.batches import TrainingBatch
 from curation.models.tokenizer import tokenizer_for
 
@@ -75,17 +74,6 @@ def test_the_batch_source_may_end_early() -> None:
     learner = ClipLearner("proxy-mu", Training(steps=10))
     train(learner, islice(batches(), 2), lambda report: None)
     assert learner.steps == 2
-
-
-def test_no_decay_on_norms_biases_positions_and_temperature() -> None:
-    module = build_model("proxy-mu")
-    decayed, free = (
-        {name for name, p in module.named_parameters() if any(p is q for q in group["params"])}  # type: ignore[attr-defined]
-        for group in decay_groups(module, 0.1)
-    )
-    assert {"logit_scale", "positional_embedding", "visual.class_embedding", "ln_final.weight"} <= free
-    assert {"token_embedding.weight", "visual.conv1.weight", "text_projection"} <= decayed
-    assert decayed | free == {name for name, _ in module.named_parameters()}
 
 
 def test_bf16_trains() -> None:

@@ -1,4 +1,4 @@
-"""What all learners share: scoring that changes nothing, and scoring and training at a reduced size (Flexi-JEST)."""
+"""Behaviour that all learners share: scoring changes no weight, and both work at a reduced size (Flexi-JEST)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from curation.learners.contrastive import ClipLearner
-from curation.learners.scoring_size import at_size
 from curation.learners.training import Training
-from curation.models.architecture import build_model
 from curation.models.batches import SuperBatch, TrainingBatch
 from curation.models.tokenizer import tokenizer_for
 
@@ -20,23 +18,6 @@ def batch(count: int = 8) -> TrainingBatch:
 
 def learner(**settings: object) -> ClipLearner:
     return ClipLearner("proxy-mu", Training(steps=2, batch=8, **settings))  # type: ignore[arg-type]
-
-
-def test_at_its_own_size_nothing_changes() -> None:
-    module, pixels = build_model("proxy-mu").eval(), torch.randn(3, 3, 64, 64)
-    own = module.visual.positional_embedding
-    with torch.no_grad():
-        assert torch.allclose(at_size(module, module.visual, pixels, 64), module.visual(pixels), atol=1e-6)
-        assert not torch.allclose(at_size(module, module.visual, pixels, 32), module.visual(pixels), atol=1e-2)
-    assert module.visual.positional_embedding is own
-    assert "visual.positional_embedding" in dict(module.named_parameters())
-
-
-def test_positions_learn_from_reduced_pictures() -> None:
-    module = build_model("proxy-mu")
-    at_size(module, module.visual, torch.randn(3, 3, 64, 64), 32).sum().backward()
-    gradient = module.visual.positional_embedding.grad
-    assert gradient.shape == (17, 64) and gradient[1:].abs().sum() > 0
 
 
 def test_scores_at_the_scoring_size_and_trains_a_share_there() -> None:
@@ -59,19 +40,19 @@ def test_a_size_that_the_patches_do_not_divide_is_refused(size: int) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"scoring_size": 32}, {"scoring_size": 32, "reduced": 0.5}])
 def test_scoring_changes_no_bit_of_training(settings: dict[str, object]) -> None:
-    """A cluster's learner never scores, and one that goes on has not scored yet."""
+    """A cluster's learner never scores, and a resumed one has not scored yet: all three must end with equal bits."""
     silent, asked = (learner(max_norm=0.1, **settings) for _ in range(2))
     for _ in range(3):
         asked.outputs(SuperBatch(torch.arange(8), batch()))
         norms = silent.step(batch()).gradient_norm, asked.step(batch()).gradient_norm
         assert torch.equal(*norms)
     order = [[name for name, _ in one.module.named_parameters()] for one in (silent, asked)]
-    assert order[0] == order[1]  # in which the gradients' norm is added up
+    assert order[0] == order[1]  # the order in which the gradients' norm is summed
     one, other = silent.state(), asked.state()
     assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_nothing_is_left_to_chance() -> None:
+def test_an_update_draws_no_random_number() -> None:
     """Dropout and stochastic depth would be drawn from a generator that no checkpoint holds."""
     one = learner()
     one.module.visual.transformer.resblocks[0].add_module("ln_1", torch.nn.Dropout(0.5).eval())  # type: ignore[union-attr]
