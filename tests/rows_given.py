@@ -66,10 +66,10 @@ def random_rows(n: int, seed: int) -> list[Row]:
 
 
 def alike(one: Row, other: Row, distance: int) -> bool:
-    """Whether two perceptual hashes are near, by the words of `hamming.alike`. A blank picture is like none."""
+    """Whether two perceptual hashes are near, by the rule of `hamming.are_near`. A blank picture is near none."""
     a, b = one["phash"] % 2**64, other["phash"] % 2**64
-    told = min(a.bit_count(), b.bit_count(), 32)
-    return bool(a and b) and (a ^ b).bit_count() <= int(distance * told / 32 + 0.5)
+    informative = min(a.bit_count(), b.bit_count(), 32)
+    return bool(a and b) and (a ^ b).bit_count() <= int(distance * informative / 32 + 0.5)
 
 
 def unit(vector: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

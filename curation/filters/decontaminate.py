@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 
 from curation.core.hashes import BLANK
 from curation.filters.filter import table_by, table_of
-from curation.filters.hamming import MOST_DISTANCE, alike, between
+from curation.filters.hamming import MOST_DISTANCE, are_near, pairs_between
 from curation.filters.vectors import MAX_THRESHOLD, expect_vectors, halves, matrix, stream
 from curation.storage.tables import insert
 
@@ -111,7 +111,7 @@ class Decontaminate:
             f"SELECT {bits} AS h FROM {rows} WHERE content_hash IS NOT NULL" for rows in ("alive", self.others())
         )
         db.execute(f"CREATE OR REPLACE TEMP TABLE {shared} (h UBIGINT)")
-        for same, _ in between(db, ours, theirs, 0):
+        for same, _ in pairs_between(db, ours, theirs, 0):
             insert(db, shared, pa.table({"h": same}))
         few = f"""
             SELECT content_hash AS key, own, uid, 0 AS bits, snapshot
@@ -129,8 +129,8 @@ class Decontaminate:
             f'SELECT "{self.hash}" AS h FROM {rows} WHERE h <> {BLANK}' for rows in ("alive", self.others())
         )
         db.execute(f"CREATE OR REPLACE TEMP TABLE {near} (a BIGINT, b BIGINT, bits INTEGER)")
-        for a, b in between(db, ours, theirs, self.distance):
-            is_near = alike(a, b, self.distance)
+        for a, b in pairs_between(db, ours, theirs, self.distance):
+            is_near = are_near(a, b, self.distance)
             a, b = a[is_near], b[is_near]
             bits = np.bitwise_count(a ^ b).astype(np.int32)
             insert(db, near, pa.table({"a": a.view(np.int64), "b": b.view(np.int64), "bits": bits}))

@@ -12,7 +12,8 @@ import pyarrow as pa
 from curation.core.hashes import BLANK
 from curation.filters.filter import table_of
 from curation.filters.first_come import Array, leaving
-from curation.filters.hamming import MOST_DISTANCE, Hashes, InMemory, OnDisk, alike, pairs
+from curation.filters.hamming import MOST_DISTANCE, are_near, pairs_within
+from curation.filters.hash_sets import Hashes, InMemory, OnDisk
 from curation.filters.sorted_values import distinct_values, fits_in_memory, read_sorted, repeated_values
 from curation.filters.vectors import stream
 from curation.storage.tables import insert
@@ -26,14 +27,14 @@ class NearDuplicates:
     """Drop an image whose perceptual hash differs in at most `distance` of 64 bits from that of a kept image.
 
     Samples come in the order of `prefer`, the highest score first (ties: smaller uid), or without `prefer` in source
-    order. A sample is kept unless an earlier kept sample is within the distance. So every dropped image is similar to a
+    order. A sample is kept unless an earlier kept sample is within the distance. Every dropped image thus resembles a
     kept one, and a chain of small changes is not reduced to its first link. `hash` is the column of a scorer `phash`.
 
     A blank image (hash 0, see the scorer `phash`) is dropped only when a kept image has the same bytes, because its
     hash has no information. The hash of a symmetric drawing has less information than others, so fewer bits may differ:
-    2 instead of 4 for one axis of symmetry, 1 for two (`hamming.alike`). Every pair within the distance is found: two
-    such hashes agree in all bits of at least one of a few masks (`filters/covering.py`), and are compared where they
-    do.
+    2 instead of 4 for one axis of symmetry, 1 for two (`hamming.are_near`). Every pair within the distance is found:
+    two such hashes agree in all bits of at least one of a few masks (`filters/covering.py`), and hashes that agree in
+    a mask are compared.
     Cost: C sorts of n different hashes and C n^2 / 2^(k + 1) comparisons, more where images are similar, with masks of
     k bits chosen for the lowest cost. For a distance of 4 and 10 million hashes: 20 sorts by 26 bits, 4 s of CPU in
     all. Up to 33 million samples are processed in memory, at 24 bytes each; more out of core, where a sort takes about
@@ -62,8 +63,8 @@ class NearDuplicates:
         again, edges = f"{self._table}_again", f"{self._table}_e"
         hashes = self._read(db, again) if fits_in_memory(db) else self._spool(db, again)
         db.execute(f"CREATE OR REPLACE TABLE {edges} (a BIGINT, b BIGINT)")
-        for a, b in pairs(hashes, self.distance):
-            near = alike(a, b, self.distance)
+        for a, b in pairs_within(hashes, self.distance):
+            near = are_near(a, b, self.distance)
             a, b = a[near], b[near]
             insert(db, edges, pa.table({"a": a.view(np.int64), "b": b.view(np.int64)}))
         self._number(db, f"SELECT a AS h FROM {edges} UNION SELECT b FROM {edges} UNION FROM {again}")

@@ -1,4 +1,4 @@
-"""Pairs of hashes that differ in few bits, by sorting: the same as comparing each with each."""
+"""Pairs of hashes that differ in few bits: sorting finds the same ones as comparing each with each."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sampling import one_in
 
-from curation.filters import hamming
+from curation.filters import hamming, hash_neighbours, mask_bits
 from curation.filters.covering import BITS
-from curation.filters.hamming import Array, Hashes, InMemory, OnDisk, TopBits, between, pairs, signed
+from curation.filters.hamming import pairs_between, pairs_within
+from curation.filters.hash_sets import Hashes, InMemory, OnDisk
+from curation.filters.mask_bits import Array, TopBits, signed
 
 ALL = 2**BITS - 1
 HASHES = st.integers(0, ALL)
@@ -29,14 +31,14 @@ def on_disk(db: duckdb.DuckDBPyConnection, values: Array) -> OnDisk:
 
 
 def found(source: Hashes, distance: int) -> list[tuple[int, int]]:
-    """Every pair that is handed out, the lesser hash first."""
-    out = [sorted(pair) for a, b in pairs(source, distance) for pair in zip(a.tolist(), b.tolist(), strict=True)]
+    """Every pair that is yielded, the lesser hash first."""
+    out = [sorted(pair) for a, b in pairs_within(source, distance) for pair in zip(a.tolist(), b.tolist(), strict=True)]
     return sorted((a, b) for a, b in out)
 
 
 def brute(values: Array, distance: int) -> list[tuple[int, int]]:
-    told = values.tolist()
-    return [(a, b) for i, a in enumerate(told) for b in told[i + 1 :] if (a ^ b).bit_count() <= distance]
+    numbers = values.tolist()
+    return [(a, b) for i, a in enumerate(numbers) for b in numbers[i + 1 :] if (a ^ b).bit_count() <= distance]
 
 
 def flipped(rng: np.random.Generator, values: Array, most: int) -> Array:
@@ -65,9 +67,9 @@ def test_bits_that_are_moved_to_the_top_come_back(mask: int, values: list[int]) 
 def test_pairs_are_those_of_comparing_each_with_each_once(
     distance: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In memory and on disk; groups lie across the borders of batches, pairs across those of what is handed out."""
-    monkeypatch.setattr(hamming, "BATCH", batch)
-    monkeypatch.setattr(hamming, "PAIRS", 7)
+    """In memory and on disk. Groups cross the borders of the batches, and pairs those of the yielded batches."""
+    monkeypatch.setattr(mask_bits, "BATCH", batch)
+    monkeypatch.setattr(hash_neighbours, "PAIRS", 7)
     monkeypatch.setattr("curation.filters.vectors.ROWS", batch)
     rng = np.random.default_rng(batch)
     some = rng.integers(0, 2**64 - 1, 60, np.uint64)
@@ -82,7 +84,7 @@ def test_pairs_are_those_of_comparing_each_with_each_once(
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.sets(st.one_of(HASHES, st.integers(0, 300), st.integers(ALL - 99, ALL)), max_size=50), st.integers(1, 12))
 def test_any_hashes_are_compared_as_by_brute_force(values: set[int], distance: int) -> None:
-    """None, one, and many of which most agree in most masks, among them."""
+    """The sets include none, one, and many hashes of which most agree in most masks."""
     assert found(InMemory(hashes(values)), distance) == brute(hashes(values), distance)
 
 
@@ -96,8 +98,8 @@ def test_hashes_that_differ_in_the_sign_alone_are_a_pair() -> None:
 
 
 def test_a_group_of_many_among_hashes_that_agree_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compared is picked out of a batch where it is a small part of it."""
-    monkeypatch.setattr(hamming, "BATCH", 256)
+    """Rows to compare are selected from a batch if they are a small part of it."""
+    monkeypatch.setattr(mask_bits, "BATCH", 256)
     rng = np.random.default_rng(0)
     flat = np.uint64(0xABCDEF << 40) | rng.integers(0, 1 << 20, 90, np.uint64)
     values = np.unique(np.concatenate([rng.integers(0, 2**64 - 1, 900, np.uint64), flat]))
@@ -110,7 +112,7 @@ def test_a_group_of_many_among_hashes_that_agree_with_none(monkeypatch: pytest.M
 def test_pairs_between_two_sides_some_of_whose_hashes_are_the_same(
     distance: int, fit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In memory and on disk: each pair once, whichever side has the lesser hash, and repeated hashes as one."""
+    """In memory and on disk: each pair once, on whichever side the lesser hash is, and repeated hashes as one."""
     monkeypatch.setattr(hamming, "IN_MEMORY", fit)
     rng = np.random.default_rng(1)
     some = rng.integers(0, 2**64 - 1, 60, np.uint64)
@@ -125,6 +127,6 @@ def test_pairs_between_two_sides_some_of_whose_hashes_are_the_same(
             db.execute(f"CREATE TABLE {name} AS SELECT h FROM incoming")
             queries.append(f"SELECT h FROM {name}")
         a, b, none = queries
-        out = [pair for x, y in between(db, a, b, distance) for pair in zip(x.tolist(), y.tolist(), strict=True)]
+        out = [pair for x, y in pairs_between(db, a, b, distance) for pair in zip(x.tolist(), y.tolist(), strict=True)]
         assert sorted(out) == sorted(wanted)
-        assert sum(len(x) for x, _ in between(db, a, none, distance)) == 0
+        assert sum(len(x) for x, _ in pairs_between(db, a, none, distance)) == 0
