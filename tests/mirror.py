@@ -26,6 +26,7 @@ TESTED_BY: dict[str, str] = {
     "curation/curating/decision_results.py": "curation/curating/test_decisions.py",
     "curation/curating/groups.py": "jobs/commands/test_groups.py",
     "curation/curating/plan_decision.py": "jobs/test_acceptance.py",
+    "curation/curating/record_spool.py": "curation/curating/test_pipeline.py",
     "curation/curating/planning.py": "curation/curating/test_pipeline.py",
     "curation/curating/sample_pool.py": "curation/curating/test_decisions.py",
     "curation/curating/score_store.py": "jobs/commands/test_scores.py",

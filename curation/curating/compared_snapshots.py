@@ -116,7 +116,7 @@ def _rows(
     shards = (shard for shard in Ledger(made.store).open_plan(document["plan"]).shards() if shard not in without)
     plain = [Column(INDEX, document["fingerprints"][INDEX]), *(one for one in columns if one.name not in vectors)]
     wide = [one for one in columns if one.name in vectors]
-    units = (table for _, table in score_tables.load_units(scored, shards, plain, ["content_hash"], wide))
+    units = (unit.table for unit in score_tables.load_units(scored, shards, plain, ["content_hash"], wide))
     names = ["uid", "content_hash", *(column.name for column in columns)]
     return made.reader(["uid", "decision"]), (_checked(table.select(names), scored.store.url) for table in units)
 

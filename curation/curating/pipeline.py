@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.core.errors import locating
+from curation.core.executor import Executor
 from curation.core.software import of_this_process
 from curation.core.types import ShardRef
 from curation.curating.compared_snapshots import ComparedSnapshots, open_others
@@ -78,10 +79,16 @@ class Pipeline:
 
 
 @contextmanager
-def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
-    """Open a recipe's stores. Refuses, before any work: unsafe stores, missing or wrong weights, bad lists."""
-    _check_files(recipe.files(), recipe.options)
+def pipeline(recipe: Recipe, *, dry: bool = False, executor: Executor | None = None) -> Iterator[Pipeline]:
+    """Open a recipe's stores. Refuses, before any work: unsafe stores, missing or wrong weights, bad lists.
+
+    dry: write nothing. executor: its workers are warmed while the stores are opened and the plan is made, if there
+    will be work for them: the output has no snapshot yet.
+    """
     out, scored = (Ledger(open_store(url, recipe.options)) for url in (recipe.output, recipe.scores))
+    if executor is not None and not out.latest():
+        executor.warm(worker_modules(recipe))
+    _check_files(recipe.files(), recipe.options)
     corpus = open_corpus(recipe.corpus, recipe.options)
     corpus.expect_outside({"output": out.store, "scores": scored.store})
     named = (("keep", recipe.keep), ("drop", recipe.drop), ("weights", recipe.weights))
@@ -95,6 +102,16 @@ def pipeline(recipe: Recipe, *, dry: bool = False) -> Iterator[Pipeline]:
     with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         _try_filters(recipe, Path(spool))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists, others)
+
+
+def worker_modules(recipe: Recipe) -> list[str]:
+    """Return the modules that a recipe's workers import and that take long: 4 CPU seconds where it has models."""
+    found = ["curation.curating.scoring.unit_scorer"]
+    if recipe.scorers:
+        found.append("torch")
+    if any(scorer.files() for scorer in recipe.scorers.values()):
+        found.append("open_clip")
+    return found
 
 
 def _try_filters(recipe: Recipe, spool: Path) -> None:

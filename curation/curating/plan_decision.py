@@ -21,7 +21,8 @@ from curation.core.types import ShardRef
 from curation.curating import acceptance, decision_results, writing
 from curation.curating.decisions import Decisions
 from curation.curating.pipeline import Pipeline
-from curation.curating.write_groups import RecordSpool, WriteGroups
+from curation.curating.record_spool import RecordSpool
+from curation.curating.write_groups import WriteGroups
 from curation.filters.named import columns_needed
 from curation.ledger import score_tables, score_values, unreadable
 from curation.ledger.plans import Plan
@@ -31,19 +32,20 @@ Fields = Mapping[score_tables.Column, Mapping[str, pa.DataType]]
 
 
 @contextmanager
-def decide(work: Pipeline, plan: Plan, tick: Tick) -> Iterator[WriteGroups]:
-    """Load the score tables of the plan and run the filters over them."""
+def decide(
+    work: Pipeline, plan: Plan, tick: Tick, known: Iterable[score_tables.Records] | None = None
+) -> Iterator[WriteGroups]:
+    """Load the score tables of the plan and run the filters over them. known: commit records that were read before."""
     aside = work.unreadable
     if len(aside) > unreadable.MOST * plan.units:
         shard, reason = next(iter(aside.items()))
         text = f"{len(aside):,} of {plan.units:,} shards can't be read, such as {shard.key} ({reason})"
         raise StoreError(text, fix="check the credentials, their permissions, and the storage class of the shards")
-    readable = next(shard for shard in plan.shards() if shard not in aside)
-    fields = {column: found for column, found in stored_fields(work, readable).items() if found}
+    fields = score_fields(work, (shard for shard in plan.shards() if shard not in aside))
     index, _ = columns_needed(work.recipe.filters)
     with (
         closing(RecordSpool(work.spool / "records")) as records,
-        loaded(work, plan, plan.shards(), index, fields, tick, records=records) as decided,
+        loaded(work, plan, plan.shards(), index, fields, tick, records=records, known=known) as decided,
     ):
         decided.engine.decide(work.recipe.filters, **uid_lists(work))
         yield decided
@@ -60,11 +62,12 @@ def loaded(
     made: Mapping[str, str] | None = None,
     kept: Path | None = None,
     records: RecordSpool | None = None,
+    known: Iterable[score_tables.Records] | None = None,
 ) -> Iterator[WriteGroups]:
     """Open an engine with score tables of some of the plan's shards, and with the samples that its filters compare.
 
     It loads the columns `index` of the index, the scores of `fields`, and the vectors that the recipe's filters read.
-    made, kept: as of `SamplePool`. records: where to keep the commit records, of all the plan's shards.
+    made, kept: as of `SamplePool`. records: receives the commit records. known: those that were read before, by shard.
     """
     kinds = {name: kind for found in fields.values() for name, kind in found.items()}
     wanted = set(columns_needed(work.recipe.filters)[1]) - kinds.keys()
@@ -74,9 +77,8 @@ def loaded(
         decided = WriteGroups(engine, plan, columns, records=records)
         if kept is None:
             lengths = partial(writing.written_lengths, samples_per_shard=work.recipe.shards.samples)
-            keep = records.add if records is not None else None
             units = score_tables.load_units(
-                work.scored, shards, columns, index, vectors, lengths, work.unreadable, keep
+                work.scored, shards, columns, index, vectors, lengths, work.unreadable, known
             )
             engine.load(decided.collect(units, tick))
         filters = [item.filter for item in work.recipe.filters]
@@ -84,22 +86,26 @@ def loaded(
         yield decided
 
 
-def stored_fields(work: Pipeline, shard: ShardRef, without: Collection[str] = ()) -> Fields:
-    """Return the names and types of each scorer's numbers and words, as a shard's tables have them; no vectors.
+def score_fields(work: Pipeline, shards: Iterator[ShardRef], without: Collection[str] = ()) -> Fields:
+    """Return the names and types of each scorer's numbers and words; no vectors, and no columns `without`.
 
-    The tables of all shards have the same. without: columns that are not read.
+    The recipe's scorers declare them. Only where a column has another fingerprint than the recipe's scorer has today (a
+    snapshot of an earlier version), its table of the first of the shards is read.
     """
-    wanted = [column for column in work.columns[1:] if column.name not in without]
-    return {column: score_tables.fields(work.scored, shard, column) for column in wanted}
-
-
-def declared_fields(work: Pipeline) -> Fields:
-    """Return the same as `stored_fields`, as the recipe's scorers declare them: the store is not asked."""
-    kinds = {column: columns_of(column.name, work.recipe.scorers[column.name]) for column in work.columns[1:]}
-    return {
-        column: {name: kind for name, kind in found.items() if not score_values.is_vector(kind)}
-        for column, found in kinds.items()
-    }
+    ours, fields = work.recipe.fingerprints, dict[score_tables.Column, Mapping[str, pa.DataType]]()
+    stale = [column for column in work.columns[1:] if ours.get(column.name) != column.fingerprint]
+    first = next(shards) if set(stale) - set(without) else None
+    for column in work.columns[1:]:
+        if column.name in without:
+            continue
+        if first is not None and column in stale:
+            found = score_tables.fields(work.scored, first, column)
+        else:
+            kinds = columns_of(column.name, work.recipe.scorers[column.name])
+            found = {name: kind for name, kind in kinds.items() if not score_values.is_vector(kind)}
+        if found:
+            fields[column] = found
+    return fields
 
 
 def uid_lists(work: Pipeline) -> dict[str, Any]:

@@ -7,7 +7,7 @@ one small GET a unit and column. Every step can be repeated: a plan that exists 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from itertools import islice
@@ -23,11 +23,12 @@ from curation.core.types import ShardRef
 from curation.curating import score_store, writing
 from curation.curating.compared_snapshots import ComparedSnapshots
 from curation.curating.pipeline import Pipeline
+from curation.curating.record_spool import RecordSpool
 from curation.curating.scoring.batches import shard_refs
 from curation.dataset.corpus import left_out_message
 from curation.filters.named import described
 from curation.ledger import score_tables, unreadable
-from curation.ledger.documents import SnapshotDocument
+from curation.ledger.documents import ScoreRecord, SnapshotDocument
 from curation.ledger.ledger import Ledger
 from curation.ledger.plans import Plan
 from curation.storage.store import open_store
@@ -73,9 +74,9 @@ def _decision_id(work: Pipeline, plan_id: str, others: ComparedSnapshots, aside:
 
 def current_snapshot(work: Pipeline, plan: Plan) -> SnapshotDocument | None:
     """Return the latest snapshot's document if this plan and recipe would make the same snapshot, else None."""
-    if not work.out.latest():
+    if not (latest := work.out.latest()):
         return None
-    document = work.out.snapshot()
+    document = work.out.snapshot(latest)
     then = work.others.as_then(document.against)
     aside = document.unreadable.sha256 if document.unreadable else None
     if aside and work.recipe.on_unreadable == "stop":
@@ -87,12 +88,24 @@ def current_snapshot(work: Pipeline, plan: Plan) -> SnapshotDocument | None:
     return document if plan.same_as(work.out.open_plan(document.plan)) else None
 
 
-def missing_units(work: Pipeline, plan: Plan) -> pa.Table:
+def missing_units(work: Pipeline, plan: Plan, records: RecordSpool | None = None) -> pa.Table:
     """Return the units that lack a table, as `UNITS_SCHEMA`, about 100 bytes each; without those set aside.
 
-    Costs one small GET a unit and column.
+    records: receives the commit records of all units of the plan. Costs one small GET a unit and column.
     """
-    return without_tables(work, (shard for shard in plan.shards() if shard not in work.unreadable))
+
+    def found(shard: ShardRef) -> tuple[ShardRef, dict[str, ScoreRecord] | None]:
+        return shard, None if shard in work.unreadable else score_tables.committed(work.scored, shard, work.columns)
+
+    def lacking() -> Iterator[tuple[ShardRef, list[str]]]:
+        for shard, there in map_ordered(found, plan.shards()):
+            if records is not None:
+                records.add((there or {}).values())
+            if there is not None and (names := [name for name in names_of_all if name not in there]):
+                yield shard, names
+
+    names_of_all = [column.name for column in work.columns]
+    return lacking_units(lacking())
 
 
 def without_tables(work: Pipeline, shards: Iterable[ShardRef]) -> pa.Table:

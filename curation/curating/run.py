@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -21,14 +22,13 @@ from curation.core.printable import printable
 from curation.core.progress import progress
 from curation.core.types import ShardRef
 from curation.curating import plan_decision, planning, scoring_passes, snapshot_making
-from curation.curating.pipeline import Pipeline, pipeline
+from curation.curating.pipeline import Pipeline, pipeline, worker_modules
+from curation.curating.record_spool import RecordSpool
 from curation.dataset.snapshot import Snapshot
 from curation.ledger.documents import SnapshotDocument
-from curation.ledger.ledger import Ledger
 from curation.ledger.plans import Plan
 from curation.ledger.unreadable import listed, read_list
 from curation.recipes.curation_recipe import Recipe, load_recipe
-from curation.storage.store import open_store
 
 
 @dataclass(frozen=True)
@@ -65,30 +65,14 @@ def curate(
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe), overrides)
     on = executor or LocalExecutor()
-    warm_early(loaded, on)
-    with pipeline(loaded) as work:
+    with pipeline(loaded, executor=on) as work:
 
         def engine(plan: Plan, units: pa.Table, task: Callable[[Executor], SnapshotDocument]) -> SnapshotDocument:
-            on.warm(packages(loaded))
+            if units.num_rows:
+                on.warm(worker_modules(loaded))
             return task(on)
 
         return Snapshot(work.out.store, run_steps(work, engine, options))
-
-
-def packages(recipe: Recipe) -> list[str]:
-    """Return the modules that a recipe's workers import and that take long: 4 CPU seconds where it has models."""
-    found = ["curation.curating.scoring.unit_scorer"]
-    if recipe.scorers:
-        found.append("torch")
-    if any(scorer.files() for scorer in recipe.scorers.values()):
-        found.append("open_clip")
-    return found
-
-
-def warm_early(recipe: Recipe, executor: Executor) -> None:
-    """Warm the executor's workers while the plan is made, where work is certain: the output has no snapshot yet."""
-    if not Ledger(open_store(recipe.output, recipe.options)).latest():
-        executor.warm(packages(recipe))
 
 
 def run_steps(work: Pipeline, engine: Engine, options: RunOptions) -> SnapshotDocument:
@@ -112,23 +96,31 @@ def run_steps(work: Pipeline, engine: Engine, options: RunOptions) -> SnapshotDo
         with progress("Checking scores", planned.units, "shards") as tick:
             if damaged := planning.take_out_damaged(work, planned, tick):
                 _say(f"{damaged:,} score tables are gone or damaged, and scored again")
-    units = planning.missing_units(work, planned)
-    if current and not units.num_rows:
-        return current
-    asked = [units]  # once; a second cluster, after one that broke, looks for what is left
+    with closing(RecordSpool(work.spool / "found")) as records:
+        units = planning.missing_units(work, planned, records)
+        if current and not units.num_rows:
+            return current
+        asked = [units]  # once; a second cluster, after one that broke, looks for what is left
 
-    def task(executor: Executor) -> SnapshotDocument:
-        left = asked.pop() if asked else planning.missing_units(work, planned)
-        return _work_on(work, planned, left, current, executor, accept_yield=options.accept_yield)
+        def task(executor: Executor) -> SnapshotDocument:
+            if asked:
+                left = asked.pop()
+            else:
+                records.clear()
+                left = planning.missing_units(work, planned, records)
+            return _work_on(work, planned, left, records, current, executor, accept_yield=options.accept_yield)
 
-    return engine(planned, units, task)
+        return engine(planned, units, task)
 
 
 def _work_on(
-    work: Pipeline, planned: Plan, units: pa.Table, current: SnapshotDocument | None, executor: Executor, *,
-    accept_yield: bool,
+    work: Pipeline, planned: Plan, units: pa.Table, records: RecordSpool, current: SnapshotDocument | None,
+    executor: Executor, *, accept_yield: bool,
 ) -> SnapshotDocument:  # fmt: skip
-    """Score `units`, and make the snapshot unless it exists. Safe to repeat: what is committed is found."""
+    """Score `units`, and make the snapshot unless it exists. Safe to repeat: what is committed is found.
+
+    records: the commit records of the plan's units, as far as there were any before.
+    """
     before = current.unreadable if current else None
     if units.num_rows:
         _say(f"scoring {units.num_rows:,} of {planned.units:,} shards")
@@ -138,7 +130,8 @@ def _work_on(
         report_unreadable(work.unreadable)
     if current and (before is None or before.sha256 == sha256(listed(work.unreadable)).hexdigest()):
         return current
-    with progress("Deciding", None) as tick, plan_decision.decide(work, planned, tick) as decided:
+    known = records.by_fingerprint()
+    with progress("Deciding", None) as tick, plan_decision.decide(work, planned, tick, known) as decided:
         if not accept_yield:
             plan_decision.expect_yield(work, planned, decided)
         with progress("Writing", decided.engine.rows) as tick_write:

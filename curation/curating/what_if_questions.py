@@ -146,11 +146,7 @@ def _answers(
 ) -> list[WhatIfAnswer]:  # fmt: skip
     """Answer from the columns at `kept`, or from score tables, which are then cached under the name `keep_as`."""
     readable = (shard for shard in scored_shards(plan, unscored) if shard not in work.unreadable)
-    if kept is None:
-        there = plan_decision.stored_fields(work, next(readable), without)
-    else:
-        there = plan_decision.declared_fields(work)
-    fields = {column: found for column, found in there.items() if found}  # as a run loads them
+    fields = plan_decision.score_fields(work, readable, without)
     latest = work.out.latest()
     before = manifest_of(Snapshot(work.out.store, work.out.snapshot(latest)), unscored) if latest else None
     with ExitStack() as stack:

@@ -1,26 +1,23 @@
-"""What a decision is handed on as: write units in order, and what their records add up to."""
+"""Decisions as write units in order, and the totals of the units' records."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise, repeat, tee
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from curation.core.digest import canonical
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
 from curation.curating import decision_results, decisions, writing
+from curation.curating.record_spool import RecordSpool
 from curation.dataset import snapshot
 from curation.ledger import score_tables
-from curation.ledger.documents import ScoreRecord
 from curation.ledger.plans import Plan
-from curation.storage.tables import local_disk
 
 
 @dataclass
@@ -61,35 +58,9 @@ def _sorted(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     return table.sort_by([("order", "ascending"), ("n", "ascending")]).select(schema.names).combine_chunks()
 
 
-class RecordSpool:
-    """The commit records of all units in order, on local disk: a line of about 500 bytes for each unit and column.
-
-    The decision engine reads each record once; the writers receive it from here and do not ask the store again.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open("wb")
-
-    def add(self, records: Sequence[ScoreRecord]) -> None:
-        """Append the records of the next unit; none for a unit that has no tables."""
-        with local_disk("the records of score tables"):
-            self._file.write(b"\t".join(canonical(record.to_json()) for record in records) + b"\n")
-
-    def __iter__(self) -> Iterator[list[ScoreRecord]]:
-        self._file.flush()
-        with self._path.open("rb") as file:
-            for line in file:
-                yield [ScoreRecord.model_validate_json(text) for text in line.rstrip(b"\n").split(b"\t") if text]
-
-    def close(self) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
-
-
 @dataclass
 class WriteGroups:
-    """Decisions over a plan, handed out group by group. `records`: of the plan's units, where they were all read."""
+    """Decisions over a plan, group by group. records: the commit records of the plan's units, if all were read."""
 
     engine: decisions.Decisions
     plan: Plan
@@ -98,9 +69,11 @@ class WriteGroups:
     empty: Counter[str] = field(default_factory=Counter)  # reason -> broken units without a sample
     records: RecordSpool | None = None
 
-    def collect(self, units: Iterator[tuple[str | None, pa.Table]], tick: Tick) -> Iterator[tuple[int, pa.Table]]:
-        """Number the units, remember which are broken, report progress."""
-        for ordinal, (reason, table) in enumerate(units):
+    def collect(self, units: Iterable[score_tables.LoadedUnit], tick: Tick) -> Iterator[tuple[int, pa.Table]]:
+        """Number the units, note which are broken, keep their commit records, report progress."""
+        for ordinal, (reason, table, records) in enumerate(units):
+            if self.records is not None:
+                self.records.add(records)
             if reason is not None:
                 self.reasons[ordinal] = reason
                 self.empty[reason] += not table.num_rows
@@ -116,7 +89,7 @@ class WriteGroups:
         for (first, last), rows in zip(bounds, decision_results.of_groups(self.engine, ahead), strict=True):
             ordinals = range(first, last + 1)
             units = [
-                writing.UnitDecisions(shard, own, self.reasons.get(ordinal), next(records))
+                writing.UnitDecisions(shard, own, self.reasons.get(ordinal), next(records)[: len(self.columns)])
                 for ordinal, shard, own in zip(
                     ordinals, islice(shards, len(ordinals)), _by_unit(rows, ordinals), strict=True
                 )

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +32,7 @@ from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage.parquet import from_parquet, to_parquet
 
 INDEX = "index"
+Records = Mapping[str, ScoreRecord]  # commit records of one unit, by the fingerprints of their columns
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,16 @@ class Column:
     fingerprint: str
 
 
+def committed(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> dict[str, ScoreRecord]:
+    """Return the commit records of those columns that have one for this shard, by name. Cost: a small GET a column."""
+    found = ((column.name, ledger.find(unit_id(shard, column.fingerprint), ScoreRecord)) for column in columns)
+    return {name: record for name, record in found if record is not None}
+
+
 def missing(ledger: Ledger, shard: ShardRef, columns: Sequence[Column]) -> list[str]:
-    """Return the names of the columns that are not committed for this shard. Cost: one small GET a column."""
-    return [column.name for column in columns if ledger.find(unit_id(shard, column.fingerprint), ScoreRecord) is None]
+    """Return the names of the columns that are not committed for this shard. Cost: a small GET a column."""
+    found = committed(ledger, shard, columns)
+    return [column.name for column in columns if column.name not in found]
 
 
 def index_table(rows: pa.Table, unit_reason: str | None, unit_detail: str | None = None) -> pa.Table:
@@ -154,14 +163,14 @@ def _has_own_uids(index: pa.Table, shard: ShardRef) -> bool:
     return all(names[row].as_py() == uid(shard.key, shard.etag, offsets[row].as_py()) for row in ends)
 
 
-def record_of(ledger: Ledger, shard: ShardRef, column: Column) -> ScoreRecord:
-    """Return the commit record of a unit and column.
+def record_of(ledger: Ledger, shard: ShardRef, column: Column, known: ScoreRecord | None = None) -> ScoreRecord:
+    """Return the commit record of a unit and column. known: the record, if it was read before.
 
     Raises `LedgerError` if the unit has not been scored, or if the record belongs to another unit (swapped records of
     shards with equal length would otherwise go unnoticed).
     """
     unit = unit_id(shard, column.fingerprint)
-    record = ledger.find(unit, ScoreRecord)
+    record = known or ledger.find(unit, ScoreRecord)
     if record is None:
         raise LedgerError(f"{column.name} of {shard.key} has not been scored", fix=RESCORE)
     expected = {**shard._asdict(), "fingerprint": column.fingerprint}
@@ -203,6 +212,17 @@ def read_parts(
     return parts(column.name, read(ledger, shard, column, ["value"], uids, record).column("value"))
 
 
+class LoadedUnit(NamedTuple):
+    """One shard's score tables, joined by row. records: of the columns that were asked for, in order.
+
+    reason: why the unit itself is broken, if so. A unit that is set aside has a table without rows and no records.
+    """
+
+    reason: str | None
+    table: pa.Table
+    records: Sequence[ScoreRecord]
+
+
 def load_units(
     scored: Ledger,
     shards: Iterable[ShardRef],
@@ -211,42 +231,41 @@ def load_units(
     vectors: Sequence[Column] = (),
     lengths: Callable[[pa.Table, ShardRef], pa.Array] | None = None,
     unreadable: Mapping[ShardRef, str] | None = None,
-    keep: Callable[[Sequence[ScoreRecord]], None] | None = None,
-) -> Iterator[tuple[str | None, pa.Table]]:
-    """Yield for every shard in order the unit's own reason (or None) and a table of its rows.
+    known: Iterable[Records] | None = None,
+) -> Iterator[LoadedUnit]:
+    """Yield the tables of every shard, in order.
 
-    The table has row, uid, reason, the columns `index` of the index, then scores and vectors. `columns`: the index
-    column, then score columns that are not vectors. `lengths` replaces `length`, if requested, by a value computed from
-    the index's `offset`, `length` and `members`. A unit in `unreadable` (shard -> reason) has a table without rows.
+    A table has row, uid, reason, the columns `index` of the index, then scores and vectors. `columns`: the index
+    column, then score columns that are not vectors; the records of `vectors` follow theirs. `lengths` replaces
+    `length`, if requested, by a value computed from the index's `offset`, `length` and `members`. `unreadable`: units
+    that are set aside, and why. `known`: for each shard, the commit records that were read before; others are read.
     Memory: 256 MB of units ahead of the consumer, or two units. Raises `LedgerError` for a unit that is not scored.
-    `keep` receives the records of `columns` of each unit, in order.
     """
     names = list(dict.fromkeys(["row", "uid", "reason", *index]))
     measure = lengths if "length" in index else None
     wanted = list(dict.fromkeys([*names, *(["offset", "length", "members"] if measure else [])]))
 
-    def one(shard: ShardRef) -> tuple[str | None, pa.Table, list[ScoreRecord]]:
+    def one(item: tuple[ShardRef, Records]) -> LoadedUnit:
+        shard, read_before = item
         if unreadable and shard in unreadable:
-            return unreadable[shard], pa.table({"row": pa.array([], pa.int32())}), []
-        record = record_of(scored, shard, columns[0])
-        table = _read(scored, shard, columns[0], record, wanted)
+            return LoadedUnit(unreadable[shard], pa.table({"row": pa.array([], pa.int32())}), ())
+        records = [
+            record_of(scored, shard, column, read_before.get(column.fingerprint)) for column in [*columns, *vectors]
+        ]
+        table = _read(scored, shard, columns[0], records[0], wanted)
         uids = table.column("uid")
         if measure:
             at = table.schema.get_field_index("length")
             table = table.set_column(at, "length", measure(table, shard)).select(names)
-        made = []
-        for column in [*columns[1:], *vectors]:
-            made.append(record_of(scored, shard, column))
-            values = _read(scored, shard, column, made[-1], ["value"], uids).column("value")
+        for column, record in zip([*columns[1:], *vectors], records[1:], strict=True):
+            values = _read(scored, shard, column, record, ["value"], uids).column("value")
             found = {column.name: vector_bytes(values)} if column in vectors else parts(column.name, values)
             for name, part in found.items():
                 table = table.append_column(name, part)
-        return record.reason, with_poison(table, made), [record, *made]
+        return LoadedUnit(records[0].reason, with_poison(table, records[1:]), records)
 
-    for reason, table, records in map_ordered(one, shards, weigh=lambda unit: unit[1].nbytes):
-        if keep is not None:
-            keep(records[: len(columns)])
-        yield reason, table
+    items = zip(shards, repeat({}) if known is None else known, strict=known is not None)
+    yield from map_ordered(one, items, weigh=lambda unit: unit.table.nbytes)
     pa.default_memory_pool().release_unused()  # Arrow had kept 0.4 GB for threads that have ended
 
 

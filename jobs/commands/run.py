@@ -126,12 +126,12 @@ def run(
     chosen: list[Choice] = []
     loaded = load_recipe(recipe, overrides)
     settled = named(executor, address)
+    likely: Executor | None = None
     if settled is None or settled.name == "local":
         from curation.core.local_executor import LocalExecutor
-        from curation.curating.run import warm_early
 
-        warm_early(loaded, LocalExecutor())
-    with pipeline(loaded) as work:
+        likely = LocalExecutor()
+    with pipeline(loaded, executor=likely) as work:
         document = run_steps(
             work,
             address,
@@ -158,7 +158,8 @@ def run_steps(
     options: fields of `RunOptions`.
     """
     from curation.curating import planning, scoring_passes
-    from curation.curating.run import RunOptions, packages
+    from curation.curating.pipeline import worker_modules
+    from curation.curating.run import RunOptions
     from curation.curating.run import run_steps as steps
 
     settled = named(executor, address)
@@ -176,7 +177,8 @@ def run_steps(
         def checked(on: Executor) -> SnapshotDocument:
             if on.name == "ray":
                 _warn_of_mixed(work, address)
-            on.warm(packages(work.recipe))
+            if units.num_rows:
+                on.warm(worker_modules(work.recipe))
             return task(on)
 
         return on_executor(found, address, checked)

@@ -171,7 +171,7 @@ def ask(rows: int) -> dict[str, float]:
         with Decisions(spool, index, kinds, made=MADE) as engine:
             began, spent = time.monotonic(), time.process_time()
             units = scores.load_units(scored, shards, columns, index)
-            engine.load((ordinal, table) for ordinal, (_, table) in enumerate(units))
+            engine.load((ordinal, unit.table) for ordinal, unit in enumerate(units))
             engine.keep(file)
             load = {"load": time.monotonic() - began, "load_cpu": time.process_time() - spent}
             before = f"SELECT md5(i::VARCHAR) AS uid, 'kept' AS decision FROM range({rows // 2}) t(i)"

@@ -107,7 +107,7 @@ def test_what_is_poison_to_one_scorer_is_said_where_that_score_is_read(tmp_path:
     scores.commit_score(ledger, shard, other, uids, values, {1: "poison_raised"})
 
     def reasons(*columns: scores.Column) -> list[str | None]:
-        ((unit_reason, table),) = scores.load_units(ledger, [shard], [index, *columns], [])
+        ((unit_reason, table, _),) = scores.load_units(ledger, [shard], [index, *columns], [])
         assert unit_reason is None
         return table.column("reason").to_pylist()
 

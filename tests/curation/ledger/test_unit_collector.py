@@ -84,7 +84,7 @@ def test_a_broken_archive_quarantines_every_row(tmp_path: Path) -> None:
 def test_a_unit_that_could_not_be_read_has_no_rows(tmp_path: Path) -> None:
     ledger, shard = Ledger(open_store(str(tmp_path))), ShardRef("a.tar", 1, "e")
     aside = {shard: "store_archived"}
-    ((reason, table),) = scores.load_units(ledger, [shard], [scores.Column("index", "f")], ["key"], unreadable=aside)
+    ((reason, table, _),) = scores.load_units(ledger, [shard], [scores.Column("index", "f")], ["key"], unreadable=aside)
     assert reason == "store_archived" and table.num_rows == 0
 
 
@@ -104,5 +104,5 @@ def test_large_units_are_not_piled_up(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(scores, "load", load)
     monkeypatch.setattr(parallel, "AHEAD", 1)
     found = scores.load_units(ledger, shards, [column], ["key"])
-    for number, (_, table) in enumerate(found):
+    for number, (_, table, _) in enumerate(found):
         assert table.column("uid")[0].as_py() == uid(*shards[number][::2], 0) and len(loaded) <= number + 2

@@ -15,7 +15,7 @@ import curation as cu
 from curation.core.cache import cache_folder
 from curation.core.errors import IncompleteError, UserError
 from curation.curating import column_cache as kept_columns
-from curation.curating import plan_decision, planning
+from curation.curating import planning
 from curation.curating.pipeline import pipeline
 from curation.ledger import score_tables as scores
 from curation.recipes.curation_recipe import load_recipe
@@ -104,7 +104,7 @@ def test_the_next_question_reads_no_score_table(home: Path, monkeypatch: pytest.
     with monkeypatch.context() as patched:
         patched.setattr(scores, "load_units", None)
         patched.setattr(planning, "missing_units", None)
-        patched.setattr(plan_decision, "stored_fields", None)
+        patched.setattr(scores, "fields", None)
         assert invoke(*command) == first
         assert invoke(str(home / "r.yaml"), "--json") != first  # another question of the same columns
     for damage in (file.read_bytes()[: file.stat().st_size // 2], b"no database", bytes(file.stat().st_size)):
