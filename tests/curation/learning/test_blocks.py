@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning_runs import go, start
 from running import curate
+from tiny_model import TINY
 
 from curation.core.errors import EmptyCorpusError, UserError
 from curation.learning.blocks import HELD, Recent, Windows
@@ -79,9 +80,9 @@ def recipe(corpus: Path, weights: tuple[Path, str], tmp_path: Path) -> Callable[
     text = f"""
 data: {corpus}
 output: {tmp_path / "out"}
-learner: {{contrastive: {{model: proxy-mu, steps: {STEPS}, batch: {BATCH}}}}}
-online: {{model: proxy-mu}}
-reference: {{model: proxy-mu, weights: {weights[0]}, sha256: {weights[1]}}}
+learner: {{contrastive: {{model: {TINY}, steps: {STEPS}, batch: {BATCH}}}}}
+online: {{model: {TINY}}}
+reference: {{model: {TINY}, weights: {weights[0]}, sha256: {weights[1]}}}
 selection: {{selector: {{learnability: {{gain: 10}}}}, filtering_ratio: 0.5}}
 holdout: 0.3
 by: [name]
@@ -200,8 +201,8 @@ def test_windows_without_a_sample_are_told_as_such(
 
 
 def test_a_classifier_over_windows(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
-    kind = "learner={classification: {steps: 14, batch: 8, label: name}}", "selection={}", "reference=null"
-    found = go(recipe(SMALL, *kind))
+    kind = f"learner={{classification: {{model: {TINY}, steps: {STEPS}, batch: {BATCH}, label: name}}}}"
+    found = go(recipe(SMALL, kind, "selection={}", "reference=null"))
     assert found["steps"] == STEPS and found["samples"]["pool"] > 60
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert any("chosen_share" in row for row in rows)

@@ -15,6 +15,7 @@ import torch
 from builders import PLAIN, write_corpus, write_recipe, write_shard
 from learning_runs import go, quiet, start
 from running import curate
+from tiny_model import TINY, WIDTH
 
 from curation.core.errors import UserError, WeightsError
 from curation.learners import contrastive
@@ -29,6 +30,7 @@ from curation.selection.policy import Policy
 from curation.storage.store import Store, open_store
 
 STEPS, BATCH = 12, 8
+CLASSES = f"learner={{classification: {{model: {TINY}, steps: {STEPS}, batch: {BATCH}, label: name}}}}"
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +44,9 @@ def recipe(corpus: Path, weights: tuple[Path, str], tmp_path: Path) -> Callable[
 data: {corpus}
 output: {tmp_path / "out"}
 learner:
-  contrastive: {{model: proxy-mu, steps: {STEPS}, batch: {BATCH}}}
-online: {{model: proxy-mu}}
-reference: {{model: proxy-mu, weights: {weights[0]}, sha256: {weights[1]}}}
+  contrastive: {{model: {TINY}, steps: {STEPS}, batch: {BATCH}}}
+online: {{model: {TINY}}}
+reference: {{model: {TINY}, weights: {weights[0]}, sha256: {weights[1]}}}
 selection: {{selector: {{learnability: {{gain: 10}}}}, filtering_ratio: 0.5}}
 holdout: 0.3
 by: [name]
@@ -195,12 +197,12 @@ def test_held_out_samples_are_of_all_sources(
 def test_the_ledger_counts_pairs_and_heads(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     plain, softmax = go(recipe())["flops"], "selection.selector={learnability: {loss: softmax}}"
     pairs = go(recipe(softmax, f"output={tmp_path}/softmax"))["flops"]
-    width, candidates = 64, 2 * BATCH
+    width, candidates = WIDTH, 2 * BATCH
     matrices = STEPS * 2 * (2 * width * candidates**2)  # of both models
     assert pairs["parts"]["scoring"] == pytest.approx(plain["parts"]["scoring"] + matrices)
-    kind = "learner={classification: {steps: 12, batch: 8, label: name}}", "selection={}"
+    kind = CLASSES, "selection={}"
     run = start(recipe(*kind, f"output={tmp_path}/classes"))
-    tower = forward_flops("proxy-mu", text=False)
+    tower = forward_flops(TINY, text=False)
     assert run.ledger.prices.learner == tower + 2 * width * len(run.participants.classes)
 
 
@@ -224,11 +226,11 @@ def test_captions_are_priced_as_long_as_they_are_computed(
     assert counted["learner"] + counted["online"] == seen[True] and len(seen[True]) > 0
     first = counted["learner"] if micro_batch else Counter[int]()  # GradCache encodes once more without gradients
     assert counted["online_scoring"] + counted["reference_scoring"] + first == seen[False]
-    full = max(trimmed("proxy-mu"))
+    full = max(trimmed(TINY))
     assert max(seen[True]) < full, "captions are trimmed"
     whole = ComputeLedger(**{**vars(run.ledger), "texts": {}}).parts()
     saved = {name: value - run.ledger.parts()[name] for name, value in whole.items()}
-    less = trimmed("proxy-mu")
+    less = trimmed(TINY)
     passes = 4 if micro_batch else 3
     assert saved["learning"] == pytest.approx(
         passes * sum(less[length] * n for length, n in counted["learner"].items())
@@ -287,7 +289,7 @@ def test_other_data_at_a_restart(recipe: Callable[..., LearnRecipe], tmp_path: P
 def test_a_classifier_keeps_its_classes_when_the_data_changes(
     recipe: Callable[..., LearnRecipe], tmp_path: Path
 ) -> None:
-    kind = ("learner={classification: {steps: 12, batch: 8, label: name}}", "selection={}")
+    kind = (CLASSES, "selection={}")
     run = start(recipe(*kind))
     for number, step in enumerate(run.steps(), 1):
         run.record(step)
@@ -346,7 +348,7 @@ def test_candidates_are_never_the_same_data_twice(
     ):  # fmt: skip
         with pytest.raises(UserError, match=says):
             pin_input(recipe(f"output={tmp_path}/{output}", f"data={data}"))
-    classes = "learner={classification: {model: proxy-mu, steps: 4, batch: 8}}"
+    classes = f"learner={{classification: {{model: {TINY}, steps: 4, batch: 8}}}}"
     plain = ("online=null", "reference=null", "selection={}")
     for judged, more in ((f"{corpus}", ["holdout=0"]), (f"{tmp_path}/one", ["holdout=0"]), (f"{corpus}", [classes])):
         with pytest.raises(UserError, match="the data to judge on may not be trained on"):
@@ -361,7 +363,7 @@ def test_what_is_not_as_the_recipe_says_is_told(recipe: Callable[..., LearnRecip
         start(recipe("by=[name, nosuch]"))
     found = go(recipe("selection.filtering_ratio=0.99"))
     assert found["cut"] == {"wanted": 100 * BATCH, "pool": found["samples"]["pool"]}
-    classes = "learner={classification: {steps: 2, batch: 8}}", "selection={}", "reference=null"
+    classes = f"learner={{classification: {{model: {TINY}, steps: 2, batch: 8}}}}", "selection={}", "reference=null"
     with pytest.raises(UserError, match="another kind of learner"):
         go(recipe(*classes, f"output={tmp_path}/classes", f"compare={tmp_path}/out"))
 
@@ -419,13 +421,13 @@ def test_the_live_line_reads_nothing_for_it_is_written_at_every_step(
 @pytest.mark.parametrize(
     "override",
     ["online=learner", "learner.contrastive.loss=sigmoid", "selection.selector=joint",
-     "selection.selector=easy_reference", "reference={train: TRUSTED}",
-     "learner={classification: {steps: 12, batch: 8, label: name}}"],
+     "selection.selector=easy_reference", f"reference={{model: {TINY}, train: TRUSTED}}",
+     CLASSES],
 )  # fmt: skip
 def test_roles_and_kinds(recipe: Callable[..., LearnRecipe], corpus: Path, override: str) -> None:
     overrides = [override.replace("TRUSTED", str(corpus))]
     if "classification" in override:
-        overrides.append(f"reference={{train: {corpus}}}")
+        overrides.append(f"reference={{model: {TINY}, train: {corpus}}}")
     found = go(recipe(*overrides))
     assert found["steps"] == STEPS and 0 <= found["quality"] <= 1
 
@@ -493,11 +495,11 @@ def test_a_checkpoint_that_is_damaged_costs_the_steps_since_the_one_before(
 
 def test_a_classifier_s_reference_may_know_other_classes(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     """It is asked for those that it knows; of others it guesses."""
-    kind = "learner={classification: {steps: 12, batch: 8, label: name}}"
+    kind = CLASSES
     few = write_corpus(tmp_path / "few", shards=4, n=6, flaws=False)  # six of the seven names
     trained = go(recipe(kind, "selection={}", f"data={few}", f"output={tmp_path}/reference", "holdout=0.2"))
     place = trained["weights"].removeprefix("file://")
-    run = start(recipe(kind, f"reference={{model: proxy-mu, weights: {place}, sha256: {trained['sha256']}}}"))
+    run = start(recipe(kind, f"reference={{model: {TINY}, weights: {place}, sha256: {trained['sha256']}}}"))
     reference, classes = run.participants.reference, run.participants.classes
     assert isinstance(reference, ClassLearner) and set(reference.classes) < set(classes)
     candidates = run.pool.draw(40)
@@ -534,7 +536,7 @@ def test_the_ledger_counts_what_a_learner_does_with_its_share(recipe: Callable[.
 
 def test_another_model_s_card_is_no_price(recipe: Callable[..., LearnRecipe], weights: tuple[Path, str]) -> None:
     card = weights[0].parent / "card.json"
-    known = {"sha256": weights[1], "steps": 10, "model": "proxy-mu", "recipe": {"training": {"batch": 8}}}
+    known = {"sha256": weights[1], "steps": 10, "model": TINY, "recipe": {"training": {"batch": 8}}}
     try:
         for change, counted in (({}, True), ({"sha256": "0" * 64}, False), ({"steps": None}, False)):
             card.write_text(json.dumps({**known, **change}))
