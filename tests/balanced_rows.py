@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,17 +38,33 @@ def rows_of(n: int) -> list[Row]:
 
 def decided(home: Path, rows: list[Row], *filters: Filter, **lists: Any) -> list[Row]:
     """decision, reason and weight of each row."""
-    named = [NamedFilter(f"f{n}", item) for n, item in enumerate(filters)]
-    index, scores = columns_needed(named)
+    with loaded(home, rows, *filters) as engine:
+        return decided_by(engine, *filters, **lists)
+
+
+@contextmanager
+def loaded(home: Path, rows: list[Row], *filters: Filter) -> Iterator[Decisions]:
+    """An engine that holds what these filters read, and so what they read with another seed."""
+    index, scores = columns_needed(_named(filters))
     kinds = {"row": pa.int32(), "uid": pa.string(), "reason": pa.string(), **dict.fromkeys(index, pa.string())}
     kinds |= dict.fromkeys(scores, pa.int32())
     values = [{**row, "row": i} for i, row in enumerate(rows)]
     table = pa.table({name: pa.array([row[name] for row in values], kind) for name, kind in kinds.items()})
     with Decisions(home, index, dict.fromkeys(scores, pa.int32())) as engine:
         engine.load([(0, table)])
-        engine.decide(named, **lists)
-        found: list[Row] = decision_results.of_units(engine, 0, 0).to_pylist()
-        return found
+        yield engine
+
+
+def decided_by(engine: Decisions, *filters: Filter, **lists: Any) -> list[Row]:
+    """Decide the rows that the engine holds; what it decided before is forgotten."""
+    engine.clear()
+    engine.decide(_named(filters), **lists)
+    found: list[Row] = decision_results.of_units(engine, 0, 0).to_pylist()
+    return found
+
+
+def _named(filters: Sequence[Filter]) -> list[NamedFilter]:
+    return [NamedFilter(f"f{n}", item) for n, item in enumerate(filters)]
 
 
 def kept(found: list[Row]) -> set[int]:

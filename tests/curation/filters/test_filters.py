@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,7 @@ from sampling import one_in
 from curation import filters as filters_room
 from curation.core.digest import digest
 from curation.core.errors import RecipeError
-from curation.curating import decision_results, decisions, sample_pool
+from curation.curating import decision_results, decisions, groups, sample_pool
 from curation.curating.decisions import Decisions
 from curation.filters import FILTERS, Filter
 from curation.filters.algebra import AllOf, AnyOf, NotOf
@@ -117,15 +119,33 @@ def test_settings_that_the_engine_cannot_compute_with_are_one_line(tmp_path: Pat
             dropped(tmp_path, random_rows(5, 9), item)
 
 
-ENGINE = [Path(module.__file__) for module in (sample_pool, decisions, decision_results)]
-CODE = "".join(file.read_text() for file in (*Path(filters_room.__file__).parent.glob("*.py"), *ENGINE))
+ENGINE = (sample_pool, decisions, decision_results, groups)
 
 
-NAMES = set(re.findall(r"\bAS (\w+)", CODE)) | {"cluster", "similarity", "h", "a", "b", "t", "x", "how", "filter"}
+def named_in(paths: Iterable[Path]) -> list[str]:
+    """What the queries in these files and the engine's call anything, and tables' columns that they make otherwise."""
+    code = "".join(path.read_text() for path in (*paths, *map(source_of, ENGINE)))
+    names = {*re.findall(r"\bAS (\w+)", code), "cluster", "similarity", "h", "a", "b", "t", "x", "how", "filter"}
+    return sorted({name.lower() for name in names} - TAKEN)
 
 
-#: What the queries of filters and engine call anything, and tables' columns that they make otherwise.
-HOSTILE = sorted({name.lower() for name in NAMES} - TAKEN)
+def source_of(module: ModuleType) -> Path:
+    return Path(str(module.__file__))
+
+
+def sources(item: Filter) -> set[Path]:
+    """The files of the room that a filter's query comes from: its own, and those which that imports."""
+    left, found = [type(item).__module__], set[Path]()
+    while left:
+        path = source_of(sys.modules[left.pop()])
+        if path not in found:
+            found.add(path)
+            left += re.findall(r"^from (curation\.filters\.\w+) import", path.read_text(), re.MULTILINE)
+    return found
+
+
+#: The names in the queries of all filters.
+HOSTILE = named_in(source_of(filters_room).parent.glob("*.py"))
 
 
 DECONTAMINATE = [Decontaminate(against=("a",), hash="phash", embedding="embedding")]
@@ -180,9 +200,10 @@ READERS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("item", READERS, ids=repr)
 def test_a_filter_reads_a_score_whatever_it_is_called(item: Filter, hostile: Decisions) -> None:
-    """Every name that the query gives to anything. Chance goes by the column's name; there it is enough to run."""
-    wanted = decided(hostile, item)
-    for name in HOSTILE:
+    """Every name that its query gives to anything. Chance goes by the column's name; there it is enough to run."""
+    wanted, names = decided(hostile, item), named_in(sources(item))
+    assert len(names) >= 15 and set(names) <= set(HOSTILE)
+    for name in names:
         fields = {field: name if value == "score" else value for field, value in vars(item).items()}
         found = decided(hostile, type(item)(**fields))
         if not isinstance(item, SoftCap | SoftCapSampling):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from balanced_rows import ENTRIES, decided, kept, rows_of
+from balanced_rows import ENTRIES, decided, decided_by, kept, loaded, rows_of
 from brute_balancing import brute_metaclip, chances
 from filters_given import SIZES, expect_equal_to, items_of
 
@@ -49,11 +50,13 @@ def test_senseless_settings_are_refused(bad: Callable[[], Filter]) -> None:
 @pytest.mark.slow
 def test_metaclip_keeps_each_sample_with_its_probability(tmp_path: Path) -> None:
     rows, seeds = rows_of(150), 120
-    wanted = chances(MetaclipBalance(entries=ENTRIES, t=4), rows)
+    balance = MetaclipBalance(entries=ENTRIES, t=4)
+    wanted = chances(balance, rows)
     times = dict.fromkeys(range(len(rows)), 0)
-    for seed in range(seeds):
-        for i in kept(decided(tmp_path, rows, MetaclipBalance(entries=ENTRIES, t=4, seed=seed))):
-            times[i] += 1
+    with loaded(tmp_path, rows, balance) as engine:
+        for seed in range(seeds):
+            for i in kept(decided_by(engine, replace(balance, seed=seed))):
+                times[i] += 1
     for i, share in wanted.items():
         assert abs(times[i] / seeds - share) <= 4.5 * (share * (1 - share) / seeds) ** 0.5
     assert sum(0 < share < 1 for share in wanted.values()) > 20

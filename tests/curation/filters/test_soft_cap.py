@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from balanced_rows import decided, kept, rows_of
+from balanced_rows import decided, decided_by, kept, loaded, rows_of
 from brute_balancing import brute_soft_cap, shares
 from filters_given import SIZES, expect_equal_to, items_of
 
@@ -47,14 +48,16 @@ def test_other_samples_change_no_draw(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_soft_cap_weights_make_up_for_what_leaves(tmp_path: Path) -> None:
     rows, seeds = rows_of(200), 60
-    wanted = shares(SoftCap(column="cluster", cap=5, alpha=0.3), rows)
+    soft = SoftCap(column="cluster", cap=5, alpha=0.3)
+    wanted = shares(soft, rows)
     totals = []
-    for seed in range(seeds):
-        found = decided(tmp_path, rows, SoftCap(column="cluster", cap=5, alpha=0.3, seed=seed))
-        for i in kept(found):
-            assert found[i]["weight"] == pytest.approx(1 / wanted[i], rel=1e-6)
-        assert all(row["weight"] == 0 for row in found if row["decision"] != "kept")
-        totals.append(sum(row["weight"] for row in found))
+    with loaded(tmp_path, rows, soft) as engine:
+        for seed in range(seeds):
+            found = decided_by(engine, replace(soft, seed=seed))
+            for i in kept(found):
+                assert found[i]["weight"] == pytest.approx(1 / wanted[i], rel=1e-6)
+            assert all(row["weight"] == 0 for row in found if row["decision"] != "kept")
+            totals.append(sum(row["weight"] for row in found))
     error = sum(1 / share - 1 for share in wanted.values()) ** 0.5  # of one total: Horvitz-Thompson's variance
     assert abs(np.mean(totals) - len(wanted)) < 4 * error / seeds**0.5
     plain = decided(tmp_path, rows, SoftCap(column="cluster", cap=5, weights=False))
