@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,23 +58,25 @@ class TopBits:
 
     def moved(self, hashes: Array) -> Array:
         """Move the mask's bits to the top."""
-        return _shifted(hashes, self._moves())
+        return _shifted(hashes, _moves(self.mask))
 
     def back(self, moved: Array) -> Array:
         """Undo `moved`."""
-        moves = [((bits << up) if up > 0 else (bits >> -up), -up) for bits, up in self._moves()]
+        moves = [((bits << up) if up > 0 else (bits >> -up), -up) for bits, up in _moves(self.mask)]
         return _shifted(moved, moves)
 
-    def _moves(self) -> list[tuple[int, int]]:
-        """Return (bits, shift to the left) for each group of bits that move equally far: at least a block at a time."""
-        moves: dict[int, int] = {}
-        low, high = 0, BITS - self.mask.bit_count()  # targets of the next bit outside and inside the mask
-        for bit in range(BITS):
-            chosen = self.mask >> bit & 1
-            up = (high if chosen else low) - bit
-            moves[up] = moves.get(up, 0) | 1 << bit
-            low, high = low + 1 - chosen, high + chosen
-        return [(bits, up) for up, bits in moves.items()]
+
+@lru_cache(maxsize=1 << 10)  # a search asks for the same 10 to 120 masks at every piece of its hashes
+def _moves(mask: int) -> list[tuple[int, int]]:
+    """Return (bits, shift to the left) for each group of bits that move equally far: at least a block at a time."""
+    moves: dict[int, int] = {}
+    low, high = 0, BITS - mask.bit_count()  # targets of the next bit outside and inside the mask
+    for bit in range(BITS):
+        chosen = mask >> bit & 1
+        up = (high if chosen else low) - bit
+        moves[up] = moves.get(up, 0) | 1 << bit
+        low, high = low + 1 - chosen, high + chosen
+    return [(bits, up) for up, bits in moves.items()]
 
 
 def _shifted(hashes: Array, moves: Sequence[tuple[int, int]]) -> Array:
