@@ -4,8 +4,8 @@ What they run is in `curation`. Only `jobs` imports from here, and only the modu
 """
 
 __all__ = [
-    "cluster",
     "learning",
+    "ray_cluster",
     "ray_executor",
     "software",
     "submission",

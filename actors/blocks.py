@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from actors.cluster import unwrap
+from actors.ray_cluster import unwrap
 from actors.waiting import get, wait
 from curation.dataset.loader import ListedShard
 from curation.learning.blocks import HELD, Recent, WindowCache

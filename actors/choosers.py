@@ -8,8 +8,8 @@ from typing import Any
 import ray
 import torch
 
-from actors.cluster import cpus, gpus, unwrap
 from actors.feed import ChoosingOrder, FeedState, ModelWeights
+from actors.ray_cluster import cpus, gpus, unwrap
 from actors.run_context import RunContext, choosing_models, spent_by
 from actors.waiting import check, get, wait
 from curation.core.errors import IncompleteError, TutelageError, UnavailableError
@@ -133,5 +133,5 @@ def load_weights(participants: Participants, weights: ModelWeights, version: int
         return False
     models = choosing_models(participants)
     for role, tensors in found.items():
-        models[role].become(tensors, version, weights.fingerprints[role])
+        models[role].load_published(tensors, version, weights.fingerprints[role])
     return True

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ray.exceptions import RayTaskError
 
-from actors.cluster import unwrap
+from actors.ray_cluster import unwrap
 from curation.core.errors import TutelageError, UnavailableError
 from curation.selection.feed import Feed, FeedSettings, Ticket
 from curation.selection.flops import Repeated
@@ -24,7 +24,7 @@ from curation.selection.pool_blocks import PoolPosition
 
 _NOTHING = Repeated()
 PATIENCE = 20  # attempts to read a window while the store is unavailable, each with retries of its own
-AGAIN_SECONDS = 3.0  # between two attempts
+RETRY_SECONDS = 3.0  # between two attempts
 
 
 class ModelWeights(NamedTuple):
@@ -125,7 +125,7 @@ class FeedActor:
             return  # another caller has done it
         try:
             epoch, first = feed.asked
-            feed.know(epoch, first, await self._keeper.window.remote(epoch, first))
+            feed.add_window(epoch, first, await self._keeper.window.remote(epoch, first))
             self._away = 0
         except RayTaskError as error:
             found = unwrap(error)
@@ -133,7 +133,7 @@ class FeedActor:
                 raise
             self._away += 1
             if isinstance(found, UnavailableError) and self._away < PATIENCE:
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
             else:
                 await self.end(None, found)
 

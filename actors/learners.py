@@ -13,8 +13,8 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.cluster import unwrap
 from actors.feed import TakenChoice
+from actors.ray_cluster import unwrap
 from actors.run_context import RunContext, choosing_models, publish
 from actors.train_driver import TrainDriver
 from actors.waiting import check, get, wait

@@ -21,9 +21,9 @@ import ray
 
 from actors.blocks import BlockKeeper
 from actors.choosers import ChooserGroup
-from actors.cluster import ClusterError, address_of, cpus, explained, gpus, on_cluster
 from actors.feed import FeedActor, FeedState
 from actors.learners import LearnerGroup
+from actors.ray_cluster import ClusterError, address_of, cpus, explained, gpus, on_cluster
 from actors.run_context import RunContext
 from actors.waiting import get, wait
 from curation.learning.data import Data, Progress, read_data

@@ -2,8 +2,8 @@
 
 Ray 2.60 gives its raylet 30 s to register (`ray/_private/node.py`, a constant), and the raylet first waits for two
 Python agents to import themselves: on a loaded machine that is not enough. `start` waits as long as the raylet lives,
-`START_SECONDS` at the most, and tries once more for `AGAIN_SECONDS`. Ray declares a raylet dead whose heartbeats are
-late by 15-45 s: ours has ten minutes, since a raylet that dies is noticed by its process.
+at most `START_SECONDS`, and tries once more for `SECOND_START_SECONDS`. Ray declares a raylet dead when its heartbeats
+are late by 15-45 s. Ours has ten minutes, since its process notices the death of a raylet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import ray
 from actors.waiting import ClusterError, dead_processes
 
 START_SECONDS = 90.0  # until the raylet has registered
-AGAIN_SECONDS = 300.0  # the second time
+SECOND_START_SECONDS = 300.0  # the second time
 STOP_SECONDS = 60.0  # until Ray's own shutdown has come to an end; 15 s where its GCS is gone
 FIX = (
     "free memory, CPU and /dev/shm on this machine, or name a cluster: RAY_ADDRESS or --address; "
@@ -49,7 +49,7 @@ def start() -> None:
     """Start a cluster of this machine's CPUs and GPUs, with one more try. Raises `ClusterError`, one line."""
     # One question after the node takes no longer than this, so that a raylet that died is noticed in between.
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "10")
-    for seconds in (START_SECONDS, AGAIN_SECONDS):
+    for seconds in (START_SECONDS, SECOND_START_SECONDS):
         try:
             with _patience(seconds):
                 ray.init(
@@ -61,10 +61,10 @@ def start() -> None:
             stop()
             if isinstance(error, ValueError | TypeError | ImportError):
                 raise ClusterError(f"no Ray cluster on this machine: {line_of(error)}", fix=FIX) from error
-            if seconds == AGAIN_SECONDS:
+            if seconds == SECOND_START_SECONDS:
                 raise ClusterError(f"no Ray cluster on this machine: {line_of(error)}", fix=FIX) from error
-            text = f"curate: Ray did not start ({line_of(error)}); trying once more, with up to {AGAIN_SECONDS:.0f} s"
-            print(text, file=sys.stderr, flush=True)
+            more = f"trying once more, with up to {SECOND_START_SECONDS:.0f} s"
+            print(f"curate: Ray did not start ({line_of(error)}); {more}", file=sys.stderr, flush=True)
 
 
 @contextmanager

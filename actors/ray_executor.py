@@ -17,8 +17,8 @@ from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import waiting
-from actors.cluster import ClusterError, cpus, explained, gpus
 from actors.local_cluster import line_of
+from actors.ray_cluster import ClusterError, cpus, explained, gpus
 from curation.core.executor import ONE_CPU, CallHandle, Resources, WorkerDiedError, WorkerPlace, portable
 from curation.core.progress import Tick
 
@@ -29,7 +29,7 @@ TASK_RETRIES = 5  # of a task whose process dies
 
 
 class RayExecutor:
-    """The cluster that this process is connected to (`actors.cluster.cluster`)."""
+    """The cluster that this process is connected to (`actors.ray_cluster.ray_cluster`)."""
 
     name = "ray"
 

@@ -17,7 +17,7 @@ from curation.learning.participants import Participants
 from curation.recipes.learning_recipe import LearnRecipe
 from curation.recipes.learning_sections import LearnCompute
 from curation.selection.flops import Repeated
-from curation.selection.online import moving
+from curation.selection.online import learning_models
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def spent_by(participants: Participants) -> Spent:
 def choosing_models(participants: Participants) -> Mapping[str, Learner]:
     """Return the models that choose and learn, by role, without their clocks."""
     found: dict[str, Learner] = {}
-    for role in moving(participants.roles(), participants.recipe.selection):
+    for role in learning_models(participants.roles(), participants.recipe.selection):
         model = participants.online if role == "online" else participants.reference
         assert isinstance(model, Learner)
         found[role] = model

@@ -53,7 +53,7 @@ STEPS = (
     ),
     Step(
         "evaluate", ("evaluate",), ("snapshot", "corpus"), ("evaluation",),
-        ("curation.evaluation.trials", "attempt"),
+        ("curation.evaluation.trials", "run_trial"),
     ),
 )  # fmt: skip
 #: Commands that build the example corpus, start a job elsewhere, repair, clean up, or only read.

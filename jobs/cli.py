@@ -111,7 +111,7 @@ def _explained(error: Exception) -> TutelageError | None:
     ray = sys.modules.get("ray")
     if ray is None or not isinstance(error, ray.exceptions.RayError):
         return None
-    from actors.cluster import explained
+    from actors.ray_cluster import explained
 
     found = explained(error)
     return found if isinstance(found, TutelageError) else None

@@ -74,7 +74,7 @@ def connected() -> Choice | None:
     """Return Ray where this process is connected to a cluster already. Imports no Ray to find out."""
     if "ray" not in sys.modules:
         return None
-    from actors.cluster import is_connected
+    from actors.ray_cluster import is_connected
 
     return Choice("ray", "this process is connected to a cluster") if is_connected() else None
 
@@ -85,7 +85,7 @@ def on_executor(choice: Choice, address: str | None, task: Callable[[Executor], 
         from curation.core.local_executor import LocalExecutor
 
         return task(LocalExecutor())
-    from actors.cluster import on_cluster
+    from actors.ray_cluster import on_cluster
     from actors.ray_executor import RayExecutor
 
     return on_cluster(address, lambda: task(RayExecutor()))
@@ -99,8 +99,8 @@ def connected_executor(choice: Choice, address: str | None) -> Iterator[Executor
 
         yield LocalExecutor()
         return
-    from actors.cluster import cluster
+    from actors.ray_cluster import ray_cluster
     from actors.ray_executor import RayExecutor
 
-    with cluster(address):
+    with ray_cluster(address):
         yield RayExecutor()

@@ -15,8 +15,8 @@ from inline_executor import InlineExecutor
 from curation.core.digest import canonical
 from curation.core.types import ShardRef
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import dry, started
-from curation.curating.verification.repairs import finished as written_down
+from curation.curating.verification.repairs import begin_repair, dry_run
+from curation.curating.verification.repairs import finish_repair as written_down
 from curation.curating.verification.verify import checks_of
 from curation.ledger.ledger import unit_id
 from curation.storage.parquet import from_parquet, to_parquet
@@ -156,17 +156,17 @@ def _say(value: Any, key: str, said: dict[str, Any]) -> bool:
 
 
 def found(tree: Tree, rescore: float = 0.0, *, apply: bool = False, accept_loss: bool = False) -> list[Finding]:
-    """What `curate verify` finds, or what `curate repair --apply` finds and mends.
+    """What `curate verify` finds, or what `curate repair --apply` finds and repairs.
 
     In this process: four worker processes a test would cost 20 s. tests/jobs/commands/test_verify.py has real ones.
     """
     out = open_store(str(tree.out))
-    mend = started(out, 3) if apply else dry(out)
+    repairs = begin_repair(out, 3) if apply else dry_run(out)
     here = InlineExecutor(tree.root / "places")
-    work = checks_of(out, _newest(tree), mend, here, rescore=rescore, accept_loss=accept_loss)
+    work = checks_of(out, _newest(tree), repairs, here, rescore=rescore, accept_loss=accept_loss)
     findings = list(work.findings())
     if apply:
-        written_down(mend, 3, findings, work.lost)
+        written_down(repairs, 3, findings, work.lost)
     return findings
 
 
@@ -216,14 +216,14 @@ def first(change: Callable[[Any], Any], *, where: Callable[[Any], bool] = lambda
 class Damage:
     """A damage to plant, and the finding that reports it.
 
-    plant: damages the dataset. object: a part of the finding's object. field: a part of the finding's text. mends:
+    plant: damages the dataset. object: a part of the finding's object. field: a part of the finding's text. repairable:
     whether a repair restores the dataset; if not, the repair says why. rescore: the share of units to score again.
     """
 
     plant: Callable[[Tree], Any]
     object: Callable[[Tree], str] | str
     field: str = ""
-    mends: bool = True
+    repairable: bool = True
     rescore: float = 0.0
 
 

@@ -71,7 +71,7 @@ def _other_part(tree: Tree) -> Path:
     return tree.out / tree.rows("manifest")[1]["key"]
 
 
-#: Damages that are planted together: each is found and named beside the others, and one repair mends all.
+#: Damages that are planted together: each is found and named beside the others, and one repair repairs all.
 TOGETHER: dict[str, dict[str, Damage]] = {
     "documents": {
         "LATEST with a zero before it": Damage(

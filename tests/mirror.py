@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTED_BY: dict[str, str] = {
     "actors/blocks.py": "actors/test_learning.py",
     "actors/choosers.py": "actors/test_learning.py",
-    "actors/cluster.py": "faults/test_broken_cluster.py",
+    "actors/ray_cluster.py": "faults/test_broken_cluster.py",
     "actors/learners.py": "actors/test_learning.py",
     "actors/run_context.py": "actors/test_learning.py",
     "actors/submission.py": "jobs/commands/test_submit.py",

@@ -12,8 +12,8 @@ from typing import Any
 FALLS_BELOW = 0.5  # of the parent's yield
 NAMED = 3  # reasons that are named
 FIX = (
-    "mend the input or the recipe and run again, scores are kept; or accept it: curate run --accept-yield (what-if "
-    "shows what each filter drops)"
+    "fix the input or the recipe and run again, which reuses the scores; or accept it: curate run --accept-yield "
+    "(what-if shows what each filter drops)"
 )
 
 

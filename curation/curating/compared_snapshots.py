@@ -60,19 +60,19 @@ class ComparedSnapshots:
         by_name = {column.name: column for column in columns}
         for item in (one for one in flat(filters) if isinstance(one, ComparingFilter)):
             for made in filter(None, (self.snapshots[url] for url in item.against)):
-                _expect_columns(made, [by_name[name] for name in item.compared()])
+                _expect_columns(made, [by_name[name] for name in item.compared_columns()])
 
     def load(self, engine: decisions.Decisions, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
         """Fill the tables of those filters that compare. `columns` are the recipe's. Raises `RecipeError`."""
         by_name = {column.name: column for column in columns}
         tables = {
-            item.others(): item for item in flat(filters) if isinstance(item, ComparingFilter)
+            item.compared_table(): item for item in flat(filters) if isinstance(item, ComparingFilter)
         }  # of equal ones, one
         for name, item in tables.items():
-            wanted = [by_name[column] for column in item.compared()]
+            wanted = [by_name[column] for column in item.compared_columns()]
             made = [self.snapshots[url] for url in item.against]
             rows = [(not one or one.store.url == self.own, *_rows(one, wanted, engine.vectors)) for one in made]
-            engine.load_others(name, item.compared(), rows)
+            engine.load_others(name, item.compared_columns(), rows)
 
 
 def open_others(

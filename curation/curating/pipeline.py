@@ -123,7 +123,7 @@ def _try_filters(recipe: Recipe, spool: Path) -> None:
     memory = recipe.compute.memory
     with Decisions(spool, index, plain, vectors, memory=memory) as engine:
         items = [item for item in flat(named.filter for named in recipe.filters) if isinstance(item, ComparingFilter)]
-        for name, columns in {item.others(): item.compared() for item in items}.items():
+        for name, columns in {item.compared_table(): item.compared_columns() for item in items}.items():
             engine.load_others(name, columns, [])
         engine.decide(recipe.filters)
 

@@ -22,7 +22,7 @@ from curation.dataset.examples import mixed
 from curation.dataset.snapshot import Snapshot
 from curation.evaluation.leakage import leaks_of_scorers
 from curation.evaluation.protocol import EvaluationPlan, EvaluationProtocol, plan
-from curation.evaluation.trials import Trial, attempt, held_out_examples, pin
+from curation.evaluation.trials import Trial, held_out_examples, pin, run_trial
 from curation.learners.training import Training
 from curation.learning.sources import resolve
 from curation.models.devices import pick_device
@@ -48,9 +48,9 @@ class PlannedEvaluation(NamedTuple):
     attached: dict[str, Document | None]
     todo: list[Trial]
 
-    def conclude(self) -> EvaluationResult:
+    def attach(self) -> EvaluationResult:
         """Attach the missing documents, once all models are judged; return all documents."""
-        documents = [self.attached[one.identity] or conclude(one, self.protocol) for one in self.plans]
+        documents = [self.attached[one.identity] or attach_evaluation(one, self.protocol) for one in self.plans]
         return EvaluationResult(documents, len(self.todo))
 
 
@@ -73,8 +73,8 @@ def evaluate(
     planned = plan_evaluation(urls, against, **settings)
     if planned.todo:
         with progress("Training and judging", len(planned.todo), "models") as tick:
-            carry_out(planned.todo, executor or LocalExecutor(), workers, tick)
-    return planned.conclude()
+            run_trials(planned.todo, executor or LocalExecutor(), workers, tick)
+    return planned.attach()
 
 
 def plan_evaluation(
@@ -118,10 +118,10 @@ def plan_evaluation(
 def missing(plans: Sequence[EvaluationPlan]) -> list[Trial]:
     """Return the trials without figures, each model once."""
     wanted = {(one.name, one.key): one for plan in plans for one in plan.trials}
-    return [one for one in wanted.values() if one.found() is None]
+    return [one for one in wanted.values() if one.figures() is None]
 
 
-def carry_out(trials: Sequence[Trial], executor: Executor, workers: int | None, tick: Callable[[int], None]) -> None:
+def run_trials(trials: Sequence[Trial], executor: Executor, workers: int | None, tick: Callable[[int], None]) -> None:
     """Train and judge models: with one worker in this process, else in the workers of a pool.
 
     workers: models at once; None: as many as the executor has room for. tick: called with 1 after each model.
@@ -135,7 +135,7 @@ def carry_out(trials: Sequence[Trial], executor: Executor, workers: int | None, 
     width = min(len(trials), workers or max(1, executor.capacity().fit(share)))
     if width == 1:
         for one in trials:
-            attempt(one)
+            run_trial(one)
             tick(1)
         return
     _side_by_side(trials, executor, share, width, tick)
@@ -147,9 +147,9 @@ class TrialWorker:
     def __init__(self, place: WorkerPlace) -> None:
         self.place = place
 
-    def attempt(self, one: Trial) -> None:
+    def run(self, one: Trial) -> None:
         """Train and judge one model; its figures are put beside it."""
-        attempt(one)
+        run_trial(one)
 
 
 def _side_by_side(
@@ -161,7 +161,7 @@ def _side_by_side(
         under_way: dict[Any, tuple[int, Trial]] = {}
         for _ in range(width):
             worker, one = pool.start(), left.pop()
-            under_way[pool.submit(worker, "attempt", one)] = worker, one
+            under_way[pool.submit(worker, "run", one)] = worker, one
         while under_way:
             for call in pool.wait(list(under_way)):
                 worker, one = under_way.pop(call)
@@ -175,13 +175,13 @@ def _side_by_side(
                     left.append(one)
                 if left:
                     one = left.pop()
-                    under_way[pool.submit(worker, "attempt", one)] = worker, one
+                    under_way[pool.submit(worker, "run", one)] = worker, one
 
 
-def conclude(plan: EvaluationPlan, protocol: EvaluationProtocol) -> Document:
+def attach_evaluation(plan: EvaluationPlan, protocol: EvaluationProtocol) -> Document:
     """Attach the evaluation to its snapshot, once all its models are judged; return the document that is attached."""
     arms: dict[str, Any] = {
-        arm: {"samples": samples, "runs": [attempt(one) for one in trials]}
+        arm: {"samples": samples, "runs": [run_trial(one) for one in trials]}
         for arm, (samples, trials) in plan.arms.items()
     }
     runs = {arm: evaluations.by_seed(found["runs"]) for arm, found in arms.items()}

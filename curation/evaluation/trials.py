@@ -80,7 +80,7 @@ class Trial(NamedTuple):
         """The key of its figures below `job.out`."""
         return f"evaluations/{self.held_out.id}.json"
 
-    def found(self) -> Document | None:
+    def figures(self) -> Document | None:
         """Return its figures, or None where it has not been judged."""
         try:
             return read_json(open_store(self.job.out), self.key, Figures, REBUILD_FIX)
@@ -98,12 +98,12 @@ def trial(snapshot: str, arm: str, subset: Subset | None, job: TrainingJob, held
     return Trial(snapshot, arm, subset, replace(job, out=f"{runs.rstrip('/')}/{name}"), held_out)
 
 
-def attempt(trial: Trial) -> Document:
+def run_trial(trial: Trial) -> Document:
     """Train a model and judge it, unless its figures exist; return them. Safe to repeat, also at the same time.
 
     Raises `UserError` for fewer training samples than a batch.
     """
-    found = trial.found()
+    found = trial.figures()
     if found is not None:
         return found
     job, training = trial.job, trial.job.training

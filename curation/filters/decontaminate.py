@@ -66,19 +66,19 @@ class Decontaminate:
             raise ValueError(f"threshold is {self.threshold}, but must be a cosine above 0 and up to 1")
 
     def columns(self) -> Sequence[str]:
-        return ("content_hash", *self.compared())
+        return ("content_hash", *self.compared_columns())
 
-    def compared(self) -> Sequence[str]:
+    def compared_columns(self) -> Sequence[str]:
         """Score columns that the compared snapshots must have with the same fingerprints."""
         return tuple(name for name in (self.hash, self.embedding) if name)
 
-    def others(self) -> str:
+    def compared_table(self) -> str:
         """Name of the table of compared samples, which the engine fills. It does not depend on the thresholds.
 
         Its columns: snapshot (an index into `against`), own (whether it is an earlier snapshot of this dataset), uid,
-        content_hash, and those of `compared`.
+        content_hash, and those of `compared_columns`.
         """
-        return table_by((self.against, self.compared()), "others")
+        return table_by((self.against, self.compared_columns()), "others")
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         """Create the table of matches `id, how, snapshot, other, value`: the best match of each sample in each way."""
@@ -108,14 +108,15 @@ class Decontaminate:
     def _exact(self, db: duckdb.DuckDBPyConnection) -> None:
         shared, bits = f"{self._table}_shared", "hash(content_hash)"  # 64 bits first: few samples have theirs compared
         ours, theirs = (
-            f"SELECT {bits} AS h FROM {rows} WHERE content_hash IS NOT NULL" for rows in ("alive", self.others())
+            f"SELECT {bits} AS h FROM {rows} WHERE content_hash IS NOT NULL"
+            for rows in ("alive", self.compared_table())
         )
         db.execute(f"CREATE OR REPLACE TEMP TABLE {shared} (h UBIGINT)")
         for same, _ in pairs_between(db, ours, theirs, 0):
             insert(db, shared, pa.table({"h": same}))
         few = f"""
             SELECT content_hash AS key, own, uid, 0 AS bits, snapshot
-            FROM {self.others()} SEMI JOIN {shared} ON {bits} = {shared}.h"""
+            FROM {self.compared_table()} SEMI JOIN {shared} ON {bits} = {shared}.h"""
         db.execute(f"""
             INSERT INTO {self._table} SELECT id, 'exact', best.snapshot, best.uid, 1 FROM (
                 SELECT alive.id, {_BEST}
@@ -126,7 +127,7 @@ class Decontaminate:
     def _perceptual(self, db: duckdb.DuckDBPyConnection) -> None:
         near = f"{self._table}_near"
         ours, theirs = (
-            f'SELECT "{self.hash}" AS h FROM {rows} WHERE h <> {BLANK}' for rows in ("alive", self.others())
+            f'SELECT "{self.hash}" AS h FROM {rows} WHERE h <> {BLANK}' for rows in ("alive", self.compared_table())
         )
         db.execute(f"CREATE OR REPLACE TEMP TABLE {near} (a BIGINT, b BIGINT, bits INTEGER)")
         for a, b in pairs_between(db, ours, theirs, self.distance):
@@ -134,7 +135,7 @@ class Decontaminate:
             a, b = a[is_near], b[is_near]
             bits = np.bitwise_count(a ^ b).astype(np.int32)
             insert(db, near, pa.table({"a": a.view(np.int64), "b": b.view(np.int64), "bits": bits}))
-        same = f'SELECT "{self.hash}" AS key, own, uid, 0 AS bits, snapshot FROM {self.others()}'
+        same = f'SELECT "{self.hash}" AS key, own, uid, 0 AS bits, snapshot FROM {self.compared_table()}'
         of_theirs = _few(f"SELECT * FROM ({same}) SEMI JOIN {near} ON key = b")
         matched = f"SELECT a AS key, own, uid, p.bits, snapshot FROM {near} p JOIN ({of_theirs}) o ON p.b = o.key"
         db.execute(f"""
@@ -149,7 +150,7 @@ class Decontaminate:
             CREATE OR REPLACE TABLE {theirs} AS
             SELECT row_number() OVER (ORDER BY uid) - 1 AS place, arg_min(snapshot, (own, snapshot)) AS snapshot, uid,
                 any_value("{self.embedding}") AS vector, bool_and(own) AS own
-            FROM {self.others()} WHERE "{self.embedding}" IS NOT NULL
+            FROM {self.compared_table()} WHERE "{self.embedding}" IS NOT NULL
             GROUP BY uid""")  # one row for a sample that two snapshots keep
         db.execute(f"CREATE OR REPLACE TEMP TABLE {found} (id BIGINT, snapshot INTEGER, other VARCHAR, value DOUBLE)")
         ((count, width),) = db.execute(f"SELECT count(*), any_value(octet_length(vector)) FROM {theirs}").fetchall()

@@ -76,15 +76,15 @@ class ComparingFilter(Protocol):
 
     against: tuple[str, ...]  # URLs of snapshots: `URL` for the latest, or `URL@N`
 
-    def compared(self) -> Sequence[str]:
+    def compared_columns(self) -> Sequence[str]:
         """Columns, among those it reads, that the compared snapshots must have with the same fingerprints."""
         ...
 
-    def others(self) -> str:
+    def compared_table(self) -> str:
         """Name of the table of compared samples.
 
         Its columns: snapshot (an index into `against`), own (whether it is an earlier snapshot of the dataset that the
-        recipe writes), uid, content_hash, and those of `compared`.
+        recipe writes), uid, content_hash, and those of `compared_columns`.
         """
         ...
 

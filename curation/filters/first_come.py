@@ -16,7 +16,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-def leaving(links: Iterable[tuple[Array, Array]], count: int) -> Iterator[tuple[Array, Array]]:
+def dropped_items(links: Iterable[tuple[Array, Array]], count: int) -> Iterator[tuple[Array, Array]]:
     """Yield batches of (dropped items, the first kept item linked to each), int64 [N] each.
 
     `links`: batches of (later, earlier), int64 [N] each, with item numbers below `count` in the items' order; each link

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curation.core.hashes import BLANK
 from curation.filters.filter import table_of
-from curation.filters.first_come import Array, leaving
+from curation.filters.first_come import Array, dropped_items
 from curation.filters.hamming import MOST_DISTANCE, are_near, pairs_within
 from curation.filters.hash_sets import Hashes, InMemory, OnDisk
 from curation.filters.sorted_values import distinct_values, fits_in_memory, read_sorted, repeated_values
@@ -129,7 +129,7 @@ class NearDuplicates:
         numbered, gone = self._numbered, f"{self._table}_gone"
         ((count,),) = db.execute(f"SELECT count(*) FROM {numbered}").fetchall()
         db.execute(f"CREATE OR REPLACE TEMP TABLE {gone} (place BIGINT, stays BIGINT)")
-        for place, stays in leaving(self._links(db, edges, count), count):
+        for place, stays in dropped_items(self._links(db, edges, count), count):
             insert(db, gone, pa.table({"place": place, "stays": stays}))
         db.execute(f"""
             CREATE OR REPLACE TEMP TABLE {self._table} AS

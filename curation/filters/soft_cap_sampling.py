@@ -15,7 +15,7 @@ from curation.filters.hash_uniform import hash_uniform
 if TYPE_CHECKING:
     import duckdb
 
-LARGEST = 1e6  # limit of gain and penalty, so that no product with a score is infinite
+MAX_GAIN = 1e6  # limit of gain and penalty, so that no product with a score is infinite
 MOST = 1000  # draws of one sample: each is a pass of at least 5 ms
 # Bucket of a time by its logarithm: 64 buckets for a factor of e, fewer beyond e^1024, at most half a million in all.
 BUCKET = "floor(64 * (least(t, 1024) + 64 * ln(greatest(t / 1024, 1))))"
@@ -57,11 +57,11 @@ class SoftCapSampling:
     def __post_init__(self) -> None:
         check_count("draws", self.draws, "it defaults to the number of samples that reach the filter", least=1)
         check_seed(self.seed)
-        if not abs(self.gain) <= LARGEST:
-            limits = f"from {-LARGEST:,.0f} (prefers low scores, as for a loss) to {LARGEST:,.0f}"
+        if not abs(self.gain) <= MAX_GAIN:
+            limits = f"from {-MAX_GAIN:,.0f} (prefers low scores, as for a loss) to {MAX_GAIN:,.0f}"
             raise ValueError(f"gain is {self.gain}, but must be {limits}")
-        if not 0 <= self.penalty <= LARGEST:
-            limits = f"from 0 (draws with replacement) to {LARGEST:,.0f}"
+        if not 0 <= self.penalty <= MAX_GAIN:
+            limits = f"from 0 (draws with replacement) to {MAX_GAIN:,.0f}"
             raise ValueError(f"penalty is {self.penalty}, but must be {limits}")
 
     def columns(self) -> Sequence[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-LARGEST = 3.4e38  # about the largest float32
+MAX_LIMIT = 3.4e38  # about the largest float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class Threshold:
         if self.min is None and self.max is None:
             raise ValueError("give min, max or both")
         for name, limit in (("min", self.min), ("max", self.max)):
-            if limit is not None and not abs(limit) <= LARGEST:
-                limits = f"from {-LARGEST} to {LARGEST}; omit it for no limit"
+            if limit is not None and not abs(limit) <= MAX_LIMIT:
+                limits = f"from {-MAX_LIMIT} to {MAX_LIMIT}; omit it for no limit"
                 raise ValueError(f"{name} is {limit}, but must be {limits}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min ({self.min}) is above max ({self.max}): no sample would be kept")

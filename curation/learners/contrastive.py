@@ -105,7 +105,7 @@ class ClipLearner(Learner):
             torch.manual_seed(training.seed)
             module = build_model(model)
         if training.loss == "sigmoid":
-            begin_sigmoid(module)
+            initialise_sigmoid(module)
         self._context = int(model_config(model)["text_cfg"].get("context_length", 77))
         super().__init__(model, module, training, device)
 
@@ -250,7 +250,7 @@ def sigmoid_rows(logits: Tensor, matched: Tensor) -> Tensor:
     return -logsigmoid(wanted * logits).sum() / len(logits)
 
 
-def begin_sigmoid(module: nn.Module) -> None:
+def initialise_sigmoid(module: nn.Module) -> None:
     """Set SigLIP's initial temperature and bias, by which every pair counts as a mismatch, as almost all are.
 
     Source: 2303.15343, section 3.2.

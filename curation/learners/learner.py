@@ -217,7 +217,7 @@ class Learner:
         restore_moments(self._optimiser, state)
         self.steps, self._named = int(state["steps"]), None
 
-    def become(self, tensors: Mapping[str, Tensor], steps: int, fingerprint: str) -> None:
+    def load_published(self, tensors: Mapping[str, Tensor], steps: int, fingerprint: str) -> None:
         """Take the published weights of the same model after `steps` updates, to score with. Moments don't change."""
         self.module.load_state_dict(dict(tensors))
         self.steps, self._named = steps, (steps, fingerprint)

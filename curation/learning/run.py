@@ -288,7 +288,7 @@ class Run:
 
 def _check_replay(policy: Policy, recipe: LearnRecipe) -> None:
     """Raise `UserError` for a policy with fewer steps than the recipe, or sub-batches of another size."""
-    steps, batch = policy.extent()
+    steps, batch = policy.steps_and_batch()
     wanted = recipe.learner
     if steps < wanted.steps or batch != wanted.batch:
         text = f"{recipe.replay} chose {steps:,} times {batch} samples, not {wanted.steps:,} times {wanted.batch}"

@@ -19,7 +19,7 @@ from curation.ledger.score_tables import INDEX
 from curation.ledger.score_values import TYPES, is_vector
 from curation.recipes.sections import Reading
 from curation.recipes.yaml_document import build_entry
-from curation.recipes.yaml_overrides import nearest
+from curation.recipes.yaml_overrides import nearest_name
 from curation.scorers import SCORERS, Scorer
 from curation.shards.images import Preprocess
 from curation.shards.unit_reader import INDEX_SCHEMA
@@ -31,7 +31,7 @@ TAKEN = frozenset(
     | {"shard_key", "shard_etag"}
     | {*manifest_schema.schema({}).names}
 )
-LARGEST = (1 << 63) - 1  # whole number of the decision engine
+MAX_INTEGER = (1 << 63) - 1  # whole number of the decision engine
 _RENAME = "give one of them a `name:` of its own"
 _FOREIGN = "ask the maintainer of its package to fix it, or remove it from the recipe"
 
@@ -82,11 +82,11 @@ def check_filters(filters: Sequence[NamedFilter], scorers: Mapping[str, Scorer])
         _check_fields(what, item, made)
         for column in columns_needed([item])[1]:
             if column not in made:
-                near = nearest(column, made)
+                near = nearest_name(column, made)
                 fix = f"did you mean {near}?" if near else f"scores here: {_join(list(made))}"
                 raise UnknownNameError(f"{what} reads the score {column}, which no scorer makes", fix=fix)
         for part in flat([item.filter]):
-            for column in part.compared() if isinstance(part, ComparingFilter) else ():
+            for column in part.compared_columns() if isinstance(part, ComparingFilter) else ():
                 if column not in scorers:
                     text = f"{what} compares {column}, which is not the whole column of a scorer"
                     raise RecipeError(text, fix=f"columns here: {_join(list(scorers))}")
@@ -138,8 +138,8 @@ def _check_fields(what: str, item: NamedFilter, made: Mapping[str, pa.DataType])
             raise RecipeError(f"{what} reads {column}, which is for the engine", fix=f"of the index: {_join(READABLE)}")
     for part in flat([item.filter]):
         for field, value in vars(part).items():
-            if isinstance(value, int) and abs(value) > LARGEST:
-                raise RecipeError(f"{what}: {field} is {value}", fix=f"a whole number is at most {LARGEST:,}")
+            if isinstance(value, int) and abs(value) > MAX_INTEGER:
+                raise RecipeError(f"{what}: {field} is {value}", fix=f"a whole number is at most {MAX_INTEGER:,}")
             if isinstance(value, str) and value in kinds:
                 _check_column(f"{what}: {field}: {value}", field, value, kinds, made)
 

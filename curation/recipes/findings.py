@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from curation.core.errors import RecipeError, TutelageError
 from curation.recipes.locations import Where
-from curation.recipes.yaml_overrides import nearest, shown
+from curation.recipes.yaml_overrides import nearest_name, shown
 
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 _MISSING = {"missing", "missing_argument", "missing_keyword_only_argument"}
@@ -67,7 +67,7 @@ def _rank(finding: Any, path: tuple[Any, ...]) -> int:
 
 def unknown_key(at: str, key: str, valid: Sequence[str], owner: str) -> RecipeError:
     """Error for a key that `owner` doesn't have, with the nearest valid key as the fix."""
-    near = nearest(key, valid)
+    near = nearest_name(key, valid)
     within = f" of {owner}" if owner else ""
     fix = f"did you mean {near}?" if near else f"valid keys{within}: {', '.join(sorted(valid))}"
     return RecipeError(f"{at}: unknown key {key}{within}", fix=fix)

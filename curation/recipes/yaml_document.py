@@ -22,7 +22,7 @@ from curation.core.yaml_text import LARGEST_TEXT, load
 from curation.recipes.findings import check_keys, explain
 from curation.recipes.locations import Where
 from curation.recipes.sections import Document, Reading, Section
-from curation.recipes.yaml_overrides import nearest, override
+from curation.recipes.yaml_overrides import nearest_name, override
 
 AnyDocument = TypeVar("AnyDocument", bound=Document)
 
@@ -135,7 +135,7 @@ def build_entry(entry: Any, table: Mapping[str, type[Any]], where: Where, loc: t
         raise RecipeError(f"{where(loc)}: each {noun} is one `- name: {{fields}}` entry, not {len(entry)} keys")
     kind, fields = next(iter(entry.items()))
     if kind not in table:
-        near = nearest(kind, table)
+        near = nearest_name(kind, table)
         fix = f"did you mean {near}?" if near else f"there are: {', '.join(sorted(table))}"
         raise UnknownNameError(f"{where((*loc, kind))}: unknown {noun} {kind}", fix=fix)
     fields = dict(fields or {}) if isinstance(fields, dict | None) else fields

@@ -73,7 +73,7 @@ def _entry(entries: list[Any], parts: Sequence[str], given: str) -> tuple[int, A
         fix = f"name the entry by its number, {' or '.join(f'{i}' for i in found)}, or give the entries names"
         raise RecipeError(f"--set {given}: the list has {len(found)} entries {part}", fix=fix)
     if not found:
-        near = nearest(part, names.values())
+        near = nearest_name(part, names.values())
         fix = f"did you mean {near}?" if near else f"the list has {', '.join(names.values()) or 'no entries'}"
         raise RecipeError(f"--set {given}: there is no {part} in the list", fix=fix)
     entry, kind = entries[found[0]], kinds[found[0]]
@@ -86,7 +86,7 @@ def _name(fields: Any, kind: str) -> str:
     return str(fields["name"]) if isinstance(fields, dict) and "name" in fields else str(kind)
 
 
-def nearest(word: Any, among: Any) -> str:
+def nearest_name(word: Any, among: Any) -> str:
     """Return the member of `among` with the most similar spelling, or "" if none is similar."""
     return next(iter(get_close_matches(str(word), list(among), 1, 0.5)), "")
 

@@ -89,7 +89,7 @@ class Feed:
         self._extents: dict[tuple[int, int], Extent] = {}  # the last few windows of the pool
         self.asked: tuple[int, int] | None = None  # the window whose size is needed for the next ticket
 
-    def know(self, epoch: int, first: int, extent: Extent) -> None:
+    def add_window(self, epoch: int, first: int, extent: Extent) -> None:
         """Record the size of the window of `epoch` that begins with shard number `first`."""
         self._extents[epoch, first] = extent
         while len(self._extents) > WINDOWS:

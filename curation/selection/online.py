@@ -172,7 +172,7 @@ def choose(
         text = f"{broken:,} of {len(rows):,} scores are not finite at step {at.number + 1}"
         raise UserError(text, fix="check the weights of the reference and the online model, or lower the learning rate")
     chosen = selection.selector.select(outputs, at.batch, progress, generator_of(at.seed, "select", at.number))
-    lag = at.number - version if moving(roles, selection) else 0
+    lag = at.number - version if learning_models(roles, selection) else 0
     return Choice(at.number, rows, scores, chosen, lag, {role: roles.of(role).fingerprint() for role in wanted})
 
 
@@ -191,7 +191,7 @@ def train_on(roles: Roles[Any], pool: Pool, selection: SelectionSettings, choice
     return OnlineStep(choice, report, online_report, reference_report=reference_report)
 
 
-def moving(roles: Roles[Any], selection: SelectionSettings) -> dict[Role, Model]:
+def learning_models(roles: Roles[Any], selection: SelectionSettings) -> dict[Role, Model]:
     """Return the models that the selector needs and that learn: with a lag, it sees older versions of these."""
     wanted = selection.selector.roles()
     return {

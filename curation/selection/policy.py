@@ -111,7 +111,7 @@ class Policy:
         wanted = {"shards.parquet", *(key for key, first in step_files(self.store) if first < steps)}
         return digest(sorted([item.key, item.etag] for item in self.store.list() if item.key in wanted))
 
-    def extent(self) -> tuple[int, int]:
+    def steps_and_batch(self) -> tuple[int, int]:
         """Return the number of steps, and the number of samples that the first one chose. Reads at most two files."""
         files = step_files(self.store)
         if not files:
@@ -125,9 +125,9 @@ class Policy:
         rows: Counter[int] = Counter()
         for step in self.steps():
             rows.update(step.candidates[step.chosen].tolist())
-        return self.by_uid(rows)
+        return self.sum_by_uid(rows)
 
-    def by_uid(self, rows: Mapping[int, int]) -> Counter[str]:
+    def sum_by_uid(self, rows: Mapping[int, int]) -> Counter[str]:
         """Sum counts of rows by uid, since shards of two snapshots may hold the same sample."""
         found: Counter[str] = Counter()
         for row in sorted(rows):
@@ -161,7 +161,7 @@ def describe(policy: Policy) -> dict[str, Any]:
         times.update(step.candidates[step.chosen].tolist())
         models.update(step.models.keys())
     size = sum(policy.store.size(item.key) for item in policy.store.list(etags=False))
-    trained, pool = policy.by_uid(times), policy.distinct()
+    trained, pool = policy.sum_by_uid(times), policy.distinct()
     counts = Counter(trained.values())
     return {
         "steps": steps, "scored": scored, "candidates": candidates, "chosen": chosen, "pool": pool,

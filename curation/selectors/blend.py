@@ -25,7 +25,7 @@ from torch import Tensor
 
 from curation.models.model_outputs import Outputs, PairEmbeddings
 from curation.selectors.draw import draw, top
-from curation.selectors.schedule import Schedule, at, check_gain, check_weights
+from curation.selectors.schedule import Schedule, check_gain, check_weights, value_at
 from curation.selectors.selector import Role, Selector
 
 
@@ -58,7 +58,7 @@ class Blend(Selector):
         signs: dict[Role, int] = {"online": 1, "reference": -1}
         for role, sign in signs.items():
             if role in self.roles():
-                part = sign * at(getattr(self, role), progress) * self._losses(outputs[role]).float()
+                part = sign * value_at(getattr(self, role), progress) * self._losses(outputs[role]).float()
                 total = part if total is None else total + part.to(total.device)
         assert total is not None, "a blend without roles"
         return total
@@ -77,7 +77,7 @@ class Blend(Selector):
         """Return the sub-batch for scores `[B]`: `size` rows, int64, ascending."""
         if self.pick == "top":
             return top(scores, size)
-        return draw(at(self.gain, progress) * scores.double().cpu(), size, generator)
+        return draw(value_at(self.gain, progress) * scores.double().cpu(), size, generator)
 
     def __post_init__(self) -> None:
         check_gain(self.gain)

@@ -28,10 +28,10 @@ from torch.nn.functional import softplus
 from curation.core.ranges import check_count
 from curation.models.model_outputs import Outputs, PairEmbeddings, PairwiseLoss
 from curation.selectors.draw import check_size, draw
-from curation.selectors.schedule import Schedule, at, check_gain, check_weights
+from curation.selectors.schedule import Schedule, check_gain, check_weights, value_at
 from curation.selectors.selector import Role, Selector
 
-Added = Callable[[Tensor], Tensor]  # rows chosen so far -> [B]: growth of the summed loss by each row
+LossGrowth = Callable[[Tensor], Tensor]  # rows chosen so far -> [B]: growth of the summed loss by each row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +69,10 @@ class Joint(Selector):
         parts = self._parts(outputs, progress)
         if parts[0].loss == "softmax":
             return torch.stack([part.weight * part.pairs.softmax_losses().cpu() for part in parts]).sum(0).float()
-        return self._added(outputs, progress)(torch.empty(0, dtype=torch.int64)).float()
+        return self._growth(outputs, progress)(torch.empty(0, dtype=torch.int64)).float()
 
     def select(self, outputs: Mapping[Role, Outputs], size: int, progress: float, generator: torch.Generator) -> Tensor:
-        added, gain = self._added(outputs, progress), at(self.gain, progress)
+        added, gain = self._growth(outputs, progress), value_at(self.gain, progress)
         chosen = torch.empty(0, dtype=torch.int64)
         check_size(size, len(added(chosen)))
         chunks = max(1, min(self.chunks, size))
@@ -92,12 +92,12 @@ class Joint(Selector):
                 if not isinstance(pairs, PairEmbeddings):
                     raise ValueError(f"joint selection needs the {role} model's vectors, and has only its losses")
                 loss = self.loss or (parts[0].loss if parts else pairs.loss)
-                parts.append(_Part(sign * at(getattr(self, role), progress), pairs, loss))
+                parts.append(_Part(sign * value_at(getattr(self, role), progress), pairs, loss))
         return parts
 
-    def _added(self, outputs: Mapping[Role, Outputs], progress: float) -> Added:
+    def _growth(self, outputs: Mapping[Role, Outputs], progress: float) -> LossGrowth:
         adds = [
-            (part.weight, sigmoid_added(part.pairs) if part.loss == "sigmoid" else softmax_added(part.pairs))
+            (part.weight, sigmoid_growth(part.pairs) if part.loss == "sigmoid" else softmax_growth(part.pairs))
             for part in self._parts(outputs, progress)
         ]
         return lambda chosen: torch.stack([weight * added(chosen).cpu() for weight, added in adds]).sum(0)
@@ -111,14 +111,14 @@ class _Part(NamedTuple):
     loss: PairwiseLoss
 
 
-def sigmoid_added(pairs: PairEmbeddings) -> Added:
+def sigmoid_growth(pairs: PairEmbeddings) -> LossGrowth:
     """Return the growth under the sigmoid loss: L_ii + sum over chosen k of (L_ik + L_ki)."""
     matrix = pairs.sigmoid_losses()
     alone, both = matrix.diagonal(), matrix + matrix.T
     return lambda chosen: alone + both[:, chosen.to(matrix.device)].sum(1)
 
 
-def softmax_added(pairs: PairEmbeddings) -> Added:
+def softmax_growth(pairs: PairEmbeddings) -> LossGrowth:
     """Return the growth, under the softmax loss, of the sum over chosen of (row LSE + column LSE) / 2 - own logit."""
     logits = pairs.logits()
     matched = logits.diagonal()

@@ -28,16 +28,16 @@ Schedule = float | Ramp
 MOST_GAIN, MOST_WEIGHT = 1e9, 1e6  # at a gain of 1e9 a difference of 1e-7, float32's last digit, decides alone
 
 
-def at(schedule: Schedule, progress: float) -> float:
+def value_at(schedule: Schedule, progress: float) -> float:
     """Return the value of a schedule at `progress`, the share of the run that is done, from 0 to 1."""
     if isinstance(schedule, Ramp):
         return schedule.start + (schedule.end - schedule.start) * min(1.0, progress / schedule.until)
     return float(schedule)
 
 
-def always(schedule: Schedule, value: float) -> bool:
+def is_constant(schedule: Schedule, value: float) -> bool:
     """Return whether a schedule has one value for the whole run."""
-    return at(schedule, 0.0) == at(schedule, 1.0) == value
+    return value_at(schedule, 0.0) == value_at(schedule, 1.0) == value
 
 
 def check_gain(gain: Schedule) -> None:
@@ -54,7 +54,7 @@ def check_weights(**weights: Schedule) -> None:
     for name, weight in weights.items():
         _check_ends(name, weight, "a negative weight prefers the samples that the loss is there to avoid",
                     most=MOST_WEIGHT)  # fmt: skip
-    if all(always(weight, 0) for weight in weights.values()):
+    if all(is_constant(weight, 0) for weight in weights.values()):
         raise ValueError(f"{' and '.join(weights)} are both 0: there is nothing to choose by")
 
 

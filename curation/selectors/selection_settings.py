@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from curation.core.ranges import check
-from curation.selectors.schedule import Schedule, at
+from curation.selectors.schedule import Schedule, value_at
 from curation.selectors.selector import Selector
 from curation.selectors.uniform import Uniform
 
@@ -30,7 +30,7 @@ class SelectionSettings:
     def __post_init__(self) -> None:
         check("stop", self.stop, "it is a share of the run, from which on training is uniform", least=0, most=1)
         for progress in (0.0, 1.0):  # the ends of a straight line: all other values lie between them
-            ratio = at(self.filtering_ratio, progress)
+            ratio = value_at(self.filtering_ratio, progress)
             if not 0 <= ratio < 1:
                 raise ValueError(f"the filtering ratio is {ratio}: it is at least 0 and less than 1")
         if self.publish_every < 1 or self.lag < self.publish_every - 1:
@@ -41,7 +41,7 @@ class SelectionSettings:
         """Return B, the candidates of a sub-batch of `size` samples, at `progress`, a share of the run."""
         if not self.selector.roles() or progress >= self.stop:
             return size
-        return round(size / (1 - at(self.filtering_ratio, progress)))
+        return round(size / (1 - value_at(self.filtering_ratio, progress)))
 
     def largest_super_batch(self, size: int) -> int:
         """Return the largest B of a run with sub-batches of `size` samples.

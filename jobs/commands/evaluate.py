@@ -88,7 +88,7 @@ def evaluate(
         if not as_json:
             click.echo(str(choice), err=True)
         _train(planned, choice, address, workers)
-    found = planned.conclude()
+    found = planned.attach()
     if as_json:
         print_json({"judged": found.judged, "evaluations": found.documents})
         return
@@ -101,7 +101,7 @@ def _train(planned: PlannedEvaluation, choice: Choice, address: str | None, work
     """Train and judge the missing models on the chosen executor."""
     from curation.core.errors import UserError
     from curation.core.progress import progress
-    from curation.evaluation.evaluate import carry_out
+    from curation.evaluation.evaluate import run_trials
 
     def task(engine: Executor) -> None:
         if (
@@ -110,7 +110,7 @@ def _train(planned: PlannedEvaluation, choice: Choice, address: str | None, work
             and not (address or os.environ.get("RAY_ADDRESS"))
         ):
             raise UserError("device cuda: this machine has no GPU", fix="--device cpu, or an --address with GPUs")
-        carry_out(planned.todo, engine, workers, tick)
+        run_trials(planned.todo, engine, workers, tick)
 
     with progress("Training and judging", len(planned.todo), "models") as tick:
         on_executor(choice, address, task)

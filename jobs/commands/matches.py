@@ -36,7 +36,7 @@ def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json
     import curation as cu
 
     snapshot = cu.open(dataset)
-    rows, total = found(snapshot, how, limit)
+    rows, total = find_matches(snapshot, how, limit)
     if html:
         from jobs.pages.matches import page
 
@@ -50,7 +50,7 @@ def matches(dataset: str, how: str | None, limit: int, html: str | None, as_json
     click.echo(f"{len(rows):,} of {total:,} matches", err=True)
 
 
-def found(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[str, Any]], int]:
+def find_matches(snapshot: Snapshot, how: str | None, limit: int) -> tuple[list[dict[str, Any]], int]:
     """Return up to `limit` matches, least similar first, and the number of all matches found in the way `how`.
 
     The column `against` names the other snapshot with its number. Raises `UserError` for a snapshot that was compared

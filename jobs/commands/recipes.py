@@ -52,11 +52,11 @@ Examples:
 def recipes_show(name: str, values: tuple[str, ...]) -> None:
     """Print a recipe. Its first lines name its source and what it requires."""
     from curation.core.errors import UnknownNameError
-    from curation.recipes.yaml_overrides import nearest
+    from curation.recipes.yaml_overrides import nearest_name
 
     found = recipe_library()
     if name not in found:
-        near = nearest(name, found)
+        near = nearest_name(name, found)
         fix = f"did you mean {near}?" if near else f"choose one of: {', '.join(found)}"
         raise UnknownNameError(f"no recipe is named {name}", fix=fix)
     click.echo(fill(found[name], values), nl=False)

@@ -47,20 +47,20 @@ def repair(
     rebuilt is listed with the reason, and the exit code is 4.
     """
     from curation.core.errors import VerifyError
-    from curation.curating.verification.repairs import dry, finished, started
+    from curation.curating.verification.repairs import begin_repair, dry_run, finish_repair
     from curation.curating.verification.verify import locate, older
     from jobs.commands.verify import checks, chosen
 
     store, number = locate(dataset)
-    mend = started(store, number) if apply else dry(store)
+    repairs = begin_repair(store, number) if apply else dry_run(store)
     also = older(store, number) if every else []
     choice = chosen(store, number, address, executor)
     click.echo(str(choice), err=True)
     options = {"rescore": rescore, "seed": seed, "accept_loss": accept_loss}
-    with checks(store, number, mend, address, choice=choice, also=also, **options) as work:  # type: ignore[arg-type]
+    with checks(store, number, repairs, address, choice=choice, also=also, **options) as work:  # type: ignore[arg-type]
         findings = list(work.findings())
     left = [item for item in findings if not item.mended]
-    record = finished(mend, number, findings, work.lost) if apply else None
+    record = finish_repair(repairs, number, findings, work.lost) if apply else None
     if as_json:
         found = [item.to_json() for item in findings]
         print_json({"snapshot": number, "applied": apply, "record": record, "notes": work.notes, "findings": found,
@@ -68,9 +68,9 @@ def repair(
     else:
         for item in findings:
             said = (
-                f"mended: {item.how}"
+                f"repaired: {item.how}"
                 if item.mended
-                else f"would mend: {item.how}"
+                else f"would repair: {item.how}"
                 if item.how
                 else f"can't: {item.why}"
             )
@@ -78,11 +78,10 @@ def repair(
         if not findings:
             click.echo(f"nothing to do: {store.url}@{number} is what is recomputed")
         elif record:
-            click.echo(
-                f"mended {len(findings) - len(left):,} of {len(findings):,} findings; record: {store.location(record)}"
-            )
+            done = f"repaired {len(findings) - len(left):,} of {len(findings):,} findings"
+            click.echo(f"{done}; record: {store.location(record)}")
     if lost := [item for item in left if not item.how]:
-        text = f"{dataset}: {len(lost):,} of {len(findings):,} findings can't be mended, the first: {lost[0]}"
+        text = f"{dataset}: {len(lost):,} of {len(findings):,} findings can't be repaired; the first is: {lost[0]}"
         raise VerifyError(text, fix=lost[0].why)
     if findings and not apply and not as_json:
         click.echo(f"dry run: curate repair {dataset}{' --all' * every} --apply does it")

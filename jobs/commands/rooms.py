@@ -59,9 +59,9 @@ def _named(room: str, name: str) -> type[Any]:
     entries = table(room)
     if name not in entries:
         from curation.core.errors import UnknownNameError
-        from curation.recipes.yaml_overrides import nearest
+        from curation.recipes.yaml_overrides import nearest_name
 
-        near = nearest(name, entries)
+        near = nearest_name(name, entries)
         fix = f"did you mean {near}?" if near else f"choose one of: {', '.join(sorted(entries))}"
         raise UnknownNameError(f"the room {room} has no entry {name}", fix=fix)
     return entries[name]

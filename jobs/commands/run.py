@@ -192,15 +192,15 @@ def _ask_nodes(work: Pipeline, address: str | None) -> None:
 
     if not (address or os.environ.get("RAY_ADDRESS")):
         return  # Ray takes a second to import
-    from actors.cluster import cluster
+    from actors.ray_cluster import ray_cluster
 
-    with cluster(address):
+    with ray_cluster(address):
         _warn_of_mixed(work, address)
 
 
 def _warn_of_mixed(work: Pipeline, address: str | None) -> None:
     """Say in which packages the nodes of a cluster differ; the snapshot will hold the versions of all of them."""
-    from actors.cluster import address_of
+    from actors.ray_cluster import address_of
     from actors.software import mixed, silent, software_of_nodes
     from curation.core.software import software, software_id
 

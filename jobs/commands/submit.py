@@ -112,7 +112,7 @@ def _client(address: str) -> Any:
 
 def _submit(client: Any, entrypoint: str, environment: dict[str, Any]) -> str:
     """Submit a job and return its id. Waits up to a minute for the agent of a cluster that has just started."""
-    from actors.cluster import ClusterError
+    from actors.ray_cluster import ClusterError
 
     deadline = time.monotonic() + AGENT_SECONDS
     while True:
@@ -138,7 +138,7 @@ _ACCESS_FIX = "check the dashboard's URL, RAY_AUTH_MODE and RAY_AUTH_TOKEN (or ~
 @contextmanager
 def _one_line(address: str, what: str = "accepted no job", fix: str = _ACCESS_FIX) -> Iterator[None]:
     """Report an error of the cluster as one line with a fix."""
-    from actors.cluster import ClusterError
+    from actors.ray_cluster import ClusterError
     from actors.submission import FAILURES
 
     try:

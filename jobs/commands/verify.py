@@ -15,7 +15,7 @@ from jobs.options import json_option, print_json
 if TYPE_CHECKING:
     from curation.curating.verification.all_checks import AllChecks
     from curation.curating.verification.findings import Finding
-    from curation.curating.verification.repairs import Mender
+    from curation.curating.verification.repairs import RepairWriter
     from curation.dataset.snapshot import Snapshot
     from curation.storage.store import Store
 
@@ -59,7 +59,7 @@ def verify(
     names the damaged object; `curate repair` rebuilds what it can.
     """
     from curation.core.errors import VerifyError
-    from curation.curating.verification.repairs import dry
+    from curation.curating.verification.repairs import dry_run
     from curation.curating.verification.verify import locate, older
 
     store, number = locate(dataset)
@@ -67,7 +67,7 @@ def verify(
     also = others if every else []
     choice = chosen(store, number, address, executor)
     click.echo(str(choice), err=True)
-    with checks(store, number, dry(store), address, choice=choice, also=also, rescore=rescore, seed=seed) as work:
+    with checks(store, number, dry_run(store), address, choice=choice, also=also, rescore=rescore, seed=seed) as work:
         findings = list(work.findings())
     if as_json:
         found = [item.to_json() for item in findings]
@@ -98,7 +98,7 @@ def verify(
 def checks(
     store: Store,
     number: int,
-    mend: Mender,
+    repairs: RepairWriter,
     address: str | None = None,
     *,
     choice: Choice | None = None,
@@ -115,7 +115,7 @@ def checks(
     with connected_executor(choice, address) as on:
         options: dict[str, Any] = {} if quiet else {"shown": _shown}
         yield checks_of(
-            store, number, mend, on, also=also, rescore=rescore, seed=seed, accept_loss=accept_loss, **options
+            store, number, repairs, on, also=also, rescore=rescore, seed=seed, accept_loss=accept_loss, **options
         )
 
 
@@ -128,9 +128,9 @@ def chosen(store: Store, number: int, address: str | None, executor: str) -> Cho
 
 def problems_of(snapshot: Snapshot, **options: Any) -> list[Finding]:
     """The findings of a snapshot, in silence."""
-    from curation.curating.verification.repairs import dry
+    from curation.curating.verification.repairs import dry_run
 
-    with checks(snapshot.store, snapshot.number, dry(snapshot.store), quiet=True, **options) as work:
+    with checks(snapshot.store, snapshot.number, dry_run(snapshot.store), quiet=True, **options) as work:
         return list(work.findings())
 
 
@@ -145,8 +145,8 @@ def _count(findings: list[Finding]) -> str:
 
 
 def _fix(dataset: str, findings: list[Finding], rescore: float, seed: int) -> str:
-    """What to do: a repair, if it mends any of them; else what the first one wants."""
+    """Return the fix: a repair if it helps with any finding, else the advice of the first finding."""
     if not any(item.how for item in findings):
         return findings[0].why
     again = f" --rescore {rescore} --seed {seed}" if rescore else ""
-    return f"`curate repair {dataset}{again} --apply` rebuilds what can be; without --apply it says what it would do"
+    return f"`curate repair {dataset}{again} --apply` rebuilds what can be; without --apply it lists the repairs"

@@ -22,7 +22,7 @@ from services import wait_until
 
 from actors import learning
 from actors.blocks import BlockKeeper, SharedBlocks
-from actors.cluster import ClusterError
+from actors.ray_cluster import ClusterError
 from curation.core.errors import NotFoundError, UserError
 from curation.learning.data import read_data
 from curation.learning.learn import learn as learn_here

@@ -30,7 +30,7 @@ def test_a_start_that_fails_is_tried_once_more_and_then_is_a_line(
     slow = Exception("The current node timed out during startup. This could happen because\nsome of the raylet")
     results[:] = [slow, None]
     local_cluster.start()
-    assert asked == [local_cluster.START_SECONDS, local_cluster.AGAIN_SECONDS]
+    assert asked == [local_cluster.START_SECONDS, local_cluster.SECOND_START_SECONDS]
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "trying once more" in said
     results[:] = [slow, slow]

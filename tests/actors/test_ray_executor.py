@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from actors import ray_executor
-from actors.cluster import ClusterError
+from actors.ray_cluster import ClusterError
 from actors.ray_executor import RayPool, stream
 from curation.core.errors import UserError
 from curation.core.executor import Resources, WorkerDiedError, WorkerPlace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import ray
 
-from actors.cluster import cluster
+from actors.ray_cluster import ray_cluster
 from actors.software import mixed, silent, software_of_nodes
 from curation.core.software import software
 
@@ -58,5 +58,5 @@ def test_a_node_that_is_late_or_dies_has_no_software(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.ray
 def test_every_node_is_asked() -> None:
-    with cluster():
+    with ray_cluster():
         assert list(software_of_nodes().values()) == [software()]

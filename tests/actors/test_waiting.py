@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from actors import cluster as clusters
-from actors import local_cluster, waiting
-from actors.cluster import ClusterError, LostClusterError, explained, on_cluster
+from actors import local_cluster, ray_cluster, waiting
+from actors.ray_cluster import ClusterError, LostClusterError, explained, on_cluster
 from curation.core.errors import UserError
 from jobs import cli
 
@@ -74,7 +73,7 @@ def test_a_local_cluster_that_breaks_is_replaced_a_few_times(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(local_cluster, "start", lambda: started.append("local"))
     monkeypatch.setattr(local_cluster, "stop", lambda: None)
-    monkeypatch.setattr(clusters, "_connect", started.append)
+    monkeypatch.setattr(ray_cluster, "_connect", started.append)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     results = [1, 0]
 

@@ -244,7 +244,7 @@ def load_elsewhere(engine: Any, item: Any, rows: int) -> None:
     """Load so many samples of a compared snapshot, all of them kept."""
     import duckdb
 
-    columns = ", ".join(f"{ELSEWHERE[name]} AS {name}" for name in ("content_hash", *item.compared()))
+    columns = ", ".join(f"{ELSEWHERE[name]} AS {name}" for name in ("content_hash", *item.compared_columns()))
     with duckdb.connect() as one, duckdb.connect() as other:
         kept = one.sql(f"SELECT md5('e' || i) AS uid, 'kept' AS decision FROM range({rows}) t(i)")
         parts = (
@@ -252,7 +252,9 @@ def load_elsewhere(engine: Any, item: Any, rows: int) -> None:
             for at in range(0, rows, BATCH)
         )
         tables = (part.to_arrow_table() for part in parts)
-        engine.load_others(item.others(), item.compared(), [(False, kept.to_arrow_reader(100_000), tables)])
+        engine.load_others(
+            item.compared_table(), item.compared_columns(), [(False, kept.to_arrow_reader(100_000), tables)]
+        )
 
 
 def _vectors(db: Any, rows: int) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 def main(path: str) -> None:
     born = float(os.environ["BENCH_BORN"])
-    from actors.cluster import cluster
+    from actors.ray_cluster import ray_cluster
     from actors.ray_executor import RayExecutor
     from curation.curating import planning, scoring_passes
     from curation.curating.pipeline import pipeline
@@ -48,7 +48,7 @@ def main(path: str) -> None:
     with pipeline(load_recipe(path)) as work:
         units = planning.missing_units(work, planning.make_plan(work))
         at["planned"] = time.time() - born
-        with cluster():
+        with ray_cluster():
             at["ray"] = time.time() - born
             scoring_passes.score_units(work, units, tick, RayExecutor())
             at["scored"] = time.time() - born

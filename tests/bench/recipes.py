@@ -118,9 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
     if unknown := [name for name in names if name not in NAMES]:
         raise SystemExit(f"unknown recipe {unknown[0]!r}; recipes: {'; '.join(NAMES)}")
     began = time.monotonic()
-    from actors.cluster import cluster
+    from actors.ray_cluster import ray_cluster
 
-    with cluster():
+    with ray_cluster():
         made = prepare(options)
         held_out = curated([], made.held_out, made)
         filters = recipes(made.names, made.entries, f"{held_out.store.url}@{held_out.number}")

@@ -74,9 +74,9 @@ def test_any_number_of_local_workers_makes_the_same(
 
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
-    from actors.cluster import cluster
+    from actors.ray_cluster import ray_cluster
 
-    with cluster():
+    with ray_cluster():
         yield
 
 

@@ -98,9 +98,9 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
-    from actors.cluster import cluster
+    from actors.ray_cluster import ray_cluster
 
-    with cluster():
+    with ray_cluster():
         yield
 
 

@@ -1,6 +1,6 @@
 """One Ray and one finished dataset for all job tests of a process.
 
-Starting Ray takes seconds, and `cluster()` uses the one that runs. It starts after the S3
+Starting Ray takes seconds, and `ray_cluster()` uses the one that runs. It starts after the S3
 server, whose credentials its workers inherit from the environment.
 """
 
@@ -28,9 +28,9 @@ def _started() -> Iterator[ExitStack]:
 @pytest.fixture(scope="module")
 def ray_local(s3: object, _started: ExitStack) -> None:
     """Asked for by every file: another one of this process, with a Ray of its own, may have shut it down."""
-    from actors.cluster import cluster
+    from actors.ray_cluster import ray_cluster
 
-    _started.enter_context(cluster())
+    _started.enter_context(ray_cluster())
 
 
 @pytest.fixture(scope="session")

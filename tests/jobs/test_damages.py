@@ -1,4 +1,4 @@
-"""Every planted damage is found and named; a repair mends it, or says why it can't; the whole dataset has none."""
+"""Every planted damage is found and named; a repair rebuilds it or gives the reason; an intact dataset has none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sampling import one_in
 from curation.core.digest import digest
 from curation.core.errors import ImageError
 from curation.core.software import software_id
-from curation.curating.verification.repairs import dry
+from curation.curating.verification.repairs import dry_run
 from curation.shards import unit_reader as units
 from curation.shards.images import DecodeLimits, ImageHeader
 from curation.storage.store import open_store
@@ -87,7 +87,7 @@ def test_another_version_of_the_image_code_is_no_damage(tree: Tree, monkeypatch:
     monkeypatch.setattr(units, "IMAGE_CODE_VERSION", units.IMAGE_CODE_VERSION + 1)
     monkeypatch.setattr(units, "inspect", inspect)
     out = open_store(str(tree.out))
-    with checks(out, 3, dry(out), rescore=1.0, quiet=True) as work:
+    with checks(out, 3, dry_run(out), rescore=1.0, quiet=True) as work:
         assert list(work.findings()) == []
     notes = "\n".join(work.notes)
     assert "another version of the code that decodes pictures, which is no damage" in notes
@@ -110,7 +110,7 @@ def test_damage_is_found_and_mended(name: str, tree: Tree) -> None:
     assert not any("corpus/" in item.object for item in findings) or "corpus/" in where, "blames an intact input"
     repaired = found(tree, damage.rescore, apply=True)
     left = found(tree, damage.rescore)
-    if damage.mends:
+    if damage.repairable:
         assert left == [] and all(item.mended for item in repaired)
     else:
         assert left and any(where in item.object and item.why for item in repaired)

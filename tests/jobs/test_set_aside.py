@@ -140,7 +140,7 @@ def test_a_list_that_is_gone_is_rebuilt(home: Path, tmp_path: Path, said: Any) -
         damage()
         ((code, how),) = ((finding.code, finding.how) for finding in problems_of(cu.open(out)))
         assert code == "list" and "commit records" in how
-        assert "mended 1 of 1" in said("repair", out, "--apply")[0]
+        assert "repaired 1 of 1" in said("repair", out, "--apply")[0]
         assert path.read_bytes() == whole and list(problems_of(cu.open(out))) == []
 
 

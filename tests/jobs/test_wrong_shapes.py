@@ -15,7 +15,7 @@ from running import curate
 from sampling import one_in
 from services import Clock
 
-from actors.cluster import ClusterError
+from actors.ray_cluster import ClusterError
 from curation.core.digest import canonical
 from curation.storage import retry
 from jobs.cli import _main
@@ -88,7 +88,7 @@ def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise ClusterError("this test has no cluster")
         yield
 
-    monkeypatch.setattr("actors.cluster.cluster", none)
+    monkeypatch.setattr("actors.ray_cluster.ray_cluster", none)
     return tmp_path
 
 

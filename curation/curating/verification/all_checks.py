@@ -1,7 +1,7 @@
 """The checks of several snapshots of one dataset, newest first: what they share is checked once.
 
 Snapshots share score tables, write units and shards. The engine that carries out the checks remembers which units it
-found sound (or mended), and passes over them for the next snapshot; decisions, indexes and documents are each
+found sound or repaired, and passes over them for the next snapshot; decisions, indexes and documents are each
 snapshot's own. Cost, beside that of the newest snapshot: what it does not share, and the filters of each. Memory of the
 driver: 200 bytes an input shard and 100 a write unit.
 """
@@ -19,7 +19,7 @@ from curation.core.digest import canonical
 from curation.core.types import ShardRef
 from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.curating.verification.score_tables import CheckedUnit, ScoredCheck
 from curation.curating.verification.subject import CheckRunner
 from curation.curating.verification.write_units import CheckedGroup, Indexed, WrittenCheck
@@ -54,7 +54,7 @@ class Remembering(CheckRunner):
                 yield from super().spread(function, items)
 
     def rescore(
-        self, work: Pipeline, names: Sequence[str], shards: Iterable[ShardRef], mend: Mender
+        self, work: Pipeline, names: Sequence[str], shards: Iterable[ShardRef], repairs: RepairWriter
     ) -> Iterator[list[Finding]]:
         """As a `CheckRunner` does it, without the units whose columns were compared with these models."""
         mask = self._mask(column.fingerprint for column in work.columns if column.name in names)
@@ -69,7 +69,7 @@ class Remembering(CheckRunner):
 
         left = unknown()
         for first in left:  # no model is loaded where nothing is left
-            yield from super().rescore(work, names, chain([first], left), mend)
+            yield from super().rescore(work, names, chain([first], left), repairs)
 
     def _spread_tables(self, check: ScoredCheck, shards: Iterable[ShardRef]) -> Iterator[CheckedUnit]:
         mask = self._mask(column.fingerprint for column in check.columns)

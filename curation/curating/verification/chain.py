@@ -14,7 +14,7 @@ from curation.core.digest import canonical, digest
 from curation.core.errors import NotFoundError
 from curation.core.parallel import map_ordered
 from curation.curating.verification.findings import Finding, differing, fields_differ
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.ledger.lost_snapshots import MOST_LOST, claimed, given_up, lost_fix, lost_numbers, parents
 from curation.ledger.snapshot_keys import HINT, numbers_there, read_raw, snapshot_key, snapshot_number, urls_number
 from curation.storage.store import Store
@@ -32,12 +32,12 @@ class ChainCheck:
     """
 
     out: Store
-    mend: Mender
+    repairs: RepairWriter
     accept_loss: bool = False
     given_up: list[range] = field(default_factory=list)
 
     def findings(self) -> Iterator[Finding]:
-        """Yield all findings, repaired where the mender is not dry."""
+        """Yield all findings, repaired unless the repair writer is dry."""
         out = self.out
         there = numbers_there(out)
         yield from self._foreign(there)
@@ -52,7 +52,7 @@ class ChainCheck:
             few = len(lost.numbers) <= MOST_LOST
             for numbers in [range(n, n + 1) for n in lost.numbers] if few else [lost.numbers]:
                 yield self._lost(numbers, what)
-        self.mend.give_up(self.given_up)
+        self.repairs.give_up(self.given_up)
         yield from self._latest(max(sound if self.given_up else there, default=0))
         given = given_up(out) if len(there) < newest else []
         for before, number in zip([0, *sound], sound, strict=False):
@@ -71,7 +71,7 @@ class ChainCheck:
                 yield self._moved(item.key, f"belongs to no snapshot: its number is {_FAR}")
 
     def _moved(self, key: str, what: str) -> Finding:
-        done = self.mend.take_out(self.out, key)
+        done = self.repairs.take_out(self.out, key)
         return Finding("foreign", self.out.location(key), what, "it is moved aside").done(done)
 
     def _lost(self, numbers: range, what: str, *, take_out: bool = False) -> Finding:
@@ -81,11 +81,11 @@ class ChainCheck:
         if not self.accept_loss:
             wrong = "; if the number after them is wrong, move its document out of `snapshots/`" if many else ""
             return Finding("snapshot_lost", where, what, "", lost_fix(self.out) + wrong)
-        done = not take_out or self.mend.take_out(self.out, snapshot_key(numbers[0]))
-        if done and self.mend.id:
+        done = not take_out or self.repairs.take_out(self.out, snapshot_key(numbers[0]))
+        if done and self.repairs.id:
             self.given_up.append(numbers)
         how = "they are given up: their numbers stay unused" if many else "it is given up: its number stays unused"
-        return Finding("snapshot_lost", where, what, how).done(bool(self.mend.id))
+        return Finding("snapshot_lost", where, what, how).done(bool(self.repairs.id))
 
     def _latest(self, newest: int) -> Iterator[Finding]:
         """Compare LATEST with the newest existing snapshot."""
@@ -112,8 +112,8 @@ class ChainCheck:
 
     def _point_at(self, number: int) -> bool:
         if not number:
-            return self.mend.take_out(self.out, "LATEST")
-        return self.mend.put(self.out, "LATEST", str(number).encode())
+            return self.repairs.take_out(self.out, "LATEST")
+        return self.repairs.put(self.out, "LATEST", str(number).encode())
 
     def _linked(
         self, number: int, documents: Documents, before: int, given: Sequence[range], *, newest: bool
@@ -129,7 +129,7 @@ class ChainCheck:
         right = {**raw, **place(raw, number, given)}
         if wrong := differing({name: right[name] for name in ("snapshot", "parent")}, raw):
             what = fields_differ(wrong, "its place in the chain")
-            done = self.mend.put(self.out, snapshot_key(number), canonical(right))
+            done = self.repairs.put(self.out, snapshot_key(number), canonical(right))
             yield Finding("document", where, what, "the fields are set by its place").done(done)
 
     def _copy(self, number: int, twin: int, before: int, *, newest: bool) -> Finding:
@@ -137,7 +137,7 @@ class ChainCheck:
         what = f"is a copy of @{twin}: no field but `snapshot` and `parent` differs"
         if not newest:
             return Finding("copy", where, what, "", f"later snapshots depend on it: {lost_fix(self.out)}")
-        done = self._point_at(before) and self.mend.take_out(self.out, snapshot_key(number))
+        done = self._point_at(before) and self.repairs.take_out(self.out, snapshot_key(number))
         return Finding("copy", where, what, f"it is moved aside, and LATEST is set to @{before}").done(done)
 
 

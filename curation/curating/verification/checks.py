@@ -31,7 +31,7 @@ from curation.curating.pipeline import pipeline_of
 from curation.curating.verification import chain, evaluations, plans, snapshot_document, unreferenced_documents
 from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.curating.verification.score_checks import ScoreChecks
 from curation.curating.verification.subject import CheckRunner, Subject
 from curation.curating.verification.unreadable_shards import check_unreadable
@@ -59,7 +59,7 @@ class Checks:
 
     out: Store
     number: int
-    mend: Mender
+    repairs: RepairWriter
     engine: CheckRunner
     accept_loss: bool = False
     rescore: float = 0.0
@@ -85,13 +85,13 @@ class Checks:
             yield finding
         if self.last:
             checked = range(self.number, self.number + 1 if self.first else LAST + 1)  # of all passes together
-            yield from unreferenced_documents.check_loose(self.out, self.mend, self.found, numbers=checked)
+            yield from unreferenced_documents.check_loose(self.out, self.repairs, self.found, numbers=checked)
         if self.last and self.scored is not None:
-            yield from unreferenced_documents.check_loose(self.scored, self.mend, self.found, self.checked)
+            yield from unreferenced_documents.check_loose(self.scored, self.repairs, self.found, self.checked)
 
     def _of_snapshot(self) -> Iterator[Finding]:
         if self.first:
-            links = chain.ChainCheck(self.out, self.mend, self.accept_loss)
+            links = chain.ChainCheck(self.out, self.repairs, self.accept_loss)
             yield from links.findings()
             self.lost = links.given_up
         raw = read_raw(self.out, self.number) if self.number else None
@@ -102,25 +102,25 @@ class Checks:
         except (RecipeError, UserError) as error:
             where = self.out.location(snapshot_key(self.number))
             yield Finding("document", where, f"field `recipe` can't be read: {error}", "", "restore it from a backup")
-            yield from check_stored(self.out, raw, self.engine, self.mend)
+            yield from check_stored(self.out, raw, self.engine, self.repairs)
             return
         with ExitStack() as stack:
             spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tutelage-")))
             yield from self._of_recipe(raw, recipe, spool, stack)
-        yield from evaluations.check_evaluations(self.out, self.number, self.mend)
+        yield from evaluations.check_evaluations(self.out, self.number, self.repairs)
 
     # --- what the pipeline needs ------------------------------------------------------------------------------
 
     def _of_recipe(self, raw: Mapping[str, Any], recipe: Recipe, spool: Path, stack: ExitStack) -> Iterator[Finding]:
         found, plan = self._plan(raw, recipe, spool)
         yield from found
-        lists, texts, whole = snapshot_document.check_lists(self.out, self.number, raw, recipe, self.mend)
+        lists, texts, whole = snapshot_document.check_lists(self.out, self.number, raw, recipe, self.repairs)
         yield from lists
-        found, aside = check_unreadable(self.out, raw, partial(self._inputs, raw), self.mend)
+        found, aside = check_unreadable(self.out, raw, partial(self._inputs, raw), self.repairs)
         yield from found
         self.lists = {finding.object for finding in found}
         if plan is None or not whole or aside is None:
-            yield from check_stored(self.out, raw, self.engine, self.mend)
+            yield from check_stored(self.out, raw, self.engine, self.repairs)
             return
         where = self.out.location(snapshot_key(self.number))
         self.scores_url = self._scores_url(raw, recipe, plan, aside)
@@ -132,10 +132,10 @@ class Checks:
             what = f"can't be carried out again: {str(error).splitlines()[0]}"
             why = getattr(error, "fix", "") or "restore it from a backup"
             yield Finding("document", where, what, "", why)
-            yield from check_stored(self.out, raw, self.engine, self.mend)
+            yield from check_stored(self.out, raw, self.engine, self.repairs)
             return
         known = known_versions(work.scored.store, raw.get("software"))
-        subject = Subject(self.out, self.number, raw, work, plan, self.mend, self.engine, self.shown, self.notes,
+        subject = Subject(self.out, self.number, raw, work, plan, self.repairs, self.engine, self.shown, self.notes,
                           self.found, known)  # fmt: skip
         yield from self._checked(subject)
 
@@ -151,11 +151,11 @@ class Checks:
         self.scored = work.scored.store if self.scores_url.startswith("./") else None
         if tables.doubted:
             self.notes.append(
-                "until the score tables are mended, what was written is compared with stored hashes alone"
+                "until the score tables are repaired, the written data are compared with stored hashes alone"
             )
-            yield from check_stored(self.out, raw, self.engine, self.mend)
+            yield from check_stored(self.out, raw, self.engine, self.repairs)
             return
-        written = WriteChecks(subject, self.scores_url, tables.settled, self.lists)
+        written = WriteChecks(subject, self.scores_url, tables.evidence, self.lists)
         yield from written.findings()
         self.shards = written.shards
 
@@ -176,7 +176,7 @@ class Checks:
         contexts = [{"corpus": corpus.to_json(), "fingerprints": one} for one in prints if isinstance(one, dict)]
         rows: list[plans.Rows] = [partial(self._recorded, raw), partial(_listed, corpus, spool)]
         scratch = open_store(str(spool / "plan"))
-        return plans.check_plan(self.out, str(raw.get("plan")), contexts, rows, scratch, self.mend)
+        return plans.check_plan(self.out, str(raw.get("plan")), contexts, rows, scratch, self.repairs)
 
     def _recorded(self, raw: Mapping[str, Any]) -> Iterator[ShardRef]:
         """The input shards, as the commit records of the snapshot's write units have them, in order."""

@@ -2,7 +2,7 @@
 
 The code that creates tables, shards and records runs again, unchanged, with this ledger in place of the real one. So
 there is no second implementation of shards or records that could drift from the first. A difference becomes a finding,
-and a mender that is not dry puts the recomputed object.
+and a repair writer that is not dry puts the recomputed object.
 
 Objects are content-addressed: a name contains the first 16 digits of the sha256 of the object's bytes. A damaged object
 is rebuilt under its own name if the rebuilt bytes have that hash.
@@ -26,7 +26,7 @@ from curation.core.errors import NotFoundError
 from curation.core.software import software, software_id
 from curation.curating.verification.differences import first_difference, hash_of, named_hash, read_object, table_differs
 from curation.curating.verification.findings import Finding, differing, fields_differ
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.ledger.documents import DataObject
 from curation.ledger.ledger import Ledger
 from curation.storage.parquet import from_parquet
@@ -55,7 +55,7 @@ class Comparison(Ledger):
     def __init__(
         self,
         store: Store,
-        mend: Mender,
+        repairs: RepairWriter,
         named: Callable[[str, str], Sequence[Sequence[Named]]],
         *,
         what: str = "",
@@ -68,7 +68,7 @@ class Comparison(Ledger):
     ) -> None:
         super().__init__(store)
         self.words, self.fixed, self.newer, self.contested = words, fixed, newer, contested
-        self.mend, self.named, self.what, self.free, self.frozen = mend, named, what, free, frozen
+        self.repairs, self.named, self.what, self.free, self.frozen = repairs, named, what, free, frozen
         self.findings: list[Finding] = []
         self._places: dict[tuple[str, str], int] = defaultdict(int)
 
@@ -96,7 +96,7 @@ class Comparison(Ledger):
             )
             return _as_named(key, sha, len(data), candidates)
         what = self._what(data, actual, suffix)
-        return self._rebuild(unit, key, suffix, sha, len(data), what, candidates, lambda at: self.mend.put(
+        return self._rebuild(unit, key, suffix, sha, len(data), what, candidates, lambda at: self.repairs.put(
             self.store, at, data, aside=suffix != "parquet"))  # fmt: skip
 
     def put_data_file(self, unit: str, path: Path, suffix: str) -> DataObject:
@@ -117,7 +117,7 @@ class Comparison(Ledger):
             what = self._what(data, actual, suffix)
         else:
             what = first_difference(self.store, key, path, hashed[1])
-        return self._rebuild(unit, key, suffix, sha, size, what, candidates, lambda at: self.mend.put_file(
+        return self._rebuild(unit, key, suffix, sha, size, what, candidates, lambda at: self.repairs.put_file(
             self.store, at, path))  # fmt: skip
 
     def commit(self, unit: str, record: Mapping[str, Any], *kind: Any) -> Any:
@@ -135,7 +135,7 @@ class Comparison(Ledger):
             what = fields_differ(fields, "the recomputed values") if fields else stored
             kept = {name: value for name, value in (found or {}).items() if name not in {*compared, *unknown}}
             self.mended(Finding("record", self.store.location(key), what, "it is rebuilt from its objects"),
-                        lambda: self.mend.put(self.store, key, canonical({**expected, **kept})))  # fmt: skip
+                        lambda: self.repairs.put(self.store, key, canonical({**expected, **kept})))  # fmt: skip
         return expected if not kind else kind[0].model_validate_json(canonical(expected))
 
     # --- implementation -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 from curation.core.digest import canonical
 from curation.core.errors import LedgerError, NotFoundError
 from curation.curating.verification.findings import Finding, differing, fields_differ
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.dataset.evaluations import CURATED, METRICS
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import Evaluation
@@ -24,23 +24,23 @@ from curation.storage.store import Store
 TOLERANCE = 1e-9  # a sum in another order differs by less
 
 
-def check_evaluations(out: Store, number: int, mend: Mender) -> Iterator[Finding]:
+def check_evaluations(out: Store, number: int, repairs: RepairWriter) -> Iterator[Finding]:
     """Yield the findings of all evaluations of one snapshot. Cost: one listing, and one small GET each."""
     begin = f"evaluations/{number:06d}-"
     for key in sorted(item.key for item in out.list("evaluations", etags=False) if item.key.startswith(begin)):
         found = _read(out, key)
         if found and (elsewhere := _place(found)) != key:
-            yield _misplaced(out, key, elsewhere, mend)
+            yield _misplaced(out, key, elsewhere, repairs)
             continue
         expected = _expected(found, number, key.removeprefix(begin).removesuffix(".json")) if found else None
         if expected is None:
             how = "it is moved aside; `curate evaluate` attaches it again and reuses the trained models"
             finding = Finding("evaluation", out.location(key), "is damaged: it can't be read as an evaluation", how)
-            yield finding.done(mend.take_out(out, key))
+            yield finding.done(repairs.take_out(out, key))
         elif wrong := differing(expected, found):
             what = fields_differ(wrong, "the values computed from its runs")
             finding = Finding("evaluation", out.location(key), what, "the fields are recomputed")
-            yield finding.done(mend.put(out, key, canonical(expected)))
+            yield finding.done(repairs.put(out, key, canonical(expected)))
 
 
 def _place(found: dict[str, Any]) -> str:
@@ -48,12 +48,12 @@ def _place(found: dict[str, Any]) -> str:
     return f"evaluations/{found['snapshot']:06d}-{found.get('identity')}.json"
 
 
-def _misplaced(out: Store, key: str, elsewhere: str, mend: Mender) -> Finding:
+def _misplaced(out: Store, key: str, elsewhere: str, repairs: RepairWriter) -> Finding:
     """Finding of an evaluation whose key does not follow from its fields: one was edited, or it is a copy."""
     where, what = out.location(key), f"fields `snapshot` and `identity` belong to {elsewhere}"
     if "/" not in elsewhere.removeprefix("evaluations/") and out.exists(elsewhere):
         finding = Finding("evaluation", where, f"{what}, which exists: it is a copy", "it is moved aside")
-        return finding.done(mend.take_out(out, key))
+        return finding.done(repairs.take_out(out, key))
     why = "rename it to that key if it was renamed, or restore it from a backup"
     return Finding("evaluation", where, what, "", why)
 

@@ -21,7 +21,7 @@ from curation.core.errors import LedgerError, StoreError
 from curation.core.types import ShardRef
 from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.ledger import score_tables
 from curation.ledger.ledger import Ledger, unit_id
 
@@ -36,11 +36,11 @@ def drawn(decision: str, seed: int, shard: ShardRef, share: float) -> bool:
 
 
 def compare(
-    scored: Ledger, own: Ledger, shard: ShardRef, column: score_tables.Column, mend: Mender
+    scored: Ledger, own: Ledger, shard: ShardRef, column: score_tables.Column, repairs: RepairWriter
 ) -> Iterator[Finding]:
     """Compare the stored score table of a unit with the one just computed (`own`).
 
-    A mender that is not dry replaces the stored table, data first and then the record.
+    A repair writer that is not dry replaces the stored table, data first and then the record.
     """
     key = f"units/{unit_id(shard, column.fingerprint)}.json"
     where = scored.store.location(key)
@@ -59,17 +59,17 @@ def compare(
     finding = Finding(
         "score_value", scored.store.location(data) if data else where, what, "the models' values replace them"
     )
-    yield finding.done(_replace(scored, own, key, mend))
+    yield finding.done(_replace(scored, own, key, repairs))
 
 
-def _replace(scored: Ledger, own: Ledger, key: str, mend: Mender) -> bool:
+def _replace(scored: Ledger, own: Ledger, key: str, repairs: RepairWriter) -> bool:
     """Replace a table, data first and then the record: a reader finds the old table or the new one."""
-    if not mend.id:
+    if not repairs.id:
         return False
     record = read_object(own.store, key) or {}
     unit = key.removeprefix("units/").removesuffix(".json")
     item = scored.put_data(unit, own.store.get(record["data"]["key"]), "parquet")
-    return mend.put(scored.store, key, canonical({**record, "data": item.to_json()}))
+    return repairs.put(scored.store, key, canonical({**record, "data": item.to_json()}))
 
 
 def _differing(fresh: pa.ChunkedArray, stored: pa.ChunkedArray, tolerance: float) -> Mask:

@@ -16,7 +16,7 @@ from curation.core.errors import LedgerError, StoreError, UserError
 from curation.core.types import ShardRef
 from curation.curating.verification.differences import hash_of, read_object, table_differs
 from curation.curating.verification.findings import Finding, differing, fields_differ
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.ledger.ledger import Ledger
 from curation.ledger.plans import PAGE_SCHEMA, Plan
 from curation.storage.parquet import from_parquet
@@ -31,7 +31,12 @@ _BATCH = 10_000
 
 
 def check_plan(
-    out: Store, plan_id: str, contexts: Sequence[Mapping[str, Any]], rows: Sequence[Rows], scratch: Store, mend: Mender
+    out: Store,
+    plan_id: str,
+    contexts: Sequence[Mapping[str, Any]],
+    rows: Sequence[Rows],
+    scratch: Store,
+    repairs: RepairWriter,
 ) -> tuple[list[Finding], Plan | None]:
     """Check a plan and its pages; return the findings, and the right plan or None where it is unknown.
 
@@ -48,7 +53,7 @@ def check_plan(
             return [], Ledger(out).open_plan(plan_id)  # of a version whose ids were hashes of the document
         what = "is missing" if stored is None and not out.exists(key) else "its id does not match its content"
         return [Finding("plan", out.location(key), what, "", _LOST)], None
-    return list(_compared(out, key, stored, planned, scratch, mend)), planned
+    return list(_compared(out, key, stored, planned, scratch, repairs)), planned
 
 
 def _planned(
@@ -99,7 +104,7 @@ def _sound(out: Store, document: Mapping[str, Any]) -> bool:
 
 
 def _compared(
-    out: Store, key: str, stored: Mapping[str, Any] | None, planned: Plan, scratch: Store, mend: Mender
+    out: Store, key: str, stored: Mapping[str, Any] | None, planned: Plan, scratch: Store, repairs: RepairWriter
 ) -> Iterator[Finding]:
     """Compare the stored plan with the recomputed one; pages by rows, because another Arrow writes other bytes."""
     expected = read_object(scratch, f"plans/{planned.id}.json") or {}
@@ -109,9 +114,9 @@ def _compared(
         what = "is missing" if there is None else table_differs(from_parquet(data), there)
         if what:
             finding = Finding("plan_page", out.location(page["key"]), what, "it is planned again with the same id")
-            yield finding.done(mend.put(out, page["key"], data, aside=False))
+            yield finding.done(repairs.put(out, page["key"], data, aside=False))
     unknown = [name for name in stored or () if name not in expected]  # its id is a hash of all fields
     if wrong := [*differing(expected, stored), *unknown] if stored is not None else ["the document"]:
         what = "is missing or not JSON" if stored is None else fields_differ(wrong, "the plan as planned again")
         finding = Finding("plan", out.location(key), what, "it is planned again with the same id")
-        yield finding.done(mend.put(out, key, canonical(expected)))
+        yield finding.done(repairs.put(out, key, canonical(expected)))

@@ -30,7 +30,7 @@ from curation.storage.store import Store
 
 
 @dataclass(frozen=True)
-class Mender:
+class RepairWriter:
     """Writes rebuilt objects; without an `id` it is dry and writes nothing. Picklable, so that it can go to tasks."""
 
     out: Store
@@ -68,21 +68,21 @@ class Mender:
             self.out.create(f"{REPAIRS}/{self.id}/{folder}/{key}", store.get(key))
 
 
-def dry(out: Store) -> Mender:
-    """Return a mender that writes nothing."""
-    return Mender(out)
+def dry_run(out: Store) -> RepairWriter:
+    """Return a repair writer that writes nothing."""
+    return RepairWriter(out)
 
 
-def started(out: Store, snapshot: int) -> Mender:
-    """Begin a repair: record it and return its mender. Its id sorts by time; no decision depends on a clock."""
+def begin_repair(out: Store, snapshot: int) -> RepairWriter:
+    """Begin a repair: record it and return its writer. Its id sorts by time; no decision depends on a clock."""
     moment = datetime.now(UTC)
-    mender = Mender(out, f"{moment:%Y%m%dT%H%M%SZ}-{token_hex(4)}")
+    writer = RepairWriter(out, f"{moment:%Y%m%dT%H%M%SZ}-{token_hex(4)}")
     document = {"snapshot": snapshot, "started": moment.isoformat(timespec="seconds"), "software": software()}
-    out.create(f"{REPAIRS}/{mender.id}/started.json", canonical(document))
-    return mender
+    out.create(f"{REPAIRS}/{writer.id}/started.json", canonical(document))
+    return writer
 
 
-def finished(mender: Mender, snapshot: int, findings: Sequence[Finding], lost: Sequence[range]) -> str:
+def finish_repair(writer: RepairWriter, snapshot: int, findings: Sequence[Finding], lost: Sequence[range]) -> str:
     """Write the record of a repair and return its key.
 
     `lost`: numbers of snapshots that the user has given up; the record has a single number, or the first and the last
@@ -90,8 +90,8 @@ def finished(mender: Mender, snapshot: int, findings: Sequence[Finding], lost: S
     """
     done, left = ([item.to_json() for item in findings if item.mended is mended] for mended in (True, False))
     document = {"snapshot": snapshot, "mended": done, "not_mended": left, "lost": _short(lost)}
-    key = f"{REPAIRS}/{mender.id}.json"
-    mender.out.create(key, canonical(document))
+    key = f"{REPAIRS}/{writer.id}.json"
+    writer.out.create(key, canonical(document))
     return key
 
 

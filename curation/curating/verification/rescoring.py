@@ -18,7 +18,7 @@ from curation.curating.scoring.black_box import NullBlackBox
 from curation.curating.scoring.unit_scorer import ScoringTask, UnitScorer
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.model_scores import compare
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.ledger import attempts
 from curation.ledger.attempts import CallSettings
 from curation.ledger.ledger import Ledger
@@ -33,7 +33,7 @@ class Rescorer:
     """Scores units into a ledger on this machine's disk, and compares that with the shared tables."""
 
     job: ScoringTask
-    mend: Mender
+    repairs: RepairWriter
 
     def compare(self, shard: ShardRef) -> list[Finding]:
         """What differs in the tables of one unit."""
@@ -50,7 +50,7 @@ class Rescorer:
                 return [Finding("input", where, f"can't be scored again: {why}", "", "run the same command again")]
             found: list[Finding] = []
             for column in self.job.columns:
-                found += compare(self.job.scored, own, shard, column, self.mend)
+                found += compare(self.job.scored, own, shard, column, self.repairs)
             return found
 
     @cached_property
@@ -59,7 +59,7 @@ class Rescorer:
 
 
 def rescore(
-    job: ScoringTask, shards: Iterable[ShardRef], mend: Mender, executor: Executor
+    job: ScoringTask, shards: Iterable[ShardRef], repairs: RepairWriter, executor: Executor
 ) -> Iterator[list[Finding]]:  # fmt: skip
     """Yield `Rescorer.compare` of every unit, as completed, from as many workers as there is room for.
 
@@ -68,7 +68,7 @@ def rescore(
     share = Resources(job.compute.num_cpus, job.compute.num_gpus)
     room = max(1, min(executor.capacity().fit(share), job.compute.max_actors or MOST_WORKERS))
     deaths = Counter[ShardRef]()
-    with executor.pool(partial(_rescorer, job, mend), share) as pool:
+    with executor.pool(partial(_rescorer, job, repairs), share) as pool:
         idle, busy, number = list[int](), dict[CallHandle, tuple[int, ShardRef]](), 0
         for shard in shards:
             if not idle and number < room:
@@ -100,5 +100,5 @@ def _ended(
         yield found
 
 
-def _rescorer(job: ScoringTask, mend: Mender, place: WorkerPlace) -> Rescorer:
-    return Rescorer(job, mend)
+def _rescorer(job: ScoringTask, repairs: RepairWriter, place: WorkerPlace) -> Rescorer:
+    return Rescorer(job, repairs)

@@ -19,7 +19,7 @@ from curation.curating.verification.findings import Finding
 from curation.curating.verification.recomputed_values import Recomputed
 from curation.curating.verification.score_tables import SCORED_AGAIN, CheckedUnit, ScoredCheck
 from curation.curating.verification.subject import Subject
-from curation.curating.verification.values import Said
+from curation.curating.verification.values import DeclaredFields
 from curation.ledger.score_tables import INDEX
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class ScoreChecks:
     def findings(self) -> Iterator[Finding]:
         """Every finding; those of models come last."""
         subject = self.subject
-        store, mend = subject.work.scored.store, subject.mend
-        yield from versions.check_versions(store, subject.versions, mend)
+        store, repairs = subject.work.scored.store, subject.repairs
+        yield from versions.check_versions(store, subject.versions, repairs)
         for finding in self._tables():
             self._note(finding)
             yield finding
@@ -63,12 +63,12 @@ class ScoreChecks:
         """The check of one unit."""
         work, subject = self.subject.work, self.subject
         kinds = {name: one.values() for name, one in work.recipe.scorers.items() if name not in subject.stale}
-        said = Said(self._called(), kinds, subject.versions)
+        declared = DeclaredFields(self._called(), kinds, subject.versions)
         return ScoredCheck(work.corpus.store(), work.scored, work.recipe.decoding, work.columns, subject.stale,
-                           subject.mend, said, work.recipe.caption)  # fmt: skip
+                           subject.repairs, declared, work.recipe.caption)  # fmt: skip
 
     @property
-    def settled(self) -> Recomputed:
+    def evidence(self) -> Recomputed:
         """Which values of score tables have been recomputed."""
         subject = self.subject
         columns = frozenset(subject.work.recipe.scorers.keys() - subject.stale) if self.whole else frozenset[str]()
@@ -115,7 +115,7 @@ class ScoreChecks:
                 self.records.extend(result.records)
                 for name, (count, key) in result.software.items():
                     named[name] = (named.get(name, (0, ""))[0] + count, key)
-                if result.lacks and subject.mend.id:
+                if result.lacks and subject.repairs.id:
                     lacking.append(result)
                 else:
                     yield from result.findings
@@ -124,7 +124,7 @@ class ScoreChecks:
             subject.notes.append(f"{otherwise:,} samples can be used by one of the two versions and not by the other")
         if lacking:
             yield from self._again(lacking)
-        yield from versions.check_named(subject.work.scored.store, named, subject.versions, subject.mend)
+        yield from versions.check_named(subject.work.scored.store, named, subject.versions, subject.repairs)
 
     def _again(self, lacking: Sequence[CheckedUnit]) -> Iterator[Finding]:
         """Score what must be scored again, and check it once more."""
@@ -162,7 +162,7 @@ class ScoreChecks:
         some = drawn() if number else iter([next(readable())])
         with subject.shown("Scoring again", number or 1) as tick:
             names = [name for name in work.recipe.scorers if name not in subject.stale]
-            for found in subject.engine.rescore(work, names, some, subject.mend):
+            for found in subject.engine.rescore(work, names, some, subject.repairs):
                 yield from found
                 tick(1)
 

@@ -23,8 +23,8 @@ from curation.core.types import ShardRef
 from curation.curating.verification.comparison import Comparison
 from curation.curating.verification.differences import columns_differ, read_object
 from curation.curating.verification.findings import Finding, fields_differ
-from curation.curating.verification.repairs import Mender
-from curation.curating.verification.values import Said, believable_poison, stored_values
+from curation.curating.verification.repairs import RepairWriter
+from curation.curating.verification.values import DeclaredFields, believable_poison, stored_values
 from curation.ledger import score_tables, unit_collector
 from curation.ledger.attempts import poison_of
 from curation.ledger.ledger import Ledger, unit_id
@@ -68,7 +68,7 @@ class ScoredCheck:
     """Check of the score tables of units.
 
     `columns`: the index, then the scores. `stale`: names of the columns that this version of the software computes
-    differently. `said`: the permitted values of fields that score records declare.
+    differently. `declared`: the permitted values of fields that score records declare.
     """
 
     corpus: Store
@@ -76,8 +76,8 @@ class ScoredCheck:
     limits: DecodeLimits
     columns: Sequence[score_tables.Column]
     stale: frozenset[str]
-    mend: Mender
-    said: Said = field(default_factory=Said)
+    repairs: RepairWriter
+    declared: DeclaredFields = field(default_factory=DeclaredFields)
     caption: str = ""  # location of captions in a sample, from the recipe's `input`
 
     def check(self, shard: ShardRef) -> CheckedUnit:
@@ -187,7 +187,7 @@ class ScoredCheck:
         record = read_object(self.scored.store, key)
         result.note(key, record)
         code, where, what, values = stored_values(self.scored, shard, column, record, index)
-        if values is not None and not self.said.has_kind(column, values):
+        if values is not None and not self.declared.has_kind(column, values):
             code, what, values = "score_table", f"its values have type {values.type}, the scorer gives another", None
         if values is not None and index is not None:
             compared = self._comparison(record, column)
@@ -207,12 +207,12 @@ class ScoredCheck:
             yield Finding(code, where, what, "", f"its input shard can't be scored again: {_LOST}")
         else:
             result.lacks.append(column.name)
-            done = self.mend.take_out(self.scored.store, key) if record or self.scored.store.exists(key) else True
-            yield Finding(code, where, what, SCORED_AGAIN).done(done and bool(self.mend.id))
+            done = self.repairs.take_out(self.scored.store, key) if record or self.scored.store.exists(key) else True
+            yield Finding(code, where, what, SCORED_AGAIN).done(done and bool(self.repairs.id))
 
     def _comparison(
         self, record: Mapping[str, Any] | None, column: score_tables.Column, words: frozenset[str] = frozenset()
     ) -> Comparison:
-        fixed, newer = self.said.fixed(record, column), self.said.is_newer(record)
-        return Comparison(self.scored.store, self.mend, self._named, what="score_table", free=True, words=words,
+        fixed, newer = self.declared.fixed(record, column), self.declared.is_newer(record)
+        return Comparison(self.scored.store, self.repairs, self._named, what="score_table", free=True, words=words,
                           fixed=fixed, newer=newer)  # fmt: skip

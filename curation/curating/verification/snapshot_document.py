@@ -14,7 +14,7 @@ from curation.core.errors import StoreError, UserError
 from curation.curating.verification.chain import place
 from curation.curating.verification.differences import hash_of
 from curation.curating.verification.findings import Finding, differing, fields_differ
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.curating.verification.versions import is_newer
 from curation.ledger.documents import SnapshotDocument
 from curation.ledger.lost_snapshots import given_up
@@ -49,7 +49,7 @@ def check_document(
     expected: Mapping[str, Any],
     *,
     anchored: bool,
-    mend: Mender,
+    repairs: RepairWriter,
     software: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[Finding]:
     """Yield the differences between a snapshot's document and the recomputed one.
@@ -77,7 +77,7 @@ def check_document(
     right = {**{name: value for name, value in raw.items() if name not in unknown}, **compared}
     right |= {name: raw[name] for name in CHECKSUMS if name in raw}
     if rest := [name for name in wrong if name not in sums]:
-        done = mend.put(out, snapshot_key(number), canonical(right))
+        done = repairs.put(out, snapshot_key(number), canonical(right))
         what = fields_differ(rest, "the recomputed values")
         yield Finding("document", where, what, "the recomputed values replace them").done(done)
 
@@ -94,7 +94,7 @@ def check_scorers(
 
 
 def check_urls(
-    out: Store, number: int, raw: Mapping[str, Any], shards: pa.Table, mend: Mender, *, frozen: str
+    out: Store, number: int, raw: Mapping[str, Any], shards: pa.Table, repairs: RepairWriter, *, frozen: str
 ) -> Iterator[Finding]:
     """Yield a finding for the published list of shards, whose name other programs know without the document.
 
@@ -108,7 +108,7 @@ def check_urls(
     if frozen:
         yield Finding("urls", out.location(key), what, "", frozen)
     else:
-        yield Finding("urls", out.location(key), what, "it is rewritten").done(mend.put(out, key, text))
+        yield Finding("urls", out.location(key), what, "it is rewritten").done(repairs.put(out, key, text))
 
 
 def check_named(out: Store, raw: Mapping[str, Any]) -> Iterator[Finding]:
@@ -125,7 +125,7 @@ def check_named(out: Store, raw: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def check_lists(
-    out: Store, number: int, raw: Mapping[str, Any], recipe: Recipe, mend: Mender
+    out: Store, number: int, raw: Mapping[str, Any], recipe: Recipe, repairs: RepairWriter
 ) -> tuple[list[Finding], dict[str, bytes], bool]:
     """Check the lists of uids against their hashes; return (findings, texts by name, whether all are known)."""
     findings, texts, whole = list[Finding](), dict[str, bytes](), True
@@ -145,7 +145,7 @@ def check_lists(
         if again is not None and sha256(again).hexdigest() == sha:
             texts[name] = again
             finding = Finding("list", out.location(key), what, "it is copied again from the recipe's URL")
-            findings.append(finding.done(mend.put(out, key, again)))
+            findings.append(finding.done(repairs.put(out, key, again)))
             continue
         whole = False
         why = f"the list at the recipe's `{name}:` has changed since: restore one with the sha256 {sha}"

@@ -15,7 +15,7 @@ from curation.curating import scoring_passes
 from curation.curating.pipeline import Pipeline
 from curation.curating.planning import lacking_units
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.curating.verification.versions import right_software
 from curation.ledger.plans import Plan
 from curation.storage.store import Store
@@ -45,12 +45,12 @@ class CheckRunner:
             work.unreadable.update(aside)
 
     def rescore(
-        self, work: Pipeline, names: Sequence[str], shards: Iterable[ShardRef], mend: Mender
+        self, work: Pipeline, names: Sequence[str], shards: Iterable[ShardRef], repairs: RepairWriter
     ) -> Iterator[list[Finding]]:
         """Score units once more, and yield what differs from their score tables."""
         from curation.curating.verification.rescoring import rescore
 
-        yield from rescore(scoring_passes.scoring_task(work, names), shards, mend, self.executor)
+        yield from rescore(scoring_passes.scoring_task(work, names), shards, repairs, self.executor)
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Subject:
     raw: Mapping[str, Any]  # its document as it is there
     work: Pipeline
     plan: Plan
-    mend: Mender
+    repairs: RepairWriter
     engine: CheckRunner
     shown: Callable[[str, int | None], AbstractContextManager[Tick]]  # what shows progress: a label, a total
     notes: list[str]  # what could not be compared, and why

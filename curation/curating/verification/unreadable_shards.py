@@ -13,7 +13,7 @@ from typing import Any
 from curation.core.errors import StoreError, TutelageError, UserError
 from curation.core.types import ShardRef
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.ledger.documents import DataObject
 from curation.ledger.unreadable import UNREADABLE, listed, read_list
 from curation.storage.store import Store
@@ -22,7 +22,7 @@ _LOST = "the commit records of the write units, which name these shards, are dam
 
 
 def check_unreadable(
-    out: Store, raw: Mapping[str, Any], recorded: Callable[[], Iterable[Mapping[str, Any]]], mend: Mender
+    out: Store, raw: Mapping[str, Any], recorded: Callable[[], Iterable[Mapping[str, Any]]], repairs: RepairWriter
 ) -> tuple[list[Finding], dict[ShardRef, str] | None]:
     """Check the list; return the findings, and its shards with their reasons or None where they are unknown.
 
@@ -44,4 +44,4 @@ def check_unreadable(
     if sha256(data).hexdigest() != wanted or not key.startswith("data/"):
         return [Finding("list", out.location(key), what, "", _LOST)], None
     finding = Finding("list", out.location(key), what, "it is rebuilt from the commit records of the write units")
-    return [finding.done(mend.put(out, key, data))], shards
+    return [finding.done(repairs.put(out, key, data))], shards

@@ -23,7 +23,7 @@ from curation.core.errors import BucketError, LedgerError, NotFoundError
 from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.ledger.documents import PlanDocument, ScoreRecord, WriteRecord, parse, parse_unit_record
 from curation.ledger.ledger import unit_id
 from curation.ledger.owners import owner_of
@@ -38,7 +38,7 @@ _NAMES = re.compile(r"units/[0-9a-f]{64}\.json|plans/[0-9a-f]{64}\.json|plans/pa
 
 
 def check_loose(
-    out: Store, mend: Mender, known: Collection[str], checked: Checked | None = None, numbers: range = range(0)
+    out: Store, repairs: RepairWriter, known: Collection[str], checked: Checked | None = None, numbers: range = range(0)
 ) -> Iterator[Finding]:
     """Yield findings for damaged documents below a root.
 
@@ -53,7 +53,7 @@ def check_loose(
         owner = owner_of(out, key)
         if owner and what.endswith(_MISSING):
             continue  # the check of that snapshot reports the missing object
-        if owner and owner in numbers and not mend.id:  # its inputs are damaged too and are repaired first
+        if owner and owner in numbers and not repairs.id:  # its inputs are damaged too and are repaired first
             yield Finding(code, where, what, "it is rebuilt from its inputs")
             continue
         if owner:
@@ -61,7 +61,7 @@ def check_loose(
             yield Finding(code, where, what, "", f"snapshot @{owner} needs it: `curate repair {root}@{owner} --apply`")
             continue
         finding = Finding(code, where, what, "it is moved aside; a run that needs it creates it again")
-        yield finding.done(mend.take_out(out, key))
+        yield finding.done(repairs.take_out(out, key))
 
 
 def _damaged(out: Store, known: Collection[str], checked: Checked | None) -> Iterator[tuple[str, str]]:

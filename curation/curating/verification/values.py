@@ -30,7 +30,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Said:
+class DeclaredFields:
     """Permitted values of the fields that score records declare about themselves.
 
     `called`: fingerprint -> the names of its column in plans; any name is permitted for another fingerprint, since

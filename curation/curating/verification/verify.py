@@ -13,7 +13,7 @@ from curation.curating.garbage import is_ledger
 from curation.curating.verification.all_checks import AllChecks, Remembering
 from curation.curating.verification.checks import Checks, quiet
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import Mender, dry
+from curation.curating.verification.repairs import RepairWriter, dry_run
 from curation.curating.verification.subject import CheckRunner
 from curation.dataset.snapshot import split_version
 from curation.ledger.snapshot_keys import numbers_there, read_raw
@@ -32,7 +32,7 @@ def verify(
     store, number = locate(dataset)
     also = older(store, number) if every else []
     on = executor or LocalExecutor()
-    return list(checks_of(store, number, dry(store), on, also=also, rescore=rescore, seed=seed).findings())
+    return list(checks_of(store, number, dry_run(store), on, also=also, rescore=rescore, seed=seed).findings())
 
 
 def locate(dataset: str) -> tuple[Store, int]:
@@ -67,7 +67,7 @@ def samples_of(store: Store, number: int) -> int:
 def checks_of(
     store: Store,
     number: int,
-    mend: Mender,
+    repairs: RepairWriter,
     executor: Executor,
     *,
     also: Sequence[int] = (),
@@ -82,7 +82,7 @@ def checks_of(
     numbers = [number, *reversed(also)]
     return AllChecks([
         Checks(
-            store, one, mend, engine, accept_loss=accept_loss, rescore=rescore, seed=seed, shown=shown, found=found,
+            store, one, repairs, engine, accept_loss=accept_loss, rescore=rescore, seed=seed, shown=shown, found=found,
             first=one == numbers[0], last=one == numbers[-1],
         )
         for one in numbers

@@ -20,7 +20,7 @@ from curation.core.errors import BucketError
 from curation.core.software import of_this_process, software, software_id
 from curation.curating.verification.differences import read_object
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.storage.store import Store
 
 Versions = Mapping[str, Mapping[str, str]]  # digest -> package -> version
@@ -60,29 +60,29 @@ def _files(store: Store) -> Iterator[tuple[str, str]]:
             yield item.key, match[1] if match else ""
 
 
-def check_versions(store: Store, known: Versions, mend: Mender) -> Iterator[Finding]:
+def check_versions(store: Store, known: Versions, repairs: RepairWriter) -> Iterator[Finding]:
     """Yield findings for the files of versions in a score store."""
     for key, name in sorted(_files(store)):
         where = store.location(key)
         if not name:
             how = "it is moved aside"
             yield Finding("software", where, "is not named like versions of software", how).done(
-                mend.take_out(store, key)
+                repairs.take_out(store, key)
             )
         elif not _fits(name, read_object(store, key)):
-            yield _rewritten(store, key, "its versions don't match the digest in its name", known.get(name), mend)
+            yield _rewritten(store, key, "its versions don't match the digest in its name", known.get(name), repairs)
 
 
-def _rewritten(store: Store, key: str, what: str, versions: Mapping[str, str] | None, mend: Mender) -> Finding:
+def _rewritten(store: Store, key: str, what: str, versions: Mapping[str, str] | None, repairs: RepairWriter) -> Finding:
     where = store.location(key)
     if versions is None:
         return Finding("software", where, what, "", _NOT_KNOWN)
     data = json.dumps(versions, sort_keys=True).encode()
-    return Finding("software", where, what, "it is rewritten").done(mend.put(store, key, data))
+    return Finding("software", where, what, "it is rewritten").done(repairs.put(store, key, data))
 
 
 def check_named(
-    store: Store, records: Mapping[str, tuple[int, str]], known: Versions, mend: Mender
+    store: Store, records: Mapping[str, tuple[int, str]], known: Versions, repairs: RepairWriter
 ) -> Iterator[Finding]:
     """Yield findings for digests that score records reference without a file of versions.
 
@@ -94,11 +94,11 @@ def check_named(
         if name in there:
             continue
         if count > 1 or name in known:
-            yield _rewritten(store, f"software/{name}.json", "is missing", known.get(name), mend)
+            yield _rewritten(store, f"software/{name}.json", "is missing", known.get(name), repairs)
             continue
         what, how = "field `software` references versions that are not recorded", "it is set to null (unknown)"
         record = read_object(store, key) or {}
-        done = mend.put(store, key, canonical({**record, "software": None}))
+        done = repairs.put(store, key, canonical({**record, "software": None}))
         yield Finding("score_record", store.location(key), what, how).done(done)
 
 

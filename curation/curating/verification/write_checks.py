@@ -17,7 +17,7 @@ from curation.curating.verification import chain, snapshot_document
 from curation.curating.verification.comparison import Comparison
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.recomputed_values import Recomputed
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.curating.verification.subject import CheckRunner, Subject
 from curation.curating.verification.versions import is_newer
 from curation.curating.verification.write_units import OTHER_DECISIONS, IndexedUnits, WrittenCheck
@@ -31,11 +31,11 @@ from curation.storage.store import Store
 
 @dataclass
 class WriteChecks:
-    """`scores_url`: as the document should have it. `settled`: values of score tables that were recomputed."""
+    """`scores_url`: as the document should have it. `evidence`: values of score tables that were recomputed."""
 
     subject: Subject
     scores_url: str
-    settled: Recomputed
+    evidence: Recomputed
     lists: Collection[str] = ()  # where lists of unreadable shards lie that have findings
     shards: int = 0
 
@@ -50,8 +50,8 @@ class WriteChecks:
         try:
             with decide(work, plan, lambda n: None) as decided:
                 written, whole = WrittenTotals(), True
-                check = WrittenCheck(work.corpus.store(), work.scored, subject.out, subject.mend, anchored,
-                                     subject.same_software, self._newer, self.settled)  # fmt: skip
+                check = WrittenCheck(work.corpus.store(), work.scored, subject.out, subject.repairs, anchored,
+                                     subject.same_software, self._newer, self.evidence)  # fmt: skip
                 with subject.shown("Checking write units", len(units.parts)) as tick:
                     groups = decided.groups(work.recipe.shards.samples)
                     pairs = ((group, units.of(group.id, place)) for place, group in enumerate(groups))
@@ -71,7 +71,7 @@ class WriteChecks:
         except TutelageError as error:
             what = f"the filters can't run again: {error}"
             yield from self._blocked(subject.out.location(snapshot_key(subject.number)), what, error.fix)
-            yield from check_stored(subject.out, raw, subject.engine, subject.mend)
+            yield from check_stored(subject.out, raw, subject.engine, subject.repairs)
 
     def _blocked(self, where: str, what: str, fix: str = "") -> Iterator[Finding]:
         """What could not be recomputed: a note beside the finding that is its cause, else a finding of its own."""
@@ -87,7 +87,7 @@ class WriteChecks:
     def _described(self, decided: WriteGroups, written: WrittenTotals, anchored: bool) -> Iterator[Finding]:
         """The indexes and the document, from what the units add up to."""
         subject, work = self.subject, self.subject.work
-        raw, out, mend = subject.raw, subject.out, subject.mend
+        raw, out, repairs = subject.raw, subject.out, subject.repairs
         self.shards = written.tables()[0].num_rows
 
         def named(name: str, suffix: str) -> Sequence[Sequence[Any]]:
@@ -98,10 +98,10 @@ class WriteChecks:
 
         frozen = "" if anchored else OTHER_DECISIONS
         same = subject.same_software
-        compared = Comparison(out, mend, named, what="index", frozen=frozen, free=same)
+        compared = Comparison(out, repairs, named, what="index", frozen=frozen, free=same)
         expected = snapshot_fields(work, compared, subject.plan, decided, written)
         yield from (finding for finding in compared.findings if finding.object not in self.lists)
-        yield from snapshot_document.check_urls(out, subject.number, raw, written.tables()[0], mend, frozen=frozen)
+        yield from snapshot_document.check_urls(out, subject.number, raw, written.tables()[0], repairs, frozen=frozen)
         expected |= {"fingerprints": dict(subject.plan.document.fingerprints), "recipe": raw["recipe"]}
         expected["recipe_sha256"] = digest(raw["recipe"])
         if not same and raw.get("decision_id") != expected["decision_id"] and anchored:
@@ -111,14 +111,14 @@ class WriteChecks:
             expected["units"].pop("reasons")  # as in documents of earlier versions
         if raw.get("scores_url") == self.scores_url:  # as earlier versions wrote it
             expected["scores_url"] = self.scores_url
-        yield from snapshot_document.check_document(out, subject.number, raw, expected, anchored=anchored, mend=mend,
-                                            software=subject.software)  # fmt: skip
+        yield from snapshot_document.check_document(out, subject.number, raw, expected, anchored=anchored,
+                                            repairs=repairs, software=subject.software)  # fmt: skip
 
 
-def check_stored(out: Store, raw: Mapping[str, Any], engine: CheckRunner, mend: Mender) -> Iterator[Finding]:
+def check_stored(out: Store, raw: Mapping[str, Any], engine: CheckRunner, repairs: RepairWriter) -> Iterator[Finding]:
     """What the document names against the hashes that it has for it, where nothing can be recomputed."""
     yield from snapshot_document.check_named(out, raw)
-    check = WrittenCheck(out, Ledger(out), out, mend, anchored=False, free=False)
+    check = WrittenCheck(out, Ledger(out), out, repairs, anchored=False, free=False)
     for result in engine.spread(check.check_stored, indexed_units(out, raw).all()):
         yield from result.findings
 

@@ -21,7 +21,7 @@ from curation.core.types import ShardRef
 from curation.curating.verification.comparison import Comparison, Named
 from curation.curating.verification.differences import columns_differ, hash_of, named_hash, read_object
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.curating.writing import GroupWriter, WriteGroup
 from curation.ledger import score_tables
 from curation.ledger.ledger import Ledger
@@ -33,7 +33,7 @@ OTHER_DECISIONS = (
     "the score tables and the recipe give other decisions than those of the snapshot: restore the document or the "
     "tables from a backup, or create the next snapshot: `curate run RECIPE`"
 )
-_UNSETTLED = "the score tables and the manifest differ, and no checksum tells which is right"
+_UNPROVED = "the score tables and the manifest differ, and no checksum tells which is right"
 
 
 @dataclass
@@ -94,11 +94,11 @@ class WrittenCheck:
     corpus: Store
     scored: Ledger
     out: Store
-    mend: Mender
+    repairs: RepairWriter
     anchored: bool  # whether the document's recipe is proved to be the one that created the snapshot
     free: bool  # whether this software wrote the snapshot, so that a rebuilt object with another hash is right
     newer: bool = False  # whether a later version wrote it, whose records may have more fields
-    settled: Settled | None = None  # evidence for values of score tables
+    evidence: RecomputedEvidence | None = None  # evidence for values of score tables
 
     def check(self, item: tuple[WriteGroup, Indexed | None]) -> CheckedGroup:
         """Rebuild a write unit and compare. `item`: the group as decided now, and the indexes' entries in its place."""
@@ -109,8 +109,8 @@ class WrittenCheck:
         result.agrees = self._known(unit, record, indexed)
         frozen = "" if result.agrees else OTHER_DECISIONS
         named = _Candidates(indexed, record)
-        contested = None if frozen else _Contested(group, self.settled).why
-        compared = Comparison(self.out, self.mend, named, what="manifest_part", frozen=frozen, free=self.free,
+        contested = None if frozen else _Contested(group, self.evidence).why
+        compared = Comparison(self.out, self.repairs, named, what="manifest_part", frozen=frozen, free=self.free,
                               newer=self.newer, contested=contested)  # fmt: skip
         try:
             made = GroupWriter(self.corpus, self.scored, compared).write(group)
@@ -138,7 +138,7 @@ class WrittenCheck:
         return result
 
 
-class Settled(Protocol):
+class RecomputedEvidence(Protocol):
     """Evidence for values that are stored twice, in score tables and in the manifest."""
 
     def scores(self, shards: Sequence[ShardRef], columns: Collection[score_tables.Column]) -> str:
@@ -153,11 +153,11 @@ class _Contested:
     """Decision whether a manifest part may be rebuilt from score tables, whose values are no more trusted than its own.
 
     It may when only columns differ that follow from the inputs, when the rebuilt bytes have the name and the sha256
-    that a document references, and when the differing values have been recomputed (`settled`).
+    that a document references, and when the differing values have been recomputed (`evidence`).
     """
 
     group: WriteGroup
-    settled: Settled | None
+    evidence: RecomputedEvidence | None
 
     def why(self, key: str, data: bytes, actual: bytes | None, candidates: Sequence[Named]) -> str:
         """Return the reason why the part may not be rebuilt, or ""."""
@@ -167,9 +167,9 @@ class _Contested:
         fields = self._differing(data, actual)
         columns = [one for one in self.group.columns[1:] if any(_made_by(one, name) for name in fields)]
         shards = [unit.shard for unit in self.group.units if unit.reason not in UNREADABLE]
-        if columns and (why := self.settled.scores(shards, columns) if self.settled else _UNSETTLED):
+        if columns and (why := self.evidence.scores(shards, columns) if self.evidence else _UNPROVED):
             return why
-        return (self.settled.details(shards) if self.settled else _UNSETTLED) if "detail" in fields else ""
+        return (self.evidence.details(shards) if self.evidence else _UNPROVED) if "detail" in fields else ""
 
     def _differing(self, data: bytes, actual: bytes | None) -> list[str]:
         """Columns in which the stored part differs; all columns when it can't be compared row by row."""

@@ -141,7 +141,7 @@ def test_plan_says_where_a_cluster_is_mixed(
         yield
 
     nodes = {"10.0.0.1": software.software(), "10.0.0.2": {**software.software(), "torch": "0.1"}, "10.0.0.3": None}
-    monkeypatch.setattr("actors.cluster.cluster", connected)
+    monkeypatch.setattr("actors.ray_cluster.ray_cluster", connected)
     monkeypatch.setattr("actors.software.software_of_nodes", lambda: nodes)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert _main(["plan", str(recipe)]) == 0

@@ -15,7 +15,7 @@ from running import curate
 
 from curation.core.executor import Resources, WorkerDiedError
 from curation.evaluation import evaluate as evaluation
-from curation.evaluation.evaluate import DEATHS, carry_out
+from curation.evaluation.evaluate import DEATHS, run_trials
 
 PROGRAM = """
 import sys
@@ -101,11 +101,11 @@ class Model:
 def test_a_model_whose_process_died_is_trained_again(monkeypatch: pytest.MonkeyPatch, deaths: int) -> None:
     monkeypatch.setattr(evaluation, "held_out_examples", lambda *_: None)
     executor, ticks = Dying(deaths), list[int]()
-    carry_out([Model(number) for number in range(5)], executor, None, ticks.append)  # type: ignore[misc, arg-type]
+    run_trials([Model(number) for number in range(5)], executor, None, ticks.append)  # type: ignore[misc, arg-type]
     assert executor.done == dict.fromkeys(range(5), 1) and ticks == [1] * 5 and executor.workers == 2
 
 
 def test_a_model_that_kills_every_process_ends_the_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "held_out_examples", lambda *_: None)
     with pytest.raises(WorkerDiedError):
-        carry_out([Model(0), Model(1)], Dying(DEATHS + 1), None, lambda n: None)  # type: ignore[list-item, arg-type]
+        run_trials([Model(0), Model(1)], Dying(DEATHS + 1), None, lambda n: None)  # type: ignore[list-item, arg-type]

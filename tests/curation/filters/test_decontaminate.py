@@ -42,9 +42,9 @@ def asked(
                     "decision": ["quarantined" if row["reason"] else "kept" for row in one],
                 }
             )
-            samples = table(one).select(["uid", "content_hash", *item.compared()])
+            samples = table(one).select(["uid", "content_hash", *item.compared_columns()])
             made.append((own, manifest.to_reader(), [samples]))
-        engine.load_others(item.others(), item.compared(), made)
+        engine.load_others(item.compared_table(), item.compared_columns(), made)
         engine.decide([NamedFilter("decontaminate", outer or item)])
         decided = decision_results.of_units(engine, 0, 0).to_pylist()
         matches = decision_results.matches(engine).read_all().to_pylist()

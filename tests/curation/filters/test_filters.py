@@ -167,7 +167,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decisions]:
 def decided(engine: Decisions, item: Filter) -> set[int]:
     engine.clear()
     if isinstance(item, Decontaminate):
-        engine.load_others(item.others(), item.compared(), [])
+        engine.load_others(item.compared_table(), item.compared_columns(), [])
     engine.decide([NamedFilter("f", item)])
     decision_results.matches(engine).read_all()
     return {row["row"] for row in decision_results.of_units(engine, 0, 0).to_pylist() if row["decision"] != "kept"}

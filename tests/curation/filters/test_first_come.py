@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.filters.first_come import leaving
+from curation.filters.first_come import dropped_items
 
 LINKS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=80)
 
@@ -25,7 +25,7 @@ def found(links: list[tuple[int, int]], count: int, batch: int) -> dict[int, int
     ordered = sorted((max(link), min(link)) for link in links if link[0] != link[1])
     batches = [np.array(ordered[at : at + batch], np.int64).reshape(-1, 2) for at in range(0, len(ordered), batch)]
     gone: dict[int, int] = {}
-    for leaves, stays in leaving(((some[:, 0], some[:, 1]) for some in batches), count):
+    for leaves, stays in dropped_items(((some[:, 0], some[:, 1]) for some in batches), count):
         assert not set(leaves.tolist()) & gone.keys()
         gone |= dict(zip(leaves.tolist(), stays.tolist(), strict=True))
     return gone

@@ -75,9 +75,9 @@ class Running(RuleBasedStateMachine):
             self.tickets[actor] = ticket
 
     @rule()
-    def know(self) -> None:
+    def add_window(self) -> None:
         if self.feed.asked is not None:
-            self.feed.know(*self.feed.asked, extent(self.windows, *self.feed.asked))
+            self.feed.add_window(*self.feed.asked, extent(self.windows, *self.feed.asked))
 
     @rule(actor=st.integers(0, ACTORS - 1))
     def answer(self, actor: int) -> None:
@@ -149,7 +149,7 @@ class Running(RuleBasedStateMachine):
         while not self.feed.done:
             ticket = self.feed.ticket("last")
             while ticket is None and self.feed.asked is not None:
-                self.know()
+                self.add_window()
                 ticket = self.feed.ticket("last")
             if ticket is not None:
                 assert self.feed.put(ticket.generation, choice_of(ticket))
@@ -183,7 +183,7 @@ def test_models_that_are_gone_are_not_chosen_with() -> None:
     feed = Feed(
         FeedSettings(selection=SelectionSettings(selector=EasyReference()), steps=5, batch=2, moving=True, buffer=1)
     )
-    feed.know(0, 0, Extent((0,), 9))
+    feed.add_window(0, 0, Extent((0,), 9))
     generation = feed.begin(0, PoolPosition())
     assert feed.ticket("a") is None  # nothing is published yet
     feed.trained(generation, 0)
@@ -207,7 +207,7 @@ def test_with_other_data_there_are_no_older_models_than_those_it_began_with() ->
     selection = SelectionSettings(selector=EasyReference(), lag=3)
     feed = Feed(FeedSettings(selection=selection, steps=20, batch=2, moving=True, buffer=4))
     for epoch in range(1, 4):
-        feed.know(epoch, 0, Extent((0,), 9))
+        feed.add_window(epoch, 0, Extent((0,), 9))
     generation = feed.begin(8, PoolPosition(1, 0))  # what was pending belonged to the other data
     feed.trained(generation, 8)
     tickets = [feed.ticket(name) for name in "abcd"]
@@ -222,7 +222,7 @@ def test_what_is_computed_again_is_counted() -> None:
     )
     feed = Feed(plan)
     for epoch in range(6):
-        feed.know(epoch, 0, Extent((0,), 9))
+        feed.add_window(epoch, 0, Extent((0,), 9))
 
     def choose(holder: str) -> int:
         ticket = feed.ticket(holder)

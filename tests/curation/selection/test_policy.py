@@ -99,9 +99,9 @@ def test_steps_that_a_resumed_run_made_again_count_once(recorded: tuple[Store, N
     read = list(Policy(store).steps())
     assert [step.number for step in read] == list(range(STEPS))
     assert read[5].candidates.tolist() == steps[0].candidates.tolist()
-    assert Policy(store).extent() == (STEPS, 4)
+    assert Policy(store).steps_and_batch() == (STEPS, 4)
     PolicyWriter(store, pool())  # a new run, in the folder of one that made no checkpoint
-    assert Policy(store).extent() == (0, 0)
+    assert Policy(store).steps_and_batch() == (0, 0)
 
 
 def test_a_pool_without_a_sample_and_a_folder_without_a_policy(

@@ -12,14 +12,14 @@ from selector_outputs import outputs, pairs, seeded, sub_batch_loss
 
 from curation.models.model_outputs import Losses
 from curation.selectors.draw import draw
-from curation.selectors.joint import Joint, sigmoid_added, softmax_added
+from curation.selectors.joint import Joint, sigmoid_growth, softmax_growth
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("chosen", [[], [3], [0, 4, 7]])
 def test_what_a_candidate_adds_is_the_difference_of_two_batches(loss: Any, chosen: list[int]) -> None:
     seen, rows = pairs(9, 4), torch.tensor(chosen, dtype=torch.int64)
-    added = (sigmoid_added if loss == "sigmoid" else softmax_added)(seen)(rows)
+    added = (sigmoid_growth if loss == "sigmoid" else softmax_growth)(seen)(rows)
     before = sub_batch_loss(seen, rows, loss)
     for candidate in set(range(9)) - set(chosen):
         after = sub_batch_loss(seen, torch.cat([rows, torch.tensor([candidate])]), loss)

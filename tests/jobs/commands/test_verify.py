@@ -74,7 +74,7 @@ def test_a_repair_is_dry_unless_told_and_the_second_has_nothing_to_do(
     damaged = record.read_bytes()
     assert _main(["repair", str(tree.out)]) == 0
     said = capsys.readouterr().out
-    assert "would mend" in said and "--apply" in said and not (tree.out / "repairs").exists() and not shard.exists()
+    assert "would repair" in said and "--apply" in said and not (tree.out / "repairs").exists() and not shard.exists()
     assert _main(["repair", str(tree.out), "--apply"]) == 0
     assert {path: path.read_bytes() for path in (shard, record)} == before
     kept = record_of_repair(tree)

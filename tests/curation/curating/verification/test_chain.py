@@ -10,7 +10,7 @@ from builders import snapshot_document
 
 from curation.core.digest import canonical
 from curation.curating.verification.chain import ChainCheck
-from curation.curating.verification.repairs import Mender, dry
+from curation.curating.verification.repairs import RepairWriter, dry_run
 from curation.ledger import lost_snapshots, snapshot_keys
 from curation.ledger.ledger import Ledger
 from curation.storage.store import Store, open_store
@@ -25,9 +25,9 @@ def ledger(tmp_path: Path) -> Ledger:
     return ledger
 
 
-def repaired(ledger: Ledger, mend: Mender) -> list[str]:
+def repaired(ledger: Ledger, repairs: RepairWriter) -> list[str]:
     """What a repair that gives up what is lost finds, and has not mended."""
-    return [str(item) for item in ChainCheck(ledger.store, mend, accept_loss=True).findings() if not item.mended]
+    return [str(item) for item in ChainCheck(ledger.store, repairs, accept_loss=True).findings() if not item.mended]
 
 
 @pytest.mark.parametrize("damage", ["gone", "not JSON"])
@@ -55,14 +55,14 @@ def test_a_repair_that_is_killed_gives_no_number_away(
 
             monkeypatch.setattr(Store, name, killing)
         try:
-            done = repaired(ledger, Mender(ledger.store, "one")) == []
+            done = repaired(ledger, RepairWriter(ledger.store, "one")) == []
         except Killed:
             done = False
         for name, call in calls.items():
             monkeypatch.setattr(Store, name, call)
         known = lost_snapshots.given_up(ledger.store) == [range(3, 4)]
         assert known or snapshot_keys.hint(ledger.store) == 3, "LATEST shows that it is used"
-        assert repaired(ledger, Mender(ledger.store, "two")) == [] and ledger.latest() == 2
+        assert repaired(ledger, RepairWriter(ledger.store, "two")) == [] and ledger.latest() == 2
         if done:
             break
     assert done and last >= 2
@@ -71,31 +71,31 @@ def test_a_repair_that_is_killed_gives_no_number_away(
 
 def test_a_parent_that_only_equals_a_number(ledger: Ledger) -> None:
     ledger.store.put("snapshots/000002.json", canonical({**ledger.snapshot(2).to_json(), "parent": True}))
-    assert repaired(ledger, Mender(ledger.store, "one")) == [] and ledger.snapshot(2).parent == 1
+    assert repaired(ledger, RepairWriter(ledger.store, "one")) == [] and ledger.snapshot(2).parent == 1
 
 
 def test_a_dry_repair_gives_nothing_up(ledger: Ledger) -> None:
     ledger.store.delete("snapshots/000002.json")
-    (said,) = repaired(ledger, dry(ledger.store))
+    (said,) = repaired(ledger, dry_run(ledger.store))
     assert "000002.json" in said and not list(ledger.store.list("repairs"))
 
 
 def test_many_numbers_are_one_finding_and_one_range(ledger: Ledger) -> None:
     document = {**ledger.snapshot(3).to_json(), "decision_id": "z", "snapshot": 5_000, "parent": 4_999}
     ledger.store.put("snapshots/005000.json", canonical(document))
-    assert repaired(ledger, Mender(ledger.store, "one")) == []
+    assert repaired(ledger, RepairWriter(ledger.store, "one")) == []
     assert json.loads(ledger.store.get("repairs/one/lost.json")) == {"lost": [[4, 4_999]]}
-    assert repaired(ledger, dry(ledger.store)) == [] and ledger.latest() == 5_000
+    assert repaired(ledger, dry_run(ledger.store)) == [] and ledger.latest() == 5_000
     made = ledger.create_snapshot(snapshot_document(decision_id="d"))
     assert (made.snapshot, made.parent) == (5_001, 5_000)
 
 
 def test_the_parent_of_a_snapshot_that_follows_a_number_that_was_given_up(ledger: Ledger) -> None:
     ledger.store.delete("snapshots/000003.json")
-    assert repaired(ledger, Mender(ledger.store, "one")) == []
+    assert repaired(ledger, RepairWriter(ledger.store, "one")) == []
     made = ledger.create_snapshot(snapshot_document(decision_id="d"))
-    assert (made.snapshot, made.parent) == (4, 2) and repaired(ledger, dry(ledger.store)) == []
+    assert (made.snapshot, made.parent) == (4, 2) and repaired(ledger, dry_run(ledger.store)) == []
     ledger.store.put("snapshots/000004.json", canonical({**made.to_json(), "parent": 1}))
-    (said,) = repaired(ledger, dry(ledger.store))
+    (said,) = repaired(ledger, dry_run(ledger.store))
     assert "`parent`" in said
-    assert repaired(ledger, Mender(ledger.store, "two")) == [] and ledger.snapshot(4).parent == 2
+    assert repaired(ledger, RepairWriter(ledger.store, "two")) == [] and ledger.snapshot(4).parent == 2

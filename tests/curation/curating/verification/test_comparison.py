@@ -10,7 +10,7 @@ from builders import score_record
 
 from curation.curating.garbage import MIN_GRACE, sweep
 from curation.curating.verification.comparison import Comparison
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.ledger.documents import ScoreRecord
 from curation.ledger.ledger import Ledger
 from curation.storage.store import Store, open_store
@@ -18,7 +18,7 @@ from curation.storage.store import Store, open_store
 
 def mended(out: Store, unit: str, spool: Path, suffix: str) -> str:
     """Repair a unit whose record is gone; returns the name of its data."""
-    compared = Comparison(out, Mender(out, "a-repair"), lambda unit, suffix: [], free=True)
+    compared = Comparison(out, RepairWriter(out, "a-repair"), lambda unit, suffix: [], free=True)
     if suffix == "tar":
         spool.write_bytes(b"table")
         item = compared.put_data_file(unit, spool, suffix)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from curation.curating.verification.findings import Finding
-from curation.curating.verification.repairs import Mender, dry, finished, started
+from curation.curating.verification.repairs import RepairWriter, begin_repair, dry_run, finish_repair
 from curation.storage.store import Store, open_store
 
 
@@ -25,19 +25,19 @@ def everything(store: Store) -> dict[str, bytes]:
 
 def test_a_dry_repair_changes_nothing(out: Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    mend, before = dry(out), everything(out)
-    assert not mend.put(out, "units/a.json", b"right") and not mend.take_out(out, "units/a.json")
-    assert not mend.put_file(out, "data/a", tmp_path / "file")
-    mend.give_up([range(4, 6)])
+    repairs, before = dry_run(out), everything(out)
+    assert not repairs.put(out, "units/a.json", b"right") and not repairs.take_out(out, "units/a.json")
+    assert not repairs.put_file(out, "data/a", tmp_path / "file")
+    repairs.give_up([range(4, 6)])
     assert everything(out) == before
 
 
 def test_what_is_replaced_or_taken_out_is_kept_aside(out: Store, tmp_path: Path) -> None:
     scores = open_store(str(tmp_path / "scores"))
     scores.put("units/s.json", b"theirs")
-    mend = Mender(out, "r")
-    assert mend.put(out, "units/a.json", b"right") and mend.take_out(scores, "units/s.json")
-    assert mend.put(out, "units/new.json", b"new"), "nothing is kept of an object that was gone"
+    repairs = RepairWriter(out, "r")
+    assert repairs.put(out, "units/a.json", b"right") and repairs.take_out(scores, "units/s.json")
+    assert repairs.put(out, "units/new.json", b"new"), "nothing is kept of an object that was gone"
     assert everything(out) == {
         "units/a.json": b"right", "units/new.json": b"new",
         "repairs/r/aside/units/a.json": b"damaged", "repairs/r/aside/scores/units/s.json": b"theirs",
@@ -47,14 +47,14 @@ def test_what_is_replaced_or_taken_out_is_kept_aside(out: Store, tmp_path: Path)
 
 def test_a_repeated_repair_keeps_the_first_copy(out: Store) -> None:
     """Killed after its put, it finds its own object there; that is not what was damaged."""
-    mend = Mender(out, "r")
-    mend.put(out, "units/a.json", b"half way")
-    mend.put(out, "units/a.json", b"right")
+    repairs = RepairWriter(out, "r")
+    repairs.put(out, "units/a.json", b"half way")
+    repairs.put(out, "units/a.json", b"right")
     assert out.get("repairs/r/aside/units/a.json") == b"damaged"
 
 
 def test_a_repair_leaves_a_record(out: Store) -> None:
-    one, other = started(out, 3), started(out, 3)
+    one, other = begin_repair(out, 3), begin_repair(out, 3)
     assert one.id != other.id
     begun = json.loads(out.get(f"repairs/{one.id}/started.json"))
     assert begun["snapshot"] == 3 and begun["software"]["tutelage"]
@@ -64,7 +64,7 @@ def test_a_repair_leaves_a_record(out: Store) -> None:
     ]
     one.give_up([range(4, 5), range(7, 10)])
     assert json.loads(out.get(f"repairs/{one.id}/lost.json")) == {"lost": [4, [7, 9]]}
-    record = json.loads(out.get(finished(one, 3, findings, [range(4, 5)])))
+    record = json.loads(out.get(finish_repair(one, 3, findings, [range(4, 5)])))
     assert [item["object"] for item in record["mended"]] == ["/out/x"]
     assert [item["object"] for item in record["not_mended"]] == ["/out/y"]
     assert record["lost"] == [4]

@@ -11,7 +11,7 @@ from inline_executor import InlineExecutor
 
 from curation.curating.scoring.batches import units_table
 from curation.curating.scoring.dispatch import score
-from curation.curating.verification.repairs import Mender
+from curation.curating.verification.repairs import RepairWriter
 from curation.curating.verification.rescoring import Rescorer, rescore
 from curation.ledger import attempts
 from curation.ledger import score_tables as scores
@@ -58,7 +58,7 @@ def test_what_ends_processes_is_not_tried_in_this_one(convicted: Pool) -> None:
 def test_values_that_differ_from_the_models_are_found_and_replaced(convicted: Pool, tmp_path: Path) -> None:
     job, shard = convicted.job, convicted.shards[0]
     values, (column,) = convicted.values(), job.columns
-    dry = Rescorer(job, Mender(job.scored.store))
+    dry = Rescorer(job, RepairWriter(job.scored.store))
     assert dry.compare(shard) == [], "and nobody dies of what is set aside"
     table = scores.read(job.scored, shard, column)
     edited = table["value"].to_pylist()
@@ -69,9 +69,9 @@ def test_values_that_differ_from_the_models_are_found_and_replaced(convicted: Po
     (found,) = dry.compare(shard)
     assert found.code == "score_value" and "letters of 0.tar: 1 values differ" in found.what and "row 4" in found.what
     assert convicted.values() == edited
-    assert Rescorer(job, Mender(job.scored.store, "r1")).compare(shard)
+    assert Rescorer(job, RepairWriter(job.scored.store, "r1")).compare(shard)
     assert convicted.values() == values and dry.compare(shard) == []
-    rescored = rescore(job, convicted.shards, Mender(job.scored.store), InlineExecutor(tmp_path / "places"))
+    rescored = rescore(job, convicted.shards, RepairWriter(job.scored.store), InlineExecutor(tmp_path / "places"))
     assert list(rescored) == [[], []]
     (gone,) = dry.compare(shard._replace(etag="another"))
     assert gone.code == "input" and "can't be scored again: object_changed" in gone.what

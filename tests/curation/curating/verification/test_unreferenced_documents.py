@@ -12,7 +12,7 @@ import pytest
 from builders import score_record
 
 from curation.core.types import ShardRef
-from curation.curating.verification.repairs import Mender, dry
+from curation.curating.verification.repairs import RepairWriter, dry_run
 from curation.curating.verification.unreferenced_documents import check_loose
 from curation.ledger.ledger import Ledger, unit_id
 from curation.storage.store import Store, open_store
@@ -41,7 +41,7 @@ def first(store: Store, folder: str) -> str:
 
 
 def test_sound_documents_have_no_finding(out: Store) -> None:
-    assert list(check_loose(out, dry(out), ())) == []
+    assert list(check_loose(out, dry_run(out), ())) == []
 
 
 DAMAGES: dict[str, tuple[str, Callable[[Store], str]]] = {}
@@ -99,18 +99,18 @@ def truncated_page(out: Store) -> str:
 def test_a_damaged_document_is_found_and_moved_aside(name: str, out: Store) -> None:
     code, plant = DAMAGES[name]
     key = plant(out)
-    (finding,) = check_loose(out, dry(out), ())
+    (finding,) = check_loose(out, dry_run(out), ())
     assert (finding.code, finding.object) == (code, out.location(key))
     assert finding.how and not finding.mended and out.exists(key)
-    (finding,) = check_loose(out, Mender(out, "r"), ())
+    (finding,) = check_loose(out, RepairWriter(out, "r"), ())
     assert finding.mended and not out.exists(key) and out.exists(f"repairs/r/aside/{key}")
-    assert list(check_loose(out, dry(out), ())) == []
+    assert list(check_loose(out, dry_run(out), ())) == []
 
 
 def test_what_has_a_finding_already_is_not_found_again(out: Store) -> None:
-    assert list(check_loose(out, dry(out), {out.location(text(out))})) == []
+    assert list(check_loose(out, dry_run(out), {out.location(text(out))})) == []
 
 
 def test_an_empty_output_has_no_documents(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "none"))
-    assert list(check_loose(store, dry(store), ())) == []
+    assert list(check_loose(store, dry_run(store), ())) == []

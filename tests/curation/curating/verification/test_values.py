@@ -11,7 +11,7 @@ import pytest
 from builders import score_record
 
 from curation.core.types import ShardRef
-from curation.curating.verification.values import Said, believable_poison, stored_values
+from curation.curating.verification.values import DeclaredFields, believable_poison, stored_values
 from curation.ledger.attempts import REASONS
 from curation.ledger.ledger import Ledger, unit_id
 from curation.ledger.score_tables import Column
@@ -76,7 +76,7 @@ def test_poison_is_believed_where_there_is_no_value() -> None:
 
 
 def test_fields_that_do_not_follow_from_the_unit_are_put_right() -> None:
-    said = Said(called={"f": frozenset({"s", "t"})})
+    said = DeclaredFields(called={"f": frozenset({"s", "t"})})
     assert said.fixed(score_record(column="t"), COLUMN) == {}
     assert said.fixed(score_record(column="u"), COLUMN) == {"column": "s"}
     assert said.fixed(score_record(column="u"), Column("s", "other")) == {}, "others may share the scores"
@@ -85,7 +85,7 @@ def test_fields_that_do_not_follow_from_the_unit_are_put_right() -> None:
 
 
 def test_the_type_of_a_column_is_its_scorers() -> None:
-    said = Said(kinds={"s": pa.float32()})
+    said = DeclaredFields(kinds={"s": pa.float32()})
     assert said.has_kind(COLUMN, pa.chunked_array([VALUES]))
     assert not said.has_kind(COLUMN, pa.chunked_array([pa.array([1.0], pa.float64())]))
     assert said.has_kind(Column("unknown", "f"), pa.chunked_array([pa.array(["x"])]))

@@ -11,7 +11,7 @@ from builders import score_record
 
 from curation.core.software import of_this_process, software, software_id
 from curation.curating.verification import versions
-from curation.curating.verification.repairs import Mender, dry
+from curation.curating.verification.repairs import RepairWriter, dry_run
 from curation.curating.verification.versions import check_named, check_versions, is_newer, known_versions, proved
 from curation.storage.store import Store, open_store
 
@@ -48,18 +48,18 @@ def test_versions_are_known_from_any_place_that_proves_them(store: Store) -> Non
 
 def test_an_edited_file_is_rewritten_where_a_document_has_its_versions(store: Store) -> None:
     put(store, NAME, EDITED)
-    (finding,) = check_versions(store, {}, dry(store))
+    (finding,) = check_versions(store, {}, dry_run(store))
     assert finding.why and not finding.how and not finding.mended
-    (finding,) = check_versions(store, {NAME: OLD}, Mender(store, "r"))
-    assert finding.mended and list(check_versions(store, {}, dry(store))) == []
+    (finding,) = check_versions(store, {NAME: OLD}, RepairWriter(store, "r"))
+    assert finding.mended and list(check_versions(store, {}, dry_run(store))) == []
     assert store.get(f"repairs/r/aside/software/{NAME}.json"), "the edited file is kept aside"
 
 
 def test_a_file_of_another_name_is_moved_aside(store: Store) -> None:
     store.put("software/notes.txt", b"mine")
-    (finding,) = check_versions(store, {}, dry(store))
+    (finding,) = check_versions(store, {}, dry_run(store))
     assert store.exists("software/notes.txt") and not finding.mended
-    (finding,) = check_versions(store, {}, Mender(store, "r"))
+    (finding,) = check_versions(store, {}, RepairWriter(store, "r"))
     assert finding.mended and not store.exists("software/notes.txt")
 
 
@@ -67,13 +67,13 @@ def test_a_name_in_one_record_was_edited_and_in_several_the_file_is_missing(stor
     record = "units/" + "0" * 64 + ".json"
     store.put(record, json.dumps(score_record(software=NAME)).encode())
     put(store, "f" * 16, OLD)
-    (edited,) = check_named(store, {NAME: (1, record)}, {}, Mender(store, "r"))
+    (edited,) = check_named(store, {NAME: (1, record)}, {}, RepairWriter(store, "r"))
     assert edited.code == "score_record" and json.loads(store.get(record))["software"] is None
-    (gone,) = check_named(store, {NAME: (2, record)}, {}, Mender(store, "r"))
+    (gone,) = check_named(store, {NAME: (2, record)}, {}, RepairWriter(store, "r"))
     assert gone.code == "software" and gone.why
-    (written,) = check_named(store, {NAME: (1, record)}, {NAME: OLD}, Mender(store, "r"))
+    (written,) = check_named(store, {NAME: (1, record)}, {NAME: OLD}, RepairWriter(store, "r"))
     assert written.mended and json.loads(store.get(f"software/{NAME}.json")) == OLD
-    assert list(check_named(store, {NAME: (1, record)}, {}, dry(store))) == []
+    assert list(check_named(store, {NAME: (1, record)}, {}, dry_run(store))) == []
 
 
 def test_a_documents_versions_are_put_right_by_what_is_known() -> None:

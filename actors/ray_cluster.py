@@ -15,7 +15,7 @@ from actors import local_cluster, waiting
 from actors.waiting import ClusterError, LostClusterError
 from curation.core.errors import TutelageError
 
-__all__ = ["ClusterError", "LostClusterError", "address_of", "cluster", "cpus", "gpus", "on_cluster"]
+__all__ = ["ClusterError", "LostClusterError", "address_of", "cpus", "gpus", "on_cluster", "ray_cluster"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def on_cluster(address: str | None, work: Callable[[], T]) -> T:
     for attempt in range(RESTARTS + 1):
         own = not ray.is_initialized() and address_of(address) is None
         try:
-            with cluster(address):
+            with ray_cluster(address):
                 return work()
         except LostClusterError as error:
             if not own:
@@ -54,7 +54,7 @@ def on_cluster(address: str | None, work: Callable[[], T]) -> T:
 
 
 @contextmanager
-def cluster(address: str | None = None) -> Iterator[None]:
+def ray_cluster(address: str | None = None) -> Iterator[None]:
     """Use the cluster at `address` (or RAY_ADDRESS, as inside a submitted job); else start a local one and stop it.
 
     A local cluster listens on loopback, asks for a token (Ray's default for new local clusters) and has no dashboard.
