@@ -7,6 +7,7 @@ raised is raised as it is.
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -170,9 +171,12 @@ class PoolActor:
 
     def call(self, method: str, *arguments: Any) -> Any:
         try:
-            if self._object is None:
-                self._object = self._factory(_place())
-            return getattr(self._object, method)(*arguments)
+            if self._object is not None:
+                return getattr(self._object, method)(*arguments)
+            self._object = self._factory(_place())
+            result = getattr(self._object, method)(*arguments)
+            gc.freeze()  # see `local_executor._call`
+            return result
         except Exception as error:  # noqa: BLE001  (raised, in a form that can be sent)
             raise portable(error) from None
 

@@ -13,6 +13,7 @@ Memory: the packages' pages are shared between the server and its workers.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -240,10 +241,13 @@ def _call(method: str, arguments: Sequence[Any]) -> Any:
     """Call a method of this process' object. The first call makes it: an error in an initializer counts as a death."""
     global _made, _object
     try:
-        if _made is not None:
-            made, place = _made
-            _object, _made = cloudpickle.loads(made)(place), None
-        return getattr(_object, method)(*arguments)
+        if _made is None:
+            return getattr(_object, method)(*arguments)
+        made, place = _made
+        _object, _made = cloudpickle.loads(made)(place), None
+        result = getattr(_object, method)(*arguments)
+        gc.freeze()  # modules and models stay: full collections walked 700,000 objects, a quarter of the time of PNGs
+        return result
     except Exception as error:  # noqa: BLE001  (raised, in a form that can be sent)
         raise portable(error) from None
 

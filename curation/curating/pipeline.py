@@ -32,6 +32,7 @@ from curation.ledger.plans import Plan
 from curation.ledger.uid_lists import UidList, parse_list, read_list
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.recipes.entries import kinds_of
+from curation.scorers import imports_of
 from curation.storage.pinned_file import PinnedFile
 from curation.storage.probe import probe
 from curation.storage.store import StoreOptions, open_store
@@ -105,13 +106,9 @@ def pipeline(recipe: Recipe, *, dry: bool = False, executor: Executor | None = N
 
 
 def worker_modules(recipe: Recipe) -> list[str]:
-    """Return the modules that a recipe's workers import and that take long: 4 CPU seconds where it has models."""
-    found = ["curation.curating.scoring.unit_scorer"]
-    if recipe.scorers:
-        found.append("torch")
-    if any(scorer.files() for scorer in recipe.scorers.values()):
-        found.append("open_clip")
-    return found
+    """Return the modules that a recipe's workers import and that take long: 2 CPU seconds where it has a proxy."""
+    found = {name: None for scorer in recipe.scorers.values() for name in imports_of(scorer)}
+    return ["curation.curating.scoring.unit_scorer", *found]
 
 
 def _try_filters(recipe: Recipe, spool: Path) -> None:

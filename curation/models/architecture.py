@@ -7,7 +7,7 @@ registry of pretrained tags, which imports torch (2 s, once a process). `cost` b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
@@ -27,6 +27,11 @@ MODELS = {
     "proxy-ti": "4 layers, 128 wide: the default scorer; trains in one to two minutes on two CPU cores",
     "proxy-s": "6 layers, 256 wide: a reference model; trains in tens of minutes on a CPU, in two on a GPU",
 }
+
+# Fields of a configuration that `plain_clip` builds; a model with others needs open_clip.
+PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_bias", "init_logit_scale"}
+PLAIN_VISION = {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"}
+PLAIN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -117,6 +122,32 @@ def build_model(model: str, size: int = 0) -> nn.Module:
         return open_clip.create_model(  # type: ignore[no-any-return]
             model, device=torch.get_default_device(), pretrained_text=False, force_image_size=size or None
         )
+
+
+def build_for_inference(model: str) -> nn.Module:
+    """Build `model` with uninitialised weights for scoring; of a plain CLIP without importing open_clip.
+
+    Tensor names and vectors equal those of `build_model`. Raises as `build_model` does.
+    """
+    config = model_config(model)
+    if not is_plain(config):
+        return build_model(model)
+    from curation.models.plain_clip import PlainClip
+
+    return PlainClip(config)
+
+
+def encoder_imports(model: str) -> tuple[str, ...]:
+    """Modules that a process needs to score with `model` and that take long to import."""
+    plain = is_plain(model_config(model))
+    return ("curation.models.shared_encoder", "curation.models.bounded_tokenizer" if plain else "open_clip")
+
+
+def is_plain(config: Mapping[str, Any]) -> bool:
+    """Whether `plain_clip` builds a model with this configuration (open_clip's format)."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    known = config.keys() <= PLAIN and vision.keys() <= PLAIN_VISION and text.keys() <= PLAIN_TEXT
+    return known and all(isinstance(vision.get(name, 0), int) for name in ("layers", "image_size", "patch_size"))
 
 
 @cache

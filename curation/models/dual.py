@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from curation.core.errors import UserError, WeightsError
-from curation.models.architecture import build_model, preprocess_for
+from curation.models.architecture import build_for_inference, build_model, preprocess_for
+from curation.models.plain_clip import PatchEmbedding, PlainClip
 from curation.models.tokenizer import Tokenize, tokenizer_for
 from curation.models.weights import Weights, read_tensors
 from curation.shards.images import Preprocess
@@ -46,6 +47,7 @@ class DualEncoder:
         self.module = module.to(device).eval().requires_grad_(False)
         self._tokenize: Tokenize = tokenizer_for(model)
         self._normalise = PixelNormaliser(self.preprocess).to(device)
+        self._patches = self._patch_embedding()
         with torch.inference_mode():
             self.dim = int(self._text(self._tokenize([""])).shape[1])
 
@@ -63,7 +65,22 @@ class DualEncoder:
             batch = batch.pin_memory()  # a copy from pageable memory would make the host wait
         batch = batch.to(self.device, non_blocking=True)
         with self._autocast():
-            return normalize(encode_image(self.module, self._normalise(batch)).float(), dim=-1)[:rows]
+            return normalize(self._features(batch).float(), dim=-1)[:rows]
+
+    def _features(self, batch: Tensor) -> Tensor:
+        """Output of the image tower before normalisation, `[N, dim]`, for uint8 `[N, S, S, 3]` on the device."""
+        if self._patches is None:
+            return encode_image(self.module, self._normalise(batch))
+        assert isinstance(self.module, PlainClip)
+        return self.module.visual.pooled(self._patches(batch))
+
+    def _patch_embedding(self) -> PatchEmbedding | None:
+        if self.precision != "fp32" or not isinstance(self.module, PlainClip):
+            return None
+        conv1, preprocess = self.module.visual.conv1, self.preprocess
+        if preprocess.size % conv1.kernel_size[0]:
+            return None
+        return PatchEmbedding(conv1, preprocess.mean, preprocess.std).to(self.device)
 
     @torch.inference_mode()
     def text(self, captions: Sequence[str]) -> Tensor:
@@ -135,7 +152,7 @@ def load_dual_encoder(
             module = build_model(model)
     else:
         path = weights.fetch(options)  # first: a wrong sha256 must not cost building a model
-        module = build_model(model)
+        module = build_for_inference(model)
         load_tensors(module, read_tensors(path, weights.url), model, weights.url)
     return DualEncoder(model, module, torch.device(device), precision)
 
@@ -182,7 +199,7 @@ def encode_image(module: nn.Module, pixels: Tensor) -> Tensor:
 
 def encode_text(module: nn.Module, ids: Tensor) -> Tensor:
     """Output of the text tower before normalisation, float32 `[N, dim]`, for ids int64 `[N, L]`, trimmed or not."""
-    if not trims(module):
+    if isinstance(module, PlainClip) or not trims(module):
         features: Tensor = module.encode_text(ids)  # type: ignore[operator]
         return features
     clip: Any = module
@@ -238,11 +255,11 @@ def trims(module: nn.Module) -> bool:
 
 def _rename_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove DistributedDataParallel's prefix, name the text tower of old CLIP files, and reshape 0-d scales."""
-    from open_clip.model import convert_to_custom_text_state_dict
-
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     expected = module.state_dict()
     if "text_projection" in tensors and "text_projection" not in expected:
+        from open_clip.model import convert_to_custom_text_state_dict
+
         tensors = convert_to_custom_text_state_dict(tensors)
     for name in ("logit_scale", "logit_bias"):
         if name in tensors and name in expected and tensors[name].numel() == expected[name].numel():

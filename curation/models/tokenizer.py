@@ -1,7 +1,7 @@
 """Tokenizers: captions to token ids. open_clip includes CLIP's vocabulary; others need the Hugging Face hub.
 
-Cost: about 28,000 short captions a second and core, due to a cache of words (`bounded_tokenizer`). open_clip and torch
-are imported with the first tokenizer, not with this module: processes that only pass captions on need neither.
+Cost: about 100,000 short captions a second and core, due to a cache of words (`bounded_tokenizer`). torch, and for
+others' vocabularies open_clip, is imported with the first tokenizer: processes that only pass captions on need neither.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ def tokenizer_for(model: str) -> Tokenize:
     its vocabulary is not available from the Hugging Face hub.
     """
     text = model_config(model)["text_cfg"]
-    if "hf_tokenizer_name" not in text:
+    if "hf_tokenizer_name" not in text and not text.get("tokenizer_kwargs"):
         from curation.models.bounded_tokenizer import BoundedTokenizer
 
-        tokenizer = BoundedTokenizer(context_length=text.get("context_length", 77), **text.get("tokenizer_kwargs", {}))
-        return lambda captions: tokenizer(list(captions))
+        return BoundedTokenizer(text.get("context_length", 77))
     import open_clip
 
-    with hub_errors(model, f"the tokenizer {text['hf_tokenizer_name']!r}"):
+    with hub_errors(model, f"the tokenizer {text.get('hf_tokenizer_name', model)!r}"):
         foreign = open_clip.get_tokenizer(model)
     return lambda captions: foreign(list(captions))

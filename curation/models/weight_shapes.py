@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from curation.core.errors import WeightsError
-from curation.models.architecture import build_model, model_config
+from curation.models.architecture import build_for_inference, model_config
 from curation.models.weights import Weights, read_header
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _expect_encoder(model: str, path: Path, origin: str) -> None:
 
     shapes, _ = read_header(path, origin)
     with torch.device("meta"):
-        module = build_model(model)
+        module = build_for_inference(model)
         tensors = {name: torch.empty(shape) for name, shape in shapes.items()}
     expect_fit(module, tensors, model, origin)
 

@@ -22,7 +22,7 @@ from curation.scorers.negclip_loss import NegClipLoss
 from curation.scorers.norm_sim import NormSim
 from curation.scorers.nsfw import Nsfw
 from curation.scorers.phash import PHash
-from curation.scorers.scorer import Batch, CaptionNumberScorer, HeaderCheckingScorer, Score, Scorer
+from curation.scorers.scorer import Batch, CaptionNumberScorer, HeaderCheckingScorer, Score, Scorer, imports_of
 from curation.scorers.text_masked_clip_score import TextMaskedClipScore
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Score",
     "Scorer",
     "fingerprint",
+    "imports_of",
     "scorer",
 ]
 

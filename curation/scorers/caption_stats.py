@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +34,13 @@ class CaptionStats(CaptionNumberScorer):
     def identity(self) -> Mapping[str, Any]:
         return {"kind": "caption_stats", "code": 3}
 
+    def imports(self) -> Sequence[str]:
+        return ()
+
     def values(self) -> pa.DataType:
         return _TYPE
 
-    def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
+    def load(self, device: torch.device | None, options: StoreOptions | None = None) -> Score:
         return score
 
 

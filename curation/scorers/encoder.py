@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from curation.models import Weights, preprocess_for
+from curation.models.architecture import encoder_imports
 from curation.models.identity import encoder_identity
 from curation.scorers.scorer import Batch, CaptionNumberScorer
 
@@ -36,6 +37,9 @@ class Encoder(CaptionNumberScorer):
 
     def files(self) -> Sequence[Weights]:
         return (Weights(self.weights, self.sha256),)
+
+    def imports(self) -> Sequence[str]:
+        return encoder_imports(self.model)
 
     def check(self, options: StoreOptions | None = None) -> None:
         """Raise `WeightsError` for weights of another architecture; only the file's header is read."""

@@ -55,10 +55,13 @@ class ImageStats(CaptionNumberScorer):
     def views(self) -> Sequence[Preprocess]:
         return (self._view,)
 
+    def imports(self) -> Sequence[str]:
+        return ()
+
     def values(self) -> pa.DataType:
         return _TYPE
 
-    def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
+    def load(self, device: torch.device | None, options: StoreOptions | None = None) -> Score:
         def score(batch: Batch) -> pa.StructArray:
             rows = [_statistics(pixels) for pixels in batch.pixels(self._view)]
             entropy, blank, sharpness = np.array(rows, np.float32).reshape(-1, 3).T

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,10 +42,13 @@ class Language(CaptionNumberScorer):
     def identity(self) -> Mapping[str, Any]:
         return {"kind": "language", "code": 2, "model": _DETECTORS[self.detector][0].sha256}
 
+    def imports(self) -> Sequence[str]:
+        return ()
+
     def values(self) -> pa.DataType:
         return _TYPE
 
-    def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
+    def load(self, device: torch.device | None, options: StoreOptions | None = None) -> Score:
         model, detector = _DETECTORS[self.detector]
         model.read()
         detect = detector()

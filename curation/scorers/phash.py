@@ -46,10 +46,13 @@ class PHash(CaptionNumberScorer):
     def views(self) -> Sequence[Preprocess]:
         return (VIEW,)
 
+    def imports(self) -> Sequence[str]:
+        return ()
+
     def values(self) -> pa.DataType:
         return pa.int64()
 
-    def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
+    def load(self, device: torch.device | None, options: StoreOptions | None = None) -> Score:
         return lambda batch: pa.array(phash(batch.pixels(VIEW)))
 
 

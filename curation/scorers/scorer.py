@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TORCH = ("torch",)
+
 
 @dataclass
 class Batch:
@@ -75,7 +77,10 @@ class Scorer(Protocol):
         ...
 
     def load(self, device: torch.device, options: StoreOptions | None = None) -> Score:
-        """Load the weights onto `device` and return the scoring function. Called once inside each actor."""
+        """Load the weights onto `device` and return the scoring function. Called once inside each worker.
+
+        A scorer whose `imports` are empty receives None instead of a device.
+        """
         ...
 
 
@@ -103,8 +108,22 @@ class CaptionNumberScorer:
     def files(self) -> Sequence[PinnedFile]:
         return ()
 
+    def imports(self) -> Sequence[str]:
+        """Modules that `load` needs and that take long to import.
+
+        A local executor imports them once for all workers. A worker whose scorers need none starts without torch (1.5
+        CPU seconds) and passes None as their device.
+        """
+        return TORCH
+
     def values(self) -> pa.DataType:
         return pa.float32()
+
+
+def imports_of(scorer: Scorer) -> Sequence[str]:
+    """Modules that a scorer declares as slow to import; torch for a scorer without `imports`."""
+    declared: Callable[[], Sequence[str]] | None = getattr(scorer, "imports", None)
+    return declared() if declared else TORCH
 
 
 def unit_of(scorer: object) -> str:

@@ -14,6 +14,7 @@ snapshot is created.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -172,32 +173,33 @@ class Isolated:
 
     def _run(self, batch: Batch, spans: Sequence[Span]) -> Any:
         """Return what the scorer returns, on the CPU. Raises `_RaisedError` or `StoreError`."""
-        import torch
-
         with self.box.scoring(self.name, spans), self.box.watched(self.seconds):
             try:
                 values = self.score(batch)
-                return as_numpy(values) if isinstance(values, torch.Tensor) else values
+                return as_numpy(values) if _is(values, "Tensor") else values
             except StoreError:
                 raise
             except (Exception, SystemExit) as error:
-                if isinstance(error, torch.AcceleratorError) and not _is_memory(error):
+                if _is(error, "AcceleratorError") and not _is_memory(error):
                     self.box.die(error)  # this process can no longer use the device
                 raise _RaisedError(error) from error
 
 
-def _is_memory(error: BaseException) -> bool:
-    import torch
+def _is(value: object, name: str) -> bool:
+    """Whether `value` has torch's class of this name. A process that has not imported torch has no such value."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, getattr(torch, name))
 
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+
+def _is_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or _is(error, "OutOfMemoryError") or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's own allocator for CPUs
-    )
+    )  # fmt: skip
 
 
 def _free() -> None:
-    import torch
-
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
@@ -221,12 +223,12 @@ def blamed(name: str) -> Iterator[None]:
 
 def as_rows(name: str, values: Any) -> pa.Array | np.ndarray[Any, Any]:
     """Return a scorer's values as an array. Raises `UserError` for values that are neither an array nor a tensor."""
-    import torch
-
-    if not isinstance(values, pa.Array | np.ndarray | torch.Tensor):
+    if _is(values, "Tensor"):
+        return as_numpy(values)
+    if not isinstance(values, pa.Array | np.ndarray):
         fix = "return a numpy array, a tensor or an Arrow array"
         raise UserError(f"scorer {name} gives a {type(values).__name__}, not values of a batch", fix=fix)
-    return as_numpy(values) if isinstance(values, torch.Tensor) else values
+    return values
 
 
 def as_numpy(values: torch.Tensor) -> np.ndarray[Any, Any]:

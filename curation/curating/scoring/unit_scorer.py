@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,13 +31,10 @@ from curation.ledger import score_tables, unit_collector
 from curation.ledger.attempts import DIED, REASONS, CallSettings
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import Compute
-from curation.scorers import HeaderCheckingScorer, Scorer
+from curation.scorers import HeaderCheckingScorer, Scorer, imports_of
 from curation.shards.images import DecodeLimits, Preprocess
 from curation.shards.unit_reader import STREAM_SCHEMA, UnitReader, failure_table, view_column
 from curation.storage.store import Store, StoreOptions
-
-if TYPE_CHECKING:
-    import torch
 
 COMMITTERS = 4  # threads that put a worker's tables while its models go on
 LOADING = 10  # times compute.batch_timeout, for each model that is loaded and tried
@@ -103,8 +100,8 @@ class UnitScorer:
 
     def __init__(self, job: ScoringTask, box: Box, stream: StreamFunction | None = None) -> None:
         self.gpu = False
-        self.device: torch.device | None = None
-        if job.scorers:  # a recipe without scorers does not pay the import
+        self.device: Any = None  # a torch.device where a scorer uses torch
+        if any(imports_of(scorer) for scorer in job.scorers.values()):  # others do not pay for torch
             import torch
 
             torch.set_num_threads(max(1, int(job.compute.num_cpus)))
@@ -116,7 +113,6 @@ class UnitScorer:
     def models(self) -> Mapping[str, Isolated]:
         options, models = self.job.corpus.options, {}
         for name, scorer in self.job.scorers.items():
-            assert self.device is not None
             with blamed(name):
                 score = scorer.load(self.device, options)
                 seconds = self.job.compute.batch_timeout

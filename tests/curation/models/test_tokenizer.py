@@ -33,7 +33,7 @@ def test_the_same_ids_as_open_clip(caption: str) -> None:
 def test_hostile_captions_cost_little(caption: str, monkeypatch: pytest.MonkeyPatch) -> None:
     merge, work = BoundedTokenizer.bpe, []
 
-    def counted(self: BoundedTokenizer, symbols: str) -> str:
+    def counted(self: BoundedTokenizer, symbols: str) -> list[str]:
         work.append(len(symbols) ** 2)  # open_clip's merging is quadratic in the length of a word
         return merge(self, symbols)
 
@@ -48,7 +48,7 @@ def test_words_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = BoundedTokenizer(context_length=32)
     for number in range(300):
         ours([f"word{chr(97 + number % 26)}{'x' * (number % 50)}{chr(97 + number // 26)}"])
-    assert len(ours.ids) <= 101 and len(ours.cache) == 2
+    assert len(ours.ids) <= 101
     assert torch.equal(ours(["<start_of_text> cat"]), REFERENCE(["<start_of_text> cat"]))
 
 
