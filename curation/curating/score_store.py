@@ -1,8 +1,8 @@
-"""What a store of scores holds, apart from any run: inventory, export, and taking out what no recipe wants any more.
+"""A store of score tables, independent of any run: inventory, export, and deletion of tables that no recipe needs.
 
-Score tables are shared: whoever names the same shard and the same fingerprint finds them. So nobody owns them, and what
-may go is said by what must stay. Cost: one small GET a record (32 at a time, about 3,000/s from S3), nothing of samples
-in memory.
+Score tables are shared: every run that names the same shard and fingerprint finds them. No run owns them, so a deletion
+lists the tables to keep. Cost: one small GET for each record (32 at a time, about 3,000/s from S3), and no samples in
+memory.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def take_out(
     """Delete the tables of all fingerprints that are not in `keep` (or only say which); returns what went.
 
     Every record is read before the first one is deleted: raises `LedgerError`, deleting nothing, where one can't be
-    read. A record is deleted before the data that it names, so a reader finds both or is told that the sample has not
-    been scored; a run that had found the table before fails, and scores the sample when it is repeated. Data younger
+    read. A record is deleted before the data that it names, so a reader finds both or learns that the sample has
+    not been scored. A run that had found the table before fails, and scores the sample when it is repeated. Data younger
     than `grace` seconds stay for `curate gc`, as do data whose record was deleted by a process that was killed then.
     `now` is a clock for tests. Cost: a GET a record, a listing of `data/`, and two deletes a table that goes.
     """

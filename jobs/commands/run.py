@@ -223,7 +223,7 @@ def _warn_of_mixed(work: Pipeline, address: str | None) -> None:
 
 def _print(output: str, work: RunCounts, document: SnapshotDocument) -> None:
     if not work.new_snapshot and work.units_scored:
-        click.echo(f"{output}@{work.snapshot} is what this recipe makes; scored {work.units_scored:,} shards anew in "
+        click.echo(f"{output}@{work.snapshot} is what this recipe makes; scored {work.units_scored:,} shards again in "
                    f"{work.model_batches:,} model batches, {work.score_puts:,} data puts")  # fmt: skip
     elif not work.new_snapshot:
         click.echo(f"nothing to do: {output}@{work.snapshot} is what this recipe makes (0 data puts, 0 model batches)")

@@ -254,7 +254,7 @@ def test_a_cluster_without_room_is_waited_for_and_the_progress_says_so(
         pass
 
     def note(text: str) -> None:
-        if text.startswith("compute wants 34 CPUs"):
+        if text.startswith("`compute` requires 34 CPUs"):
             raise Seen
 
     monkeypatch.setenv("RAY_ADDRESS", "a cluster of somebody's")
