@@ -91,7 +91,7 @@ def policy(found: dict[str, Any]) -> list[PolicyStep]:
 
 
 def qualities(found: dict[str, Any]) -> list[tuple[int, float]]:
-    """The learning curve without what it cost: whoever dies, something is computed again."""
+    """The learning curve without its cost: after any death, some work is repeated."""
     return [(point["updates"], point["quality"]) for point in found["curve"]]
 
 
@@ -257,7 +257,7 @@ def test_a_cluster_without_room_is_waited_for_and_the_progress_says_so(
         if text.startswith("`compute` requires 34 CPUs"):
             raise Seen
 
-    monkeypatch.setenv("RAY_ADDRESS", "a cluster of somebody's")
+    monkeypatch.setenv("RAY_ADDRESS", "another user's cluster")
     recipe = make("compute={learners: 33}", "learner.contrastive.batch=33", f"output={tmp_path}/large")
     with pytest.raises(Seen):
         learning.learn(recipe, quiet, note)

@@ -306,7 +306,7 @@ def test_examples_between_two_limits(tmp_path: Path) -> None:
 
 
 def examples(tmp_path: Path, item: Filter, kinds: dict[str, pa.DataType]) -> dict[str, list[dict[str, Any]]]:
-    """What is told of the samples near the limits of one filter that is made of others: column -> examples."""
+    """Examples near the limits of a filter that combines others: column -> examples."""
     table = rows().append_column("other", pa.array(np.random.default_rng(5).random(N), pa.float32()))
     table = table.append_column("width", pa.array(range(N), pa.int32()))
     with Decisions(tmp_path, ["caption", "width"], kinds) as engine:

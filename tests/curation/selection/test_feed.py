@@ -1,4 +1,4 @@
-"""The feed's invariant, whoever dies, is slow or answers twice: every step once, in order, no candidate left out."""
+"""The feed's invariant through deaths, delays and repeated answers: every step once, in order, with every candidate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POOLS = [(23,), (12, 11), (3, 14, 2, 10), (10, 1), (*[1] * 12, 20)]
 
 
 def choice_of(ticket: Ticket) -> Choice:
-    """Its candidates are their places, so that what was offered can be told."""
+    """A pool whose candidates are their own places, so that a test sees which were offered."""
     first = named(ticket.place)
     return Choice(ticket.number, torch.arange(first, first + ticket.size), None, torch.arange(BATCH), ticket.version)
 
@@ -261,4 +261,4 @@ def test_what_is_computed_again_is_counted() -> None:
     assert choose("a") == 7 and feed.repeated == (20, 2), "from step 6 on nothing is scored"
     again = Feed(plan)
     again.begin(2, *checkpoint, Repeated(20, 2))
-    assert again.repeated == (20, 2), "a feed that is started anew goes on from the checkpoint's ledger"
+    assert again.repeated == (20, 2), "a restarted feed continues from the checkpoint's ledger"

@@ -1,4 +1,4 @@
-"""`curate evaluate`: what is trained, what is kept, what is attached, and how it is told."""
+"""`curate evaluate`: the trained models, the attached documents, and the text of the commands that show them."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_damaged_documents_are_one_line(evaluated: Path, tmp_path: Path) -> None
     with pytest.raises(LedgerError, match="another sha256"):
         invoke(evaluated, f"{out}@1", "--runs", f"{out}/runs")
     for path in (out / "runs").glob("*/card.json"):
-        path.write_text("[]")  # is trained anew
+        path.write_text("[]")  # is trained again
     assert 0 < invoke(evaluated, f"{out}@1", "--runs", f"{out}/runs")["judged"] <= 6
 
 

@@ -88,7 +88,7 @@ def test_gc_takes_what_nothing_names(home: Path) -> None:
     assert len(invoke("ls", store)) == len(before) + 1
     invoke("gc", store, "--keep", f"{home}/a.yaml", "--delete")
     assert invoke("ls", store) == before
-    assert score_puts(f"{home}/b.yaml") == 0, "a snapshot that is up to date wants no scores"
+    assert score_puts(f"{home}/b.yaml") == 0, "a snapshot that is up to date needs no scores"
     planned = CliRunner().invoke(plan, [f"{home}/b.yaml"], catch_exceptions=False).stdout
     assert "they lack caption_stats" in planned and "but scores are gone" in planned
     with pytest.raises(LedgerError, match=r"caption_stats of .* has not been scored") as error:
