@@ -1,4 +1,4 @@
-"""How long test files take: the longest come first.
+"""The durations of test files: the longest run first.
 
 A pytest-xdist worker takes a whole file (`--dist loadfile`), and one that comes last leaves the other worker without
 work. Seconds of one process, measured on two busy cores; files that are missing here take less than 30.

@@ -1,4 +1,4 @@
-"""Where a module's tests are: `tests/<its folder>/test_<its name>.py`, but for the modules listed here.
+"""The place of a module's tests: `tests/<its folder>/test_<its name>.py`, except for the modules listed here.
 
 `python tests/mirror.py` lists the modules that have neither a file nor an entry.
 """

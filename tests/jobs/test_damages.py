@@ -58,7 +58,7 @@ def test_what_cannot_be_recomputed_is_no_success(tree: Tree) -> None:
 
 
 def test_a_code_of_decisions_that_changed_since_is_no_damage(tree: Tree) -> None:
-    """Where the decisions are the same: the document is left as it is."""
+    """If the decisions are the same, the document is not changed."""
     tree.change(decision_id="0" * 64, software=OTHER)
     assert found(tree) == []
 

@@ -36,7 +36,7 @@ def dataset(tmp_path: Path) -> Snapshot:
 
 
 def rewritten(snapshot: Snapshot, name: str, table: pa.Table) -> dict[str, Any]:
-    """What a document says of a Parquet object that is put now."""
+    """The reference of a document to a Parquet object that this function puts."""
     return Ledger(snapshot.store).put_data(name, to_parquet(table), "parquet").to_json()
 
 

@@ -36,7 +36,7 @@ def test_against_a_uniform_run(recipe: Callable[..., LearnRecipe], tmp_path: Pat
     uniform = go(recipe("selection={}", f"output={tmp_path}/uniform"))
     assert uniform["flops"]["totals"]["full"] == uniform["flops"]["parts"]["learning"]
     found = go(recipe(f"compare={tmp_path}/uniform"))["against"]
-    live = start(recipe(f"compare={tmp_path}/uniform")).live()  # of the finished run: it goes on from its end
+    live = start(recipe(f"compare={tmp_path}/uniform")).live()  # the finished run, at its end
     assert f"({uniform['quality']:.3f}: " in live and "compute_positive: " in live
     assert found["target"] == uniform["quality"] and found["compute_positive"] in (None, False)  # no card: unknown
     assert found["differs"] == [] and found["device_seconds"]["compared"] > 0
@@ -60,7 +60,7 @@ def test_the_live_line_reads_nothing_for_it_is_written_at_every_step(
 def test_a_run_that_is_none_of_a_recipe_is_nothing_to_compare_with(
     recipe: Callable[..., LearnRecipe], tmp_path: Path
 ) -> None:
-    """Such as what `curate learn SNAPSHOT` leaves; it is said before anything is read."""
+    """The output of `curate learn SNAPSHOT` is one; the error comes before any read."""
     (tmp_path / "plain").mkdir()
     shapes = {'{"steps": 3}': "are missing or invalid", "{": "is not JSON", "": "is empty", "[]": "not a JSON object"}
     for text, says in shapes.items():
@@ -73,7 +73,7 @@ def test_a_run_that_is_none_of_a_recipe_is_nothing_to_compare_with(
 def test_other_shards_or_another_held_out_set_make_no_fair_comparison(
     recipe: Callable[..., LearnRecipe], corpus: Path, tmp_path: Path
 ) -> None:
-    """Also where they have come to the same URLs."""
+    """The same holds if they are stored at the same URLs."""
     shutil.copytree(corpus, tmp_path / "pool")
     shutil.copytree(corpus, tmp_path / "test")
     places = (f"data={tmp_path}/pool", f"evaluation={tmp_path}/test", f"compare={tmp_path}/uniform")
@@ -83,5 +83,5 @@ def test_other_shards_or_another_held_out_set_make_no_fair_comparison(
         write_shard(tmp_path / place / "9.tar", 9, 20, flaws=False)
         found = go(recipe(*places, f"output={tmp_path}/{place}-changed"))["against"]
         assert says in found["differs"] and ("data" in found["differs"]) == (place == "pool")
-        if place == "test":  # whose quality is of other samples
+        if place == "test":  # the quality of other samples
             assert found["compute_positive"] is None and found["target"] is None and found["compute_saved"] is None

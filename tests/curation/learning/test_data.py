@@ -55,7 +55,7 @@ def test_candidates_are_never_the_same_data_twice(
         (f"{corpus}, {tmp_path}/one", "was made from shards of"),
         (f"{tmp_path}/three, {tmp_path}/one", "was made from shards of"),
         (f"{tmp_path}/one, {tmp_path}/two", "keep 106 same samples"),
-        (f"{tmp_path}/one, {tmp_path}/wider", "keep 106 same samples"),  # whose corpora have other roots
+        (f"{tmp_path}/one, {tmp_path}/wider", "keep 106 same samples"),  # the corpora have different roots
         (f"{tmp_path}/apart, {tmp_path}/wider", "keep 53 same samples"),
         (f"{corpus}, {tmp_path}/three", "was made from shards of"),
         (f"{tmp_path}/three, {tmp_path}/four", "same samples"),

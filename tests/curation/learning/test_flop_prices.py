@@ -38,7 +38,7 @@ def test_the_ledger_counts_pairs_and_heads(recipe: Callable[..., LearnRecipe], t
 def test_captions_are_priced_as_long_as_they_are_computed(
     recipe: Callable[..., LearnRecipe], monkeypatch: pytest.MonkeyPatch, micro_batch: int
 ) -> None:
-    """What goes through the text tower, seen there, is what the ledger counts: in training and in scoring."""
+    """The ledger counts the captions that the text tower computes, in training and in scoring."""
     seen: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
 
     def encode_text(module: Any, ids: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,7 @@ def test_what_was_made_anew_since_is_read_anew(recipe: Callable[..., LearnRecipe
     go(recipe(*again))
     assert all(go(recipe(*more))["reused"] for more in (again, compared, judged))
     (tmp_path / "out").rename(tmp_path / "old")
-    assert go(recipe(*compared))["reused"]  # what is gone says nothing else
+    assert go(recipe(*compared))["reused"]  # a missing run is no other run
     go(recipe("learner.contrastive.seed=7"))
     with pytest.raises(UserError, match="finished on other data"):
         go(recipe(*again))

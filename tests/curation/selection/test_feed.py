@@ -216,7 +216,7 @@ def test_with_other_data_there_are_no_older_models_than_those_it_began_with() ->
 
 
 def test_what_is_computed_again_is_counted() -> None:
-    """Of an actor that died, its super-batch; of learners that begin again, all since their checkpoint."""
+    """A dead actor repeats its super-batch; restarted learners repeat all steps since their checkpoint."""
     plan = FeedSettings(
         selection=SelectionSettings(selector=EasyReference(), stop=0.75), steps=8, batch=2, moving=False, buffer=3
     )

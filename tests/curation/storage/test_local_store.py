@@ -151,7 +151,7 @@ KEYS = [f"k{number:03d}" for number in range(95)]
 
 
 def test_a_disk_that_is_away_for_a_while(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a directory of NFS: stale handles in the middle of a listing, and of a read."""
+    """Like a directory of NFS: stale handles in the middle of a listing and of a read."""
     store = open_store(str(tmp_path))
     for key in KEYS:
         store.put(f"{key[:3]}/{key}", key.encode())

@@ -1,4 +1,4 @@
-"""What a driver does with the last words of processes: who is tried next, how, and who is set aside. No Ray."""
+"""The driver's reaction to the notes of dead processes: which rows it tries next and sets aside. No Ray."""
 
 from __future__ import annotations
 

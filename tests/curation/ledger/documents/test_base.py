@@ -1,4 +1,4 @@
-"""What every document has in common, on a kind of document that the product does not have."""
+"""The rules that all documents share, on a kind of document that exists for the test only."""
 
 from __future__ import annotations
 

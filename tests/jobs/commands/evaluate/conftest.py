@@ -35,7 +35,7 @@ def home(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def first(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Where @1 is evaluated, and what that printed. To look at; `evaluated` is to work on."""
+    """A home whose @1 is evaluated, and the answer. Read-only; `evaluated` is a copy to change."""
     home = Path(shutil.copytree(made, tmp_path_factory.mktemp("first") / "home"))
     yield home, invoke(home, f"{home}/out@1")
     shutil.rmtree(home)  # 80 MB of trained models
