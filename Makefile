@@ -37,8 +37,8 @@ lint: $(READY)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo 2>&1 | tail -4; exit $${PIPESTATUS[0]}
 
-bench: $(READY)  ## throughput beside its limits and beside webdataset + open_clip; writes docs/results/throughput.md
-	@$(BIN)/python tests/bench/scoring.py
+bench: $(READY)  ## throughput beside its limits and peers; writes docs/results/throughput.md; ARGS=--quick: minutes
+	@$(BIN)/python tests/bench/scoring.py $(ARGS)
 
 bench-filters: $(READY)  ## time and memory of filters, from 1 to 10 million rows; ARGS=--only NAME
 	@$(BIN)/python tests/bench/filters.py $(ARGS)

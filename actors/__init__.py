@@ -1,6 +1,6 @@
-"""Everything that uses Ray, and no algorithms: clusters, the executor, learners, the feed, jobs.
+"""Ray, and no algorithms: clusters, pools of scorers, learners, the feed, jobs.
 
-The code that runs on the cluster is in `curation`. Only `jobs` imports from here, and only the modules in `__all__`.
+What they run is in `curation`. Only `jobs` imports from here, and only the modules in `__all__`.
 """
 
 __all__ = [

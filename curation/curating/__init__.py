@@ -13,7 +13,6 @@ __all__ = [
     "garbage",
     "groups",
     "pipeline",
-    "plan_decision",
     "planning",
     "run",
     "score_store",

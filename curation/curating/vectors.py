@@ -126,7 +126,7 @@ class _Between(NamedTuple):
 
 
 def hashed(uid: str) -> str:
-    """The key by which samples are drawn."""
+    """By what samples are drawn."""
     return _hash(uid.encode())
 
 

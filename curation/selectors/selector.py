@@ -1,4 +1,4 @@
-"""The protocol of a selector: the models it needs, their scores, and the choice of a sub-batch."""
+"""What online selection asks of a selector, and what a selector needs from the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Selector(Protocol):
     """
 
     def roles(self) -> frozenset[Role]:
-        """Return the models whose outputs it needs. Only these are run; without any, no candidate is scored."""
+        """Return the models whose outputs it needs. Only these are run; a selector without any chooses nothing."""
         ...
 
     def needs_pairs(self) -> bool:
@@ -33,7 +33,7 @@ class Selector(Protocol):
         return False
 
     def replayed_run(self) -> str | None:
-        """Return the URL of the run whose recorded choices it repeats; None if it makes its own choices."""
+        """Return the URL of the run whose recorded choices it repeats; None for a selector that chooses by itself."""
         return None
 
     def scores(self, outputs: Mapping[Role, Outputs], progress: float) -> Tensor:

@@ -1,7 +1,6 @@
 """The `curate` command, one subcommand a file: arguments in, calls of the library, lines or JSON out.
 
-Decisions, trainings and evaluations are in the library. Only `jobs.cli` imports commands, except for code that two of
-them share."""
+Nothing here decides, trains or evaluates. Imported by `jobs.cli` alone, but for what two commands share."""
 
 __all__ = [
     "corpus",

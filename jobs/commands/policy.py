@@ -1,4 +1,4 @@
-"""`curate policy`: the choices of a run of online selection, and sample weights made from them."""
+"""`curate policy`: what a run of online selection chose, and weights for a snapshot made from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`curate verify`: compare a snapshot and the chain of its parents with recomputed values."""
+"""`curate verify`: compare a snapshot, and the chain that it stands in, with what is recomputed."""
 
 from __future__ import annotations
 

@@ -1,270 +1,162 @@
-"""`make bench`: how fast we score, beside its limits and beside the loop that a good user writes today.
+"""`make bench`: how fast we score, beside the limits of the machine and beside peers, all in one run.
 
-    python tests/bench/scoring.py [--quick] [--samples N] [--no-s3] [--corpus DIR] [--model NAME --weights FILE]
+    python tests/bench/scoring.py [--quick] [--only A,B] [--arms local,tuned] [--samples A=8000] [--rounds N] [--no-s3]
+    python tests/bench/scoring.py --report RUN.jsonl [--write]
 
-Reads the demo's shards (`make demo` builds them) and, for S3, a copy in seaweedfs. Each measurement is a process of its
-own, and the rounds are interleaved, so that a busy neighbour slows all alike. Two figures for each pipeline:
+Workloads, limits and peers: `throughput/workloads.py`, `throughput/stages.py`, `throughput/peers.py`. Each measurement
+is a process of its own. The rounds are interleaved, and ratios are taken within a round, so that a busy neighbour slows
+both sides. Figures of each arm:
 
-- end to end: samples / seconds from before the process starts until it is gone;
-- steady: samples / seconds from the first batch that enters a model until everything is saved. The time before is
-  start-up: imports, Ray and its actors (ours), workers (the loop's), and what they decode before that batch.
+- steady: samples a second from the first batch that enters a model until everything is saved (ours: until the score
+  tables are committed). A peer's workers have decoded a few batches before that moment, which counts for the peer;
+- end to end: samples a second from before the process starts until it is gone. Ours decides, writes shards and creates
+  a snapshot in that time; a peer saves scores and vectors.
 
-Bars: steady >= 0.7 of the slowest limit, and end to end not slower than the loop. A run with the default settings
-replaces the figures of docs/results/throughput.md. Takes about 9 minutes on two idle cores (`--quick`: 2).
+A run with the default settings replaces the figures of docs/results/throughput.md and its picture. Corpora (4 GB),
+weights and the peers' environments (2 GB) are made once, below `--corpus-dir`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent), str(ROOT)]
 
-from bench.measure import Measured, measure  # noqa: E402
-from bench.record import facts as common_facts  # noqa: E402
-from bench.record import write  # noqa: E402
+from bench import record  # noqa: E402
+from bench.throughput import corpora, plot, tables  # noqa: E402
+from bench.throughput.bars import all_ratios  # noqa: E402
+from bench.throughput.bench import EXECUTORS, Bench  # noqa: E402
+from bench.throughput.peers import PEERS_BY_NAME  # noqa: E402
+from bench.throughput.places import places  # noqa: E402
+from bench.throughput.rounds import Rounds  # noqa: E402
+from bench.throughput.workloads import WORKLOADS  # noqa: E402
 
-LOOP_SETTINGS = [(256, 2, 1), (256, 2, 2), (64, 1, 1)]  # (batch, workers, threads) that the loop is tuned over
-# Ray runs its workers at nice 15: on a shared machine they would get a smaller share of it than the loop does.
-ENV = {"RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT)}
-
-
-@dataclass
-class Place:
-    """Shards in one store: the root for us, a URL each for webdataset, and the environment that reaches them."""
-
-    name: str
-    root: str
-    urls: list[str]
-    env: dict[str, str]
-    seen: dict[str, list[float]] = field(default_factory=dict)  # figure -> one value a round
-
-    def note(self, **figures: float) -> None:
-        for name, value in figures.items():
-            self.seen.setdefault(name, []).append(value)
-
-    def mid(self, name: str) -> float:
-        return median(self.seen[name])
-
-
-@dataclass(frozen=True)
-class Bench:
-    model: str
-    weights: Path
-    batch: int
-    work: Path
-
-    @property
-    def sha256(self) -> str:
-        return sha256(self.weights.read_bytes()).hexdigest()
-
-    def limits(self, place: Place, shards: int) -> None:
-        arguments = [place.root, self.model, str(self.weights), self.sha256, str(shards), str(self.batch)]
-        said = measure(_python("limits.py", *arguments), place.env).said
-        place.note(scan=said["scan"], decode=said["decode"], forward=said["forward"])
-
-    def ours(self, place: Place) -> None:
-        """A run of the scoring pipeline into empty score tables."""
-        folder = Path(tempfile.mkdtemp(dir=self.work))
-        output = f"{place.root.rpartition('/')[0]}/out-{folder.name}" if "://" in place.root else str(folder / "out")
-        scorer = {"model": self.model, "weights": str(self.weights), "sha256": self.sha256}
-        keys = [f"{place.root}/{Path(url.partition('?')[0]).name}" for url in place.urls]
-        scorers = [{"clip_score": scorer}, {"embedding": scorer}]
-        compute = {"batch_size": self.batch}
-        recipe = {"corpus": keys, "output": output, "scorers": scorers, "compute": compute}
-        (folder / "recipe.yaml").write_text(json.dumps(recipe))
-        self._note(place, "ours", measure(_python("pipeline_run.py", str(folder / "recipe.yaml")), place.env))
-        shutil.rmtree(folder)
-
-    def loop(self, place: Place, setting: tuple[int, int, int], name: str = "loop", shards: int | None = None) -> None:
-        urls = self.work / "urls.json"
-        urls.write_text(json.dumps(place.urls[:shards]))
-        batch, workers, threads = (str(n) for n in setting)
-        out = str(self.work / "loop.npz")
-        command = _python("webdataset_loop.py", str(urls), self.model, str(self.weights), batch, workers, threads, out)
-        self._note(place, name, measure(command, place.env))
-
-    def _note(self, place: Place, name: str, run: Measured) -> None:
-        n, at = run.said["samples"], run.said["at"]
-        steady = n / (at["scored"] - at["first_batch"])
-        figures = {
-            "all": n / run.seconds, "steady": steady, "start": at["first_batch"], "cpu": run.cpu / n * 1e3,
-            "rss": run.rss / 1e9, "pss": run.pss / 1e9, "samples": n, **({"ray": at["ray"]} if "ray" in at else {}),
-        }  # fmt: skip
-        place.note(**{f"{name} {figure}": value for figure, value in figures.items()})
-        print(f"  {place.name:<5} {name:<14} {n / run.seconds:7,.0f}/s   steady {steady:7,.0f}/s", file=sys.stderr)
-
-    def tune(self, place: Place) -> tuple[int, int, int]:
-        """Return the loop's best setting, by its steady rate over four shards."""
-        trials = {setting: f"loop {'/'.join(map(str, setting))}" for setting in LOOP_SETTINGS}
-        for setting, name in trials.items():
-            self.loop(place, setting, name, shards=4)
-        return max(trials, key=lambda setting: place.mid(f"{trials[setting]} steady"))
-
-
-def _python(script: str, *arguments: str) -> list[str]:
-    return [sys.executable, str(HERE / script), *arguments]
-
-
-@contextmanager
-def places(corpus: Path, shards: Sequence[Path], s3: bool) -> Iterator[list[Place]]:
-    local = Place("local", str(corpus), [str(path) for path in shards], ENV)
-    if not s3:
-        yield [local]
-        return
-    from services import S3Server
-
-    with S3Server() as server:
-        client = server.client()
-        for path in shards:
-            client.upload_file(str(path), server.bucket, f"corpus/{path.name}")
-        urls = [  # webdataset opens these through curl
-            client.generate_presigned_url(
-                "get_object", Params={"Bucket": server.bucket, "Key": f"corpus/{path.name}"}, ExpiresIn=86400
-            )
-            for path in shards
-        ]
-        yield [local, Place("s3", f"s3://{server.bucket}/corpus", urls, {**ENV, **server.env})]
+ARMS = ("limits", *EXECUTORS, *PEERS_BY_NAME, "extras", "fixed")
+PICTURE = "throughput.svg"
 
 
 def main() -> None:
-    options = _options()
-    shards = sorted(options.corpus.glob("*.tar"))[: -(-options.samples // 1000)]
-    if not shards:
-        sys.exit(f"no shards in {options.corpus}: make demo, or curate corpus openmoji-icons --out demo/corpus")
+    options = parse()
+    if options.report:
+        rounds = Rounds()
+        for path in options.report:
+            rounds.rows += Rounds.load(path).rows
+        report(rounds, [f"figures: {', '.join(path.name for path in options.report)}"], write=options.write)
+        return
     began = time.monotonic()
-    work = Path(tempfile.mkdtemp(prefix="tutelage-bench-"))
+    work = Path(tempfile.mkdtemp(prefix="work-", dir=_made(options.corpus_dir)))
+    path = _made(options.corpus_dir / "runs") / f"{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
+    print(f"figures: {path}", file=sys.stderr)
     try:
-        bench = Bench(options.model, _weights(options, work), options.batch, work)
-        with places(options.corpus, shards, options.s3) as where:
-            setting = bench.tune(where[0])
-            for number in range(options.rounds):
-                print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-                for place in where:
-                    bench.limits(place, min(4, len(shards)))
-                    bench.ours(place)
-                    bench.loop(place, setting)
+        rounds = run(options, Bench(options.corpus_dir, work, Rounds(path), options.arms, options.packaged_samples))
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    report(bench, where, setting, options.rounds, time.monotonic() - began, whole=options.s3 and not options.quick)
+    report(rounds, record.facts(time.monotonic() - began), write=options.write or options.whole)
 
 
-def _options() -> argparse.Namespace:
+def run(options: argparse.Namespace, bench: Bench) -> Rounds:
+    """Build what is missing, tune the peers, and measure all rounds."""
+    files = {
+        name: corpora.build(options.corpus_dir, item, item.shards(options.samples[name]), options.pictures)
+        for name, item in options.workloads.items()
+    }
+    for item in options.workloads.values():
+        corpora.weights(options.corpus_dir, item.model)
+    bench.install()
+    with places(files, s3=options.s3) as where:
+        for name, item in options.workloads.items() if options.tune else ():
+            bench.tune(item, where[name][0])
+        for number in range(options.rounds):
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+            bench.fixed(number)
+            for name, item in options.workloads.items():
+                bench.round(number, item, where[name], files[name])
+    return bench.rounds
+
+
+def report(rounds: Rounds, facts: list[str], *, write: bool) -> None:
+    """Print tables and bars; `write`: also into the page, with the picture."""
+    ratios = all_ratios(rounds)
+    lines: list[str] = [f"![samples a second of every arm]({PICTURE})"]
+    for pair in rounds.pairs():
+        lines += ["", f"### {tables.title(*pair)}", ""]
+        if rounds.arms(*pair) != ["fixed"]:
+            lines += [*tables.markdown(tables.arms_table(rounds, *pair)), ""]
+        lines += tables.markdown(tables.ratios_table(ratios, *pair))
+        lines += tables.agreements(rounds, *pair)
+    print(*(f"- {fact}" for fact in facts), *lines[1:], sep="\n")
+    missed = [item for item in ratios if item.verdict == "not met"]
+    print(f"\n{sum(item.verdict == 'met' for item in ratios)} bars met, {len(missed)} not met")
+    if write:
+        plot.draw(rounds, record.PAGES / PICTURE)
+        record.write("throughput", "scoring", facts, lines)
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """Return the options, with workloads, samples and arms resolved. `whole`: nothing is left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round over 4,000 samples, local only")
-    parser.add_argument("--samples", type=int, help="whole shards of 1,000 (default 20,000)")
-    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--quick", action="store_true", help="one round over 2,000 samples (B: 128), local disk only")
+    parser.add_argument("--only", default=",".join(WORKLOADS), help="workloads, by name (default: %(default)s)")
+    parser.add_argument("--arms", default=",".join(ARMS), help="what is measured (default: %(default)s)")
+    parser.add_argument("--samples", default="", help="for example A=8000,C=50000: whole shards")
+    parser.add_argument("--packaged-samples", type=int, default=4_000, help="of packaged peers, at most (%(default)s)")
+    parser.add_argument("--rounds", type=int, help="default: 5")
     parser.add_argument("--s3", action=argparse.BooleanOptionalAction, default=None)
-    parser.add_argument("--corpus", type=Path, default=ROOT / "demo/corpus")
-    parser.add_argument("--model", default="proxy-ti")
-    parser.add_argument("--weights", type=Path, help="default: the demo's, else random ones")
-    parser.add_argument("--batch", type=int, default=256)
-    options = parser.parse_args()
-    options.samples = options.samples or (4_000 if options.quick else 20_000)
-    options.rounds = options.rounds or (1 if options.quick else 3)
+    parser.add_argument(
+        "--tune",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="run each peer with all of its settings first, and go on with the fastest (not --quick)",
+    )
+    parser.add_argument("--corpus-dir", type=Path, help="default: bench/ below the platform's cache folder")
+    parser.add_argument("--pictures", type=Path, help="photographs to use as grounds of the pictures")
+    parser.add_argument("--report", type=Path, nargs="+", help="print the figures of earlier runs")
+    parser.add_argument("--write", action="store_true", help="replace the figures of the page, also with a part")
+    options = parser.parse_args(words)
+    options.workloads = _chosen(parser, options.only, WORKLOADS)
+    options.arms = list(_chosen(parser, options.arms, {name: name for name in ARMS}))
+    given = dict(item.split("=", 1) for item in options.samples.split(",") if item)
+    options.samples = {
+        name: int(given.get(name, item.quick if options.quick else item.samples))
+        for name, item in options.workloads.items()
+    }
+    options.whole = not options.quick and not given and len(options.workloads) == len(WORKLOADS)
+    options.whole = options.whole and set(options.arms) == set(ARMS) and (options.rounds or 5) >= 5
+    options.rounds = options.rounds or (1 if options.quick else 5)
     options.s3 = not options.quick if options.s3 is None else options.s3
-    options.corpus = options.corpus.absolute()
+    options.tune = not options.quick if options.tune is None else options.tune
+    options.whole = options.whole and options.s3 and options.tune
+    options.corpus_dir = (options.corpus_dir or _cache()).absolute()
     return options
 
 
-def _weights(options: argparse.Namespace, work: Path) -> Path:
-    demo = ROOT / "demo/proxy" / f"{options.model}.safetensors"
-    if options.weights or demo.exists():
-        return (options.weights or demo).absolute()
-    from curation.models.dual import load_dual_encoder
-    from curation.models.weights import tensors_to_bytes
-
-    path = work / f"{options.model}.safetensors"  # the speed doesn't depend on the weights' values
-    path.write_bytes(tensors_to_bytes(load_dual_encoder(options.model, None).module.state_dict(), {}))
-    return path
+def _chosen(parser: argparse.ArgumentParser, names: str, table: dict[str, Any]) -> dict[str, Any]:
+    unknown = [name for name in names.split(",") if name not in table]
+    if unknown:
+        parser.error(f"unknown name {unknown[0]!r}; known: {', '.join(table)}")
+    return {name: table[name] for name in table if name in names.split(",")}
 
 
-# --- the report -------------------------------------------------------------------------------------------------
+def _cache() -> Path:
+    from curation.core.cache import cache_folder
 
-ROWS = {
-    "scan": "header scan alone, /s", "decode": "scan + decode alone, /s", "forward": "forward pass alone, /s",
-    "ours steady": "ours, steady, /s", "ours all": "ours, end to end, /s", "ours start": "ours, start-up, s",
-    "ours ray": "  of it until Ray is up, s", "ours cpu": "ours, CPU ms a sample", "ours rss": "ours, peak RSS, GB",
-    "ours pss": "ours, peak PSS, GB", "loop steady": "loop, steady, /s", "loop all": "loop, end to end, /s",
-    "loop start": "loop, start-up, s", "loop cpu": "loop, CPU ms a sample", "loop rss": "loop, peak RSS, GB",
-    "loop pss": "loop, peak PSS, GB",
-}  # fmt: skip
+    return cache_folder() / "bench"
 
 
-def ratios(place: Place) -> dict[str, tuple[float, float | None]]:
-    """Ratios of medians, each with its bar."""
-    limit = min(place.mid(name) for name in ("scan", "decode", "forward"))
-    return {
-        "ours steady / slowest limit": (place.mid("ours steady") / limit, 0.7),
-        "ours end to end / slowest limit": (place.mid("ours all") / limit, None),
-        "ours steady / loop steady": (place.mid("ours steady") / place.mid("loop steady"), 1.0),
-        "ours end to end / loop end to end": (place.mid("ours all") / place.mid("loop all"), 1.0),
-    }
-
-
-def table(where: Sequence[Place]) -> list[list[str]]:
-    rows = []
-    for key, title in ROWS.items():
-        cells = []
-        for place in where:
-            low, middle, high = min(place.seen[key]), place.mid(key), max(place.seen[key])
-            digits = 0 if title.endswith("/s") else 2
-            cells += [f"{low:,.{digits}f}", f"{middle:,.{digits}f}", f"{high:,.{digits}f}"]
-        rows.append([title, *cells])
-    for title in ratios(where[0]):
-        cells = []
-        for place in where:
-            ratio, bar = ratios(place)[title]
-            verdict = "" if bar is None else f"bar {bar}: {'met' if ratio >= bar else 'MISSED'}"
-            cells += ["", f"{ratio:.2f}", verdict]
-        rows.append([title, *cells])
-    return rows
-
-
-def report(
-    bench: Bench, where: Sequence[Place], setting: tuple[int, int, int], rounds: int, seconds: float, *, whole: bool
-) -> None:
-    """Print the figures; those of a whole run replace the page's."""
-    from rich.console import Console
-    from rich.table import Table
-
-    heads = ["", *(f"{place.name} {what}" for place in where for what in ("min", "median", "max"))]
-    rows, facts = table(where), _facts(bench, where, setting, rounds, seconds)
-    shown = Table(*heads, title="Scoring")
-    for row in rows:
-        shown.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 130).print(shown, *facts, sep="\n")
-    if whole:
-        figures = [_line(heads), _line(["---", *("---:" for _ in heads[1:])]), *map(_line, rows)]
-        write("throughput", "scoring", facts, figures)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _facts(
-    bench: Bench, where: Sequence[Place], setting: tuple[int, int, int], rounds: int, seconds: float
-) -> list[str]:
-    tried = ", ".join("/".join(map(str, each)) for each in LOOP_SETTINGS)
-    return [
-        *common_facts(seconds),
-        f"{where[0].mid('ours samples'):,.0f} samples, {bench.model} in fp32, batch {bench.batch}, {rounds} rounds",
-        f"the loop: batch/workers/threads {'/'.join(map(str, setting))}, the best of {tried}",
-    ]
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it measures is ended, too
     main()

@@ -1,4 +1,4 @@
-"""Consumers of a snapshot: Python, torch, DuckDB; without Tutelage, plain webdataset and open_clip's training."""
+"""What consumers get: Python, torch, DuckDB; and, without Tutelage, plain webdataset and open_clip's own training."""
 
 from __future__ import annotations
 

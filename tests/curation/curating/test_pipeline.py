@@ -1,4 +1,4 @@
-"""A pipeline and the records of its units."""
+"""What a pipeline knows of its units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The changes between two snapshots, against sets of uids."""
+"""What changed between two snapshots, against sets of uids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples that occur in other snapshots, against plain loops over both."""
+"""What occurs in other snapshots, against plain loops over both."""
 
 from __future__ import annotations
 

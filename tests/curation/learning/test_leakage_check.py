@@ -1,4 +1,4 @@
-"""Unknown facts about one part of a model's data hide no certain leak of another part."""
+"""What is not known of one part of a model's data does not hide what is certain of another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An encoder's identity holds everything that determines its output, and nothing else."""
+"""What decides an encoder's output is in its identity, and what does not is not."""
 
 from __future__ import annotations
 

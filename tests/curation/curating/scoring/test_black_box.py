@@ -1,4 +1,4 @@
-"""The files that a process leaves when it dies: its note, its fault and its findings. Real processes die here."""
+"""What a process leaves behind when it dies: its note, its fault and its findings. Real processes that die."""
 
 from __future__ import annotations
 
