@@ -1,6 +1,6 @@
-"""Ray, and no algorithms: clusters, pools of scorers, learners, the feed, jobs.
+"""Everything that uses Ray, and no algorithms: clusters, the executor, learners, the feed, jobs.
 
-What they run is in `curation`. Only `jobs` imports from here, and only the modules in `__all__`.
+The code that runs on the cluster is in `curation`. Only `jobs` imports from here, and only the modules in `__all__`.
 """
 
 __all__ = [

@@ -1,8 +1,8 @@
 """Candidates in a cluster's object store: tasks read each shard once, for all processes of a node.
 
-One actor, the keeper, knows the blocks and the windows, and has the shards of the next window read while one is in use
+One actor, the keeper, plans the blocks and the windows, and starts to read the next window while one is in use
 (`curation.learning.blocks`). It holds references only: a process that draws candidates asks it for a reference and maps
-the block into its memory. If the keeper dies, Ray restarts it, and blocks are read again when they are asked for.
+the block into its memory. If the keeper dies, Ray restarts it, and blocks are read again on request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ATTEMPTS = 5  # to fetch a block that may be lost on the way
 
 
 class Measured(NamedTuple):
-    """What the keeper knows about a block without holding it."""
+    """Facts about a block that the keeper has without holding it."""
 
     samples: int
     share: float
@@ -74,7 +74,7 @@ class BlockKeeper(WindowCache):
         return [self._started(ordinal)[0]]
 
     def forget(self, ordinal: int) -> None:
-        """Drop a block that is lost or could not be read: it is read again when it is asked for."""
+        """Drop a block that is lost or could not be read; the next request reads it again."""
         with self._refs:
             self._held.pop(ordinal, None)
             self._noted.pop(ordinal, None)

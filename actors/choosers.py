@@ -16,7 +16,7 @@ from curation.core.errors import IncompleteError, TutelageError, UnavailableErro
 from curation.learning.participants import Participants
 from curation.selection.online import StepInfo, choose
 
-DEATHS = 20  # of choosing actors before they made a choice; then the run ends, since something kills all of them
+DEATHS = 20  # of choosing actors before their first choice; then the run ends, since every actor dies
 
 
 class ChooserGroup:
@@ -29,7 +29,7 @@ class ChooserGroup:
 
     def tend(self, state: FeedState, seconds: float) -> None:
         """End actors without room, start missing ones, then wait for a death for at most `seconds`."""
-        while len(self.running) > self._room():  # a node has gone, and restarted learners need its share
+        while len(self.running) > self._room():  # a node was lost, and the restarted learners need these resources
             name, actor = self.running.pop(list(self.running)[-1])
             ray.kill(actor)
             self.context.feed.died.remote(name)

@@ -38,7 +38,7 @@ class ModelWeights(NamedTuple):
 
 
 class ChoosingOrder(NamedTuple):
-    """A ticket, and the weights to choose with; None if the choosing models don't learn or choose no longer."""
+    """A ticket with the weights to choose with; None if the choosing models don't learn or selection has stopped."""
 
     ticket: Ticket
     weights: ModelWeights | None
@@ -99,7 +99,7 @@ class FeedActor:
         return generation
 
     async def ticket(self, holder: str) -> ChoosingOrder | None:
-        """Return the next step to choose, as soon as there is one; None if the run has ended, or `holder` has died."""
+        """Wait for the next step to choose and return it; None if the run has ended or `holder` has died."""
         while not self._over() and holder not in self._gone:
             try:
                 ticket = self._feed.ticket(holder) if self._feed is not None else None
@@ -158,7 +158,7 @@ class FeedActor:
         await self._notify()
 
     async def take(self, generation: str, number: int) -> TakenChoice:
-        """Return the choice of step `number` as soon as it is ready."""
+        """Wait for the choice of step `number` and return it."""
         occupancy = self._living().occupancy
         while (found := self._living().take(generation, number)) is None:
             await self._wait()
@@ -176,7 +176,7 @@ class FeedActor:
         await self._notify()
 
     async def ahead(self, generation: str, number: int) -> tuple[PoolPosition, list[Choice]]:
-        """Return the part of a checkpoint after `number` updates that the feed holds, as soon as it is complete."""
+        """Wait for the part of a checkpoint after `number` updates that the feed holds, and return it."""
         while (found := self._living().ahead(generation, number)) is None:
             await self._wait()
         return found

@@ -113,7 +113,7 @@ def train_loop(context: RunContext) -> None:
 
 
 def _alone(context: RunContext, run: Run, leads: bool) -> Iterator[tuple[OnlineStep, dict[str, float]]]:
-    """Make the remaining steps of a run that scores nothing: every learner computes the batches by itself."""
+    """Make the remaining steps of a run without scoring: every learner computes the batches itself."""
     for step in run.steps():
         yield step, {}
         if leads:

@@ -31,7 +31,7 @@ from curation.learning.pinned_input import finished, pin_input
 from curation.recipes.learning_recipe import LearnRecipe
 from curation.recipes.learning_sections import LearnCompute
 
-LOOK_SECONDS = 0.5  # between two looks of the driver at actors, learners and feed
+LOOK_SECONDS = 0.5  # between two checks of actors, learners and feed by the driver
 THREADS = 16  # of the keeper of blocks: callers that may wait for a shard at once
 
 
@@ -42,7 +42,7 @@ def learn(
 
     address: of the cluster; by default RAY_ADDRESS, else one is started on this machine. progress: shows the progress
     of each phase. note: called with the ledger of compute. A recipe without `compute` uses its defaults.
-    Returns the summary of the run, with `reused` where it was finished already.
+    Returns the summary of the run; `reused` is true if the run was already finished.
     Raises `UserError` for data that don't suit the recipe, `ClusterError` for a cluster that is too small or fails.
     """
     pinned = pin_input(recipe)
@@ -69,8 +69,8 @@ def _run(
     feed = feeds.options(num_cpus=0, max_restarts=-1).remote(keeper)
     context = RunContext(recipe, compute, shared, keeper, feed)
     lack = _lack(context)
-    if lack is not None and address_of(address) is None:  # a named cluster may grow, and is waited for
-        fix = "fewer learners, or smaller learner_cpus and actor_cpus, learner_gpus and actor_gpus (or fractions)"
+    if lack is not None and address_of(address) is None:  # a named cluster may grow, so the run waits for it
+        fix = "name fewer learners, or smaller learner_cpus and actor_cpus, learner_gpus and actor_gpus (or fractions)"
         raise ClusterError(f"{lack} on this machine", fix=fix)
     _read_first(keeper, progress)
     with progress(f"Training {recipe.learner.model}", recipe.learner.steps) as advance:
@@ -92,7 +92,7 @@ def _read_first(keeper: Any, progress: Progress) -> None:
 
 
 def _lack(context: RunContext) -> str | None:
-    """Describe what the learners need and the cluster doesn't have at present; None if it has everything."""
+    """Describe the resources that the learners need and the cluster doesn't have at present; None if it has all."""
     compute = context.compute
     who = "its learners and one actor" if context.fed else "its learners"
     for kind, learner, actor, there in (
@@ -101,7 +101,7 @@ def _lack(context: RunContext) -> str | None:
     ):
         wanted = compute.learners * learner + (actor if context.fed else 0)
         if wanted > there:
-            return f"compute wants {wanted:g} {kind} for {who}; there are {there:g}"
+            return f"`compute` requires {wanted:g} {kind} for {who}; there are {there:g}"
     return None
 
 
@@ -113,7 +113,7 @@ def _oversee(context: RunContext, advance: Callable[[int], None], note: Callable
         while learners.running():
             state = context.state()
             note(state.note or _lack(context) or "learners are starting")
-            advance(state.position - shown)  # negative where learners start again from a checkpoint
+            advance(state.position - shown)  # negative if learners restart from a checkpoint
             shown = state.position
             if state.error is not None:
                 break

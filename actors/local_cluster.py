@@ -1,7 +1,7 @@
-"""A Ray cluster on this machine for the length of a command: started with patience, stopped whatever state it is in.
+"""A Ray cluster on this machine for one command: it starts even under load, and stops in any state.
 
 Ray 2.60 gives its raylet 30 s to register (`ray/_private/node.py`, a constant), and the raylet first waits for two
-Python agents to import themselves: on a loaded machine that is not enough. `start` waits as long as the raylet lives,
+Python agents to start: on a loaded machine 30 s are too short. `start` waits as long as the raylet lives,
 at most `START_SECONDS`, and tries once more for `SECOND_START_SECONDS`. Ray declares a raylet dead when its heartbeats
 are late by 15-45 s. Ours has ten minutes, since its process notices the death of a raylet.
 """
@@ -25,8 +25,8 @@ import ray
 from actors.waiting import ClusterError, dead_processes
 
 START_SECONDS = 90.0  # until the raylet has registered
-SECOND_START_SECONDS = 300.0  # the second time
-STOP_SECONDS = 60.0  # until Ray's own shutdown has come to an end; 15 s where its GCS is gone
+SECOND_START_SECONDS = 300.0  # the same for the second attempt
+STOP_SECONDS = 60.0  # limit for Ray's own shutdown; it takes 15 s if its GCS is dead
 FIX = (
     "free memory, CPU and /dev/shm on this machine, or name a cluster: RAY_ADDRESS or --address; "
     "Ray's logs are below /tmp/ray/session_latest/logs"
@@ -40,14 +40,14 @@ _RAYLET = re.compile(r"(\x1b\[\d+m)*\(raylet[^)]*\)")
 
 
 def note(state: bytes) -> None:
-    """Tell the process that waits for this one (`jobs.supervised`): R, a cluster is used from now on; E, it is not."""
+    """Report to the parent process (`jobs.supervised`): R, a cluster is in use from now on; E, it is not."""
     with suppress(OSError, ValueError):
         os.write(int(os.environ.get("CURATE_STATE_FD", "")), state)
 
 
 def start() -> None:
-    """Start a cluster of this machine's CPUs and GPUs, with one more try. Raises `ClusterError`, one line."""
-    # One question after the node takes no longer than this, so that a raylet that died is noticed in between.
+    """Start a cluster of this machine's CPUs and GPUs, in two attempts. Raises `ClusterError` with one line."""
+    # Seconds of one request for the node: between two requests a dead raylet is noticed.
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "10")
     for seconds in (START_SECONDS, SECOND_START_SECONDS):
         try:
@@ -57,7 +57,7 @@ def start() -> None:
                     logging_level=logging.ERROR, _system_config=dict(_PATIENT),
                 )  # fmt: skip
             return
-        except Exception as error:  # Ray raises a plain Exception where its node does not come up
+        except Exception as error:  # Ray raises a plain Exception if its node does not start
             stop()
             if isinstance(error, ValueError | TypeError | ImportError):
                 raise ClusterError(f"no Ray cluster on this machine: {line_of(error)}", fix=FIX) from error
@@ -69,7 +69,7 @@ def start() -> None:
 
 @contextmanager
 def _patience(seconds: float) -> Iterator[None]:
-    """While a node starts, ask after it for so many seconds, as long as its raylet lives. Ray gives up after 30."""
+    """While a node starts, wait for it up to `seconds`, as long as its raylet lives. Ray itself gives up after 30."""
     from ray._private import services
 
     original: Callable[..., Any] | None = getattr(services, "get_node", None)
@@ -87,7 +87,7 @@ def _patience(seconds: float) -> Iterator[None]:
                     raise
                 time.sleep(0.1)
 
-    if original is None:  # another version of Ray: its own patience
+    if original is None:  # another version of Ray: keep its own limit
         yield
         return
     services.get_node = get_node
@@ -98,10 +98,10 @@ def _patience(seconds: float) -> Iterator[None]:
 
 
 def stop() -> None:
-    """Leave the cluster, and end the processes that were started for it, also those of a start that failed."""
+    """Leave the cluster and end the processes that were started for it, including those of a failed start."""
     node = ray._private.worker._global_node
     if node is not None and dead_processes():
-        with suppress(OSError, RuntimeError):  # what is left of it answers nobody, and shutdown would ask
+        with suppress(OSError, RuntimeError):  # a shutdown would wait for the dead ones
             node.kill_all_processes(check_alive=False, allow_graceful=False)
     failed: list[BaseException] = []
     thread = threading.Thread(target=_shut_down, args=(failed,), daemon=True, name="tutelage-stop")
@@ -112,7 +112,7 @@ def stop() -> None:
             os.kill(pid, signal.SIGKILL)
     if thread.is_alive():
         text = f"Ray's shutdown has not ended within {STOP_SECONDS:.0f} s"
-        raise ClusterError(text, fix="run the same command again: what is committed is kept")
+        raise ClusterError(text, fix="run the same command again: committed work is kept")
 
 
 def _shut_down(failed: list[BaseException]) -> None:
@@ -123,7 +123,7 @@ def _shut_down(failed: list[BaseException]) -> None:
 
 
 def _children(name: str = "") -> list[int]:
-    """Living children of this process that belong to a Ray session of ours: all, or those called `name`."""
+    """Return the living children of this process that belong to its Ray session: all, or those called `name`."""
     found, ours = [], f"session_{'.' * 26}_{os.getpid()}(?!\\d)"
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError, ValueError):
@@ -137,12 +137,12 @@ def _children(name: str = "") -> list[int]:
 
 
 def line_of(error: BaseException) -> str:
-    """What an error says, as one line of at most 300 characters."""
+    """Return an error's message as one line of at most 300 characters."""
     return next(iter(str(error).strip().splitlines()), "")[:300] or type(error).__name__
 
 
 class _WithoutRaylets:
-    """A stream that leaves out what Ray prints about its workers: 20 lines for each that died, which we tell in one."""
+    """A stream without Ray's messages about its workers: 20 lines for each death, which we report in one line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._left_out = stream, False
@@ -159,4 +159,5 @@ class _WithoutRaylets:
 
 
 def without_raylets(stream: TextIO) -> Any:
+    """Return a stream that forwards everything but Ray's messages about its workers."""
     return _WithoutRaylets(stream)

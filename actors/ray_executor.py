@@ -1,8 +1,8 @@
 """The Ray executor: maps as Ray tasks, pools as actors, on the cluster that this process is connected to.
 
-Ray does the scheduling, the placement and the restarts. Every wait goes through `actors.waiting`, so that a cluster
-that is lost is noticed. Errors of Ray become `WorkerDiedError`, `ClusterError` or `LostClusterError`; what a function
-raised is raised as it is.
+Ray does the scheduling, the placement and the restarts. Every wait goes through `actors.waiting`, which notices a lost
+cluster. Errors of Ray become `WorkerDiedError`, `ClusterError` or `LostClusterError`; errors of the function itself are
+raised unchanged.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from curation.core.progress import Tick
 T = TypeVar("T")
 R = TypeVar("R")
 
-TASK_RETRIES = 5  # of a task whose process dies
+TASK_RETRIES = 5  # attempts after the first for a task whose process dies
 
 
 class RayExecutor:
-    """The cluster that this process is connected to (`actors.ray_cluster.ray_cluster`)."""
+    """An executor on the cluster that this process is connected to (`actors.ray_cluster.ray_cluster`)."""
 
     name = "ray"
 
@@ -55,9 +55,9 @@ class RayExecutor:
         share: Resources = ONE_CPU,
         tick: Tick | None = None,
     ) -> Iterator[R]:
-        """Yield `function(item)` of every item, each a task. See `Executor.map`.
+        """Yield `function(item)` for every item, computed by one task each. See `Executor.map`.
 
-        Twice `concurrency` tasks are submitted, so that a worker that is done finds the next one waiting.
+        Twice `concurrency` tasks are submitted at a time, so that a worker always finds a next task.
         """
         width = 2 * (concurrency or max(1, self.capacity().fit(share)))
         task: Any = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=TASK_RETRIES)(_apply)
@@ -70,7 +70,7 @@ class RayExecutor:
             while running:
                 yield _next(running, ordered, tick)
         except waiting.LostClusterError:
-            running.clear()  # nobody answers a cancellation
+            running.clear()  # a lost cluster answers no cancellation
             raise
         finally:
             for ref in running:
@@ -98,7 +98,7 @@ def _next(running: deque[Any], ordered: bool, tick: Tick | None) -> Any:
 
 
 class RayPool:
-    """Actors. Ray starts one again whose process dies, on any node, with a fresh state."""
+    """A pool of actors. Ray restarts an actor whose process dies, on any node, with a fresh state."""
 
     def __init__(self, factory: Callable[[WorkerPlace], Any], share: Resources) -> None:
         options = {"num_cpus": share.cpus, "num_gpus": share.gpus or None, "max_restarts": -1, "max_task_retries": 0}
@@ -133,13 +133,13 @@ class RayPool:
             fix = "lower compute.num_cpus and compute.num_gpus, or add such a node"
             raise ClusterError(f"no node of the cluster can hold a worker: {line_of(error)}", fix=fix) from None
         except ray.exceptions.RayActorError as error:
-            waiting.check()  # a cluster that breaks takes its actors along, and they did nothing
+            waiting.check()  # a broken cluster kills its actors, which are not at fault
             raise _death(error) from None
         except ray.exceptions.RayError as error:
             if not read:
                 raise explained(error) from None
             waiting.check()
-            raise WorkerDiedError(f"a machine is gone: {line_of(error)}", elsewhere=True) from None
+            raise WorkerDiedError(f"a machine was lost: {line_of(error)}", elsewhere=True) from None
 
     def close(self) -> None:
         for actor in self._actors:
@@ -153,18 +153,18 @@ class RayPool:
 
 
 def _death(error: ray.exceptions.RayActorError) -> Exception:
-    """An actor's death as the pool reports it. An actor whose class can't be imported never starts."""
+    """Return the pool's error for an actor's death. An actor whose class can't be imported never starts."""
     if error.actor_init_failed:
         return ClusterError(f"a worker can't be started: {line_of(error)}", fix="--debug shows where")
     text = str(error)
     memory = "memory" in text and ("low on memory" in text or "OutOfMemory" in text)
-    # "is restarting": the call never reached a process, because the death before it is still being dealt with.
+    # "is restarting": the call never reached a process, because Ray is still handling the previous death.
     elsewhere = any(why in text for why in ("its node has died", "owner has died", "actor is restarting"))
     return WorkerDiedError(f"an actor died: {line_of(error)}", memory=memory, elsewhere=elsewhere)
 
 
 class PoolActor:
-    """Holds a worker's object, which its first call makes: Ray reports an error in a constructor as a death."""
+    """Holds a worker's object. The first call creates it, since Ray reports an error in a constructor as a death."""
 
     def __init__(self, factory: Callable[[WorkerPlace], Any]) -> None:
         self._factory, self._object = factory, None
@@ -177,12 +177,12 @@ class PoolActor:
             result = getattr(self._object, method)(*arguments)
             gc.freeze()  # see `local_executor._call`
             return result
-        except Exception as error:  # noqa: BLE001  (raised, in a form that can be sent)
+        except Exception as error:  # noqa: BLE001  (raised again in a form that can be pickled)
             raise portable(error) from None
 
 
 def _place() -> WorkerPlace:
-    """This actor's node, and a path there that all its lives share. The file goes with Ray's logs of the session."""
+    """Return this actor's node, and a path there that survives its restarts. Ray deletes the file with the session."""
     context = ray.get_runtime_context()
     node: Any = ray._private.worker._global_node
     path = Path(node.get_session_dir_path(), f"tutelage-{context.get_actor_id()}")
@@ -194,7 +194,7 @@ def stream(
 ) -> Iterator[Iterator[R]]:
     """Run a generator function on every item as streaming tasks. See `WorkerPlace.stream`.
 
-    An iterator raises `WorkerDiedError` where its task's process died or lacked memory.
+    An iterator raises `WorkerDiedError` if its task's process died or ran out of memory.
     """
     task: Any = ray.remote(num_cpus=num_cpus, num_returns="streaming", max_retries=1)(_generate)
     running: deque[Any] = deque()

@@ -1,4 +1,4 @@
-"""What every process of a learning run on a cluster receives, and how it waits for the actors of the run."""
+"""The context that every process of a learning run on a cluster receives, and its waits for the run's actors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunContext:
 
     @property
     def fed(self) -> bool:
-        """Whether actors choose sub-batches; otherwise every learner computes its batches by itself."""
+        """Whether actors choose sub-batches; if not, every learner computes its own batches."""
         return bool(self.recipe.selection.selector.roles())
 
     def load(self) -> tuple[Data, SharedBlocks]:

@@ -12,12 +12,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.waiting import ask, get, wait
 from curation.core.software import software
 
-SECONDS = 60.0  # a run is not stopped for a warning
+SECONDS = 60.0  # limit for all answers: a warning must not delay a run for longer
 NAMED = 5  # nodes that one line names
 
 
 def software_of_nodes(seconds: float = SECONDS) -> dict[str, dict[str, str] | None]:
-    """Address -> package -> version, of all nodes that are alive; None for one that does not answer in time."""
+    """Return address -> package -> version for all living nodes; None for a node that does not answer in time."""
     task = ray.remote(num_cpus=0, max_retries=0)(software)
     asked: dict[Any, str] = {}
     for node in ask(ray.nodes):
@@ -31,13 +31,13 @@ def software_of_nodes(seconds: float = SECONDS) -> dict[str, dict[str, str] | No
     for one in done:
         try:
             found[asked[one]] = get(one)
-        except ray.exceptions.RayError:  # it died meanwhile
+        except ray.exceptions.RayError:  # the node died
             continue
     return found
 
 
 def silent(nodes: Mapping[str, Mapping[str, str] | None]) -> str:
-    """A line that counts the nodes that did not answer and names up to `NAMED` of them; empty where all did."""
+    """Return a line that counts the nodes without an answer and names up to `NAMED` of them; "" if all answered."""
     late = sorted(address for address, versions in nodes.items() if versions is None)
     if not late:
         return ""
@@ -46,7 +46,7 @@ def silent(nodes: Mapping[str, Mapping[str, str] | None]) -> str:
 
 
 def mixed(nodes: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """A line for each package whose versions differ: how many nodes have which, and one node of the rarest."""
+    """Return a line for each package whose versions differ: the nodes by version, and one node with the rarest."""
     lines = []
     for package in sorted({name for versions in nodes.values() for name in versions}):
         places = defaultdict(list)

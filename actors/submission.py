@@ -8,12 +8,12 @@ from aiohttp import ClientError
 from ray.exceptions import RayError
 from ray.job_submission import JobSubmissionClient
 
-#: What a cluster that takes no job, or breaks off its log, raises.
+#: Errors of a cluster that accepts no job or ends its log early.
 FAILURES = (OSError, RuntimeError, ValueError, RayError, ClientError)
 
 
 def job_client(address: str) -> JobSubmissionClient:
-    """A client of the dashboard at `address`; Ray's own log lines are off. Raises one of `FAILURES`."""
+    """Return a client of the dashboard at `address`, with Ray's log lines off. Raises one of `FAILURES`."""
     for name in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return JobSubmissionClient(address)

@@ -24,7 +24,7 @@ class TrainDriver:
         """Call `work` in every learner. Raises `TrainingFailedError` after more than `max_failures` failures.
 
         work: one reference to a function, in a list, which Ray does not resolve. resources: of each learner.
-        folder: for Ray Train's own files, which nobody reads: `curation.selection.checkpoint` writes the checkpoints.
+        folder: for Ray Train's own files, which are never read; `curation.selection.checkpoint` writes the checkpoints.
         environment: the command's settings of Ray Train, which reads them in this process.
         """
         os.environ.update(environment)

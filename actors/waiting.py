@@ -1,10 +1,10 @@
-"""Every wait for Ray, in one place: with a deadline, or with a look at the cluster every few seconds.
+"""All waits for Ray: each has a deadline, or checks the cluster every few seconds.
 
-`ray.wait` and `ray.get` without a timeout wait for ever when the raylet or the GCS behind them is gone: Ray hopes for a
-restart that never comes. Here a wait that brings nothing for `LOOK_SECONDS` asks whether the cluster still lives, and
-raises `LostClusterError` if it does not. A test keeps bare `ray.get` and `ray.wait` out of this package.
+`ray.wait` and `ray.get` without a timeout wait for ever once the raylet or the GCS has died, because Ray expects a
+restart that never comes. Here a wait without a result for `LOOK_SECONDS` checks whether the cluster is alive, and
+raises `LostClusterError` if it is not. A test keeps bare `ray.get` and `ray.wait` out of this package.
 
-Cost: nothing for a wait that ends within `LOOK_SECONDS`; else one request to the GCS a look.
+Cost: nothing for a wait that ends within `LOOK_SECONDS`; otherwise one request to the GCS for each check.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from curation.core.parallel import NoAnswerError, call_with_timeout
 
 T = TypeVar("T")
 
-LOOK_SECONDS = 5.0  # between two looks of a driver at its cluster
-WORKER_LOOK_SECONDS = 30.0  # of a worker, which dies with its raylet; a thousand of them ask one GCS
-# For an answer of the GCS. Ray ends a process that can't reach it for 60 s, without a word: we have to be first.
+LOOK_SECONDS = 5.0  # between two checks of the cluster by a driver
+WORKER_LOOK_SECONDS = 30.0  # the same for a worker, which dies with its raylet; a thousand of them share one GCS
+# Limit for an answer of the GCS. Ray ends a process that can't reach it for 60 s, without a message: stay below that.
 ANSWER_SECONDS = 45.0
-FETCH_SECONDS = 300.0  # for the value of what is done, which is on this node by then
+FETCH_SECONDS = 300.0  # limit for fetching a finished result, which is on this node by then
 
 
 class ClusterError(TutelageError):
-    """The Ray cluster could not be reached, could not be started, or can't hold what is asked of it."""
+    """The Ray cluster could not be reached, could not be started, or is too small for the request."""
 
     code = "no_cluster"
     exit_code = 3
 
 
 class LostClusterError(ClusterError):
-    """The cluster broke while it was used: its raylet, its GCS or this machine's node of it is gone."""
+    """The cluster broke while it was used: its raylet, its GCS or its node on this machine died."""
 
     code = "lost_cluster"
 
 
-LOST_FIX = "run the same command again: what is committed is kept"
+LOST_FIX = "run the same command again: committed work is kept"
 
 
 def wait(
     refs: Sequence[Any], *, num_returns: int = 1, timeout: float | None = None
 ) -> tuple[list[Any], list[Any]]:  # fmt: skip
-    """`ray.wait` for at most `timeout` seconds, or for as long as the cluster lives. Raises `LostClusterError`."""
+    """Call `ray.wait` for at most `timeout` seconds, or for as long as the cluster lives. Raises `LostClusterError`."""
     deadline = None if timeout is None else time.monotonic() + timeout
     look = LOOK_SECONDS if _is_driver() else WORKER_LOOK_SECONDS
     while True:
@@ -59,7 +59,7 @@ def wait(
 
 
 def get(ref: Any) -> Any:
-    """The value of one reference, as soon as there is one. Raises what the task raised, or `LostClusterError`."""
+    """Wait for the value of one reference and return it. Raises the task's error, or `LostClusterError`."""
     wait([ref])
     try:
         return ray.get(ref, timeout=FETCH_SECONDS)
@@ -70,7 +70,7 @@ def get(ref: Any) -> Any:
 
 
 def ask(question: Callable[[], T], what: str = "its GCS") -> T:
-    """The answer to a question that goes to the GCS, which may never come. Raises `LostClusterError`."""
+    """Return the answer to a request to the GCS. Raises `LostClusterError` if none arrives within `ANSWER_SECONDS`."""
     try:
         return call_with_timeout(question, ANSWER_SECONDS, _check_processes)
     except NoAnswerError:
@@ -81,7 +81,7 @@ def ask(question: Callable[[], T], what: str = "its GCS") -> T:
 
 
 def check() -> None:
-    """Raise `LostClusterError` unless the cluster lives: the processes that this one started, the GCS, our own node."""
+    """Raise `LostClusterError` unless the cluster is alive: the processes that we started, the GCS and our node."""
     _check_processes()
     nodes = ask(ray.nodes)
     if not _is_driver():
@@ -99,7 +99,7 @@ def _check_processes() -> None:
 
 
 def dead_processes() -> list[str]:
-    """What this process started of a local cluster, must run, and does not run any more: `raylet`, `gcs_server`."""
+    """Return which processes of the local cluster that this process started have died: `raylet`, `gcs_server`."""
     node = ray._private.worker._global_node
     if node is None or not node.is_head():
         return []

@@ -1,5 +1,5 @@
 """Composition only: the `curate` command (`cli`, `commands/`), its pages (`pages/`), recipes and the demo.
 
-Nothing imports from here. `pipeline`, `checks` and `protocol` still hold code of the library: they move there with the
-executor.
+`engine` chooses the executor of a command, `supervised` restarts a command whose local Ray cluster breaks, `options`
+holds what commands share. Imports `actors` and `curation`; nothing imports from here.
 """

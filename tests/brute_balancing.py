@@ -28,7 +28,7 @@ def alive(rows: list[Row]) -> list[int]:
 
 
 def spacing(text: str) -> str:
-    """As in MetaCLIP's substr_matching.py."""
+    """Match substrings like MetaCLIP's substr_matching.py."""
     text = f" {text} "
     for mark in ",.;:?!`":
         text = text.replace(mark, f" {mark} ")
@@ -92,7 +92,7 @@ def brute_soft_cap(item: SoftCap, rows: list[Row]) -> set[int]:
 
 
 def brute_draws(item: SoftCapSampling, rows: list[Row]) -> Counter[int]:
-    """How often each row is drawn: the clock that rings next, `draws` times, and each time it is set anew."""
+    """Draws of each row: the clock that rings next, `draws` times, and each time it is set again."""
 
     def wait(i: int, drawn: int) -> float:
         of = f"soft_cap_sampling {item.score} {drawn}"

@@ -29,7 +29,7 @@ def members(shard: int, n: int, *, flaws: bool = True) -> Iterator[tuple[str, by
     for i in range(n):
         key, extension = f"s{shard}-{i:04d}", ("png", "jpg", "webp")[i % 3]
         image = picture(shard * 100_000 + i, extension)
-        if i == 8:  # the bytes of sample 2, under a name that lies about them
+        if i == 8:  # the bytes of sample 2, under the name of another format
             image, extension = picture(shard * 100_000 + 2, "webp"), "png"
         caption = f"a picture of thing {i} in shard {shard}".encode() if i % 10 else b"thing"
         value = json.dumps({"number": i, "name": f"thing-{i % 7}"}).encode()
@@ -123,7 +123,7 @@ def write_record(**changes: Any) -> dict[str, Any]:
 
 
 def snapshot_document(**changes: Any) -> dict[str, Any]:
-    """What a run hands to `Ledger.create_snapshot`; `changes` replace its fields."""
+    """The arguments that a run passes to `Ledger.create_snapshot`; `changes` replace fields."""
     samples = {"seen": 3, "kept": 1, "filtered": {"caption": 1}, "quarantined": {"bad_json": 1}}
     names = {"decision_id": "x", "plan": "0" * 64, "recipe": {}, "recipe_sha256": "0" * 64, "scores_url": "file:///s"}
     data = {
@@ -137,7 +137,7 @@ def snapshot_document(**changes: Any) -> dict[str, Any]:
 
 
 def problems(recipe: Path) -> list[str]:
-    """What `verify` finds wrong with the latest snapshot of a recipe."""
+    """The findings of `verify` about the latest snapshot of a recipe."""
     from curation.dataset.snapshot import open_snapshot
     from curation.recipes.curation_recipe import load_recipe
     from jobs.commands.verify import problems_of

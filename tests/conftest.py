@@ -87,7 +87,7 @@ def _aws_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the cache and the cloud configuration of whoever runs it."""
+    """No test reads or writes the cache or the cloud configuration of the user who runs it."""
     folder = tmp_path_factory.mktemp("home")
     values = {
         "XDG_CACHE_HOME": str(folder / "cache"),

@@ -156,7 +156,7 @@ def _say(value: Any, key: str, said: dict[str, Any]) -> bool:
 
 
 def found(tree: Tree, rescore: float = 0.0, *, apply: bool = False, accept_loss: bool = False) -> list[Finding]:
-    """What `curate verify` finds, or what `curate repair --apply` finds and repairs.
+    """The findings of `curate verify`, or those of `curate repair --apply`, which repairs.
 
     In this process: four worker processes a test would cost 20 s. tests/jobs/commands/test_verify.py has real ones.
     """
@@ -228,7 +228,7 @@ class Damage:
 
 
 def object_of(name: str) -> Callable[[Tree], str]:
-    """Where an object lies, before it is damaged."""
+    """The location of an object before it is damaged."""
     return lambda tree: getattr(tree, name).name
 
 

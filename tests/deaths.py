@@ -103,7 +103,7 @@ class Pool:
             writer.close()
 
     def score(self, most_deaths: int = 1 << 30) -> CallProgress:
-        """What one driver does; it is "killed" at the most at so many deaths."""
+        """One driver's work; it is "killed" after at most so many deaths."""
         work, actor, total = _Work(self.job, units_table(self.shards)), None, CallProgress()
         while work.left() and self.deaths < most_deaths:
             call = work.next(1)

@@ -1,4 +1,4 @@
-"""How long test files take: the longest come first.
+"""The durations of test files: the longest run first.
 
 A pytest-xdist worker takes a whole file (`--dist loadfile`), and one that comes last leaves the other worker without
 work. Seconds of one process, measured on two busy cores; files that are missing here take less than 30.
@@ -12,7 +12,7 @@ SECONDS = {
     "jobs/commands/test_submit.py": 230,
     "jobs/commands/test_run.py": 180,
     "faults/test_poison.py": 110,
-    "curation/learning/test_run.py": 160,
+    "curation/learning/test_run.py": 40,
     "jobs/test_damages.py": 140,
     "curation/learning/test_blocks.py": 130,
     "faults/test_broken_cluster.py": 75,
@@ -24,7 +24,7 @@ SECONDS = {
     "curation/filters/test_filters.py": 55,
     "jobs/commands/test_verify.py": 50,
     "bench/test_recipes.py": 45,
-    "jobs/commands/test_evaluate.py": 40,
+    "jobs/commands/evaluate/test_arms.py": 40,
     "jobs/test_advice.py": 40,
     "curation/selection/test_checkpoint.py": 35,
     "curation/storage/test_object_store.py": 30,

@@ -56,7 +56,7 @@ def _lists(root: Path) -> None:
 
 
 def _evaluation(root: Path) -> None:
-    """An evaluation as `curate evaluate` attaches it, with figures of models that nobody trained."""
+    """An evaluation as `curate evaluate` attaches it, with figures of models that were never trained."""
     from curation.dataset import evaluations
 
     runs = {

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from tiny_model import TINY
 
 from curation.learning.blocks import LocalBlocks
 from curation.learning.data import read_data
@@ -14,6 +15,9 @@ from curation.learning.learn import learn
 from curation.learning.pinned_input import pin_input
 from curation.learning.run import Run
 from curation.recipes.learning_recipe import LearnRecipe
+
+STEPS, BATCH = 12, 8  # of the runs of tests/curation/learning
+CLASSES = f"learner={{classification: {{model: {TINY}, steps: {STEPS}, batch: {BATCH}, label: name}}}}"
 
 
 def quiet(label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:

@@ -1,4 +1,4 @@
-"""Where a module's tests are: `tests/<its folder>/test_<its name>.py`, but for the modules listed here.
+"""The place of a module's tests: `tests/<its folder>/test_<its name>.py`, except for the modules listed here.
 
 `python tests/mirror.py` lists the modules that have neither a file nor an entry.
 """
@@ -42,7 +42,7 @@ TESTED_BY: dict[str, str] = {
     "curation/curating/verification/score_tables.py": "jobs/test_damages.py",
     "curation/curating/verification/subject.py": "jobs/commands/test_verify.py",
     "curation/curating/verification/write_units.py": "jobs/test_damages.py",
-    "curation/dataset/evaluations.py": "jobs/commands/test_evaluate.py",
+    "curation/dataset/evaluations.py": "jobs/commands/evaluate/test_documents.py",
     "curation/dataset/snapshot.py": "jobs/test_snapshot.py",
     "curation/evaluation/card.py": "curation/evaluation/test_evaluate.py",
     "curation/evaluation/job.py": "curation/evaluation/test_evaluate.py",
@@ -56,15 +56,11 @@ TESTED_BY: dict[str, str] = {
     "curation/filters/mask_bits.py": "curation/filters/test_hamming.py",
     "curation/learners/kind.py": "curation/learners/test_learner.py",
     "curation/learners/training.py": "curation/learners/test_contrastive.py",
-    "curation/learning/candidates.py": "curation/learning/test_run.py",
-    "curation/learning/comparison.py": "curation/learning/test_run.py",
-    "curation/learning/data.py": "curation/learning/test_run.py",
-    "curation/learning/flop_prices.py": "curation/learning/test_run.py",
+    "curation/learning/candidates.py": "curation/learning/test_data.py",
     "curation/learning/learn.py": "curation/learning/test_run.py",
     "curation/learning/metrics.py": "curation/learning/test_run.py",
-    "curation/learning/model_flops.py": "curation/learning/test_run.py",
-    "curation/learning/participants.py": "curation/learning/test_run.py",
-    "curation/learning/pinned_input.py": "curation/learning/test_run.py",
+    "curation/learning/model_flops.py": "curation/learning/test_flop_prices.py",
+    "curation/learning/pinned_input.py": "curation/learning/test_data.py",
     "curation/learning/run_state.py": "curation/learning/test_run.py",
     "curation/learning/sources.py": "curation/learning/test_run.py",
     "curation/learning/summaries.py": "curation/learning/test_run.py",
@@ -92,6 +88,7 @@ TESTED_BY: dict[str, str] = {
     "curation/shards/webdataset_io.py": "curation/core/test_epochs.py",
     "curation/storage/backend.py": "curation/storage/test_store.py",
     "curation/storage/local_files.py": "curation/storage/test_local_store.py",
+    "jobs/commands/evaluate.py": "jobs/commands/evaluate/test_arms.py",
     "jobs/commands/repair.py": "jobs/test_advice.py",
     "jobs/demo.py": "jobs/test_readme.py",
     "jobs/pages/curves.py": "jobs/commands/test_learn.py",

@@ -1,4 +1,4 @@
-"""What the tests of scorers share: fields of every scorer of the table, with real files, and batches."""
+"""Inputs of the tests of scorers: fields of every scorer of the table, with real files, and batches."""
 
 from __future__ import annotations
 

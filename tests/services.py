@@ -159,7 +159,7 @@ def _is_free(port: int) -> bool:
 
 
 class Clock:
-    """Time for `curation.storage.retry` that passes only while somebody sleeps.
+    """Time for `curation.storage.retry` that passes only while a caller sleeps.
 
     A sleep lasts a microsecond at least. Without that, one of 1e-14 s, which is what rounding leaves of a budget of
     120 s, does not move a clock that stands at 1120 s, and the retries never end.

@@ -55,7 +55,7 @@ def test_orderings_are_no_impatience() -> None:
 
 
 def impatient(code: str) -> Iterator[str]:
-    """What in a test's source depends on seconds."""
+    """The parts of a test's source that depend on seconds."""
     tree = ast.parse(code)
     clocks, spans = set[str](), set[str]()  # names of moments, and of differences between two of them
     assigned = [(node.value, set(_names(*node.targets))) for node in ast.walk(tree) if isinstance(node, ast.Assign)]

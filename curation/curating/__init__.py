@@ -13,6 +13,7 @@ __all__ = [
     "garbage",
     "groups",
     "pipeline",
+    "plan_decision",
     "planning",
     "run",
     "score_store",

@@ -47,7 +47,7 @@ def found(name: str) -> Path | None:
     path = _path(name)
     try:
         os.utime(path)  # used now
-    except OSError:  # it is not there, or belongs to somebody else
+    except OSError:  # it does not exist, or belongs to another user
         return path if os.access(path, os.R_OK) else None
     return path
 

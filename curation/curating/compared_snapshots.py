@@ -14,11 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from curation.core.errors import RecipeError
-from curation.curating import decisions
 from curation.dataset import manifest, snapshot
 from curation.filters import ComparingFilter, Filter, flat
 from curation.ledger import score_tables
@@ -26,6 +26,9 @@ from curation.ledger.ledger import Ledger
 from curation.ledger.score_tables import INDEX, Column
 from curation.ledger.unreadable import read_list
 from curation.storage.store import StoreOptions, open_store
+
+if TYPE_CHECKING:
+    from curation.curating.decisions import Decisions
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class ComparedSnapshots:
             for made in filter(None, (self.snapshots[url] for url in item.against)):
                 _expect_columns(made, [by_name[name] for name in item.compared_columns()])
 
-    def load(self, engine: decisions.Decisions, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
+    def load(self, engine: Decisions, filters: Sequence[Filter], columns: Sequence[Column]) -> None:
         """Fill the tables of those filters that compare. `columns` are the recipe's. Raises `RecipeError`."""
         by_name = {column.name: column for column in columns}
         tables = {

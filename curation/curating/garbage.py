@@ -96,7 +96,7 @@ def _clock_of(store: Store) -> float:
 
 
 def sweep(ledgers: Sequence[Ledger], *, grace: float, delete: bool, now: float | None = None) -> list[Garbage]:
-    """The unnamed data objects that are older than `grace` seconds; deletes them when told to.
+    """The unnamed data objects that are older than `grace` seconds; deletes them if asked to.
 
     Raises `LedgerError` where a record, a snapshot or an index of any of the ledgers can't be read: then nothing is
     deleted in any of them.

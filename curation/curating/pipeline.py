@@ -1,8 +1,8 @@
 """A recipe with its stores open: the values that every step of a curation run reads.
 
-Opening resolves each URL of the recipe once, fetches pinned files and reads lists; it costs a small GET each, two
-probes of the stores, and 0.1 s in which the filters run over no samples. The steps are functions of a `Pipeline`:
-`planning`, `scoring_passes`, `plan_decision`, `snapshot_making`; `run` calls them in order.
+Opening resolves each URL of the recipe once, fetches pinned files and reads lists; it costs a small GET each and two
+probes of the stores. The steps are functions of a `Pipeline`: `planning`, `scoring_passes`, `plan_decision`,
+`snapshot_making`; `run` calls them in order.
 """
 
 from __future__ import annotations
@@ -18,20 +18,15 @@ from typing import Any
 
 from curation.core.errors import locating
 from curation.core.executor import Executor
-from curation.core.software import of_this_process
 from curation.core.types import ShardRef
 from curation.curating.compared_snapshots import ComparedSnapshots, open_others
-from curation.curating.decisions import Decisions
 from curation.dataset import snapshot
 from curation.dataset.corpus import Corpus, open_corpus
-from curation.filters import ComparingFilter, flat
-from curation.filters.named import columns_needed
-from curation.ledger import score_tables, score_values, unreadable
+from curation.ledger import score_tables, unreadable
 from curation.ledger.ledger import Ledger
 from curation.ledger.plans import Plan
 from curation.ledger.uid_lists import UidList, parse_list, read_list
 from curation.recipes.curation_recipe import Recipe, parse_recipe
-from curation.recipes.entries import kinds_of
 from curation.scorers import imports_of
 from curation.storage.pinned_file import PinnedFile
 from curation.storage.probe import probe
@@ -72,7 +67,7 @@ class Pipeline:
     left_out: dict[str, Any] = field(default_factory=dict)  # shards of datasets below the corpus: how many, and one
     counts: RunCounts = field(default_factory=RunCounts)
     checked: bool = False  # `check_weights` was called, so workers need not do it
-    software: dict[str, dict[str, str]] = field(default_factory=of_this_process)  # digest -> package -> version
+    software: dict[str, dict[str, str]] = field(default_factory=dict)  # of other nodes: digest -> package -> version
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -101,7 +96,6 @@ def pipeline(recipe: Recipe, *, dry: bool = False, executor: Executor | None = N
         probe(out.store)
         probe(scored.store)
     with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
-        _try_filters(recipe, Path(spool))
         yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists, others)
 
 
@@ -109,20 +103,6 @@ def worker_modules(recipe: Recipe) -> list[str]:
     """Return the modules that a recipe's workers import and that take long: 2 CPU seconds where it has a proxy."""
     found = {name: None for scorer in recipe.scorers.values() for name in imports_of(scorer)}
     return ["curation.curating.scoring.unit_scorer", *found]
-
-
-def _try_filters(recipe: Recipe, spool: Path) -> None:
-    """Run the filters over no samples, before any is scored: what a filter can't read is said now. 0.1 s."""
-    kinds = kinds_of(recipe.scorers)
-    index, wanted = columns_needed(recipe.filters)
-    vectors = [name for name in wanted if score_values.is_vector(kinds[name])]
-    plain = {name: kinds[name] for name in wanted if name not in vectors}
-    memory = recipe.compute.memory
-    with Decisions(spool, index, plain, vectors, memory=memory) as engine:
-        items = [item for item in flat(named.filter for named in recipe.filters) if isinstance(item, ComparingFilter)]
-        for name, columns in {item.compared_table(): item.compared_columns() for item in items}.items():
-            engine.load_others(name, columns, [])
-        engine.decide(recipe.filters)
 
 
 def _check_files(files: Iterable[tuple[str, PinnedFile]], options: StoreOptions) -> None:

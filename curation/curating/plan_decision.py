@@ -23,12 +23,34 @@ from curation.curating.decisions import Decisions
 from curation.curating.pipeline import Pipeline
 from curation.curating.record_spool import RecordSpool
 from curation.curating.write_groups import WriteGroups
+from curation.filters import ComparingFilter, flat
 from curation.filters.named import columns_needed
 from curation.ledger import score_tables, score_values, unreadable
 from curation.ledger.plans import Plan
-from curation.recipes.entries import columns_of
+from curation.recipes.entries import columns_of, kinds_of
 
 Fields = Mapping[score_tables.Column, Mapping[str, pa.DataType]]
+
+
+def try_filters(work: Pipeline) -> None:
+    """Run the filters over no samples, so that a filter that can't read its columns is reported before scoring. 0.1 s.
+
+    Raises `RecipeError`.
+    """
+    kinds = kinds_of(work.recipe.scorers)
+    filters = [item.filter for item in work.recipe.filters]
+    index, wanted = columns_needed(work.recipe.filters)
+    vectors = [name for name in wanted if score_values.is_vector(kinds[name])]
+    plain = {name: kinds[name] for name in wanted if name not in vectors}
+    with Decisions(work.spool, index, plain, vectors, memory=work.recipe.compute.memory) as engine:
+        compared = {
+            item.compared_table(): item.compared_columns()
+            for item in flat(filters)
+            if isinstance(item, ComparingFilter)
+        }
+        for name, columns in compared.items():
+            engine.load_others(name, columns, [])
+        engine.decide(work.recipe.filters)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from curation.core.parallel import map_ordered
 from curation.core.printable import printable
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
-from curation.curating import score_store, writing
+from curation.curating import writing
 from curation.curating.compared_snapshots import ComparedSnapshots
 from curation.curating.pipeline import Pipeline
 from curation.curating.record_spool import RecordSpool
@@ -133,6 +133,8 @@ def recall_unreadable(work: Pipeline, plan: Plan) -> None:
 
 def take_out_damaged(work: Pipeline, plan: Plan, tick: Tick) -> int:
     """Delete the records of score tables that are gone or damaged, and return how many. Reads every table."""
+
+    from curation.curating import score_store
 
     def check(shard: ShardRef) -> list[str]:
         return score_store.take_out_damaged(work.scored, shard, work.columns)

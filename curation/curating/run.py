@@ -21,7 +21,7 @@ from curation.core.local_executor import LocalExecutor
 from curation.core.printable import printable
 from curation.core.progress import progress
 from curation.core.types import ShardRef
-from curation.curating import plan_decision, planning, scoring_passes, snapshot_making
+from curation.curating import planning
 from curation.curating.pipeline import Pipeline, pipeline, worker_modules
 from curation.curating.record_spool import RecordSpool
 from curation.dataset.snapshot import Snapshot
@@ -100,6 +100,8 @@ def run_steps(work: Pipeline, engine: Engine, options: RunOptions) -> SnapshotDo
         units = planning.missing_units(work, planned, records)
         if current and not units.num_rows:
             return current
+        if units.num_rows:
+            _try_filters(work)
         asked = [units]  # once; a second cluster, after one that broke, looks for what is left
 
         def task(executor: Executor) -> SnapshotDocument:
@@ -113,6 +115,12 @@ def run_steps(work: Pipeline, engine: Engine, options: RunOptions) -> SnapshotDo
         return engine(planned, units, task)
 
 
+def _try_filters(work: Pipeline) -> None:
+    from curation.curating import plan_decision  # 0.3 CPU s, which a run with nothing to do doesn't need
+
+    plan_decision.try_filters(work)
+
+
 def _work_on(
     work: Pipeline, planned: Plan, units: pa.Table, records: RecordSpool, current: SnapshotDocument | None,
     executor: Executor, *, accept_yield: bool,
@@ -121,6 +129,8 @@ def _work_on(
 
     records: the commit records of the plan's units, as far as there were any before.
     """
+    from curation.curating import plan_decision, scoring_passes, snapshot_making
+
     before = current.unreadable if current else None
     if units.num_rows:
         _say(f"scoring {units.num_rows:,} of {planned.units:,} shards")

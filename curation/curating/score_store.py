@@ -1,8 +1,8 @@
-"""What a store of scores holds, apart from any run: inventory, export, and taking out what no recipe wants any more.
+"""A store of score tables, independent of any run: inventory, export, and deletion of tables that no recipe needs.
 
-Score tables are shared: whoever names the same shard and the same fingerprint finds them. So nobody owns them, and what
-may go is said by what must stay. Cost: one small GET a record (32 at a time, about 3,000/s from S3), nothing of samples
-in memory.
+Score tables are shared: every run that names the same shard and fingerprint finds them. No run owns them, so a deletion
+lists the tables to keep. Cost: one small GET for each record (32 at a time, about 3,000/s from S3), and no samples in
+memory.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def take_out(
     """Delete the tables of all fingerprints that are not in `keep` (or only say which); returns what went.
 
     Every record is read before the first one is deleted: raises `LedgerError`, deleting nothing, where one can't be
-    read. A record is deleted before the data that it names, so a reader finds both or is told that the sample has not
-    been scored; a run that had found the table before fails, and scores the sample when it is repeated. Data younger
-    than `grace` seconds stay for `curate gc`, as do data whose record was deleted by a process that was killed then.
+    read. A record is deleted before the data that it names, so a reader finds both or learns that the sample has
+    not been scored. A run that had found the table before fails, and scores the sample when it is repeated. Data
+    younger than `grace` seconds stay for `curate gc`, as do data whose record was deleted by a killed process.
     `now` is a clock for tests. Cost: a GET a record, a listing of `data/`, and two deletes a table that goes.
     """
     wanted, newest = set(keep), old_before(scored.store, grace, ask=delete, now=now)
@@ -108,7 +108,7 @@ def take_out_damaged(scored: Ledger, shard: ShardRef, columns: Sequence[Column])
     """Delete the records of a shard's tables that are gone or differ from their records, and damaged records, so that
     the next pass scores them; returns the names of their columns. Reads every table whole.
 
-    Data stay until `curate gc` finds them unnamed. A record that another process mended between the second look and
+    Data stay until `curate gc` finds them unnamed. A record that another process repaired between the second look and
     the delete is deleted, too: its sample is scored once more, and nothing else is lost.
     """
     damaged = []
@@ -137,7 +137,7 @@ def export(
     """Samples with their scores as Parquet files in `folder`, about a million rows each; yields each when it is whole.
 
     `columns` is the index, then scores. A row has the shard's key and etag, all of the index (uid, key, caption, size,
-    content hash, reason) and every score under its name, vectors too. Whoever moves a file away keeps the disk free.
+    content hash, reason) and every score under its name, vectors too. Moving each file away keeps the disk free.
     """
     part, rows, writer, path = 0, 0, None, folder / FIRST_PART
     units = map_ordered(lambda shard: _unit(scored, shard, columns), shards, threads=4, weigh=lambda unit: unit.nbytes)

@@ -11,6 +11,7 @@ from typing import Any
 from curation.core.errors import IncompleteError
 from curation.core.executor import Executor
 from curation.core.progress import Tick
+from curation.core.software import of_this_process
 from curation.curating import decision_results, writing
 from curation.curating.pipeline import Pipeline
 from curation.curating.planning import decision_id
@@ -65,7 +66,7 @@ def snapshot_fields(
         "recipe": dict(work.recipe.document),
         "recipe_sha256": work.recipe.sha256,
         "scores_url": relative_url(work.scored.store, out.store),
-        "software": work.software,
+        "software": of_this_process() | work.software,
         "fingerprints": work.fingerprints,
         "weights": {name: files[0].sha256 for name, scorer in scorers.items() if (files := scorer.files())},
         "scores": list(decided.engine.scores),

@@ -126,7 +126,7 @@ class _Between(NamedTuple):
 
 
 def hashed(uid: str) -> str:
-    """By what samples are drawn."""
+    """The key by which samples are drawn."""
     return _hash(uid.encode())
 
 

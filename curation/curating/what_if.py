@@ -23,7 +23,7 @@ from curation.filters.named import NamedFilter
 from curation.shards.unit_reader import INDEX_SCHEMA
 
 NEAR = 3  # examples on either side of a limit
-MOST_GROUPS = 8  # of a shift that are told
+MOST_GROUPS = 8  # groups that a shift reports
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ MADE = {"caption words / 4": _WORDS}
 class WhatIf:
     """Settings of filters over one loaded engine. `kept`: the uids that a snapshot keeps, to compare with.
 
-    What no setting changes is found out once: which samples the snapshot keeps, and the largest groups of all that can
-    be used. An answer costs its filters, a pass over the samples and some over what is kept.
+    Facts that no setting changes are computed once: the samples that the snapshot keeps, and the largest groups of all
+    usable samples. An answer costs its filters, a pass over the samples and some passes over the kept ones.
     """
 
     def __init__(self, engine: Decisions, kept: pa.RecordBatchReader | None = None) -> None:

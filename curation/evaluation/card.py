@@ -1,6 +1,7 @@
-"""The files of one training: weights, their card, metrics. The card is written last, and names the training.
+"""The files of one training: weights, their card, metrics. The card is written last.
 
-A training is named by everything that determines its weights (`identity_of`); one whose card exists is not repeated.
+Everything that determines the weights makes the name of a training (`identity_of`); a training whose card exists is not
+repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ TRAINING_VERSION = 3  # of the code from settings to weights: raise it where lea
 
 
 def identity_of(job: TrainingJob, sources: Mapping[str, Samples], device: str) -> dict[str, Any]:
-    """Return everything that determines the weights. Shards count by content, so a copied corpus gives the same.
+    """Return everything that determines the weights. Shards count by content, so a copied corpus changes nothing.
 
     sources: the samples of `job.sources`. device: a type, such as `cpu`.
     """

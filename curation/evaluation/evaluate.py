@@ -41,7 +41,7 @@ class EvaluationResult(NamedTuple):
 
 
 class PlannedEvaluation(NamedTuple):
-    """An evaluation of snapshots that may lack models. `attached`: by identity, None where there is no document yet."""
+    """An evaluation of snapshots, with the models to train. attached: identity -> document, or None."""
 
     protocol: EvaluationProtocol
     plans: list[EvaluationPlan]
@@ -66,7 +66,7 @@ def evaluate(
 
     urls: of one snapshot or several, `URL` or `URL@7`. against: URL of the held-out samples, shards or a snapshot.
     executor: where models are trained; by default on this machine.
-    workers: models trained at once; 1 trains in this process; None trains as many as the executor has room for.
+    workers: models trained at once; 1 trains in this process; None trains as many as the executor can run.
     settings: as of `plan_evaluation`.
     Raises `NoSnapshotError`, and `UserError` for data without enough samples.
     """
@@ -124,7 +124,7 @@ def missing(plans: Sequence[EvaluationPlan]) -> list[Trial]:
 def run_trials(trials: Sequence[Trial], executor: Executor, workers: int | None, tick: Callable[[int], None]) -> None:
     """Train and judge models: with one worker in this process, else in the workers of a pool.
 
-    workers: models at once; None: as many as the executor has room for. tick: called with 1 after each model.
+    workers: models at once; None: as many as the executor can run. tick: called with 1 after each model.
     Raises `UserError` for too few held-out samples before anything is trained.
     """
     if not trials:
@@ -155,7 +155,7 @@ class TrialWorker:
 def _side_by_side(
     trials: Sequence[Trial], executor: Executor, share: Resources, width: int, tick: Callable[[int], None]
 ) -> None:
-    """Give each worker the next model when it has finished one; a model whose process died is tried again."""
+    """Give each worker the next model when it has finished one; repeat a model whose process died."""
     left, deaths = list(reversed(trials)), 0
     with executor.pool(TrialWorker, share) as pool:
         under_way: dict[Any, tuple[int, Trial]] = {}

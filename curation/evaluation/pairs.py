@@ -68,8 +68,8 @@ class PreparedPairs:
         if self.examples is None:
             return stream_batches(self._shuffled(), tokenize, size, workers=WORKERS)
         if len(self.examples) < size:  # a batch would repeat a pair, as its own negative
-            told = skipped.summary(self.stream.skipped)
-            text = f"{self.url} has {len(self.examples)} samples to train on (skipped: {told})"
+            reasons = skipped.summary(self.stream.skipped)
+            text = f"{self.url} has {len(self.examples)} samples to train on (skipped: {reasons})"
             raise EmptyCorpusError(f"{text}, and a batch takes {size}", fix="more data, or a smaller --batch")
         weights = self.weights.of(self.examples.uids) if self.weights else None
         return Pool.of(self.examples, tokenize, self.stream.seed, weights=weights).batches(size)

@@ -3,8 +3,8 @@
 DataComp's protocol in small (2304.14108, section 3: fixed model and compute, only the data differ). One model per seed
 is trained on each *arm*: the snapshot, its pool (all usable samples of its source corpus), and random parts of the pool
 of the snapshot's size. Models of one seed share the initial weights, the number of updates of the same batch, and the
-held-out samples. Every seed draws its own random part, so that the interval includes the chance of the draw. Models of
-the snapshot itself train on each sample as often as its weight in the manifest.
+held-out samples. Every seed draws its own random part, so that the interval includes the variance of the draw. Models
+of the snapshot itself train on each sample as often as its weight in the manifest.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class EvaluationProtocol:
         return samples * preprocess_for(self.model).size ** 2 * 3 > BUDGET
 
     def to_json(self) -> dict[str, Any]:
-        """Return what makes figures comparable. The seeds are left out: more seeds are more of the same."""
+        """Return the settings that make figures comparable. The seeds are left out: more seeds change no figure."""
         settings = {name: value for name, value in asdict(self.training).items() if name != "seed"}
         settings["betas"] = list(settings["betas"])
         config = digest(model_config(self.model))

@@ -4,7 +4,7 @@
     <runs>/<run>/evaluations/<held-out>.json      the model's figures on held-out samples, create-only
     <runs>/parts/<part>.json                      with names held out: sizes of parts, and the part that a seed draws
 
-So no model is trained twice, by any evaluation, and other held-out samples cost no training.
+No evaluation thus trains a model that exists, and other held-out samples cost no training.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Trial(NamedTuple):
         return f"evaluations/{self.held_out.id}.json"
 
     def figures(self) -> Document | None:
-        """Return its figures, or None where it has not been judged."""
+        """Return its figures, or None if it has not been judged."""
         try:
             return read_json(open_store(self.job.out), self.key, Figures, REBUILD_FIX)
         except NotFoundError:

@@ -2,8 +2,10 @@
 
 A filter is a frozen dataclass whose fields are its configuration in the recipe, and a pure function from columns to
 drops: one SQL query over the view `alive` (the samples that no earlier filter dropped). DuckDB runs the query out of
-core; no filter creates a Python object a row. To add a filter, write a file in this folder and add its class to
-`FILTERS`; in a package of your own, declare the class as an entry point of the group `tutelage.filters`.
+core; no filter creates a Python object for a row. Modules without a class in `FILTERS` are algorithms that filters
+share: `hamming` and `hash_*` find near hashes, `rank_cut` cuts an exact share, `phrases` finds phrases. To add a
+filter, write a file in this folder and add its class to `FILTERS`; in a package of your own, declare the class as an
+entry point of the group `tutelage.filters`.
 """
 
 from __future__ import annotations

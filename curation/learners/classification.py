@@ -42,7 +42,8 @@ class Classification(LearnerKind):
     """A classifier of pictures: an image tower with a linear head, trained with the cross-entropy of labels.
 
     When to use: samples have a label, a field of their json, rather than captions. `least`: samples that a label needs
-    to become a class. Samples are held out by picture: by name, all samples of a class could be. Cost: three forward
+    to become a class. Samples are held out by picture, since holding out by name could remove all
+    samples of a class. Cost: three forward
     passes of the image tower a sample. Source: ClassAct (2312.05328).
     Example: classification: {model: proxy-mu, steps: 800, batch: 128, label: name}
     """
@@ -112,8 +113,8 @@ class ClassLearner(Learner):
     """A classifier under training.
 
     classes: their names, in the order of the logits. Targets of a batch are indices into this list.
-    asked: the classes of a run that a trained classifier scores for. Targets of candidates are indices into `asked`;
-        a class that the model does not know has the loss of a uniform guess, log(number of classes).
+    asked: the classes of the run for which a trained classifier scores. Targets of candidates are indices into `asked`;
+        for a class that the model does not know, the loss is that of a uniform guess, log(number of classes).
     """
 
     def __init__(
@@ -200,7 +201,7 @@ def shared_labels(labels: Iterable[str] | Mapping[str, int], least: int = 2) -> 
 def labelled(examples: Examples, classes: Sequence[str]) -> tuple[Examples, Tensor]:
     """Return the samples whose label is one of the classes, and the index of each label, int64 `[N]`.
 
-    Raises `UserError` where there is no such sample.
+    Raises `UserError` if there is no such sample.
     """
     rows = known_rows(examples, classes)
     if not rows:
@@ -222,9 +223,9 @@ def targets_of(examples: Examples, classes: Sequence[str]) -> Tensor:
 
 
 def accuracy(learner: ClassLearner, examples: Examples, batch: int = 256) -> HitRate:
-    """Return the share of samples whose most likely class is their label, by the averaged weights where there are any.
+    """Return the share of samples whose most likely class is their label, by the averaged weights if there are any.
 
-    Samples of other labels are left out. Raises `UserError` where no sample is left.
+    Samples of other labels are left out. Raises `UserError` if no sample is left.
     """
     known, truth = labelled(examples, learner.classes)
     saved = learner.tensors(averaged=False)

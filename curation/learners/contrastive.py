@@ -8,8 +8,8 @@ learned temperature t and bias c:
   Better in small batches, and its terms are those of joint selection. Source: 2303.15343, algorithm 1.
 
 A batch that does not fit into memory is encoded in parts (`micro_batch`): once without gradients, to compute the loss's
-gradient with respect to every vector, and once more part by part (GradCache, 2101.06983). The same update for a third
-more compute.
+gradient with respect to every vector, and once more part by part (GradCache, 2101.06983). The update is the same, for a
+third more compute.
 
 In a process group of W, each process holds n / W pairs and computes the loss of their rows and columns of the whole
 matrix: all vectors are gathered, 4 D (n - n / W) bytes each way, and no process computes more than n / W rows.

@@ -1,7 +1,7 @@
-"""What a run asks of a kind of learner: which samples it can use, what belongs to each picture, and the model itself.
+"""The protocol of a kind of learner: the samples it can use, the target of each picture, and the model itself.
 
-A kind is the recipe's entry below `learner:`. Everything in which kinds differ is a method or an attribute here:
-`curation.learning` names none of them.
+A kind is the recipe's entry below `learner:`. All differences between kinds are methods or attributes here, so that
+`curation.learning` names no kind.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LearnerKind(Training):
     def classes(self, counts: Mapping[str, int]) -> list[str]:
         """Return the classes, in the order of the logits, from the samples that each label has; [] without classes.
 
-        Raises `EmptyCorpusError` where the labels make fewer than two classes.
+        Raises `EmptyCorpusError` if the labels make fewer than two classes.
         """
         return []
 
@@ -58,7 +58,7 @@ class LearnerKind(Training):
         return range(len(examples))
 
     def targets(self, examples: Examples, classes: Sequence[str]) -> Tensor:
-        """Return what belongs to each picture: token ids int32 `[N, L]`, or classes int64 `[N]`."""
+        """Return the target of each picture: token ids int32 `[N, L]`, or classes int64 `[N]`."""
         raise NotImplementedError
 
     def build(
@@ -71,7 +71,7 @@ class LearnerKind(Training):
         raise NotImplementedError
 
     def check_reference(self, model: str, weights: Weights, options: StoreOptions) -> None:
-        """Raise `WeightsError` where the header of a reference's weights shows that they don't fit `model`."""
+        """Raise `WeightsError` if the header of a reference's weights shows that they don't fit `model`."""
 
     def load_reference(
         self,

@@ -56,7 +56,7 @@ class Training:
             if not good:
                 raise ValueError(f"{name} is {getattr(self, name)}: it is {what}")
         if self.reduced and not self.scoring_size:
-            raise ValueError(f"reduced is {self.reduced}, and there is no scoring_size to reduce pictures to")
+            raise ValueError(f"reduced is {self.reduced}, but there is no scoring_size to reduce pictures to")
 
     def rate(self, step: int) -> float:
         """Return the learning rate of update `step`, counted from 0.

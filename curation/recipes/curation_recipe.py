@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import duckdb
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from curation.filters import FileReadingFilter
@@ -30,6 +29,8 @@ from curation.storage.store import StoreOptions
 
 def _memory(value: str) -> str:
     """Return a size of memory that DuckDB accepts and can start with. Raises `ValueError`."""
+    import duckdb  # 0.1 CPU s; most recipes leave the default, which is not tried
+
     try:
         with tables.scratch(value, "a trial of compute.memory") as db:
             db.execute("CREATE TABLE first AS SELECT md5(range::VARCHAR) AS uid FROM range(9999)")

@@ -1,11 +1,11 @@
-"""Checkpoints of a run: every learner to the bit, and the position of its candidates. Safetensors, never pickle.
+"""Checkpoints of a run: the exact state of every learner, and the position in the pool. Safetensors, never pickle.
 
     <folder>/checkpoints/<updates>.safetensors    tensors `<role>.<name>`; the run's facts as JSON in its metadata
     <folder>/checkpoints/index.json               their keys, the latest last
 
 The index is put after its checkpoint: if the process dies between the two, or while it writes, the previous checkpoint
-stays the latest. A checkpoint that can't be read, or whose bits have changed, is skipped for the one before: so two are
-kept. The facts are what the tensors don't hold: the pool's position, the data, the recipe's identity. A run with
+stays the latest. Two checkpoints are kept, since one that can't be read or whose bits have changed is skipped for the
+previous one. The facts hold the rest of the state: the pool's position, the data, the recipe's identity. A run with
 another identity does not resume from it. Cost: three times the weights (AdamW's moments), four times with averaged
 weights.
 """
@@ -99,7 +99,7 @@ def _sha256(facts: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def latest(store: Store, identity: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> Checkpoint | None:
-    """Return the readable checkpoint with the most updates; None where there is no checkpoint.
+    """Return the readable checkpoint with the most updates; None if there is no checkpoint.
 
     identity: facts that must be equal. recipe: of this run, so that the error can name the settings that differ.
     Raises `UserError` for a checkpoint of another run, and where no checkpoint can be read.
@@ -133,7 +133,7 @@ def latest(store: Store, identity: Mapping[str, Any], recipe: Mapping[str, Any] 
 
 
 class _DamagedError(ValueError):
-    """A checkpoint whose bits have changed, or of another format."""
+    """A checkpoint with changed bits or another format."""
 
     def __init__(self, found: str) -> None:
         super().__init__(found)
@@ -152,7 +152,7 @@ def _whole(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def latest_facts(store: Store) -> dict[str, Any] | None:
-    """Return the facts of the readable checkpoint with the most updates, of any run; None where there is none.
+    """Return the facts of the readable checkpoint with the most updates, of any run; None if there is none.
 
     Reads the file's header only, however large the models are.
     """
@@ -186,7 +186,7 @@ def _metadata(header: bytes) -> dict[str, Any]:
 
 
 def _facts(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the facts; None where their bits have changed, or the format is another."""
+    """Return the facts; None if their bits have changed or the format is another one."""
     text = str(metadata.get("facts"))
     if metadata.get("format") != FORMAT or metadata.get("facts_sha256") != _sha256(text, {}):
         return None

@@ -1,9 +1,9 @@
 """The feed between the actors that choose sub-batches and the learners that train on them: tickets and ready choices.
 
-Pure bookkeeping, in one process; `actors.feed` makes it an actor. Its invariant (property-tested) holds whatever dies,
-comes late or answers twice: steps are trained on in order, each once; the super-batches of all steps follow one another
-through the pool, so no position of an epoch is offered twice or left out; and every step is chosen by the version of
-the models that `SelectionSettings.version` gives. So the sub-batches don't depend on the speed of any process.
+Bookkeeping in one process; `actors.feed` makes it an actor. Its invariant (property-tested) holds through deaths, late
+answers and repeated answers: steps are trained on in order, each once; the super-batches of all steps follow one
+another through the pool, so no position of an epoch is offered twice or left out; and every step is chosen by the model
+version that `SelectionSettings.version` gives. The sub-batches thus don't depend on the speed of any process.
 
 A restart of the learners is a new generation (`begin`): the state of the old one is dropped, and its late answers are
 refused. Work that is repeated for it is counted (`repeated`), for the ledger of compute. Cost: O(1) a step; in memory
@@ -24,15 +24,15 @@ from curation.selection.pool_blocks import Extent, PoolPosition, begin
 from curation.selectors.selection_settings import SelectionSettings
 
 _NOTHING = Repeated()
-WINDOWS = 8  # whose sizes are remembered
+WINDOWS = 8  # windows whose sizes are remembered
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeedSettings:
     """The settings of a run that the feed needs.
 
-    moving: whether the choosing models learn, and so have versions. buffer: steps that may be chosen, or being chosen,
-    ahead of the learner. Raises `ValueError` for a buffer that is too small for the lag.
+    moving: whether the choosing models learn and thus have versions. buffer: the most steps that are chosen, or being
+    chosen, ahead of the learner. Raises `ValueError` for a buffer that is too small for the lag.
     """
 
     selection: SelectionSettings
@@ -44,14 +44,14 @@ class FeedSettings:
     def __post_init__(self) -> None:
         if self.moving and self.buffer <= self.selection.lag:
             text = f"a buffer of {self.buffer} steps is too small for a lag of {self.selection.lag}"
-            raise ValueError(f"{text}: it takes lag + 1 at least")
+            raise ValueError(f"{text}: it must be at least lag + 1")
 
     def candidates(self, number: int) -> int:
         """Return B of step `number`, if the pool has as many candidates."""
         return self.selection.candidates(self.batch, number / self.steps)
 
     def version(self, number: int) -> int:
-        """Return the version of the models that choose step `number`: their updates; 0 where they don't learn."""
+        """Return the version of the models that choose step `number`: their updates; 0 if they don't learn."""
         return self.selection.version(number) if self.moving else 0
 
 
@@ -75,7 +75,7 @@ class Feed:
         self.repeated = Repeated()  # work that is repeated because a process died
         self._scored: dict[int, int] = {}  # scored candidates of each step since the last but one checkpoint
         self._saved = 0  # the step at the last checkpoint
-        self._next = 0  # the step whose ticket is handed out next
+        self._next = 0  # the step whose ticket is issued next
         self._place = PoolPosition()  # of that step, as far as windows are known
         self._last = 1  # the last epoch in which a window for it is searched
         self._published = -1
@@ -160,7 +160,7 @@ class Feed:
         return self._tickets[number]
 
     def put(self, generation: str, choice: Choice) -> bool:
-        """Accept a choice. Return False for one that comes too late: another was first, or its generation ended."""
+        """Accept a choice. Return False for a late one: another choice was first, or its generation has ended."""
         number = choice.number
         if generation != self.generation or number not in self._tickets:
             return False
@@ -174,13 +174,13 @@ class Feed:
         return True
 
     def lost(self, holder: str) -> None:
-        """Hand out the step of `holder` again, which has died or gives up."""
+        """Offer the step of `holder` again, which has died or given up."""
         for number in [number for number, name in self._holders.items() if name == holder]:
             del self._holders[number]
             heapq.heappush(self._lost, number)
 
     def fail(self, generation: str) -> None:
-        """Stop a generation whose models are lost: nothing is handed out until the next one begins."""
+        """Stop a generation whose models are lost: no ticket is issued until the next one begins."""
         self._failed = self._failed or generation == self.generation
 
     def take(self, generation: str, number: int) -> Choice | None:
@@ -211,7 +211,7 @@ class Feed:
     def ahead(self, generation: str, number: int) -> tuple[PoolPosition, list[Choice]] | None:
         """Return the part of a checkpoint after `number` updates: choices by older models, and the position after them.
 
-        None while one of these is not ready. Models that don't learn make the same choices again, so none is held.
+        None while one of these is not ready. Models that don't learn repeat their choices exactly, so none is held.
         """
         self._check(generation, number, self.position)
         end = number

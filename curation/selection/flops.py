@@ -5,16 +5,15 @@ three (forward, and twice as much backward). Captions are charged at the length 
 sample of a sub-batch, with F the FLOPs of a forward pass and rho = B / b:
 
     learning     3 F_learner
-    scoring      rho (F_online + F_reference)      0 for a reference from the score tables; where losses are those of
-                                                   pairs among all candidates, and 2 D B for each of these models
-    online       3 F_online                        0 where the learner is its own online model
-    reference    its whole training, whenever that was; for a replay, the cost of the choices
-    repeated     work that was lost when an actor or the learners died: choices and updates that were made again. An
-                 actor that died is charged a whole choice. 0 in one process, and after the death of a whole cluster,
-                 which leaves nobody to count
+    scoring      rho (F_online + F_reference)      0 for a reference from the score tables; plus 2 D B for each model
+                                                   whose losses compare pairs among all candidates
+    online       3 F_online                        0 if the learner is its own online model
+    reference    its whole training, even if earlier; for a replay, the cost of the choices
+    repeated     choices and updates that were repeated because an actor or the learners died. A dead actor is charged
+                 a whole choice. 0 in one process, and after the death of a whole cluster, which loses the count
 
-The accountings add these up one by one: `scoring` is the paper's formula without its last term, `online` adds the
-updates that the formula leaves out, `full` everything; repeated work is in all of them.
+The accountings are cumulative: `scoring` is the paper's formula without its last term, `online` adds the updates that
+the formula leaves out, and `full` adds everything else. All include repeated work.
 Source: 2312.05328, section 4 and equation 3.
 """
 
@@ -50,7 +49,7 @@ class Prices:
     online: float = 0.0
     reference: float = 0.0
     reference_training: float = 0.0
-    learner_passes: float = 3.0  # forward passes an update costs the learner: 4 where it encodes twice (GradCache)
+    learner_passes: float = 3.0  # forward passes of an update: 4 if the learner encodes twice (GradCache)
     online_scoring: float | None = None
     reference_scoring: float | None = None
     online_pairs: float = 0.0
@@ -94,7 +93,7 @@ class ComputeLedger:
     repeated: Repeated = field(default_factory=lambda: Repeated())
 
     def __post_init__(self) -> None:
-        """Convert what comes from JSON: lengths as text, and `repeated` as a list or an object."""
+        """Convert values from JSON: lengths as text, and `repeated` as a list or an object."""
         self.texts = {kind: {int(length): n for length, n in found.items()} for kind, found in self.texts.items()}
         self.repeated = Repeated(*self.repeated)
 
@@ -203,7 +202,7 @@ def payoff(run: Sequence[Point], uniform: Sequence[Point]) -> Payoff:
 
 
 def _reaching(run: Sequence[Point], target: float) -> Point | None:
-    """Return the point at which a curve first has the target quality; None where it never does."""
+    """Return the point at which a curve first reaches the target quality; None if it never does."""
     before: Point | None = None
     for point in run:
         if point.quality >= target:

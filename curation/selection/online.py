@@ -6,9 +6,9 @@
     Y ~ b of X by s                             the sub-batch
     learner <- step on Y;  online <- step on Y
 
-The filtering ratio is 1 - b / B. The online model is small, and stands in for the learner in the scores; where it *is*
-the learner, this is RHO-LOSS, and costs the learner's own forward passes. The reference is trained beforehand, or
-beside the learner on a pool of its own, or is a column of the score tables, which costs nothing here.
+The filtering ratio is 1 - b / B. The online model is small and stands in for the learner in the scores. If it *is* the
+learner, this is RHO-LOSS and costs the learner's own forward passes. The reference is trained beforehand, or beside the
+learner on a pool of its own, or it is a column of the score tables, which costs nothing here.
 Source: 2312.05328, algorithm 1. With a lag, Y is chosen some updates before it is trained on
 (`SelectionSettings.version`).
 """
@@ -83,7 +83,7 @@ class Roles(Generic[Report]):
     reference_pool: Pool | None = None
 
     def of(self, role: Role) -> Model:
-        """Return the model of a role. Raises `ValueError` where there is none."""
+        """Return the model of a role. Raises `ValueError` if there is none."""
         model = self.online if role == "online" else self.reference
         if model is None:
             raise ValueError(f"the selector needs the {role} model, and there is none")
@@ -116,12 +116,12 @@ class Choice(NamedTuple):
 
 
 class OnlineStep(NamedTuple):
-    """A step that was made: its choice and the reports of its updates."""
+    """A finished step: its choice and the reports of its updates."""
 
     choice: Choice
     report: Any
     online_report: Any
-    proxies: bool = True  # whether online model and reference made an update, too
+    proxies: bool = True  # whether online model and reference also made an update
     reference_report: Any = None  # of a reference that learns beside the learner
 
     @property

@@ -1,9 +1,9 @@
 """The pool of candidates: super-batches drawn uniformly, each sample once an epoch, or as often as its weight.
 
-Samples are held in blocks: a block holds the usable samples of one shard. An epoch is drawn window by window: a window
-is as many blocks as memory holds, in an order of shards that every epoch draws again, and all orders of samples within
-it are equally likely. A pool that fits into memory is one window. A super-batch lies in one window, so a window's tail
-that is too short for one is left out; the next epoch's windows differ.
+A block holds the usable samples of one shard. An epoch is drawn window by window: a window is as many blocks as fit
+into memory. Every epoch draws a new order of shards, and all orders of samples within a window are equally likely. A
+pool that fits into memory is one window. A super-batch comes from one window, so the tail of a window that is too short
+for one is left out; the next epoch's windows differ.
 
 A sample's row is `ordinal << 32 | index`: the shard's ordinal among all shards, and the sample's index in its block. A
 pool's position is three numbers, so a resumed run continues with the next candidate. The order depends on the seed, the
@@ -44,7 +44,7 @@ class Pool:
     ) -> Pool:
         """Return a pool of samples in memory.
 
-        targets: a tokenizer for the captions, or what belongs to each picture, `[N, ...]`. weights: float64 `[N]`.
+        targets: a tokenizer for the captions, or the target of each picture, `[N, ...]`. weights: float64 `[N]`.
         losses: a reference's, float32 `[N]`.
         """
         found = targets if isinstance(targets, Tensor) else targets(examples.captions)

@@ -79,7 +79,7 @@ def too_large(count: int, room: int | None = None) -> UserError:
 
 @dataclass(frozen=True)
 class Block:
-    """The usable samples of one shard, row by row. Arrays, so that processes of a machine can share them."""
+    """The usable samples of one shard, as arrays of rows, which the processes of a machine can share."""
 
     pixels: Pixels  # uint8 [N, S, S, 3]
     targets: Tensor  # token ids int32 [N, L], or classes int64 [N]

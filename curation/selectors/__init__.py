@@ -1,8 +1,9 @@
-"""The room of selectors: super-batch with the models' outputs -> the sub-batch that the learner trains on.
+"""Selectors: each chooses, from a super-batch with the models' outputs, the sub-batch that the learner trains on.
 
 A selector is a frozen dataclass whose fields are its configuration in the recipe. It only decides: `curation.selection`
-draws the super-batches, runs the models and records the choices. To add one: write a file beside these and name it in
-`SELECTORS`; or, in a package of your own, name its class as an entry point of the group `tutelage.selectors`.
+draws the super-batches, runs the models and records the choices. To add a selector, write a file in this folder and add
+its class to `SELECTORS`; in a package of your own, declare the class as an entry point of the group
+`tutelage.selectors`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The choices of another run, step by step: a data policy, paid for once, trains learners of every size.
 
-When to use: the same data, and another learner. No model is run besides it, so it costs as much as uniform training.
+When to use: the same data with another learner. No other model runs, so it costs as much as uniform training.
 The policy is read from `<run>/policy`; `curation.selection.policy_replay` trains on it. Source: 2312.05328, section 5.
 """
 
@@ -13,7 +13,7 @@ from curation.selectors.uniform import Uniform
 
 @dataclass(frozen=True, kw_only=True)
 class Replay(Uniform):
-    """The sub-batches of the run at the URL `run`, by whatever selector it chose them.
+    """The sub-batches of the run at the URL `run`, whichever selector chose them.
 
     When to use: the same data, another learner. Cost: none; nothing is scored. Source: 2312.05328, section 5.
     Example: replay: {run: s3://runs/learnability}

@@ -1,4 +1,4 @@
-"""How a run selects: a selector with its filtering ratio, its last step and its lag."""
+"""The settings of a run's selection: a selector with its filtering ratio, its last step and its lag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What online selection asks of a selector, and what a selector needs from the run."""
+"""The protocol of a selector: the models it needs, their scores, and the choice of a sub-batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Selector(Protocol):
     """
 
     def roles(self) -> frozenset[Role]:
-        """Return the models whose outputs it needs. Only these are run; a selector without any chooses nothing."""
+        """Return the models whose outputs it needs. Only these are run; without any, no candidate is scored."""
         ...
 
     def needs_pairs(self) -> bool:
@@ -33,7 +33,7 @@ class Selector(Protocol):
         return False
 
     def replayed_run(self) -> str | None:
-        """Return the URL of the run whose recorded choices it repeats; None for a selector that chooses by itself."""
+        """Return the URL of the run whose recorded choices it repeats; None if it makes its own choices."""
         return None
 
     def scores(self, outputs: Mapping[Role, Outputs], progress: float) -> Tensor:

@@ -1,6 +1,7 @@
 """The `curate` command, one subcommand a file: arguments in, calls of the library, lines or JSON out.
 
-Nothing here decides, trains or evaluates. Imported by `jobs.cli` alone, but for what two commands share."""
+Decisions, trainings and evaluations are in the library. Only `jobs.cli` imports commands, except for code that two of
+them share."""
 
 __all__ = [
     "corpus",

@@ -41,7 +41,7 @@ def _command(name: str, about: str) -> click.Command:
 
     @click.command(
         name,
-        help=f"{about}.\n\nThe same arguments give the same bytes. A second run finds them and does nothing.",
+        help=f"{about}.\n\nThe same arguments give the same bytes. A second run finds the shards and does nothing.",
         short_help=about,
         epilog=epilog,
     )

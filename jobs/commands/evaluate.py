@@ -1,4 +1,4 @@
-"""`curate evaluate`: did the data get better? And the text that `evaluate`, `show` and `diff` print of evaluations."""
+"""`curate evaluate`: compare snapshots with their source by training on both; the text for `show` and `diff`, too."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Models trained at once; 1 trains in this process. Default: as many as the executor has room for.",
+    help="Models trained at once; 1 trains in this process. Default: as many as the executor can run.",
 )
 @click.option(
     "--threads",
@@ -135,7 +135,7 @@ def report(document: Mapping[str, Any]) -> Iterator[str]:
     seconds = sum(one["seconds"] for arm in arms.values() for one in arm["runs"])
     cost = f"{run['samples_seen']:,} samples seen, {run['flops'] / 1e12:.2f} TFLOP"
     yield f"  each model: {_settings(document)}: {cost}; seeds {seeds}; {seconds:,.0f} s of training in all"
-    yield from _flattered(document["overlap"], document["held_out"])
+    yield from _overlap_warning(document["overlap"], document["held_out"])
     yield from (f"  WARNING: {line}" for line in document.get("seen", ()))
     if document.get("weighted"):
         yield "  its own models trained on each sample as often as its weight in the manifest"
@@ -154,11 +154,11 @@ def changes(found: Sequence[Mapping[str, Any]], before: str, after: str) -> Iter
         ]
         yield from table([*means, (f"{after} - {before}", "", _words(one["difference"]))])
         for called, side in ((before, "from"), (after, "to")):
-            yield from _flattered(one["overlap"][side], one["held_out"], f" of {called}")
+            yield from _overlap_warning(one["overlap"][side], one["held_out"], f" of {called}")
 
 
-def _flattered(overlap: Mapping[str, int] | None, held_out: Mapping[str, Any], of: str = "") -> Iterator[str]:
-    """Yield a warning where models were trained on held-out pictures. Earlier versions recorded no `overlap`."""
+def _overlap_warning(overlap: Mapping[str, int] | None, held_out: Mapping[str, Any], of: str = "") -> Iterator[str]:
+    """Yield a warning if models were trained on held-out pictures. Earlier versions recorded no `overlap`."""
     if overlap and any(overlap.values()):
         pool = f" and {overlap['pool']:,} in the pool" if "pool" in overlap else ""
         names = " under names that aren't held out" if held_out["share"] else ""
@@ -201,12 +201,12 @@ def _held_out(document: Mapping[str, Any], intervals: Mapping[str, Any], pairs: 
     samples = f"{held_out['samples']:,} samples"
     if held_out.get("candidates", held_out["samples"]) < held_out["samples"]:  # older documents have no candidates
         samples += f", recall among {held_out['candidates']:,} of different names and captions"
-    about = f"± are 95 % intervals over seeds{_together(intervals, pairs)}"
+    about = f"± are 95 % intervals over seeds{_correction(intervals, pairs)}"
     return f"{held_out['url']}{share} ({samples}; {about})"
 
 
-def _together(intervals: Mapping[str, Any], pairs: int) -> str:
-    """Describe how differences are judged: how many together, and the width of an interval in standard errors."""
+def _correction(intervals: Mapping[str, Any], pairs: int) -> str:
+    """Describe the correction of the intervals: the number of differences, and the width in standard errors."""
     from curation.core.intervals import student
 
     count = intervals["comparisons"]

@@ -146,20 +146,20 @@ def report(found: dict[str, Any], model: str) -> str:
         lines[0] += "  (already trained: nothing done)"
     parts, totals = found["flops"]["parts"], found["flops"]["totals"]
     unit, size = unit_of(totals["full"])
-    told = ", ".join(f"{name} {value / size:.2f}" for name, value in parts.items() if value)
-    lines.append(f"compute  {totals['full'] / size:.2f} {unit} ({told})")
+    each = ", ".join(f"{name} {value / size:.2f}" for name, value in parts.items() if value)
+    lines.append(f"compute  {totals['full'] / size:.2f} {unit} ({each})")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in found["device_seconds"].items())
     lines.append(f"device   {found['device']}: {seconds}")
-    lines += _paid(found)
-    lines += _noticed(found)
+    lines += _payoff_lines(found)
+    lines += _notices(found)
     return "\n".join([*lines, f"weights  {found['weights']}", f"sha256   {found['sha256']}"])
 
 
-def _noticed(found: dict[str, Any]) -> list[str]:
-    """List what differed from the recipe or a snapshot: unknown leaks, skipped samples, small super-batches."""
+def _notices(found: dict[str, Any]) -> list[str]:
+    """List notices about the data: unchecked leaks, skipped samples, super-batches that exceed the pool."""
     lines = [f"WARNING  {line}" for line in found.get("unchecked", ())]
     lines += [f"skipped  {count:,}: {reason}" for reason, count in found["skipped"].items()]
-    snapshots = all(re.search(r"@\d+\Z", url) for url in found["data"])  # else a corpus may be to blame
+    snapshots = all(re.search(r"@\d+\Z", url) for url in found["data"])  # otherwise the corpus itself may be damaged
     if snapshots and found["skipped"].keys() - _EXPECTED:
         lines += [
             f"         a snapshot's samples should all be usable: run `curate verify {url}`" for url in found["data"]
@@ -170,7 +170,7 @@ def _noticed(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _paid(found: dict[str, Any]) -> list[str]:
+def _payoff_lines(found: dict[str, Any]) -> list[str]:
     """Report whether selection was cheaper than the run that it is compared with."""
     from curation.learning.comparison import verdict
 

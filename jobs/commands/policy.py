@@ -1,4 +1,4 @@
-"""`curate policy`: what a run of online selection chose, and weights for a snapshot made from it."""
+"""`curate policy`: the choices of a run of online selection, and sample weights made from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`curate repair`: rebuild what `curate verify` finds damaged, as far as the inputs allow."""
+"""`curate repair`: rebuild the objects that `curate verify` finds damaged, as far as the inputs allow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobs.options import json_option, print_json
 
 
 @click.command(
-    epilog="\b\nExamples:\n  curate repair s3://curated/objects            # says what it would do\n"
+    epilog="\b\nExamples:\n  curate repair s3://curated/objects            # lists the repairs\n"
     "  curate repair s3://curated/objects --apply\n  curate repair demo/curated@2 --rescore 1.0 --apply"
 )
 @click.argument("dataset", metavar="OUT[@N]")
@@ -76,7 +76,7 @@ def repair(
             )
             click.echo(f"  {printable(str(item))}\n    {printable(said)}")
         if not findings:
-            click.echo(f"nothing to do: {store.url}@{number} is what is recomputed")
+            click.echo(f"nothing to do: {store.url}@{number} equals its recomputed values")
         elif record:
             done = f"repaired {len(findings) - len(left):,} of {len(findings):,} findings"
             click.echo(f"{done}; record: {store.location(record)}")

@@ -34,7 +34,7 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
 
     Counts shards, bytes and what is already done. Writes nothing and runs no model.
     """
-    from curation.curating import planning, scoring_passes
+    from curation.curating import plan_decision, planning, scoring_passes
     from curation.curating.pipeline import pipeline
     from curation.ledger.unreadable import by_reason
     from curation.recipes.curation_recipe import load_recipe
@@ -44,6 +44,8 @@ def plan(recipe: str, overrides: tuple[str, ...], address: str | None, as_json: 
         current = planning.current_snapshot(work, planned)
         if current:
             planning.recall_unreadable(work, planned)
+        else:
+            plan_decision.try_filters(work)
         units = planning.missing_units(work, planned)
         scoring_passes.check_weights(work, planning.lacked_columns(units))
         result = {
@@ -157,14 +159,15 @@ def run_steps(
 
     options: fields of `RunOptions`.
     """
-    from curation.curating import planning, scoring_passes
-    from curation.curating.pipeline import worker_modules
     from curation.curating.run import RunOptions
     from curation.curating.run import run_steps as steps
 
     settled = named(executor, address)
 
     def engine(plan: Plan, units: pa.Table, task: Callable[[Executor], SnapshotDocument]) -> SnapshotDocument:
+        from curation.curating import planning, scoring_passes
+        from curation.curating.pipeline import worker_modules
+
         size = sum(units.column("shard_size").to_pylist())
         found = settled or connected() or of_units(units.num_rows, size, work.recipe.compute.num_gpus)
         click.echo(str(found), err=True)
@@ -220,7 +223,7 @@ def _warn_of_mixed(work: Pipeline, address: str | None) -> None:
 
 def _print(output: str, work: RunCounts, document: SnapshotDocument) -> None:
     if not work.new_snapshot and work.units_scored:
-        click.echo(f"{output}@{work.snapshot} is what this recipe makes; scored {work.units_scored:,} shards anew in "
+        click.echo(f"{output}@{work.snapshot} is what this recipe makes; scored {work.units_scored:,} shards again in "
                    f"{work.model_batches:,} model batches, {work.score_puts:,} data puts")  # fmt: skip
     elif not work.new_snapshot:
         click.echo(f"nothing to do: {output}@{work.snapshot} is what this recipe makes (0 data puts, 0 model batches)")

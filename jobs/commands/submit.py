@@ -16,7 +16,7 @@ import click
 from jobs.options import recipe_argument, set_option
 
 PACKAGES = ("curation", "actors", "jobs")
-LOOK_SECONDS = 1.0  # between two polls of a job whose log is silent
+LOOK_SECONDS = 1.0  # between two polls of a job while its log has no new line
 AGENT_SECONDS = 60
 
 

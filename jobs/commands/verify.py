@@ -1,4 +1,4 @@
-"""`curate verify`: compare a snapshot, and the chain that it stands in, with what is recomputed."""
+"""`curate verify`: compare a snapshot and the chain of its parents with recomputed values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`curate what-if`: what other settings of the filters would keep."""
+"""`curate what-if`: the samples that other filter settings would keep."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def what_if(recipe: str, overrides: tuple[str, ...], keep: bool, html: str | Non
 
 
 def _looks(work: Pipeline, answers: Sequence[WhatIfAnswer], unscored: pa.Table) -> Any:
-    """How the members of the answers' largest groups look."""
+    """Return pictures of the members of the answers' largest groups."""
     from curation.curating import planning
     from curation.curating.what_if_questions import scored_shards
     from jobs.pages.groups import looks
@@ -80,7 +80,7 @@ def _looks(work: Pipeline, answers: Sequence[WhatIfAnswer], unscored: pa.Table) 
 
 
 def table(answers: Sequence[WhatIfAnswer]) -> list[str]:
-    """A line a setting; below it the marginal keep rate of its filters."""
+    """Return a line for each setting, and below it the marginal keep rate of its filters."""
     width = max(len(answer.setting) for answer in answers)
     lines = [f"{'setting':<{width}}  {'kept':>12}  {'yield':>6}  {'entering':>10}  {'leaving':>10}  overlap"]
     for answer in answers:
@@ -91,7 +91,7 @@ def table(answers: Sequence[WhatIfAnswer]) -> list[str]:
             line += f"  {overlap['entering']:>10,}  {overlap['leaving']:>10,}  {overlap['jaccard']:.1%}"
         lines.append(line)
         rates = ", ".join(f"{step.filter} {step.rate:.1%}" for step in answer.steps)
-        lines.append(f"{'':<{width}}  of what reaches it, each keeps: {rates or 'there are no filters'}")
+        lines.append(f"{'':<{width}}  share kept by each filter of what reaches it: {rates or 'there are no filters'}")
         if answer.groups:
             lines.append(f"{'':<{width}}  the largest groups of duplicates:")
             groups = [group.to_json() for group in answer.groups]

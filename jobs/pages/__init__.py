@@ -1,4 +1,4 @@
-"""HTML pages and pictures: one file each, without scripts or anything from elsewhere.
+"""HTML pages and pictures: one file each, without scripts and without external resources.
 
 Commands with `--html` write pages from the Jinja2 templates in templates/; `rendering` escapes every value.
 `curves` and `gallery` draw PNGs with matplotlib, of a training run and of a snapshot.

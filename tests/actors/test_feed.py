@@ -21,7 +21,7 @@ PLAN = FeedSettings(selection=SelectionSettings(selector=Learnability()), steps=
 
 
 class Keeper:
-    """Of one window of nine, or of none."""
+    """A keeper of one window of nine samples, or of none."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.window = error, self
@@ -118,7 +118,7 @@ def test_candidates_that_can_not_be_read_end_the_run() -> None:
             generation = await feed.begin(plan, 0, PoolPosition(0, 1), [])
             await feed.trained(generation, 0, ModelWeights({}, {}), "")
             first = await asyncio.wait_for(feed.ticket("a"), 5)
-            assert first is None or first.ticket.size == 9  # a window that is all there is gives what it has
+            assert first is None or first.ticket.size == 9  # the only window offers all its samples
             assert ((await feed.state()).error is None) == (first is not None)
 
     asyncio.run(scenario())

@@ -91,7 +91,7 @@ def policy(found: dict[str, Any]) -> list[PolicyStep]:
 
 
 def qualities(found: dict[str, Any]) -> list[tuple[int, float]]:
-    """The learning curve without what it cost: whoever dies, something is computed again."""
+    """The learning curve without its cost: after any death, some work is repeated."""
     return [(point["updates"], point["quality"]) for point in found["curve"]]
 
 
@@ -148,7 +148,7 @@ def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path) -> None:
         ("learner={classification: {model: proxy-mu, steps: 6, batch: 8, label: name}}", "reference={train: POOL}"),
         ("learner.contrastive.steps=8", "selection.stop=0.4", "selection.lag=1"),
     ],
-    ids=["the learner scores for itself, and a reference is trained beside it", "classes", "nobody chooses any more"],
+    ids=["the learner scores for itself, and a reference is trained beside it", "classes", "selection has stopped"],
 )
 def test_other_roles_and_kinds(make: Make, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     told = [text.replace("POOL", make().data[0]) for text in overrides]
@@ -254,10 +254,10 @@ def test_a_cluster_without_room_is_waited_for_and_the_progress_says_so(
         pass
 
     def note(text: str) -> None:
-        if text.startswith("compute wants 34 CPUs"):
+        if text.startswith("`compute` requires 34 CPUs"):
             raise Seen
 
-    monkeypatch.setenv("RAY_ADDRESS", "a cluster of somebody's")
+    monkeypatch.setenv("RAY_ADDRESS", "another user's cluster")
     recipe = make("compute={learners: 33}", "learner.contrastive.batch=33", f"output={tmp_path}/large")
     with pytest.raises(Seen):
         learning.learn(recipe, quiet, note)
@@ -308,7 +308,7 @@ def test_an_error_of_the_user_ends_the_run_at_once(make: Make, tmp_path: Path) -
                    f"output={tmp_path}/inf"))  # fmt: skip
 
 
-@pytest.mark.parametrize(("compute", "says"), [("{learners: 1, learner_gpus: 4}", "wants 4 GPUs for its learners and"),
+@pytest.mark.parametrize(("compute", "says"), [("{learners: 1, learner_gpus: 4}", "requires 4 GPUs for its learners"),
                                                ("{learners: 32}", "CPUs for its learners and one actor")])  # fmt: skip
 def test_more_than_this_machine_has_is_told_at_once(make: Make, tmp_path: Path, compute: str, says: str) -> None:
     with pytest.raises(ClusterError, match=says):

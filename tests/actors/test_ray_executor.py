@@ -1,4 +1,4 @@
-"""How Ray's errors become those of the executor protocol. That both engines keep one contract: tests/contracts."""
+"""Ray's errors become those of the executor protocol. tests/contracts checks the contract of both engines."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(snapshot: Snapshot, scores: Path) -> dict[str, Any]:
-    """What a run decides, without the parts of names that are random."""
+    """The results of a run, without the random parts of names."""
     records = [json.loads(path.read_text()) for path in (scores / "units").glob("*.json")]
     tables = sorted((record["column"], record["key"], record["data"]["sha256"]) for record in records)
     manifest = snapshot.manifest.to_arrow().drop_columns(["output_shard"])
@@ -57,7 +57,7 @@ def run(home: Path, recipe: str, name: str, executor: Any, workers: int) -> dict
 
 @pytest.fixture(scope="module")
 def expected(home: Path) -> dict[str, dict[str, Any]]:
-    """What one worker of this machine makes."""
+    """The results of one worker on this machine."""
     found = {recipe: run(home, recipe, "one", LocalExecutor(cpus=1), 1) for recipe in ("models", "numbers")}
     for content in found.values():
         assert content["tables"] and content["shards"] and content["samples"]["kept"] > 20

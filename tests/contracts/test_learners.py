@@ -1,4 +1,4 @@
-"""What a run asks of every kind of learner in the table, and of every model that it builds."""
+"""The contract of every kind of learner in the table, and of every model that it builds."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def test_its_weights_are_a_reference_for_the_next_run(name: str, tmp_path: Path)
     assert torch.equal(again.outputs(candidates).losses(), model.outputs(candidates).losses())
 
 
-def test_nobody_names_a_kind_of_learner_outside_of_its_room() -> None:
-    """What differs between kinds is a method or an attribute of theirs."""
+def test_no_other_room_names_a_kind_of_learner() -> None:
+    """Differences between kinds are methods or attributes of the kinds."""
     root = Path(__file__).resolve().parents[2]
     named = re.compile(r"\b(Contrastive|Classification|ClipLearner|ClassLearner)\b")
     allowed = {"curation/evaluation/training.py"}  # trains CLIPs alone

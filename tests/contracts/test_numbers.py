@@ -1,7 +1,7 @@
-"""Every number that a recipe gives a room's entry is refused in one line where it has no meaning.
+"""A number without meaning in an entry of a recipe is rejected with one line.
 
 Each numeric field of each entry of each table is tried with values that no range should hold. What is accepted has a
-meaning that its docstring or its error message documents, and stands in `MEANT`, so that a field that somebody adds
+meaning that its docstring or its error message documents, and stands in `MEANT`, so that a new field
 without a check fails here.
 """
 
@@ -96,13 +96,13 @@ def test_a_number_without_meaning_is_refused(room: str, name: str, field: str) -
     kind = get_type_hints(table[name])[field]
     for label, number in TRIED.items():
         for value in given(kind, number):
-            told = f"{room}.{name}.{field} = {value}"
+            case = f"{room}.{name}.{field} = {value}"
             try:
                 build_entry({name: {**fields, field: value}}, table, Where("recipe", {}), (), room)
             except TutelageError as error:
-                assert "\n" not in str(error) and field in str(error), told
+                assert "\n" not in str(error) and field in str(error), case
             else:
-                assert any((owner, label) in MEANT for owner in (f"{name}.{field}", f"*.{field}")), told
+                assert any((owner, label) in MEANT for owner in (f"{name}.{field}", f"*.{field}")), case
 
 
 def test_nothing_is_meant_that_is_not_there() -> None:

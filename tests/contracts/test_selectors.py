@@ -1,4 +1,4 @@
-"""What online selection asks of every selector in the table."""
+"""The contract of every selector in the table with online selection."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_replayed_run_is_one_whose_url_it_was_given(name: str) -> None:
 
 
 def test_nobody_names_a_selector_outside_of_its_room() -> None:
-    """What differs between selectors is a method of theirs."""
+    """Differences between selectors are methods of the selectors."""
     root = Path(__file__).resolve().parents[2]
     named = re.compile(rf"(?m)^from .* import .*\b({'|'.join(sorted({cls.__name__ for cls in SELECTORS.values()}))})\b")
     for room in ("recipes", "selection", "learning", "evaluation"):

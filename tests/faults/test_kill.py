@@ -61,7 +61,7 @@ def records(folder: Path) -> int:
 
 
 def workers(driver: int, title: str) -> Iterator[int]:
-    """Processes of the driver's session whose title holds `title`; Ray names its workers by what they run."""
+    """Processes of the driver's session whose title holds `title`; Ray names its workers after their code."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:

@@ -1,6 +1,6 @@
-"""Samples that end, hang or fail whoever scores or decodes them: each costs itself, and nothing else.
+"""Samples that end, hang or fail the process that scores or decodes them: each is quarantined alone.
 
-One run with its driver killed in the middle of finding them out, then the same command again.
+A run whose driver is killed in the middle of isolating them, then the same command again.
 """
 
 from __future__ import annotations

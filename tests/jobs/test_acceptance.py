@@ -56,7 +56,7 @@ def test_a_scorer_that_gives_no_number_ends_with_exit_code_5_and_its_name(
     assert _main(["run", str(recipe), "--json", "--accept-yield"]) == 0
     work = json.loads(capfd.readouterr().out)
     assert (work["snapshot"], work["units_scored"], work["model_batches"]) == (1, 0, 0), "nothing is scored again"
-    assert _main(["run", str(recipe), "--json"]) == 0, "a snapshot that is current is judged by nobody"
+    assert _main(["run", str(recipe), "--json"]) == 0, "a current snapshot is not judged again"
 
 
 def test_a_corpus_of_error_pages_makes_no_snapshot(home: Path, tmp_path: Path) -> None:

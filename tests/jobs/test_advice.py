@@ -144,7 +144,7 @@ def test_advice_works(name: str, tree: Tree, capsys: pytest.CaptureFixture[str])
 
 
 def test_advice_before_there_is_a_snapshot(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a first run that was interrupted: records and plans, and no snapshot that names them."""
+    """A first run was interrupted: it left records and plans, and no snapshot names them."""
     for folder in ("snapshots", "urls", "evaluations"):
         shutil.rmtree(tree.out / folder)
     (tree.out / "LATEST").unlink()
@@ -185,7 +185,7 @@ def test_a_run_that_meets_damaged_scores(
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
 def test_a_run_that_meets_a_damaged_record(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a unit that an older snapshot needs: the advice names the snapshot to repair."""
+    """If an older snapshot needs the unit, the advice names that snapshot."""
     cut(unit_of(2)(tree))
     document = json.loads((tree.out / "snapshots/000002.json").read_text())
     (tree.root / "recipe.yaml").write_text(json.dumps(document["recipe"]))

@@ -58,13 +58,13 @@ def test_what_cannot_be_recomputed_is_no_success(tree: Tree) -> None:
 
 
 def test_a_code_of_decisions_that_changed_since_is_no_damage(tree: Tree) -> None:
-    """Where the decisions are the same: the document is left as it is."""
+    """If the decisions are the same, the document is not changed."""
     tree.change(decision_id="0" * 64, software=OTHER)
     assert found(tree) == []
 
 
 def test_decisions_of_another_version_are_not_overwritten(tree: Tree) -> None:
-    """A recipe that now gives other decisions is said to, and nothing is put in the place of what was made."""
+    """A recipe that now gives other decisions is reported, and no written object is replaced."""
     before = {path: path.read_bytes() for path in (*tree.out.glob("data/*"), *tree.out.glob("units/*"))}
     recipe = tree.document["recipe"]
     recipe["filters"][2]["top_fraction"]["fraction"] = 0.2
@@ -100,7 +100,7 @@ def test_another_version_of_the_image_code_is_no_damage(tree: Tree, monkeypatch:
 
 
 @pytest.mark.parametrize("name", one_in(20, DAMAGES))
-def test_damage_is_found_and_mended(name: str, tree: Tree) -> None:
+def test_damage_is_found_and_repaired(name: str, tree: Tree) -> None:
     damage: Damage = DAMAGES[name]
     where = damage.object if isinstance(damage.object, str) else damage.object(tree)
     damage.plant(tree)
@@ -118,7 +118,7 @@ def test_damage_is_found_and_mended(name: str, tree: Tree) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("group", TOGETHER)
-def test_damages_together_are_found_and_mended(group: str, tree: Tree) -> None:
+def test_damages_together_are_found_and_repaired(group: str, tree: Tree) -> None:
     damages = TOGETHER[group]
     where = {name: one.object if isinstance(one.object, str) else one.object(tree) for name, one in damages.items()}
     for damage in damages.values():

@@ -53,7 +53,7 @@ def train(out: Path, *arguments: str) -> dict[str, Any]:
 
 
 def auc(card: dict[str, Any]) -> float:
-    """How often a matching pair scores above one that doesn't match, over all pairs of such."""
+    """The share of cases in which a matching pair scores above a pair that doesn't match."""
     encoder = load_dual_encoder("proxy-mu", Weights(card["weights"], card["sha256"]))
     pixels, captions = zip(*(picture(seed) for seed in range(5000, 5200)), strict=True)
     image, texts = encoder.image(np.stack(pixels)), encoder.text(captions)

@@ -56,7 +56,9 @@ def test_a_command_ends_with_one_line(arguments: tuple[str, ...], limit: int, ho
     done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, env=environment)
     lines = [line for line in done.stderr.splitlines() if line.startswith("curate:")]
     assert "Traceback" not in done.stderr, done.stderr
-    if limit < 10_000:  # a database takes 12 kB
+    if arguments[0] == "status":
+        assert done.returncode == 0, "a few shards are sorted without a database"
+    elif limit < 10_000:  # a database takes 12 kB
         assert done.returncode == 3 and len(lines) == 1, done.stderr
         assert "[local_disk]" in lines[0] and str(home / "tmp") in lines[0] and "TMPDIR" in lines[0]
     else:

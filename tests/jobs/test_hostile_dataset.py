@@ -20,7 +20,7 @@ from curation.dataset.snapshot import Snapshot
 from curation.ledger.ledger import Ledger
 from curation.storage.parquet import to_parquet
 from jobs.cli import _main
-from jobs.commands.matches import found
+from jobs.commands.matches import find_matches
 from jobs.pages import groups as groups_page
 from jobs.pages import matches as matches_page
 from jobs.pages.matches import facts
@@ -36,7 +36,7 @@ def dataset(tmp_path: Path) -> Snapshot:
 
 
 def rewritten(snapshot: Snapshot, name: str, table: pa.Table) -> dict[str, Any]:
-    """What a document says of a Parquet object that is put now."""
+    """The reference of a document to a Parquet object that this function puts."""
     return Ledger(snapshot.store).put_data(name, to_parquet(table), "parquet").to_json()
 
 
@@ -77,7 +77,7 @@ def test_a_list_of_matches_names_uids_only(column: str, dataset: Snapshot, tmp_p
     table = pa.Table.from_pylist([{**row, column: INJECTION.format(tmp_path)}])
     hostile = with_document(dataset, matches=rewritten(dataset, "matches", table), against={"a": 1})
     with pytest.raises(LedgerError, match=f"in column {column} is not a uid"):
-        found(hostile, None, 10)
+        find_matches(hostile, None, 10)
 
 
 def test_what_a_document_names_and_the_manifest_lacks_is_said_on_the_page(dataset: Snapshot) -> None:

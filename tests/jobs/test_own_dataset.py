@@ -14,7 +14,7 @@ from curation.core.errors import NoSnapshotError
 from curation.curating import planning
 from curation.curating.pipeline import pipeline, pipeline_of
 from curation.recipes.curation_recipe import load_recipe
-from jobs.commands.matches import found
+from jobs.commands.matches import find_matches
 from jobs.commands.run import run_steps
 
 
@@ -59,7 +59,7 @@ def test_more_data_is_compared_with_the_latest_snapshot_and_then_it_is_current(r
     kept = {row["uid"] for row in rows if row["decision"] == "kept"}
     old = first.manifest.to_arrow(["uid", "decision"]).to_pylist()
     assert {row["uid"] for row in old if row["decision"] == "kept"} <= kept and len(kept) == 9 + 2
-    matched, total = found(second, None, 50)
+    matched, total = find_matches(second, None, 50)
     url = next(iter(second.document["against"])).removesuffix("@latest")
     assert {(row["against"], row["how"]) for row in matched} == {(f"{url}@1", "exact")}, "as it was meant then"
     assert total == len({row["uid"] for row in matched}) == 11

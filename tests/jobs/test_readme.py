@@ -30,7 +30,7 @@ def python(script: str, home: Path) -> str:
 
 
 def write_recipe(home: Path) -> None:
-    """What `make demo` leaves behind, of the small corpus and the proxy."""
+    """The output of `make demo`: its small corpus and its proxy."""
     card = json.loads((home / "icons-proxy/card.json").read_text())
     (home / "demo").mkdir()
     (home / "demo/corpus").symlink_to(home / "icons")

@@ -17,7 +17,7 @@ from jobs.cli import _main
 from jobs.commands.verify import problems_of
 
 N = 12
-GONE = "00000.tar"  # the first, whose score tables many look at to learn the types
+GONE = "00000.tar"  # the first shard, whose score tables give the types
 ASIDE = "on_unreadable=quarantine"
 PHASH: dict[str, Any] = {"scorers": [{"phash": {}}]}
 

@@ -1,4 +1,4 @@
-"""What consumers get: Python, torch, DuckDB; and, without Tutelage, plain webdataset and open_clip's own training."""
+"""Consumers of a snapshot: Python, torch, DuckDB; without Tutelage, plain webdataset and open_clip's training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a repair trusts: it never makes an edited value permanent in the place of an intact one.
+"""The trust of a repair: it never replaces an intact value by an edited one.
 
 | what                                | trusted because                                                               |
 |-------------------------------------|-------------------------------------------------------------------------------|
@@ -50,7 +50,7 @@ def _hashes(tree: Tree) -> None:
 
 
 def _objects(tree: Tree) -> dict[Path, bytes]:
-    """What must stay as it is: all but score tables."""
+    """The objects that must not change: all but score tables."""
     folders = ("data", "units", "snapshots", "urls")
     return {path: path.read_bytes() for name in folders for path in (tree.out / name).iterdir()}
 

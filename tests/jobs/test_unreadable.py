@@ -82,19 +82,19 @@ def test_a_shard_that_can_not_be_read_stops_the_run_or_is_set_aside(
         assert list(problems_of(snapshot)) == []
         assert len(list(snapshot.samples())) == document.samples.kept > 0
         capsys.readouterr()
-        again, work = run(home, ASIDE)  # the plan is the same: nothing is tried, and it is said
+        again, work = run(home, ASIDE)  # the plan is the same: nothing is tried, which is reported
         assert again == document and not work.new_snapshot and work.units_scored == 0
         assert "00000.tar (store_not_found); --retry-unreadable tries them again" in capsys.readouterr().err
         again, work = run(home, ASIDE, retry_unreadable=True)
         assert again == document and not work.new_snapshot
-        with pytest.raises(IncompleteError):  # another recipe, which wants all shards, does not inherit it
+        with pytest.raises(IncompleteError):  # another recipe, which needs all shards, does not inherit it
             run(home)
     retried, work = run(home, ASIDE, retry_unreadable=True)
     assert work.units_scored == 1 and retried.snapshot == 2 and retried.unreadable is None
     assert retried.samples.seen == 4 * N and retried.units.quarantined == 0
-    assert list(problems_of(cu.open(f"{home}/out@1"))) == []  # it says what it was made without
+    assert list(problems_of(cu.open(f"{home}/out@1"))) == []  # it names the shards that it was created without
     assert list(problems_of(cu.open(f"{home}/out@2"))) == []
-    assert run(home)[0].snapshot == 2  # and that one lacks nothing that another recipe would have
+    assert run(home)[0].snapshot == 2  # and that one misses no sample that another recipe would have
 
 
 def test_where_most_can_not_be_read_the_shards_are_not_what_is_wrong(

@@ -1,4 +1,4 @@
-"""What several settings of `curate what-if` need, opened and fetched once; in one process, without Ray."""
+"""Several settings of `curate what-if` open and fetch their inputs once; in one process, without Ray."""
 
 from __future__ import annotations
 

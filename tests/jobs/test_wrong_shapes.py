@@ -105,8 +105,8 @@ def answers(home: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[i
 
 @pytest.mark.slow
 def test_whole_documents_are_read_by_all_of_them(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command, (code, told) in answers(home, capsys).items():
-        assert code == 0 or "no cluster" in told, f"{command}: {told}"
+    for command, (code, text) in answers(home, capsys).items():
+        assert code == 0 or "no cluster" in text, f"{command}: {text}"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -118,14 +118,14 @@ def test_the_wrong_shape(document: str, shape: str, home: Path, capsys: pytest.C
         place.write_bytes(SHAPES[shape])
     names = [place.name for place in places]
     failed = 0
-    for command, (code, told) in answers(home, capsys).items():
-        if code == 0 or "no cluster" in told:
+    for command, (code, text) in answers(home, capsys).items():
+        if code == 0 or "no cluster" in text:
             continue
         failed += 1
-        line = told.splitlines()[-1]
+        line = text.splitlines()[-1]
         said = " -- " in line if line.startswith("curate: ") else json.loads(line)["fix"]
-        assert code in (2, 3, 4) and said, f"{command}: {told}"
-        assert any(name in line for name in names), f"{command} does not name the object: {told}"
+        assert code in (2, 3, 4) and said, f"{command}: {text}"
+        assert any(name in line for name in names), f"{command} does not name the object: {text}"
     assert failed or document in ("LATEST", "data/urls-*.txt", "data/keep-*.txt"), "some command has to notice"
 
 
@@ -148,6 +148,6 @@ def test_documents_of_whole_shape_but_other_types(home: Path, capsys: pytest.Cap
         {"scores": ["x"], "score_types": {"x": "complex"}},
     ):
         path.write_text(json.dumps({**whole, **change}))
-        for code, told in answers(home, capsys).values():
-            line = (told.splitlines() or [""])[-1]
-            assert code in (0, 2, 3, 4) and (code == 0 or line.startswith(("curate: ", "{"))), f"{change}: {told}"
+        for code, text in answers(home, capsys).values():
+            line = (text.splitlines() or [""])[-1]
+            assert code in (0, 2, 3, 4) and (code == 0 or line.startswith(("curate: ", "{"))), f"{change}: {text}"

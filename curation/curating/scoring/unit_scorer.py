@@ -120,7 +120,7 @@ class UnitScorer:
         return models
 
     def score(self, call: int, units: pa.Table, care: CallSettings) -> CallProgress:
-        """Score and commit `units`; units that somebody has committed meanwhile are skipped. `call`: its number.
+        """Score and commit `units`; units that another process has committed meanwhile are skipped. `call`: its number.
 
         Their column `lacks` names the columns without a record, where the driver has asked just now; otherwise each
         record is asked for.

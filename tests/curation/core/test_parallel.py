@@ -14,7 +14,7 @@ from curation.storage.store import Store, open_store
 
 
 def most_ahead(size: int, items: int = 60) -> int:
-    """How many results of `size` bytes were ever begun and not taken yet."""
+    """The most results of `size` bytes that were begun and not yet taken."""
     begun: list[int] = []
     most = 0
 

@@ -95,7 +95,7 @@ def test_what_other_snapshots_keep_is_loaded_whole_in_batches(tmp_path: Path) ->
 def test_groups_of_units_are_cut_from_one_ordered_pass(
     batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many groups there are, and wherever batches end: as many queries, each row handed out once."""
+    """For any number of groups and any batch size: the same number of queries, and each row once."""
     monkeypatch.setattr("curation.curating.decision_results.ROWS_AT_ONCE", batch)
     sizes = np.random.default_rng(0).integers(0, 30, 200)
     with Decisions(tmp_path, [], {"score": pa.float32()}) as engine:

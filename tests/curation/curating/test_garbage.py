@@ -1,4 +1,4 @@
-"""What gc finds: data that no record names, half-written files of killed processes; nothing else, nothing young."""
+"""`gc` finds data that no record names and half-written files of killed processes: nothing else, nothing young."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pipeline knows of its units."""
+"""A pipeline and the records of its units."""
 
 from __future__ import annotations
 

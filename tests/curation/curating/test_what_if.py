@@ -12,42 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from what_if_rows import KINDS, SETTINGS, N, rows, setting
 
 from curation.core.errors import ConservationError
 from curation.core.words import WORD
 from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.curating.what_if import MADE, WhatIf, WhatIfAnswer
-from curation.filters import AllOf, AnyOf, Filter, NotOf
-from curation.filters.caption import Caption
 from curation.filters.named import NamedFilter
 from curation.filters.threshold import Threshold
-from curation.filters.top_fraction import TopFraction
-
-N = 400
-
-
-def rows() -> pa.Table:
-    rng = np.random.default_rng(0)
-    return pa.table(
-        {
-            "row": pa.array(range(N), pa.int32()),
-            "uid": [f"{i:032x}" for i in rng.permutation(N)],
-            "reason": pa.array(["image_corrupt" if i % 40 == 0 else None for i in range(N)]),
-            "caption": [" ".join(["word"] * int(n)) for n in rng.integers(0, 30, N)],
-            "score": pa.array(rng.random(N), pa.float32()),
-            "language.code": [str(code) for code in rng.choice(["en", "de", "ja"], N)],
-        }
-    )
-
-
-def setting(least: float, fraction: float) -> list[NamedFilter]:
-    items = (Caption(min_words=2), Threshold(score="score", min=least), TopFraction(score="score", fraction=fraction))
-    return [NamedFilter(name, item) for name, item in zip(("caption", "threshold", "top_fraction"), items, strict=True)]
-
-
-SETTINGS = {"loose": setting(0.1, 0.9), "tight": setting(0.5, 0.3), "loose again": setting(0.1, 0.9)}
-KINDS = {"score": pa.float32(), "language.code": pa.string()}
 
 
 @pytest.fixture
@@ -112,18 +85,6 @@ def test_examples_are_the_nearest_to_the_limit(answers: dict[str, WhatIfAnswer])
         assert [row["kept"] for row in examples] == [True] * 3 + [False] * 3
 
 
-def test_what_a_list_keeps_is_an_example_of_what_stays(tmp_path: Path) -> None:
-    table = rows()
-    filters = [NamedFilter("threshold", Threshold(score="score", min=0.5))]
-    low = sorted(zip(table.column("score").to_pylist(), table.column("uid").to_pylist(), strict=True))
-    highest = max(row for row in low if row[0] is not None and row[0] < 0.5)
-    with Decisions(tmp_path, ["caption"], KINDS) as engine:
-        engine.load([(0, table)])
-        (near,) = WhatIf(engine).ask("one", filters, keep=pa.array([highest[1]])).near.values()
-    assert [row["kept"] for row in near if row["uid"] == highest[1]] in ([True], [])
-    assert highest[1] in {row["uid"] for row in near} and len({row["uid"] for row in near}) == len(near)
-
-
 def test_lists_and_no_snapshot(tmp_path: Path) -> None:
     uids = rows().column("uid").to_pylist()
     lists = {"keep": pa.array([uids[1]]), "drop": pa.array([uids[2]])}
@@ -137,10 +98,10 @@ def test_lists_and_no_snapshot(tmp_path: Path) -> None:
             assert answer.steps[0].reached == N - N // 40 - 1 and answer.steps[0].kept == 0
 
 
-# --- every part of an answer, against the same counted row by row ---------------------------------------------------
-
 Row = dict[str, Any]
+
 SPACES = (" ", "  ", "\t", "\n", "\r\n", "\f", "\v", "\u00a0", " \t ")
+
 SETTINGS_OF_ALL_KINDS = {
     "everything": setting(-1.0, 1.0)[1:],
     "nothing": [NamedFilter("none", Threshold(score="score", min=2.0))],
@@ -184,10 +145,10 @@ def shift(kind: Any, usable: Sequence[Row], kept: Sequence[Row]) -> list[Row]:
     largest = sorted(was, key=lambda group: (-was[group], str(group)))[:8]
     if kind is words:
         largest.sort(key=lambda group: int(group.rstrip("+").partition("-")[0]))
-    told = [(str(g), was[g], now[g]) for g in largest]
+    found = [(str(g), was[g], now[g]) for g in largest]
     if len(was) > 8:
-        told.append(("(others)", *(sum(n for g, n in some.items() if g not in largest) for some in (was, now))))
-    return [{"group": g, "of_all": a / len(usable), "of_kept": k / max(1, len(kept))} for g, a, k in told]
+        found.append(("(others)", *(sum(n for g, n in some.items() if g not in largest) for some in (was, now))))
+    return [{"group": g, "of_all": a / len(usable), "of_kept": k / max(1, len(kept))} for g, a, k in found]
 
 
 def nearest(dropped: Sequence[Row], kept: Sequence[Row], known: bool) -> list[Row]:
@@ -270,81 +231,3 @@ def test_counts_that_do_not_add_up_are_no_answer(tmp_path: Path) -> None:
         engine.load([(0, rows())])
         with pytest.raises(ConservationError, match="odd: 389 samples are kept, but 388"):
             WhatIf(engine).ask("odd", [NamedFilter("twice", Twice())])
-
-
-def test_filters_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    limits = Threshold(score="score", min=0.2), Threshold(score="score", max=0.7)
-    with Decisions(tmp_path, ["caption"], KINDS) as engine:
-        engine.load([(0, rows())])
-        answer = WhatIf(engine).ask("both", [NamedFilter("threshold", item) for item in limits])
-    usable = [row["score"] for row in rows().to_pylist() if row["reason"] is None]
-    low = [score for score in usable if score >= np.float32(0.2)]
-    kept = [score for score in low if score <= np.float32(0.7)]
-    steps = [(step.filter, step.reached, step.kept) for step in answer.steps]
-    assert steps == [("threshold", len(usable), len(low)), ("threshold (2)", len(low), len(kept))]
-    assert set(answer.near) == {"threshold", "threshold (2)"}
-    told = [row["score"] for row in answer.near["threshold (2)"]]
-    over = sorted(score for score in low if score > np.float32(0.7))[:3]
-    assert told == sorted([*over, *sorted(kept)[-3:]], reverse=True)
-
-
-def test_examples_between_two_limits(tmp_path: Path) -> None:
-    item = Threshold(score="score", min=0.3, max=0.6)
-    with Decisions(tmp_path, ["caption"], KINDS) as engine:
-        engine.load([(0, rows())])
-        near = WhatIf(engine).ask("between", [NamedFilter("threshold", item)]).near["threshold"]
-    usable = [row["score"] for row in rows().to_pylist() if row["reason"] is None]
-
-    def far(score: float) -> float:
-        return min(abs(score - np.float32(0.3)), abs(score - np.float32(0.6)))
-
-    inside = [score for score in usable if np.float32(0.3) <= score <= np.float32(0.6)]
-    outside = [score for score in usable if score not in inside]
-    for stays, among in ((True, inside), (False, outside)):
-        told = sorted(far(row["score"]) for row in near if row["kept"] is stays)
-        assert told == pytest.approx(sorted(map(far, among))[:3])
-
-
-def examples(tmp_path: Path, item: Filter, kinds: dict[str, pa.DataType]) -> dict[str, list[dict[str, Any]]]:
-    """What is told of the samples near the limits of one filter that is made of others: column -> examples."""
-    table = rows().append_column("other", pa.array(np.random.default_rng(5).random(N), pa.float32()))
-    table = table.append_column("width", pa.array(range(N), pa.int32()))
-    with Decisions(tmp_path, ["caption", "width"], kinds) as engine:
-        engine.load([(0, table)])
-        near = WhatIf(engine).ask("made of others", [NamedFilter("union", item)]).near
-    values = {row["uid"]: row for row in table.to_pylist() if row["reason"] is None}
-    return {name: [{**values[row["uid"]], "kept": row["kept"]} for row in found] for name, found in near.items()}
-
-
-TWO = KINDS | {"other": pa.float32()}
-HALVES = (TopFraction(score="score", fraction=0.5), TopFraction(score="other", fraction=0.5))
-
-
-@pytest.mark.parametrize("made", [AllOf, AnyOf])
-def test_examples_of_parts_lie_on_both_sides_of_the_limit_that_the_data_decide(made: Any, tmp_path: Path) -> None:
-    found = examples(tmp_path, made(of=HALVES), TWO)
-    assert list(found) == ["union: score", "union: other"]
-    usable = [row for row in rows().to_pylist() if row["reason"] is None]
-    cut = sorted((row["score"] for row in usable), reverse=True)[len(usable) // 2 - 1]
-    told = found["union: score"]
-    assert [row["kept"] for row in told] == [True] * 3 + [False] * 3
-    assert all(row["score"] < cut for row in told if not row["kept"])
-    assert all(abs(row["score"] - cut) < 0.05 for row in told)
-
-
-def test_examples_of_limits_that_are_known_are_told_below_a_not_too(tmp_path: Path) -> None:
-    item = NotOf(of=(AnyOf(of=(HALVES[0], Threshold(score="other", min=0.7), Threshold(score="width", min=390))),))
-    found = examples(tmp_path, item, TWO)
-    assert list(found) == ["union: other", "union: width"]
-    assert all(abs(row["other"] - 0.7) < 0.05 for row in found["union: other"])
-    assert {row["kept"] for row in found["union: other"]} == {True, False}
-    kept = [row for row in found["union: width"] if row["kept"]]
-    assert len(kept) == 3 and all(380 < row["width"] < 390 and row["other"] < 0.7 for row in kept)
-
-
-def test_what_cuts_words_has_no_examples(tmp_path: Path) -> None:
-    best = NamedFilter("best", TopFraction(score="language.code", fraction=0.5))
-    with Decisions(tmp_path, ["caption"], KINDS) as engine:
-        engine.load([(0, rows())])
-        answer = WhatIf(engine).ask("by language", [best])
-    assert answer.near == {} and answer.samples["kept"] == (N - N // 40) / 2

@@ -1,4 +1,4 @@
-"""Where groups end, how samples are split, and that a json keeps its bytes when uid and source are spliced in."""
+"""The ends of groups, the splits of samples, and the bytes of a json into which uid and source are spliced."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_annotate_odd_but_valid(original: bytes) -> None:
 def test_written_lengths_are_never_less_than_what_is_written(
     given_: list[tuple[int, int | None, bool]], samples_per_shard: int, key: str
 ) -> None:
-    """Of samples without a json, with one, and with one that had an entry before; over the shards they fill."""
+    """For samples without a json, with one, and with one that had an entry before; over several shards."""
     shard, rows, bodies = ShardRef(key, 10**12, "e" * 32), [], []
     for n, (size, json_size, before) in enumerate(given_):
         parts = {"png": bytes(size), "txt": b"words"}

@@ -74,7 +74,7 @@ UNIT, SHA = "0123456789abcdef" * 4, "fedcba9876543210"
 
 
 def curated(root: Path) -> Path:
-    """What a run leaves at an output, of this version and of one before, with a stranger's tar beside it."""
+    """The output of a run of this version and of an earlier one, with a foreign tar beside it."""
     for name in (f"{UNIT}-{SHA}-0a1b2c3d.tar", f"{UNIT}-{SHA}.tar", "00000.tar"):
         (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "data" / name).write_bytes(name.encode())

@@ -1,4 +1,4 @@
-"""What changed between two snapshots, against sets of uids."""
+"""The changes between two snapshots, against sets of uids."""
 
 from __future__ import annotations
 

@@ -183,13 +183,13 @@ def test_mistakes(counted: list[ListedShard], tmp_path: Path) -> None:
         open_shards(str(tmp_path))
 
 
-@pytest.mark.parametrize("told", ["x", "abcd", 7, "F" * 32, "../../../../../../../../../../etc/pw", None])
-def test_a_uid_that_none_of_ours_wrote_is_no_uid(tmp_path: Path, told: object) -> None:
+@pytest.mark.parametrize("uid", ["x", "abcd", 7, "F" * 32, "../../../../../../../../../../etc/pw", None])
+def test_a_uid_that_none_of_ours_wrote_is_no_uid(tmp_path: Path, uid: object) -> None:
     with (tmp_path / "a.tar").open("wb") as file:
         writer = TarWriter(file)
         for number, (name, data) in enumerate(members(0, 2, flaws=False)):
             record = name.endswith(".json")
-            writer.add(name, json.dumps({"name": f"{number}", "tutelage": {"uid": told}}).encode() if record else data)
+            writer.add(name, json.dumps({"name": f"{number}", "tutelage": {"uid": uid}}).encode() if record else data)
         writer.close()
     uids = [example.uid for example in SampleStream(open_shards(str(tmp_path)), size=8)]
     assert len(uids) == 2 and all(re.fullmatch("[0-9a-f]{32}", uid) for uid in uids) and len(set(uids)) == 2

@@ -1,4 +1,4 @@
-"""What a URL names for training: a snapshot by its number, the latest one, or the tars of a folder."""
+"""A URL for training names a snapshot by its number, the latest one, or the tars of a folder."""
 
 from __future__ import annotations
 

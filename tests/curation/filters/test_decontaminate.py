@@ -1,4 +1,4 @@
-"""What occurs in other snapshots, against plain loops over both."""
+"""Samples that occur in other snapshots, against plain loops over both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stays of linked things that come in order: the first, and no chains."""
+"""Of linked items in order, the first stays, and there are no chains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LINKS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=80)
 
 
 def brute(links: list[tuple[int, int]], count: int) -> dict[int, int]:
-    """What leaves -> what it leaves for, by the definition."""
+    """Dropped item -> the kept item linked to it, by the definition."""
     gone: dict[int, int] = {}
     for one in range(count):
         before = [other for other in range(one) if other not in gone and {(one, other), (other, one)} & set(links)]

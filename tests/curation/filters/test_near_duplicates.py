@@ -1,4 +1,4 @@
-"""What stays of near duplicates: the first of those that come in order, and no chains; blank pictures match nothing."""
+"""Of near duplicates in order, the first stays, and there are no chains; blank pictures match nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_everything_that_leaves_looks_like_the_first_that_stays(
 
 
 def test_blank_pictures_are_copies_of_their_own_bytes_alone(tmp_path: Path) -> None:
-    """Of 60 blank pictures with bytes of their own, all stay; of two with the same, one."""
+    """All of 60 blank pictures with different bytes stay, and one of two with the same bytes."""
     rows = [
         {**row, "reason": None, "phash": 0, "content_hash": f"{n % 59}"} for n, row in enumerate(random_rows(60, 1))
     ]
@@ -80,7 +80,7 @@ def test_blank_pictures_are_copies_of_their_own_bytes_alone(tmp_path: Path) -> N
 
 
 def test_a_chain_of_small_changes_is_not_dropped_to_its_first_link(tmp_path: Path) -> None:
-    """Each differs from the one before in three bits: within the distance of neighbours, and of nobody else."""
+    """Each differs from the one before in three bits: within the distance of its neighbours only."""
     hashes = np.bitwise_xor.accumulate([np.uint64(0xFFFFFFFF << 32), *(np.uint64(7 << (3 * n)) for n in range(10))])
     rows = [
         {**row, "reason": None, "phash": int(value.astype(np.int64))}
@@ -110,7 +110,7 @@ def drawings(side: int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
 
 
 def copies(one: Row, other: Row, distance: int) -> bool:
-    """As `near_duplicates` sees it: a blank picture is like its own bytes only."""
+    """The rule of `near_duplicates`: a blank picture is near its own bytes only."""
     blank = not one["phash"] and not other["phash"]
     return one["content_hash"] == other["content_hash"] if blank else alike(one, other, distance)
 

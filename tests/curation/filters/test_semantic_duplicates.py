@@ -41,7 +41,7 @@ def brute_semantic(item: SemanticDuplicates, rows: list[Row]) -> set[int]:
 
 @pytest.mark.parametrize("keep", ["first", "hard", "easy"])
 def test_copies_are_in_one_cluster_however_many_there_are(keep: Any, tmp_path: Path) -> None:
-    """Of 60 groups of equal vectors one of each stays; more stay only of groups of vectors that are merely near."""
+    """One sample of each of 60 groups of equal vectors stays; more stay only in groups of merely near vectors."""
     rows = [{**row, "reason": None} for row in random_rows(60, 6)]
     rng = np.random.default_rng(0)
     copies = [{**rows[i], "uid": f"{rng.integers(0, 2**62):032x}"} for i in rng.integers(0, 60, 400)]

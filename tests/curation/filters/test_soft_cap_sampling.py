@@ -34,7 +34,7 @@ SCORES = (0.0, 0.7, 1.5)
 
 
 def drawn(home: Path, rows: list[Row], *filters: Any, **lists: Any) -> Counter[int]:
-    """How often each row is drawn, by the engine: the weights of what it keeps."""
+    """The engine's draws of each row: the weights of the kept rows."""
     with Decisions(home, [], {"score": pa.float32()}) as engine:
         engine.load([(0, table(rows).select(["row", "uid", "reason", "score"]))])
         engine.decide([NamedFilter(f"f{n}", item) for n, item in enumerate(filters)], **lists)
@@ -170,7 +170,7 @@ def test_no_sample_and_one_sample(tmp_path: Path) -> None:
 
 
 def test_scores_far_apart_are_drawn_as_they_shall_be(tmp_path: Path) -> None:
-    """Where exp(-2000) is 0, the worse sample still comes once penalties of the better one add up to as much."""
+    """exp(-2000) is 0, and yet the worse sample is drawn once the penalties of the better one add up to as much."""
     found = drawn(tmp_path, of_scores(0.0, 2000.0), SoftCapSampling(score="score", draws=30, penalty=100.0))
     assert 19 <= found[1] <= 26 and found.total() == 30
 

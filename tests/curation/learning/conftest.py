@@ -1,14 +1,17 @@
-"""What all tests of runs are given."""
+"""Fixtures of all tests of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from builders import write_weights
-from tiny_model import tiny_model
+from builders import write_corpus, write_weights
+from learning_runs import BATCH, STEPS
+from tiny_model import TINY, tiny_model
+
+from curation.recipes.learning_recipe import LearnRecipe, parse_learn_recipe
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,3 +29,26 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def weights(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
     return path, write_weights(path, model)
+
+
+@pytest.fixture(scope="package")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("pool"), shards=2, n=60, flaws=False)
+
+
+@pytest.fixture
+def recipe(corpus: Path, weights: tuple[Path, str], tmp_path: Path) -> Callable[..., LearnRecipe]:
+    text = f"""
+data: {corpus}
+output: {tmp_path / "out"}
+learner:
+  contrastive: {{model: {TINY}, steps: {STEPS}, batch: {BATCH}}}
+online: {{model: {TINY}}}
+reference: {{model: {TINY}, weights: {weights[0]}, sha256: {weights[1]}}}
+selection: {{selector: {{learnability: {{gain: 10}}}}, filtering_ratio: 0.5}}
+holdout: 0.3
+by: [name]
+evaluate_every: 6
+checkpoint_every: 5
+"""
+    return lambda *overrides: parse_learn_recipe(text, overrides=overrides)

@@ -170,7 +170,7 @@ def test_what_can_not_be_is_one_line(recipe: Callable[..., LearnRecipe]) -> None
 
 @pytest.fixture
 def snapshot(tmp_path: Path) -> str:
-    """Of two shards of 71 samples."""
+    """A corpus of two shards of 71 samples."""
     corpus = write_corpus(tmp_path / "source", shards=2, n=80, flaws=False)
     recipe = write_recipe(tmp_path / "r.yaml", f"{corpus}", f"{tmp_path}/cur", "", "", **PLAIN, shards={"samples": 80})
     curate(recipe)
@@ -211,7 +211,7 @@ def test_a_classifier_over_windows(recipe: Callable[..., LearnRecipe], tmp_path:
 def test_a_shard_that_could_not_be_read_is_read_when_it_is_asked_for_again(
     recipe: Callable[..., LearnRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where it was read ahead."""
+    """The same holds if it was read ahead."""
     blocks = start(recipe(SMALL)).pool.blocks
     read, away = Candidates.read_shard, [True]
 

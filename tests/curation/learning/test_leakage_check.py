@@ -1,4 +1,4 @@
-"""What is not known of one part of a model's data does not hide what is certain of another."""
+"""Unknown facts about one part of a model's data hide no certain leak of another part."""
 
 from __future__ import annotations
 

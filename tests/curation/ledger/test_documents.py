@@ -53,7 +53,7 @@ def test_what_is_whole_is_read_as_it_lies_there(kind: type[Document], value: dic
 
 @pytest.mark.parametrize(("kind", "value"), VALID, ids=[kind.__name__ for kind, _ in VALID])
 def test_a_key_that_stands_twice_is_damage(kind: type[Document], value: dict[str, Any]) -> None:
-    """Of two values, one reader would take the first and another the last; equal ones are no better."""
+    """One reader would take the first of two values and another the last; equal values are rejected, too."""
     text, name = json.dumps(value), next(iter(value))
     twice = f"{text[:-1]}, {json.dumps(name)}: {json.dumps(value[name])}}}".encode()
     within = f'{text[:-1]}, "x": [{{"y": 1, "y": 2}}]}}'.encode()

@@ -65,7 +65,7 @@ def test_racing_workers_agree(ledger: Ledger) -> None:
 
 
 def test_no_two_puts_have_one_name(ledger: Ledger, tmp_path: Path) -> None:
-    """So that gc never races a put: what it deletes is never put again."""
+    """gc never races a put, because a deleted name is never put again."""
     path = tmp_path / "spool"
     path.write_bytes(b"abc")
     found = [ledger.put_data("u", b"abc", "bin"), ledger.put_data("u", b"abc", "bin")]

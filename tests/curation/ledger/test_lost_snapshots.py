@@ -15,7 +15,7 @@ from curation.storage.store import Store, open_store
 
 
 def with_urls(ledger: Ledger, name: str) -> dict[str, object]:
-    """What a run hands to `create_snapshot`, with a list of shards that is there."""
+    """The arguments that a run passes to `create_snapshot`, with an existing list of shards."""
     return snapshot_document(decision_id=name, urls=ledger.put_data("urls", name.encode(), "txt").to_json())
 
 
@@ -34,7 +34,7 @@ def give_up(ledger: Ledger, *lost: object) -> None:
 
 @pytest.mark.parametrize("latest", [b"1", b"2", b"3", None], ids=str)
 def test_a_lost_latest_is_neither_passed_over_nor_replaced(ledger: Ledger, latest: bytes | None) -> None:
-    """Whatever LATEST says of it, and whether it is there or not."""
+    """For any LATEST, and without one."""
     ledger.store.delete("snapshots/000003.json")
     ledger.store.put("LATEST", latest) if latest else ledger.store.delete("LATEST")
     for call in (ledger.latest, ledger.snapshot, lambda: ledger.create_snapshot(with_urls(ledger, "d"))):

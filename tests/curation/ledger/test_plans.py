@@ -117,7 +117,7 @@ def test_the_hash_of_rows_tells_rows_apart_and_nothing_else(left: list, right: l
     one, other = table(left), table(right)
     assert (rows_sha256(one) == rows_sha256(other)) == (left == right)
     both = pa.concat_tables([one, other])
-    assert rows_sha256(both.slice(len(left))) == rows_sha256(other)  # whatever stands before them in memory
+    assert rows_sha256(both.slice(len(left))) == rows_sha256(other)  # at any offset in memory
     pieces = pa.concat_tables([both.slice(0, cut), both.slice(cut)])
     assert rows_sha256(pieces) == rows_sha256(both.combine_chunks())
 

@@ -55,7 +55,7 @@ def two(tmp_path: Path) -> tuple[Ledger, list[ShardRef], list[scores.Column]]:
 def test_exchanged_records_are_refused(
     two: tuple[Ledger, list[ShardRef], list[scores.Column]], which: int, how: str
 ) -> None:
-    """Of shards of equal length: whole records, records with the right key, or only what they name."""
+    """For shards of equal length: whole records, records with the right key, or only the objects that they name."""
     ledger, shards, columns = two
     list(scores.load_units(ledger, shards, columns, []))
     keys = [f"units/{unit_id(shard, columns[which].fingerprint)}.json" for shard in shards]
@@ -71,7 +71,7 @@ def test_exchanged_records_are_refused(
 
 @pytest.mark.parametrize("which", [0, 1], ids=["index", "score"])
 def test_a_table_of_other_uids_is_refused(two: tuple[Ledger, list[ShardRef], list[scores.Column]], which: int) -> None:
-    """Also where its hash is the one in the record."""
+    """The same holds if its hash is the one in the record."""
     ledger, shards, columns = two
     key = f"units/{unit_id(shards[0], columns[which].fingerprint)}.json"
     record, other = json.loads(ledger.store.get(key)), scores.record_of(ledger, shards[1], columns[which]).data

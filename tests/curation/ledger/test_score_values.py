@@ -44,7 +44,7 @@ def test_words_hashes_and_structs_are_columns_of_their_own(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float16()), pa.list_(pa.float16(), 3)], ids=str)
 def test_vectors_as_bytes(kind: pa.DataType) -> None:
-    """As tables have them after a trip through Parquet, or before; also a slice of a column."""
+    """Before and after a round trip through Parquet, and for a slice of a column."""
     rows = [[1, 2, 3], None, [4, 5, 6], [7, float("nan"), 9]]
     rows = [row and [np.float16(x) for x in row] for row in rows]
     found = score_values.vector_bytes(pa.chunked_array([pa.array([rows[0], *rows], kind).slice(1)])).to_pylist()

@@ -27,7 +27,7 @@ def test_snapshots_are_dense_and_have_parents(ledger: Ledger) -> None:
 
 def test_two_drivers_with_the_same_result_make_one_snapshot(ledger: Ledger) -> None:
     assert ledger.create_snapshot(snapshot_document()).snapshot == 1
-    again = snapshot_document()  # of a driver with another Arrow, and with other names for what it put
+    again = snapshot_document()  # from a driver with another Arrow and other names of its objects
     again["shards"] = {"key": "data/shards-1-1.parquet", "sha256": "1" * 64, "bytes": 4}
     assert ledger.create_snapshot(again).to_json() == ledger.snapshot(1).to_json()
     assert ledger.latest() == 1

@@ -55,7 +55,7 @@ def test_a_vector_does_not_depend_on_its_batch(pixels: np.ndarray, precision: st
 
 @pytest.mark.parametrize("model", MODELS)
 def test_equal_to_open_clip_itself(model: str, pixels: np.ndarray, tmp_path: Path) -> None:
-    """Also through its files: what a consumer does with a proxy's weights and no Tutelage."""
+    """The same through its files, as a consumer uses a proxy's weights without Tutelage."""
     encoder = load_dual_encoder(model, None)
     (tmp_path / "w.safetensors").write_bytes(tensors_to_bytes(encoder.module.state_dict(), {}))
     open_clip.add_model_config(config_path(model))

@@ -1,4 +1,4 @@
-"""What decides an encoder's output is in its identity, and what does not is not."""
+"""An encoder's identity holds everything that determines its output, and nothing else."""
 
 from __future__ import annotations
 

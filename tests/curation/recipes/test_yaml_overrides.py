@@ -76,7 +76,7 @@ def test_what_an_override_makes_wrong_is_said_of_it(overrides: list[str], said: 
 
 
 def test_overrides_of_entries_that_are_called_alike() -> None:
-    """By its own name, or by its number; never silently the first."""
+    """An override names the entry by its own name or its number; it never takes the first one silently."""
     least, most = "- threshold: {score: clip_score, min: 0}", "- threshold: {score: clip_score, max: 1, name: most}"
     two = GOOD.replace("- caption: {min_words: 2}", f"{least}\n  {most}")
     named = parse_recipe(two, overrides=["filters.most.max=0.5", "filters.0.min=0.1"])

@@ -29,7 +29,7 @@ def test_negclip_loss(given: Fields) -> None:
 
 
 def test_negclip_loss_is_the_published_code_s(given: Fields, tmp_path: Path) -> None:
-    """What that computes for each pair of one batch is ours against the batch's other pairs."""
+    """Its value for each pair of one batch equals ours against the other pairs of the batch."""
     clip = make("clip_score", given["clip_score"])
     passes = clip.open(CPU)  # type: ignore[attr-defined]
     sample = batch(ROWS, clip)

@@ -17,7 +17,7 @@ from curation.scorers import SCORERS, Batch, Scorer, fingerprint
 from curation.shards.images import DecodeLimits
 from curation.shards.unit_reader import index_fingerprint, view_column
 
-ELSEWHERE = ("against", "target", "centres")  # fields that say where a file lies
+ELSEWHERE = ("against", "target", "centres")  # fields with the location of a file
 
 
 INDEX = index_fingerprint(DecodeLimits())
@@ -51,7 +51,7 @@ def test_scores_do_not_depend_on_the_batch(name: str, given: Fields) -> None:
 
 @pytest.mark.parametrize("name", sorted(SCORERS))
 def test_nothing_to_see_is_no_accident(name: str, given: Fields) -> None:
-    """What a quarantined sample looks like: a black picture of no size and no caption."""
+    """A quarantined sample: a black picture without size or caption."""
     scorer = make(name, given[name])
     views = {view_column(view): np.zeros((3, view.size, view.size, 3), np.uint8) for view in scorer.views()}
     found = listed(scorer.load(CPU)(Batch(["", "", " "], views, np.zeros((3, 2), np.int32))))
@@ -60,7 +60,7 @@ def test_nothing_to_see_is_no_accident(name: str, given: Fields) -> None:
 
 @pytest.mark.parametrize("name", sorted(SCORERS))
 def test_fingerprints(name: str, given: Fields) -> None:
-    """Where a file lies decides nothing; every other field does, and so does how units are read."""
+    """A file's location changes no fingerprint; every other field does, and so does the reading of units."""
     fields = given[name]
     base = fingerprint(make(name, fields), INDEX)
     assert fingerprint(make(name, moved(fields)), INDEX) == base

@@ -50,7 +50,7 @@ def test_words_are_found_whichever_way_they_run_and_nothing_else() -> None:
 
 
 def test_boxes_are_those_of_the_package() -> None:
-    """Of maps with slanted bars, sure and unsure ones, to two pixels: the package rounds to integers on its way."""
+    """On maps with slanted bars of high and low confidence, to two pixels: the package rounds to integers."""
     from rapidocr.ch_ppocr_det.utils import DBPostProcess
 
     package = DBPostProcess(thresh=0.3, box_thresh=0.5, unclip_ratio=1.6, use_dilation=True)
@@ -94,7 +94,7 @@ def test_a_region_gets_the_mean_of_the_pixels_that_touch_it() -> None:
 
 
 def test_the_score_is_that_of_the_masked_picture(given: Fields) -> None:
-    """Where there is text; elsewhere it is the CLIP score, to the bit. In any batch."""
+    """It changes the score of pictures with text; without text it is the CLIP score, bit for bit, in any batch."""
     scorer = make("text_masked_clip_score", {**given["clip_score"], "size": SIDE})
     clip = make("clip_score", given["clip_score"]).load(CPU)
     seen, large = scorer.views()

@@ -124,7 +124,7 @@ def test_what_cannot_be_read_is_passed_over_and_none_at_all_is_one_line(store: S
     found = latest(store, {"identity": "a"})
     assert found is not None and found.updates == 1 and found.unreadable == ("checkpoints/000000002.safetensors",)
     assert latest_facts(store) == {"identity": "a"}
-    store.put("checkpoints/index.json", b"[")  # then what lies there counts
+    store.put("checkpoints/index.json", b"[")  # then the files themselves count
     again = latest(store, {"identity": "a"})
     assert again is not None and again.updates == 1
     store.delete("checkpoints/000000001.safetensors")

@@ -1,4 +1,4 @@
-"""The feed's invariant, whoever dies, is slow or answers twice: every step once, in order, no candidate left out."""
+"""The feed's invariant through deaths, delays and repeated answers: every step once, in order, with every candidate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POOLS = [(23,), (12, 11), (3, 14, 2, 10), (10, 1), (*[1] * 12, 20)]
 
 
 def choice_of(ticket: Ticket) -> Choice:
-    """Its candidates are their places, so that what was offered can be told."""
+    """A pool whose candidates are their own places, so that a test sees which were offered."""
     first = named(ticket.place)
     return Choice(ticket.number, torch.arange(first, first + ticket.size), None, torch.arange(BATCH), ticket.version)
 
@@ -175,7 +175,7 @@ def test_versions_keep_within_the_lag() -> None:
 
 
 def test_a_buffer_smaller_than_the_lag_would_wait_for_itself() -> None:
-    with pytest.raises(ValueError, match="takes lag"):
+    with pytest.raises(ValueError, match="at least lag"):
         FeedSettings(selection=SelectionSettings(lag=3), steps=5, batch=2, moving=True, buffer=3)
 
 
@@ -216,7 +216,7 @@ def test_with_other_data_there_are_no_older_models_than_those_it_began_with() ->
 
 
 def test_what_is_computed_again_is_counted() -> None:
-    """Of an actor that died, its super-batch; of learners that begin again, all since their checkpoint."""
+    """A dead actor repeats its super-batch; restarted learners repeat all steps since their checkpoint."""
     plan = FeedSettings(
         selection=SelectionSettings(selector=EasyReference(), stop=0.75), steps=8, batch=2, moving=False, buffer=3
     )
@@ -261,4 +261,4 @@ def test_what_is_computed_again_is_counted() -> None:
     assert choose("a") == 7 and feed.repeated == (20, 2), "from step 6 on nothing is scored"
     again = Feed(plan)
     again.begin(2, *checkpoint, Repeated(20, 2))
-    assert again.repeated == (20, 2), "a feed that is started anew goes on from the checkpoint's ledger"
+    assert again.repeated == (20, 2), "a restarted feed continues from the checkpoint's ledger"

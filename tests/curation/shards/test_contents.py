@@ -1,4 +1,4 @@
-"""What a sample says: where its caption is found, which json is refused, and that no later step trips over the rest."""
+"""The contents of a sample: the place of its caption, rejected json, and json that later steps must tolerate."""
 
 from __future__ import annotations
 

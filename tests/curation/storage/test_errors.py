@@ -55,9 +55,9 @@ def test_a_web_page_is_waited_out_but_not_for_ever(server: BrokenS3, clock: Cloc
 
 
 @pytest.mark.s3
-def test_a_web_page_that_somebody_stored_is_content(s3_url: str) -> None:
-    """Real stores say `text/html` of it, by its bytes or by what its uploader said: an error page that was kept as a
-    shard quarantines that shard, and must not be waited for."""
+def test_a_stored_web_page_is_content(s3_url: str) -> None:
+    """Real stores report it as `text/html`, from its bytes or its upload. An error page that was stored as a shard
+    quarantines that shard, and must not be retried."""
     store = open_store(s3_url, StoreOptions(patience=5))
     store.put("90000.tar", PAGE)
     (info,) = store.list()

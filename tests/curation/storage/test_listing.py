@@ -36,7 +36,7 @@ def test_a_listing_gives_every_key_once(
 
 
 def test_the_last_key_may_go_while_it_is_listed(server: BrokenS3) -> None:
-    """As `curate gc` does, which deletes what it lists."""
+    """Like `curate gc`, which deletes while it lists."""
     server.page = 5
     server.objects = {f"/bucket/p/{key}": b"1" for key in KEYS}
     turns = itertools.count()

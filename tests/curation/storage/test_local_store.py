@@ -129,7 +129,7 @@ def test_disk_full_and_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_reading_what_is_just_being_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between a create's `link` and its `unlink` the ctime changes, not the bytes: whoever came second looks again."""
+    """Between a create's `link` and its `unlink` the ctime changes, not the bytes: the second process looks again."""
     store = open_store(str(tmp_path))
     store.create("record", b"bytes")
     pread, times = local_store.read_pieces, []
@@ -151,7 +151,7 @@ KEYS = [f"k{number:03d}" for number in range(95)]
 
 
 def test_a_disk_that_is_away_for_a_while(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a directory of NFS: stale handles in the middle of a listing, and of a read."""
+    """Like a directory of NFS: stale handles in the middle of a listing and of a read."""
     store = open_store(str(tmp_path))
     for key in KEYS:
         store.put(f"{key[:3]}/{key}", key.encode())

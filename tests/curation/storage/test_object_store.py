@@ -1,4 +1,4 @@
-"""What an object store does when S3 is wrong, slow, far away or not safe to commit to."""
+"""An object store whose S3 answers wrongly, slowly, from far away, or without safe commits."""
 
 from __future__ import annotations
 

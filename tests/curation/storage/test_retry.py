@@ -1,4 +1,4 @@
-"""How long a store may be away, whatever the call: one budget of seconds, and reads that are repeated."""
+"""One budget of seconds for a store that does not answer, for every call; reads are repeated."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def leave(root: Path, age: float = 0) -> Path:
-    """What a worker leaves that was killed before it committed."""
+    """The objects of a worker that was killed before its commit."""
     item = Ledger(open_store(str(root))).put_data(unit_id(ShardRef("0.tar", 1, "e"), "f"), b"table", "parquet")
     past = time.time() - age
     os.utime(root / item.key, (past, past))
@@ -83,7 +83,7 @@ def test_a_short_grace_is_a_mistake_of_one_line(home: Path, grace: str) -> None:
 
 @pytest.mark.parametrize("how", ["record deleted", "record says nothing"])
 def test_shards_of_a_snapshot_stay_whatever_its_records_say(home: Path, how: str) -> None:
-    """As an error once advised: a record is deleted, the next run has nothing to do, and gc comes days later."""
+    """The advice of an earlier error: a record is deleted, the next run has nothing to do, and gc runs days later."""
     for record in (home / "cur/units").iterdir():
         record.unlink() if how == "record deleted" else record.write_text('{"kind": "write"}')
     age(home, 3 * 86_400)

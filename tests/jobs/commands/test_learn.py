@@ -47,7 +47,7 @@ SUMMARY = {
 
 
 @pytest.mark.parametrize(
-    ("uncounted", "against", "told"),
+    ("uncounted", "against", "expected"),
     [
         ([], {}, "compute_positive: true\nthe whole runs: by the clock 9 s against 8 s, on devices 8 s against 7 s"),
         (["the training of a.safetensors"], {"compute_positive": None}, "unknown (the training of a.safetensors)"),
@@ -56,17 +56,17 @@ SUMMARY = {
         (["the training of a.safetensors"], None, "uncounted  the training of a.safetensors"),
     ],
 )
-def test_report_says_whether_it_paid(uncounted: list[str], against: dict[str, Any] | None, told: str) -> None:
+def test_report_says_whether_it_paid(uncounted: list[str], against: dict[str, Any] | None, expected: str) -> None:
     changed = None if against is None else {**SUMMARY["against"], **against}  # type: ignore[dict-item]
-    assert told in report({**SUMMARY, "uncounted": uncounted, "against": changed}, "proxy-mu")
+    assert expected in report({**SUMMARY, "uncounted": uncounted, "against": changed}, "proxy-mu")
 
 
 def test_report_says_what_was_skipped_and_what_was_cut() -> None:
     flaws = {**SUMMARY, "skipped": {"tar_bad_header": 37}, "cut": {"wanted": 800, "pool": 286}}
-    told = report(flaws, "proxy-mu")
-    assert "skipped  37: tar_bad_header" in told and "verify" not in told  # they may be the corpus' own
+    text = report(flaws, "proxy-mu")
+    assert "skipped  37: tar_bad_header" in text and "verify" not in text  # they may be the corpus' own
     assert "`curate verify curated@2`" in report({**flaws, "data": ["curated@2"]}, "proxy-mu")
-    assert "a super-batch of 800 exceeds the pool: all 286 samples were candidates" in told
+    assert "a super-batch of 800 exceeds the pool: all 286 samples were candidates" in text
 
 
 def test_help_imports_nothing_heavy() -> None:

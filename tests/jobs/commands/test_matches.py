@@ -96,7 +96,7 @@ def test_copies_leave_and_the_report_pairs_them(home: Path, tmp_path: Path) -> N
 
 
 def test_it_is_verified_against_the_snapshot_it_was_compared_with(home: Path) -> None:
-    """Not the evaluation set's latest: that changes."""
+    """The pinned snapshot is read, since the evaluation set's latest one changes."""
     before = home / "before"
     recipe = home / "pool.yaml"
     curate(recipe, f"output={before}", f"scores={home}/out-pool/scores", ray=True)

@@ -135,7 +135,7 @@ def test_vectors(corpus: Path, tmp_path: Path) -> None:
 def test_vectors_are_drawn_from_whole_shards_and_of_as_many_as_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not from the beginnings of shards, which may be in some order; the same ones however often it is asked."""
+    """They are not the first samples of shards, which may be sorted, and they are the same in every call."""
     for shard, n in enumerate((40, 2, 2, 2)):
         write_shard(tmp_path / "data" / f"{shard}.tar", shard, n, flaws=False)
     monkeypatch.setattr("curation.curating.vectors.SHARDS", 2)

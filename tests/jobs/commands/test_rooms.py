@@ -61,7 +61,7 @@ def test_json_has_what_the_text_has() -> None:
 
 @pytest.mark.parametrize("room", rooms.ROOMS)
 def test_every_entry_has_its_cost_and_an_example_that_can_be_copied(room: str) -> None:
-    """What an example of weights leaves out of a sha256 is its end."""
+    """An example shortens a sha256 at its end."""
     for name, cls in rooms.table(room).items():
         about, example = rooms.parts(room, cls)
         assert "ost" in about and len(about.splitlines()) > 1, name

@@ -136,11 +136,13 @@ def test_vectors_and_bytes_where_shards_are_broken(home: Path, tmp_path: Path) -
         ("semantic_duplicates: {embedding: clip_score}", "can't read its columns"),
     ],
 )
-def test_what_a_filter_cannot_read_is_said_before_anything_is_scored(filters: str, says: str, home: Path) -> None:
-    with pytest.raises(RecipeError, match=says), pipeline(
-        load_recipe(home / "recipe.yaml", [f"filters=[{filters}]"])
-    ):  # fmt: skip
-        pass
+def test_what_a_filter_cannot_read_is_said_before_anything_is_scored(
+    filters: str, says: str, home: Path, tmp_path: Path
+) -> None:
+    changes = f"filters=[{filters}]", f"output={tmp_path}/out"
+    with pytest.raises(RecipeError, match=says):
+        running.curate(home / "recipe.yaml", *changes)
+    assert not (tmp_path / "out/scores/data").exists()
 
 
 def test_a_threshold_costs_no_scoring(first: tuple[dict[str, Any], RunCounts], home: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_gc_takes_what_nothing_names(home: Path) -> None:
     assert len(invoke("ls", store)) == len(before) + 1
     invoke("gc", store, "--keep", f"{home}/a.yaml", "--delete")
     assert invoke("ls", store) == before
-    assert score_puts(f"{home}/b.yaml") == 0, "a snapshot that is up to date wants no scores"
+    assert score_puts(f"{home}/b.yaml") == 0, "a snapshot that is up to date needs no scores"
     planned = CliRunner().invoke(plan, [f"{home}/b.yaml"], catch_exceptions=False).stdout
     assert "they lack caption_stats" in planned and "but scores are gone" in planned
     with pytest.raises(LedgerError, match=r"caption_stats of .* has not been scored") as error:
@@ -103,7 +103,7 @@ def test_gc_takes_what_nothing_names(home: Path) -> None:
 
 @pytest.mark.parametrize("what", ["gone", "cut", "flipped", "record", "other-record"])
 def test_what_is_damaged_is_made_anew_when_it_is_asked_for(home: Path, what: str) -> None:
-    """Also where the snapshot is to be made, and the table would be read."""
+    """The same holds if the snapshot does not exist yet and the table would be read."""
     exported = invoke("export", f"{home}/a.yaml", "--out", f"{home}/before-{what}")["files"][0]
     record = next(path for path in (home / "s/units").iterdir() if b'"column":"clip_score"' in path.read_bytes())
     table = home / "s" / json.loads(record.read_text())["data"]["key"]

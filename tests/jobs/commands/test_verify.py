@@ -23,7 +23,7 @@ def record_of_repair(tree: Tree) -> dict:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_local")
-def test_on_ray_damage_is_found_and_mended(tree: Tree) -> None:
+def test_on_ray_damage_is_found_and_repaired(tree: Tree) -> None:
     """Tasks check, actors score again, what is lost is scored by the pool."""
     tree.forged(tree.table("clip_score"), column("value", first(lambda v: v + 1e-3)))
     tree.table("embedding").unlink()
@@ -86,7 +86,7 @@ def test_a_repair_is_dry_unless_told_and_the_second_has_nothing_to_do(
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_what_cannot_be_mended_is_said(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unrepairable_damage_is_reported(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     DAMAGES["an input shard gone"].plant(tree)
     assert _main(["repair", str(tree.out), "--apply"]) == 4
     captured = capsys.readouterr()
@@ -105,7 +105,7 @@ def test_a_lost_snapshot_is_given_up_when_told(damage: str, tree: Tree, capsys: 
 
 @pytest.mark.slow
 def test_a_repair_that_is_killed_is_repeated(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After each of its puts in turn: what was mended is whole, the rest is found again."""
+    """Killed after each of its puts in turn: repaired objects are whole, and the others are found again."""
     from curation.storage.store import Store
 
     class Killed(BaseException):
@@ -145,7 +145,7 @@ def test_a_repair_that_is_killed_is_repeated(tree: Tree, monkeypatch: pytest.Mon
 def test_older_snapshots_are_checked_when_asked(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What they share is checked once; what only one of them has is found and mended, too."""
+    """Shared objects are checked once; damage of an object of one snapshot is found and repaired, too."""
     from curation.curating.verification.score_tables import ScoredCheck
     from curation.curating.verification.write_units import WrittenCheck
 

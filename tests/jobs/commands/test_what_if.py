@@ -111,7 +111,7 @@ def test_the_next_question_reads_no_score_table(home: Path, monkeypatch: pytest.
         file.write_bytes(damage)
         assert invoke(*command) == first
     assert kept_files() == [file]
-    assert file.parent.stat().st_mode & 0o077 == 0, "captions are for nobody else"
+    assert file.parent.stat().st_mode & 0o077 == 0, "other users must not read captions"
 
 
 def test_what_others_take_away_meanwhile_is_no_error(
@@ -129,7 +129,7 @@ def test_what_others_take_away_meanwhile_is_no_error(
     monkeypatch.setattr(os, "utime", _refuse)
     with monkeypatch.context() as patched:
         patched.setattr(scores, "load_units", None)
-        invoke(str(home / "r.yaml"))  # of somebody else, and still read
+        invoke(str(home / "r.yaml"))  # as if of another user, and still read
 
 
 def _refuse(*_: object) -> None:

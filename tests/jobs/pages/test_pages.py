@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
 
 class Snapshot:
-    """As much of a snapshot as pages read; every text in it is hostile."""
+    """The part of a snapshot that pages read; every text in it is hostile."""
 
     def __init__(self) -> None:
         self.number = 3

@@ -1,4 +1,4 @@
-"""What a process leaves behind when it dies: its note, its fault and its findings. Real processes that die."""
+"""The files that a process leaves when it dies: its note, its fault and its findings. Real processes die here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How units are dealt to workers, and what these take from a scorer.
+"""The dispatch of units to workers, and the values that these accept from a scorer.
 
 That units are scored, whatever dies: tests/jobs and tests/faults, with Ray.
 """

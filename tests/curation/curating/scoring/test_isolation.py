@@ -21,7 +21,7 @@ N = 33
 
 
 class NoBox:
-    """A black box that notes what it is told, and watches nothing."""
+    """A black box that keeps its notes and watches nothing."""
 
     def __init__(self) -> None:
         self.noted: list[Any] = []

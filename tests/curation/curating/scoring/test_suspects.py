@@ -1,4 +1,4 @@
-"""What a driver does with the last words of processes: who is tried next, how, and who is set aside. No Ray."""
+"""The driver's reaction to the notes of dead processes: which rows it tries next and sets aside. No Ray."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_what_a_dead_process_found_is_kept(job: ScoringTask, capfd: pytest.Captu
     assert not {64, 70} & set(care.alone["f1"]) and len(care.alone["f1"]) == 14
     assert "a.tar: sample 70 is set aside: scorer clip raises ValueError: no" in capfd.readouterr().err
     more = Findings({0: 80}, [("clip", 0, row) for row in range(65, 80)])
-    assert died(found, WorkNote(1, None, [], False, "", more), A) == []  # of nothing: somebody killed it
+    assert died(found, WorkNote(1, None, [], False, "", more), A) == []  # no sample in work: an outside kill
     assert found.next()[1].passed == 80
     other = Suspects(job, table(A, B))
     care = other.next()[1]

@@ -26,7 +26,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def repaired(ledger: Ledger, repairs: RepairWriter) -> list[str]:
-    """What a repair that gives up what is lost finds, and has not mended."""
+    """The findings that a repair with `accept_loss` leaves."""
     return [str(item) for item in ChainCheck(ledger.store, repairs, accept_loss=True).findings() if not item.mended]
 
 

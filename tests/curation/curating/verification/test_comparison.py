@@ -1,4 +1,4 @@
-"""What a repair puts, while `curate gc` sweeps the same store."""
+"""The puts of a repair while `curate gc` sweeps the same store."""
 
 from __future__ import annotations
 

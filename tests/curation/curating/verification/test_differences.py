@@ -1,4 +1,4 @@
-"""How tables and shards differ from what is recomputed: by column and row, by sample and member."""
+"""Differences of tables and shards from recomputed ones: by column and row, by sample and member."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a repair does to a store: a dry one nothing, another keeps aside what it replaces and leaves a record."""
+"""A repair copies each replaced object aside and leaves a record; a dry run writes nothing."""
 
 from __future__ import annotations
 

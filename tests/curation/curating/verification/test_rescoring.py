@@ -27,7 +27,7 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pool:
 
 @pytest.fixture
 def convicted(pool: Pool) -> Pool:
-    """What drivers before have recorded of samples that processes die of."""
+    """Records of earlier drivers about samples that kill processes."""
     for column, row in ((pool.job.columns[0], 3), (pool.job.index, 9)):
         poison = attempts.attempt_of("poison", pool.shards[0], column, (row, row), attempts.DIED, "")
         attempts.record(pool.job.scored, poison)
@@ -59,7 +59,7 @@ def test_values_that_differ_from_the_models_are_found_and_replaced(convicted: Po
     job, shard = convicted.job, convicted.shards[0]
     values, (column,) = convicted.values(), job.columns
     dry = Rescorer(job, RepairWriter(job.scored.store))
-    assert dry.compare(shard) == [], "and nobody dies of what is set aside"
+    assert dry.compare(shard) == [], "and a sample that is set aside kills no process"
     table = scores.read(job.scored, shard, column)
     edited = table["value"].to_pylist()
     edited[4] = 99.0

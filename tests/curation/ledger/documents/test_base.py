@@ -1,4 +1,4 @@
-"""What every document has in common, on a kind of document that the product does not have."""
+"""The rules that all documents share, on a kind of document that exists for the test only."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def test_it_cannot_be_changed() -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_one_line(data: bytes, said: str) -> None:
     with pytest.raises(LedgerError) as error:
-        parse(data, Thing, "s3://b/x.json", "mend it")
-    assert str(error.value) == f"s3://b/x.json is damaged: {said}" and error.value.fix == "mend it"
+        parse(data, Thing, "s3://b/x.json", "repair it")
+    assert str(error.value) == f"s3://b/x.json is damaged: {said}" and error.value.fix == "repair it"
 
 
 def test_numbers_are_finite() -> None:
