@@ -20,6 +20,7 @@ from curation.core.errors import locating
 from curation.core.executor import Executor
 from curation.core.types import ShardRef
 from curation.curating.compared_snapshots import ComparedSnapshots, open_others
+from curation.curating.scoring.efficiency import StageSeconds
 from curation.dataset import snapshot
 from curation.dataset.corpus import Corpus, open_corpus
 from curation.ledger import score_tables, unreadable
@@ -66,6 +67,7 @@ class Pipeline:
     unreadable: dict[ShardRef, str] = field(default_factory=dict)  # shards that are set aside, and why
     left_out: dict[str, Any] = field(default_factory=dict)  # shards of datasets below the corpus: how many, and one
     counts: RunCounts = field(default_factory=RunCounts)
+    stages: StageSeconds = field(default_factory=StageSeconds)  # where the time of scoring workers went
     checked: bool = False  # `check_weights` was called, so workers need not do it
     software: dict[str, dict[str, str]] = field(default_factory=dict)  # of other nodes: digest -> package -> version
 

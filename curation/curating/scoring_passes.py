@@ -35,6 +35,7 @@ def score_units(work: Pipeline, units: pa.Table, tick: Tick, executor: Executor)
             work.counts.units_scored += progress.units
             work.counts.score_puts += progress.puts
             work.counts.model_batches += progress.batches
+            work.stages.add(progress.seconds)
             failures.extend(progress.failures)
         if done == units.num_rows:  # all were committed just now: the store need not be asked
             units = no_units()

@@ -8,6 +8,7 @@ waits inside `waiting`, which calls back only if the same thread is inside `obse
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,21 +16,28 @@ Step = Callable[[], None]
 
 
 class _Waits(threading.local):
-    """Per thread: the number of nested waits, and the callbacks for the start of the first and the end of the last."""
+    """Per thread: the number of nested waits, the callbacks for the start of the first and the end of the last, and the
+    seconds waited so far."""
 
     depth = 0
+    seconds = 0.0
+    since = 0.0
     begin: Step | None = None
     end: Step | None = None
 
     def __enter__(self) -> None:
         self.depth += 1
-        if self.depth == 1 and self.begin is not None:
-            self.begin()
+        if self.depth == 1:
+            self.since = time.perf_counter()
+            if self.begin is not None:
+                self.begin()
 
     def __exit__(self, *error: object) -> None:
         self.depth -= 1
-        if self.depth == 0 and self.end is not None:
-            self.end()
+        if self.depth == 0:
+            self.seconds += time.perf_counter() - self.since
+            if self.end is not None:
+                self.end()
 
 
 waiting = _Waits()

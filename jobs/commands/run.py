@@ -146,10 +146,13 @@ def run(
         result = {**work.counts.to_json(), "units": document["units"], "samples": document["samples"]}
         result |= {"groups": document.get("groups", []), "left_out": work.left_out or None}
         result["executor"] = chosen[0]._asdict() if chosen else None
+        result["efficiency"] = work.stages.to_json()
     if as_json:
         print_json(result)
     else:
         _print(work.recipe.output, work.counts, document)
+        if line := work.stages.line():
+            click.echo(line, err=True)
 
 
 def run_steps(

@@ -6,6 +6,7 @@
     isolation    one scorer over one batch: finds the samples that it fails for
     batches      from units to batches of one size
     black_box    a note of what a process has in work, which outlives it
+    efficiency   where the workers' time went, and which stage was the limit
     watch        ends a process whose call takes too long
 
 Imports `recipes`, `scorers`, `shards`, `ledger` and below; knows no engine but the protocol of `core.executor`.
@@ -15,5 +16,6 @@ __all__ = [
     "batches",
     "black_box",
     "dispatch",
+    "efficiency",
     "unit_scorer",
 ]

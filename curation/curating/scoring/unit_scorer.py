@@ -26,6 +26,7 @@ from curation.curating.scoring.batches import (
     usable,
 )
 from curation.curating.scoring.black_box import BlackBox, Box, Span, WorkNote
+from curation.curating.scoring.efficiency import StageSeconds
 from curation.curating.scoring.isolation import Isolated, blamed
 from curation.ledger import score_tables, unit_collector
 from curation.ledger.attempts import DIED, REASONS, CallSettings
@@ -72,8 +73,8 @@ class ScoringTask:
 
 @dataclass
 class CallProgress:
-    """Counts of one call: samples and units committed, data puts, batches through the models, failed units, and lines
-    about samples that were set aside."""
+    """Counts of one call: samples and units committed, data puts, batches through the models, failed units, lines about
+    samples that were set aside, and where the worker's time went."""
 
     samples: int = 0
     units: int = 0
@@ -81,6 +82,7 @@ class CallProgress:
     batches: int = 0
     failures: tuple[tuple[str, str], ...] = ()
     aside: tuple[str, ...] = ()
+    seconds: StageSeconds = field(default_factory=StageSeconds, compare=False)
 
 
 class Ready(NamedTuple):
@@ -108,6 +110,7 @@ class UnitScorer:
             self.gpu = job.compute.num_gpus > 0 and torch.cuda.is_available()
             self.device = torch.device("cuda" if self.gpu else "cpu")
         self.job, self.reader, self.box, self.stream = job, job.reader(), box, stream
+        self.started = StageSeconds()  # until the first call: counted with it
 
     @cached_property
     def models(self) -> Mapping[str, Isolated]:
@@ -133,24 +136,35 @@ class UnitScorer:
             lacking = {shard: score_tables.missing(job.scored, shard, job.all_columns) for shard in shard_refs(units)}
         shards = [shard for shard, names in lacking.items() if names]
         places = {shard.key: place for place, shard in enumerate(lacking)}
-        progress, collector = CallProgress(), unit_collector.Collector()
+        progress, collector = CallProgress(seconds=self.started), unit_collector.Collector()
+        self.started, spent = StageSeconds(), progress.seconds
+        spent.ahead = self.stream is not None and decodes_ahead(job.compute) > 0
         if shards and care.until >= care.passed:
             care = self._search(shards, places, care, progress)
         with ThreadPoolExecutor(COMMITTERS) as committers:
             commits: list[Future[None]] = []
-            for table in rebatch(self._tables(shards, places, care), care.size):
+            tables = rebatch(self._tables(shards, places, care), care.size)
+            while True:
+                with spent.spent("decode"):
+                    table = next(tables, None)
+                if table is None:
+                    break
                 progress.batches += bool(self.models)
-                for unit in collector.add(self._score(table, places, care, progress)):
-                    if unit.failure is not None:
-                        progress.failures += ((unit.shard.key, unit.failure),)
-                        continue
-                    progress.samples += unit.rows.num_rows
-                    progress.units += 1
-                    progress.puts += len(lacking[unit.shard])
-                    commits.append(committers.submit(commit, job, unit, lacking[unit.shard]))
-                self._note_passed(table, places)
-            for future in commits:
-                future.result()
+                with spent.spent("models"):
+                    scored = self._score(table, places, care, progress)
+                with spent.spent("tables"):
+                    for unit in collector.add(scored):
+                        if unit.failure is not None:
+                            progress.failures += ((unit.shard.key, unit.failure),)
+                            continue
+                        progress.samples += unit.rows.num_rows
+                        progress.units += 1
+                        progress.puts += len(lacking[unit.shard])
+                        commits.append(committers.submit(commit, job, unit, lacking[unit.shard]))
+                    self._note_passed(table, places)
+            with spent.spent("tables"):
+                for future in commits:
+                    future.result()
         return progress
 
     def _search(
@@ -245,7 +259,8 @@ class ScoringWorker(UnitScorer):
         batch = make_batch(nothing, self.reader.views, size)
         if self.job.unchecked:
             check_scorers(self.job.scorers, self.job.unchecked, self.job.corpus.options)
-        with self.box.watched(LOADING * self.job.compute.batch_timeout * max(1, len(self.job.scorers))):
+        seconds = LOADING * self.job.compute.batch_timeout * max(1, len(self.job.scorers))
+        with self.started.spent("starting"), self.box.watched(seconds):
             for model in self.models.values():
                 model.trial(batch)
         return Ready(self.place, self.box.last)
