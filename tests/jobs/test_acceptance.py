@@ -18,7 +18,7 @@ from curation.curating.pipeline import pipeline
 from curation.recipes.curation_recipe import load_recipe
 from jobs.cli import _main
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+pytestmark = pytest.mark.usefixtures("inline")
 STRICT = "limits.max_quarantined=0.05"
 
 
@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def curate(recipe: Path, *overrides: str, accept: bool = False) -> running.Curated:
-    return running.curate(recipe, *overrides, ray=True, accept_yield=accept)
+    return running.curate(recipe, *overrides, accept_yield=accept)
 
 
 def objects(root: Path, *folders: str) -> set[str]:

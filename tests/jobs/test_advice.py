@@ -19,6 +19,8 @@ from sampling import one_in
 
 from jobs.cli import _main
 
+pytestmark = pytest.mark.usefixtures("inline")
+
 
 def advised(error: str, tree: Tree) -> list[list[str]]:
     """The commands that a message names."""
@@ -159,8 +161,6 @@ def test_advice_before_there_is_a_snapshot(tree: Tree, capsys: pytest.CaptureFix
     assert "nothing to do" in capsys.readouterr().out
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_local")
 @pytest.mark.parametrize(
     "plant",
     [
@@ -182,8 +182,6 @@ def test_a_run_that_meets_damaged_scores(
     assert "--check-scores" in message
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_local")
 def test_a_run_that_meets_a_damaged_record(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     """If an older snapshot needs the unit, the advice names that snapshot."""
     cut(unit_of(2)(tree))
@@ -193,8 +191,6 @@ def test_a_run_that_meets_a_damaged_record(tree: Tree, capsys: pytest.CaptureFix
     assert f"curate repair {tree.out}@2 --apply" in message
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_local")
 def test_an_input_that_was_replaced_makes_the_next_snapshot(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     flip(tree.root / "corpus/00001.tar", 600)
     (message,) = follow(["verify", str(tree.out)], tree, capsys)

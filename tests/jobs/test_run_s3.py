@@ -18,7 +18,7 @@ from curation.storage.store import open_store
 from jobs.cli import _main
 from jobs.commands.verify import problems_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_local")]
+pytestmark = pytest.mark.s3
 
 
 @pytest.fixture
@@ -35,8 +35,11 @@ def home(tmp_path: Path, s3_url: str) -> Path:
     return tmp_path
 
 
-def test_disk_and_s3_give_the_same_dataset(home: Path, s3_url: str) -> None:
-    on_disk, on_s3 = (curate(home / name, ray=True).snapshot.document for name in ("disk.yaml", "s3.yaml"))
+@pytest.mark.ray
+def test_disk_and_s3_give_the_same_dataset(home: Path, s3_url: str, ray_local: None) -> None:
+    """On disk in this process, on S3 by the workers of Ray."""
+    on_disk = curate(home / "disk.yaml").snapshot.document
+    on_s3 = curate(home / "s3.yaml", ray=True).snapshot.document
     left, right = cu.open(str(home / "out")), cu.open(f"{s3_url}/out")
     columns = ["sha256", "bytes", "samples", "unit"]  # names hold a nonce
     assert left.shards.select(columns) == right.shards.select(columns)

@@ -20,11 +20,11 @@ from curation.dataset.snapshot import Snapshot
 from curation.recipes.curation_recipe import load_recipe
 from jobs.commands.run import run_steps
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 
 
 @pytest.fixture(scope="module")
-def snapshot(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Snapshot:
+def snapshot(tmp_path_factory: pytest.TempPathFactory, inline: None) -> Snapshot:
     root = tmp_path_factory.mktemp("snapshot")
     write_corpus(root / "corpus", 4, 50)
     sha = write_weights(root / "w.safetensors")

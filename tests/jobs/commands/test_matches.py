@@ -21,7 +21,7 @@ from jobs.commands.matches import matches
 from jobs.commands.verify import problems_of
 from jobs.commands.what_if import what_if
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 
 
 def write(path: Path, images: dict[str, bytes]) -> None:
@@ -40,7 +40,7 @@ def smaller(image: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, inline: None) -> Path:
     """Pool and evaluation set, the latter curated: 5 of its 20 pictures are in the pool as they are, 5 re-encoded."""
     root = tmp_path_factory.mktemp("matches")
     held_out = {f"eval{n}": picture(n, "jpg") for n in range(20)}
@@ -61,7 +61,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
             scorers=scorers, filters=filters if name == "pool" else [],
         )  # fmt: skip
     for name in ("eval", "pool"):
-        curate(root / f"{name}.yaml", ray=True)
+        curate(root / f"{name}.yaml")
     return root
 
 
@@ -99,11 +99,11 @@ def test_it_is_verified_against_the_snapshot_it_was_compared_with(home: Path) ->
     """The pinned snapshot is read, since the evaluation set's latest one changes."""
     before = home / "before"
     recipe = home / "pool.yaml"
-    curate(recipe, f"output={before}", f"scores={home}/out-pool/scores", ray=True)
-    curate(home / "eval.yaml", "drop=" + _drop_all_but_one(home), ray=True)
+    curate(recipe, f"output={before}", f"scores={home}/out-pool/scores")
+    curate(home / "eval.yaml", "drop=" + _drop_all_but_one(home))
     made = cu.open(str(before))
     assert list(problems_of(made)) == []
-    again = curate(recipe, f"output={before}", f"scores={home}/out-pool/scores", ray=True).snapshot.document
+    again = curate(recipe, f"output={before}", f"scores={home}/out-pool/scores").snapshot.document
     assert again["snapshot"] == 2, "another evaluation set is another decision"
     assert sum(again["samples"]["filtered"].values()) <= 1
     assert list(problems_of(cu.open(f"{before}@1"))) == []
@@ -126,7 +126,7 @@ def test_a_column_made_otherwise_is_one_line(home: Path, tmp_path: Path) -> None
     change = f"scorers=[{{embedding: {{model: proxy-mu, weights: {tmp_path}/other.safetensors, sha256: {sha}}}}}]"
     one = f"filters=[{{decontaminate: {{against: {home}/out-eval@1, embedding: embedding}}}}]"
     with pytest.raises(RecipeError, match="no column made as embedding is"):
-        curate(home / "pool.yaml", change, one, f"output={tmp_path}/out", f"scores={tmp_path}/scores", ray=True)
+        curate(home / "pool.yaml", change, one, f"output={tmp_path}/out", f"scores={tmp_path}/scores")
     assert not (tmp_path / "scores").exists()  # nothing was scored for it
 
 

@@ -23,7 +23,7 @@ from curation.recipes.learning_recipe import parse_learn_recipe
 from jobs.cli import cli
 from jobs.commands.run import run_steps
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 
 
 def test_a_policy_becomes_a_snapshot(tmp_path: Path) -> None:

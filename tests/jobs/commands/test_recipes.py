@@ -78,9 +78,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**encoder, **listed, **hashed, "corpus": f"{home}/corpus", "output": f"{home}/out", "home": str(home)}
 
 
-@pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
-def test_every_baseline_runs(name: str, parts: dict[str, str], ray_local: None) -> None:
+def test_every_baseline_runs(name: str, parts: dict[str, str], inline: None) -> None:
     from curation.curating.pipeline import pipeline
     from jobs.commands.run import run_steps
 

@@ -1,4 +1,4 @@
-"""`curate run` on real shards with real Ray: what it makes, what repeating it costs, what a change costs."""
+"""`curate run` on real shards: what it makes, what repeating it costs, what a change costs; and the same on Ray."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from curation.dataset.diff import diff
 from curation.recipes.curation_recipe import load_recipe
 from curation.shards.tar_samples import read_samples
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
 SHARDS, N = 4, 60
 
 
@@ -38,13 +37,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def curate(home: Path, *overrides: str) -> tuple[dict[str, Any], RunCounts]:
-    made = running.curate(home / "recipe.yaml", *overrides, ray=True)
+def curate(home: Path, *overrides: str, ray: bool = False) -> tuple[dict[str, Any], RunCounts]:
+    made = running.curate(home / "recipe.yaml", *overrides, ray=ray)
     return made.snapshot.document, made.work
 
 
 @pytest.fixture(scope="module")
-def first(home: Path, ray_local: None) -> tuple[dict[str, Any], RunCounts]:
+def first(home: Path) -> tuple[dict[str, Any], RunCounts]:
     return curate(home)
 
 
@@ -108,13 +107,22 @@ def test_again_costs_nothing(first: tuple[dict[str, Any], RunCounts], home: Path
     assert objects(home / "out") == before
 
 
-def test_same_shards_whatever_the_workers(first: tuple[dict[str, Any], RunCounts], home: Path) -> None:
-    """But for their names, no two of which are ever the same."""
+@pytest.mark.ray
+def test_same_shards_whatever_the_workers_of_ray(
+    first: tuple[dict[str, Any], RunCounts], home: Path, ray_local: None
+) -> None:
+    """But for their names, no two of which are ever the same. Again costs nothing there, either."""
     wanted = cu.open(str(home / "out")).shards.select(["sha256", "bytes", "samples", "unit"])
     for workers, batch in ((1, 7), (8, 256)):
         out = home / f"out-{workers}"
-        curate(home, f"output={out}", f"compute.write_workers={workers}", f"compute.batch_size={batch}")
+        parts = f"output={out}", f"compute.write_workers={workers}", f"compute.batch_size={batch}"
+        document, work = curate(home, *parts, ray=True)
         assert cu.open(str(out)).shards.select(wanted.column_names) == wanted
+        assert document["samples"] == first[0]["samples"] and work.units_scored == first[1].units_scored
+    before = objects(out)
+    again, work = curate(home, *parts, ray=True)
+    assert again == document and work.to_json() == {**RunCounts().to_json(), "snapshot": 1}
+    assert objects(out) == before
 
 
 def test_vectors_and_bytes_where_shards_are_broken(home: Path, tmp_path: Path) -> None:
@@ -181,6 +189,7 @@ def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], RunCounts],
     }
 
 
+@pytest.mark.ray
 @pytest.mark.parametrize(
     ("harmless", "line"),
     [

@@ -18,7 +18,7 @@ from curation.recipes.curation_recipe import load_recipe
 from jobs.commands.run import plan, run, run_steps
 from jobs.commands.scores import scores
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 SHARDS = 2 + 2  # two whole ones, one cut off, one of nonsense
 
 
@@ -36,7 +36,7 @@ def score_puts(recipe: str, *overrides: str, check: bool = False) -> int:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, inline: None) -> Path:
     """`a.yaml`, which has been run, and `b.yaml`, with another scorer beside it."""
     root = tmp_path_factory.mktemp("scores")
     write_corpus(root / "corpus", 2, 30)

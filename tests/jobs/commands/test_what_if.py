@@ -22,7 +22,7 @@ from curation.recipes.curation_recipe import load_recipe
 from jobs.commands.run import run_steps
 from jobs.commands.what_if import what_if
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_local")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 FRACTIONS = "filters.top_fraction.fraction=0.2,0.5,0.8"
 
 
@@ -33,7 +33,7 @@ def invoke(*arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, inline: None) -> Path:
     root = tmp_path_factory.mktemp("what-if")
     write_corpus(root / "corpus", 2, 40)
     sha = write_weights(root / "w.safetensors")
