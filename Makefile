@@ -22,7 +22,8 @@ demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
 
 test: $(READY) lint  ## all tests in two processes, longest files first: without Ray, then those that start it
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray and not soak"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "ray and not soak"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "ray and not soak" \
+	  $$(grep -rl "mark\.ray" tests --include="test_*.py")
 
 test-fast: $(READY) lint  ## two minutes: no Ray, no S3 server, and a part of the slow cases
 	@HYPOTHESIS_EXAMPLES=25 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
