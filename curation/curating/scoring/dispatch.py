@@ -39,9 +39,8 @@ CALLS_PER_WORKER = 4  # that the units left make, where there are enough of them
 DEATHS = 20  # of workers while they load and try their models; then the run ends, since something kills them all
 PAUSE_SECONDS = (0.5, 10.0)  # before a worker that died while it started is asked again: doubled with every death
 BOX_SECONDS = 60.0  # for the note on another machine; a machine that is gone does not answer
-FRESH_SECONDS = (
-    60.0  # after the driver has asked for records, until workers ask again: other drivers may work beside it
-)
+# Once the driver's answers on missing records are older, workers ask again: other drivers may work beside it.
+FRESH_SECONDS = 60.0
 LOOK_SECONDS = 5.0  # between two looks at the clock, while a worker rests or a note is awaited
 
 
