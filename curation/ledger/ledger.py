@@ -19,7 +19,7 @@ is 100 pages; a page of 10,000 shards is about 1 MB and is all that is ever in m
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +48,7 @@ from curation.ledger.owners import repair_of
 from curation.ledger.plans import PAGE_UNITS, Plan, rows_sha256
 from curation.ledger.snapshots import Snapshots
 from curation.storage.parquet import rebatch, to_parquet
+from curation.storage.store import Piece
 
 R = TypeVar("R", ScoreRecord, WriteRecord)
 
@@ -123,6 +124,14 @@ class Ledger(Snapshots):
         item = DataObject(key=_data_key(unit, sha, suffix), sha256=sha, bytes=path.stat().st_size)
         self.store.put_file(item.key, path)
         return self._checked(item)
+
+    def put_data_pieces(self, unit: str, pieces: Callable[[], Iterable[Piece]], suffix: str) -> DataObject:
+        """Put a data object that is made piece by piece and need not fit in memory: see `put_data`.
+
+        pieces: returns the pieces from the first one; may be called more than once.
+        """
+        key, sha, size = self.store.put_hashed(pieces(), lambda sha: _data_key(unit, sha, suffix), "data")
+        return self._checked(DataObject(key=key, sha256=sha, bytes=size))
 
     def _checked(self, item: DataObject) -> DataObject:
         """Check that the object is complete, because a record must never refer to a missing or partial object."""

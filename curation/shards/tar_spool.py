@@ -17,7 +17,10 @@ class Spool:
     """A temporary file: one writer appends blocks, any number of readers read ranges."""
 
     def __init__(self, blocks: Iterable[bytes] = ()) -> None:
-        self._file = tempfile.TemporaryFile(prefix="tutelage-")  # noqa: SIM115 (closed by `close`)
+        try:
+            self._file = tempfile.TemporaryFile(prefix="tutelage-")  # noqa: SIM115 (closed by `close`)
+        except OSError as error:
+            raise _no_space(error) from None
         self.size = 0
         for block in blocks:
             self.append(block)
@@ -27,8 +30,7 @@ class Spool:
         try:
             self._file.write(block)
         except OSError as error:
-            text = f"{tempfile.gettempdir()} has no space for a shard whose members are not sorted: {error.strerror}"
-            raise UserError(text, fix="sort the shard (tar --sort=name), or set TMPDIR to a larger disk") from None
+            raise _no_space(error) from None
         self.size += len(block)
 
     def read(self, offset: int, length: int) -> bytes:
@@ -52,6 +54,15 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _no_space(error: OSError) -> UserError:
+    try:
+        where = tempfile.gettempdir()
+    except OSError:  # there is no usable one
+        where = os.environ.get("TMPDIR", "/tmp")
+    text = f"{where} has no space for a shard whose members are not sorted: {error.strerror}"
+    return UserError(text, fix="sort the shard (tar --sort=name), or set TMPDIR to a larger disk")
 
 
 class Tee:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -64,6 +65,14 @@ class Backend(Protocol):
 
     def put_file(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
         """Put a file; `progress` is called with the bytes sent so far."""
+        ...
+
+    def spool(self, folder: str) -> AbstractContextManager[Path]:
+        """Return a path for a new file that `put_spooled` moves to a key in `folder`; deleted when the block ends."""
+        ...
+
+    def put_spooled(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
+        """Put the file of a `spool`, which may be gone afterwards."""
         ...
 
     def delete(self, key: str) -> None:

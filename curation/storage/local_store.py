@@ -144,6 +144,28 @@ class LocalFiles:
 
         self._write(key, copy, os.replace)
 
+    @contextmanager
+    def spool(self, folder: str) -> Iterator[Path]:
+        """Yield a path for a file beside its later name, so that it is put without another copy of its bytes."""
+        directory = Path(self._path(folder))
+        with self._errors(folder, writing=True):
+            path, file = self._temporary(directory)
+            file.close()
+            try:
+                yield Path(path)
+            finally:
+                Path(path).unlink(missing_ok=True)
+
+    def put_spooled(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
+        """Put the file of a `spool` by renaming it."""
+        final = self._path(key)
+        with self._errors(key, writing=True):
+            if path.exists():  # not so in a second attempt, after the rename
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+                path.replace(final)
+            sync_directory(Path(final).parent)
+
     def delete(self, key: str) -> None:
         """Delete an object if it exists."""
         path = Path(self._path(key))

@@ -6,6 +6,7 @@ makes many requests that nothing else could retry singly (multipart uploads, con
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -174,6 +175,18 @@ class Bucket:
             return
         with path.open("rb") as file:
             self._put_parts(key, file, size, progress)
+
+    @contextmanager
+    def spool(self, folder: str) -> Iterator[Path]:
+        """Yield a path in the folder for temporary files. Raises `LocalDiskError` where that is full."""
+        from curation.storage.tables import local_disk
+
+        with local_disk("a file to be put"), tempfile.TemporaryDirectory(prefix="tutelage-") as at:
+            yield Path(at) / "spool"
+
+    def put_spooled(self, key: str, path: Path, progress: Progress) -> None:
+        """Put the file of a `spool`, as any other."""
+        self.put_file(key, path, progress)
 
     def _put_whole(self, key: str, data: bytes | Path, size: int) -> None:
         import obstore

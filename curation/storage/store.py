@@ -13,7 +13,7 @@ Cost: one request a call (10-50 ms from S3), no locks; only clients are cached. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property, partial
 from hashlib import sha256
@@ -29,13 +29,14 @@ from curation.core.errors import (
 from curation.core.parallel import Workers
 from curation.storage.backend import Backend
 from curation.storage.errors import TransientError, is_web_page
+from curation.storage.hashed_file import Piece, write_hashed
 from curation.storage.listing import Listing, Resumable
 from curation.storage.reading import holds, read_range
 from curation.storage.retry import RetryBudget, Stats
 from curation.storage.store_waits import waiting
 from curation.storage.urls import Location, ObjectInfo, StoreOptions, check_key, parse
 
-__all__ = ["ObjectInfo", "Stats", "Store", "StoreOptions", "open_object", "open_store"]
+__all__ = ["ObjectInfo", "Piece", "Stats", "Store", "StoreOptions", "open_object", "open_store"]
 
 LOOKS, PAGES = 3, 6  # reads before an object counts as damaged; before a web page counts as the object (3 s)
 
@@ -199,8 +200,22 @@ class Store:
 
     def put_file(self, key: str, path: str | Path) -> None:
         """Put a file, streamed from disk, in parts if it is large (at most 64 MiB of memory)."""
-        source = Path(path)
-        size = source.stat().st_size
+        self._put_file(self._backend.put_file, key, Path(path))
+
+    def put_hashed(self, pieces: Iterable[Piece], name: Callable[[str], str], folder: str) -> tuple[str, str, int]:
+        """Put an object that arrives in pieces, need not fit in memory, and is named by its hash.
+
+        name: returns the key for a sha256 (hexadecimal); it is in `folder`. Returns key, sha256 and size in bytes. The
+        bytes are written once to a local store; to others, after a copy on local disk. Raises what `pieces` raises.
+        """
+        with self._backend.spool(self._full(folder)) as path:
+            sha, size = write_hashed(path, pieces)
+            key = name(sha)
+            self._put_file(self._backend.put_spooled, key, path)
+        return key, sha, size
+
+    def _put_file(self, put: Callable[[str, Path, Callable[[int], None]], None], key: str, path: Path) -> None:
+        size = path.stat().st_size
         budget, reached = RetryBudget(self.options.patience, self.stats), 0
 
         def progress(position: int) -> None:
@@ -209,7 +224,7 @@ class Store:
                 reached = position
                 budget.renew()
 
-        self._retry(lambda: self._backend.put_file(self._full(key), source, progress), budget)
+        self._retry(lambda: put(self._full(key), path, progress), budget)
         self.stats.add(puts=1, bytes_out=size)
 
     def delete(self, key: str) -> None:

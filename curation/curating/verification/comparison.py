@@ -11,8 +11,9 @@ is rebuilt under its own name if the rebuilt bytes have that hash.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -24,13 +25,22 @@ from pydantic import ValidationError
 from curation.core.digest import canonical
 from curation.core.errors import NotFoundError
 from curation.core.software import software, software_id
-from curation.curating.verification.differences import first_difference, hash_of, named_hash, read_object, table_differs
+from curation.curating.verification.differences import (
+    first_difference,
+    hash_of,
+    named_hash,
+    read_object,
+    same_bytes,
+    table_differs,
+)
 from curation.curating.verification.findings import Finding, differing, fields_differ
 from curation.curating.verification.repairs import RepairWriter
 from curation.ledger.documents import DataObject
 from curation.ledger.ledger import Ledger
+from curation.storage.hashed_file import write_hashed
 from curation.storage.parquet import from_parquet
-from curation.storage.store import Store
+from curation.storage.store import Piece, Store
+from curation.storage.tables import local_disk
 
 Named = Mapping[str, Any]  # key, sha256 and bytes of an object, as a document references it
 Contested = Callable[[str, bytes, bytes | None, Sequence[Named]], str]  # key, rebuilt bytes, stored bytes, references
@@ -119,6 +129,20 @@ class Comparison(Ledger):
             what = first_difference(self.store, key, path, hashed[1])
         return self._rebuild(unit, key, suffix, sha, size, what, candidates, lambda at: self.repairs.put_file(
             self.store, at, path))  # fmt: skip
+
+    def put_data_pieces(self, unit: str, pieces: Callable[[], Iterable[Piece]], suffix: str) -> DataObject:
+        """Compare recomputed pieces with the stored object, byte by byte; of one that differs, make a file."""
+        named, place = self.named(unit, suffix), self._places[unit, suffix]
+        candidates = named[place] if place < len(named) else ()
+        key = str(candidates[0]["key"]) if candidates else ""
+        sha, size = same_bytes(self.store, key, pieces()) if key else ("", 0)
+        if sha and self._key(suffix, sha, candidates) == key:
+            self._places[unit, suffix] += 1
+            return DataObject(key=key, sha256=sha, bytes=size)
+        with local_disk("an output shard's spool"), tempfile.TemporaryDirectory(prefix="tutelage-") as folder:
+            path = Path(folder) / "spool"
+            write_hashed(path, pieces())
+            return self.put_data_file(unit, path, suffix)
 
     def commit(self, unit: str, record: Mapping[str, Any], *kind: Any) -> Any:
         """Compare a commit record with the stored one; the name of a score's column may differ between recipes."""

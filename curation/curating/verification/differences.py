@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from curation.curating.verification.findings import fields_differ, listed
 from curation.ledger.documents import strict_json
 from curation.shards.tar_samples import TarSample, read_samples
 from curation.storage.parquet import from_parquet
-from curation.storage.store import Store
+from curation.storage.store import Piece, Store
 
 
 def named_hash(key: str) -> str:
@@ -35,6 +35,30 @@ def hash_of(store: Store, key: str) -> tuple[str, int] | None:
     for block in store.blocks(key, size):
         hashed.update(block)
     return hashed.hexdigest(), size
+
+
+def same_bytes(store: Store, key: str, pieces: Iterable[Piece]) -> tuple[str, int]:
+    """Compute (sha256, bytes) of `pieces` if the object at `key` has the same bytes; ("", 0) if it has others or none.
+
+    Reads and hashes while it compares. Stops at the first difference. Raises what `pieces` raises.
+    """
+    try:
+        size = store.size(key)
+    except NotFoundError:
+        return "", 0
+    blocks = store.blocks(key, size)
+    hashed, block, at = sha256(), b"", 0
+    for piece in pieces:
+        hashed.update(piece)
+        left = memoryview(piece)
+        while len(left):
+            if at == len(block):
+                block, at = next(blocks, b""), 0
+            n = min(len(left), len(block) - at)  # `startswith` takes any buffer, and compares without a copy
+            if not n or not block.startswith(left[:n], at):
+                return "", 0
+            left, at = left[n:], at + n
+    return (hashed.hexdigest(), size) if at == len(block) and not next(blocks, b"") else ("", 0)
 
 
 def read_object(store: Store, key: str) -> dict[str, Any] | None:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
 
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.core.types import ShardRef
-from curation.curating.writing import _even_split, annotate, group_units, written_lengths
+from curation.curating.annotation import annotate
+from curation.curating.writing import _even_split, group_units, written_lengths
 from curation.shards.tar_writer import TarWriter
 from curation.shards.unit_reader import INDEX_SCHEMA
 
 SHARD = ShardRef("a.tar", 1, "e")
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
 
 
 def units(counts: list[tuple[str, int]]) -> list[tuple[ShardRef, int, int]]:
@@ -55,35 +49,6 @@ def test_splits_are_even_and_as_few_as_can_be(n: int, most: int) -> None:
     sizes = [stop - start for start, stop in _even_split(n, most)]
     assert sum(sizes) == n and len(sizes) == -(-n // most)
     assert not sizes or (max(sizes) <= most and max(sizes) - min(sizes) <= 1)
-
-
-@given(
-    st.dictionaries(st.text().filter(lambda key: key != "tutelage"), JSON), st.sampled_from([None, 1]), st.booleans()
-)
-def test_annotate_keeps_every_other_byte(value: dict[str, Any], indent: int | None, ascii_only: bool) -> None:
-    original = (json.dumps(value, indent=indent, ensure_ascii=ascii_only) + "\n ").encode(errors="surrogatepass")
-    try:
-        original.decode()
-    except UnicodeDecodeError:
-        return  # a lone surrogate is not UTF-8: such a json is quarantined before it gets here
-    out = annotate(original, "u", SHARD, 512, 1024)
-    assert out.startswith(original.rstrip()[:-1].rstrip())
-    entry = json.loads(out)
-    assert entry.pop("tutelage") == {"uid": "u", "source": {"key": "a.tar", "etag": "e", "offset": 512, "length": 1024}}
-    assert entry == value
-
-
-def test_annotate_keeps_an_earlier_entry_as_parent() -> None:
-    once = annotate(b'{"a": 1}', "u", SHARD, 0, 512)
-    twice = json.loads(annotate(once, "v", ShardRef("b.tar", 1, "f"), 7, 9))
-    assert twice["a"] == 1
-    assert twice["tutelage"]["uid"] == "v"
-    assert twice["tutelage"]["parent"] == json.loads(once)["tutelage"]
-
-
-@pytest.mark.parametrize("original", [b"{}", b" { } ", b'{"a":1.50, "a": 2}'])
-def test_annotate_odd_but_valid(original: bytes) -> None:
-    assert json.loads(annotate(original, "u", SHARD, 0, 1))["tutelage"]["uid"] == "u"
 
 
 @given(

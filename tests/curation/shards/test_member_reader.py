@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from tar_archives import archive
 
 from curation.core.types import ShardRef
 from curation.shards import member_reader
-from curation.shards.member_reader import MemberReader
+from curation.shards.member_reader import MemberReader, SampleRanges
 from curation.shards.tar_samples import read_samples
+from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage.store import Store, open_store
 
 MEMBERS = [(f"s{n:03d}.{ext}", f"{n} {ext} ".encode() * (n + 1)) for n in range(40) for ext in ("jpg", "txt")]
@@ -34,42 +38,64 @@ class Counting:
         return self.store.blocks(key, size, etag)
 
 
-def reader(root: Path, members: list[tuple[str, bytes]]) -> tuple[MemberReader, Counting, list[dict[str, bytes]]]:
+def reader(root: Path, members: list[tuple[str, bytes]]) -> tuple[MemberReader, Counting, list[list[bytes]]]:
     """A reader of a shard of these members, its store, and the members of each row."""
     data = archive(members)
     store = open_store(str(root))
     store.put("0.tar", data)
     samples = list(read_samples([data], len(data)))
-    offsets = [sample.start for sample in samples]
-    lengths = [sample.stop - sample.start for sample in samples]
-    index = [[part._asdict() for part in sample.parts] for sample in samples]
+    index = [
+        {
+            "offset": sample.start,
+            "length": sample.stop - sample.start,
+            "members": [
+                {name: getattr(part, name) for name in ("extension", "offset", "length")} for part in sample.parts
+            ],
+        }
+        for sample in samples
+    ]
+    schema = pa.schema([INDEX_SCHEMA.field(name) for name in ("offset", "length", "members")])
+    ranges = SampleRanges.of_index(pa.Table.from_pylist(index, schema))
     counting = Counting(store)
     shard = ShardRef("0.tar", len(data), store.head("0.tar").etag)
-    wanted = [{part.extension: part.data for part in sample.parts} for sample in samples]
-    return MemberReader(counting, shard, offsets, lengths, index), counting, wanted  # type: ignore[arg-type]
+    wanted = [[part.data for part in sample.parts] for sample in samples]
+    return MemberReader(counting, shard, ranges), counting, wanted  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("rows", [[0], [39], [3, 4, 5, 30], list(range(40))])
+def found_in(reader: MemberReader, rows: Iterable[int]) -> list[list[bytes]]:
+    """The members' data of each of these samples."""
+    chosen, found = np.array(list(rows), np.int64), list[list[bytes]]()
+    for batch in reader.read(chosen):
+        assert not (batch.positions % 512).any()
+        positions = iter(batch.positions.tolist())
+        for row in chosen[batch.start : batch.stop].tolist():
+            first, last = reader.ranges.first[row : row + 2]
+            lengths = reader.ranges.member_lengths[first:last].tolist()
+            found.append([batch.data[(at := next(positions)) : at + length] for length in lengths])
+    return found
+
+
+@pytest.mark.parametrize("rows", [[], [0], [39], [3, 4, 5, 30], list(range(40))])
 def test_neighbours_share_a_request(rows: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, store, wanted = reader(tmp_path, MEMBERS)
     monkeypatch.setattr(member_reader, "GAP_BYTES", 1000)
-    assert {row: dict(members) for row, members in found.read(rows)} == {row: wanted[row] for row in rows}
-    runs = 1 + sum(later - row > 1 for row, later in pairwise(rows))
+    assert found_in(found, rows) == [wanted[row] for row in rows]
+    runs = bool(rows) + sum(later - row > 1 for row, later in pairwise(rows))
     assert len(store.ranges) == runs and store.copies == 0
 
 
 def test_a_request_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, store, wanted = reader(tmp_path, MEMBERS)
     monkeypatch.setattr(member_reader, "READ_BYTES", 10_000)
-    assert [dict(members) for _, members in found.read(range(40))] == wanted
+    assert found_in(found, range(40)) == wanted
     assert len(store.ranges) > 3
-    assert max(length for _, length in store.ranges) <= 10_000 + max(found.lengths)
+    assert max(length for _, length in store.ranges) <= 10_000 + found.ranges.lengths.max()
 
 
 def test_scattered_members_are_read_from_one_copy(tmp_path: Path) -> None:
     found, store, wanted = reader(tmp_path, SCATTERED)
     assert found.is_interleaved
     for _ in range(2):
-        assert [dict(members) for _, members in found.read(range(40))] == wanted
+        assert found_in(found, range(40)) == wanted
     assert store.copies == 1 and store.ranges == []
     found.close()

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,26 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "memory":
         return open_store(f"memory://test{next(_names)}/some/prefix")
     return open_store(request.getfixturevalue("s3_url"))
+
+
+def test_an_object_that_is_named_by_its_hash(store: Store) -> None:
+    pieces = [b"", DATA[:1000], memoryview(DATA)[1000:]]
+    sha = sha256(DATA).hexdigest()
+    for _ in range(2):
+        found = store.put_hashed(iter(pieces), lambda sha: f"data/{sha}.tar", "data")
+        assert found == (f"data/{sha}.tar", sha, len(DATA)) and store.get(found[0]) == DATA
+    assert [info.key for info in store.list()] == [f"data/{sha}.tar"] and not list(store.unfinished("data"))
+
+
+def test_pieces_that_end_in_an_error_leave_nothing(store: Store) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield DATA
+        raise StoreError("the input is gone")
+
+    store.put("data/other", b"")
+    with pytest.raises(StoreError, match="the input is gone"):
+        store.put_hashed(pieces(), lambda sha: f"data/{sha}", "data")
+    assert [info.key for info in store.list()] == ["data/other"] and not list(store.unfinished("data"))
 
 
 def test_put_get_head_list_delete(store: Store) -> None:

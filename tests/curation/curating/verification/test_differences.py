@@ -16,6 +16,7 @@ from curation.curating.verification.differences import (
     hash_of,
     named_hash,
     read_object,
+    same_bytes,
     table_differs,
 )
 from curation.storage.parquet import to_parquet
@@ -131,3 +132,29 @@ def test_a_broken_archive_and_bytes_of_no_sample(store: Store, tmp_path: Path) -
     longer = archive(MEMBERS) + bytes(10240)
     store.put("0.tar", longer)
     assert "outside of samples" in first_difference(store, "0.tar", tmp_path / "ours.tar", len(longer))
+
+
+@pytest.mark.parametrize(
+    ("stored", "pieces", "same"),
+    [
+        (b"", [], True),
+        (b"abc", [b"a", b"bc"], True),
+        (b"abc", [b"", b"abc", b""], True),
+        (b"abc", [b"abd"], False),
+        (b"abc", [b"ab"], False),
+        (b"abc", [b"abc", b"d"], False),
+        (b"", [b"a"], False),
+        (bytes(9 << 20), [bytes(5 << 20), bytes(4 << 20)], True),
+        (bytes(9 << 20), [bytes(5 << 20), bytes((4 << 20) - 1)], False),
+        (bytes(9 << 20), [bytes((9 << 20) - 1), b"\1"], False),
+    ],
+)
+def test_bytes_are_the_same_or_not(stored: bytes, pieces: list[bytes], same: bool, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.put("a", stored)
+    expected = (sha256(stored).hexdigest(), len(stored)) if same else ("", 0)
+    assert same_bytes(store, "a", [memoryview(piece) for piece in pieces]) == expected
+
+
+def test_no_object_has_no_bytes(tmp_path: Path) -> None:
+    assert same_bytes(open_store(str(tmp_path)), "a", []) == ("", 0)
