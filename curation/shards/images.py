@@ -144,6 +144,16 @@ def decode(
     return fit(whole(data, limits, size, header or inspect(data, limits)), size, mode)
 
 
+def expect_decodable(data: bytes, limits: DecodeLimits, header: ImageHeader) -> None:
+    """Raise the `ImageError` that `decode` would, for a caller that needs no pixels.
+
+    Cost: that of a decode at the smallest scale, without a resize; of a common PNG, an inflate.
+    """
+    if header.format == "png" and image_png.has_sound_rows(image_png.check(data, limits.max_pixels)):
+        return
+    whole(data, limits, 8, header)
+
+
 def whole(data: bytes, limits: DecodeLimits, size: int, header: ImageHeader) -> Pixels:
     """Decode without resizing to RGB, uint8 [H, W, 3]; a JPEG at the smallest DCT scale with both sides >= `size`.
 

@@ -5,7 +5,7 @@ names and base-256 sizes, pax. Every header's checksum and every number in use i
 with two zero blocks at its listed size. No checksum covers the payload of pax and long-name headers, so their
 redundancy is checked instead: record lengths and keywords, the size given twice, the terminating NUL, and the start of
 the long name in the header that follows.
-Cost: 5.5 us a header (180 k/s) on one core, 8 us beside busy neighbours.
+Cost: 1 us a header that is plain (a regular file under a short name, see `tar_headers`), 5.5 us any other, on one core.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from zlib import adler32
 
 from curation.core.errors import TarError
+from curation.shards.tar_headers import plain_headers
 
 END_BLOCKS = 1024  # bytes of zeros that end an archive
 MAX_HEADER = 1 << 20  # bytes of a pax or long-name header's payload
@@ -41,11 +42,12 @@ _OTHER_FORMATS = {
 class Stream:
     """A forward-only cursor over blocks. Positions are absolute bytes; it never reads beyond `size`."""
 
-    __slots__ = ("_at", "_base", "_blocks", "_buffer", "size")
+    __slots__ = ("_at", "_base", "_blocks", "_buffer", "_plain", "size")
 
     def __init__(self, blocks: Iterable[bytes], size: int) -> None:
         self._blocks = iter(blocks)
         self._buffer, self._at, self._base = b"", 0, 0
+        self._plain: dict[int, int] | None = {}
         self.size = size
 
     @property
@@ -57,6 +59,7 @@ class Stream:
         """Replace the buffer by the next block that is not empty. Raises `TarError` if there is none."""
         self._base, self._at = self._base + len(self._buffer), 0
         self._buffer = next((bytes(block) for block in self._blocks if len(block)), b"")
+        self._plain = None
         if not self._buffer:
             raise TarError("tar_truncated", f"{self._base} bytes came of {self.size}", offset=self._base)
 
@@ -82,6 +85,27 @@ class Stream:
         while position > self._base + len(self._buffer):
             self._advance()
         self._at = position - self._base
+
+    def plain_members(self) -> Iterator[tuple[bytes, int, int, int]]:
+        """Yield (name, start, length, stop) of the plain files that follow, as far as `plain_headers` finds them.
+
+        The position is at the member's data then, and at the next header when the next member is requested or none is
+        left. The headers of a block are parsed at once: 0.5 us each.
+        """
+        while True:
+            if self._plain is None:
+                self._plain = plain_headers(self._buffer, -self._base % 512)
+            at = self._at
+            length = self._plain.get(at)
+            if length is None:
+                return
+            start = self._base + at
+            stop = start + 512 + (length + 511 & -512)
+            if stop > self.size:
+                return
+            self._at = at + 512
+            yield self._buffer[at : at + 100].partition(b"\0")[0], start, length, stop
+            self.skip_to(stop)
 
     def finish(self) -> None:
         """Check the end: only a little zero padding may follow the end blocks, up to `size`. Raises `TarError`."""
@@ -126,6 +150,11 @@ def members(stream: Stream) -> Iterator[tuple[bytes, int, int, int, int, int]]:
                 yield name, kind, start, offset + 512, length, stop
             stream.skip_to(stop)
             start = stop
+            if not shared:
+                for name, start, length, stop in stream.plain_members():
+                    count += 1
+                    yield name, REGULAR, start, start + 512, length, stop
+                start = stream.offset
         offset = stream.offset
         header = stream.take(512)
     if pending:

@@ -23,7 +23,7 @@ from curation.core.holdout import content_of
 from curation.core.types import ShardRef, uid
 from curation.shards.confirm_damage import SURE, SecondRead, confirm
 from curation.shards.contents import detail_of, parse
-from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, inspect
+from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, expect_decodable, inspect
 from curation.shards.tar_samples import TarSample, read_samples
 from curation.storage.store import Store
 
@@ -162,7 +162,7 @@ def facts(
             assert into is not None
             into[index] = decode(image, limits, view.size, view.mode, header)
         if not views:  # no scorer needs pixels, but a sample is only usable if it can be decoded
-            decode(image, limits, 8, "squash", header)
+            expect_decodable(image, limits, header)
     except ImageError as error:
         found["reason"], found["detail"] = error.reason, detail_of(str(error))
         return found
@@ -190,7 +190,7 @@ class _Rows:
         self._clear()
 
     def _clear(self) -> None:
-        self.columns: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA.names}
+        self.facts: list[dict[str, Any]] = []
         self.end: list[bool] = []
         self.pixels: list[list[Pixels | None]] = [[] for _ in self.reader.views]
 
@@ -221,8 +221,7 @@ class _Rows:
         self._append({"row": self.row, "reason": reason, "detail": detail}, [None] * len(self.reader.views), end=True)
 
     def _append(self, facts: dict[str, Any], views: list[Pixels | None], *, end: bool) -> None:
-        for name, column in self.columns.items():
-            column.append(facts.get(name))
+        self.facts.append(facts)
         for column, view in zip(self.pixels, views, strict=True):
             column.append(view)
         self.end.append(end)
@@ -233,9 +232,7 @@ class _Rows:
         Raises `StoreError` if reads differ. No sample is being decoded while the store is read.
         """
         for position, sample in self.again.settle():
-            found, seen = self._facts(self.columns["row"][position], sample)
-            for name, column in self.columns.items():
-                column[position] = found.get(name)
+            self.facts[position], seen = self._facts(self.facts[position]["row"], sample)
             for images, image in zip(self.pixels, seen, strict=True):
                 images[position] = image
         n = len(self.end)
@@ -244,7 +241,7 @@ class _Rows:
             pa.array([self.shard.size] * n, pa.int64()),
             pa.array([self.shard.etag] * n, pa.string()),
             pa.array(self.end, pa.bool_()),
-            *(pa.array(self.columns[f.name], f.type) for f in INDEX_SCHEMA),
+            *(pa.array([facts.get(f.name) for facts in self.facts], f.type) for f in INDEX_SCHEMA),
         ]
         names = list(STREAM_SCHEMA.names)
         for view, images in zip(self.reader.views, self.pixels, strict=True):

@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pictures_given import LIMITS, chunk, encoded, picture, png, refusal, shown
 
+from curation.core.errors import ImageError
 from curation.shards import png as image_png
+from curation.shards.images import expect_decodable, inspect, whole
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
@@ -86,3 +90,53 @@ def test_texts_and_profiles_of_a_png_are_not_inflated() -> None:
     data = png(pixels, 2, chunk(b"iCCP", b"a\0\0" + bomb), *texts)
     cleaned = image_png.check(data, LIMITS.max_pixels).data
     assert b"zTXt" not in cleaned and b"iCCP" not in cleaned and np.array_equal(shown(data), pixels)
+
+
+def from_stream(width: int, height: int, colour: int, stream: bytes, *, depth: int = 8, pieces: int = 1) -> bytes:
+    """A PNG of this zlib stream, in so many IDAT chunks, with correct CRCs."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    step = -(-len(stream) // pieces) or 1
+    body = b"".join(chunk(b"IDAT", stream[at : at + step]) for at in range(0, max(len(stream), 1), step))
+    return b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
+
+
+def outcome(data: bytes, *, decoded: bool) -> str:
+    """The reason of a refusal, or "" for a picture."""
+    try:
+        header = inspect(data, LIMITS)
+        whole(data, LIMITS, 8, header) if decoded else expect_decodable(data, LIMITS, header)
+    except ImageError as error:
+        return error.reason
+    return ""
+
+
+@settings(max_examples=300)
+@given(
+    st.integers(1, 70), st.integers(1, 40), st.sampled_from([0, 2, 6]), st.sampled_from([0, 1, 6, 9]),
+    st.integers(0, 99), st.integers(1, 3), st.sampled_from([9, 10, 15]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=2), st.integers(0, 8), st.booleans(),
+)  # fmt: skip
+def test_what_needs_no_decode_can_be_decoded(
+    width: int, height: int, colour: int, level: int, seed: int, pieces: int, window: int,
+    flips: list[tuple[int, int]], cut: int, surplus: bool,
+) -> None:  # fmt: skip
+    """Of sound and of damaged streams: the outcome is that of a decode."""
+    rng = np.random.default_rng(seed)
+    channels = {0: 1, 2: 3, 6: 4}[colour]
+    rows = rng.integers(0, 1 + seed % 5 * 60, (height, 1 + width * channels), np.uint8)
+    rows[:, 0] = rng.integers(0, 5 + (seed % 10 == 0), height)
+    packer = zlib.compressobj(level, zlib.DEFLATED, window)
+    stream = bytearray(packer.compress(rows.tobytes() + b"\0" * surplus) + packer.flush())
+    for at, value in flips:
+        stream[at % len(stream)] = value
+    data = from_stream(width, height, colour, bytes(stream[: len(stream) - cut * (cut > 5)]), pieces=pieces)
+    assert outcome(data, decoded=False) == outcome(data, decoded=True)
+
+
+@pytest.mark.parametrize("colour", [0, 2, 6])
+def test_common_pictures_need_no_decode(colour: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, {0: 1, 2: 3, 6: 4}[colour]), np.uint8)
+    data = png(pixels.squeeze(), colour)
+    assert image_png.has_sound_rows(image_png.check(data, 1 << 20))
+    monkeypatch.setattr(image_png, "COMMON_SIDE", 39)
+    assert not image_png.has_sound_rows(image_png.check(data, 1 << 20))
