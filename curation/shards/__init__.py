@@ -8,6 +8,7 @@ __all__ = [
     "member_reader",
     "sample_reader",
     "tar",
+    "tar_blocks",
     "tar_samples",
     "tar_writer",
     "unit_reader",

@@ -3,6 +3,7 @@
 All data that leaves this process for a store or a disk passes through this room. Imports `core`."""
 
 __all__ = [
+    "hashed_file",
     "parquet",
     "pinned_file",
     "probe",

@@ -42,7 +42,7 @@ def members_of(samples: list[dict[str, int]], *, scattered: bool) -> list[tuple[
     return [(name, data) for *_, name, data in sorted(found, key=lambda item: item[:2])]
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     samples=SAMPLES,
     kept=st.sets(st.integers(0, 8)),
