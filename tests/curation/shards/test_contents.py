@@ -18,7 +18,7 @@ from running import curate
 
 from curation.core.errors import ImageError
 from curation.core.types import ShardRef
-from curation.curating.writing import JSON_KEY, annotate
+from curation.curating.annotation import JSON_KEY, annotate
 from curation.shards import contents
 from curation.shards.contents import caption, depth, detail_of, metadata, parse
 from curation.shards.tar_samples import read_samples
