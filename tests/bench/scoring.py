@@ -47,10 +47,11 @@ PICTURE = "throughput.svg"
 def main() -> None:
     options = parse()
     if options.report:
-        rounds = Rounds()
-        for path in options.report:
-            rounds.rows += Rounds.load(path).rows
-        report(rounds, [f"figures: {', '.join(path.name for path in options.report)}"], write=options.write)
+        report(
+            Rounds.load(*options.report),
+            [f"figures: {', '.join(path.name for path in options.report)}"],
+            write=options.write,
+        )
         return
     began = time.monotonic()
     work = Path(tempfile.mkdtemp(prefix="work-", dir=_made(options.corpus_dir)))

@@ -89,6 +89,8 @@ def test_figures_survive_the_process(rounds: Rounds, tmp_path: Path) -> None:
     for row in rounds.rows:
         kept.note(**{("number" if name == "round" else name): value for name, value in row.items()})
     assert Rounds.load(tmp_path / "run.jsonl").rows == rounds.rows
+    twice = Rounds.load(tmp_path / "run.jsonl", tmp_path / "run.jsonl")
+    assert list(twice.values("A", "local", "local", "steady")) == [0, 1, 2, 3], "rounds of two runs are not mixed"
 
 
 def test_the_better_way_of_the_forward_pass_is_its_limit() -> None:

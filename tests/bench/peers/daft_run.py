@@ -1,8 +1,9 @@
 """Daft: `read_webdataset`, a class UDF that decodes and runs the model, `write_parquet`, on its native runner.
 
-    python tests/bench/peers/daft_run.py URLS.json MODEL WEIGHTS OUT.npz BATCH PROCESSES THREADS
+    python tests/bench/peers/daft_run.py URLS.json MODEL WEIGHTS OUT.npz BATCH INSTANCES THREADS
 
-Decoding is the tuned loop's. Daft hands members out as references into the tar, which the UDF reads one by one.
+Decoding is the tuned loop's. Daft hands members out as references into the tar, which the UDF reads one by one. The UDF
+runs in Daft's process: with `use_process=True`, release 0.7.26 waits for ever on these references.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from encoding import Encoder, decode, report, save
 RESULT = daft.DataType.struct({"score": daft.DataType.float32(), "vector": daft.DataType.list(daft.DataType.float32())})
 
 
-def main(urls: str, model: str, weights: str, out: str, batch: str, processes: str, threads: str) -> None:
+def main(urls: str, model: str, weights: str, out: str, batch: str, instances: str, threads: str) -> None:
     with tempfile.TemporaryDirectory(dir=Path(out).parent) as folder:
         marks = Path(folder) / "marks"
         marks.mkdir()
 
-        @daft.udf(return_dtype=RESULT, concurrency=int(processes), batch_size=int(batch), use_process=True)
+        @daft.udf(return_dtype=RESULT, concurrency=int(instances), batch_size=int(batch), use_process=False)
         class Score:
             def __init__(self) -> None:
                 torch.set_num_threads(int(threads))

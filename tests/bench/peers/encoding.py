@@ -30,7 +30,7 @@ def born() -> float:
 def report(samples: int, first_batch: float, scored: float | None = None) -> None:
     """Print the line that the bench reads: samples, and seconds from the start to the first batch and to the end."""
     at = {"first_batch": first_batch - born(), "scored": (scored or time.time()) - born()}
-    print(json.dumps({"samples": samples, "at": at}))
+    print(f"\n{json.dumps({'samples': samples, 'at': at})}")  # a progress bar may have left an open line
 
 
 def decode(data: bytes, size: int) -> np.ndarray:

@@ -130,9 +130,11 @@ class Bench:
         setting = self.settings.get((workload.name, peer.name), peer.settings[0])
         try:
             run = measure(self._command(peer, workload, place, setting), place.env, PATIENCE)
+            if "at" not in run.said:
+                raise CommandError(f"{peer.script}: it ended without an error and without figures")
         except CommandError as error:
             _say(f"{workload.name} {place.name} {peer.name}: {error}")
-            self.rounds.note(workload.name, place.name, peer.name, number, error=str(error).partition("\n")[2])
+            self.rounds.note(workload.name, place.name, peer.name, number, error=str(error))
             return
         at = run.said["at"]
         figures = ours.common(run, run.said["samples"], at["first_batch"], at["scored"])

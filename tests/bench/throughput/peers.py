@@ -47,7 +47,7 @@ PEERS_BY_NAME = {
         Peer("ray-data", "Ray Data 2.60", "ray_data.py", "ray-data", [("2", "1"), ("1", "2")], "actors/threads"),
         Peer("data-juicer", "Data-Juicer 1.6", "data_juicer_run.py", "data-juicer", [("2",)], "processes",
              same_pixels=False),
-        Peer("daft", "Daft 0.7", "daft_run.py", "daft", [("2", "1"), ("1", "2")], "processes/threads"),
+        Peer("daft", "Daft 0.7", "daft_run.py", "daft", [("1", "2"), ("2", "1")], "instances/threads"),
     )
 }  # fmt: skip
 

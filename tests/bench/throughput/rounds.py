@@ -26,9 +26,14 @@ class Rounds:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def load(cls, path: Path) -> Rounds:
-        """Read the lines of an earlier run."""
-        return cls(None, [json.loads(line) for line in path.read_text().splitlines()])
+    def load(cls, *paths: Path) -> Rounds:
+        """Read the lines of earlier runs. Rounds of different runs get different numbers: ratios don't mix them."""
+        found = cls()
+        for path in paths:
+            start = 1 + max((row["round"] for row in found.rows), default=-1)
+            lines = map(json.loads, path.read_text().splitlines())
+            found.rows += [{**row, "round": row["round"] + start} for row in lines]
+        return found
 
     def note(self, workload: str, place: str, arm: str, number: int, **figures: float | str) -> None:
         """Add the figures of one arm in one round; `error`: why there are none; others that are text are settings."""

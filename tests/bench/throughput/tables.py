@@ -55,7 +55,9 @@ def agreements(rounds: Rounds, workload: str, place: str) -> list[str]:
     for arm in rounds.arms(workload, place):
         if arm.startswith("agreement "):
             peer = PEERS_BY_NAME[arm.removeprefix("agreement ")]
-            close, correlation = (rounds.values(workload, place, arm, name)[0] for name in ("close", "correlation"))
+            close, correlation = (
+                min(rounds.values(workload, place, arm, name).values()) for name in ("close", "correlation")
+            )
             how = "the same decoding as ours" if peer.same_pixels else "its own decoding"
             lines.append(
                 f"- scores of {peer.title} ({how}): {close:.2%} within 0.001 of ours, correlation {correlation:.4f}"
