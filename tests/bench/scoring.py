@@ -12,7 +12,7 @@ both sides. Figures of each arm:
 - end to end: samples a second from before the process starts until it is gone. Ours decides, writes shards and creates
   a snapshot in that time; a peer saves scores and vectors.
 
-A run with the default settings replaces the figures of docs/results/throughput.md and its picture. Corpora (4 GB),
+A run with the default settings replaces the figures of docs/results/throughput.md and its picture. Corpora (1 GB),
 weights and the peers' environments (2 GB) are made once, below `--corpus-dir`.
 """
 
@@ -109,7 +109,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(WORKLOADS), help="workloads, by name (default: %(default)s)")
     parser.add_argument("--arms", default=",".join(ARMS), help="what is measured (default: %(default)s)")
     parser.add_argument("--samples", default="", help="for example A=8000,C=50000: whole shards")
-    parser.add_argument("--packaged-samples", type=int, default=4_000, help="of packaged peers, at most (%(default)s)")
+    parser.add_argument("--packaged-samples", type=int, default=0, help="of packaged peers, at most")
     parser.add_argument("--rounds", type=int, help="default: 5")
     parser.add_argument("--s3", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument(

@@ -29,7 +29,8 @@ CLOSE = 1e-3  # between our scores and a peer's that decodes as we do
 class Bench:
     """What is measured where. cache: corpora, weights and environments; work: scratch, deleted by the caller.
 
-    arms: names of executors, peers and `limits`, `extras`, `fixed`. packaged: samples for packaged peers, at most.
+    arms: names of executors, peers and `limits`, `extras`, `fixed`. packaged: samples for
+    packaged peers, where fewer than the workload's are wanted.
     """
 
     cache: Path
@@ -70,7 +71,7 @@ class Bench:
 
     def round(self, number: int, workload: Workload, places: Sequence[Place], files: Sequence[Path]) -> None:
         """Measure every arm of one workload once, in another order each round."""
-        for place in places:
+        for place in places if workload.s3 else places[:1]:
             self._limits(number, workload, place)
             turn = [*(name for name in EXECUTORS if name in self.arms), *(peer.name for peer in self.peers)]
             start = number % len(turn) if turn else 0
@@ -126,7 +127,7 @@ class Bench:
                 self.rounds.note(workload.name, place.name, peer.name, number, error=error)
             return
         if peer.packaged:
-            place = place.first(workload.shards(self.packaged))
+            place = place.first(workload.shards(min(self.packaged or workload.packaged, workload.packaged)))
         setting = self.settings.get((workload.name, peer.name), peer.settings[0])
         try:
             run = measure(self._command(peer, workload, place, setting), place.env, PATIENCE)
