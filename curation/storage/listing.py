@@ -19,15 +19,13 @@ Listing = Callable[[str], Iterator[ObjectInfo]]  # lists the objects after a key
 
 
 class Resumable:
-    """One listing of `where`. `start(after)` makes one attempt; `spend` waits before the next one, or raises.
+    """One listing of `where`. `start(after)` makes one attempt; `budget` waits before the next one, or raises.
 
     `confirm`: check that the end is real. False for stores that no proxy can stand in front of.
     """
 
-    def __init__(
-        self, where: str, start: Listing, budget: RetryBudget, spend: Callable[[StoreError], None], *, confirm: bool
-    ) -> None:
-        self._where, self._start, self._budget, self._spend, self._confirm = where, start, budget, spend, confirm
+    def __init__(self, where: str, start: Listing, budget: RetryBudget, *, confirm: bool) -> None:
+        self._where, self._start, self._budget, self._confirm = where, start, budget, confirm
         self._given, self._before, self._last = 0, "", ""  # the number of keys yielded, and the last two of them
         self._ordered = True  # whether all keys so far came in ascending order
         self._end: str | None = None  # the last key of an attempt that ended before an earlier attempt's position
@@ -48,7 +46,7 @@ class Resumable:
             except StoreError as error:
                 if isinstance(error, _GoneError) and ended:
                     return  # the end was reached; only the check of the end lost its position
-                self._spend(error)
+                self._budget.retry(error)
                 overlap = overlap or self._given > found
                 continue
             nothing = self._given == found

@@ -5,12 +5,12 @@ A resumed read is pinned to the state of the object in which it began. Cost: one
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import sha256
 
 from curation.core.errors import NotFoundError, StoreError
 from curation.storage.backend import Backend
 from curation.storage.errors import LATER, TransientError, is_web_page
+from curation.storage.retry import RetryBudget
 
 WHOLE = 16 << 20  # bytes. A body comes in one piece if it can: joining small ones costs as much as the network
 PIECE = 256 << 10  # bytes. After a cut, small pieces, so that what arrives before the next cut is kept
@@ -24,13 +24,11 @@ def read_range(
     length: int | None,
     etag: str | None,
     location: str,
-    renew: Callable[[], None],
-    retry: Callable[[StoreError], None],
+    budget: RetryBudget,
 ) -> tuple[bytes, str]:
     """Read exactly `length` bytes from `offset`, or to the end for None, of the object with this etag if one is given.
 
-    `key` is the full key, `location` the URL for messages. `renew` is called after progress; `retry` is called with
-    each error and returns after a pause, or raises. Returns (bytes, pin): see `Store._read`.
+    `key` is the full key, `location` the URL for messages. Returns (bytes, pin): see `Store._read`.
     """
     pieces: list[bytes] = []
     have, pin, piece = 0, etag, WHOLE
@@ -50,11 +48,11 @@ def read_range(
                     raise TransientError(f"{location} returned more bytes than were requested")
                 pieces.append(part)
                 have += len(part)
-                renew()
+                budget.renew()
             if have < length:
                 raise TransientError(f"{location} was cut off at byte {offset + have}")
         except StoreError as error:
-            retry(error)
+            budget.retry(error)
             piece = PIECE
     return pieces[0] if len(pieces) == 1 else b"".join(pieces), pin or ""
 

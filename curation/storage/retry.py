@@ -12,8 +12,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from curation.core.errors import UnavailableError
+from curation.core.errors import AccessError, StoreError, UnavailableError
 from curation.core.printable import printable
+from curation.storage.backend import Backend
 from curation.storage.errors import TransientError
 
 FIRST, MOST = 0.1, 5.0  # seconds of the first pause and of the longest
@@ -44,15 +45,25 @@ class Stats:
 
 
 class RetryBudget:
-    """The time that one call may spend without progress, in seconds. Pauses have jitter, to spread workers out."""
+    """The time that one call may spend without progress, in seconds. Pauses have jitter, to spread workers out.
 
-    def __init__(self, patience: float, stats: Stats) -> None:
-        self.patience, self.stats = patience, stats
+    `backend`: renews the credentials that a store refuses.
+    """
+
+    def __init__(self, patience: float, stats: Stats, backend: Backend) -> None:
+        self.patience, self.stats, self.backend = patience, stats, backend
         self.renew()
 
     def renew(self) -> None:
         """Restart the budget: after progress, or when the time since was spent by the caller."""
         self.failures, self.began = 0, time.monotonic()
+
+    def retry(self, error: StoreError) -> None:
+        """Return if another attempt is useful, after a pause; raise the error otherwise."""
+        if isinstance(error, TransientError):
+            self.spend(error)
+        elif not (isinstance(error, AccessError) and self.backend.renew_credentials()):
+            raise error
 
     def spend(self, error: TransientError) -> None:
         """Wait before the next attempt. Raises `UnavailableError` once the budget is spent."""

@@ -20,12 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
-from curation.core.errors import (
-    AccessError,
-    ChangedError,
-    StoreError,
-    UserError,
-)
+from curation.core.errors import ChangedError, StoreError, UserError
 from curation.core.parallel import Workers
 from curation.storage.backend import Backend
 from curation.storage.errors import TransientError, is_web_page
@@ -87,12 +82,12 @@ class Store:
         `BucketError` if the bucket or directory does not exist.
         """
         folder = self._folder(prefix)
-        yield from self._listed(lambda after: self._backend.list(folder, etags, after))
+        yield from self._listed(partial(self._backend.list, folder, etags))
 
     def unfinished(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Stream the temporary files that killed writers left in a local folder; they are never listed or read."""
         folder = self._folder(prefix)
-        yield from self._listed(lambda after: self._backend.unfinished(folder, after))
+        yield from self._listed(partial(self._backend.unfinished, folder))
 
     def head(self, key: str) -> ObjectInfo:
         """Return size, etag and modification time of an object; hashes a local file. Raises `NotFoundError`."""
@@ -119,16 +114,15 @@ class Store:
         A bit flipped in transit, or a proxy's page, is not damage of the object. Raises what `parse` raises once two
         reads agree or `LOOKS` reads have failed.
         """
-        budget, seen = RetryBudget(self.options.patience, self.stats), set[bytes]()
+        budget, seen = self._budget(), set[bytes]()
         while True:
             data = self.get(key)
             try:
                 return parse(data)
             except Exception:
                 seen.add(sha256(data).digest())
-                page = self._place.scheme != "file" and is_web_page(
-                    data
-                )  # a proxy repeats its page: wait between reads
+                # A proxy repeats its page: wait between reads.
+                page = self._place.scheme != "file" and is_web_page(data)
                 last = budget.failures + 1 >= (PAGES if page else min(LOOKS, len(seen) + 1))
                 if last or not self.options.patience:
                     raise
@@ -172,7 +166,7 @@ class Store:
 
         Returns True if the object now has these bytes, False if an object with other bytes was there first.
         """
-        full, budget, others = self._full(key), RetryBudget(self.options.patience, self.stats), set[bytes]()
+        full, budget, others = self._full(key), self._budget(), set[bytes]()
 
         def attempt() -> bool:
             # S3 answers 409 to one of two simultaneous creates, even if the other one then fails.
@@ -216,7 +210,7 @@ class Store:
 
     def _put_file(self, put: Callable[[str, Path, Callable[[int], None]], None], key: str, path: Path) -> None:
         size = path.stat().st_size
-        budget, reached = RetryBudget(self.options.patience, self.stats), 0
+        budget, reached = self._budget(), 0
 
         def progress(position: int) -> None:
             nonlocal reached
@@ -249,9 +243,8 @@ class Store:
         return Bucket(self._place, self.options)
 
     def _listed(self, start: Listing) -> Iterator[ObjectInfo]:
-        budget = RetryBudget(self.options.patience, self.stats)
         confirm = self._place.scheme not in ("file", "memory")
-        found = iter(Resumable(self.url, start, budget, partial(self._again, budget), confirm=confirm))
+        found = iter(Resumable(self.url, start, self._budget(), confirm=confirm))
         while True:
             with waiting:
                 info = next(found, None)
@@ -267,28 +260,22 @@ class Store:
         check_key(key)
         return self._prefix + key
 
+    def _budget(self) -> RetryBudget:
+        return RetryBudget(self.options.patience, self.stats, self._backend)
+
     def _retry(self, call: Callable[[], T], budget: RetryBudget | None = None) -> T:
-        budget = budget or RetryBudget(self.options.patience, self.stats)
+        budget = budget or self._budget()
         with waiting:
             while True:
                 try:
                     return call()
                 except StoreError as error:
-                    self._again(budget, error)
-
-    def _again(self, budget: RetryBudget, error: StoreError) -> None:
-        """Return if another attempt is useful, after a pause; raise the error otherwise."""
-        if isinstance(error, TransientError):
-            budget.spend(error)
-        elif not (isinstance(error, AccessError) and self._backend.renew_credentials()):
-            raise error
+                    budget.retry(error)
 
     def _read(self, key: str, offset: int, length: int | None, etag: str | None) -> tuple[bytes, str]:
         """Return (bytes, pin). A pin is the etag, or the signature of a local file that was read without one."""
-        budget = RetryBudget(self.options.patience, self.stats)
         with waiting:
-            retry = partial(self._again, budget)
             full, location = self._full(key), self.location(key)
-            data, pin = read_range(self._backend, full, offset, length, etag, location, budget.renew, retry)
+            data, pin = read_range(self._backend, full, offset, length, etag, location, self._budget())
         self.stats.add(gets=1, bytes_in=len(data))
         return data, pin
