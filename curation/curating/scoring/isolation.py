@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,20 @@ SHARE, EVIDENCE = 0.25, 1024  # judged after 1,024 samples: the first batches of
 
 Rows = np.ndarray[Any, Any]
 Spans = Callable[[Rows], Sequence[Span]]
+
+
+@dataclass(frozen=True)
+class RowSpans:
+    """Where the rows of a batch stand. `units`, `rows`: int `[N]`, the place of each row's unit, and its row there."""
+
+    units: Rows
+    rows: Rows
+
+    def __call__(self, rows: Rows) -> list[Span]:
+        """Return the span of every unit that has some of these rows of the batch."""
+        units = self.units[rows]
+        found = {int(unit): self.rows[rows[units == unit]] for unit in dict.fromkeys(units.tolist())}
+        return [(unit, int(numbers.min()), int(numbers.max())) for unit, numbers in found.items()]
 
 
 def at_fault(failed: int, good: int, tried: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -25,9 +24,9 @@ from curation.curating.scoring.batches import (
     shard_refs,
     usable,
 )
-from curation.curating.scoring.black_box import BlackBox, Box, Span, WorkNote
+from curation.curating.scoring.black_box import BlackBox, Box, WorkNote
 from curation.curating.scoring.efficiency import StageSeconds
-from curation.curating.scoring.isolation import Isolated, blamed
+from curation.curating.scoring.isolation import Isolated, RowSpans, blamed
 from curation.ledger import score_tables, unit_collector
 from curation.ledger.attempts import DIED, REASONS, CallSettings
 from curation.ledger.ledger import Ledger
@@ -217,13 +216,8 @@ class UnitScorer:
         size = care.size if self.gpu else table.num_rows
         batch, valid = make_batch(table, self.reader.views, size), usable(table)
         keys = table.column("shard_key").to_pylist()
-        row, unit = table.column("row").to_numpy(), np.array([places[key] for key in keys])
-
-        def spans(rows: np.ndarray[Any, Any]) -> list[Span]:
-            counts = Counter(unit[rows].tolist())
-            of = {place: row[rows[unit[rows] == place]] for place in counts}
-            return [(place, int(found.min()), int(found.max())) for place, found in of.items()]
-
+        row = table.column("row").to_numpy()
+        spans = RowSpans(np.array([places[key] for key in keys]), row)
         at = {int(number): place for place, number in enumerate(row) if valid[place]}
         out = table.select(STREAM_SCHEMA.names)
         decoder = {n: r for n, r in enumerate(table.column("reason").to_pylist()) if r in REASONS}
