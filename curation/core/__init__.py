@@ -4,6 +4,7 @@ Imports no other room, and neither torch (except `epochs`) nor Ray."""
 
 __all__ = [
     "cache",
+    "deadline",
     "digest",
     "entry_points",
     "epochs",

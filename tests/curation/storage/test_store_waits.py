@@ -6,12 +6,26 @@ import threading
 
 import pytest
 
-from curation.storage.store_waits import observed, waiting
+from curation.core.deadline import Deadline
+from curation.storage.store_waits import pausing, waiting
+
+
+class Noted(Deadline):
+    """A deadline that notes the begin and the end of each wait instead of ending this process."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self.seen = seen
+
+    def stop(self) -> None:
+        self.seen.append("begin")
+
+    def start(self) -> None:
+        self.seen.append("end")
 
 
 def test_nested_waits_are_one() -> None:
     seen: list[str] = []
-    with observed(lambda: seen.append("begin"), lambda: seen.append("end")):
+    with pausing(Noted(seen)):
         with waiting, waiting:
             assert seen == ["begin"]
         with waiting:
@@ -21,7 +35,7 @@ def test_nested_waits_are_one() -> None:
 
 def test_nothing_is_noticed_outside_the_watch() -> None:
     seen: list[str] = []
-    with observed(lambda: seen.append("begin"), lambda: seen.append("end")):
+    with pausing(Noted(seen)):
         pass
     with waiting:
         assert seen == []
@@ -29,8 +43,8 @@ def test_nothing_is_noticed_outside_the_watch() -> None:
 
 def test_a_watch_ends_with_an_error_and_the_outer_one_goes_on() -> None:
     outer, inner = list[str](), list[str]()
-    with observed(lambda: outer.append("begin"), lambda: outer.append("end")):
-        with pytest.raises(ValueError), observed(lambda: inner.append("begin"), lambda: inner.append("end")), waiting:
+    with pausing(Noted(outer)):
+        with pytest.raises(ValueError), pausing(Noted(inner)), waiting:
             raise ValueError
         assert (inner, outer) == (["begin", "end"], [])
         with waiting:
@@ -45,7 +59,7 @@ def test_waits_of_other_threads_stop_no_watch() -> None:
         with waiting:
             pass
 
-    with observed(lambda: seen.append("begin"), lambda: seen.append("end")):
+    with pausing(Noted(seen)):
         thread = threading.Thread(target=wait)
         thread.start()
         thread.join()

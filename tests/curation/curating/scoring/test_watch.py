@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from curation.curating.scoring.watch import LEAST_SECONDS, watched
+from curation.core.deadline import LEAST_SECONDS
+from curation.curating.scoring.watch import watched
 from curation.storage.store_waits import waiting
 
 
