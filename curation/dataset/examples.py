@@ -57,19 +57,15 @@ def gather(
 
 
 def gather_some(
-    shards: Sequence[ListedShard],
-    stream_of: Callable[[list[ListedShard]], SampleStream],
-    limit: int,
-    advance: Callable[[int], None] = lambda samples: None,
+    stream: SampleStream, limit: int, advance: Callable[[int], None] = lambda samples: None
 ) -> tuple[Examples, Counter[str]]:
-    """Read at most `limit` samples (or as many as fit into `BUDGET`) of many shards into memory, for an evaluation.
+    """Read at most `limit` samples (or as many as fit into `BUDGET`) of a stream into memory, for an evaluation.
 
     Shards are read in the order of `mixed`, and each contributes at most a sixteenth of the samples (an equal part of
     fewer than 16 shards), so that all sources are represented. When these are too few, shards with more samples are
-    read again and contribute more, equally. `stream_of` opens a stream over shards. Returns the samples, and the number
-    of skipped ones by reason.
+    read again and contribute more, equally. Returns the samples, and the number of skipped ones by reason.
     """
-    size = stream_of([]).size
+    shards, size = stream.shards, stream.size
     limit = min(limit, BUDGET // (size * size * 3))
     most = math.ceil(limit / max(1, min(len(shards), 16)))
     found: list[Examples] = []
@@ -77,10 +73,10 @@ def gather_some(
     left = limit
 
     def read(shard: ListedShard, samples: int, advance: Callable[[int], None]) -> tuple[Examples, Counter[str]]:
-        stream = stream_of([shard])
-        some = gather(stream, limit=samples, advance=advance)
+        one = stream.over([shard])
+        some = gather(one, limit=samples, advance=advance)
         assert some is not None, "the limit fits into the budget"
-        return some, stream.skipped
+        return some, one.skipped
 
     order = mixed(shards)
     for shard in order:

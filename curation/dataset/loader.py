@@ -14,6 +14,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -133,6 +134,13 @@ class SampleStream(IterableDataset[Example]):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, which seeds the order and the copies of weighted samples. Call it before an iteration."""
         self._epoch.set(epoch)
+
+    def over(self, shards: Sequence[ListedShard]) -> SampleStream:
+        """Return a stream of other shards, read in the same way, with an epoch and counts of its own."""
+        found = copy(self)
+        found.shards, found._epoch, found._skipped = list(shards), SharedEpoch(), torch.zeros_like(self._skipped)
+        found._skipped.share_memory_()  # type: ignore[no-untyped-call]
+        return found
 
     @property
     def samples(self) -> int | None:

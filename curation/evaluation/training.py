@@ -18,7 +18,7 @@ from curation.core.digest import digest
 from curation.core.errors import UserError
 from curation.core.progress import progress
 from curation.dataset.examples import gather_some
-from curation.dataset.loader import ListedShard, Part, SampleStream
+from curation.dataset.loader import Part
 from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import ALIKE
 from curation.evaluation.card import finished_card, identity_of, put_card, put_files
@@ -136,12 +136,8 @@ def read_held_out(samples: Samples, model: str, share: float) -> tuple[Examples,
     share: of the names that are held out; 0 reads all samples. Also returns skipped samples by reason.
     """
     part: Part = "held_out" if share else "all"
-
-    def stream_of(shards: list[ListedShard]) -> SampleStream:
-        return samples._replace(shards=shards).stream(model, part=part, holdout=share)
-
     with progress("Reading the held-out part", None) as advance:
-        return gather_some(samples.shards, stream_of, MAX_EVALUATED, advance)
+        return gather_some(samples.stream(model, part=part, holdout=share), MAX_EVALUATED, advance)
 
 
 def _batches(job: TrainingJob, pairs: dict[str, PreparedPairs]) -> Iterator[TrainingBatch]:

@@ -11,7 +11,7 @@ from builders import write_shard
 
 from curation.dataset import examples
 from curation.dataset.examples import gather, gather_some, mixed, stream_batches
-from curation.dataset.loader import ListedShard, SampleStream
+from curation.dataset.loader import SampleStream
 from curation.dataset.open_shards import open_shards
 
 
@@ -41,36 +41,30 @@ def test_gather(stream: SampleStream) -> None:
 
 
 def test_of_many_shards_some_of_each(stream: SampleStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stream_of(shards: list[ListedShard]) -> SampleStream:
-        return SampleStream(shards, size=16, shuffle=0)
-
-    found, skipped = gather_some(stream.shards, stream_of, 6)
+    found, skipped = gather_some(stream, 6)
     assert len(found) == 6 and not skipped
     everything = [example.uid for example in stream]
     assert sum(uid in everything[:10] for uid in found.uids) == 3, "as many of either shard, whatever their order"
-    assert gather_some(stream.shards[::-1], stream_of, 6)[0].uids == found.uids
+    assert gather_some(stream.over(stream.shards[::-1]), 6)[0].uids == found.uids
     assert [shard.ref.key for shard in mixed(stream.shards)] == [shard.ref.key for shard in mixed(stream.shards[::-1])]
-    assert len(gather_some(stream.shards, stream_of, 1000)[0]) == 20
-    assert len(gather_some([], stream_of, 6)[0]) == 0
+    assert len(gather_some(stream, 1000)[0]) == 20
+    assert len(gather_some(stream.over([]), 6)[0]) == 0
     monkeypatch.setattr(examples, "BUDGET", 4 * 16 * 16 * 3)
-    assert len(gather_some(stream.shards, stream_of, 1000)[0]) == 4
+    assert len(gather_some(stream, 1000)[0]) == 4
 
 
 def test_of_uneven_shards_those_that_have_more_give_more_alike(tmp_path: Path) -> None:
-    def stream_of(shards: list[ListedShard]) -> SampleStream:
-        return SampleStream(shards, size=16, shuffle=0)
-
     for name, samples in (("few", 2), ("many", 40), ("more", 60)):
         write_shard(tmp_path / f"{name}.tar", samples, samples)
     shards = open_shards(str(tmp_path))
-    streams = [stream_of([shard]) for shard in shards]
+    streams = [SampleStream([shard], size=16, shuffle=0) for shard in shards]
     few, many, more = ({example.uid for example in stream} for stream in streams)
     for some in (shards, shards[::-1]):
         told: list[int] = []
-        found, _ = gather_some(some, stream_of, 30, told.append)
+        found, _ = gather_some(SampleStream(some, size=16, shuffle=0), 30, told.append)
         assert len(found) == len(set(found.uids)) == sum(told) == 30
         assert set(found.uids) > few and abs(len(many & set(found.uids)) - len(more & set(found.uids))) <= 1
-    found, skipped = gather_some(shards, stream_of, 1000)
+    found, skipped = gather_some(SampleStream(shards, size=16, shuffle=0), 1000)
     assert set(found.uids) == few | many | more
     assert skipped == sum((stream.skipped for stream in streams), Counter()), "once, however often it was read"
 
