@@ -1,9 +1,11 @@
 """Count the calls that go up: `python docs/calls.py` runs a small `curate run` and a small learning run in this process
-and lists every pair of modules (caller, callee) in which the callee stands on a higher floor than its caller.
+and lists every pair of modules (caller, callee) in which the callee stands on a higher floor than its caller. It counts
+the pairs of functions behind them, and the pairs of rooms (see `draw.py`) in which the callee's room is the higher one.
 
-A module's *floor* is one above the highest module that it imports. So code can't name what stands on a higher floor; it
-calls it through a value that it was handed. The *caller* of a function is the nearest frame of the product below it on
-the stack, whatever library lies between; a function that a thread starts with has none. How it came to be called:
+A module's *floor* is one above the highest module that it imports. So code can't import what stands on a higher floor;
+it calls it through a value that it was handed. The *caller* of a function is the nearest frame of the product below it
+on the stack, whatever library lies between; a function that a thread starts with has none. The executor is the tests'
+own, which calls inline, so that no thread hides a caller. How the function came to be called:
 
     protocol   it is a method that a class or protocol declares which the caller's module imports, directly or not
     callback   the caller holds the function, its class or its object in an argument, a variable or an attribute
@@ -11,7 +13,8 @@ the stack, whatever library lies between; a function that a thread starts with h
     iterator   it is a generator: the caller draws the next item of an iterator that it was handed. Listed, not counted,
                since an iterator is how data flow down
 
-Takes about 20 CPU seconds.
+A module that is cut in two turns the calls up inside it into a pair, so that counts of pairs of modules can only be
+compared between trees that are cut alike. Takes about 20 CPU seconds.
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ class Tracer:
         self.names = {str(path): name for name, path in files.items()}
         self.edges = draw.graph(files)
         self.floors = draw.floors(self.edges)
+        self.room_floors = draw.floors(draw.between_rooms(self.edges))
         self.found: dict[tuple[CodeType, CodeType], str] = {}  # calling, called -> kind
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
@@ -65,8 +69,8 @@ class Tracer:
             above = above.f_back
         if above is None or (above.f_code, code) in self.found:
             return
-        caller = self.names[above.f_code.co_filename]
-        if self.floors[self.names[code.co_filename]] > self.floors[caller]:
+        caller, callee = self.names[above.f_code.co_filename], self.names[code.co_filename]
+        if self.up(caller, callee) or self.up_rooms(caller, callee):
             self.found[above.f_code, code] = kind_of(frame, above, reachable(self.edges, caller))
 
     @contextmanager
@@ -80,12 +84,30 @@ class Tracer:
             sys.setprofile(None)
             threading.setprofile(None)  # type: ignore[arg-type]
 
+    def up(self, caller: str, callee: str) -> bool:
+        """Whether a module stands on a higher floor than its caller."""
+        return self.floors[callee] > self.floors[caller]
+
+    def up_rooms(self, caller: str, callee: str) -> bool:
+        """Whether a module's room stands on a higher floor than its caller's."""
+        return self.room_floors[draw.room_of(callee)] > self.room_floors[draw.room_of(caller)]
+
+    def rooms(self) -> set[tuple[str, str]]:
+        """The pairs of rooms with calls up, without iterators."""
+        calls = (
+            (self.names[calling.co_filename], self.names[called.co_filename])
+            for (calling, called), kind in self.found.items()
+            if kind != "iterator"
+        )
+        return {(draw.room_of(one), draw.room_of(other)) for one, other in calls if self.up_rooms(one, other)}
+
     def pairs(self) -> list[Pair]:
         """The pairs of modules with calls up, by name."""
         found = defaultdict[tuple[str, str], list[tuple[str, str]]](list)
         for (calling, called), kind in self.found.items():
             pair = self.names[calling.co_filename], self.names[called.co_filename]
-            found[pair].append((kind, f"{calling.co_qualname} -> {called.co_qualname} [{kind}]"))
+            if self.up(*pair):
+                found[pair].append((kind, f"{calling.co_qualname} -> {called.co_qualname} [{kind}]"))
         return [
             Pair(*pair, max((kind for kind, _ in calls), key=KINDS.index), tuple(sorted(line for _, line in calls)))
             for pair, calls in sorted(found.items())
@@ -203,7 +225,7 @@ checkpoint_every: 5
 RUNS = {"curate run": curate_run, "learning": learning_run}
 
 
-def measure(name: str) -> list[Pair]:
+def measure(name: str) -> Tracer:
     """Run one of `RUNS` under the tracer. What it imports is imported before: imports call many functions."""
     import open_clip  # noqa: F401
     import torch  # noqa: F401
@@ -213,16 +235,20 @@ def measure(name: str) -> list[Pair]:
         tracer = Tracer()
         with tracer.tracing():
             call()
-    return tracer.pairs()
+    return tracer
 
 
 def main() -> None:
     """Print the pairs of both runs."""
     for name in RUNS:
-        pairs = measure(name)
+        tracer = measure(name)
+        pairs, rooms = tracer.pairs(), sorted(tracer.rooms())
         counts = {kind: sum(pair.kind == kind for pair in pairs) for kind in KINDS}
         up = sum(pair.kind != "iterator" for pair in pairs)
-        print(f"{name}: {up} pairs of modules with calls up; {', '.join(f'{n} {kind}' for kind, n in counts.items())}")
+        functions = sum(not line.endswith("[iterator]") for pair in pairs for line in pair.functions)
+        print(f"{name}: calls up between {len(rooms)} pairs of rooms, {up} of modules, {functions} of functions")
+        print(f"  pairs of modules by kind: {', '.join(f'{n} {kind}' for kind, n in counts.items())}")
+        print("".join(f"  {caller} -> {callee}\n" for caller, callee in rooms), end="")
         for pair in pairs:
             print(f"  {pair.kind:9} {pair.caller} -> {pair.callee}")
             print("".join(f"            {line}\n" for line in pair.functions), end="")
