@@ -19,8 +19,8 @@ Setting = tuple[str, ...]
 class Peer:
     """A peer. script: in `peers/`, called with URLs, model, weights, output, batch and one of `settings`.
 
-    requirements: the file in `peers/` that pins its environment. packaged: somebody's product, against our own loop;
-    it runs on fewer samples. s3: it reads presigned URLs. same_pixels: it decodes as we do, so scores must agree.
+    requirements: the file in `peers/` that pins its environment. packaged: a published product, unlike our own loop; it
+    runs on fewer samples. s3: it reads presigned URLs. same_pixels: it decodes as we do, so scores must agree.
     """
 
     name: str
