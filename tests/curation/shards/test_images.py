@@ -25,6 +25,7 @@ from curation.shards.images import (
     ImageHeader,
     Mode,
     Preprocess,
+    count_scans,
     decode,
     fit,
     inspect,
@@ -171,6 +172,11 @@ def test_a_jpeg_of_many_scans() -> None:
     data = encoded(picture(32, 32), "JPEG", progressive=True)
     scan = data[data.rindex(b"\xff\xda") : -2]
     assert refusal(data[:-2] + scan * 600 + data[-2:]) == "image_too_many_scans"
+
+
+@given(st.lists(st.sampled_from([0xFF, 0xDA, 0]), min_size=2).map(bytes))
+def test_scans_are_markers_at_even_and_odd_places(data: bytes) -> None:
+    assert count_scans(data) == data.count(b"\xff\xda")
 
 
 def test_a_strip_is_not_blown_up() -> None:
