@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-from curation.models.batches import SuperBatch
+from curation.learners.learner import Learner, StepReport
+from curation.models.batches import SuperBatch, TrainingBatch
+from curation.models.model_outputs import Outputs
 
 
 class TimedModel:
     """A model that counts its samples and device-seconds, for samples/s and the ledger of compute."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Learner) -> None:
         self.model = model
         self.devices = 1  # devices that share the model's work
         self.samples, self.seconds = 0, 0.0
@@ -23,29 +25,31 @@ class TimedModel:
     @property
     def steps(self) -> int:
         """The model's updates."""
-        return int(self.model.steps)
+        return self.model.steps
 
-    def step(self, batch: Any) -> Any:
+    def step(self, batch: TrainingBatch) -> StepReport:
         """Make an update; see `Learner.step`."""
-        return self._count(len(batch.pixels), self.model.step, batch)
+        with self._counting(len(batch.pixels)):
+            return self.model.step(batch)
 
-    def outputs(self, candidates: SuperBatch) -> Any:
+    def outputs(self, candidates: SuperBatch) -> Outputs:
         """Score candidates; see `Learner.outputs`."""
-        return self._count(len(candidates.rows), self.model.outputs, candidates)
+        with self._counting(len(candidates.rows)):
+            return self.model.outputs(candidates)
 
     def fingerprint(self) -> str:
         """Return the sha256 of the current weights."""
-        return str(self.model.fingerprint())
+        return self.model.fingerprint()
 
     def add(self, samples: int, seconds: float) -> None:
         """Add work that another process did."""
         self.samples += samples
         self.seconds += seconds
 
-    def _count(self, samples: int, call: Callable[[Any], Any], argument: Any) -> Any:
+    @contextmanager
+    def _counting(self, samples: int) -> Iterator[None]:
         began = time.monotonic()
-        found = call(argument)
+        yield
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)  # otherwise the next role to wait would be charged
         self.add(samples, self.devices * (time.monotonic() - began))
-        return found
