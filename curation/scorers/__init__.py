@@ -8,6 +8,8 @@ your own, declare the class as an entry point of the group `tutelage.scorers`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from curation.core.entry_points import with_installed
 from curation.scorers.caption_stats import CaptionStats
 from curation.scorers.clip_score import ClipScore
@@ -22,7 +24,7 @@ from curation.scorers.negclip_loss import NegClipLoss
 from curation.scorers.norm_sim import NormSim
 from curation.scorers.nsfw import Nsfw
 from curation.scorers.phash import PHash
-from curation.scorers.scorer import Batch, CaptionNumberScorer, HeaderCheckingScorer, Score, Scorer, imports_of
+from curation.scorers.scorer import TORCH, Batch, CaptionNumberScorer, HeaderCheckingScorer, Score, Scorer
 from curation.scorers.text_masked_clip_score import TextMaskedClipScore
 
 __all__ = [
@@ -59,6 +61,12 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
     },
     Scorer,
 )
+
+
+def imports_of(scorer: Scorer) -> Sequence[str]:
+    """Modules that a scorer declares as slow to import; torch for a scorer without `imports`."""
+    declared: Callable[[], Sequence[str]] | None = getattr(scorer, "imports", None)
+    return declared() if declared else TORCH
 
 
 def fingerprint(scorer: Scorer, index_fingerprint: str) -> str:

@@ -120,12 +120,6 @@ class CaptionNumberScorer:
         return pa.float32()
 
 
-def imports_of(scorer: Scorer) -> Sequence[str]:
-    """Modules that a scorer declares as slow to import; torch for a scorer without `imports`."""
-    declared: Callable[[], Sequence[str]] | None = getattr(scorer, "imports", None)
-    return declared() if declared else TORCH
-
-
 def unit_of(scorer: object) -> str:
     """Unit that a scorer or its class declares; `score` where it declares none."""
     return str(getattr(scorer, "unit", CaptionNumberScorer.unit))
