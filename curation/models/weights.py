@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from curation.core.errors import PinnedFileError, WeightsError
-from curation.storage.pinned_file import PinnedFile
+from curation.storage.pinned_file import PinnedFile, Refusal
 
 if TYPE_CHECKING:
     import torch
 
-PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
-# A zip (torch.save since 1.6), a bare pickle of protocol 2-5, and the magic number of older torch files.
-PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+PICKLE = Refusal(
+    suffixes=(".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"),
+    # A zip (torch.save since 1.6), a bare pickle of protocol 2-5, and the magic number of older torch files.
+    starts=(b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+    reason="is a pickle, and loading one can run code; only safetensors are read",
+    fix="curate proxy convert {name} {stem}.safetensors   # reads tensors only (torch.load with weights_only=True)",
+)
 # Torch's restricted unpickler raises any of these for bytes that are not a checkpoint.
 _UNPICKLING = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 
@@ -34,11 +38,7 @@ class Weights(PinnedFile):
     suffix: ClassVar[str] = ".safetensors"
     error: ClassVar[type[PinnedFileError]] = WeightsError
     sha256_fix: ClassVar[str] = "`sha256sum` prints it; for weights, `curate proxy train` and `convert` do too"
-
-    def expect_content(self, start: bytes) -> None:
-        """Raise `WeightsError` for a pickle, known by its name or by its first bytes."""
-        if self.url.lower().endswith(PICKLE_SUFFIXES) or start.startswith(PICKLE_MAGIC):
-            raise refuse_pickle(self.url)
+    refusal: ClassVar[Refusal | None] = PICKLE
 
 
 def read_tensors(path: str | Path, origin: str = "") -> dict[str, torch.Tensor]:
@@ -51,8 +51,8 @@ def read_tensors(path: str | Path, origin: str = "") -> dict[str, torch.Tensor]:
 
     origin = origin or str(path)
     with Path(path).open("rb") as file:
-        if file.read(8).startswith(PICKLE_MAGIC):
-            raise refuse_pickle(origin)
+        if file.read(8).startswith(PICKLE.starts):
+            raise PICKLE.error(WeightsError, origin)
     try:
         tensors: dict[str, torch.Tensor] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -138,14 +138,6 @@ def convert(source: Path, target: Path) -> str:
     data = tensors_to_bytes(tensors, {"format": "pt", "converted_from": source.name})
     target.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def refuse_pickle(origin: str) -> WeightsError:
-    """Error for a pickle, whose fix is the command that converts it."""
-    name = Path(origin).name
-    target = f"{Path(name).stem}.safetensors"
-    fix = f"curate proxy convert {name} {target}   # reads tensors only (torch.load with weights_only=True)"
-    return WeightsError(f"{origin} is a pickle, and loading one can run code; only safetensors are read", fix=fix)
 
 
 def _state_dict(loaded: object) -> dict[str, torch.Tensor]:

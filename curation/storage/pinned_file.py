@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, TypeVar
 
 from curation.core.cache import cache_folder
 from curation.core.digest import sha256_of
@@ -21,19 +21,44 @@ from curation.storage.tables import local_disk
 if TYPE_CHECKING:
     from curation.storage.store import StoreOptions
 
+E = TypeVar("E", bound=PinnedFileError)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A kind of file that is never read, known by the end of its name or by its first bytes.
+
+    reason: follows the file in the error. fix: `{name}` is the name of the file, `{stem}` its name without the suffix.
+    """
+
+    suffixes: tuple[str, ...]
+    starts: tuple[bytes, ...]
+    reason: str
+    fix: str
+
+    def matches(self, url: str, start: bytes) -> bool:
+        """Whether a file is of this kind. start: its first bytes, empty before it is read."""
+        return url.lower().endswith(self.suffixes) or start.startswith(self.starts)
+
+    def error(self, kind: type[E], origin: str) -> E:
+        """Return the error for a file of this kind."""
+        path = Path(origin)
+        return kind(f"{origin} {self.reason}", fix=self.fix.format(name=path.name, stem=path.stem))
+
 
 @dataclass(frozen=True)
 class PinnedFile:
     """A file of any content, pinned by its sha256. Fingerprints contain the sha256 and not the URL.
 
-    A subclass names the content: the folder and the suffix of the cached copy, the class of its errors, and in
-    `expect_content` what it refuses before a download.
+    A subclass names the content: the folder and the suffix of the cached copy, the class of its errors, and the
+    files that it refuses before a download.
     """
 
     folder: ClassVar[str] = "files"
     suffix: ClassVar[str] = ""
     error: ClassVar[type[PinnedFileError]] = PinnedFileError
     sha256_fix: ClassVar[str] = "`sha256sum` prints it"
+    refusal: ClassVar[Refusal | None] = None
 
     url: str
     sha256: str
@@ -43,9 +68,6 @@ class PinnedFile:
             found = repr(self.sha256) if self.sha256 else "empty"
             text = f"sha256 of a file must be 64 lower-case hexadecimal digits; it is {found}"
             raise self.error(text, fix=f"{self.sha256_fix} (file: {self.url})")
-
-    def expect_content(self, start: bytes) -> None:
-        """Raise `error` if the URL, or the first bytes of the file (empty: not read yet), show unwanted content."""
 
     @property
     def cached(self) -> Path:
@@ -58,7 +80,7 @@ class PinnedFile:
         Raises `error` for unwanted content, for another sha256 and for an unreadable URL; `UserError` when the cache
         can't be written.
         """
-        self.expect_content(b"")
+        self._check_refusal(b"")
         cached = self.cached
         if cached.exists() and sha256_of(cached) == self.sha256:
             return cached
@@ -99,6 +121,11 @@ class PinnedFile:
             fix = "the file was replaced: put its own sha256 into the recipe if you trust it"
             raise self.error(f"{self.url} has another sha256 than {self.sha256}", fix=fix)
 
+    def _check_refusal(self, start: bytes) -> None:
+        """Raise `error` for a refused file. start: its first bytes, empty before it is read."""
+        if self.refusal is not None and self.refusal.matches(self.url, start):
+            raise self.refusal.error(self.error, self.url)
+
     def _download(self, file: BinaryIO, options: StoreOptions | None) -> str:
         """Write the object's bytes to `file`; return their sha256."""
         from curation.storage.store import open_object
@@ -109,7 +136,7 @@ class PinnedFile:
             info = store.head(key)
             for block in store.blocks(key, info.size, info.etag):
                 if file.tell() == 0:
-                    self.expect_content(block)  # before 10 GB are fetched, whatever the sha256 is
+                    self._check_refusal(block)  # before 10 GB are fetched, whatever the sha256 is
                 digest.update(block)
                 file.write(block)
         except StoreError as error:
