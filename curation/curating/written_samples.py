@@ -47,14 +47,14 @@ class WrittenSamples:
 
     def _order_members(self, extensions: pa.Array) -> None:
         """Sort each sample's members by extension, with a member `json` where it has none."""
-        encoded = extensions.dictionary_encode()
+        members = self._ranges.members(self.kept)
+        encoded = extensions.take(pa.array(members)).dictionary_encode()  # others may be too long for a shard
         names = encoded.dictionary.to_pylist()
         self.extensions = sorted({*names, "json"})
         ranks = np.array([self.extensions.index(name) for name in names], np.int64)
-        members = self._ranges.members(self.kept)
         counts = self._ranges.first[self.kept + 1] - self._ranges.first[self.kept]
         rows = np.repeat(np.arange(len(self.kept)), counts)
-        which = ranks[encoded.indices.to_numpy()[members]] if len(names) else np.zeros(0, np.int64)
+        which = ranks[encoded.indices.to_numpy()] if len(names) else np.zeros(0, np.int64)
         is_json = self.extensions.index("json")
         lacks = np.setdiff1d(np.arange(len(self.kept)), rows[which == is_json])
         rows = np.concatenate([rows, lacks])

@@ -19,11 +19,12 @@ from curation.curating import written_samples
 from curation.curating.annotation import annotate
 from curation.curating.written_samples import WrittenSamples
 from curation.shards import member_reader
-from curation.shards.tar_samples import read_samples
+from curation.shards.tar_samples import TarSample, read_samples
 from curation.shards.tar_writer import TarWriter
 from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage.store import open_store
 
+SCHEMA = pa.schema([INDEX_SCHEMA.field(name) for name in ("uid", "offset", "length", "members")])
 SIZES = st.sampled_from([0, 1, 511, 512, 513, 1500, 2048, 5000])
 SAMPLES = st.lists(
     st.dictionaries(st.sampled_from(["txt", "json", "seg.png", "cls", "npy"]), SIZES, max_size=4),
@@ -61,26 +62,41 @@ def test_bytes_equal_the_writers(
     store.put("0.tar", data)
     shard = ShardRef("0.tar", len(data), store.head("0.tar").etag)
     found = list(read_samples([data], len(data), interleaved=scattered))
-    rows = [
-        {
-            "uid": uid(*shard[::2], sample.start),
-            "offset": sample.start,
-            "length": sample.stop - sample.start,
-            "members": [{n: getattr(part, n) for n in ("extension", "offset", "length")} for part in sample.parts],
-        }
-        for sample in found
-    ]
-    schema = pa.schema([INDEX_SCHEMA.field(name) for name in rows[0]])
+    rows = [row_of(sample, shard) for sample in found]
     chosen = sorted(row for row in kept if row < len(rows))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(member_reader, "READ_BYTES", read)
         patch.setattr(written_samples, "LONG", long)
         patch.setattr(written_samples, "ASSEMBLED", assembled)
-        written = WrittenSamples(store, shard, pa.Table.from_pylist(rows, schema), np.array(chosen, np.int64))
+        written = WrittenSamples(store, shard, pa.Table.from_pylist(rows, SCHEMA), np.array(chosen, np.int64))
         halves = [(0, min(split, len(chosen))), (min(split, len(chosen)), len(chosen))]
         out, places = joined(written, [half for half in halves if half[0] < half[1]])
         written.close()
     assert (out, places) == expected([(rows[n], found[n]) for n in chosen], shard)
+
+
+def test_a_dropped_sample_may_have_a_name_that_no_shard_can_hold(tmp_path: Path) -> None:
+    long = "e" * 90
+    data = archive([("a.jpg", b"1"), (f"b.{long}", b"2"), ("c.jpg", b"3")])
+    store = open_store(str(tmp_path))
+    store.put("0.tar", data)
+    shard = ShardRef("0.tar", len(data), store.head("0.tar").etag)
+    found = list(read_samples([data], len(data)))
+    rows = [row_of(sample, shard) for sample in found]
+    written = WrittenSamples(store, shard, pa.Table.from_pylist(rows, SCHEMA), np.array([0, 2]))
+    out, places = joined(written, [(0, 2)])
+    written.close()
+    assert (out, places) == expected([(rows[n], found[n]) for n in (0, 2)], shard)
+
+
+def row_of(sample: TarSample, shard: ShardRef) -> dict[str, Any]:
+    """The columns of a sample's index row that writing reads."""
+    return {
+        "uid": uid(*shard[::2], sample.start),
+        "offset": sample.start,
+        "length": sample.stop - sample.start,
+        "members": [{n: getattr(part, n) for n in ("extension", "offset", "length")} for part in sample.parts],
+    }
 
 
 def joined(written: WrittenSamples, halves: list[tuple[int, int]]) -> tuple[bytes, list[int]]:
@@ -107,7 +123,6 @@ def expected(chosen: list[tuple[dict[str, Any], Any]], shard: ShardRef) -> tuple
 
 
 def test_odd_uids_are_refused(tmp_path: Path) -> None:
-    schema = pa.schema([INDEX_SCHEMA.field(name) for name in ("uid", "offset", "length", "members")])
-    index = pa.Table.from_pylist([{"uid": "../x", "offset": 0, "length": 0, "members": []}], schema)
+    index = pa.Table.from_pylist([{"uid": "../x", "offset": 0, "length": 0, "members": []}], SCHEMA)
     with pytest.raises(ValueError, match="uid"):
         WrittenSamples(open_store(str(tmp_path)), ShardRef("a", 1, "e"), index, np.array([0]))

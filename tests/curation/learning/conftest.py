@@ -19,13 +19,13 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")  # a worker of xdist may run a module of another room next
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with tiny_model(tmp_path_factory.mktemp("model")) as name:
         yield name
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def weights(model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
     return path, write_weights(path, model)
