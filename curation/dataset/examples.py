@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from threading import Event
 
 import numpy as np
 import torch
@@ -23,22 +24,30 @@ PIECE = 32  # samples that a worker returns at a time
 GROWTH = 1024  # samples by which the array grows at a time
 
 
+class StoppedError(Exception):
+    """The samples are no longer needed."""
+
+
 def gather(
     stream: SampleStream,
     *,
     budget: int = BUDGET,
     limit: int | None = None,
     advance: Callable[[int], None] = lambda samples: None,
+    stop: Event | None = None,
 ) -> Examples | None:
     """Read all (or the first `limit`) samples of `stream` into memory; None when they exceed `budget` bytes of pixels.
 
-    The array grows in place, so the pixels are in memory once. `advance` is called after every `GROWTH` samples.
+    The array grows in place, so the pixels are in memory once. `advance` is called after every `GROWTH` samples. Raises
+    `StoppedError` once another thread has set `stop`.
     """
     room = budget // (stream.size * stream.size * 3)
     pixels = np.empty((0, stream.size, stream.size, 3), np.uint8)
     columns: tuple[list[str], list[str], list[str]] = ([], [], [])
     count = 0
     for example in stream:
+        if stop is not None and stop.is_set():
+            raise StoppedError
         if limit is not None and count >= limit:
             break
         if count >= room:

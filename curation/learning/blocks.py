@@ -172,17 +172,13 @@ class WindowCache:
             return self._extents[key]
 
 
-class _Closed(Exception):
-    """The shard is no longer needed."""
-
-
 class LocalBlocks(WindowCache):
     """Blocks of candidates in this process."""
 
     def __init__(self, candidates: Candidates, progress: Progress) -> None:
         super().__init__(candidates)
         self._held = Recent(self.most)
-        self._closed = False
+        self._closed = threading.Event()
         with progress("Reading candidates", None) as advance:
             self.begin(advance)
         self._held.most = self.most
@@ -193,7 +189,7 @@ class LocalBlocks(WindowCache):
         if found is None:
             if self.room is not None:
                 self._held.spare(self.read.largest)
-            found, skipped = self.candidates.read(ordinal, self._go_on)
+            found, skipped = self.candidates.read(ordinal, self._closed)
             self.read.note(ordinal, len(found), skipped, found.fields_with_values)
             self._held.put(ordinal, found)
         return found
@@ -203,12 +199,8 @@ class LocalBlocks(WindowCache):
         return len(block), block.share
 
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
         super().close()
-
-    def _go_on(self, samples: int) -> None:
-        if self._closed:
-            raise _Closed
 
 
 def _sample_bytes(recipe: LearnRecipe) -> int:

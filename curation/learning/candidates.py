@@ -6,10 +6,11 @@ Of a snapshot's manifest, only the part that describes the shard is read, and of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite, nan
+from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +27,6 @@ from curation.models.batches import Examples
 from curation.recipes.learning_recipe import LearnRecipe
 from curation.selection.pool_blocks import Block
 from curation.storage.store import StoreOptions
-
-Progress = Callable[[int], None]
 
 
 class SnapshotPlace(NamedTuple):
@@ -56,20 +55,18 @@ class Candidates:
     column: ScoreColumn | None
     sha256: str
 
-    def read(self, ordinal: int, advance: Progress = lambda samples: None) -> tuple[Block, Counter[str]]:
+    def read(self, ordinal: int, stop: Event | None = None) -> tuple[Block, Counter[str]]:
         """Read the usable samples of shard `ordinal`; also return the skipped samples by reason.
 
-        advance: called with the number of samples that were read. Raises `UserError` for a shard that exceeds memory.
+        stop: ends the read with `StoppedError` once it is set. Raises `UserError` for a shard that exceeds memory.
         """
-        return self.read_shard(*self.shards[ordinal], advance)
+        return self.read_shard(*self.shards[ordinal], stop)
 
-    def read_shard(
-        self, source: int, shard: ListedShard, advance: Progress = lambda samples: None
-    ) -> tuple[Block, Counter[str]]:
+    def read_shard(self, source: int, shard: ListedShard, stop: Event | None = None) -> tuple[Block, Counter[str]]:
         """Read the usable samples of a shard of the source with this index. See `read`."""
         recipe = self.recipe
         stream = stream_of([shard], recipe, "train" if recipe.holdout else "all")
-        examples = gather(stream, budget=recipe.memory, advance=advance)
+        examples = gather(stream, budget=recipe.memory, stop=stop)
         if examples is None:
             text = f"{shard.store.location(shard.ref.key)} does not fit into {recipe.memory:,} bytes of memory at"
             raise UserError(f"{text} {stream.size} px", fix="a larger `memory:`, or smaller shards")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
 from builders import write_shard
 
 from curation.dataset import examples
-from curation.dataset.examples import gather, gather_some, mixed, stream_batches
+from curation.dataset.examples import StoppedError, gather, gather_some, mixed, stream_batches
 from curation.dataset.loader import SampleStream
 from curation.dataset.open_shards import open_shards
 
@@ -38,6 +39,20 @@ def test_gather(stream: SampleStream) -> None:
     assert everything.take([4, 1]).uids == [everything.uids[4], everything.uids[1]]
     assert gather(stream, budget=19 * 16 * 16 * 3) is None
     assert gather(stream, budget=20 * 16 * 16 * 3) is not None
+
+
+def test_gather_ends_once_another_thread_needs_no_more(stream: SampleStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "GROWTH", 4)
+    told, stop = list[int](), Event()
+
+    def advance(samples: int) -> None:
+        told.append(samples)
+        stop.set()
+
+    with pytest.raises(StoppedError):
+        gather(stream, advance=advance, stop=stop)
+    assert told == [4]
+    assert gather(stream, stop=Event()) is not None
 
 
 def test_of_many_shards_some_of_each(stream: SampleStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
