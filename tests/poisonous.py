@@ -9,7 +9,7 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ class SlowWords(CaptionNumberScorer):
 
     def identity(self) -> Mapping[str, Any]:
         return {"scorer": "slow_words"}
+
+    def imports(self) -> Sequence[str]:
+        return ()  # each process that takes the place of a dead one would import torch
 
     def load(self, device: Any, options: Any) -> Callable[[Batch], np.ndarray]:
         def score(batch: Batch) -> np.ndarray:
@@ -58,6 +61,9 @@ class Poisonous(CaptionNumberScorer):
 
     def identity(self) -> Mapping[str, Any]:
         return {"scorer": "poisonous"}
+
+    def imports(self) -> Sequence[str]:
+        return ()  # each process that takes the place of a dead one would import torch
 
     def load(self, device: Any, options: Any) -> Callable[[Batch], np.ndarray]:
         from curation.shards import unit_reader as units
