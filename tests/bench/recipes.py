@@ -213,7 +213,7 @@ def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Name
     """Evaluate every snapshot that keeps at least a batch of samples."""
     from curation.core.local_executor import LocalExecutor
     from curation.core.progress import progress
-    from curation.evaluation.evaluate import carry_out, conclude, missing
+    from curation.evaluation.evaluate import attach_evaluation, missing, run_trials
     from curation.evaluation.protocol import EvaluationProtocol, plan
     from curation.evaluation.trials import pin
 
@@ -229,8 +229,8 @@ def judged(snapshots: Mapping[str, Snapshot], made: Made, options: argparse.Name
     todo = missing([one for one in plans.values() if one.attached() is None])
     if todo:
         with progress("Training and judging", len(todo), "models") as tick:
-            carry_out(todo, LocalExecutor(), options.jobs, tick)
-    return {name: one.attached() or conclude(one, protocol) for name, one in plans.items()}
+            run_trials(todo, LocalExecutor(), options.jobs, tick)
+    return {name: one.attached() or attach_evaluation(one, protocol) for name, one in plans.items()}
 
 
 def report(snapshots: Mapping[str, Snapshot], documents: Mapping[str, dict[str, Any]], made: Made) -> str:
