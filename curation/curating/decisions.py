@@ -13,7 +13,6 @@ weights that filters give it (`filters.WeightingFilter`), or 1. A sample of the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -24,7 +23,6 @@ from curation.curating import groups
 from curation.curating.sample_pool import SamplePool, too_little
 from curation.filters import ComparingFilter, DuplicateFilter, PreparingFilter, WeightingFilter, flat, kind_of
 from curation.filters.named import NamedFilter
-from curation.storage import tables
 
 LISTS = -1  # the place, among filters, of the lists of uids and of weights
 # A set of samples as bits, 65,536 samples a row in the order of their ids: to pass over what is in it, or what is not,
@@ -38,23 +36,11 @@ OF_BLOCK = f"ON {_BLOCK} = gone.block"  # JOIN such a table, called gone; LEFT J
 class Decisions(SamplePool):
     """One decision over one plan: a pool of samples and what filters say about them (schema `decided`)."""
 
-    def __init__(
-        self,
-        spool: Path,
-        index: Sequence[str],
-        scores: Mapping[str, pa.DataType],
-        vectors: Sequence[str] = (),
-        *,
-        made: Mapping[str, str] | None = None,
-        memory: str = "2GB",
-        kept: Path | None = None,
-    ) -> None:
-        """Open a pool with these columns; arguments: see `SamplePool`."""
-        super().__init__(spool, index, scores, vectors, made=made, memory=memory, kept=kept)
-        with tables.local_disk("opening the decision engine", spool):
-            # What is decided is kept beside the file: it spills as well, and is neither compressed nor logged.
-            self.db.execute("ATTACH ':memory:' AS decided")
-            self.clear()
+    def _prepare(self) -> None:
+        super()._prepare()
+        # What is decided is kept beside the file: it spills as well, and is neither compressed nor logged.
+        self.db.execute("ATTACH ':memory:' AS decided")
+        self.clear()
 
     def clear(self) -> None:
         """Delete the decisions; the loaded columns stay."""

@@ -56,10 +56,14 @@ class SamplePool:
         self._loaded, self._is_own = kept or spool / "loaded.duckdb", kept is None
         with tables.local_disk("opening the decision engine", spool):
             self.db = tables.connect(self.path, spill=spool, memory=memory, files=[self._loaded])
-            if self._is_own:
-                self._make_pool()
-            else:
-                self._take_over()
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the tables of this engine, while a full disk is still one clear error."""
+        if self._is_own:
+            self._make_pool()
+        else:
+            self._take_over()
 
     def __enter__(self) -> Self:
         return self

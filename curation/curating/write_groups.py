@@ -112,5 +112,5 @@ def _by_unit(rows: pa.Table, ordinals: range) -> Iterator[pa.Table]:
     """The rows of each unit; those of `rows` are sorted by unit."""
     unit = rows.column("unit").to_numpy()
     ends = np.searchsorted(unit, [*ordinals, ordinals.stop])
-    told = rows.select(["decision", "reason", "weight"])
-    return (told.slice(start, stop - start) for start, stop in pairwise(ends.tolist()))
+    decided = rows.select(["decision", "reason", "weight"])
+    return (decided.slice(start, stop - start) for start, stop in pairwise(ends.tolist()))
