@@ -28,7 +28,7 @@ from curation.models.weights import tensors_to_bytes
 from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.storage.store import Store, open_store
 
-TRAINING_VERSION = 3  # of the code from settings to weights: raise it where learner, order or preparation change
+TRAINING_VERSION = 4  # of the code from settings to weights: raise it where learner, order or preparation change
 
 
 def identity_of(job: TrainingJob, sources: Mapping[str, Samples], device: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from hashlib import sha256
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple
@@ -83,7 +84,11 @@ class Learner:
         self._forward: Any = torch.compile(forward) if training.compile else forward
         self.rank, self.world = 0, 1
         self._named: tuple[int, str] | None = None  # updates, and the fingerprint of the weights after them
-        self._optimiser = adamw(self.module, training)
+
+    @cached_property
+    def _optimiser(self) -> torch.optim.AdamW:
+        """Built on first use: it imports `torch._dynamo` (1.7 CPU seconds), and a model that only scores has none."""
+        return adamw(self.module, self.training)
 
     def step(self, batch: TrainingBatch) -> StepReport:
         """Make one update. In a process group, every process passes the same batch.

@@ -8,7 +8,7 @@ import torch
 
 from curation.learners.training import Training
 from curation.models import cost, model_config
-from curation.models.architecture import build_model
+from curation.models.architecture import build_for_counting
 from curation.models.dual import encode_text, trims
 
 
@@ -38,10 +38,10 @@ def trimmed(model: str) -> dict[int, float]:
 
     context = int(model_config(model)["text_cfg"].get("context_length", 77))
     flops: dict[int, float] = {}
+    module = build_for_counting(model)
+    if not trims(module):
+        return {}
     with torch.device("meta"):
-        module = build_model(model).eval()
-        if not trims(module):
-            return {}
         for length in {*range(4, context, 4), context}:
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 encode_text(module, torch.zeros(1, length, dtype=torch.long))

@@ -40,7 +40,7 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 class Cost(NamedTuple):
     """Cost of a model: its parameters, and the FLOPs of one forward pass of each tower for one sample.
 
-    A multiply-add counts as 2 FLOPs.
+    A multiply-add counts as 2 FLOPs. FLOPs are nominal, of all tokens in all blocks; `plain_clip` skips some.
     """
 
     parameters: int
@@ -106,35 +106,46 @@ def preprocess_for(model: str) -> Preprocess:
 def build_model(model: str, size: int = 0) -> nn.Module:
     """Build `model` with random float32 weights on torch's current default device. No weights are downloaded.
 
+    A plain CLIP is ours (`plain_clip`), with the weights that open_clip draws from the same seed; others are
+    open_clip's.
     `size`: side of the input images in pixels; 0 means the model's own. Raises `UnknownNameError` for an unknown model,
     `UserError` when the configuration of its text tower is not available from the Hugging Face hub.
     """
-    import open_clip
+    return _build(model, size, initialise=True)
+
+
+def build_for_inference(model: str) -> nn.Module:
+    """Build `model` with uninitialised weights, for a state dict to replace. Raises as `build_model` does.
+
+    Of a plain CLIP alone; models of open_clip draw their weights.
+    """
+    return _build(model)
+
+
+def build_for_counting(model: str, size: int = 0) -> nn.Module:
+    """Build `model` on torch's meta device, with all the operations of its architecture, to count its FLOPs."""
     import torch
 
+    with torch.device("meta"):
+        return _build(model, size, whole=True).to("meta").eval()
+
+
+def _build(model: str, size: int = 0, **options: bool) -> nn.Module:
+    """options: of `PlainClip`."""
     config = model_config(model)
-    if model in MODELS:
-        if size:
-            config["vision_cfg"]["image_size"] = size
-        return open_clip.CLIP(**config)  # type: ignore[no-any-return]
+    if size:
+        config["vision_cfg"]["image_size"] = size
+    if is_plain(config):
+        from curation.models.plain_clip import PlainClip
+
+        return PlainClip(config, **options)
+    import open_clip
+    import torch
 
     with hub_errors(model, "its text tower's configuration"):
         return open_clip.create_model(  # type: ignore[no-any-return]
             model, device=torch.get_default_device(), pretrained_text=False, force_image_size=size or None
         )
-
-
-def build_for_inference(model: str) -> nn.Module:
-    """Build `model` with uninitialised weights for scoring; of a plain CLIP without importing open_clip.
-
-    Tensor names and vectors equal those of `build_model`. Raises as `build_model` does.
-    """
-    config = model_config(model)
-    if not is_plain(config):
-        return build_model(model)
-    from curation.models.plain_clip import PlainClip
-
-    return PlainClip(config)
 
 
 def encoder_imports(model: str) -> tuple[str, ...]:
@@ -160,15 +171,15 @@ def cost(model: str, size: int = 0) -> Cost:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    module: Any = build_for_counting(model, size)
     with torch.device("meta"):
-        module = build_model(model, size).eval()
         size = size or image_size(model)
         image = torch.zeros(1, 3, size, size)
         text = torch.zeros(1, model_config(model)["text_cfg"].get("context_length", 77), dtype=torch.long)
     flops = []
     for encode, inputs in ((module.encode_image, image), (module.encode_text, text)):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            encode(inputs)  # type: ignore[operator]
+            encode(inputs)
         flops.append(counter.get_total_flops())
     return Cost(sum(parameter.numel() for parameter in module.parameters()), *flops)
 

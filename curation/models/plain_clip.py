@@ -1,20 +1,21 @@
 """The plain CLIP architecture: a vision transformer and a causal text transformer, with open_clip's tensor names.
 
-For inference with our proxies and open_clip's plain ViTs. It costs less than open_clip's own classes in two ways:
+For our proxies and open_clip's plain ViTs, in training and in scoring. It costs less than open_clip's own classes:
 
-- Importing open_clip takes 3 CPU seconds (torchvision, `torch._dynamo`, CoCa), half of the fixed cost of a small run.
+- Importing open_clip takes 4 CPU seconds (torchvision, `torch._dynamo`, CoCa), half of the fixed cost of a small run.
 - The last block computes one token of each sequence, the one that is pooled, instead of all of them: 17 % less time for
   an image and 55 % less for a caption with proxy-mu, 1/12 less with a ViT-B.
 
-Vectors equal open_clip's up to rounding (2e-7, tested). Other architectures (ResNets, timm and Hugging Face towers,
-CoCa, SigLIP) and all training use open_clip itself. Nothing here draws random values or masks on torch's meta device,
-where these import sympy (1.1 CPU seconds) in a check of a file's shapes.
+Vectors equal open_clip's up to rounding (2e-7), and initial weights bit for bit with the same seed (both tested). Other
+architectures (ResNets, timm and Hugging Face towers, CoCa, SigLIP) are open_clip's. Unless it initialises, nothing here
+draws random values or masks on torch's meta device, where these import sympy (1.1 CPU seconds).
 
 Source: Radford et al. 2021 (2103.00020), section 2.4; vision transformers: 2010.11929, section 3.1.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,25 +26,30 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 
 class PlainClip(nn.Module):
-    """A CLIP for inference, with uninitialised weights. Load a state dict of open_clip's class into it.
+    """A CLIP. State dicts of open_clip's class can be loaded into it, and the reverse.
 
     config: the model's configuration in open_clip's format, for which `architecture.is_plain` holds.
+    initialise: draw the weights that open_clip draws with the same state of torch's generator; if not, they are
+        uninitialised memory, for a state dict to replace.
+    whole: compute all tokens in the last blocks, as open_clip does, to count the architecture's nominal FLOPs.
     """
 
     attn_mask: Tensor
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], *, initialise: bool = False, whole: bool = False) -> None:
         super().__init__()
         text, dim = config["text_cfg"], config["embed_dim"]
         activation = QuickGelu if config.get("quick_gelu") else nn.GELU
         width, length = text.get("width", 512), text.get("context_length", 77)
         self.text_pool_type = "argmax"  # the end token has the highest id
-        self.visual = VisionTransformer(config["vision_cfg"], dim, activation)
+        self.visual = VisionTransformer(config["vision_cfg"], dim, activation, initialise, whole)
+        # Drawn before the blocks and registered after them: open_clip's order of draws, and of parameters.
+        rows = text.get("vocab_size", 49408)
+        words = nn.Embedding(rows, width, _weight=None if initialise else torch.empty(rows, width))
         self.transformer = Transformer(
-            width, text.get("layers", 12), text.get("heads", 8), text.get("mlp_ratio", 4.0), activation
+            width, text.get("layers", 12), text.get("heads", 8), text.get("mlp_ratio", 4.0), activation, whole
         )
-        words = torch.empty(text.get("vocab_size", 49408), width)
-        self.token_embedding = nn.Embedding(len(words), width, _weight=words)
+        self.token_embedding = words
         self.positional_embedding = nn.Parameter(torch.empty(length, width))
         self.ln_final = LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, dim))
@@ -52,10 +58,30 @@ class PlainClip(nn.Module):
         self.logit_scale = nn.Parameter(torch.empty(()))
         bias = nn.Parameter(torch.empty(())) if config.get("init_logit_bias") is not None else None
         self.register_parameter("logit_bias", bias)
+        if initialise:
+            self._initialise_text(config)
+
+    @torch.no_grad()
+    def _initialise_text(self, config: Mapping[str, Any]) -> None:
+        """Draw the weights of the text tower as CLIP does; see 2103.00020, section 2.5, and open_clip's code."""
+        width, layers = self.positional_embedding.shape[1], len(self.transformer.resblocks)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        narrow, wide, residual = width**-0.5, (2 * width) ** -0.5, width**-0.5 * (2 * layers) ** -0.5
+        for block in self.transformer.resblocks:
+            weights = dict(block.named_parameters())
+            nn.init.normal_(weights["attn.in_proj_weight"], std=narrow)
+            nn.init.normal_(weights["attn.out_proj.weight"], std=residual)
+            nn.init.normal_(weights["mlp.c_fc.weight"], std=wide)
+            nn.init.normal_(weights["mlp.c_proj.weight"], std=residual)
+        nn.init.normal_(self.text_projection, std=narrow)
+        nn.init.constant_(self.logit_scale, config.get("init_logit_scale", math.log(1 / 0.07)))
+        if isinstance(self.logit_bias, Tensor):
+            nn.init.constant_(self.logit_bias, config["init_logit_bias"])
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Encode normalised images, float32 `[N, 3, S, S]`, to `[N, dim]`."""
-        return self.visual.pooled(self.visual.conv1(pixels).flatten(2).transpose(1, 2))
+        return self.visual(pixels)  # type: ignore[no-any-return]
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """Encode token ids, int64 `[N, L]` with L up to the context length, to `[N, dim]`."""
@@ -69,18 +95,30 @@ class PlainClip(nn.Module):
 class VisionTransformer(nn.Module):
     """A ViT with a class token and learned positions."""
 
-    def __init__(self, config: Mapping[str, Any], dim: int, activation: type[nn.Module]) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], dim: int, activation: type[nn.Module], initialise: bool, whole: bool
+    ) -> None:
         super().__init__()
         width, patch = config.get("width", 768), config.get("patch_size", 16)
         grid = config.get("image_size", 224) // patch
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
-        self.class_embedding = nn.Parameter(torch.empty(width))
-        self.positional_embedding = nn.Parameter(torch.empty(grid * grid + 1, width))
+
+        def drawn(*shape: int) -> nn.Parameter:
+            return nn.Parameter(width**-0.5 * torch.randn(shape) if initialise else torch.empty(shape))
+
+        self.class_embedding = drawn(width)
+        self.positional_embedding = drawn(grid * grid + 1, width)
         self.ln_pre = LayerNorm(width)
         heads = width // config.get("head_width", 64)
-        self.transformer = Transformer(width, config.get("layers", 12), heads, config.get("mlp_ratio", 4.0), activation)
+        self.transformer = Transformer(
+            width, config.get("layers", 12), heads, config.get("mlp_ratio", 4.0), activation, whole
+        )
         self.ln_post = LayerNorm(width)
-        self.proj = nn.Parameter(torch.empty(width, dim))
+        self.proj = drawn(width, dim)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Encode normalised images, float32 `[N, 3, S, S]`, to `[N, dim]`."""
+        return self.pooled(self.conv1(pixels).flatten(2).transpose(1, 2))
 
     def pooled(self, patches: Tensor) -> Tensor:
         """Encode embedded patches, [N, grid * grid, width], to [N, dim]."""
@@ -93,8 +131,11 @@ class VisionTransformer(nn.Module):
 class Transformer(nn.Module):
     """Residual blocks of attention and MLP, with layer norms before both."""
 
-    def __init__(self, width: int, layers: int, heads: int, mlp_ratio: float, activation: type[nn.Module]) -> None:
+    def __init__(
+        self, width: int, layers: int, heads: int, mlp_ratio: float, activation: type[nn.Module], whole: bool
+    ) -> None:
         super().__init__()
+        self.whole = whole
         self.resblocks = nn.ModuleList(Block(width, heads, mlp_ratio, activation) for _ in range(layers))
 
     def at(
@@ -108,6 +149,8 @@ class Transformer(nn.Module):
         *blocks, last = self.resblocks
         for block in blocks:
             hidden = block(hidden, mask)
+        if self.whole:
+            return last(hidden, mask)[torch.arange(len(hidden), device=hidden.device), place]  # type: ignore[no-any-return]
         assert isinstance(last, Block)
         return last.at(hidden, place, seen)
 

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from curation.models import cost
 from curation.models.architecture import MODELS, build_for_inference, build_model, is_plain, model_config, model_names
 from curation.models.dual import DualEncoder, PixelNormaliser
 from curation.models.plain_clip import PatchEmbedding, PlainClip
@@ -20,10 +23,17 @@ CAPTIONS = ["a cat", "two dogs on a table in the sun", "", "x " * 80, "naïve ca
 DEVICE = torch.device("cpu")
 
 
+def of_open_clip(model: str) -> torch.nn.Module:
+    """Return open_clip's own class of a plain model, with random weights."""
+    if model in MODELS:
+        return open_clip.CLIP(**model_config(model))
+    return open_clip.create_model(model, device=torch.get_default_device())  # type: ignore[no-any-return]
+
+
 def pair_of(model: str, precision: str = "fp32") -> tuple[DualEncoder, DualEncoder]:
     """Return encoders of equal random weights: open_clip's class, and ours."""
     torch.manual_seed(1)
-    theirs, ours = build_model(model), build_for_inference(model)
+    theirs, ours = of_open_clip(model), build_for_inference(model)
     assert isinstance(ours, PlainClip)
     ours.load_state_dict(theirs.state_dict())
     return DualEncoder(model, theirs, DEVICE, precision), DualEncoder(model, ours, DEVICE, precision)  # type: ignore[arg-type]
@@ -41,6 +51,48 @@ def test_vectors_equal_those_of_open_clip(model: str) -> None:
     torch.testing.assert_close(ours.image(pixels), theirs.image(pixels), atol=1e-6, rtol=0)
     captions = CAPTIONS[: len(pixels)]
     torch.testing.assert_close(ours.text(captions), theirs.text(captions), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("model", [*MODELS, pytest.param("ViT-S-32-alt", marks=pytest.mark.slow)])
+def test_initial_weights_and_draws_equal_those_of_open_clip(model: str) -> None:
+    found = []
+    for build in (of_open_clip, build_model):
+        torch.manual_seed(7)
+        module = build(model)
+        found.append((module.state_dict(), [name for name, _ in module.named_parameters()], torch.get_rng_state()))
+    (theirs, their_order, their_state), (ours, our_order, our_state) = found
+    assert ours.keys() == theirs.keys() and our_order == their_order and torch.equal(our_state, their_state)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_gradients_equal_those_of_open_clip(model: str) -> None:
+    size = model_config(model)["vision_cfg"]["image_size"]
+    images, ids = torch.randn(6, 3, size, size), torch.randint(1, 400, (6, 32))
+    ids[torch.arange(6), torch.arange(6) * 4 + 5] = 49407  # the end token; what follows has no influence
+    found = []
+    for build in (of_open_clip, build_model):
+        torch.manual_seed(7)
+        module: Any = build(model)
+        (module.encode_image(images) * module.encode_text(ids)).sum().backward()
+        found.append({name: parameter.grad for name, parameter in module.named_parameters()})
+    for name, theirs in found[0].items():
+        if not name.startswith("logit"):
+            torch.testing.assert_close(found[1][name], theirs, atol=1e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nominal_flops_are_those_of_open_clips_class(model: str) -> None:
+    config = model_config(model)
+    size, flops = config["vision_cfg"]["image_size"], []
+    with torch.device("meta"):
+        theirs: Any = of_open_clip(model).eval()
+        ids = torch.zeros(1, config["text_cfg"]["context_length"], dtype=torch.long)
+        for encode, inputs in ((theirs.encode_image, torch.zeros(1, 3, size, size)), (theirs.encode_text, ids)):
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                encode(inputs)
+            flops.append(counter.get_total_flops())
+    assert [cost(model).image_flops, cost(model).text_flops] == flops
 
 
 def test_the_activation_of_openai() -> None:
@@ -101,7 +153,7 @@ def test_tensor_names_and_shapes_equal_those_of_open_clip() -> None:
     for model in model_names():
         if is_plain(model_config(model)) and not any(name in model for name in ("bigG", "-e-", "-g-", "H-14", "H-16")):
             with torch.device("meta"):
-                theirs, ours = (shapes_of(build(model)) for build in (build_model, build_for_inference))
+                theirs, ours = (shapes_of(build(model)) for build in (of_open_clip, build_for_inference))
             assert ours == theirs, model
             checked.append(model)
     assert len(checked) > 20
