@@ -1,4 +1,4 @@
-"""A part of many similar cases for `make test-fast`; `make test` runs them all."""
+"""A part of many similar cases: a few for `make test-fast`, some for `make test`, all for `make soak`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from typing import Any
 import pytest
 
 
-def one_in(n: int, values: Iterable[Any]) -> list[Any]:
-    """Values for `parametrize`: the first of every n as it is, the others marked `slow`."""
-    return [value if i % n == 0 else pytest.param(value, marks=pytest.mark.slow) for i, value in enumerate(values)]
+def one_in(n: int, values: Iterable[Any], *, tested: int = 1) -> list[Any]:
+    """Values for `parametrize`: the first of every n as it is, the others marked `slow`.
+
+    tested: of the others, the first of every `tested` is `slow`, and the rest are `soak`.
+    """
+    found = []
+    for place, value in enumerate(values):
+        marks = () if place % n == 0 else pytest.mark.slow if place % tested == 0 else pytest.mark.soak
+        found.append(pytest.param(value, marks=marks))
+    return found

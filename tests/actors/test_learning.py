@@ -34,6 +34,7 @@ from curation.storage.store import open_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 STEPS = 14
+CLASSES = "learner={classification: {model: proxy-mu, steps: 6, batch: 8, label: name}}"
 
 Make = Callable[..., LearnRecipe]
 
@@ -129,27 +130,36 @@ def test_lag_0_is_the_loop_in_one_process_bit_for_bit(
     assert there(make("compute={learners: 1}", f"output={out}"))["reused"]
 
 
-def test_two_learners_agree_to_rounding(make: Make, tmp_path: Path) -> None:
-    for loss in ("softmax", "sigmoid"):
-        parts = "learner.contrastive.micro_batch=3" if loss == "softmax" else "learner.contrastive.micro_batch=0"
-        options = (f"learner.contrastive.loss={loss}", "learner.contrastive.steps=6", "learner.contrastive.lr=1.0e-3")
-        ours = there(make(*options, parts, "compute={learners: 2}", f"output={tmp_path}/{loss}-there"))
-        theirs = here(make(*options, f"output={tmp_path}/{loss}-here"))
-        same_choices(ours, theirs, scores=False)
-        one, other = (read_tensors(found["weights"].removeprefix("file://")) for found in (ours, theirs))
-        for name in one:
-            torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=2e-5)
+@pytest.mark.parametrize(("loss", "parts"), [("softmax", 3), pytest.param("sigmoid", 0, marks=pytest.mark.soak)])
+def test_two_learners_agree_to_rounding(loss: str, parts: int, make: Make, tmp_path: Path) -> None:
+    options = (f"learner.contrastive.loss={loss}", "learner.contrastive.steps=6", "learner.contrastive.lr=1.0e-3")
+    options += (f"learner.contrastive.micro_batch={parts}",)
+    ours = there(make(*options, "compute={learners: 2}", f"output={tmp_path}/there"))
+    theirs = here(make(*options, f"output={tmp_path}/here"))
+    same_choices(ours, theirs, scores=False)
+    one, other = (read_tensors(found["weights"].removeprefix("file://")) for found in (ours, theirs))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("online=learner", "reference={train: POOL}", "learner.contrastive.steps=6", "selection.lag=2"),
-        ("learner={classification: {model: proxy-mu, steps: 6, batch: 8, label: name}}", "reference={train: POOL}"),
-        ("learner.contrastive.steps=8", "selection.stop=0.4", "selection.lag=1"),
+        (CLASSES, "online=learner", "reference={train: POOL}", "selection.stop=0.6", "selection.lag=1"),
+        pytest.param(
+            ("online=learner", "reference={train: POOL}", "learner.contrastive.steps=6", "selection.lag=2"),
+            marks=pytest.mark.soak,
+        ),
+        pytest.param((CLASSES, "reference={train: POOL}"), marks=pytest.mark.soak),
+        pytest.param(
+            ("learner.contrastive.steps=8", "selection.stop=0.4", "selection.lag=1"), marks=pytest.mark.soak
+        ),
     ],
-    ids=["the learner scores for itself, and a reference is trained beside it", "classes", "selection has stopped"],
-)
+    ids=[
+        "classes, the learner scores for itself, a reference is trained beside it, and selection stops",
+        "the learner scores for itself, and a reference is trained beside it", "classes", "selection stops",
+    ],
+)  # fmt: skip
 def test_other_roles_and_kinds(make: Make, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     told = [text.replace("POOL", make().data[0]) for text in overrides]
     ours = there(make(*told, "compute={learners: 1}", f"output={tmp_path}/there"))
