@@ -14,14 +14,14 @@ $(READY): pyproject.toml deploy/constraints.txt
 	@echo "making the environment in $(VENV) (several minutes and 7 GB the first time: torch and ray)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tutelage needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[demo,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c deploy/constraints.txt -e '.[demo,dev]'
 	@touch $(READY)
 
 demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
 	@$(BIN)/python -m jobs.demo
 
-test: $(READY) lint  ## all tests in two processes, longest files first: without Ray, then those that start it
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray and not soak"
+test: $(READY) lint  ## all tests in parallel, longest files first: without Ray, then those that start it
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray and not soak"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "ray and not soak" \
 	  $$(grep -rl "mark\.ray" tests --include="test_*.py")
 

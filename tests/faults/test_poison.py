@@ -101,7 +101,7 @@ def test_a_sample_that_ends_processes_costs_itself_alone(engine: str, tmp_path: 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_scorer_that_fails_for_everything_ends_the_run_with_a_line(engine: str, tmp_path: Path) -> None:
-    write_pool(tmp_path / "pool", DEEDS[engine])
+    write_pool(tmp_path / "pool", DEEDS["local"])
     recipe = write_recipe(
         tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "",
         scorers=[{"poisonous": {"fails": True}}], filters=[], compute={"max_actors": 1},

@@ -44,7 +44,7 @@ def read(loader: DataLoader[Any]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.soak)])
 def test_persistent_workers_follow_the_epoch(corpus: Path, method: str) -> None:
     for name in ("stream", "weighted", "webdataset") if method == "fork" else ("weighted", "webdataset"):
         alone, kept = face(name, corpus), face(name, corpus)

@@ -104,8 +104,9 @@ def test_a_lost_snapshot_is_given_up_when_told(damage: str, tree: Tree, capsys: 
 
 
 @pytest.mark.slow
-def test_a_repair_that_is_killed_is_repeated(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed after each of its puts in turn: repaired objects are whole, and the others are found again."""
+@pytest.mark.parametrize("after", [range(1, 40, 3), pytest.param(range(1, 40), marks=pytest.mark.soak)], ids=len)
+def test_a_repair_that_is_killed_is_repeated(after: range, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after these numbers of puts in turn: repaired objects are whole, and the others are found again."""
     from curation.storage.store import Store
 
     class Killed(BaseException):
@@ -113,7 +114,7 @@ def test_a_repair_that_is_killed_is_repeated(tree: Tree, monkeypatch: pytest.Mon
 
     shard, whole = tree.shard, tree.shard.read_bytes()
     puts = {name: getattr(Store, name) for name in ("put", "put_file", "create", "delete")}
-    for last in range(1, 40):
+    for last in after:
         for name in ("output shard gone", "record not JSON", "urls gone", "score record gone", "plan not JSON"):
             DAMAGES[name].plant(tree)
         left = iter(range(last))
