@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from decided_rows import decided_rows
 
-from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.filters import Filter
 from curation.filters.named import NamedFilter, columns_needed
@@ -59,7 +59,7 @@ def decided_by(engine: Decisions, *filters: Filter, **lists: Any) -> list[Row]:
     """Decide the rows that the engine holds; what it decided before is forgotten."""
     engine.clear()
     engine.decide(_named(filters), **lists)
-    found: list[Row] = decision_results.of_units(engine, 0, 0).to_pylist()
+    found: list[Row] = decided_rows(engine, 0, 0).to_pylist()
     return found
 
 

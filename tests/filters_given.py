@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from decided_rows import decided_rows
 from rows_given import Row, random_rows, table
 
-from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.filters import FILTERS, Filter
 from curation.filters.algebra import AllOf, AnyOf, NotOf
@@ -108,7 +108,7 @@ def dropped(
         for unit, (start, end) in enumerate(pairwise([0, *ends])):
             engine.load([(unit, whole.slice(start, end - start))])
         engine.decide(named, **lists)
-        result = decision_results.of_units(engine, 0, len(ends)).to_pylist()
+        result = decided_rows(engine, 0, len(ends)).to_pylist()
     assert [r["row"] for r in result] == list(range(len(rows)))
     return {r["row"]: r["reason"] for r in result if r["decision"] != "kept"}
 

@@ -68,11 +68,6 @@ def of_groups(engine: Decisions, bounds: Iterable[tuple[int, int]]) -> Iterator[
         yield pa.Table.from_batches(group, reader.schema)
 
 
-def of_units(engine: Decisions, first: int, last: int) -> pa.Table:
-    """Return the decisions of units first..last (inclusive). A pass over all samples: see `of_groups` for several."""
-    return next(of_groups(engine, [(first, last)]))
-
-
 def matches(engine: Decisions) -> pa.RecordBatchReader:
     """Stream the matches of filters that compare with other snapshots, sorted: uid, filter, how, value, against, other.
 

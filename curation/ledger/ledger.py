@@ -74,7 +74,7 @@ class Ledger(Snapshots):
         local disk.
         """
         pages, units, total = [], 0, 0
-        for table in rebatch(batches, PAGE_UNITS):
+        for table in map(pa.Table.combine_chunks, rebatch(batches, PAGE_UNITS)):
             key = f"plans/pages/{rows_sha256(table)}.parquet"
             if not self.store.exists(key):
                 self.store.put(key, to_parquet(table))

@@ -32,23 +32,22 @@ def write_parquet(path: Path, rows: pa.RecordBatchReader) -> None:
     """Write a table that need not fit in memory to `path`: equal rows give equal bytes, however they are batched."""
     with pq.ParquetWriter(path, rows.schema.remove_metadata(), **_settings(rows.schema)) as writer:
         for table in rebatch(rows, GROUP_ROWS):
-            writer.write_table(table)
+            writer.write_table(table.combine_chunks())
 
 
-def rebatch(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    """Regroup batches into tables of exactly `rows` rows, in one chunk each; the last table may be shorter."""
-    pending: list[pa.RecordBatch] = []
+def rebatch(batches: Iterable[pa.RecordBatch | pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Regroup batches into tables of exactly `rows` rows, without copying; the last table may be shorter."""
+    pending: list[pa.Table] = []
     count = 0
     for batch in batches:
-        pending.append(batch)
+        pending.append(batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch]))
         count += batch.num_rows
         while count >= rows:
-            table = pa.Table.from_batches(pending)
-            yield table.slice(0, rows).combine_chunks()
-            pending = table.slice(rows).to_batches()
-            count -= rows
+            whole = pa.concat_tables(pending)
+            yield whole.slice(0, rows)
+            pending, count = [whole.slice(rows)], count - rows
     if count:
-        yield pa.Table.from_batches(pending).combine_chunks()
+        yield pa.concat_tables(pending)
 
 
 def _settings(schema: pa.Schema) -> dict[str, Any]:

@@ -86,21 +86,6 @@ def decode_ahead(
             yield from decode_noted(guarded(reader.read(shard), reader, shard), box, seconds)
 
 
-def rebatch(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Tables of exactly `size` rows, across units; only the last is shorter."""
-    pending: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        pending.append(table)
-        rows += table.num_rows
-        while rows >= size:
-            whole = pa.concat_tables(pending)
-            yield whole.slice(0, size)
-            pending, rows = [whole.slice(size)], rows - size
-    if rows:
-        yield pa.concat_tables(pending)
-
-
 def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int) -> Batch:
     """A table of at most `size` rows as a batch of exactly `size`: black images and empty captions fill it up."""
     captions = [caption or "" for caption in table.column("caption").to_pylist()]

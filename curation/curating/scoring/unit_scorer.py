@@ -20,7 +20,6 @@ from curation.curating.scoring.batches import (
     decode_here,
     decode_noted,
     make_batch,
-    rebatch,
     shard_refs,
     usable,
 )
@@ -34,6 +33,7 @@ from curation.recipes.curation_recipe import Compute
 from curation.scorers import HeaderCheckingScorer, Scorer, imports_of
 from curation.shards.images import DecodeLimits, Preprocess
 from curation.shards.unit_reader import STREAM_SCHEMA, UnitReader, failure_table, view_column
+from curation.storage.parquet import rebatch
 from curation.storage.store import Store, StoreOptions
 
 COMMITTERS = 4  # threads that put a worker's tables while its models go on

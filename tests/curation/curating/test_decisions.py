@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from decided_rows import decided_rows
 
 from curation.curating import decision_results
 from curation.curating.decisions import Decisions
@@ -49,7 +50,7 @@ def test_filters_see_what_is_left_in_every_block(tmp_path: Path) -> None:
             engine.clear()
             engine.decide(filters, keep=pa.array([f"{i:032x}" for i in keep], pa.string()))
             kept = usable & ((score >= cut) | np.isin(at, keep))
-            rows = decision_results.of_units(engine, 0, 4)
+            rows = decided_rows(engine, 0, 4)
             assert rows.num_rows == N
             assert np.array_equal(np.array(rows.column("decision").to_pylist()) == "kept", kept)
             assert engine.db.execute("SELECT count(*) FROM alive").fetchall() == [(kept.sum(),)]
@@ -101,7 +102,7 @@ def test_groups_of_units_are_cut_from_one_ordered_pass(
     with Decisions(tmp_path, [], {"score": pa.float32()}) as engine:
         engine.load((unit, _unit(unit, size)) for unit, size in enumerate(sizes.tolist()))
         engine.decide([NamedFilter("threshold", Threshold(score="score", min=0.5))])
-        whole = decision_results.of_units(engine, 0, 199)
+        whole = decided_rows(engine, 0, 199)
         queries: dict[int, int] = {}
         for each in (1, 3, 50):
             counting = _Counting(engine.db)
@@ -116,8 +117,8 @@ def test_groups_of_units_are_cut_from_one_ordered_pass(
                 assert set(rows.column("unit").to_pylist()) <= set(range(first, last + 1))
         assert set(queries.values()) == {1}
         some = whole.filter(pc.is_in(whole.column("unit"), pa.array(range(5, 10))))
-        assert decision_results.of_units(engine, 5, 9).equals(some)
-        assert decision_results.of_units(engine, 300, 400).num_rows == 0
+        assert decided_rows(engine, 5, 9).equals(some)
+        assert decided_rows(engine, 300, 400).num_rows == 0
 
 
 def test_a_writer_that_fails_leaves_nothing_open(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from decided_rows import decided_rows
 from what_if_rows import KINDS, SETTINGS, N, rows, setting
 
 from curation.core.errors import ConservationError
 from curation.core.words import WORD
-from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.curating.what_if import MADE, WhatIf, WhatIfAnswer
 from curation.filters.named import NamedFilter
@@ -37,7 +37,7 @@ def kept_by(tmp_path: Path, filters: list[NamedFilter], **lists: Any) -> set[int
     with Decisions(tmp_path, ["caption"], KINDS) as engine:
         engine.load([(0, rows())])
         engine.decide(filters, **lists)
-        return {row["row"] for row in decision_results.of_units(engine, 0, 0).to_pylist() if row["decision"] == "kept"}
+        return {row["row"] for row in decided_rows(engine, 0, 0).to_pylist() if row["decision"] == "kept"}
 
 
 def test_every_setting_is_what_deciding_it_alone_would_be(answers: dict[str, WhatIfAnswer], tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_answers_are_what_counting_row_by_row_gives(
         asked = WhatIf(engine, snapshot().to_reader(max_chunksize=100))
         asked.ask("before", SETTINGS["tight"])  # so that there is something to forget
         answer = asked.ask(name, filters, **lists)
-        decisions = decision_results.of_units(engine, 0, 0).to_pylist()
+        decisions = decided_rows(engine, 0, 0).to_pylist()
         dropped_by = dict(engine.db.execute("SELECT id, split_part(reason, '.', 1) FROM decided.dropped").fetchall())
     decided = [{**row, **said} for row, said in zip(table.to_pylist(), decisions, strict=True)]
     kept = [row for row in decided if row["decision"] == "kept"]

@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+from decided_rows import decided_rows
 from rows_given import Row, alike, random_rows, table
 from sampling import one_in
 
@@ -46,7 +47,7 @@ def asked(
             made.append((own, manifest.to_reader(), [samples]))
         engine.load_others(item.compared_table(), item.compared_columns(), made)
         engine.decide([NamedFilter("decontaminate", outer or item)])
-        decided = decision_results.of_units(engine, 0, 0).to_pylist()
+        decided = decided_rows(engine, 0, 0).to_pylist()
         matches = decision_results.matches(engine).read_all().to_pylist()
         return {r["row"]: r["reason"] for r in decided if r["decision"] == "filtered"}, matches
 

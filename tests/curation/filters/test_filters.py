@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from brute_cuts import brute_caption, brute_size
+from decided_rows import decided_rows
 from filters_given import ITEMS, dropped
 from rows_given import random_rows, table
 from sampling import one_in
@@ -170,7 +171,7 @@ def decided(engine: Decisions, item: Filter) -> set[int]:
         engine.load_others(item.compared_table(), item.compared_columns(), [])
     engine.decide([NamedFilter("f", item)])
     decision_results.matches(engine).read_all()
-    return {row["row"] for row in decision_results.of_units(engine, 0, 0).to_pylist() if row["decision"] != "kept"}
+    return {row["row"] for row in decided_rows(engine, 0, 0).to_pylist() if row["decision"] != "kept"}
 
 
 @pytest.mark.parametrize(

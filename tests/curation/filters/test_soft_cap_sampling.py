@@ -17,11 +17,11 @@ from brute_balancing import (
     brute_draws,
     brute_soft_cap_sampling,
 )
+from decided_rows import decided_rows
 from filters_given import SIZES, expect_equal_to, items_of
 from rows_given import Row, random_rows, table
 
 from curation.core.errors import RecipeError
-from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.filters import Filter, soft_cap_sampling
 from curation.filters.algebra import AnyOf
@@ -38,7 +38,7 @@ def drawn(home: Path, rows: list[Row], *filters: Any, **lists: Any) -> Counter[i
     with Decisions(home, [], {"score": pa.float32()}) as engine:
         engine.load([(0, table(rows).select(["row", "uid", "reason", "score"]))])
         engine.decide([NamedFilter(f"f{n}", item) for n, item in enumerate(filters)], **lists)
-        found = decision_results.of_units(engine, 0, 0).to_pylist()
+        found = decided_rows(engine, 0, 0).to_pylist()
     assert all((row["decision"] == "kept") == (row["weight"] > 0) for row in found)
     return Counter({row["row"]: round(row["weight"]) for row in found if row["weight"]})
 

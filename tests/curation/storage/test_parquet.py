@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.storage import parquet
-from curation.storage.parquet import from_parquet, to_parquet, write_parquet
+from curation.storage.parquet import from_parquet, rebatch, to_parquet, write_parquet
 
 TABLE = pa.table({"a": [1, 2, None], "b": ["x", None, "z"], "c": [[1.0], [], None]})
 
@@ -62,3 +62,11 @@ def test_columns_that_older_files_lack_are_null() -> None:
     assert from_parquet(data, ["detail", "a"], later).to_pydict() == {"detail": [None, None], "a": [1, 2]}
     assert from_parquet(data, later=later).column_names == ["a", "detail"]
     assert from_parquet(data, ["a"], later).column_names == ["a"]
+
+
+def test_tables_have_one_size_across_batches_and_keep_the_order() -> None:
+    tables = [pa.table({"n": range(first, first + 25)}) for first in (0, 25, 50)]
+    for batches in (tables, [batch for table in tables for batch in table.to_batches()]):
+        assert [table.num_rows for table in rebatch(batches, 16)] == [16, 16, 16, 16, 11]
+        assert pa.concat_tables(rebatch(batches, 16)).equals(pa.concat_tables(tables))
+    assert list(rebatch([], 16)) == []

@@ -22,7 +22,6 @@ from curation.curating.scoring.batches import (
     decode_here,
     decode_noted,
     make_batch,
-    rebatch,
     shard_refs,
     units_table,
     usable,
@@ -50,15 +49,6 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def ref(store: Store, key: str) -> ShardRef:
     info = store.head(key)
     return ShardRef(key, info.size, info.etag)
-
-
-def test_batches_have_one_size_across_units_and_keep_the_order(pool: Store) -> None:
-    shards = [ref(pool, f"{number}.tar") for number in range(3)]
-    tables = list(decode_here(UnitReader(pool, views=[VIEW]), shards))
-    sizes = [table.num_rows for table in rebatch(tables, 16)]
-    assert sizes == [16, 16, 16, 16, 11] and sum(sizes) == 3 * 25
-    assert pa.concat_tables(rebatch(tables, 16)).equals(pa.concat_tables(tables))
-    assert list(rebatch([], 16)) == []
 
 
 def test_a_batch_has_the_pixels_of_its_rows_and_is_filled_up(pool: Store) -> None:
