@@ -20,8 +20,10 @@ $(READY): pyproject.toml deploy/constraints.txt
 demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
 	@$(BIN)/python -m jobs.demo
 
-test: $(READY) lint  ## all tests in parallel, longest files first: without Ray, then those that start it
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray and not soak"
+test: $(READY)  ## all tests in parallel, longest files first: without Ray (beside lint), then those that start it
+	@$(MAKE) --no-print-directory lint & lint=$$!; \
+	  $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray and not soak"; \
+	  tests=$$?; wait $$lint && exit $$tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "ray and not soak" \
 	  $$(grep -rl "mark\.ray" tests --include="test_*.py")
 

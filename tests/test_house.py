@@ -6,8 +6,11 @@ import ast
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -85,12 +88,15 @@ def _exported(package: str) -> list[str]:
     return []
 
 
+_imported: Callable[[Path], list[Any]] = cache(lambda path: list(draw.imported(path)))  # parses the file
+
+
 def _imported_from_outside(package: str) -> set[str]:
     """Names and modules of a package that files outside of it import."""
     found = set()
     for name, path in FILES.items():
         if name != package and not name.startswith(f"{package}."):
-            for module, what in draw.imported(path):
+            for module, what in _imported(path):
                 if module == package:
                     found.add(what)
                 elif module.startswith(f"{package}."):

@@ -303,6 +303,7 @@ def _ours(pid: int) -> bool:
     return False
 
 
+@pytest.mark.soak
 def test_what_needs_no_scoring_needs_no_feed(make: Make, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     run = undisturbed["weights"].rpartition("/")[0].removeprefix("file://")
     ours = there(
@@ -312,6 +313,7 @@ def test_what_needs_no_scoring_needs_no_feed(make: Make, tmp_path: Path, undistu
     assert ours["flops"]["totals"]["full"] == undisturbed["flops"]["totals"]["full"]
 
 
+@pytest.mark.soak
 def test_an_error_of_the_user_ends_the_run_at_once(make: Make, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"scores are not finite|the loss is"):
         there(make("learner.contrastive.lr=1.0e+30", "learner.contrastive.max_norm=1.0e+30", "compute={learners: 1}",

@@ -65,7 +65,7 @@ def expected(home: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("recipe", ["models", "numbers"])
-@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.soak), 8])
 def test_any_number_of_local_workers_makes_the_same(
     recipe: str, workers: int, home: Path, expected: dict[str, dict[str, Any]]
 ) -> None:
@@ -82,7 +82,9 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "workers"), [("models", 1), ("models", 2), ("numbers", 8)])
+@pytest.mark.parametrize(
+    ("recipe", "workers"), [pytest.param("models", 1, marks=pytest.mark.soak), ("models", 2), ("numbers", 8)]
+)
 def test_ray_makes_the_same(
     recipe: str, workers: int, home: Path, expected: dict[str, dict[str, Any]], ray_cluster: None
 ) -> None:

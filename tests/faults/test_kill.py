@@ -21,7 +21,7 @@ import curation as cu
 from jobs.cli import _main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-ENGINES = [pytest.param("local"), pytest.param("ray", marks=pytest.mark.ray)]
+ENGINES = [pytest.param("local"), pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.soak])]
 SCORERS = {
     "ray": "PoolActor",
     "local": "multiprocessing.forkserver",
@@ -118,3 +118,17 @@ def test_workers_die_while_scoring_and_while_writing(engine: str, home: Path) ->
     assert run.wait() == 0, (home / f"{out.name}.log").read_text()[-2000:]
     assert "scorer" in killed
     finished(home, out.name, engine)
+
+
+@pytest.mark.ray
+def test_on_ray_a_worker_dies_while_scoring_and_the_driver_while_writing(home: Path) -> None:
+    """The two tests above in one, which starts Ray twice instead of five times."""
+    out = home / "both-ray"
+    run = curate(home, out.name, "ray")
+    wait_for(lambda: records(out / "scores" / "units") >= 3, run)
+    killed = [os.kill(pid, signal.SIGKILL) for pid in workers(run.pid, SCORERS["ray"])]
+    wait_for(lambda: records(out / "units") >= 2, run)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    assert killed and records(out / "snapshots") == 0
+    finished(home, out.name, "ray")

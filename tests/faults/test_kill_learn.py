@@ -35,12 +35,12 @@ def home(tmp_path: Path) -> Path:
     (tmp_path / "learn.yaml").write_text(f"""
 data: {corpus}
 output: {tmp_path}/out
-learner: {{contrastive: {{model: proxy-mu, steps: 40, batch: 8, averaging: 0.9}}}}
+learner: {{contrastive: {{model: proxy-mu, steps: 24, batch: 8, averaging: 0.9}}}}
 online: {{model: proxy-mu}}
 reference: {{model: proxy-mu, weights: {tmp_path}/w.safetensors, sha256: {sha}}}
 selection: {{selector: {{learnability: {{gain: 10}}}}}}
 holdout: 0.3
-evaluate_every: 20
+evaluate_every: 12
 checkpoint_every: 3
 threads: 1
 device: cpu
@@ -48,10 +48,11 @@ device: cpu
     return tmp_path
 
 
-def test_a_killed_learner_ends_with_the_same_weights(home: Path) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.soak)])
+def test_a_killed_learner_ends_with_the_same_weights(kills: int, home: Path) -> None:
     assert learn(home, "calm").wait() == 0, (home / "calm.log").read_text()[-2000:]
     checkpoints = home / "shaken" / "checkpoints"
-    for _ in range(2):
+    for _ in range(kills):
         before = len(list(checkpoints.glob("*"))) and max(path.name for path in checkpoints.glob("0*"))
         process = learn(home, "shaken")
         while process.poll() is None:

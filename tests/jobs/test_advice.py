@@ -136,7 +136,7 @@ def _parts(tree: Tree, number: int) -> list[Path]:
     ]
 
 
-@pytest.mark.parametrize("name", one_in(5, CASES))
+@pytest.mark.parametrize("name", one_in(6, CASES, tested=3))
 def test_advice_works(name: str, tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     plant, command = CASES[name]
     plant(tree)

@@ -99,7 +99,7 @@ def test_another_version_of_the_image_code_is_no_damage(tree: Tree, monkeypatch:
     assert any(tree.record.name in item.object for item in findings)
 
 
-@pytest.mark.parametrize("name", one_in(20, DAMAGES, tested=4))
+@pytest.mark.parametrize("name", one_in(20, DAMAGES, tested=8))
 def test_damage_is_found_and_repaired(name: str, tree: Tree) -> None:
     damage: Damage = DAMAGES[name]
     where = damage.object if isinstance(damage.object, str) else damage.object(tree)

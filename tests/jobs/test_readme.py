@@ -19,7 +19,7 @@ REPO = Path(__file__).parent.parent.parent
 README = (REPO / "README.md").read_text()
 BLOCKS = re.findall(r"<!-- tested -->\n```(bash|python)\n(.*?)```", README, re.DOTALL)
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def python(script: str, home: Path) -> str:
@@ -43,9 +43,9 @@ def write_recipe(home: Path) -> None:
 
 
 def test_commands_and_python(
-    tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Run all in this process: a process for each would import torch and start Ray again."""
+    """Run all in this process: a process for each would import torch again."""
     monkeypatch.chdir(tmp_path)
     assert [kind for kind, _ in BLOCKS] == ["bash", "bash", "python", "python", "bash", "bash"]
     for kind, text in BLOCKS:

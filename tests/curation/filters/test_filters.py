@@ -73,7 +73,7 @@ def goes_by_order(item: Filter) -> bool:
     return isinstance(item, ExactDuplicates | NearDuplicates | SemanticDuplicates) and item.prefer is None
 
 
-@pytest.mark.parametrize("item", one_in(3, ITEMS), ids=repr)
+@pytest.mark.parametrize("item", one_in(4, ITEMS, tested=2), ids=repr)
 def test_decisions_do_not_depend_on_how_rows_arrive(item: Filter, tmp_path: Path) -> None:
     """In one unit or in many, and, for those that don't go by the order, in any order."""
     rows = random_rows(300, seed=5)
@@ -175,7 +175,7 @@ def decided(engine: Decisions, item: Filter) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    "item", one_in(3, [*DECONTAMINATE, *(i for i in ITEMS if "cluster" not in i.columns())]), ids=repr
+    "item", one_in(4, [*DECONTAMINATE, *(i for i in ITEMS if "cluster" not in i.columns())], tested=2), ids=repr
 )
 def test_scores_may_be_called_as_anything_in_a_filters_query(item: Filter, hostile: Decisions, tmp_path: Path) -> None:
     rows = [{**row, "reason": None} for row in random_rows(150, 14)]

@@ -194,7 +194,7 @@ def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], RunCounts],
     ("harmless", "line"),
     [
         ("", "scorer clip_score ends its process for 2 samples"),  # the batch that an actor tries its models on
-        ("no caption", "every process dies while it loads and tries the models"),
+        pytest.param("no caption", "every process dies while it loads and tries the models", marks=pytest.mark.soak),
     ],
 )
 def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
