@@ -52,6 +52,10 @@ STEPS = (
         ("curation.selection.online", "online_selection"),
     ),
     Step(
+        "review", ("review",), ("score tables", "corpus"), ("queue and answers",),
+        ("curation.review.queue", "Queue.record"),
+    ),
+    Step(
         "evaluate", ("evaluate",), ("snapshot", "corpus"), ("evaluation",),
         ("curation.evaluation.trials", "run_trial"),
     ),

@@ -20,6 +20,7 @@ from jobs.commands.policy import policy
 from jobs.commands.proxy import proxy
 from jobs.commands.recipes import recipes
 from jobs.commands.repair import repair
+from jobs.commands.review import review
 from jobs.commands.rooms import rooms
 from jobs.commands.run import plan, run
 from jobs.commands.scores import scores
@@ -64,7 +65,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 READING = (plan, status, show, diff, groups, matches, quarantine, what_if, scores, rooms, recipes)
-for command in (corpus, proxy, run, verify, repair, gc, submit, learn, policy, evaluate, *READING):
+for command in (corpus, proxy, run, verify, repair, gc, submit, learn, policy, evaluate, review, *READING):
     cli.add_command(command)
 
 

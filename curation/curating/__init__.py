@@ -5,6 +5,7 @@
     scoring        units through models on the workers of an executor
     sample_pool    columns of score tables in a database; decisions: filters over them; decision_results: the outcome
     write_groups   decisions as units of writing; writing: shards and manifests
+    ranked_samples what the filters keep, by a score: for a review queue
     what_if        what other settings would keep; verification: verify and repair; garbage: what may be deleted
 
 Imports `dataset` and below. Knows no engine but the protocol of `core.executor`."""
@@ -15,6 +16,7 @@ __all__ = [
     "pipeline",
     "plan_decision",
     "planning",
+    "ranked_samples",
     "run",
     "score_store",
     "scoring_passes",

@@ -15,6 +15,7 @@ __all__ = [
     "proxy",
     "recipes",
     "repair",
+    "review",
     "rooms",
     "run",
     "scores",

@@ -56,12 +56,19 @@ def verify(
     Recomputes the chain of snapshots, the plan, uids, hashes, captions, sizes and reasons from the input shards,
     decisions and sample weights from the score tables, output shards to the byte, the manifest, every count and the
     document; with --rescore also scores. --all checks older snapshots too, and OUT@N checks one of them. Each finding
-    names the damaged object; `curate repair` rebuilds what it can.
+    names the damaged object; `curate repair` rebuilds what it can. OUT may also be a review queue: see `curate review
+    verify`.
     """
     from curation.core.errors import VerifyError
     from curation.curating.verification.repairs import dry_run
     from curation.curating.verification.verify import locate, older
+    from curation.review.queue import is_queue
 
+    if is_queue(dataset):
+        from jobs.commands.review import verify_and_report
+
+        verify_and_report(dataset, pictures=True, as_json=as_json)
+        return
     store, number = locate(dataset)
     others = older(store, number)
     also = others if every else []

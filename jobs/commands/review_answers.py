@@ -1,0 +1,116 @@
+"""`curate review export` and `import`: items out, answers in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curation.core.printable import printable
+from jobs.options import json_option, print_json
+
+if TYPE_CHECKING:
+    from curation.core.progress import Tick
+    from curation.review.queue import Queue
+
+queue_argument = click.argument("queue", metavar="QUEUE")
+format_option = click.option("--format", "kind", type=click.Choice(["csv", "label-studio"]), required=True,
+                             help="CSV, or the JSON of Label Studio.")  # fmt: skip
+
+
+def open_queue_at(url: str) -> Queue:
+    """Open the queue that a command names."""
+    from curation.review.queue import open_queue
+
+    return open_queue(url)
+
+
+@click.command(epilog="\b\nExamples:\n  curate review export demo/queue --format csv --out items.csv\n"
+               "  curate review export demo/queue --format label-studio --out tasks.json")  # fmt: skip
+@queue_argument
+@format_option
+@click.option("--out", required=True, type=click.Path(dir_okay=False, writable=True), help="File to write.")
+@click.option("--all", "every", is_flag=True, help="Export answered and refused items, too.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Export the first N items.")
+@click.option("--pictures/--no-pictures", default=True, show_default=True,
+              help="Embed the pictures in tasks of Label Studio.")  # fmt: skip
+@json_option
+def export(
+    queue: str, kind: str, out: str, every: bool, limit: int | None, pictures: bool, as_json: bool
+) -> None:  # fmt: skip
+    """Write the open items of a queue to a file, for reviewers who work elsewhere.
+
+    CSV: fill in the columns reviewer, and answer or cannot_tell. Label Studio: import the file as tasks, and use
+    OUT.xml as labelling interface. `curate review import` reads both again.
+    """
+    from curation.core.progress import progress
+    from curation.review.answer_csv import csv_lines
+    from curation.review.label_studio import labelling_config, task_lines
+
+    opened = open_queue_at(queue)
+    with progress("Reading answers", opened.document.items.rows, "items") as tick:
+        items = _chosen(opened, every, limit, tick)
+    with progress("Exporting", len(items), "items") as tick, Path(out).open("w", encoding="utf-8", newline="") as file:
+        lines = csv_lines(opened, items) if kind == "csv" else task_lines(opened, items, pictures=pictures)
+        for line in lines:
+            file.write(line)
+            tick(1)
+    files = [out]
+    if kind == "label-studio":
+        files.append(f"{out}.xml")
+        Path(files[-1]).write_text(labelling_config(opened.document.classes), encoding="utf-8")
+    if as_json:
+        print_json({"queue": opened.sha256, "items": len(items), "files": files})
+    else:
+        click.echo(f"{len(items):,} items: {', '.join(files)}")
+
+
+def _chosen(queue: Queue, every: bool, limit: int | None, tick: Tick) -> list[int]:
+    """Return the items to export, in rank order."""
+    from itertools import islice
+
+    from curation.review.status import states
+
+    found: Iterator[int] = (state.item for state in states(queue, tick) if every or state.state == "open")
+    return list(islice(found, limit))
+
+
+@click.command("import", epilog="\b\nExamples:\n  curate review import demo/queue items.csv --format csv\n"
+               "  curate review import demo/queue export.json --format label-studio --dry-run")  # fmt: skip
+@queue_argument
+@click.argument("file", type=click.Path(dir_okay=False, exists=True))
+@format_option
+@click.option("--reviewer", default="", metavar="NAME", help="Reviewer of answers that name none.")
+@click.option("--dry-run", is_flag=True, help="Check the answers, and record none.")
+@json_option
+def import_(queue: str, file: str, kind: str, reviewer: str, dry_run: bool, as_json: bool) -> None:
+    """Record answers from a file.
+
+    Repeated, it records nothing. An answer that can't be taken is listed with its item and a reason, and its item stays
+    open; the exit code is then 2, after all others are recorded.
+    """
+    from curation.core.errors import UserError
+    from curation.core.progress import progress
+    from curation.review.answer_csv import parse_csv
+    from curation.review.imports import MOST_BYTES, import_answers
+    from curation.review.label_studio import parse_tasks
+
+    opened, path = open_queue_at(queue), Path(file)
+    if path.stat().st_size > MOST_BYTES:
+        fix = "export the tasks without pictures, or divide the file"
+        raise UserError(f"{file} has more than {MOST_BYTES:,} bytes", fix=fix)
+    parse = parse_csv if kind == "csv" else parse_tasks
+    with progress("Importing", None, "answers") as tick:
+        found = import_answers(opened, parse(path.read_bytes(), reviewer), dry_run=dry_run, tick=tick)
+    if as_json:
+        print_json({"queue": opened.sha256, "dry_run": dry_run, **found.to_json()})
+    else:
+        for finding in found.findings:
+            click.echo(printable(f"  {finding}"), err=True)
+        verb = "would record" if dry_run else "recorded"
+        click.echo(f"{verb} {found.created:,} answers; {found.repeated:,} were there before")
+    if found.findings:
+        text = f"{file}: {len(found.findings):,} answers can't be taken, the first: {found.findings[0]}"
+        raise UserError(text, fix="correct these rows and import the file again")
