@@ -12,6 +12,8 @@ __all__ = [
     "imports",
     "label_studio",
     "queue",
+    "rounds",
     "status",
     "verification",
+    "votes",
 ]

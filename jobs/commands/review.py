@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.core.printable import printable
-from jobs.commands.review_answers import export, import_, open_queue_at, queue_argument
+from jobs.commands.review_answers import annotate, export, import_, open_queue_at, queue_argument
 from jobs.options import json_option, print_json, recipe_argument, set_option
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def class_names(text: str | None) -> list[str]:
         raise click.BadParameter(f"{text[1:]} can't be read: {error}", param_hint="--classes") from None
 
 
-for command in (export, import_):
+for command in (annotate, export, import_):
     review.add_command(command)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from curation.core.printable import printable
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
+    from curation.annotators import Annotator
     from curation.core.progress import Tick
     from curation.review.queue import Queue
 
@@ -114,3 +115,61 @@ def import_(queue: str, file: str, kind: str, reviewer: str, dry_run: bool, as_j
     if found.findings:
         text = f"{file}: {len(found.findings):,} answers can't be taken, the first: {found.findings[0]}"
         raise UserError(text, fix="correct these rows and import the file again")
+
+
+@click.command(epilog="\b\nExamples:\n  curate review annotate demo/queue --recorded votes.parquet\n"
+               "  curate review annotate demo/queue --distribution votes.parquet --seed 1 --every 1000")  # fmt: skip
+@queue_argument
+@click.option("--recorded", metavar="URL", help="Replay votes: a Parquet table of uid and votes, or a column a class.")
+@click.option("--distribution", metavar="URL", help="Simulate: draw from the votes or probabilities of such a table.")
+@click.option("--confusion", metavar="URL", help="Simulate: a Parquet table of label and a column a class, with the "
+              "probabilities of answers.")  # fmt: skip
+@click.option("--truth", metavar="URL", help="With --confusion: a Parquet table of uid and label.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
+@click.option("--every", default=0, metavar="N", type=click.IntRange(0), help="Report after every N answers.")
+@json_option
+def annotate(
+    queue: str, recorded: str | None, distribution: str | None, confusion: str | None, truth: str | None, seed: int,
+    every: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Let recorded or simulated annotators answer a queue until its budget is spent.
+
+    For queues whose votes exist already, and for benches. Interrupted and repeated, it continues. Votes that can't be
+    used are listed with their item and a reason, and the item stays open.
+    """
+    from collections.abc import Mapping
+
+    from curation.annotators import ANNOTATORS
+    from curation.core.progress import progress
+    from curation.review.rounds import annotate as answer_queue
+    from curation.review.rounds import report_lines
+    from curation.review.status import status_of
+    from curation.review.votes import ItemVotes
+
+    fields = {"distribution": distribution, "confusion": confusion, "truth": truth}
+    simulated = {name: url for name, url in fields.items() if url}
+    if bool(recorded) == bool(simulated):
+        raise click.UsageError("name either --recorded, or --distribution, or --confusion with --truth")
+    kind, given = ("recorded", {"votes": recorded}) if recorded else ("simulated", simulated)
+    try:
+        make: Any = ANNOTATORS[kind]
+        annotator: Annotator = make(**given, seed=seed)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    opened = open_queue_at(queue)
+
+    def report(votes: Mapping[int, ItemVotes]) -> range:
+        if not as_json:
+            click.echo("\n".join(report_lines(annotator.about, status_of(opened))))
+        return range(opened.document.items.rows)
+
+    with progress(annotator.about.capitalize(), opened.document.budget, "answers") as tick:
+        found = answer_queue(opened, annotator, every=every, rerank=report if every else None, tick=tick)
+    status = status_of(opened)
+    for finding in found.findings:
+        click.echo(printable(f"  {finding}"), err=True)
+    if as_json:
+        findings = [finding.to_json() for finding in found.findings]
+        print_json({"queue": opened.sha256, "annotator": annotator.about, **status.to_json(), "votes": findings})
+    else:
+        click.echo("\n".join(report_lines(annotator.about, status)))

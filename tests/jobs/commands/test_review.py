@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from builders import write_corpus
@@ -109,6 +111,18 @@ def test_status_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "item 2: unknown_class" in json.loads(printed.err.splitlines()[-1])["message"]
     assert _main(["review", "verify", url, "--no-pictures"]) == 4
     assert _main(["review", "status", str(tmp_path)]) == 2
+
+
+def test_simulated_annotators_are_named_in_every_figure(tmp_path: Path) -> None:
+    queue = make_queue(tmp_path, budget=9)
+    pq.write_table(pa.table({"uid": queue.items.column("uid"), "votes": [[3, 2, 1]] * 12}), tmp_path / "votes")
+    words = ("review", "annotate", str(tmp_path / "queue"), "--distribution", str(tmp_path / "votes"))
+    lines = command(*words, "--every", "3").splitlines()
+    assert len(lines) == 9 and all(line.startswith("simulated annotators: ") for line in lines)
+    found = json.loads(command(*words, "--json"))
+    assert found["spent"] == 9 and found["annotator"] == "simulated annotators"
+    assert _main([*words, "--recorded", str(tmp_path / "votes")]) == 2
+    assert _main(["review", "annotate", str(tmp_path / "queue"), "--confusion", str(tmp_path / "votes")]) == 2
 
 
 def test_export_and_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
