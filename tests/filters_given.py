@@ -19,6 +19,7 @@ from curation.filters.boilerplate import Boilerplate
 from curation.filters.budget import Budget
 from curation.filters.caption import Caption
 from curation.filters.cluster_balance import ClusterBalance
+from curation.filters.doubtful_labels import DoubtfulLabels
 from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.image_size import ImageSize
 from curation.filters.mentions import Mentions
@@ -72,6 +73,13 @@ ITEMS: list[Filter] = [
     MetaclipBalance(entries=WORDS, t=20),
     MetaclipBalance(entries=WORDS, t=1, ignore_case=True, seed=3),
     MetaclipBalance(entries=("absent",), t=1),
+    DoubtfulLabels(count=30, error="score", ambiguity="score"),
+    DoubtfulLabels(count=30, by="error", error="score"),
+    DoubtfulLabels(count=1, by="margin", margin="score"),
+    DoubtfulLabels(count=5000, by="disagreement", disagreement="score"),
+    DoubtfulLabels(count=30, by="graph", label="format"),
+    DoubtfulLabels(count=30, by="random", seed=3),
+    DoubtfulLabels(count=30, by="oracle", label="format", truth="caption"),
     OneOf(column="format", values=("png", "jpeg")),
     OneOf(column="format", values=("png", "it's"), keep=False),
     AllOf(of=PARTS),

@@ -6,6 +6,7 @@ __all__ = [
     "cache",
     "deadline",
     "digest",
+    "distributions",
     "entry_points",
     "epochs",
     "errors",

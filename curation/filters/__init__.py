@@ -17,6 +17,7 @@ from curation.filters.budget import Budget
 from curation.filters.caption import Caption
 from curation.filters.cluster_balance import ClusterBalance
 from curation.filters.decontaminate import Decontaminate
+from curation.filters.doubtful_labels import DoubtfulLabels
 from curation.filters.exact_duplicates import ExactDuplicates
 from curation.filters.filter import (
     ComparingFilter,
@@ -24,6 +25,7 @@ from curation.filters.filter import (
     FileReadingFilter,
     Filter,
     PreparingFilter,
+    RankingFilter,
     ScoreCuttingFilter,
     WeightingFilter,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "Filter",
     "NotOf",
     "PreparingFilter",
+    "RankingFilter",
     "ScoreCuttingFilter",
     "WeightingFilter",
     "flat",
@@ -66,6 +69,7 @@ FILTERS: dict[str, type[Filter]] = with_installed(
         "caption": Caption,
         "cluster_balance": ClusterBalance,
         "decontaminate": Decontaminate,
+        "doubtful_labels": DoubtfulLabels,
         "exact_duplicates": ExactDuplicates,
         "image_size": ImageSize,
         "mentions": Mentions,

@@ -71,6 +71,19 @@ class ScoreCuttingFilter(Filter, Protocol):
 
 
 @runtime_checkable
+class RankingFilter(PreparingFilter, Protocol):
+    """A filter that orders samples by a priority, from which a review queue is built."""
+
+    def priorities(self) -> str:
+        """SQL that selects `id, uid, priority` (DOUBLE) of every row of `alive`, each once; call `prepare` before.
+
+        The highest priority comes first, ties go to the smaller uid: SELECT uid FROM ({filter.priorities()}) ORDER BY
+        priority DESC, uid LIMIT 2000.
+        """
+        ...
+
+
+@runtime_checkable
 class ComparingFilter(Protocol):
     """A filter that compares with the kept samples of other snapshots. The engine fills its table before `prepare`."""
 
