@@ -66,6 +66,18 @@ class RecipeError(UserError):
     code = "bad_recipe"
 
 
+class EditListError(UserError):
+    """An invalid edit list; the message names its URL and the row."""
+
+    code = "bad_edit_list"
+
+
+class ContradictingEditsError(EditListError):
+    """Two edit lists ask for different things of one sample."""
+
+    code = "contradicting_edits"
+
+
 class UnknownNameError(UserError):
     """A name that is not in its table (scorers, filters, models, corpora); the fix suggests the nearest name."""
 
