@@ -175,7 +175,7 @@ class PoolActor:
                 return getattr(self._object, method)(*arguments)
             self._object = self._factory(_place())
             result = getattr(self._object, method)(*arguments)
-            gc.freeze()  # see `local_executor._call`
+            gc.freeze()  # see `local_pool._call`
             return result
         except Exception as error:  # noqa: BLE001  (raised again in a form that can be pickled)
             raise portable(error) from None

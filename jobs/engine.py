@@ -1,8 +1,8 @@
 """Choose the executor of a command: this process and its workers, or a Ray cluster.
 
-`--executor auto` takes the local executor where no cluster is named and the work fits this machine: without GPUs, since
-a GPU waits for a worker that decodes for itself, while Ray decodes ahead on other CPUs; and up to `MOST_UNITS` shards
-and `MOST_BYTES`, since Ray writes shards in processes and survives a node that runs out of memory.
+`--executor auto` takes the local executor where no cluster is named and the work fits this machine: with the GPUs that
+the recipe asks for, and up to `MOST_UNITS` shards and `MOST_BYTES`, since Ray writes shards in processes and survives a
+node that runs out of memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_SAMPLES = 50_000  # that are checked on this machine: about the time in whi
 executor_option = click.option(
     "--executor", "executor", type=click.Choice(["auto", "local", "ray"]), default="auto", show_default=True,
     help="Where to work: in processes of this machine, or on a Ray cluster. auto: local where no cluster is named and "
-    "the work is small and needs no GPU.",
+    "the work fits this machine.",
 )  # fmt: skip
 
 
@@ -54,13 +54,20 @@ def named(executor: str, address: str | None) -> Choice | None:
 
 
 def of_units(units: int, size: int, gpus: float) -> Choice:
-    """Return the choice for shards to score: their number, their bytes, and the GPUs that the recipe asks for."""
-    if gpus:
-        return Choice("ray", "compute.num_gpus asks for GPUs")
+    """Return the choice for shards to score: their number, their bytes, and the GPUs that a worker needs."""
+    if gpus and local_gpus() < gpus:
+        return Choice("ray", f"compute.num_gpus is {gpus:g}, and this machine has {local_gpus()}")
     if units > MOST_UNITS or size > MOST_BYTES:
         return Choice("ray", f"{units:,} shards of {size / 1e9:,.1f} GB are more than {MOST_UNITS:,} or "
                              f"{MOST_BYTES / 1e9:,.0f} GB")  # fmt: skip
     return Choice("local", f"no cluster is named; {units:,} shards of {size / 1e6:,.1f} MB fit this machine")
+
+
+def local_gpus() -> int:
+    """Return the number of GPUs of this machine."""
+    from curation.core.local_executor import gpus
+
+    return gpus()
 
 
 def of_samples(samples: int) -> Choice:

@@ -17,6 +17,7 @@ import numpy as np
 
 from curation.scorers import SCORERS, Batch
 from curation.scorers.scorer import CaptionNumberScorer
+from curation.shards.images import Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,32 @@ DEEDS: dict[str, Callable[[], Any]] = {
 }
 
 
+def patch_decoder() -> None:
+    """Have this process die of images that end with `poison: decode`."""
+    from curation.shards import unit_reader as units
+
+    inspect = units.inspect
+
+    def inspected(data: bytes, *arguments: Any) -> Any:
+        if data.endswith(b"poison: decode"):
+            os._exit(4)
+        return inspect(data, *arguments)
+
+    units.inspect = inspected  # type: ignore[assignment]
+
+
+def deadly_view(size: int) -> Preprocess:
+    patch_decoder()
+    return Preprocess(size=size, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+class DeadlyView(Preprocess):
+    """A view that patches the decoder of each process that receives it, so also of those that decode ahead."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return deadly_view, (self.size,)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Poisonous(CaptionNumberScorer):
     """Counts letters; a caption `poison: DEED` makes it do one of `DEEDS`, and the decoder dies of images that end so.
@@ -65,17 +92,11 @@ class Poisonous(CaptionNumberScorer):
     def imports(self) -> Sequence[str]:
         return ()  # each process that takes the place of a dead one would import torch
 
+    def views(self) -> Sequence[Preprocess]:
+        return (DeadlyView(size=8, mean=(0, 0, 0), std=(1, 1, 1)),)
+
     def load(self, device: Any, options: Any) -> Callable[[Batch], np.ndarray]:
-        from curation.shards import unit_reader as units
-
-        inspect = units.inspect
-
-        def inspected(data: bytes, *arguments: Any) -> Any:
-            if data.endswith(b"poison: decode"):
-                os._exit(4)
-            return inspect(data, *arguments)
-
-        units.inspect = inspected  # type: ignore[assignment]
+        patch_decoder()
 
         def score(batch: Batch) -> np.ndarray:
             if self.fails and any(batch.captions):

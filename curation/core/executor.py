@@ -16,6 +16,7 @@ import copy
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -40,10 +41,25 @@ class Resources:
     memory: int = 0
 
     def fit(self, share: Resources) -> int:
-        """Return how many tasks that occupy `share` fit into these resources at once: 0 where none does."""
-        pairs = ((self.cpus, share.cpus), (self.gpus, share.gpus), (self.memory, share.memory))
+        """Return how many tasks that occupy `share` fit into these resources at once: 0 where none does.
+
+        No task has its share on parts of several GPUs: two GPUs have room for four tasks with 0.4 of one, not for five.
+        """
+        pairs = ((self.cpus, share.cpus), (self.memory, share.memory))
         room = [have / want for have, want in pairs if want]
+        if share.gpus:
+            room.append(int(self.gpus + 1e-9) * tasks_per_gpu(share.gpus) / gpus_per_task(share.gpus))
         return int(min(room) + 1e-9) if room else 1
+
+
+def tasks_per_gpu(share: float) -> int:
+    """Return how many tasks with this share of a GPU run on one: 3 for 0.3, 1 for shares above a half."""
+    return max(1, int(1 / share + 1e-9))
+
+
+def gpus_per_task(share: float) -> int:
+    """Return how many whole GPUs a task with this share sees: at least one."""
+    return max(1, ceil(share - 1e-9))
 
 
 ONE_CPU = Resources()
@@ -75,11 +91,14 @@ class WorkerPlace:
     worker, the same for each process that it has there; what a process writes there outlives it. stream: runs a
     generator function on other CPUs, or is None where the engine has none to offer. `stream(function, items, ahead,
     cpus)` yields one iterator an item, in order, with at most `ahead` items begun before the consumer reaches them.
+    in_turns: whether an iterator holds few results that were not taken, so that only a consumer who reads several of
+    them in turns keeps several CPUs busy; otherwise each item is computed whole, ahead of the consumer.
     """
 
     machine: str
     path: Path
     stream: StreamFunction | None = None
+    in_turns: bool = False
 
 
 class WorkerPool(Protocol):

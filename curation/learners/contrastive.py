@@ -38,10 +38,11 @@ from curation.learners.picture_sizes import TrainingView
 from curation.learners.training import Training
 from curation.models.architecture import build_model, model_config
 from curation.models.batches import Examples, SuperBatch, TrainingBatch
-from curation.models.dual import DualEncoder, encode_image, encode_text, load_tensors, trim, trimmed_length
+from curation.models.dual import DualEncoder, load_tensors
 from curation.models.model_outputs import PairEmbeddings
 from curation.models.retrieval import evaluate
 from curation.models.tokenizer import tokenizer_for
+from curation.models.towers import encode_image, encode_text, trim, trimmed_length
 from curation.models.weight_shapes import expect_encoder
 from curation.models.weights import Weights, read_tensors
 from curation.storage.store import StoreOptions

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from curation.learners.training import Training
 from curation.models.architecture import preprocess_for
 from curation.models.batches import TrainingBatch
-from curation.models.dual import PixelNormaliser
+from curation.models.towers import PixelNormaliser
 
 Tower = Callable[[Tensor], Tensor]  # float `[N, 3, S, S]` to features `[N, D]`
 

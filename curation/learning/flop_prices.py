@@ -10,8 +10,8 @@ from curation.learners.learner import Learner
 from curation.learning.model_flops import forward_flops, training_flops, trimmed
 from curation.learning.participants import Participants
 from curation.learning.summaries import summary_of
-from curation.models.dual import bucket_lengths
 from curation.models.tokenizer import tokenizer_for
+from curation.models.towers import bucket_lengths
 from curation.recipes.learning_recipe import LearnRecipe
 from curation.selection.flops import BACKWARD, Prices
 from curation.storage.store import StoreOptions, open_store

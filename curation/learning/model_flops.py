@@ -9,7 +9,7 @@ import torch
 from curation.learners.training import Training
 from curation.models import cost, model_config
 from curation.models.architecture import build_for_counting
-from curation.models.dual import encode_text, trims
+from curation.models.towers import encode_text, trims
 
 
 def forward_flops(model: str, *, text: bool, size: int = 0) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -17,8 +17,19 @@ from torch.nn.functional import normalize
 
 from curation.core.errors import UserError, WeightsError
 from curation.models.architecture import build_for_inference, build_model, preprocess_for
+from curation.models.compiled import COMPILED_LENGTH_STEP, Pass, compiled
+from curation.models.device_copies import to_device
 from curation.models.plain_clip import PatchEmbedding, PlainClip
 from curation.models.tokenizer import Tokenize, tokenizer_for
+from curation.models.towers import (
+    LENGTH_STEP,
+    PixelNormaliser,
+    bucket_lengths,
+    encode_image,
+    encode_text,
+    pad_rows,
+    trims,
+)
 from curation.models.weights import Weights, read_tensors
 from curation.shards.images import Preprocess
 
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("fp32", "bf16")
+GPU_TEXT_ROWS = 128  # captions of a pass on a GPU: a fixed number, so that a vector has the same bits in any batch
 MIN_ROWS = 16  # below 4 rows a matrix product takes another kernel and rounds differently (measured on AVX2)
 
 __all__ = ["DualEncoder", "Precision", "load_dual_encoder", "load_tensors", "preprocess_for"]
@@ -48,31 +60,97 @@ class DualEncoder:
         self._tokenize: Tokenize = tokenizer_for(model)
         self._normalise = PixelNormaliser(self.preprocess).to(device)
         self._patches = self._patch_embedding()
+        self._passes: tuple[Pass, Pass] = self._image_vectors, self._text_vectors
+        self._step = LENGTH_STEP
+        # Rows of a pass: None for as many as there are. On a GPU another number of rows may round differently.
+        self._image_rows: int | None = None
+        self._text_rows = GPU_TEXT_ROWS if device.type == "cuda" else None
         with torch.inference_mode():
             self.dim = int(self._text(self._tokenize([""])).shape[1])
 
+    def compile(self, rows: int) -> None:
+        """Compile both passes with `torch.compile`, for batches of `rows` images; other batches are padded and split.
+
+        The shapes are fixed: one for images, and for captions one for each length (5 for a context of 77), of a quarter
+        of the rows. Each is compiled when it first occurs, which takes 10 to 60 s. Values differ by rounding: by 2e-7
+        from those without in fp32, by less than bf16's own rounding in bf16 (both tested). See `compiled.py`.
+        """
+        image, text = self._image_vectors, self._text_vectors
+        self._passes = compiled(image), compiled(text)
+        self._step, self._image_rows, self._text_rows = COMPILED_LENGTH_STEP, rows, max(MIN_ROWS, rows // 4)
+
     @torch.inference_mode()
     def image(self, pixels: np.ndarray | Tensor) -> Tensor:
-        """Encode RGB images, uint8 `[N, S, S, 3]` with S = `preprocess.size`, to float32 `[N, dim]`."""
+        """Encode RGB images, uint8 `[N, S, S, 3]` with S = `preprocess.size`, to float32 `[N, dim]`.
+
+        A tensor may be on the device already: see `device_copies`.
+        """
         batch = torch.as_tensor(pixels)
         size = self.preprocess.size
         assert batch.dtype == torch.uint8 and batch.shape[1:] == (size, size, 3), (batch.dtype, batch.shape)
-        rows = len(batch)
-        if rows == 0:
+        if len(batch) == 0:
             return torch.zeros(0, self.dim, device=self.device)
-        batch = pad_rows(batch, MIN_ROWS)
-        if self.device.type == "cuda" and not batch.is_cuda:
-            batch = batch.pin_memory()  # a copy from pageable memory would make the host wait
-        batch = batch.to(self.device, non_blocking=True)
-        with self._autocast():
-            return normalize(self._features(batch).float(), dim=-1)[:rows]
+        return self._in_rows(self._passes[0], batch, self._image_rows)
 
-    def _features(self, batch: Tensor) -> Tensor:
-        """Output of the image tower before normalisation, `[N, dim]`, for uint8 `[N, S, S, 3]` on the device."""
+    @torch.inference_mode()
+    def text(self, captions: Sequence[str]) -> Tensor:
+        """Encode N captions to float32 `[N, dim]`; a caption beyond the model's context length is truncated.
+
+        Equal captions are tokenised and encoded once.
+        """
+        if len(captions) == 0:
+            return torch.zeros(0, self.dim, device=self.device)
+        places = {caption: place for place, caption in enumerate(dict.fromkeys(captions))}
+        vectors = self._distinct(list(places))
+        if len(places) == len(captions):
+            return vectors
+        return vectors[torch.tensor([places[caption] for caption in captions]).to(self.device)]
+
+    def _distinct(self, captions: Sequence[str]) -> Tensor:
+        ids = self._tokenize(captions)
+        if not trims(self.module):
+            return self._text(ids)
+        # Captions are encoded by length: the padding of each follows from its own length alone, so that its vector has
+        # the same bits in any batch (a matrix product of another length rounds differently).
+        lengths = bucket_lengths(ids, self._step)
+        out = torch.empty(len(ids), self.dim, device=self.device)
+        for length in sorted(set(lengths.tolist())):
+            rows = (lengths == length).nonzero().squeeze(1)
+            out[rows.to(self.device)] = self._text(ids[rows, :length].contiguous())
+        return out
+
+    def _text(self, ids: Tensor) -> Tensor:
+        return self._in_rows(self._passes[1], ids, self._text_rows)
+
+    def _in_rows(self, encode: Pass, batch: Tensor, fixed: int | None) -> Tensor:
+        """Encode a batch in passes of `fixed` rows, or in one pass of at least `MIN_ROWS` rows."""
+        rows = len(batch)
+        pieces = [pad_rows(piece, fixed or MIN_ROWS) for piece in torch.split(batch, fixed or rows)]
+        try:
+            with self._autocast():
+                found = [encode(to_device(piece, self.device)) for piece in pieces]
+        except torch.OutOfMemoryError:
+            self._halve_rows()  # the caller tries half a batch, which would be padded to a whole one
+            raise
+        return (torch.cat(found) if len(found) > 1 else found[0])[:rows]
+
+    def _halve_rows(self) -> None:
+        self._image_rows, self._text_rows = (
+            max(MIN_ROWS, rows // 2) if rows else None for rows in (self._image_rows, self._text_rows)
+        )
+
+    def _image_vectors(self, batch: Tensor) -> Tensor:
+        """Unit vectors `[N, dim]` for uint8 `[N, S, S, 3]` on the device."""
         if self._patches is None:
-            return encode_image(self.module, self._normalise(batch))
-        assert isinstance(self.module, PlainClip)
-        return self.module.visual.pooled(self._patches(batch))
+            features = encode_image(self.module, self._normalise(batch))
+        else:
+            assert isinstance(self.module, PlainClip)
+            features = self.module.visual.pooled(self._patches(batch))
+        return normalize(features.float(), dim=-1)
+
+    def _text_vectors(self, ids: Tensor) -> Tensor:
+        """Unit vectors `[N, dim]` for token ids `[N, L]` on the device."""
+        return normalize(encode_text(self.module, ids).float(), dim=-1)
 
     def _patch_embedding(self) -> PatchEmbedding | None:
         if self.precision != "fp32" or not isinstance(self.module, PlainClip):
@@ -82,54 +160,10 @@ class DualEncoder:
             return None
         return PatchEmbedding(conv1, preprocess.mean, preprocess.std).to(self.device)
 
-    @torch.inference_mode()
-    def text(self, captions: Sequence[str]) -> Tensor:
-        """Encode N captions to float32 `[N, dim]`; a caption beyond the model's context length is truncated."""
-        if len(captions) == 0:
-            return torch.zeros(0, self.dim, device=self.device)
-        ids = self._tokenize(captions)
-        if not trims(self.module):
-            return self._text(ids)
-        # Captions are encoded by length: the padding of each follows from its own length alone, so that its vector has
-        # the same bits in any batch (a matrix product of another length rounds differently).
-        lengths = bucket_lengths(ids)
-        out = torch.empty(len(ids), self.dim, device=self.device)
-        for length in sorted(set(lengths.tolist())):
-            rows = (lengths == length).nonzero().squeeze(1)
-            out[rows.to(self.device)] = self._text(ids[rows, :length].contiguous())
-        return out
-
-    def _text(self, ids: Tensor) -> Tensor:
-        rows = len(ids)
-        ids = pad_rows(ids, MIN_ROWS)
-        if self.device.type == "cuda":
-            ids = ids.pin_memory()
-        with self._autocast():
-            return normalize(encode_text(self.module, ids.to(self.device, non_blocking=True)).float(), dim=-1)[:rows]
-
     def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
-
-
-class PixelNormaliser(nn.Module):
-    """Conversion of uint8 `[N, S, S, 3]` to normalised float32 `[N, 3, S, S]`, one multiply-add on its device."""
-
-    def __init__(self, preprocess: Preprocess) -> None:
-        super().__init__()
-        mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", 1 / (255 * std))
-        self.register_buffer("shift", -mean / std)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(pixels / 255 - mean) / std."""
-        n, height, width, _ = pixels.shape
-        rows = pixels.reshape(n * height, width * 3).float()  # long rows suit a CPU's vector instructions
-        normalised = torch.addcmul(self.shift.repeat(width), rows, self.scale.repeat(width))
-        return normalised.view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
 def load_dual_encoder(
@@ -189,68 +223,6 @@ def expect_fit(module: nn.Module, tensors: dict[str, Tensor], model: str, origin
         fix = "name the architecture that these weights were trained with"
         raise WeightsError(f"{origin} does not fit model {model!r}: {'; '.join(found)}", fix=fix)
     return tensors
-
-
-def encode_image(module: nn.Module, pixels: Tensor) -> Tensor:
-    """Output of the image tower before normalisation, float32 `[N, dim]`, for pixels float32 `[N, 3, S, S]`."""
-    features: Tensor = module.encode_image(pixels)  # type: ignore[operator]
-    return features
-
-
-def encode_text(module: nn.Module, ids: Tensor) -> Tensor:
-    """Output of the text tower before normalisation, float32 `[N, dim]`, for ids int64 `[N, L]`, trimmed or not."""
-    if isinstance(module, PlainClip) or not trims(module):
-        features: Tensor = module.encode_text(ids)  # type: ignore[operator]
-        return features
-    clip: Any = module
-    length = ids.shape[1]
-    hidden = clip.token_embedding(ids) + clip.positional_embedding[:length]
-    hidden = clip.ln_final(clip.transformer(hidden, attn_mask=clip.attn_mask[:length, :length]))
-    pooled: Tensor = hidden[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)] @ clip.text_projection
-    return pooled
-
-
-def pad_rows(batch: Tensor, rows: int) -> Tensor:
-    """Pad `batch` with copies of its first row to at least `rows` rows."""
-    missing = rows - len(batch)
-    return torch.cat([batch, batch[:1].expand(missing, *batch.shape[1:])]) if missing > 0 else batch
-
-
-def bucket_lengths(ids: Tensor) -> Tensor:
-    """Tokens of each row up to and including its end token, rounded up to a multiple of 8: int64 `[N]`."""
-    return ((ids.argmax(dim=-1) + 8) // 8 * 8).clamp(max=ids.shape[1])
-
-
-def trim(module: nn.Module, ids: Tensor) -> Tensor:
-    """Drop the columns in which every caption is padding, in steps of 4 (few shapes for a compiler or a GPU).
-
-    In a causal tower that reads its output at the end token, padding has no influence. With captions of ten tokens in a
-    context of 32, the text pass is three times as fast.
-    """
-    if not trims(module):
-        return ids
-    return ids[:, : trimmed_length(module, ids)]
-
-
-def trimmed_length(module: nn.Module, ids: Tensor) -> int:
-    """Number of columns of `ids` that `trim` keeps: the tokens that the text tower computes for each caption."""
-    if not trims(module):
-        return ids.shape[1]
-    longest = int(ids.argmax(dim=-1).max()) + 1
-    return min(ids.shape[1], -(-longest // 4) * 4)
-
-
-def trims(module: nn.Module) -> bool:
-    """Whether `module` has open_clip's plain CLIP text tower.
-
-    `encode_text` runs the parts of that tower itself; its captions can be trimmed because it is causal.
-    """
-    pooled_at_end = getattr(module, "text_pool_type", None) == "argmax"
-    return (
-        pooled_at_end
-        and getattr(module, "attn_mask", None) is not None
-        and isinstance(getattr(module, "text_projection", None), nn.Parameter)
-    )
 
 
 def _rename_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ from curation.models.dual import DualEncoder, load_dual_encoder
 from curation.models.weights import Weights
 from curation.storage.store import StoreOptions
 
+_loaded: list[DualEncoder] = []
+
 
 @lru_cache(maxsize=8)
 def shared_dual_encoder(
@@ -21,4 +23,12 @@ def shared_dual_encoder(
     options: StoreOptions | None,
 ) -> DualEncoder:
     """Load a dual encoder, once a process for equal arguments (see `load_dual_encoder`)."""
-    return load_dual_encoder(model, weights, device, precision, options)
+    encoder = load_dual_encoder(model, weights, device, precision, options)
+    _loaded.append(encoder)
+    return encoder
+
+
+def compile_encoders(rows: int) -> None:
+    """Compile the encoders that this process has loaded, for batches of `rows` (see `DualEncoder.compile`)."""
+    for encoder in _loaded:
+        encoder.compile(rows)

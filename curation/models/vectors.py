@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from curation.core.errors import WeightsError
-from curation.models.dual import MIN_ROWS, pad_rows
+from curation.models.dual import MIN_ROWS
+from curation.models.towers import pad_rows
 from curation.models.weights import Weights, read_metadata, read_tensors, tensors_to_bytes
 
 if TYPE_CHECKING:

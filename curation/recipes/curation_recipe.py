@@ -58,7 +58,7 @@ class Input(Section):
 
 
 class Compute(Section):
-    """How much of the machine or the cluster to use. Nothing here changes a score or a decision."""
+    """How much of the machine or the cluster to use. Scores change by their rounding at most."""
 
     batch_size: int = Field(default=256, ge=1, description="samples that a scorer is given at once")
     batch_timeout: float = Field(
@@ -75,9 +75,13 @@ class Compute(Section):
         default=None, ge=1, description="scorer actors, at most; default: as many as CPUs or GPUs allow"
     )
     decode_tasks: int | None = Field(
-        default=None, ge=0, description="decode tasks ahead of an actor; default: 4 with a GPU, 0 without"
+        default=None, ge=0, description="processes that decode ahead of an actor; default: 4 with a GPU, 0 without"
     )
     decode_cpus: float = Field(default=1, gt=0, description="CPUs of a decode task")
+    compile: bool = Field(
+        default=False,
+        description="compile models with torch.compile: minutes at the start of an actor; scores differ by rounding",
+    )
     write_workers: int | None = Field(default=None, ge=1, description="writing workers; default: the number of CPUs")
     memory: Annotated[str, AfterValidator(_memory)] = Field(
         default="2GB", description="memory of the decision engine; DuckDB spills to local disk beyond it"

@@ -67,8 +67,8 @@ class EncoderPasses:
 
     def image(self, batch: Batch) -> torch.Tensor:
         """Vectors of the images, float32 [N, D]."""
-        pixels = batch.pixels(self.encoder.preprocess)
-        return batch.once((self.encoder, "image"), lambda: self.encoder.image(pixels))
+        view, device = self.encoder.preprocess, self.encoder.device
+        return batch.once((self.encoder, "image"), lambda: self.encoder.image(batch.tensor(view, device)))
 
     def text(self, batch: Batch) -> torch.Tensor:
         """Vectors of the captions, float32 [N, D]."""

@@ -40,6 +40,15 @@ class Batch:
 
         return self.views[view_column(view)]
 
+    def tensor(self, view: Preprocess, device: torch.device) -> torch.Tensor:
+        """Images prepared as `view` on `device`, uint8 [N, size, size, 3]: copied there once a batch."""
+        import torch
+
+        from curation.models.device_copies import to_device
+
+        pixels = self.pixels(view)
+        return self.once((view, device), lambda: to_device(torch.as_tensor(pixels), device))
+
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Return the value cached under `key`, computed once a batch: scorers of one model share its passes."""
         if key not in self._memo:

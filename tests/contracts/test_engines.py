@@ -1,4 +1,4 @@
-"""One recipe on each engine, with 1, 2 and 8 workers: equal score tables, decisions and shards, to the byte."""
+"""One recipe on each engine, with 1, 2 and 8 workers, decoding ahead or not: equal tables, decisions and shards."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ def content(snapshot: Snapshot, scores: Path) -> dict[str, Any]:
     }
 
 
-def run(home: Path, recipe: str, name: str, executor: Any, workers: int) -> dict[str, Any]:
+def run(home: Path, recipe: str, name: str, executor: Any, workers: int, *more: str) -> dict[str, Any]:
     overrides = [f"output={home}/{recipe}-{name}", f"compute.max_actors={workers}", f"compute.min_actors={workers}"]
+    overrides += more
     options = RunOptions(accept_yield=True)
     made = curate(home / f"{recipe}.yaml", overrides=overrides, executor=executor, options=options)
     return content(made, home / f"{recipe}-{name}" / "scores")
@@ -70,6 +71,15 @@ def test_any_number_of_local_workers_makes_the_same(
     recipe: str, workers: int, home: Path, expected: dict[str, dict[str, Any]]
 ) -> None:
     assert run(home, recipe, f"local-{workers}", LocalExecutor(cpus=workers), workers) == expected[recipe]
+
+
+@pytest.mark.parametrize(("recipe", "tasks", "workers"), [("models", 1, 1), ("models", 3, 2), ("numbers", 2, 1)])
+def test_decoding_ahead_makes_the_same(
+    recipe: str, tasks: int, workers: int, home: Path, expected: dict[str, dict[str, Any]]
+) -> None:
+    """Whatever the order in which rows reach the models."""
+    tasked = f"compute.decode_tasks={tasks}"
+    assert run(home, recipe, f"ahead-{tasks}", LocalExecutor(cpus=8), workers, tasked) == expected[recipe]
 
 
 @pytest.fixture(scope="module")

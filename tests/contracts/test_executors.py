@@ -17,6 +17,8 @@ import pytest
 from curation.core.errors import UserError
 from curation.core.executor import Executor, Resources, WorkerDiedError, WorkerPlace, WorkerPool
 from curation.core.local_executor import LocalExecutor, cores
+from curation.core.local_pool import devices_of
+from curation.core.local_streams import DEPTH
 
 
 class Counter:
@@ -47,6 +49,84 @@ class Counter:
 
     def variable(self, name: str) -> str | None:
         return os.environ.get(name)
+
+
+class Streaming:
+    """A worker that reads generators which run on other CPUs."""
+
+    def __init__(self, place: WorkerPlace) -> None:
+        self.place = place
+
+    def read(self, function: Any, items: list[Any], ahead: int = 1, width: int = 1) -> list[list[Any]]:
+        """The results of every item; an error's name after those that came before it. `width`: read at a time."""
+        assert self.place.stream is not None
+        found, opened = [], []
+        for results in self.place.stream(function, items, ahead, 0.25):
+            opened.append((results, []))
+            found.append(opened[-1][1])
+            if len(opened) == width:
+                _drain(opened)
+        _drain(opened)
+        return found
+
+    def leave(self, function: Any, item: Any) -> list[Any]:
+        """The first result, of an iterator that is then dropped."""
+        assert self.place.stream is not None
+        (results,) = self.place.stream(function, [item], 1, 0.25)
+        return [next(results)]
+
+    def paced(self, folder: Path, count: int) -> list[int]:
+        """How many results exist, as each of `count` is taken."""
+        assert self.place.stream is not None
+        (results,) = self.place.stream(write_numbers, [(folder, count)], 1, 0.25)
+        return [len(list(folder.iterdir())) - taken for taken, _ in enumerate(results, 1)]
+
+    def processes(self, items: list[int]) -> tuple[int, list[int]]:
+        """This process, and those of a stream."""
+        return os.getpid(), [pid for (pid,) in self.read(own_process, items)]
+
+
+def _drain(opened: list[tuple[Iterator[Any], list[Any]]]) -> None:
+    """Read the iterators in turns, to their ends."""
+    while opened:
+        for results, into in list(opened):
+            try:
+                into.append(next(results))
+            except StopIteration:
+                opened.remove((results, into))
+            except Exception as error:  # noqa: BLE001
+                into.append(type(error).__name__)
+                opened.remove((results, into))
+
+
+def numbers_below(item: int) -> Iterator[int]:
+    yield from range(item)
+
+
+def dies_in_three(item: int) -> Iterator[int]:
+    for number in range(item):
+        if item == 3 and number == 1:
+            os._exit(1)
+        yield number
+
+
+def fails_in_three(item: int) -> Iterator[int]:
+    yield 0
+    if item == 3:
+        raise UserError("three")
+    if item == 4:
+        raise MemoryError
+
+
+def write_numbers(where: tuple[Path, int]) -> Iterator[int]:
+    folder, count = where
+    for number in range(count):
+        (folder / str(number)).touch()
+        yield number
+
+
+def own_process(item: int) -> Iterator[int]:
+    yield os.getpid()
 
 
 class OddError(Exception):
@@ -228,6 +308,40 @@ def test_waiting_may_end_without_a_call(executor: Executor) -> None:
         assert pool.wait([call], timeout=0) == []
 
 
+# --- streams: generators on other CPUs --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_stream_gives_every_result_in_order(executor: Executor, width: int) -> None:
+    with executor.pool(Streaming, Resources(cpus=0.5)) as pool:
+        worker = pool.start()
+        items = [2, 0, 5, 1, 300]
+        assert answer(pool, worker, "read", numbers_below, items, 2, width) == [list(range(item)) for item in items]
+        assert answer(pool, worker, "read", numbers_below, [], 2, width) == []
+
+
+def test_a_generator_whose_process_dies_ends_its_own_iterator_alone(executor: Executor) -> None:
+    with executor.pool(Streaming, Resources(cpus=0.5)) as pool:
+        worker = pool.start()
+        first, second, third, fourth = answer(pool, worker, "read", dies_in_three, [2, 3, 4, 3], 1, 2)
+        assert (first, third) == ([0, 1], [0, 1, 2, 3])
+        assert second[-1] == fourth[-1] == "WorkerDiedError" and set(second[:-1]) <= {0}
+        assert answer(pool, worker, "read", numbers_below, [3]) == [[0, 1, 2]], "a process takes the dead one's place"
+
+
+def test_errors_of_a_generator_follow_its_results(executor: Executor) -> None:
+    with executor.pool(Streaming, Resources(cpus=0.5)) as pool:
+        found = answer(pool, pool.start(), "read", fails_in_three, [2, 3, 4])
+        assert found == [[0], [0, "UserError"], [0, "WorkerDiedError"]], "too little memory counts as a death"
+
+
+def test_an_iterator_that_is_dropped_leaves_nothing_behind(executor: Executor) -> None:
+    with executor.pool(Streaming, Resources(cpus=0.5)) as pool:
+        worker = pool.start()
+        assert answer(pool, worker, "leave", numbers_below, 500) == [0]
+        assert answer(pool, worker, "read", numbers_below, [4, 2]) == [[0, 1, 2, 3], [0, 1]]
+
+
 # --- the local executor ---------------------------------------------------------------------------------------
 
 
@@ -288,6 +402,45 @@ def gone(pid: int, seconds: float = 60) -> bool:
     return False
 
 
+def test_a_local_stream_computes_few_results_before_they_are_taken(tmp_path: Path) -> None:
+    with LocalExecutor().pool(Streaming, Resources()) as pool:
+        ahead = answer(pool, pool.start(), "paced", tmp_path, 40)
+    assert len(ahead) == 40 and max(ahead) <= DEPTH
+
+
+def test_processes_of_a_local_stream_are_reused_and_end_with_their_worker() -> None:
+    with LocalExecutor().pool(Streaming, Resources()) as pool:
+        own, others = answer(pool, pool.start(), "processes", [0, 1, 2])
+        assert len(set(others)) == 1 and own not in others
+    assert gone(own) and gone(others[0])
+
+
+@pytest.mark.parametrize(
+    ("share", "devices", "found"),
+    [
+        (1, "01", ["0", "1"]),
+        (0.5, "01", ["0", "0", "1", "1"]),
+        (0.3, "57", ["5", "5", "5", "7", "7", "7"]),
+        (0.4, "01", ["0", "0", "1", "1"]),
+        (0.7, "01", ["0", "1"]),
+        (2, "0123", ["01", "23"]),
+    ],
+)
+def test_workers_share_gpus_within_their_limits(share: float, devices: str, found: list[str]) -> None:
+    """As many workers as `fit` counts, each GPU with at most one whole GPU's worth of them."""
+    room = Resources(64, len(devices)).fit(Resources(1, share))
+    assert ["".join(devices_of(worker, share, devices)) for worker in range(room)] == found
+
+
+def test_a_worker_sees_the_gpu_of_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    executor = LocalExecutor()
+    executor._capacity = Resources(8, 2)
+    with executor.pool(Counter, Resources(1, 0.5)) as pool:
+        found = [answer(pool, pool.start(), "variable", "CUDA_VISIBLE_DEVICES") for _ in range(3)]
+    assert found == ["GPU-a", "GPU-a", "GPU-b"]
+
+
 def test_capacity_is_that_of_this_machine() -> None:
     found = LocalExecutor().capacity()
     assert found.cpus == cores() and found.memory > 1 << 28
@@ -300,6 +453,8 @@ def test_capacity_is_that_of_this_machine() -> None:
         (Resources(8, 2, 100), Resources(1), 8),
         (Resources(8, 2, 100), Resources(1, 0.5), 4),
         (Resources(8, 0, 100), Resources(1, 1), 0),
+        (Resources(8, 2), Resources(1, 0.4), 4),
+        (Resources(8, 3), Resources(1, 2), 1),
         (Resources(0.3), Resources(0.1), 3),
         (Resources(8, 2, 100), Resources(1, 0, 30), 3),
         (Resources(8), Resources(0), 1),

@@ -22,6 +22,7 @@ from curation.shards.tar_writer import TarWriter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ENGINES = [pytest.param("local"), pytest.param("ray", marks=pytest.mark.ray)]
+WAYS = [pytest.param("local", 0), pytest.param("local", 2), pytest.param("ray", 0, marks=pytest.mark.ray)]
 DEEDS = {  # of one sample in each shard; a process in the place of a dead one takes Ray ten times as long
     "local": ["exit", "raise", "crash", "hang", "leave", "decode", "raise", "leave"],
     "ray": ["exit", "hang"],
@@ -54,13 +55,15 @@ def write_pool(root: Path, deeds: Sequence[str]) -> dict[str, str]:
 start = partial(running.start, module="poisonous")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_sample_that_ends_processes_costs_itself_alone(engine: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("engine", "tasks"), WAYS)
+def test_a_sample_that_ends_processes_costs_itself_alone(engine: str, tasks: int, tmp_path: Path) -> None:
+    """Also where it is decoded ahead of the worker, in a process of its own."""
     deeds = write_pool(tmp_path / "pool", DEEDS[engine])
     recipe = write_recipe(
         tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "",
         scorers=[{"poisonous": {}}, {"caption_stats": {}}],
-        filters=[{"caption": {"min_words": 1}}], compute={"batch_size": 16, "max_actors": 2, "batch_timeout": 15},
+        filters=[{"caption": {"min_words": 1}}],
+        compute={"batch_size": 16, "max_actors": 2, "batch_timeout": 15, "decode_tasks": tasks},
     )  # fmt: skip
     log, attempts = tmp_path / "log", tmp_path / "out" / "scores" / "attempts"
     run, deadline = start("run", "--executor", engine, str(recipe), log=log), time.monotonic() + 300

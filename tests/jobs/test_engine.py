@@ -34,8 +34,18 @@ def test_an_option_or_a_named_cluster_settles_it(monkeypatch: pytest.MonkeyPatch
 def test_the_size_of_the_work_decides_where_nothing_is_named() -> None:
     assert of_units(MOST_UNITS, MOST_BYTES, 0).name == "local"
     assert of_units(MOST_UNITS + 1, 1, 0).name == of_units(1, MOST_BYTES + 1, 0).name == "ray"
-    assert of_units(1, 1, 0.5).name == "ray", "Ray decodes ahead of a GPU"
     assert of_samples(MOST_SAMPLES).name == "local" and of_samples(MOST_SAMPLES + 1).name == "ray"
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "name"), [(0, 0.5, "ray"), (1, 0.5, "local"), (1, 2, "ray"), (2, 2, "local")]
+)
+def test_gpus_of_this_machine_need_no_cluster(
+    there: int, wanted: float, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "local_gpus", lambda: there)
+    assert of_units(1, 1, wanted).name == name
+    assert of_units(MOST_UNITS + 1, 1, wanted).name == "ray"
 
 
 def test_the_first_line_names_the_executor_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.core.errors import StoreError
-from curation.core.executor import StreamFunction, WorkerDiedError
+from curation.core.executor import WorkerDiedError, WorkerPlace
 from curation.core.types import ShardRef
 from curation.curating.scoring.black_box import Box
 from curation.curating.scoring.watch import watched
@@ -65,7 +67,7 @@ def decode_here(reader: UnitReader, shards: Iterable[ShardRef]) -> Iterator[pa.T
 
 
 def decode_ahead(
-    stream: StreamFunction,
+    place: WorkerPlace,
     reader: UnitReader,
     shards: Sequence[ShardRef],
     ahead: int,
@@ -73,17 +75,38 @@ def decode_ahead(
     box: Box,
     seconds: float,
 ) -> Iterator[pa.Table]:
-    """Yield the same tables in the same order, decoded on other CPUs, `ahead` units before they are needed.
+    """Yield the tables of units, decoded on other CPUs, `ahead` units at once; the tables of one unit stay in order.
 
-    A unit whose task dies or lacks memory is decoded again in this process, which notes the sample in work: its rows
-    that came before are repeated. stream: as `WorkerPlace.stream`. num_cpus: of each task.
+    Units follow each other where the engine decodes whole units ahead. Where it bounds what waits (`place.in_turns`),
+    `ahead` units are read in turns, a table from each: all their decoders stay busy, and memory holds a few tables of
+    each instead of whole units. A unit whose task dies or lacks memory is decoded again in this process, which notes
+    the sample in work: its rows that came before are repeated. num_cpus: of each task.
     """
+    assert place.stream is not None
     there = partial(decode, replace(reader, watch=None), seconds=seconds)
-    for shard, tables in zip(shards, stream(there, shards, ahead, num_cpus), strict=True):
+    begun = place.stream(there, shards, ahead, num_cpus)
+
+    def tables_of(shard: ShardRef, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         try:
             yield from tables
         except WorkerDiedError:
             yield from decode_noted(guarded(reader.read(shard), reader, shard), box, seconds)
+
+    units = (tables_of(shard, tables) for shard, tables in zip(shards, begun, strict=True))
+    return in_turns(units, ahead if place.in_turns else 1)
+
+
+def in_turns(iterators: Iterator[Iterator[pa.Table]], width: int) -> Iterator[pa.Table]:
+    """Read `width` iterators at a time, a table from each in turn; the next one takes the place of one that ends."""
+    opened = deque(islice(iterators, width))
+    while opened:
+        current = opened.popleft()
+        for table in islice(current, 1):
+            opened.append(current)
+            yield table
+            break
+        else:
+            opened.extend(islice(iterators, 1))
 
 
 def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int) -> Batch:

@@ -1,8 +1,8 @@
 """Streaming scoring on a pool of workers: units -> fetch and decode -> batches -> models -> one table a unit.
 
 A worker takes a few units at a time, loads each model once, batches across its units, gives the rows back to them and
-commits each unit as it becomes whole. With GPUs, fetching and decoding run ahead on other CPUs where the engine offers
-them; without, the worker decodes itself, since its core is the one that the decode task would need.
+commits each unit as it becomes whole. With GPUs, fetching and decoding run ahead on other CPUs; without, the worker
+decodes itself, since its core is the one that the decode task would need. `compute.decode_tasks` decides otherwise.
 
 Why not Ray Data: measured on 2 cores (tests/bench), the same work cost 75 CPU s through its streaming executor and 45
 through these workers (8,000 samples; 4.0 against 3.1 GB), for its own actors and the copies between stages.
@@ -154,10 +154,18 @@ class _Workers:
         self.deaths = 0
 
     def room(self) -> int:
-        """Workers that the engine has room for now, with a decode task's share left where there are such tasks."""
-        compute, capacity = self.job.compute, self.executor.capacity()
-        spare = compute.decode_cpus if decodes_ahead(compute) else 0
-        room = Resources(capacity.cpus - spare, capacity.gpus).fit(Resources(compute.num_cpus, compute.num_gpus))
+        """Workers that the engine has room for now.
+
+        Their number follows from the GPUs, with the share of one decode task left; without GPUs from the cores, of
+        which each worker takes those of its decode tasks, too.
+        """
+        compute, capacity, ahead = self.job.compute, self.executor.capacity(), decodes_ahead(self.job.compute)
+        spare = compute.decode_cpus if ahead else 0
+        if compute.num_gpus:
+            capacity = Resources(capacity.cpus - spare, capacity.gpus)
+            room = capacity.fit(Resources(compute.num_cpus, compute.num_gpus))
+        else:
+            room = capacity.fit(Resources(compute.num_cpus + ahead * spare))
         most: int = min(self.units, compute.max_actors or self.units)
         return max(1, min(room, most))
 

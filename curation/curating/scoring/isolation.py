@@ -19,7 +19,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 LEAST = 32  # samples that a scorer may fail for before it has returned any value
 SHARE, EVIDENCE = 0.25, 1024  # judged after 1,024 samples: the first batches of a corpus may hold all of its bad ones
 
+T = TypeVar("T")
 Rows = np.ndarray[Any, Any]
 Spans = Callable[[Rows], Sequence[Span]]
 
@@ -77,6 +79,7 @@ class Isolated:
         self.size = 1 << 62
         self.tried = self.raised = self.good = 0  # samples passed in, raised for, and scored
         self.details: dict[int, str] = {}  # row of the last batch -> the error it raised
+        self.deferred = pad  # on a GPU, which computes while this process goes on
 
     def trial(self, batch: Batch) -> None:
         """Try the scorer on a batch of blank samples. Any error it raises is its own."""
@@ -85,6 +88,40 @@ class Isolated:
             self._values(batch, np.ones(len(rows), bool), rows, lambda rows: [])
         except _RaisedError as raised:
             self._give_up(raised.error)
+
+    def begin(
+        self, batch: Batch, valid: Rows, spans: Spans, aside: dict[int, str], alone: Sequence[int] = ()
+    ) -> Callable[[], tuple[pa.Array, dict[int, str]]]:
+        """Begin to score a batch, and return a function that waits for what `column` returns.
+
+        On a GPU the scorer's work and the copy of its values are queued, so that a batch costs one wait and not one for
+        each scorer. Batches with samples to try alone or to set aside are scored at once, and so is a batch again that
+        raises: `column` finds the samples at fault.
+        """
+
+        def column() -> tuple[pa.Array, dict[int, str]]:
+            return self.column(batch, valid, spans, aside, alone)
+
+        if not self.deferred or aside or alone or self.size < len(batch.captions):
+            found = column()
+            return lambda: found
+        noted = spans(np.flatnonzero(valid))
+        try:
+            wait: Callable[[], Any] = self._call(lambda: _begun(self.score(batch)), noted)
+        except _RaisedError:
+            found = column()
+            return lambda: found
+
+        def finish() -> tuple[pa.Array, dict[int, str]]:
+            try:
+                given = as_rows(self.name, self._call(wait, noted))
+            except _RaisedError:
+                return column()
+            count, self.details = int(valid.sum()), {}
+            self.tried, self.good = self.tried + count, self.good + count
+            return self._checked(given, batch, valid), {}
+
+        return finish
 
     def column(
         self, batch: Batch, valid: Rows, spans: Spans, aside: dict[int, str], alone: Sequence[int] = ()
@@ -176,28 +213,45 @@ class Isolated:
             if self.pad and self.size < n:
                 piece = padded(piece, self.size)
             noted = spans(rows[start:stop][good[start:stop]])
-            given = as_rows(self.name, self._run(piece, noted))
+            given = as_rows(self.name, self._call(partial(self._scored, piece), noted))
             self.good += len(noted) and int(good[start:stop].sum())  # a trial has no samples and counts nothing
-            if len(given) != len(piece.captions):
-                fix = "return one value for each sample of the batch, the padding included"
-                raise UserError(
-                    f"scorer {self.name} gives {len(given)} values for {len(piece.captions)} samples", fix=fix
-                )
-            with blamed(self.name):
-                yield score_values.value_array(given[: stop - start], good[start:stop], self.kind)
+            yield self._checked(given, piece, good[start:stop])
 
-    def _run(self, batch: Batch, spans: Sequence[Span]) -> Any:
-        """Return what the scorer returns, on the CPU. Raises `_RaisedError` or `StoreError`."""
+    def _checked(self, given: Any, batch: Batch, good: Rows) -> pa.Array:
+        """Return the values of the first rows of a batch. Raises `UserError` where there is not one for each."""
+        if len(given) != len(batch.captions):
+            fix = "return one value for each sample of the batch, the padding included"
+            raise UserError(f"scorer {self.name} gives {len(given)} values for {len(batch.captions)} samples", fix=fix)
+        with blamed(self.name):
+            return score_values.value_array(given[: len(good)], good, self.kind)
+
+    def _scored(self, batch: Batch) -> Any:
+        """Return what the scorer returns, on the CPU."""
+        values = self.score(batch)
+        return as_numpy(values) if _is(values, "Tensor") else values
+
+    def _call(self, work: Callable[[], T], spans: Sequence[Span]) -> T:
+        """Return what a call of the scorer returns, under its note. Raises `_RaisedError` or `StoreError`."""
         with self.box.scoring(self.name, spans), self.box.watched(self.seconds):
             try:
-                values = self.score(batch)
-                return as_numpy(values) if _is(values, "Tensor") else values
+                return work()
             except StoreError:
                 raise
             except (Exception, SystemExit) as error:
                 if _is(error, "AcceleratorError") and not _is_memory(error):
                     self.box.die(error)  # this process can no longer use the device
                 raise _RaisedError(error) from error
+
+
+def _begun(values: Any) -> Callable[[], Any]:
+    """Begin to copy a scorer's values to the CPU, and return a function that waits for them."""
+    if not _is(values, "Tensor"):
+        return lambda: values
+    from curation.models.device_copies import to_host
+
+    small = values.is_floating_point() and values.dtype.itemsize < 4  # as in `as_numpy`
+    wait = to_host((values.float() if small else values).detach())
+    return lambda: wait().numpy()
 
 
 def _is(value: object, name: str) -> bool:

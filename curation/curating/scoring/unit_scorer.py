@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.core.errors import locating
-from curation.core.executor import StreamFunction, WorkerPlace
+from curation.core.executor import WorkerPlace
 from curation.core.printable import printable
 from curation.core.types import ShardRef
 from curation.curating.scoring.batches import (
@@ -30,7 +30,7 @@ from curation.ledger import score_tables, unit_collector
 from curation.ledger.attempts import DIED, REASONS, CallSettings
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import Compute
-from curation.scorers import HeaderCheckingScorer, Scorer, imports_of
+from curation.scorers import Batch, HeaderCheckingScorer, Scorer, imports_of
 from curation.shards.images import DecodeLimits, Preprocess
 from curation.shards.unit_reader import STREAM_SCHEMA, UnitReader, failure_table, view_column
 from curation.storage.parquet import rebatch
@@ -99,7 +99,7 @@ def decodes_ahead(compute: Compute) -> int:
 class UnitScorer:
     """Loads each model once; scores and commits the units it is given."""
 
-    def __init__(self, job: ScoringTask, box: Box, stream: StreamFunction | None = None) -> None:
+    def __init__(self, job: ScoringTask, box: Box, place: WorkerPlace | None = None) -> None:
         self.gpu = False
         self.device: Any = None  # a torch.device where a scorer uses torch
         if any(imports_of(scorer) for scorer in job.scorers.values()):  # others do not pay for torch
@@ -108,7 +108,14 @@ class UnitScorer:
             torch.set_num_threads(max(1, int(job.compute.num_cpus)))
             self.gpu = job.compute.num_gpus > 0 and torch.cuda.is_available()
             self.device = torch.device("cuda" if self.gpu else "cpu")
-        self.job, self.reader, self.box, self.stream = job, job.reader(), box, stream
+            if self.gpu and job.compute.num_gpus < 1:  # too large a batch then fails here, not in a neighbour
+                torch.cuda.set_per_process_memory_fraction(job.compute.num_gpus)
+        self.job, self.reader, self.box = job, job.reader(), box
+        self.ahead = decodes_ahead(job.compute) if place is not None and place.stream is not None else 0
+        self.place = place
+        self.overlaps = self.gpu  # the next batch is read and copied while a GPU works on this one
+        needing = [scorer for scorer in job.scorers.values() if imports_of(scorer)]
+        self.device_views = {view_column(view): view for scorer in needing for view in scorer.views()}.values()
         self.started = StageSeconds()  # until the first call: counted with it
 
     @cached_property
@@ -137,20 +144,22 @@ class UnitScorer:
         places = {shard.key: place for place, shard in enumerate(lacking)}
         progress, collector = CallProgress(seconds=self.started), unit_collector.Collector()
         self.started, spent = StageSeconds(), progress.seconds
-        spent.ahead = self.stream is not None and decodes_ahead(job.compute) > 0
+        spent.ahead = self.ahead > 0
         if shards and care.until >= care.passed:
             care = self._search(shards, places, care, progress)
         with ThreadPoolExecutor(COMMITTERS) as committers:
             commits: list[Future[None]] = []
             tables = rebatch(self._tables(shards, places, care), care.size)
-            while True:
-                with spent.spent("decode"):
-                    table = next(tables, None)
-                if table is None:
-                    break
+            following = self._next(tables, care, spent)
+            while following is not None:
+                table, batch = following
                 progress.batches += bool(self.models)
                 with spent.spent("models"):
-                    scored = self._score(table, places, care, progress)
+                    finish = self._begin(table, batch, places, care, progress)
+                if self.overlaps:
+                    following = self._next(tables, care, spent)
+                with spent.spent("models"):
+                    scored = finish()
                 with spent.spent("tables"):
                     for unit in collector.add(scored):
                         if unit.failure is not None:
@@ -161,10 +170,35 @@ class UnitScorer:
                         progress.puts += len(lacking[unit.shard])
                         commits.append(committers.submit(commit, job, unit, lacking[unit.shard]))
                     self._note_passed(table, places)
+                if not self.overlaps:
+                    following = self._next(tables, care, spent)
             with spent.spent("tables"):
                 for future in commits:
                     future.result()
         return progress
+
+    def _next(
+        self, tables: Iterator[pa.Table], care: CallSettings, spent: StageSeconds
+    ) -> tuple[pa.Table, Batch] | None:
+        """The next rows as a table and a batch, whose pixels are on their way to a GPU; None at the end."""
+        with spent.spent("decode"):
+            table = next(tables, None)
+        if table is None:
+            return None
+        with spent.spent("models"):
+            return table, self._batch(table, care)
+
+    def _batch(self, table: pa.Table, care: CallSettings) -> Batch:
+        batch = make_batch(table, self.reader.views, care.size if self.gpu else table.num_rows)
+        if self.overlaps and all(model.size >= len(batch.captions) for model in self.models.values()):
+            try:
+                for view in self.device_views:
+                    batch.tensor(view, self.device)
+            except RuntimeError:
+                # Too little memory, or the failure of a kernel of the batch before, which is noted where that batch is
+                # waited for. The scorers copy the pixels themselves.
+                return make_batch(table, self.reader.views, care.size if self.gpu else table.num_rows)
+        return batch
 
     def _search(
         self, shards: Sequence[ShardRef], places: Mapping[str, int], care: CallSettings, progress: CallProgress
@@ -181,7 +215,8 @@ class UnitScorer:
             good = usable(table)
             if good.any():
                 progress.batches += bool(self.models)
-                tried = self._score(table, places, replace(care, poison=poison), progress)
+                alone = replace(care, poison=poison)
+                tried = self._begin(table, self._batch(table, care), places, alone, progress)()
                 for column in self.job.columns:
                     reasons = tried.column(f"aside:{column.name}").to_pylist()
                     rows = zip(table.column("row").to_pylist(), reasons, good, strict=True)
@@ -205,44 +240,49 @@ class UnitScorer:
             poison=care.poison.get(self.job.index.fingerprint, {}),
             watch=lambda shard, row: box.decoding(places[shard.key], row),
         )
-        if self.stream is not None and (ahead := decodes_ahead(compute)):
-            return decode_ahead(self.stream, reader, shards, ahead, compute.decode_cpus, box, compute.batch_timeout)
+        if self.ahead:
+            assert self.place is not None
+            return decode_ahead(self.place, reader, shards, self.ahead, compute.decode_cpus, box, compute.batch_timeout)
         return decode_noted(decode_here(reader, shards), box, compute.batch_timeout)
 
-    def _score(
-        self, table: pa.Table, places: Mapping[str, int], care: CallSettings, progress: CallProgress
-    ) -> pa.Table:
-        """Replace the pixels of a batch by its scores, and the reasons why samples have none."""
-        size = care.size if self.gpu else table.num_rows
-        batch, valid = make_batch(table, self.reader.views, size), usable(table)
-        keys = table.column("shard_key").to_pylist()
+    def _begin(
+        self, table: pa.Table, batch: Batch, places: Mapping[str, int], care: CallSettings, progress: CallProgress
+    ) -> Callable[[], pa.Table]:
+        """Begin to score a batch, and return a function that waits for the table with scores instead of pixels."""
+        valid, keys = usable(table), table.column("shard_key").to_pylist()
         row = table.column("row").to_numpy()
         spans = RowSpans(np.array([places[key] for key in keys]), row)
         at = {int(number): place for place, number in enumerate(row) if valid[place]}
-        out = table.select(STREAM_SCHEMA.names)
-        decoder = {n: r for n, r in enumerate(table.column("reason").to_pylist()) if r in REASONS}
+        begun = []
         for column in self.job.columns:
             model, alone = self.models[column.name], care.alone.get(column.fingerprint, ())
             known = {at[n]: why for n, why in care.poison.get(column.fingerprint, {}).items() if n in at}
-            values, aside = model.column(batch, valid, spans, known, [at[n] for n in alone if n in at])
-            reasons: list[str | None] = [None] * table.num_rows
-            for place, reason in {**aside, **decoder}.items():
-                reasons[place] = reason
-            for place, detail in model.details.items():
-                if len(progress.aside) < REPORTED:
-                    line = f"{keys[place]}: sample {row[place]} is set aside: scorer {column.name} raises {detail}"
-                    progress.aside += (printable(line),)
-            out = out.append_column(f"score:{column.name}", values)
-            out = out.append_column(f"aside:{column.name}", pa.array(reasons, pa.string()))
-        return out
+            begun.append(model.begin(batch, valid, spans, known, [at[n] for n in alone if n in at]))
+
+        def finish() -> pa.Table:
+            out = table.select(STREAM_SCHEMA.names)
+            decoder = {n: r for n, r in enumerate(table.column("reason").to_pylist()) if r in REASONS}
+            for column, wait in zip(self.job.columns, begun, strict=True):
+                values, aside = wait()
+                reasons: list[str | None] = [None] * table.num_rows
+                for place, reason in {**aside, **decoder}.items():
+                    reasons[place] = reason
+                for place, detail in self.models[column.name].details.items():
+                    if len(progress.aside) < REPORTED:
+                        line = f"{keys[place]}: sample {row[place]} is set aside: scorer {column.name} raises {detail}"
+                        progress.aside += (printable(line),)
+                out = out.append_column(f"score:{column.name}", values)
+                out = out.append_column(f"aside:{column.name}", pa.array(reasons, pa.string()))
+            return out
+
+        return finish
 
 
 class ScoringWorker(UnitScorer):
     """A `UnitScorer` in a process of its own, which may die: it notes what it has in work."""
 
     def __init__(self, job: ScoringTask, place: WorkerPlace) -> None:
-        self.place = place
-        super().__init__(job, BlackBox(place.path), place.stream)
+        super().__init__(job, BlackBox(place.path), place)
 
     def ready(self, size: int) -> Ready:
         """Load the models and try them on one empty batch of `size` samples.
@@ -255,8 +295,14 @@ class ScoringWorker(UnitScorer):
             check_scorers(self.job.scorers, self.job.unchecked, self.job.corpus.options)
         seconds = LOADING * self.job.compute.batch_timeout * max(1, len(self.job.scorers))
         with self.started.spent("starting"), self.box.watched(seconds):
-            for model in self.models.values():
+            models = self.models.values()
+            if self.job.compute.compile:
+                from curation.models.shared_encoder import compile_encoders
+
+                compile_encoders(size)
+            for model in models:
                 model.trial(batch)
+        assert self.place is not None
         return Ready(self.place, self.box.last)
 
 

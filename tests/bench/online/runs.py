@@ -24,9 +24,9 @@ from curation.learning.model_flops import forward_flops, training_flops, trimmed
 from curation.learning.participants import text_lengths
 from curation.models.architecture import model_config
 from curation.models.batches import Examples
-from curation.models.dual import bucket_lengths
 from curation.models.retrieval import class_vectors, encode_captions, encode_images, retrieval, zero_shot
 from curation.models.tokenizer import tokenizer_for
+from curation.models.towers import bucket_lengths
 from curation.selection.flops import ComputeLedger, Prices
 from curation.selection.online import Roles, TableScores, online_selection
 from curation.selection.pool import Pool

@@ -13,6 +13,7 @@ from curation.core.digest import sha256_of
 from curation.core.errors import UserError, WeightsError
 from curation.models import MODELS, Weights
 from curation.models.architecture import build_model, config_path
+from curation.models.compiled import Pass
 from curation.models.dual import DualEncoder, load_dual_encoder, load_tensors
 from curation.models.tokenizer import tokenizer_for
 from curation.models.weights import tensors_to_bytes
@@ -51,6 +52,34 @@ def test_a_vector_does_not_depend_on_its_batch(pixels: np.ndarray, precision: st
     alone = torch.cat([encoder.text([caption]) for caption in CAPTIONS])
     assert torch.allclose(text, alone, atol=tolerance)
     assert torch.allclose(encoder.text(CAPTIONS[::-1]).flip(0), text, atol=tolerance)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_equal_captions_are_encoded_once_and_get_the_bits_that_each_would_get(precision: str) -> None:
+    encoder = load_dual_encoder("proxy-mu", None, precision=precision)  # type: ignore[arg-type]
+    repeated = [CAPTIONS[place] for place in np.random.default_rng(0).integers(0, len(CAPTIONS), 50)]
+    tokenised: list[str] = []
+    tokenize = encoder._tokenize
+    encoder._tokenize = lambda captions: tokenised.extend(captions) or tokenize(captions)  # type: ignore[func-returns-value]
+    found = encoder.text(repeated)
+    assert sorted(tokenised) == sorted(set(repeated))
+    assert torch.equal(found, encoder._distinct(repeated)), "each for itself"
+
+
+def test_passes_of_a_fixed_number_of_rows(encoder: DualEncoder, pixels: np.ndarray) -> None:
+    """As on a GPU, and compiled: equal up to rounding, and only these shapes."""
+    fixed, shapes = load_dual_encoder("proxy-mu", None), set()
+
+    def recorded(encode: Pass) -> Pass:
+        return lambda batch: shapes.add(tuple(batch.shape)) or encode(batch)  # type: ignore[func-returns-value]
+
+    fixed._passes = recorded(fixed._image_vectors), recorded(fixed._text_vectors)
+    fixed._image_rows = fixed._text_rows = 16
+    many, captions = np.concatenate([pixels] * 4), [f"{caption} {n}" for n in range(7) for caption in CAPTIONS]
+    torch.testing.assert_close(fixed.image(many), encoder.image(many), rtol=0, atol=1e-6)
+    torch.testing.assert_close(fixed.text(captions), encoder.text(captions), rtol=0, atol=1e-6)
+    assert shapes == {(16, 64, 64, 3), *((16, length) for length in (8, 16, 24, 32) if (16, length) in shapes)}
+    assert torch.equal(fixed.text(captions)[3:5], fixed.text(captions[3:5])), "the same bits in any batch"
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from broken_s3 import BrokenS3
 from builders import write_shard
 
-from curation.core.executor import WorkerDiedError
+from curation.core.executor import WorkerDiedError, WorkerPlace
 from curation.core.types import ShardRef
 from curation.curating.scoring.batches import (
     decode_ahead,
     decode_here,
     decode_noted,
+    in_turns,
     make_batch,
     shard_refs,
     units_table,
@@ -109,12 +111,50 @@ def test_a_unit_whose_task_dies_is_decoded_here_under_a_watch(pool: Store, monke
 
     noted: list[int] = []
     reader = UnitReader(pool, watch=lambda shard, row: noted.append(row))
-    found = pa.concat_tables(decode_ahead(stream, reader, shards, 1, 0.5, Watched(), 7))
+    place = WorkerPlace("here", Path("nowhere"), stream)
+    found = pa.concat_tables(decode_ahead(place, reader, shards, 1, 0.5, Watched(), 7))
     assert found.equals(pa.concat_tables(decode_here(UnitReader(pool), shards)))
     assert set(noted) == {-1, *range(24)} and len(armed) >= 1 and armed[0] == 7
     defect = True
     with pytest.raises(KeyError):
-        list(decode_ahead(stream, reader, shards, 1, 0.5, Watched(), 7))
+        list(decode_ahead(place, reader, shards, 1, 0.5, Watched(), 7))
+
+
+def test_units_are_read_in_turns_where_the_engine_bounds_what_waits() -> None:
+    def tables(unit: int) -> Iterator[Any]:
+        yield from (f"{unit}.{number}" for number in range(unit))
+
+    units = [2, 0, 3, 1, 2]
+    assert list(in_turns(map(tables, units), 1)) == [table for unit in units for table in tables(unit)]
+    wide = list(in_turns(map(tables, units), 3))
+    assert wide == ["2.0", "3.0", "2.1", "1.0", "3.1", "3.2", "2.0", "2.1"]
+    assert list(in_turns(iter([]), 3)) == []
+
+
+def test_a_unit_that_dies_in_its_turn_is_decoded_here_and_the_others_go_on(pool: Store) -> None:
+    shards = [ref(pool, f"{number}.tar") for number in range(3)]
+
+    def stream(function: Any, items: Any, ahead: int, num_cpus: float) -> Iterator[Iterator[pa.Table]]:
+        def tables(shard: ShardRef) -> Iterator[pa.Table]:
+            for table in UnitReader(pool).read(shard):
+                yield table.slice(0, 5)
+                if shard.key == "1.tar":
+                    raise WorkerDiedError("dead")
+                yield table.slice(5)
+
+        return map(tables, items)
+
+    noted: list[int] = []
+    reader = UnitReader(pool, watch=lambda shard, row: noted.append(row))
+    place = WorkerPlace("here", Path("nowhere"), stream, in_turns=True)
+    found = pa.concat_tables(decode_ahead(place, reader, shards, 2, 1, NullBlackBox(), 7))
+    assert set(noted) == {-1, *range(24)}
+    whole = pa.concat_tables(decode_here(UnitReader(pool), shards))
+    for shard in shards:  # the rows of each in order, those before the death twice
+        rows = found.filter(pc.equal(found["shard_key"], shard.key))
+        if shard.key == "1.tar":
+            rows = rows.slice(5)
+        assert rows.equals(whole.filter(pc.equal(whole["shard_key"], shard.key)))
 
 
 @pytest.mark.parametrize("broken", [False, True])

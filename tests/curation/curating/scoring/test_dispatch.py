@@ -5,6 +5,7 @@ That units are scored, whatever dies: tests/jobs and tests/faults, with Ray.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,13 @@ class _Pool:
 
     name = "scripted"
 
-    def __init__(self, cpus: float, answers: list[tuple[str, Any]]) -> None:
+    def __init__(self, cpus: float, answers: list[tuple[str, Any]], gpus: float = 0) -> None:
+        self.gpus = gpus
         self.cpus, self.answers, self.workers, self.calls = cpus, answers, 0, 0
         self.closed = False
 
     def capacity(self) -> Resources:
-        return Resources(self.cpus)
+        return Resources(self.cpus, self.gpus)
 
     def pool(self, factory: Any, share: Resources) -> _Pool:
         return self
@@ -139,6 +141,28 @@ def _job(tmp_path: Path, workers: int) -> tuple[ScoringTask, pa.Table]:
 
 def _ready(machine: str, root: Path, last: WorkNote | None = None) -> Ready:
     return Ready(WorkerPlace(machine, root / machine), last)
+
+
+@pytest.mark.parametrize(
+    ("compute", "cpus", "gpus", "room"),
+    [
+        ({}, 8, 0, 8),
+        ({"decode_tasks": 1}, 8, 0, 4),
+        ({"decode_tasks": 3, "decode_cpus": 0.5}, 8, 0, 3),
+        ({"decode_tasks": 4}, 2, 0, 1),  # however few
+        ({"num_gpus": 1}, 16, 2, 2),
+        ({"num_gpus": 0.5}, 16, 2, 4),
+        ({"num_gpus": 0.5}, 3, 2, 2),  # of three cores, one decodes
+    ],
+)
+def test_workers_leave_cores_to_those_who_decode_for_them(
+    compute: dict[str, Any], cpus: int, gpus: int, room: int, tmp_path: Path
+) -> None:
+    job, units = _job(tmp_path, 1)
+    job = replace(job, compute=Compute(**compute))
+    work = dispatch._Work(job, pa.concat_tables([units] * 10))
+    pool = _Pool(cpus, [], gpus)
+    assert dispatch._Workers(job, work, pool, pool).room() == room  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("box", ["gone", "read", "late"])

@@ -74,6 +74,47 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Score, Batch]:
     return scorer.load(CPU), batch(list(range(N)), scorer)
 
 
+def test_a_batch_that_is_begun_and_waited_for_has_the_scores_of_one_that_is_not(clip: tuple[Score, Batch]) -> None:
+    """As on a GPU: several scorers are begun, and then waited for."""
+    score, given = clip
+    valid = np.ones(N, bool)
+    valid[9] = False
+    expected, nobody = isolated(score).column(given, valid, spans, {})
+    models = [isolated(score, pad=True), isolated(failing(score, 7), pad=True), isolated(score)]
+    first, second, third = [model.begin(given, valid, spans, {}) for model in models]
+    assert first()[0].equals(expected) and third()[0].equals(expected) and first()[1] == nobody
+    whole, aside = isolated(failing(score, 7)).column(given, valid, spans, {})
+    assert second()[0].equals(whole) and second()[1] == aside == {7: "poison_raised"}
+    assert models[1].details.keys() == {7} and models[0].tried == models[0].good == 32 * 2
+    known = {3: "poison_died"}
+    deferred, plain = (isolated(score, pad=pad).begin(given, valid, spans, known, [5])() for pad in (True, False))
+    assert deferred[0].equals(plain[0]) and deferred[1] == plain[1] == known
+
+
+def test_what_shows_only_when_it_is_waited_for_is_found_all_the_same(clip: tuple[Score, Batch]) -> None:
+    """A GPU reports some errors late: the samples at fault are looked for as ever."""
+    score, given = clip
+
+    class Late(torch.Tensor):
+        def detach(self) -> Any:
+            return self
+
+        def numpy(self, *, force: bool = False) -> Any:
+            raise ValueError("late")
+
+    def late(some: Batch) -> Any:
+        values = failing(score, 7)(some) if len(some.captions) < N else score(some)
+        return values.as_subclass(Late) if len(some.captions) == N and not done else values
+
+    done: list[bool] = []
+    model = isolated(late, pad=True)
+    finish = model.begin(given, np.ones(N, bool), spans, {})
+    with pytest.raises(UserError, match="late"):  # for the whole batch and for no half of it
+        isolated(late, pad=True).begin(given, np.ones(N, bool), spans, {})()
+    done.append(True)
+    assert finish()[0].null_count == 0
+
+
 @pytest.mark.parametrize("pad", [False, True])
 @pytest.mark.parametrize("rows", [(7,), (0, 32), (3, 4, 5, 20)])
 def test_neighbours_have_the_scores_that_they_would_have_had(

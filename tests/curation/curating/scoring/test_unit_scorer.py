@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import faulthandler
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import deaths
 import numpy as np
 import pytest
+import torch
 from deaths import DECODE, DIES, LEAVES, RAISES, REASONS, Death, Letters, Pool, inspected
 
 from curation.core.errors import IncompleteError
@@ -16,7 +19,7 @@ from curation.core.executor import WorkerPlace
 from curation.curating.scoring import unit_scorer
 from curation.curating.scoring.batches import units_table
 from curation.curating.scoring.black_box import NullBlackBox
-from curation.curating.scoring.isolation import LEAST
+from curation.curating.scoring.isolation import LEAST, Isolated
 from curation.curating.scoring.unit_scorer import CallProgress, UnitScorer, decodes_ahead
 from curation.ledger.attempts import CallSettings
 from curation.recipes.curation_recipe import Compute
@@ -62,6 +65,43 @@ def test_bad_samples_of_one_unit_cost_a_few_deaths_each_and_nothing_else(
     assert sum(pool.count) <= 4 * n + 2 * len(deadly) + 4 * batch_size * raising
     puts = pool.job.scored.store.stats.creates
     assert puts <= 2 * (pool.deaths + len(deeds)) + 3 * 2, "attempts are counted, not searched for a free number"
+
+
+@pytest.mark.parametrize("deeds", [{}, {3: RAISES, 9: DIES, 10: LEAVES, 40: DECODE, 41: DIES, 50: RAISES}])
+def test_reading_the_next_batch_while_one_is_scored_changes_nothing(
+    deeds: dict[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker with a GPU does."""
+    plain = Pool(tmp_path / "a", 60, deeds, 16, others=2)
+    plain.score()
+    order: list[str] = []
+    begin, following = Isolated.begin, UnitScorer._next
+
+    class Overlapping(UnitScorer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.overlaps = True
+            for model in self.models.values():
+                model.deferred = True
+
+    def begun(self: Isolated, *arguments: Any) -> Any:
+        order.append("begin")
+        finish = begin(self, *arguments)
+        return lambda: order.append("finish") or finish()  # type: ignore[func-returns-value]
+
+    def read(self: UnitScorer, *arguments: Any) -> Any:
+        order.append("next")
+        return following(self, *arguments)
+
+    monkeypatch.setattr(Isolated, "begin", begun)
+    monkeypatch.setattr(UnitScorer, "_next", read)
+    monkeypatch.setattr(deaths, "UnitScorer", Overlapping)
+    pool = Pool(tmp_path / "b", 60, deeds, 16, others=2)
+    assert pool.score().samples == 60 + 2 * 5
+    assert pool.reasons() == plain.reasons() and pool.values() == plain.values()
+    assert pool.deaths <= plain.deaths + 1
+    if not deeds:
+        assert order[:7] == ["next", "begin", "next", "finish", "begin", "next", "finish"]
 
 
 def test_a_driver_goes_on_where_the_one_before_was_killed(tmp_path: Path) -> None:
@@ -137,6 +177,31 @@ def test_models_are_loaded_once_and_tried_under_a_watch_of_their_own(
         "not compute.batch_timeout, and one watch for all of it"
     )
     assert actor.models is actor.models
+
+
+def test_models_are_compiled_for_the_batches_that_they_will_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from curation.models import shared_encoder
+
+    pool, rows = Pool(tmp_path, 5, {}, 4), list[int]()
+    monkeypatch.setattr(shared_encoder, "compile_encoders", rows.append)
+    for compiled in (False, True):
+        compute = Compute(batch_size=4, num_cpus=1, compile=compiled)
+        job = replace(pool.job, compute=compute)
+        unit_scorer.ScoringWorker(job, WorkerPlace("here", tmp_path / f"box-{compiled}")).ready(4)
+    assert rows == [4]
+
+
+@pytest.mark.parametrize(("share", "fractions"), [(0.5, [0.5]), (1, []), (2, [])])
+def test_workers_that_share_a_gpu_share_its_memory(
+    share: float, fractions: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", found.append)
+    job = replace(Pool(tmp_path, 5, {}, 4).job, compute=Compute(num_gpus=share))
+    assert UnitScorer(job, NullBlackBox()).gpu and found == fractions
 
 
 @pytest.mark.parametrize(("compute", "tasks"), [({}, 0), ({"num_gpus": 1}, 4), ({"decode_tasks": 2}, 2)])
