@@ -43,7 +43,7 @@ def write_recipe(home: Path) -> None:
 
 
 def test_commands_and_python(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, inline: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Run all in this process: a process for each would import torch again."""
     monkeypatch.chdir(tmp_path)
