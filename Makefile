@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-fast coverage lint bench bench-filters bench-online bench-recipes bench-roles soak docs clean
+.PHONY: help demo test test-fast coverage lint bench bench-filters bench-loop bench-online bench-recipes bench-roles soak docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench-online: $(READY)  ## what online selection saves (needs npm); ARGS=--core:
 
 bench-roles: $(READY)  ## speed of scoring and learning on this machine's device, beside its limit; minutes
 	@$(BIN)/python tests/bench/roles.py $(ARGS)
+
+bench-loop: $(READY)  ## rate of a learner's loop beside the bare training step's; 20 minutes; ARGS=--quick: minutes
+	@$(BIN)/python tests/bench/learning_loop.py $(ARGS)
 
 bench-recipes: $(READY)  ## which recipes make data better, and which planted noise they find (needs npm): an hour
 	@$(BIN)/python tests/bench/recipes.py $(ARGS)

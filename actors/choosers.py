@@ -10,7 +10,7 @@ import torch
 
 from actors.feed import ChoosingOrder, FeedState, ModelWeights
 from actors.ray_cluster import cpus, gpus, unwrap
-from actors.run_context import RunContext, choosing_models, spent_by
+from actors.run_context import RunContext, as_tensors, choosing_models, spent_by
 from actors.waiting import check, get, wait
 from curation.core.errors import IncompleteError, TutelageError, UnavailableError
 from curation.learning.participants import Participants
@@ -111,9 +111,10 @@ class ChoosingActor:
                     continue
                 loaded = ticket.generation, ticket.version
             before = spent_by(participants)
-            candidates = participants.pool.at(ticket.place, ticket.size)
+            pool = participants.pool
+            rows = pool.rows_at(ticket.place, ticket.size)
             at = StepInfo(ticket.number, learner.steps, learner.batch, learner.seed)
-            choice = choose(roles, recipe.selection, candidates, at, version=ticket.version)
+            choice = choose(roles, pool, recipe.selection, rows, at, version=ticket.version)
             after = spent_by(participants)
             spent = {role: (n - before[role][0], s - before[role][1]) for role, (n, s) in after.items()}
             get(self.context.feed.put.remote(ticket.generation, choice, spent))
@@ -128,10 +129,10 @@ class ChoosingActor:
 def load_weights(participants: Participants, weights: ModelWeights, version: int) -> bool:
     """Load published weights into the choosing models. Return False if they were lost with their owner."""
     try:  # fetch all before loading one: models of two versions must not choose together
-        found = {role: get(reference) for role, (reference,) in weights.tensors.items()}
+        found = {role: get(reference) for role, (reference,) in weights.items()}
     except ray.exceptions.ObjectLostError:
         return False
     models = choosing_models(participants)
-    for role, tensors in found.items():
-        models[role].load_published(tensors, version, weights.fingerprints[role])
+    for role, arrays in found.items():
+        models[role].load_published(as_tensors(arrays), version)
     return True

@@ -27,14 +27,9 @@ PATIENCE = 20  # attempts to read a window while the store is unavailable, each 
 RETRY_SECONDS = 3.0  # between two attempts
 
 
-class ModelWeights(NamedTuple):
-    """One version of the choosing models, by role: a reference to its tensors, and its fingerprint.
-
-    References are in lists, which Ray does not resolve on the way.
-    """
-
-    tensors: Mapping[str, list[Any]]
-    fingerprints: Mapping[str, str]
+#: One version of the choosing models: role -> a reference to its tensors, in a list, which Ray does not resolve on the
+#: way.
+ModelWeights = Mapping[str, list[Any]]
 
 
 class ChoosingOrder(NamedTuple):

@@ -135,12 +135,25 @@ def _fed(context: RunContext, run: Run, leads: bool) -> Iterator[tuple[OnlineSte
     if leads:
         begin = feed.begin.remote(settings, run.learner.steps, pool.place, list(run.pending), run.ledger.repeated)
         generation = get(begin)
-        run.ahead = lambda: get(feed.ahead.remote(generation, run.learner.steps))
-        get(feed.trained.remote(generation, run.learner.steps, publish(models), run.live()))
+        reported = feed.trained.remote(generation, run.learner.steps, publish(models), run.live())
+
+        def ahead() -> Any:
+            get(reported)  # an asyncio actor may begin calls in another order
+            return get(feed.ahead.remote(generation, run.learner.steps))
+
+        run.ahead = ahead
     generation = broadcast_from_rank_zero(generation)
+
+    def ask() -> Any:
+        """Ask for the next choice, unless there is none."""
+        return feed.take.remote(generation, done) if (done := run.learner.steps) < learner.steps else None
+
+    coming = ask()
     while run.learner.steps < learner.steps:
         asked = time.monotonic()
-        taken: TakenChoice = get(feed.take.remote(generation, run.learner.steps))
+        if leads:
+            get(reported)
+        taken: TakenChoice = get(coming)
         waited = time.monotonic() - asked
         run.ledger.repeated = taken.repeated
         for role, (samples, seconds) in taken.spent.items():
@@ -150,5 +163,8 @@ def _fed(context: RunContext, run: Run, leads: bool) -> Iterator[tuple[OnlineSte
         done = run.learner.steps
         if leads:
             due = done % recipe.selection.publish_every == 0 and recipe.selection.scores(done, learner.steps)
-            get(feed.trained.remote(generation, done, publish(models) if due else None, run.live()))
+            reported = feed.trained.remote(generation, done, publish(models) if due else None, run.live())
+        coming = ask()  # the answer travels while the step is recorded
         yield step, {"buffer": taken.occupancy, "waited_seconds": waited}
+    if leads:
+        get(reported)

@@ -222,10 +222,10 @@ class Learner:
         restore_moments(self._optimiser, state)
         self.steps, self._named = int(state["steps"]), None
 
-    def load_published(self, tensors: Mapping[str, Tensor], steps: int, fingerprint: str) -> None:
+    def load_published(self, tensors: Mapping[str, Tensor], steps: int) -> None:
         """Take the published weights of the same model after `steps` updates, to score with. Moments don't change."""
         self.module.load_state_dict(dict(tensors))
-        self.steps, self._named = steps, (steps, fingerprint)
+        self.steps, self._named = steps, None
 
     def tensors(self, *, averaged: bool = True) -> dict[str, Tensor]:
         """Return copies of the weights under open_clip's names; the averaged ones where the settings average them."""

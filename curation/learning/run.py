@@ -27,6 +27,7 @@ from curation.learners.learner import Learner
 from curation.learning.comparison import CAPTIONS, Comparison
 from curation.learning.data import Data, split_of
 from curation.learning.flop_prices import prices
+from curation.learning.loop_time import LoopTime
 from curation.learning.metrics import Window, training_row
 from curation.learning.participants import Participants
 from curation.learning.pinned_input import policy_of
@@ -76,6 +77,7 @@ class Run:
             self._comparison = Comparison(recipe, data, blocks.room, data.compared)
             self._uncounted = [*self._uncounted, *self._comparison.uncounted]
         self._window = Window()
+        self._loop = LoopTime(self.participants.timed, lambda: self.ledger.parts())
         self._began, self._before = time.monotonic(), 0.0  # seconds of the run's earlier parts
         found = checkpoint.latest(self.store, {"identity": recipe.identity}, recipe.document)
         if found is not None:
@@ -98,11 +100,15 @@ class Run:
         yield from replay(roles.learner, self.pool, policy, settings.steps, shared=self.learners)
 
     def record(self, step: OnlineStep, **more: float) -> None:
-        """Record a step after it was made, and evaluate and save when due. `more`: further numbers for the metrics."""
+        """Record a step after it was made, and evaluate and save when due.
+
+        more: further numbers for the metrics, among them `waited_seconds` of the loop for the step's choice.
+        """
         recipe, done = self.recipe, step.number + 1
         self.ledger.add(step, self.participants.roles(), self.scoring, self.participants.text_lengths(step))
         self.policy.add(step.choice)
         self._window.add(step.choice, self._values(step.choice), more)
+        self._loop.waited(more.get("waited_seconds", 0.0))
         last = done == recipe.learner.steps
         logs, evaluates, saves = (
             done % every == 0 or last for every in (LOG_EVERY, recipe.evaluate_every, recipe.checkpoint_every)
@@ -111,10 +117,12 @@ class Run:
             self._check(step)
         if logs or saves or done == 1:  # a checkpoint holds complete lines only
             self._log(step)
-        if evaluates:
-            self.evaluate(done)
-        if saves:
-            self.save()
+        with self._loop.apart():
+            if evaluates:
+                self.evaluate(done)
+            if saves:
+                self.save()
+        self._loop.updated()
 
     def _values(self, choice: Choice) -> dict[str, list[str]]:
         """Return the candidates' fields by which metrics group them.
@@ -177,6 +185,7 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Write weights and summary; return the summary."""
+        overhead = self._loop.document()
         metadata = {"format": "pt", "model": self.recipe.learner.model, **self.learner.metadata()}
         data = tensors_to_bytes(self.learner.tensors(), metadata)
         key = f"{self.recipe.learner.model}.safetensors"
@@ -206,6 +215,7 @@ class Run:
             "device": str(self.device),
             "device_seconds": self.seconds(),
             "seconds": self.elapsed(),
+            "overhead": overhead,  # None: fewer than two updates since the run was started or resumed
             "uncounted": self._uncounted,
             "split": asdict(split_of(self.recipe)),
             "unchecked": list(self.data.unchecked),

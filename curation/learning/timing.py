@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -20,6 +18,7 @@ class TimedModel:
         self.model = model
         self.devices = 1  # devices that share the model's work
         self.samples, self.seconds = 0, 0.0
+        self.updating, self.scoring = 0.0, 0.0  # wall seconds of this process' updates, and of its scoring
         self.before = 0.0  # seconds of earlier parts of the run
 
     @property
@@ -29,13 +28,17 @@ class TimedModel:
 
     def step(self, batch: TrainingBatch) -> StepReport:
         """Make an update; see `Learner.step`."""
-        with self._counting(len(batch.pixels)):
-            return self.model.step(batch)
+        began = time.monotonic()
+        report = self.model.step(batch)
+        self.updating += self._count(began, len(batch.pixels))
+        return report
 
     def outputs(self, candidates: SuperBatch) -> Outputs:
         """Score candidates; see `Learner.outputs`."""
-        with self._counting(len(candidates.rows)):
-            return self.model.outputs(candidates)
+        began = time.monotonic()
+        outputs = self.model.outputs(candidates)
+        self.scoring += self._count(began, len(candidates.rows))
+        return outputs
 
     def fingerprint(self) -> str:
         """Return the sha256 of the current weights."""
@@ -46,10 +49,10 @@ class TimedModel:
         self.samples += samples
         self.seconds += seconds
 
-    @contextmanager
-    def _counting(self, samples: int) -> Iterator[None]:
-        began = time.monotonic()
-        yield
+    def _count(self, began: float, samples: int) -> float:
+        """Count a call that began at `time.monotonic() == began`; return its wall seconds."""
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)  # otherwise the next role to wait would be charged
-        self.add(samples, self.devices * (time.monotonic() - began))
+        seconds = time.monotonic() - began
+        self.add(samples, self.devices * seconds)
+        return seconds

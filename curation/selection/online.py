@@ -149,23 +149,25 @@ def online_selection(
     pending = deque() if pending is None else pending
     while (done := roles.learner.steps) < steps:
         while (number := done + len(pending)) < steps and selection.version(number) <= done:
-            candidates = pool.draw(selection.candidates(batch, number / steps))
+            rows = pool.draw_rows(selection.candidates(batch, number / steps))
             at = StepInfo(number, steps, batch, seed)
-            pending.append(choose(roles, selection, candidates, at, version=done))
+            pending.append(choose(roles, pool, selection, rows, at, version=done))
         yield train_on(roles, pool, selection, pending.popleft(), StepInfo(done, steps, batch, seed))
 
 
 def choose(
-    roles: Roles[Any], selection: SelectionSettings, candidates: SuperBatch, at: StepInfo, *, version: int
+    roles: Roles[Any], pool: Pool, selection: SelectionSettings, rows: Tensor, at: StepInfo, *, version: int
 ) -> Choice:
     """Choose the sub-batch of a step with the current models, which have made `version` updates.
 
-    candidates: B rows; all are chosen where B is at most the batch, or the selector needs no model.
+    rows: of B candidates; all are chosen where B is at most the batch, or the selector needs no model. The samples of
+    unscored candidates are not read.
     Raises `UserError` for scores that aren't finite.
     """
-    rows, progress, wanted = candidates.rows, at.number / at.steps, selection.selector.roles()
+    progress, wanted = at.number / at.steps, selection.selector.roles()
     if len(rows) <= at.batch or not wanted:
         return Choice(at.number, rows, None, torch.arange(len(rows)))
+    candidates = pool.rows(rows)
     outputs = {role: roles.of(role).outputs(candidates) for role in sorted(wanted)}
     scores = selection.selector.scores(outputs, progress).float().cpu()
     if broken := int((~scores.isfinite()).sum()):  # sorted, they would rank highest

@@ -150,9 +150,36 @@ def report(found: dict[str, Any], model: str) -> str:
     lines.append(f"compute  {totals['full'] / size:.2f} {unit} ({each})")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in found["device_seconds"].items())
     lines.append(f"device   {found['device']}: {seconds}")
+    lines += _overhead_lines(found.get("overhead"))
     lines += _payoff_lines(found)
     lines += _notices(found)
     return "\n".join([*lines, f"weights  {found['weights']}", f"sha256   {found['sha256']}"])
+
+
+def _overhead_lines(overhead: dict[str, Any] | None) -> list[str]:
+    """Report how close the loop came to the bare update's rate, and the cost of selection beside its prediction.
+
+    overhead: of the summary; None in summaries of earlier versions and of runs that were only finished.
+    """
+    if overhead is None:
+        return []
+    seconds, names = overhead["seconds"], {"waiting": "waiting for choices", "scoring": "scoring",
+                                           "small_models": "updates of small models"}  # fmt: skip
+    parts = [f"{name} {seconds[key]:.1f} s" for key, name in names.items() if seconds[key]]
+    parts.append(f"other {max(0.0, seconds['loop'] - seconds['updating'] - sum(map(seconds.get, names))):.1f} s")
+    lines = [
+        f"rate     {overhead['rate']:.0%} of the bare update's: {overhead['updates']:,} updates took "
+        f"{seconds['updating']:.1f} s, the loop {seconds['loop']:.1f} s without evaluations and checkpoints "
+        f"({', '.join(parts)})"
+    ]
+    if (selection := overhead["selection"]) is not None:
+        difference = selection["difference"]
+        lines.append(
+            f"overhead selection took {selection['measured']:.0%} of the device time of the learner's updates; the "
+            f"ledger predicts {selection['predicted']:.0%} from FLOPs: {abs(difference) * 100:.0f} points "
+            f"{'more' if difference >= 0 else 'less'} than predicted"
+        )
+    return lines
 
 
 def _notices(found: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ray.exceptions import RayTaskError
 
-from actors.feed import FeedActor, ModelWeights
+from actors.feed import FeedActor
 from curation.core.errors import UserError
 from curation.selection.feed import FeedSettings
 from curation.selection.online import Choice
@@ -39,7 +39,7 @@ def test_callers_wait_for_their_turn() -> None:
         async def choose() -> None:
             while (order := await feed.ticket("a")) is not None:
                 assert order.weights is not None
-                told.append((order.ticket.number, order.weights.fingerprints["online"]))
+                told.append((order.ticket.number, order.weights["online"][0]))
                 rows = torch.arange(order.ticket.size)
                 await feed.put(order.ticket.generation, Choice(order.ticket.number, rows, None, rows[:2]), {})
 
@@ -47,7 +47,7 @@ def test_callers_wait_for_their_turn() -> None:
         await asyncio.sleep(0)
         generation = await feed.begin(PLAN, 0, PoolPosition(), [])
         for number in range(2):
-            await feed.trained(generation, number, ModelWeights({}, {"online": f"after {number}"}), "")
+            await feed.trained(generation, number, {"online": [f"after {number}"]}, "")
             assert (await feed.take(generation, number)).choice.number == number
         await feed.trained(generation, 2, None, "done")
         await asyncio.wait_for(actor, 5)
@@ -91,7 +91,7 @@ def test_learners_whose_weights_are_gone_begin_again() -> None:
     async def scenario() -> None:
         feed = FeedActor(Keeper())
         generation = await feed.begin(PLAN, 0, PoolPosition(), [])
-        await feed.trained(generation, 0, ModelWeights({}, {}), "")
+        await feed.trained(generation, 0, {}, "")
         learner = asyncio.create_task(feed.take(generation, 0))
         order = await feed.ticket("a")
         assert order is not None
@@ -99,7 +99,7 @@ def test_learners_whose_weights_are_gone_begin_again() -> None:
         with pytest.raises(ValueError, match="begin again"):
             await asyncio.wait_for(learner, 5)
         again = await feed.begin(PLAN, 0, PoolPosition(), [])
-        await feed.trained(again, 0, ModelWeights({}, {}), "")
+        await feed.trained(again, 0, {}, "")
         order = await feed.ticket("a")
         assert order is not None and order.ticket.generation == again
 
@@ -116,7 +116,7 @@ def test_candidates_that_can_not_be_read_end_the_run() -> None:
             ),
         ):
             generation = await feed.begin(plan, 0, PoolPosition(0, 1), [])
-            await feed.trained(generation, 0, ModelWeights({}, {}), "")
+            await feed.trained(generation, 0, {}, "")
             first = await asyncio.wait_for(feed.ticket("a"), 5)
             assert first is None or first.ticket.size == 9  # the only window offers all its samples
             assert ((await feed.state()).error is None) == (first is not None)

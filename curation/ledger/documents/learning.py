@@ -194,7 +194,7 @@ class LearningRecipe(Document):
 
 
 class LearningSummary(Document):
-    """The result of a learner's run: summary.json."""
+    """The result of a learner's run: summary.json. Earlier versions measured no `overhead`."""
 
     identity: Text
     recipe: LearningRecipe
@@ -204,3 +204,4 @@ class LearningSummary(Document):
     flops: Flops
     seconds: Number
     device_seconds: dict[str, Number]
+    overhead: dict[str, Any] | None = None

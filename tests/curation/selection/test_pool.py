@@ -58,7 +58,7 @@ def test_an_epoch_has_samples_as_often_as_they_weigh() -> None:
     epochs = [torch.bincount(weighed.draw(6).rows, minlength=6) for _ in range(200)]
     assert all(counts.sum() == 6 and counts[[0, 3, 4, 5]].tolist() == [0, 1, 1, 3] for counts in epochs)
     assert 60 < sum(int(counts[1]) for counts in epochs) < 140
-    orders = {tuple(weighed.at(PoolPosition(epoch), 6).rows.tolist()) for epoch in range(9)}
+    orders = {tuple(weighed.rows_at(PoolPosition(epoch), 6).tolist()) for epoch in range(9)}
     assert len(orders) > 5
 
 
