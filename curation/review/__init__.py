@@ -9,10 +9,12 @@ This room reads no score tables: `curation.curating.ranked_samples` ranks, `cand
 __all__ = [
     "answer_csv",
     "candidates",
+    "documents",
     "imports",
     "label_studio",
     "queue",
     "rounds",
+    "session",
     "status",
     "verification",
     "votes",

@@ -9,6 +9,7 @@ import click
 
 from curation.core.printable import printable
 from jobs.commands.review_answers import annotate, export, import_, open_queue_at, queue_argument
+from jobs.commands.review_page import serve
 from jobs.options import json_option, print_json, recipe_argument, set_option
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group(
     epilog="\b\nExamples:\n  curate review build recipe.yaml --budget 2000 --label name --out demo/queue\n"
-    "  curate review export demo/queue --format csv --out items.csv\n  curate review status demo/queue"
+    "  curate review serve demo/queue\n  curate review status demo/queue"
 )
 def review() -> None:
     """Look at the samples whose labels are most doubtful, and correct them.
@@ -108,7 +109,7 @@ def class_names(text: str | None) -> list[str]:
         raise click.BadParameter(f"{text[1:]} can't be read: {error}", param_hint="--classes") from None
 
 
-for command in (annotate, export, import_):
+for command in (annotate, export, import_, serve):
     review.add_command(command)
 
 
