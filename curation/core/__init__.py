@@ -11,6 +11,7 @@ __all__ = [
     "epochs",
     "errors",
     "executor",
+    "folds",
     "hashes",
     "holdout",
     "intervals",

@@ -23,7 +23,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from curation.core.epochs import SharedEpoch
 from curation.core.errors import ChangedError, ImageError, TarError, UserError
-from curation.core.holdout import group_of, is_held_out
+from curation.core.holdout import content_of, group_of, is_held_out
 from curation.core.types import ShardRef, uid
 from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.shards import contents, images, tar_samples
@@ -34,6 +34,7 @@ from curation.storage.store import Store
 Part = Literal["all", "train", "held_out"]
 
 SEPARATOR = "\x1f"  # between the values of a label of several fields
+CONTENT = "\0content"  # as a field of a label: the content hash of the image (`holdout.content_of`)
 
 REASONS = (*tar_samples.REASONS, *images.REASONS, *contents.REASONS, "other")
 _COUNTED_WORKERS = 64  # rows of the shared counters; workers beyond it share rows
@@ -89,7 +90,7 @@ class SampleStream(IterableDataset[Example]):
     - `part`, `holdout`: whether to read all samples, the training part, or the held-out share of groups. A group is the
       samples with one value of the metadata field `group`, or with the same image where that is missing or `group` is
       "" (`curation.core.holdout`).
-    - `label`: metadata field, or several, returned as each sample's label.
+    - `label`: metadata field, or several, returned as each sample's label; `CONTENT` stands for the image's hash.
     - `limits`: decode limits; default to those of the shard's snapshot.
     - `subset`: reads only its samples, by their positions in `shards`.
     - `weights`: repeats each sample by its weight; copies follow each other, apart from the shuffle buffer.
@@ -286,7 +287,7 @@ class SampleStream(IterableDataset[Example]):
             group = group_of(str(metadata.get(self.group) or ""), image)
             if is_held_out(group, self.holdout) != (self.part == "held_out"):
                 return None
-        values = (metadata.get(label) for label in self.labels)
+        values = (content_of(image) if label == CONTENT else metadata.get(label) for label in self.labels)
         labels = ("" if value is None or isinstance(value, list | dict) else str(value) for value in values)
         limits = self.limits or shard.limits or DecodeLimits()
         return _Drawn(image, caption, name, SEPARATOR.join(labels), limits)

@@ -7,6 +7,7 @@ of them, `training` trains one CLIP. Runs of online selection are in `curation.l
 __all__ = [
     "card",
     "evaluate",
+    "fold_training",
     "job",
     "training",
 ]

@@ -16,6 +16,7 @@ from curation.learners.kind import LearnerKind
 __all__ = [
     "LEARNERS",
     "LearnerKind",
+    "classification",
     "contrastive",
     "learner",
     "training",

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from curation.core.errors import EmptyCorpusError, UserError
@@ -28,8 +28,8 @@ from curation.learners.kind import HoldoutUnit, LearnerKind, LossUnit
 from curation.learners.learner import Learner
 from curation.learners.picture_sizes import TrainingView
 from curation.learners.training import Training
-from curation.models.architecture import build_model, model_config
 from curation.models.batches import Examples, SuperBatch
+from curation.models.classifier import Classifier
 from curation.models.dual import load_tensors
 from curation.models.model_outputs import Losses
 from curation.models.weights import Weights, read_metadata, read_tensors
@@ -93,20 +93,6 @@ class Classification(LearnerKind):
         learner = ClassLearner(model, known, training, device, asked=classes)
         load_tensors(learner.module, read_tensors(path, weights.url), model, weights.url)
         return learner
-
-
-class Classifier(nn.Module):
-    """An image tower and a linear head: pixels float `[N, 3, S, S]` to logits `[N, classes]`."""
-
-    def __init__(self, model: str, classes: int) -> None:
-        super().__init__()
-        clip: Any = build_model(model)
-        self.visual = clip.visual
-        self.head = nn.Linear(int(model_config(model)["embed_dim"]), classes)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.visual(pixels))
-        return logits
 
 
 class ClassLearner(Learner):

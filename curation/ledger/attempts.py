@@ -29,7 +29,7 @@ from curation.core.parallel import map_ordered
 from curation.core.types import ShardRef
 from curation.ledger import score_tables
 from curation.ledger.documents.base import Count, Document, Text, find
-from curation.ledger.documents.ledger import PoisonReason
+from curation.ledger.documents.ledger import PoisonReason, UnscoredReason
 from curation.ledger.ledger import Ledger, unit_id
 from curation.ledger.score_tables import Column
 
@@ -42,6 +42,14 @@ REASONS = {
     DIED: "two processes died with this sample alone in work (a crash, an exit, out of memory)",
     HUNG: "two processes worked on this sample alone for longer than compute.batch_timeout",
     RAISED: "a scorer or the decoder raises an error for this sample",
+}
+#: Why a scorer gives a sample no value, without an attempt that failed.
+UNSCORED: dict[UnscoredReason, str] = {
+    "no_label": "the json has no such field, or an empty one",
+    "bad_label": "the label is a list, or votes that are negative, not finite or without a sum",
+    "unknown_class": "the label, or a class with votes, is not a class of the model or table",
+    "no_probabilities": "the table of probabilities has no row for the sample's uid",
+    "bad_probabilities": "the sample's probabilities are negative, not finite, not one a class, or don't sum to 1",
 }
 WHOLE = 1 << 62  # a row beyond the last row of every unit
 ALONE = 2  # deaths with one sample in work after which it is set aside: a single one may have an external cause

@@ -20,7 +20,8 @@ from curation.ledger.score_values import TYPES, is_vector
 from curation.recipes.sections import Reading
 from curation.recipes.yaml_document import build_entry
 from curation.recipes.yaml_overrides import nearest_name
-from curation.scorers import SCORERS, Scorer
+from curation.scorers import INDEX_COLUMNS, SCORERS, Scorer, reads_of
+from curation.shards.contents import FIELD
 from curation.shards.images import Preprocess
 from curation.shards.unit_reader import INDEX_SCHEMA
 
@@ -113,6 +114,7 @@ def _checked_columns(name: str, scorer: Scorer) -> dict[str, pa.DataType]:
         scorer.identity()
         _check_types(scorer, "views", list(scorer.views()), Preprocess)
         _check_types(scorer, "values", [scorer.values()], pa.DataType)
+        _check_reads(scorer)
         return columns_of(name, scorer)
     except UserError:
         raise
@@ -128,6 +130,13 @@ def _check_types(scorer: Scorer, method: str, values: Sequence[Any], kind: type[
         if not isinstance(value, kind):
             text = f"{method}() of {type(scorer).__name__} returns {type(value).__name__} instead of {kind.__name__}"
             raise UserError(text, fix=_FOREIGN)
+
+
+def _check_reads(scorer: Scorer) -> None:
+    for name in reads_of(scorer):
+        if name not in INDEX_COLUMNS and not (name.startswith(FIELD) and name != FIELD):
+            text = f"{type(scorer).__name__} reads the column {name!r}, which no sample has"
+            raise UserError(text, fix=f"one of {_join(INDEX_COLUMNS)}, or json.<field>")
 
 
 def _check_fields(what: str, item: NamedFilter, made: Mapping[str, pa.DataType]) -> None:

@@ -18,24 +18,42 @@ from curation.scorers.dfn import Dfn
 from curation.scorers.embedding import Embedding
 from curation.scorers.head import Aesthetic, Head
 from curation.scorers.image_stats import ImageStats
+from curation.scorers.label import Label
+from curation.scorers.label_error import LabelError, LabelMargin
+from curation.scorers.label_posterior import LabelAmbiguity, LabelDisagreement, LabelPosterior
 from curation.scorers.language import Language
 from curation.scorers.learnability import Learnability
 from curation.scorers.negclip_loss import NegClipLoss
 from curation.scorers.norm_sim import NormSim
 from curation.scorers.nsfw import Nsfw
 from curation.scorers.phash import PHash
-from curation.scorers.scorer import TORCH, Batch, CaptionNumberScorer, HeaderCheckingScorer, Score, Scorer
+from curation.scorers.scorer import (
+    INDEX_COLUMNS,
+    TORCH,
+    Batch,
+    CaptionNumberScorer,
+    ColumnReadingScorer,
+    HeaderCheckingScorer,
+    PartlyScored,
+    Score,
+    Scorer,
+    reads_of,
+)
 from curation.scorers.text_masked_clip_score import TextMaskedClipScore
 
 __all__ = [
+    "INDEX_COLUMNS",
     "SCORERS",
     "Batch",
     "CaptionNumberScorer",
+    "ColumnReadingScorer",
     "HeaderCheckingScorer",
+    "PartlyScored",
     "Score",
     "Scorer",
     "fingerprint",
     "imports_of",
+    "reads_of",
     "scorer",
 ]
 
@@ -51,6 +69,12 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
         "embedding": Embedding,
         "head": Head,
         "image_stats": ImageStats,
+        "label": Label,
+        "label_ambiguity": LabelAmbiguity,
+        "label_disagreement": LabelDisagreement,
+        "label_error": LabelError,
+        "label_margin": LabelMargin,
+        "label_posterior": LabelPosterior,
         "language": Language,
         "learnability": Learnability,
         "negclip_loss": NegClipLoss,

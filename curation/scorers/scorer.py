@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ TORCH = ("torch",)
 class Batch:
     """Input of a scorer: N samples, with N captions and, for each view, pixels uint8 [N, size, size, 3].
 
+    `columns`: the columns that scorers declare by `reads`, N values each: of the index, or parsed from the json.
     Quarantined samples have a row too (black, with an empty caption and size 0), so that every batch of a run has the
     same shape and a sample's score does not depend on its neighbours.
     """
@@ -32,6 +33,7 @@ class Batch:
     captions: Sequence[str]
     views: Mapping[str, np.ndarray[Any, Any]]
     sizes: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros((0, 2), np.int32))  # [N, 2]: width, height
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     _memo: dict[Hashable, Any] = field(default_factory=dict)
 
     def pixels(self, view: Preprocess) -> np.ndarray[Any, Any]:
@@ -57,8 +59,20 @@ class Batch:
         return value
 
 
+class PartlyScored(NamedTuple):
+    """Values of N samples, of which those in `reasons` (row -> reason code) can't be scored.
+
+    Their values become null, and the samples are quarantined with the reason, one of
+    `curation.ledger.documents.ledger.UnscoredReason`. It is for what a sample lacks, such as a label; for a sample that
+    a scorer can't compute with, raise an error.
+    """
+
+    values: torch.Tensor | pa.Array
+    reasons: Mapping[int, str]
+
+
 #: A loaded scorer: a batch of N samples -> [N] float32, or [N, D] for an embedding; or Arrow of N rows.
-Score = Callable[[Batch], "torch.Tensor | pa.Array"]
+Score = Callable[[Batch], "torch.Tensor | pa.Array | PartlyScored"]
 
 
 @runtime_checkable
@@ -100,6 +114,28 @@ class HeaderCheckingScorer(Protocol):
     def check(self, options: StoreOptions | None = None) -> None:
         """Raise `WeightsError` for files that `load` would refuse. Called before any sample is scored."""
         ...
+
+
+@runtime_checkable
+class ColumnReadingScorer(Protocol):
+    """A scorer that reads columns besides pixels, caption and size."""
+
+    def reads(self) -> Sequence[str]:
+        """Columns to pass in `Batch.columns`: `uid`, `key` or `content_hash` of the index, or `json.<field>`.
+
+        The value of a field is that of the sample's json, parsed; None where it is missing. What `reads` returns
+        belongs into `identity`.
+        """
+        ...
+
+
+#: Columns of the index that scorers can read from `Batch.columns`.
+INDEX_COLUMNS = ("uid", "key", "content_hash")
+
+
+def reads_of(scorer: object) -> Sequence[str]:
+    """Columns that a scorer declares; none for a scorer without `reads`."""
+    return scorer.reads() if isinstance(scorer, ColumnReadingScorer) else ()
 
 
 class CaptionNumberScorer:

@@ -20,6 +20,8 @@ MAX_CAPTION_BYTES = 1 << 20
 MAX_JSON_BYTES = 16 << 20  # parsing takes about 10 times as much memory
 MAX_JSON_DEPTH = 100  # Python's parser fails near 1,000, depending on the depth of its caller's stack
 MAX_EXTENSION = 64  # characters
+MAX_FIELD_BYTES = 1 << 16  # of the JSON text of a field that a scorer reads
+FIELD = "json."  # a name with this prefix is a field of the json
 CAPTION_FIELDS = ("caption", "text")  # of the json, if there is no .txt
 CAPTION_PLACE = r"txt|json\..+"  # the pattern of `input: {caption: ...}`
 
@@ -100,6 +102,13 @@ def metadata(data: bytes) -> dict[str, Any]:
         except UnicodeEncodeError:
             raise ImageError("bad_json", "half of a surrogate pair, which no UTF-8 can hold") from None
     return value
+
+
+def field_text(fields: Mapping[str, Any], name: str) -> str | None:
+    """Return a field of the json as JSON text; None where it is missing, null, or longer than 64 KiB as text."""
+    value = fields.get(name)
+    text = None if value is None else json.dumps(value, ensure_ascii=False)
+    return None if text is None or len(text.encode()) > MAX_FIELD_BYTES else text
 
 
 def depth(value: Any) -> int:

@@ -22,7 +22,7 @@ from curation.core.errors import ImageError, TarError, TutelageError
 from curation.core.holdout import content_of
 from curation.core.types import ShardRef, uid
 from curation.shards.confirm_damage import SURE, SecondRead, confirm
-from curation.shards.contents import detail_of, parse
+from curation.shards.contents import FIELD, detail_of, field_text, parse
 from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits, Preprocess, decode, expect_decodable, inspect
 from curation.shards.tar_samples import TarSample, read_samples
 from curation.storage.store import Store
@@ -74,6 +74,7 @@ class UnitReader:
     caption: str = ""  # the place of captions, as a recipe's `input` names it
     poison: Mapping[int, str] = field(default_factory=dict)  # row -> reason, if only one unit is read
     watch: Callable[[ShardRef, int], None] | None = None  # called with each row before it is decoded, and with -1 after
+    fields: Sequence[str] = ()  # of the json, which scorers read: string columns `json.<field>` of JSON text
 
     def read(self, shard: ShardRef) -> Iterator[pa.Table]:
         """Yield the rows of one shard in tables of `ROWS_PER_TABLE`, then its end row.
@@ -98,9 +99,9 @@ class UnitReader:
         yield rows.take()
 
 
-def failure_table(shard: ShardRef, message: str, views: Sequence[Preprocess]) -> pa.Table:
+def failure_table(shard: ShardRef, message: str, views: Sequence[Preprocess], fields: Sequence[str] = ()) -> pa.Table:
     """Return the end row of a unit that could not be read: `row` is -1, `reason` is `message`. Don't commit it."""
-    rows = _Rows(shard, UnitReader(None, views=views))  # type: ignore[arg-type]
+    rows = _Rows(shard, UnitReader(None, views=views, fields=fields))  # type: ignore[arg-type]
     rows.row = -1
     rows.add_end(message)
     return rows.take()
@@ -137,11 +138,13 @@ def facts(
     into: list[Pixels | None] | None = None,
     caption: str = "",
     poison: str | None = None,
+    fields: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the index row of one sample; decode it, and store its pixels for each of `views` in the list `into`.
 
-    `caption`: the place of captions. `poison`: the reason why the sample must not be decoded and is quarantined (see
-    `curation.ledger.attempts`). An unexpected error of a decoder quarantines the sample, too: `poison_raised`.
+    `caption`: the place of captions. `fields`: fields of the json, which the row has as `json.<field>`, too. `poison`:
+    the reason why the sample must not be decoded and is quarantined (see `curation.ledger.attempts`). An unexpected
+    error of a decoder quarantines the sample, too: `poison_raised`.
     """
     found: dict[str, Any] = {
         "row": row,
@@ -156,7 +159,7 @@ def facts(
     if found["reason"] is not None:
         return found
     try:
-        image, text, _ = parse(sample, caption)
+        image, text, metadata = parse(sample, caption)
         header = inspect(image, limits)
         for index, view in enumerate(views):
             assert into is not None
@@ -176,6 +179,8 @@ def facts(
         return found
     found |= {"caption": text, "format": header.format, "width": header.width, "height": header.height}
     found["content_hash"] = content_of(image)
+    for name in fields:
+        found[FIELD + name] = field_text(metadata, name)
     return found
 
 
@@ -212,7 +217,9 @@ class _Rows:
         reader, watch, poison = self.reader, self.reader.watch, self.reader.poison.get(row)
         if watch is not None:
             watch(self.shard, row)
-        found = facts(self.shard, row, sample, reader.limits, reader.views, views, reader.caption, poison)
+        found = facts(
+            self.shard, row, sample, reader.limits, reader.views, views, reader.caption, poison, reader.fields
+        )
         if watch is not None:
             watch(self.shard, -1)
         return found, views
@@ -227,7 +234,7 @@ class _Rows:
         self.end.append(end)
 
     def take(self) -> pa.Table:
-        """Return the rows so far as a table of `STREAM_SCHEMA` plus the views' pixel columns, after their second read.
+        """Return the rows so far, after their second read: `STREAM_SCHEMA`, the json's fields and the views' pixels.
 
         Raises `StoreError` if reads differ. No sample is being decoded while the store is read.
         """
@@ -244,6 +251,9 @@ class _Rows:
             *(pa.array([facts.get(f.name) for facts in self.facts], f.type) for f in INDEX_SCHEMA),
         ]
         names = list(STREAM_SCHEMA.names)
+        for name in self.reader.fields:
+            names.append(FIELD + name)
+            arrays.append(pa.array([facts.get(names[-1]) for facts in self.facts], pa.string()))
         for view, images in zip(self.reader.views, self.pixels, strict=True):
             arrays.append(_pixel_array(view, images))
             names.append(view_column(view))

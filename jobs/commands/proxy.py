@@ -61,6 +61,7 @@ Examples:
   curate proxy train --data demo/corpus --out demo/proxy
   curate proxy train --data s3://pool/trusted/{000..012}.tar --model proxy-s --out s3://models/proxy-s
   curate proxy train --objective dfn --data s3://trusted --pool s3://pool --model proxy-s --out s3://models/dfn
+  curate proxy train --objective classes --label name --folds 5 --data s3://labelled --out s3://models/folds
 """
 
 
@@ -70,9 +71,13 @@ Examples:
     "--objective",
     default="clip",
     show_default=True,
-    type=click.Choice(["clip", "dfn"]),
-    help="dfn: train a data filtering network, which rates the pairs of --pool by the trusted pairs of --data.",
+    type=click.Choice(["clip", "dfn", "classes"]),
+    help="dfn: train a data filtering network, which rates the pairs of --pool by the trusted pairs of --data. "
+    "classes: train classifiers of labels by folds, for the scorers of label cleaning.",
 )
+@click.option("--label", help="For classes: field of the json with the label. Default: name.")
+@click.option("--folds", type=click.IntRange(2, 100), help="For classes: a classifier for each. Default: 5.")
+@click.option("--runs", type=click.IntRange(1, 100), help="For classes: independent divisions into folds. Default: 1.")
 @click.option("--pool", metavar="URL", help="For dfn: the shards to filter.")
 @click.option("--model", default="proxy-ti", show_default=True, help="Model name; `curate proxy ls` lists them.")
 @click.option("--out", required=True, metavar="URL", help="Directory for the weights and the model card.")
@@ -86,13 +91,24 @@ def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
     half are pairs of the pool, so that few trusted pairs count as much in CLIP's loss as the whole pool; `curate rooms
     scorers dfn` explains why.
 
+    With --objective classes, the pictures are divided into --folds by a hash of their bytes, and a classifier for each
+    fold is trained on the other folds, so that no sample is judged by a model that it was part of. --runs 2 and more
+    repeat that with other folds and seeds, for the scorer `label_disagreement`. A command that was killed and is
+    repeated trains the missing classifiers alone. --holdout has no effect: each fold is held out once.
+
     Repeated with the same data and settings, the command does nothing. The same data, settings, machine and number of
     threads give the same sha256.
     """
+    own = {name: arguments.pop(name) for name in ("label", "folds", "runs")}
+    if objective != "classes" and (given := [name for name, value in own.items() if value is not None]):
+        raise click.UsageError(f"--{given[0]} requires --objective classes")
     if (objective == "dfn") != bool(arguments["pool"]):
         raise click.UsageError("--objective dfn requires --pool, and --pool requires --objective dfn")
     if arguments["pool"] == arguments["data"]:
         raise click.UsageError("--data and --pool are the same corpus; name a trusted one with --data")
+    if objective == "classes":
+        _train_folds(as_json, own, **arguments)
+        return
     job = training_job(**arguments)
     from curation.evaluation.card import report
     from curation.evaluation.training import run
@@ -104,6 +120,31 @@ def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
         print_json(card)
     else:
         click.echo(f"{report(card)}\n\nfor a recipe:\n{recipe_lines(card)}")
+
+
+def _train_folds(as_json: bool, own: dict[str, Any], **arguments: Any) -> None:
+    """Train classifiers by folds. own: label, folds and runs; None for a default."""
+    from curation.evaluation.fold_training import FoldTraining, report, run
+    from curation.models.fold_classifiers import FoldRule
+
+    job = training_job(**{**arguments, "holdout": 0.0})
+    card = run(FoldTraining(job=job, label=own["label"] or "name", rule=FoldRule(own["folds"] or 5, own["runs"] or 1)))
+    if as_json:
+        print_json(card)
+    else:
+        click.echo(f"{report(card)}\n\nfor a recipe:\n{fold_recipe_lines(card)}")
+
+
+def fold_recipe_lines(card: dict[str, Any]) -> str:
+    """Return the lines that clean labels, to paste into a recipe."""
+    file = f"model: {card['model']}, weights: {card['weights']}, sha256: {card['sha256']}"
+    return "\n".join([
+        "scorers:",
+        f"  - label_error: {{{file}, label: {card['label']}}}",
+        f"  - label_ambiguity: {{{file}}}",
+        "filters:",
+        "  - doubtful_labels: {by: active, count: 2000}",
+    ])  # fmt: skip
 
 
 @proxy.command("convert", epilog="\b\nExample:\n  curate proxy convert epoch_32.pt epoch_32.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from curation.core.types import ShardRef
 from curation.curating.scoring.black_box import Box
 from curation.curating.scoring.watch import watched
 from curation.scorers import Batch
+from curation.shards.contents import FIELD
 from curation.shards.images import Preprocess
 from curation.shards.unit_reader import UnitReader, failure_table, pixels, view_column
 
@@ -28,7 +30,7 @@ def guarded(tables: Iterator[pa.Table], reader: UnitReader, shard: ShardRef) -> 
     try:
         yield from tables
     except StoreError as error:
-        yield failure_table(shard, f"{error.code}: {error}", reader.views)
+        yield failure_table(shard, f"{error.code}: {error}", reader.views, reader.fields)
 
 
 def decode(reader: UnitReader, shard: ShardRef, seconds: float) -> Iterator[pa.Table]:
@@ -109,13 +111,23 @@ def in_turns(iterators: Iterator[Iterator[pa.Table]], width: int) -> Iterator[pa
             opened.extend(islice(iterators, 1))
 
 
-def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int) -> Batch:
-    """A table of at most `size` rows as a batch of exactly `size`: black images and empty captions fill it up."""
+def make_batch(table: pa.Table, views: Sequence[Preprocess], size: int, reads: Sequence[str] = ()) -> Batch:
+    """A table of at most `size` rows as a batch of exactly `size`: black images and empty captions fill it up.
+
+    reads: the columns that scorers read, of the index or `json.<field>`.
+    """
     captions = [caption or "" for caption in table.column("caption").to_pylist()]
     columns = (pc.fill_null(table.column(name), 0).to_numpy() for name in ("width", "height"))
     sizes = np.stack(list(columns), axis=1).astype(np.int32)
     batch = Batch(captions, {view_column(view): pixels(table, view) for view in views}, sizes)
+    batch.columns = {name: _column(table, name) for name in reads}
     return padded(batch, size)
+
+
+def _column(table: pa.Table, name: str) -> list[Any]:
+    """The values of a column that scorers read; those of the json are parsed."""
+    values: list[Any] = table.column(name).to_pylist()
+    return [value and json.loads(value) for value in values] if name.startswith(FIELD) else values
 
 
 def padded(batch: Batch, size: int) -> Batch:
@@ -125,22 +137,28 @@ def padded(batch: Batch, size: int) -> Batch:
         return batch
     views = {name: np.concatenate([i, np.zeros((lacks, *i.shape[1:]), i.dtype)]) for name, i in batch.views.items()}
     sizes = np.concatenate([batch.sizes, np.zeros((lacks, 2), batch.sizes.dtype)])
-    return Batch([*batch.captions, *[""] * lacks], views, sizes)
+    columns = {name: [*values, *[None] * lacks] for name, values in batch.columns.items()}
+    return Batch([*batch.captions, *[""] * lacks], views, sizes, columns)
 
 
 def part(batch: Batch, rows: np.ndarray[Any, Any]) -> Batch:
     """Only these samples of a batch."""
-    return Batch([batch.captions[i] for i in rows], {n: v[rows] for n, v in batch.views.items()}, batch.sizes[rows])
+    columns = {name: [values[i] for i in rows] for name, values in batch.columns.items()}
+    views = {name: images[rows] for name, images in batch.views.items()}
+    return Batch([batch.captions[i] for i in rows], views, batch.sizes[rows], columns)
 
 
 def blanked(batch: Batch, rows: np.ndarray[Any, Any]) -> Batch:
-    """The batch with these samples black and without a caption: of the same shape, so that the others' scores stay."""
+    """The batch with these samples black, without caption and columns: of the same shape, so that other scores stay."""
     captions, views, sizes = list(batch.captions), {n: v.copy() for n, v in batch.views.items()}, batch.sizes.copy()
+    columns = {name: list(values) for name, values in batch.columns.items()}
     for row in rows:
         captions[row] = ""
+        for values in columns.values():
+            values[row] = None
     for images in (*views.values(), sizes):
         images[rows] = 0
-    return Batch(captions, views, sizes)
+    return Batch(captions, views, sizes, columns)
 
 
 def usable(table: pa.Table) -> np.ndarray[Any, Any]:

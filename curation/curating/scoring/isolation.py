@@ -29,8 +29,8 @@ from curation.core.errors import StoreError, TutelageError, UserError
 from curation.curating.scoring.batches import blanked, padded, part
 from curation.curating.scoring.black_box import Box, Span
 from curation.ledger import score_values
-from curation.ledger.attempts import DIED, RAISED
-from curation.scorers import Batch, Score
+from curation.ledger.attempts import DIED, RAISED, UNSCORED
+from curation.scorers import Batch, PartlyScored, Score
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +79,7 @@ class Isolated:
         self.size = 1 << 62
         self.tried = self.raised = self.good = 0  # samples passed in, raised for, and scored
         self.details: dict[int, str] = {}  # row of the last batch -> the error it raised
+        self.unscored: dict[int, str] = {}  # row of the last batch -> the reason that the scorer gives
         self.deferred = pad  # on a GPU, which computes while this process goes on
 
     def trial(self, batch: Batch) -> None:
@@ -107,31 +108,33 @@ class Isolated:
             return lambda: found
         noted = spans(np.flatnonzero(valid))
         try:
-            wait: Callable[[], Any] = self._call(lambda: _begun(self.score(batch)), noted)
+            wait: Callable[[], PartlyScored] = self._call(lambda: _begun(self.score(batch)), noted)
         except _RaisedError:
             found = column()
             return lambda: found
 
         def finish() -> tuple[pa.Array, dict[int, str]]:
             try:
-                given = as_rows(self.name, self._call(wait, noted))
+                given = self._call(wait, noted)
             except _RaisedError:
                 return column()
-            count, self.details = int(valid.sum()), {}
+            count, self.details, self.unscored = int(valid.sum()), {}, {}
             self.tried, self.good = self.tried + count, self.good + count
-            return self._checked(given, batch, valid), {}
+            values = self._checked(given, batch, valid, np.arange(len(valid)))
+            return values, {row: why for row, why in self.unscored.items() if valid[row]}
 
         return finish
 
     def column(
         self, batch: Batch, valid: Rows, spans: Spans, aside: dict[int, str], alone: Sequence[int] = ()
     ) -> tuple[pa.Array, dict[int, str]]:
-        """Return the values of the first N rows of the batch, and row -> reason for those that are set aside.
+        """Return the values of the first N rows of the batch, and row -> reason for those that have none.
 
         valid: bool `[N]`. spans: returns the units and rows of given rows of the batch. aside: rows of the batch that
         were set aside earlier, with the reason. alone: rows to try alone before the batch.
         """
         aside, good = dict(aside), valid.copy()
+        self.unscored = {}
         good[list(aside)] = False
         self.tried += int(good.sum())
         self.details = {}
@@ -145,7 +148,8 @@ class Isolated:
         while True:
             work = blanked(batch, np.flatnonzero(valid & ~good)) if aside else batch
             try:
-                return self._values(work, good, np.arange(len(good)), spans), aside
+                values = self._values(work, good, np.arange(len(good)), spans)
+                return values, {**{row: why for row, why in self.unscored.items() if good[row]}, **aside}
             except _RaisedError as raised:
                 found = self._culprits(batch, np.flatnonzero(good), spans, raised.error)
                 if not found:  # no half of the batch fails, so no sample causes the error
@@ -213,22 +217,30 @@ class Isolated:
             if self.pad and self.size < n:
                 piece = padded(piece, self.size)
             noted = spans(rows[start:stop][good[start:stop]])
-            given = as_rows(self.name, self._call(partial(self._scored, piece), noted))
+            given = self._call(partial(self._scored, piece), noted)
             self.good += len(noted) and int(good[start:stop].sum())  # a trial has no samples and counts nothing
-            yield self._checked(given, piece, good[start:stop])
+            yield self._checked(given, piece, good[start:stop], rows[start:stop])
 
-    def _checked(self, given: Any, batch: Batch, good: Rows) -> pa.Array:
-        """Return the values of the first rows of a batch. Raises `UserError` where there is not one for each."""
+    def _checked(self, scored: PartlyScored, batch: Batch, good: Rows, rows: Rows) -> pa.Array:
+        """Return the values of the first rows of a batch, and note the reasons of those that have none.
+
+        rows: int `[N]`, their rows in the whole batch. Raises `UserError` where there is not one value for each.
+        """
+        given, good = as_rows(self.name, scored.values), good.copy()
+        for row, reason in scored.reasons.items():
+            if row < len(good):  # the others are padding
+                good[row] = False
+                self.unscored[int(rows[row])] = expect_reason(self.name, reason)
         if len(given) != len(batch.captions):
             fix = "return one value for each sample of the batch, the padding included"
             raise UserError(f"scorer {self.name} gives {len(given)} values for {len(batch.captions)} samples", fix=fix)
         with blamed(self.name):
             return score_values.value_array(given[: len(good)], good, self.kind)
 
-    def _scored(self, batch: Batch) -> Any:
+    def _scored(self, batch: Batch) -> PartlyScored:
         """Return what the scorer returns, on the CPU."""
-        values = self.score(batch)
-        return as_numpy(values) if _is(values, "Tensor") else values
+        values, reasons = _with_reasons(self.score(batch))
+        return PartlyScored(as_numpy(values) if _is(values, "Tensor") else values, reasons)
 
     def _call(self, work: Callable[[], T], spans: Sequence[Span]) -> T:
         """Return what a call of the scorer returns, under its note. Raises `_RaisedError` or `StoreError`."""
@@ -243,15 +255,21 @@ class Isolated:
                 raise _RaisedError(error) from error
 
 
-def _begun(values: Any) -> Callable[[], Any]:
+def _with_reasons(given: Any) -> PartlyScored:
+    """Return a scorer's values with its reasons, which most scorers never give."""
+    return given if isinstance(given, PartlyScored) else PartlyScored(given, {})
+
+
+def _begun(given: Any) -> Callable[[], PartlyScored]:
     """Begin to copy a scorer's values to the CPU, and return a function that waits for them."""
+    values, reasons = _with_reasons(given)
     if not _is(values, "Tensor"):
-        return lambda: values
+        return lambda: PartlyScored(values, reasons)
     from curation.models.device_copies import to_host
 
     small = values.is_floating_point() and values.dtype.itemsize < 4  # as in `as_numpy`
     wait = to_host((values.float() if small else values).detach())
-    return lambda: wait().numpy()
+    return lambda: PartlyScored(wait().numpy(), reasons)
 
 
 def _is(value: object, name: str) -> bool:
@@ -288,6 +306,14 @@ def blamed(name: str) -> Iterator[None]:
         first = next(iter(str(error).splitlines()), "")
         text = f"scorer {name} fails: {type(error).__name__}: {first} ({frame.filename}:{frame.lineno})"
         raise UserError(text, fix="ask its maintainer to fix it, or remove it from the recipe") from error
+
+
+def expect_reason(name: str, reason: str) -> str:
+    """Return the reason that a scorer gives for a sample. Raises `UserError` for one that records don't know."""
+    if reason not in UNSCORED:
+        fix = f"return one of {', '.join(UNSCORED)}, or raise an error for the sample"
+        raise UserError(f"scorer {name} gives the unknown reason {reason!r}", fix=fix)
+    return reason
 
 
 def as_rows(name: str, values: Any) -> pa.Array | np.ndarray[Any, Any]:

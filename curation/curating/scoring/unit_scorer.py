@@ -30,7 +30,8 @@ from curation.ledger import score_tables, unit_collector
 from curation.ledger.attempts import DIED, REASONS, CallSettings
 from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import Compute
-from curation.scorers import Batch, HeaderCheckingScorer, Scorer, imports_of
+from curation.scorers import Batch, HeaderCheckingScorer, Scorer, imports_of, reads_of
+from curation.shards.contents import FIELD
 from curation.shards.images import DecodeLimits, Preprocess
 from curation.shards.unit_reader import STREAM_SCHEMA, UnitReader, failure_table, view_column
 from curation.storage.parquet import rebatch
@@ -63,11 +64,17 @@ class ScoringTask:
         return list({view_column(view): view for view in wanted}.values())
 
     @property
+    def reads(self) -> list[str]:
+        """The distinct columns that the scorers read: of the index, or `json.<field>`."""
+        return list(dict.fromkeys(name for scorer in self.scorers.values() for name in reads_of(scorer)))
+
+    @property
     def all_columns(self) -> list[score_tables.Column]:
         return [self.index, *self.columns]
 
     def reader(self) -> UnitReader:
-        return UnitReader(self.corpus, self.limits, self.views, self.caption)
+        fields = [name.removeprefix(FIELD) for name in self.reads if name.startswith(FIELD)]
+        return UnitReader(self.corpus, self.limits, self.views, self.caption, fields=fields)
 
 
 @dataclass
@@ -189,7 +196,8 @@ class UnitScorer:
             return table, self._batch(table, care)
 
     def _batch(self, table: pa.Table, care: CallSettings) -> Batch:
-        batch = make_batch(table, self.reader.views, care.size if self.gpu else table.num_rows)
+        size = care.size if self.gpu else table.num_rows
+        batch = make_batch(table, self.reader.views, size, self.job.reads)
         if self.overlaps and all(model.size >= len(batch.captions) for model in self.models.values()):
             try:
                 for view in self.device_views:
@@ -197,7 +205,7 @@ class UnitScorer:
             except RuntimeError:
                 # Too little memory, or the failure of a kernel of the batch before, which is noted where that batch is
                 # waited for. The scorers copy the pixels themselves.
-                return make_batch(table, self.reader.views, care.size if self.gpu else table.num_rows)
+                return make_batch(table, self.reader.views, size, self.job.reads)
         return batch
 
     def _search(
@@ -289,8 +297,8 @@ class ScoringWorker(UnitScorer):
 
         What is wrong with them, too little memory, and what is slow the first time show here.
         """
-        nothing = failure_table(ShardRef("", 0, ""), "", self.reader.views)
-        batch = make_batch(nothing, self.reader.views, size)
+        nothing = failure_table(ShardRef("", 0, ""), "", self.reader.views, self.reader.fields)
+        batch = make_batch(nothing, self.reader.views, size, self.job.reads)
         if self.job.unchecked:
             check_scorers(self.job.scorers, self.job.unchecked, self.job.corpus.options)
         seconds = LOADING * self.job.compute.batch_timeout * max(1, len(self.job.scorers))

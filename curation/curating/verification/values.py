@@ -21,7 +21,7 @@ from curation.curating.verification.differences import named_hash
 from curation.curating.verification.findings import fields_differ
 from curation.curating.verification.versions import Versions, is_newer
 from curation.ledger import score_tables, score_values
-from curation.ledger.attempts import REASONS
+from curation.ledger.attempts import REASONS, UNSCORED
 from curation.ledger.ledger import Ledger, unit_id
 from curation.storage.parquet import from_parquet
 
@@ -109,4 +109,5 @@ def believable_poison(record: Record | None, values: pa.ChunkedArray) -> dict[in
     if not isinstance(said, Mapping):
         return {}
     rows = {str(row) for row in pc.indices_nonzero(pc.invert(score_values.has_value(values))).to_pylist()}
-    return {int(row): why for row, why in said.items() if row in rows and isinstance(why, str) and why in REASONS}
+    known = REASONS.keys() | UNSCORED.keys()
+    return {int(row): why for row, why in said.items() if row in rows and isinstance(why, str) and why in known}

@@ -70,6 +70,20 @@ class Card(Document):
     evaluation: dict[str, Any]
 
 
+class FoldRecord(Document):
+    """The record of one classifier of a fold: `folds/<identity>/<run>-<fold>.json` beside its weights.
+
+    hits: samples of the fold, of `judged`, whose most likely class is their label. loss: of the last batch.
+    """
+
+    key: Text
+    sha256: Sha256
+    bytes: Count
+    hits: Count
+    judged: Count
+    loss: Number
+
+
 class Figures(Document):
     """The figures of one model; further fields are the metrics that the held-out samples allow."""
 

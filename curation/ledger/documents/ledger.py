@@ -16,6 +16,7 @@ PageKey = Annotated[str, Field(pattern=r"^plans/pages/[0-9a-f]{64}\.parquet$")]
 SnapshotNumber = Annotated[int, Field(ge=1, lt=10**9)]
 ByReason = dict[str, Count]
 PoisonReason = Literal["poison_died", "poison_hung", "poison_raised"]
+UnscoredReason = Literal["no_label", "bad_label", "unknown_class", "no_probabilities", "bad_probabilities"]
 RowKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,17})$")]  # a row number: JSON keys are strings
 
 
@@ -85,7 +86,8 @@ def _data_keys(value: Any) -> Iterator[str]:
 class ScoreRecord(ReferencingDocument):
     """The commit record of the score table of one shard and fingerprint. Only an index counts quarantined samples.
 
-    `poison`: row -> reason, for rows without a value because the scorer died, hung or raised. Rows count from 0.
+    `poison`: row -> reason, for rows without a value because the scorer died, hung or raised, or because the sample
+    lacks what the scorer needs. Rows count from 0.
     """
 
     kind: Literal["score"]
@@ -99,7 +101,7 @@ class ScoreRecord(ReferencingDocument):
     quarantined: ByReason = Field(default_factory=dict)
     reason: str | None = None
     software: str | None = None  # digest of the versions in <scores>/software/<digest>.json
-    poison: dict[RowKey, PoisonReason] = Field(default_factory=dict)
+    poison: dict[RowKey, PoisonReason | UnscoredReason] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:

@@ -292,3 +292,10 @@ def parse_again(image: bytes) -> bytes:
     data = tar_of([("k.png", image), ("k.txt", b"")])
     (sample,) = read_samples([data], len(data))
     return parse(sample).image
+
+
+def test_text_of_a_field() -> None:
+    fields = {"a": "é", "n": 3, "none": None, "votes": {"cat": 2.5}, "long": "x" * contents.MAX_FIELD_BYTES}
+    assert contents.field_text(fields, "a") == '"é"' and contents.field_text(fields, "n") == "3"
+    assert contents.field_text(fields, "votes") == '{"cat": 2.5}'
+    assert [contents.field_text(fields, name) for name in ("none", "absent", "long")] == [None, None, None]

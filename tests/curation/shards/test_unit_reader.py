@@ -107,3 +107,16 @@ def test_bad_json(data: bytes) -> None:
 def test_a_failed_unit_says_so() -> None:
     (row,) = failure_table(ShardRef("a.tar", 1, "e"), "no network", (VIEW,)).to_pylist()
     assert (row["end"], row["row"], row["reason"]) == (True, -1, "no network")
+
+
+def test_fields_of_the_json_are_columns_beside_an_unchanged_index(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.tar", 1, 30)
+    plain, with_fields = read(tmp_path, "a.tar"), read(tmp_path, "a.tar", fields=("name", "number", "absent"))
+    for row, more in zip(plain, with_fields, strict=True):
+        number, name, absent = more.pop("json.number"), more.pop("json.name"), more.pop("json.absent")
+        assert more == row and absent is None
+        usable = row["reason"] is None and not row["end"]
+        assert number == (json.dumps(row["row"]) if usable else None)
+        assert name == (f'"thing-{row["row"] % 7}"' if usable else None)  # type: ignore[operator]
+    (failed,) = failure_table(ShardRef("a.tar", 1, ""), "no", (), ("name",)).to_pylist()
+    assert failed["json.name"] is None, "tables of one call have the same columns"

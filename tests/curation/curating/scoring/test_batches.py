@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -19,11 +20,13 @@ from builders import write_shard
 from curation.core.executor import WorkerDiedError, WorkerPlace
 from curation.core.types import ShardRef
 from curation.curating.scoring.batches import (
+    blanked,
     decode_ahead,
     decode_here,
     decode_noted,
     in_turns,
     make_batch,
+    part,
     shard_refs,
     units_table,
     usable,
@@ -195,3 +198,14 @@ def test_no_watch_runs_and_no_sample_is_in_work_while_a_store_stalls(
     assert last["reason"][-1].as_py() == ("tar_bad_header" if broken else None)
     assert seen == [-1, -1], "the block, and what is read again"
     assert not armed.is_set() and noted == [-1]
+
+
+def test_columns_that_scorers_read(pool: Store) -> None:
+    (table,) = decode_here(UnitReader(pool, fields=["name", "number"]), [ref(pool, "0.tar")])
+    batch = make_batch(table, (), 32, ["uid", "json.name", "json.number"])
+    assert {len(values) for values in batch.columns.values()} == {32} and "json.number" in batch.columns
+    assert batch.columns["uid"][:25] == table["uid"].to_pylist()[:25] and batch.columns["uid"][25:] == [None] * 7
+    assert batch.columns["json.name"][1] == "thing-1" and batch.columns["json.number"][1] == 1
+    assert batch.columns["json.name"][5] is None, "a truncated image"
+    assert part(batch, np.array([1, 5])).columns["json.number"] == [1, None]
+    assert blanked(batch, np.array([1])).columns["json.number"][:3] == [0, None, 2]

@@ -14,7 +14,7 @@ from scorers_given import CPU, all_fields, batch, make
 from curation.core.errors import UserError
 from curation.curating.scoring.batches import blanked, padded, part
 from curation.curating.scoring.isolation import EVIDENCE, LEAST, Isolated
-from curation.scorers import Batch, Score
+from curation.scorers import Batch, PartlyScored, Score
 from curation.storage.errors import TransientError
 
 N = 33
@@ -248,3 +248,34 @@ def test_parts_of_batches() -> None:
     blank = blanked(given, np.array([1]))
     assert blank.captions == ["a", "", "c"] and not blank.views["p"][1].any() and not blank.sizes[1].any()
     assert given.views["p"][1].all() and given.captions[1] == "b"
+
+
+def partly(*rows: int, reason: str = "no_label") -> Score:
+    """A scorer with a reason instead of a value for the samples with the captions of these rows of `batch`."""
+    captions = batch(list(rows)).captions
+
+    def score(given: Batch) -> PartlyScored:
+        without = {row: reason for row, caption in enumerate(given.captions) if caption in captions}
+        return PartlyScored(torch.ones(len(given.captions)), without)
+
+    return score
+
+
+@pytest.mark.parametrize("size", [N, 7])
+def test_a_scorer_gives_reasons_and_is_not_at_fault(size: int) -> None:
+    model, valid = isolated(partly(*range(30)), pad=True), np.ones(N, bool)
+    model.size, valid[4] = size, False
+    values, aside = model.column(batch(list(range(N))), valid, spans, {6: "poison_hung"})
+    assert aside == {row: "poison_hung" if row == 6 else "no_label" for row in range(30) if row != 4}
+    assert values.to_pylist() == [None] * 30 + [1.0] * 3 and model.raised == 0
+    assert model.column(batch([31]), np.ones(1, bool), spans, {})[1] == {}, "reasons of the last batch are forgotten"
+
+
+def test_reasons_beside_a_sample_that_raises() -> None:
+    model = isolated(failing(partly(2, 3), 3))
+    assert model.column(batch(list(range(N))), np.ones(N, bool), spans, {})[1] == {2: "no_label", 3: "poison_raised"}
+
+
+def test_a_reason_that_records_do_not_know_is_the_scorers_fault() -> None:
+    with pytest.raises(UserError, match="scorer mine gives the unknown reason 'because'"):
+        isolated(partly(2, reason="because")).column(batch([1, 2]), np.ones(2, bool), spans, {})
