@@ -1,4 +1,4 @@
-"""The samples that a recipe's filters keep, ranked by a score: what a review queue asks about.
+"""The samples that a recipe's filters keep, ranked by a priority or a score: what a review queue asks about.
 
 Reads score tables alone; scores nothing and writes nothing. Costs the decision (3 us a sample), one query for the
 highest `most`, and a read of the index, and of the column of probabilities, for each unit that has one of them.
@@ -21,7 +21,7 @@ from curation.curating import plan_decision, planning
 from curation.curating.decisions import Decisions
 from curation.curating.pipeline import Pipeline
 from curation.curating.record_spool import RecordSpool
-from curation.filters import ScoreCuttingFilter
+from curation.filters import RankingFilter, ScoreCuttingFilter
 from curation.ledger import score_tables, score_values
 from curation.ledger.plans import Plan
 from curation.storage.tables import quote
@@ -40,22 +40,30 @@ RANKED_SCHEMA = pa.schema(
 )
 
 
-def ranking_score(work: Pipeline) -> str:
-    """Return the score by which the last filter of the recipe ranks. Raises `UserError` if it cuts no rank."""
-    last = work.recipe.filters[-1].filter if work.recipe.filters else None
-    if isinstance(last, ScoreCuttingFilter) and not last.limits():
-        return last.score
-    fix = "name a score with --by, or end the recipe's filters with a cut by rank, such as top_fraction"
-    raise UserError("the recipe ranks no samples: its last filter does not cut a score at a rank", fix=fix)
+def ranking(work: Pipeline) -> str:
+    """Return the name of the last filter if it gives priorities, or the score that it cuts at a rank.
+
+    Raises `UserError` if it does neither.
+    """
+    last = work.recipe.filters[-1] if work.recipe.filters else None
+    if last is not None and isinstance(last.filter, RankingFilter):
+        return last.name
+    if last is not None and isinstance(last.filter, ScoreCuttingFilter) and not last.filter.limits():
+        return last.filter.score
+    fix = "name a score with --by, or end the recipe's filters with doubtful_labels, or a cut such as top_fraction"
+    raise UserError("the recipe ranks no samples: its last filter has no priorities and cuts no rank", fix=fix)
 
 
 def ranked_samples(work: Pipeline, by: str, most: int, posterior: str | None, tick: Tick) -> pa.Table:
-    """Return at most `most` samples that the filters keep, highest score first, ties by uid (`RANKED_SCHEMA`).
+    """Return at most `most` samples that the filters keep, highest first, ties by uid (`RANKED_SCHEMA`).
 
-    by: a score of the recipe. posterior: a score column of class probabilities to read for these samples. Raises
-    `IncompleteError` if a shard has no scores, and `UnknownNameError` for a score that the recipe does not have.
+    by: a score of the recipe, or the name of its last filter, whose priorities rank then. posterior: a score column of
+    class probabilities to read for these samples. Raises `IncompleteError` if a shard has no scores, and
+    `UnknownNameError` for a score that the recipe does not have.
     """
-    _expect_scores(work, by, posterior)
+    last = work.recipe.filters[-1] if work.recipe.filters else None
+    by_filter = last.filter if last is not None and last.name == by and isinstance(last.filter, RankingFilter) else None
+    _expect_scores(work, None if by_filter is not None else by, posterior)
     plan = planning.make_plan(work, write=False)
     planning.recall_unreadable(work, plan)
     with closing(RecordSpool(work.spool / "found")) as records:
@@ -65,13 +73,14 @@ def ranked_samples(work: Pipeline, by: str, most: int, posterior: str | None, ti
             text += ", ".join(planning.lacked_columns(missing))
             raise IncompleteError(text, fix="`curate run RECIPE` scores them")
         with plan_decision.decide(work, plan, tick, records.by_fingerprint()) as decided:
-            top = _highest(decided.engine, by, most)
+            engine = decided.engine
+            top = _highest(engine, by, most) if by_filter is None else _most_urgent(engine, by_filter, most)
     return _with_places(work, plan, top, posterior)
 
 
-def _expect_scores(work: Pipeline, by: str, posterior: str | None) -> None:
+def _expect_scores(work: Pipeline, by: str | None, posterior: str | None) -> None:
     names = [column.name for column in work.columns[1:]]
-    for option, name in (("--by", by.partition(".")[0]), ("--posterior", posterior)):
+    for option, name in (("--by", by and by.partition(".")[0]), ("--posterior", posterior)):
         if name is not None and name not in names:
             text = f"{option}: the recipe has no score {name}"
             raise UnknownNameError(text, fix=f"choose one of: {', '.join(names) or '(it has none)'}")
@@ -85,6 +94,18 @@ def _highest(engine: Decisions, by: str, most: int) -> pa.Table:
         raise UserError(f"{by} is not a column of numbers", fix=f"rank by one of: {', '.join(numbers) or '(none)'}")
     return engine.db.sql(
         f"SELECT unit, row, uid, {quote(by)}::FLOAT AS priority FROM alive ORDER BY {quote(by)} DESC, uid LIMIT $most",
+        params={"most": most},
+    ).to_arrow_table()
+
+
+def _most_urgent(engine: Decisions, by: RankingFilter, most: int) -> pa.Table:
+    """Return unit, row, uid and priority of the kept samples with the highest priority of a filter.
+
+    The filter has run, so its priorities exist; those of the samples that it dropped left the view `alive`.
+    """
+    return engine.db.sql(
+        f"SELECT unit, row, uid, priority::FLOAT AS priority FROM ({by.priorities()}) AS ranked "
+        "JOIN (SELECT id, unit, row FROM alive) USING (id) ORDER BY ranked.priority DESC, uid LIMIT $most",
         params={"most": most},
     ).to_arrow_table()
 

@@ -9,6 +9,7 @@ This room reads no score tables: `curation.curating.ranked_samples` ranks, `cand
 __all__ = [
     "answer_csv",
     "candidates",
+    "corrections",
     "documents",
     "imports",
     "label_studio",

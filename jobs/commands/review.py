@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.core.printable import printable
-from jobs.commands.review_answers import annotate, export, import_, open_queue_at, queue_argument
+from jobs.commands.review_answers import annotate, apply, export, import_, open_queue_at, queue_argument
 from jobs.commands.review_page import serve
 from jobs.options import json_option, print_json, recipe_argument, set_option
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group(
     epilog="\b\nExamples:\n  curate review build recipe.yaml --budget 2000 --label name --out demo/queue\n"
-    "  curate review serve demo/queue\n  curate review status demo/queue"
+    "  curate review serve demo/queue\n  curate review apply demo/queue --out demo/edits.parquet"
 )
 def review() -> None:
     """Look at the samples whose labels are most doubtful, and correct them.
@@ -38,7 +38,9 @@ def review() -> None:
 @click.option("--out", required=True, metavar="URL", help="Folder of the queue.")
 @click.option("--label", default="label", show_default=True, metavar="FIELD",
               help="Field of a sample's json that holds its label.")  # fmt: skip
-@click.option("--by", metavar="SCORE", help="Rank by this score, highest first. Default: that of the last filter.")
+@click.option(
+    "--by", metavar="SCORE", help="Rank by this score, highest first. Default: the priority of the last filter."
+)
 @click.option("--posterior", metavar="SCORE", help="Score column with the proxy's class probabilities, to show the "
               "three most probable classes. Their order is that of --classes.")  # fmt: skip
 @click.option("--classes", metavar="A,B,...|@FILE", help="Classes, or a file with one a line. "
@@ -63,7 +65,7 @@ def build(
 
     from curation.core.progress import progress
     from curation.curating.pipeline import pipeline
-    from curation.curating.ranked_samples import ranked_samples, ranking_score
+    from curation.curating.ranked_samples import ranked_samples, ranking
     from curation.recipes.curation_recipe import load_recipe
     from curation.review.candidates import items_of
     from curation.review.queue import create_queue
@@ -72,16 +74,16 @@ def build(
     if posterior and not names:
         raise click.UsageError("--posterior needs --classes, in the order of the probabilities")
     with pipeline(loaded, dry=True) as work:
-        by = by or ranking_score(work)
+        by = by or ranking(work)
         with progress("Ranking", None) as tick:
             ranked = ranked_samples(work, by, items or budget, posterior, tick)
         store = work.corpus.store()
         with progress("Reading samples", ranked.num_rows) as tick:
             table, found = items_of(ranked, store, label, names, loaded.decoding, tick)
-    ranking = {"by": by, "recipe_sha256": loaded.sha256}
+    pin = {"by": by, "recipe_sha256": loaded.sha256}
     limits = {**asdict(loaded.decoding), "formats": list(loaded.decoding.formats)}
     document = {
-        "budget": budget, "classes": found, "label": label, "current_votes": current_votes, "ranking": ranking,
+        "budget": budget, "classes": found, "label": label, "current_votes": current_votes, "ranking": pin,
         "corpus": store.url, "limits": limits,
     }  # fmt: skip
     queue = None if dry_run else create_queue(out, document, table)
@@ -109,7 +111,7 @@ def class_names(text: str | None) -> list[str]:
         raise click.BadParameter(f"{text[1:]} can't be read: {error}", param_hint="--classes") from None
 
 
-for command in (annotate, export, import_, serve):
+for command in (annotate, apply, export, import_, serve):
     review.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""`curate review export` and `import`: items out, answers in."""
+"""`curate review export`, `import`, `annotate` and `apply`: items out, answers in, corrections."""
 
 from __future__ import annotations
 
@@ -173,3 +173,32 @@ def annotate(
         print_json({"queue": opened.sha256, "annotator": annotator.about, **status.to_json(), "votes": findings})
     else:
         click.echo("\n".join(report_lines(annotator.about, status)))
+
+
+@click.command(epilog="\b\nExample:\n  curate review apply demo/queue --out demo/edits.parquet")
+@queue_argument
+@click.option("--out", required=True, metavar="URL", help="File for the edit list (Parquet).")
+@click.option("--dry-run", is_flag=True, help="Count the corrections, and write nothing.")
+@json_option
+def apply(queue: str, out: str, dry_run: bool, as_json: bool) -> None:
+    """Write the corrections as an edit list: a new label for each answered item whose label changes.
+
+    Name the list under `edits:` of a recipe. Equal answers give an equal file.
+    """
+    from curation.core.progress import progress
+    from curation.ledger.edit_lists import write_edit_list
+    from curation.review.corrections import corrections
+
+    opened = open_queue_at(queue)
+    with progress("Reading answers", opened.document.items.rows, "items") as tick:
+        edits, status = corrections(opened, tick)
+    if not dry_run:
+        write_edit_list(out, edits)
+    if as_json:
+        print_json({"queue": opened.sha256, "edits": edits.num_rows, "out": None if dry_run else out,
+                    **status.to_json()})  # fmt: skip
+        return
+    click.echo(f"{'would write ' if dry_run else ''}{edits.num_rows:,} edits: {out}")
+    if status.tied:
+        text = f"{status.tied:,} items have answers, but no class is ahead"
+        click.echo(f"{text}: their labels stay until another reviewer decides", err=True)

@@ -125,6 +125,39 @@ def test_simulated_annotators_are_named_in_every_figure(tmp_path: Path) -> None:
     assert _main(["review", "annotate", str(tmp_path / "queue"), "--confusion", str(tmp_path / "votes")]) == 2
 
 
+def test_apply_writes_an_edit_list(tmp_path: Path) -> None:
+    from curation.ledger.edit_lists import read_edit_list
+
+    queue = make_queue(tmp_path)
+    for reviewer in ("ann", "bob"):
+        answer(queue, 1, reviewer, "owl")
+    answer(queue, 2, "ann", "cat")
+    words = ("review", "apply", str(tmp_path / "queue"), "--out", str(tmp_path / "edits.parquet"))
+    assert json.loads(command(*words, "--dry-run", "--json"))["edits"] == 1
+    assert not (tmp_path / "edits.parquet").exists()
+    assert command(*words) == f"1 edits: {tmp_path / 'edits.parquet'}\n"
+    (row,) = read_edit_list(str(tmp_path / "edits.parquet")).table.to_pylist()
+    assert (row["uid"], row["value"]) == (queue.row(1)["uid"], '"owl"')
+
+
+@pytest.mark.parametrize("by", ["error", "random"])
+def test_a_filter_with_priorities_ranks(by: str, scored: Path, tmp_path: Path) -> None:
+    """The queue has the filter's samples in the order of its priorities; sharpness stands for doubt."""
+    from curation.review.queue import open_queue
+
+    filters = [{"doubtful_labels": {"by": by, "error": SHARPNESS, "count": 7}}]
+    found = build(scored, tmp_path / "queue", "--set", f"filters={json.dumps(filters)}")
+    assert found["items"] == 7 and found["by"] == "doubtful_labels"
+    items = open_queue(str(tmp_path / "queue")).items
+    priorities = items.column("priority").to_pylist()
+    assert priorities == sorted(priorities, reverse=True) and len(set(priorities)) > 3
+    if by == "error":
+        rows = cu.open(str(scored / "out")).manifest.query(
+            f"SELECT uid FROM manifest WHERE decision <> 'quarantined' ORDER BY \"{SHARPNESS}\" DESC, uid LIMIT 7"
+        )
+        assert items.column("uid").to_pylist() == rows.column("uid").to_pylist()
+
+
 def test_export_and_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     queue = make_queue(tmp_path)
     answer(queue, 0, "ann", "cat")
