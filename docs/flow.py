@@ -62,7 +62,7 @@ STEPS = (
 )  # fmt: skip
 #: Commands that build the example corpus, start a job elsewhere, repair, clean up, or only read.
 OTHER_COMMANDS = (
-    "corpus", "submit", "repair", "gc", "status", "show", "diff", "groups", "matches", "quarantine", "scores",
+    "corpus", "edits", "submit", "repair", "gc", "status", "show", "diff", "groups", "matches", "quarantine", "scores",
     "policy", "rooms", "recipes",
 )  # fmt: skip
 

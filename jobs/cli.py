@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.commands.corpus import corpus
+from jobs.commands.edits import edits
 from jobs.commands.evaluate import evaluate
 from jobs.commands.gc import gc
 from jobs.commands.groups import groups
@@ -64,7 +65,7 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-READING = (plan, status, show, diff, groups, matches, quarantine, what_if, scores, rooms, recipes)
+READING = (plan, edits, status, show, diff, groups, matches, quarantine, what_if, scores, rooms, recipes)
 for command in (corpus, proxy, run, verify, repair, gc, submit, learn, policy, evaluate, review, *READING):
     cli.add_command(command)
 

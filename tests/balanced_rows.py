@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from decided_rows import decided_rows
+from edits_given import of_lists
 
 from curation.curating.decisions import Decisions
 from curation.filters import Filter
@@ -58,7 +59,7 @@ def loaded(home: Path, rows: list[Row], *filters: Filter) -> Iterator[Decisions]
 def decided_by(engine: Decisions, *filters: Filter, **lists: Any) -> list[Row]:
     """Decide the rows that the engine holds; what it decided before is forgotten."""
     engine.clear()
-    engine.decide(_named(filters), **lists)
+    engine.decide(_named(filters), of_lists(**lists))
     found: list[Row] = decided_rows(engine, 0, 0).to_pylist()
     return found
 

@@ -12,7 +12,7 @@ import pytest
 from decided_rows import decided_rows
 from rows_given import Row, random_rows, table
 
-from curation.curating.decisions import Decisions
+from curation.curating.decisions import NO_EDITS, Decisions
 from curation.filters import FILTERS, Filter
 from curation.filters.algebra import AllOf, AnyOf, NotOf
 from curation.filters.boilerplate import Boilerplate
@@ -27,11 +27,13 @@ from curation.filters.metaclip_balance import MetaclipBalance
 from curation.filters.named import NamedFilter, columns_needed
 from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
+from curation.filters.origin import Origin
 from curation.filters.semantic_duplicates import SemanticDuplicates
 from curation.filters.soft_cap import SoftCap
 from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
+from curation.ledger.recipe_edits import RecipeEdits
 
 WORDS = ("red", "apple", "red apple", "apple red apple", "café", "Red", "sale sale", "日本", "apple  red", "absent")
 PARTS = (TopFraction(score="score", fraction=0.4), ImageSize(min_side=100), Threshold(score="score", min=0.2))
@@ -82,6 +84,8 @@ ITEMS: list[Filter] = [
     DoubtfulLabels(count=30, by="oracle", label="format", truth="caption"),
     OneOf(column="format", values=("png", "jpeg")),
     OneOf(column="format", values=("png", "it's"), keep=False),
+    Origin(),
+    Origin(keep=("synthetic", "captioned")),
     AllOf(of=PARTS),
     AnyOf(of=PARTS),
     AnyOf(of=PARTS[:1]),
@@ -102,7 +106,7 @@ def kind(item: Filter) -> str:
 
 
 def dropped(
-    tmp: Path, rows: list[Row], *filters: Filter, sizes: tuple[int, ...] = (), **lists: pa.Array
+    tmp: Path, rows: list[Row], *filters: Filter, sizes: tuple[int, ...] = (), edits: RecipeEdits = NO_EDITS
 ) -> dict[int, str | None]:
     """Return row -> reason of every row that isn't kept. The rows come in units of these sizes, or in one unit."""
     named = [NamedFilter(kind(item), item) for item in filters]
@@ -115,7 +119,7 @@ def dropped(
         whole = table(rows).select(wanted)
         for unit, (start, end) in enumerate(pairwise([0, *ends])):
             engine.load([(unit, whole.slice(start, end - start))])
-        engine.decide(named, **lists)
+        engine.decide(named, edits)
         result = decided_rows(engine, 0, len(ends)).to_pylist()
     assert [r["row"] for r in result] == list(range(len(rows)))
     return {r["row"]: r["reason"] for r in result if r["decision"] != "kept"}

@@ -14,8 +14,8 @@ Row = dict[str, Any]
 
 def table(rows: list[Row]) -> pa.Table:
     names = {"caption": pa.string(), "width": pa.int32(), "height": pa.int32(), "content_hash": pa.string()}
-    names |= {"length": pa.int64(), "format": pa.string()}
-    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in names.items()}
+    names |= {"length": pa.int64(), "format": pa.string(), "origin": pa.string()}
+    columns = {name: pa.array([row.get(name) for row in rows], kind) for name, kind in names.items()}
     fixed = {
         "row": pa.array(range(len(rows)), pa.int32()),
         "uid": pa.array([row["uid"] for row in rows], pa.string()),
@@ -46,7 +46,7 @@ def random_rows(n: int, seed: int) -> list[Row]:
         bits = rng.integers(0, 64, rng.integers(0, 6))
         return np.bitwise_xor.reduce(np.left_shift(np.int64(1), bits), initial=np.int64(0))
 
-    return [
+    rows: list[Row] = [
         {
             "uid": f"{rng.integers(0, 2**62):032x}",
             "caption": " ".join(rng.choice(words, rng.integers(0, 6))),
@@ -63,6 +63,8 @@ def random_rows(n: int, seed: int) -> list[Row]:
         }
         for _ in range(n)
     ]
+    origins = (None, "relabelled", "captioned", "synthetic")
+    return [{**row, "origin": origins[int(row["uid"], 16) % 4]} for row in rows]
 
 
 def alike(one: Row, other: Row, distance: int) -> bool:

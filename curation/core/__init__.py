@@ -16,6 +16,7 @@ __all__ = [
     "holdout",
     "intervals",
     "local_executor",
+    "origins",
     "parallel",
     "printable",
     "progress",

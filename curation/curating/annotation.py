@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from curation.core.origins import PROVENANCE, origin_of
 from curation.core.types import ShardRef
 from curation.shards.contents import MAX_JSON_DEPTH, depth
 
-JSON_KEY = "tutelage"
+JSON_KEY = PROVENANCE
 
 # A json without these bytes has no such key: its letters would be there, or escaped, as in \u0074utelage.
 _MAY_HAVE_KEY = (JSON_KEY.encode(), rb"\u006", rb"\u007")
@@ -23,7 +24,7 @@ def annotate(original: bytes, uid: str, shard: ShardRef, offset: int, length: in
 
     original: what `contents.metadata` accepts, for which nothing is raised. offset, length: of the sample in its shard,
     in bytes. A sample that was curated before keeps its earlier entry as the new one's `parent`, unless that would nest
-    the json deeper than `contents.MAX_JSON_DEPTH`.
+    the json deeper than `contents.MAX_JSON_DEPTH`. A sample that is not real keeps its `origin`.
     """
     return annotate_all([original], [uid], shard, [offset], [length])[0]
 
@@ -52,6 +53,8 @@ def _parsed(original: bytes, uid: str, shard: ShardRef, offset: int, length: int
     value = json.loads(original)
     entry: dict[str, Any] = {"uid": uid, "source": source}
     if JSON_KEY in value:
+        if (origin := origin_of(value)) is not None:
+            entry["origin"] = origin
         parent = value.pop(JSON_KEY)
         if depth(parent) + 2 <= MAX_JSON_DEPTH:
             entry["parent"] = parent

@@ -68,6 +68,24 @@ def of_groups(engine: Decisions, bounds: Iterable[tuple[int, int]]) -> Iterator[
         yield pa.Table.from_batches(group, reader.schema)
 
 
+def replaced(engine: Decisions) -> pa.Table:
+    """Return the edits that replace a value, sorted by unit, row and field: unit, row, field, value, by, at_run.
+
+    In memory: about 200 bytes an edit.
+    """
+    rows = engine.db.sql(
+        'SELECT unit, row, field, value, e."by", at_run FROM decided.edits e JOIN pool USING (id) '
+        "WHERE verb = 'replace' ORDER BY unit, row, field"
+    )
+    return rows.to_arrow_table().combine_chunks()
+
+
+def unknown_uids(engine: Decisions) -> tuple[int, str | None]:
+    """Return how many uids of the edits no sample has, and the first of them."""
+    ((count, first),) = engine.db.execute("SELECT count(*), min(uid) FROM decided.unknown").fetchall()
+    return count, first
+
+
 def matches(engine: Decisions) -> pa.RecordBatchReader:
     """Stream the matches of filters that compare with other snapshots, sorted: uid, filter, how, value, against, other.
 

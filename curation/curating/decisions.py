@@ -4,10 +4,14 @@ The filters' queries cost about 0.2 us a sample each, and duplicates up to 0.8 G
 What is decided spills to local disk. Nothing here moves image bytes or runs a model, so asking "what if" is as cheap as
 deciding.
 
-Order of precedence: quarantined (unreadable, or a score that isn't finite); on the drop list; the first filter that
-drops; a list of weights that doesn't hold the sample. A usable sample on the keep list is kept, whatever filters and
-weights say. The sample weight of a kept sample comes from the list of weights; without one, it is the product of the
-weights that filters give it (`filters.WeightingFilter`), or 1. A sample of the keep list weighs 1.
+Order of precedence: quarantined (unreadable, or a score that isn't finite); an edit that drops; the first filter that
+drops; a recipe's list `weights:` that doesn't hold the sample. A usable sample that an edit keeps is kept, whatever
+filters and weights say. The sample weight of a kept sample comes from an edit; without one, it is the product of the
+weights that filters give it (`filters.WeightingFilter`), or 1. A sample that an edit keeps weighs 1 unless an edit
+gives it another weight.
+
+Filters see captions, labels and scores as they are in the corpus: edits that replace a value apply to what is written.
+Only the column `origin` includes them.
 """
 
 from __future__ import annotations
@@ -16,20 +20,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from curation.core.errors import RecipeError
+from curation.core.origins import CAPTIONED, ORIGINS, RELABELLED
 from curation.curating import groups
 from curation.curating.sample_pool import SamplePool, too_little
 from curation.filters import ComparingFilter, DuplicateFilter, PreparingFilter, WeightingFilter, flat, kind_of
 from curation.filters.named import NamedFilter
+from curation.ledger.edit_lists import CAPTION
+from curation.ledger.recipe_edits import RecipeEdits
+from curation.storage.tables import text as _text
 
-LISTS = -1  # the place, among filters, of the lists of uids and of weights
+LISTS = -1  # the place, among filters, of edits and of lists of weights
+NO_EDITS = RecipeEdits()
 # A set of samples as bits, 65,536 samples a row in the order of their ids: to pass over what is in it, or what is not,
 # takes a fifth of the time of a join with the ids.
 _BLOCK, _BIT = "id >> 16", "(id & 65535)::INTEGER"
 BITS = f"SELECT {_BLOCK} AS block, bitstring_agg({_BIT}, 0, 65535) AS bits"  # FROM what has ids GROUP BY block
 IN_SET, NOT_IN_SET = f"get_bit(gone.bits, {_BIT}) = 1", f"coalesce(get_bit(gone.bits, {_BIT}), 0) = 0"
+_WITH = "SELECT id FROM decided.edits WHERE verb = '%s'"  # the samples with an edit of this verb
 OF_BLOCK = f"ON {_BLOCK} = gone.block"  # JOIN such a table, called gone; LEFT JOIN it for what is not in it
 
 
@@ -51,29 +60,24 @@ class Decisions(SamplePool):
             CREATE OR REPLACE TABLE decided.matched ({matched});
             CREATE OR REPLACE TABLE decided.weighed (id BIGINT, weight DOUBLE);
             CREATE OR REPLACE TABLE decided.gone (block BIGINT, bits BIT);
-            DROP VIEW IF EXISTS alive; DROP TABLE IF EXISTS keep_list; DROP TABLE IF EXISTS drop_list""")
+            CREATE OR REPLACE TABLE decided.edits
+            (id BIGINT, verb VARCHAR, field VARCHAR, value VARCHAR, "by" VARCHAR, at_run VARCHAR);
+            CREATE OR REPLACE TABLE decided.unknown (uid VARCHAR);
+            DROP VIEW IF EXISTS alive""")
         groups.make_table(self.db, "decided.grouped")
 
-    def decide(
-        self,
-        filters: Sequence[NamedFilter],
-        keep: pa.Array | None = None,
-        drop: pa.Array | None = None,
-        weights: pa.Table | None = None,
-    ) -> None:
-        """Run the filters in order, and the lists of uids that override them. weights: uid, weight (float32)."""
+    def decide(self, filters: Sequence[NamedFilter], edits: RecipeEdits = NO_EDITS) -> None:
+        """Run the filters in order, and the edits that override them."""
         self.check_uids()
-        self._list("keep_list", keep)
-        self._list("drop_list", drop)
-        both = self.db.execute("SELECT uid FROM keep_list SEMI JOIN drop_list USING (uid) LIMIT 1").fetchall()
-        if both:
-            raise RecipeError(
-                f"uid {both[0][0]} is on the keep list and on the drop list", fix="take it off one of them"
-            )
-        self._drop("SELECT id, 'drop_list' AS reason FROM pool SEMI JOIN drop_list USING (uid) WHERE bad IS NULL")
+        if edits:
+            self._load_edits(edits)
+        self._drop(
+            f"SELECT id, 'drop_list' AS reason FROM pool SEMI JOIN ({_WITH % 'drop'}) USING (id) WHERE bad IS NULL"
+        )
+        columns, replaced = self._columns(edits)
         self.db.execute(
-            "CREATE VIEW alive AS "
-            f"SELECT pool.* FROM pool LEFT JOIN decided.gone {OF_BLOCK} WHERE {NOT_IN_SET} AND bad IS NULL"
+            f"CREATE VIEW alive AS SELECT {columns} FROM pool LEFT JOIN decided.gone {OF_BLOCK} {replaced} "
+            f"WHERE {NOT_IN_SET} AND bad IS NULL"
         )
         for place, item in enumerate(filters):
             try:
@@ -85,13 +89,34 @@ class Decisions(SamplePool):
                     raise explained from None
                 error.add_note(f"in filter {item.name}")
                 raise
-        self._weigh(weights)
-        self.db.execute(
-            "INSERT INTO decided.rescued "
-            "SELECT id FROM pool SEMI JOIN keep_list USING (uid) SEMI JOIN decided.dropped USING (id)"
-        )
-        if keep is not None:
+        if edits:
+            self._weigh(only_weighted=edits.only_weighted)
+            rescued = (
+                f"SELECT id FROM pool SEMI JOIN ({_WITH % 'keep'}) USING (id) SEMI JOIN decided.dropped USING (id)"
+            )
+            self.db.execute(f"INSERT INTO decided.rescued {rescued}")
             self._mark_gone()
+
+    def _load_edits(self, edits: RecipeEdits) -> None:
+        """Make the tables of the edits of loaded samples, and of uids that no loaded sample has."""
+        self.db.register("incoming", edits.table)
+        self.db.execute(
+            "INSERT INTO decided.edits "
+            'SELECT id, verb, field, value, i."by", at_run FROM pool JOIN incoming i USING (uid)'
+        )
+        self.db.execute("INSERT INTO decided.unknown SELECT DISTINCT uid FROM incoming ANTI JOIN pool USING (uid)")
+        self.db.unregister("incoming")
+
+    def _columns(self, edits: RecipeEdits) -> tuple[str, str]:
+        """The columns of the view `alive`, and its join with the edits where filters read `origin`."""
+        if not edits or "origin" not in self.index:
+            return "pool.*", ""
+        ranks = f"[{', '.join(map(_text, ORIGINS))}]"
+        given = f"CASE WHEN bool_or(field = '{CAPTION}') THEN '{CAPTIONED}' ELSE '{RELABELLED}' END"
+        replaced = f"SELECT id AS edited, {given} AS given FROM decided.edits WHERE verb = 'replace' GROUP BY id"
+        rank = "coalesce(list_position({0}, {1}), 1)"
+        place = f"greatest({rank.format(ranks, 'pool.origin')}, {rank.format(ranks, 'given')})"
+        return f"pool.* REPLACE ({ranks}[{place}] AS origin)", f"LEFT JOIN ({replaced}) ON edited = pool.id"
 
     def _filter(self, item: NamedFilter, place: int) -> None:
         """Run one filter: record its drops, sample weights, groups and matches. place: its position in the recipe."""
@@ -105,7 +130,7 @@ class Decisions(SamplePool):
             {"name": item.name},
         )
         if isinstance(item.filter, WeightingFilter) and (weighs := item.filter.weighs()):
-            sure = "SELECT id FROM pool SEMI JOIN keep_list USING (uid)"
+            sure = _WITH % "keep"
             self._multiply(f"SELECT * FROM ({weighs}) ANTI JOIN leaving USING (id) ANTI JOIN ({sure}) USING (id)")
         self._group(item, place)
         self._drop("SELECT id, reason FROM leaving", place)
@@ -139,19 +164,17 @@ class Decisions(SamplePool):
         gone = f"{BITS} FROM decided.dropped ANTI JOIN decided.rescued USING (id) GROUP BY block"
         self.db.execute(f"CREATE OR REPLACE TABLE decided.gone AS {gone}")
 
-    def _weigh(self, weights: pa.Table | None) -> None:
-        """Apply a list of weights: drop the samples that it lacks; its weights replace those of filters.
+    def _weigh(self, *, only_weighted: bool) -> None:
+        """Apply the edits' weights, which replace those of filters; `only_weighted`: drop samples without one.
 
         The weights of a data policy already include those of its snapshot.
         """
-        if weights is None:
-            return
-        self.db.register("incoming", weights)
-        self.db.execute("CREATE TEMP TABLE listed AS SELECT id, weight FROM pool JOIN incoming USING (uid)")
-        self.db.unregister("incoming")
-        self._drop("SELECT id, 'weights' AS reason FROM alive ANTI JOIN listed USING (id)")
-        self.db.execute("CREATE OR REPLACE TABLE decided.weighed AS SELECT id, weight::DOUBLE AS weight FROM listed")
-        self.db.execute("DROP TABLE listed")
+        if only_weighted:
+            self._drop(f"SELECT id, 'weights' AS reason FROM alive ANTI JOIN ({_WITH % 'weight'}) USING (id)")
+            self.db.execute("DELETE FROM decided.weighed")
+        self.db.execute(f"DELETE FROM decided.weighed WHERE id IN ({_WITH % 'weight'})")
+        listed = "SELECT id, value::FLOAT::DOUBLE AS weight FROM decided.edits WHERE verb = 'weight'"
+        self.db.execute(f"INSERT INTO decided.weighed {listed}")
 
     def _multiply(self, weights: str) -> None:
         """Multiply the sample weights by those of a query: `id, weight`, each id once. Other samples keep theirs."""
@@ -160,12 +183,6 @@ class Decisions(SamplePool):
             SELECT id, coalesce(w.weight, 1) * coalesce(f.weight, 1) AS weight
             FROM decided.weighed w FULL JOIN ({weights}) f USING (id)""")
         self.db.execute("DROP TABLE decided.weighed; ALTER TABLE decided.product RENAME TO weighed")
-
-    def _list(self, name: str, uids: pa.Array | None) -> None:
-        table = pa.table({"uid": pa.array([], pa.string()) if uids is None else uids})
-        self.db.register("incoming", table)
-        self.db.execute(f"CREATE TEMP TABLE {name} AS SELECT DISTINCT uid FROM incoming")
-        self.db.unregister("incoming")
 
 
 def _explained(error: duckdb.Error, item: NamedFilter, kinds: Mapping[str, Any], memory: str) -> RecipeError | None:

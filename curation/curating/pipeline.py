@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from curation.curating.scoring.efficiency import StageSeconds
 from curation.dataset import snapshot
 from curation.dataset.corpus import Corpus, open_corpus
 from curation.ledger import score_tables, unreadable
+from curation.ledger.edit_lists import EditList, read_edit_list
 from curation.ledger.ledger import Ledger
 from curation.ledger.plans import Plan
-from curation.ledger.uid_lists import UidList, parse_list, read_list
+from curation.ledger.recipe_edits import RecipeEdits, list_name, merged, parse_named, place_of
+from curation.ledger.uid_lists import UidList, read_list
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.scorers import imports_of
 from curation.storage.pinned_file import PinnedFile
@@ -62,10 +64,11 @@ class Pipeline:
     out: Ledger
     scored: Ledger
     columns: Sequence[score_tables.Column]  # the index, then one a scorer
-    lists: Mapping[str, UidList]  # keep, drop, weights
+    lists: Mapping[str, UidList | EditList]  # keep, drop, weights and edit lists, by name in the snapshot's document
     others: ComparedSnapshots  # the snapshots that filters compare with
     unreadable: dict[ShardRef, str] = field(default_factory=dict)  # shards that are set aside, and why
     left_out: dict[str, Any] = field(default_factory=dict)  # shards of datasets below the corpus: how many, and one
+    unknown_edits: int = 0  # uids of edits that no sample of the corpus has
     counts: RunCounts = field(default_factory=RunCounts)
     stages: StageSeconds = field(default_factory=StageSeconds)  # where the time of scoring workers went
     checked: bool = False  # `check_weights` was called, so workers need not do it
@@ -74,6 +77,11 @@ class Pipeline:
     @property
     def fingerprints(self) -> dict[str, str]:
         return {column.name: column.fingerprint for column in self.columns}
+
+    @cached_property
+    def edits(self) -> RecipeEdits:
+        """The merged lists. Raises `ContradictingEditsError`, and `EditListError` for an edit that is not supported."""
+        return merged(self.lists, list_urls(self.recipe), last_wins=self.recipe.last_wins)
 
 
 @contextmanager
@@ -89,8 +97,7 @@ def pipeline(recipe: Recipe, *, dry: bool = False, executor: Executor | None = N
     _check_files(recipe.files(), recipe.options)
     corpus = open_corpus(recipe.corpus, recipe.options)
     corpus.expect_outside({"output": out.store, "scores": scored.store})
-    named = (("keep", recipe.keep), ("drop", recipe.drop), ("weights", recipe.weights))
-    lists = {name: read_list(name, url, recipe.options) for name, url in named if url}
+    lists = read_lists(recipe)
     filters = [item.filter for item in recipe.filters]
     others = open_others(filters, recipe.output, recipe.options)
     others.expect(filters, recipe.columns)
@@ -99,6 +106,21 @@ def pipeline(recipe: Recipe, *, dry: bool = False, executor: Executor | None = N
         probe(scored.store)
     with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         yield Pipeline(recipe, Path(spool), corpus, out, scored, recipe.columns, lists, others)
+
+
+def list_urls(recipe: Recipe) -> dict[str, str]:
+    """Return the URLs of the lists that a recipe names, by their names in a snapshot's document."""
+    short = {"keep": recipe.keep, "drop": recipe.drop, "weights": recipe.weights}
+    urls = {name: url for name, url in short.items() if url}
+    return urls | {list_name(n): url for n, url in enumerate(recipe.edit_lists)}
+
+
+def read_lists(recipe: Recipe) -> dict[str, UidList | EditList]:
+    """Read the lists that a recipe names, by their names in a snapshot's document. Raises `UserError`."""
+    return {
+        name: read_list(name, url, recipe.options) if place_of(name) is None else read_edit_list(url, recipe.options)
+        for name, url in list_urls(recipe).items()
+    }
 
 
 def worker_modules(recipe: Recipe) -> list[str]:
@@ -141,11 +163,11 @@ def pipeline_of(
     ]
     if texts is None:
         lists = {
-            name: made.store.get_parsed(item["key"], partial(parse_list, name, url=name))
+            name: made.store.get_parsed(item["key"], partial(parse_named, name, url=name))
             for name, item in document["lists"].items()
         }
     else:
-        lists = {name: parse_list(name, text, name) for name, text in texts.items()}
+        lists = {name: parse_named(name, text, name) for name, text in texts.items()}
     others = open_others([item.filter for item in recipe.filters], made.store.url, options, document.against)
     with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(document.scores_at(made.store))

@@ -50,7 +50,7 @@ def try_filters(work: Pipeline) -> None:
         }
         for name, columns in compared.items():
             engine.load_others(name, columns, [])
-        engine.decide(work.recipe.filters)
+        engine.decide(work.recipe.filters, work.edits)
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def decide(
         closing(RecordSpool(work.spool / "records")) as records,
         loaded(work, plan, plan.shards(), index, fields, tick, records=records, known=known) as decided,
     ):
-        decided.engine.decide(work.recipe.filters, **uid_lists(work))
+        decided.engine.decide(work.recipe.filters, work.edits)
         yield decided
 
 
@@ -96,7 +96,7 @@ def loaded(
     columns, vectors = [work.columns[0], *fields], [item for item in work.columns[1:] if item.name in wanted]
     names, memory = [column.name for column in vectors], work.recipe.compute.memory
     with Decisions(work.spool, index, kinds, names, made=made, memory=memory, kept=kept) as engine:
-        decided = WriteGroups(engine, plan, columns, records=records)
+        decided = WriteGroups(engine, plan, columns, records=records, caption=work.recipe.caption)
         if kept is None:
             lengths = partial(writing.written_lengths, samples_per_shard=work.recipe.shards.samples)
             units = score_tables.load_units(
@@ -128,12 +128,6 @@ def score_fields(work: Pipeline, shards: Iterator[ShardRef], without: Collection
         if found:
             fields[column] = found
     return fields
-
-
-def uid_lists(work: Pipeline) -> dict[str, Any]:
-    """Return the lists that override filters, as `Decisions.decide` takes them."""
-    lists: dict[str, Any] = {name: work.lists[name].uids for name in ("keep", "drop") if name in work.lists}
-    return lists | ({"weights": work.lists["weights"].weighed()} if "weights" in work.lists else {})
 
 
 def expect_yield(work: Pipeline, plan: Plan, decided: WriteGroups) -> None:

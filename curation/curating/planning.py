@@ -69,6 +69,7 @@ def _decision_id(work: Pipeline, plan_id: str, others: ComparedSnapshots, aside:
     lists = {name: item.sha256 for name, item in work.lists.items()}
     compared = [others.identity] if others.snapshots else []
     more = [["unreadable", aside]] if aside else []
+    more += [["edits", "last_wins"]] if work.recipe.last_wins else []
     return digest([plan_id, filters, lists, work.recipe.shards.samples, writing.WRITER_VERSION, *compared, *more])
 
 

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
@@ -29,6 +29,9 @@ from curation.ledger.documents import SnapshotDocument
 from curation.ledger.plans import Plan
 from curation.ledger.unreadable import listed, read_list
 from curation.recipes.curation_recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from curation.curating.write_groups import WriteGroups
 
 
 @dataclass(frozen=True)
@@ -142,11 +145,21 @@ def _work_on(
         return current
     known = records.by_fingerprint()
     with progress("Deciding", None) as tick, plan_decision.decide(work, planned, tick, known) as decided:
+        _report_unknown_edits(work, decided)
         if not accept_yield:
             plan_decision.expect_yield(work, planned, decided)
         with progress("Writing", decided.engine.rows) as tick_write:
             written = snapshot_making.write_groups(work, decided, tick_write, executor)
         return snapshot_making.create_snapshot(work, planned, decided, written)
+
+
+def _report_unknown_edits(work: Pipeline, decided: WriteGroups) -> None:
+    """Count the uids of edits that no sample of the corpus has, and report them on stderr."""
+    from curation.curating import decision_results
+
+    work.unknown_edits, first = decision_results.unknown_uids(decided.engine)
+    if work.unknown_edits:
+        _say(f"{work.unknown_edits:,} uids of the edits are not in the corpus, such as {first}")
 
 
 def report_unreadable(shards: Mapping[ShardRef, str]) -> None:

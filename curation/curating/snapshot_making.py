@@ -77,7 +77,7 @@ def snapshot_fields(
         "manifest": named("manifest", to_parquet(parts), "parquet"),
         "urls": named("urls", urls.encode(), "txt"),
         "groups": [group.to_json() for group in decision_results.duplicate_groups(decided.engine)],
-        "lists": {name: named(name, item.text, "txt") for name, item in work.lists.items()},
+        "lists": {name: named(name, item.data, item.suffix) for name, item in work.lists.items()},
         **_compared(work, out, decided),
     }
     if work.unreadable:

@@ -16,10 +16,11 @@ import pyarrow as pa
 from curation.core.errors import ConservationError
 from curation.core.words import SPACE, WORD
 from curation.curating import decision_results
-from curation.curating.decisions import BITS, IN_SET, LISTS, OF_BLOCK, Decisions
+from curation.curating.decisions import BITS, IN_SET, LISTS, NO_EDITS, OF_BLOCK, Decisions
 from curation.curating.groups import GroupExample
 from curation.filters import Filter, NotOf, ScoreCuttingFilter
 from curation.filters.named import NamedFilter
+from curation.ledger.recipe_edits import RecipeEdits
 from curation.shards.unit_reader import INDEX_SCHEMA
 
 NEAR = 3  # examples on either side of a limit
@@ -120,10 +121,10 @@ class WhatIf:
                 ORDER BY n DESC, shown LIMIT {MOST_GROUPS}""")
         return {name: sql for name, (sql, _) in kinds.items()}
 
-    def ask(self, setting: str, filters: Sequence[NamedFilter], **lists: Any) -> WhatIfAnswer:
-        """What these filters would do; `lists` as `Decisions.decide` takes them. Raises `ConservationError`."""
+    def ask(self, setting: str, filters: Sequence[NamedFilter], edits: RecipeEdits = NO_EDITS) -> WhatIfAnswer:
+        """Return what these filters and edits would do. Raises `ConservationError`."""
         self.engine.clear()
-        self.engine.decide(filters, **lists)
+        self.engine.decide(filters, edits)
         cuts = [(name, place, cut) for place, item in enumerate(filters) for name, cut in self._cuts(item)]
         columns = [f'{sql} AS "kind {place}"' for place, sql in enumerate(self.kinds.values())]
         columns = ["id", *columns, *(f'"{score}"' for score in sorted({cut.score for _, _, cut in cuts}))]

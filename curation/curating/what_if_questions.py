@@ -162,10 +162,9 @@ def _answers(
             print(printable(text), file=sys.stderr, flush=True)
         with Streams() as streams:
             asked = WhatIf(engine, None if before is None else streams.of(before))
-        lists = plan_decision.uid_lists(work)
         answers = []
         for name, recipe in recipes.items():
-            answer = asked.ask(name, recipe.filters, **lists)
+            answer = asked.ask(name, recipe.filters, work.edits)
             refused = tuple(plan_decision.refusals(work, plan, decided, answer.samples))
             answers.append(replace(answer, refused=refused))
         return answers

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
-from curation.curating import decision_results, decisions, writing
+from curation.curating import decision_results, decisions, edited_samples, writing
 from curation.curating.record_spool import RecordSpool
 from curation.dataset import snapshot
 from curation.ledger import score_tables
@@ -68,6 +68,7 @@ class WriteGroups:
     reasons: dict[int, str] = field(default_factory=dict)  # ordinal -> reason, of broken units only
     empty: Counter[str] = field(default_factory=Counter)  # reason -> broken units without a sample
     records: RecordSpool | None = None
+    caption: str = ""  # the place of captions, as a recipe's `input` names it
 
     def collect(self, units: Iterable[score_tables.LoadedUnit], tick: Tick) -> Iterator[tuple[int, pa.Table]]:
         """Number the units, note which are broken, keep their commit records, report progress."""
@@ -86,15 +87,18 @@ class WriteGroups:
         shards = self.plan.shards()
         bounds, ahead = tee(writing.group_units(self._kept(), samples))  # one group apart
         records = iter(self.records) if self.records is not None else repeat(())
+        edits = _EditsByUnit(decision_results.replaced(self.engine))
         for (first, last), rows in zip(bounds, decision_results.of_groups(self.engine, ahead), strict=True):
             ordinals = range(first, last + 1)
             units = [
-                writing.UnitDecisions(shard, own, self.reasons.get(ordinal), next(records)[: len(self.columns)])
+                writing.UnitDecisions(
+                    shard, own, self.reasons.get(ordinal), next(records)[: len(self.columns)], edits.of(ordinal)
+                )
                 for ordinal, shard, own in zip(
                     ordinals, islice(shards, len(ordinals)), _by_unit(rows, ordinals), strict=True
                 )
             ]
-            yield writing.WriteGroup(units, samples, self.columns, self.engine.scores)
+            yield writing.WriteGroup(units, samples, self.columns, self.engine.scores, self.caption)
 
     def _kept(self) -> Iterator[tuple[ShardRef, int, int]]:
         """(shard, kept, rows) of every unit, also of those without rows."""
@@ -106,6 +110,21 @@ class WriteGroups:
                 ordinal, kept, rows = next(counts, (-1, 0, 0))
             else:
                 yield shard, 0, 0
+
+
+class _EditsByUnit:
+    """The edits that replace a value (`decision_results.replaced`), unit by unit."""
+
+    def __init__(self, edits: pa.Table) -> None:
+        self.edits = edits
+        self._units = edits.column("unit").to_numpy()
+
+    def of(self, ordinal: int) -> pa.Table | None:
+        """Return the edits of a unit as `edited_samples.SCHEMA`, None without any. A copy, so that it pickles alone."""
+        start, stop = np.searchsorted(self._units, [ordinal, ordinal + 1])
+        if start == stop:
+            return None
+        return self.edits.select(edited_samples.SCHEMA.names).take(pa.array(np.arange(start, stop)))
 
 
 def _by_unit(rows: pa.Table, ordinals: range) -> Iterator[pa.Table]:

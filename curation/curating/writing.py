@@ -22,8 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.core.digest import digest
+from curation.core.origins import REAL
 from curation.core.types import ShardRef
 from curation.curating.annotation import annotate
+from curation.curating.edited_samples import edits_by_row
 from curation.curating.tally import KEPT, tally
 from curation.curating.written_samples import WrittenSamples
 from curation.ledger import manifest_schema, score_tables
@@ -53,6 +55,7 @@ class UnitDecisions:
     rows: pa.Table
     reason: str | None
     records: Sequence[ScoreRecord] = ()
+    edits: pa.Table | None = None  # edits that replace a value (`edited_samples.SCHEMA`), None without any
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class WriteGroup:
     samples_per_shard: int
     columns: Sequence[score_tables.Column]  # index first, then the scores that are no vectors
     kinds: Mapping[str, pa.DataType] = field(default_factory=dict)  # of these scores, for units that have no table
+    caption: str = ""  # the place of captions; the index's fingerprint contains it
 
     @property
     def id(self) -> str:
@@ -74,6 +78,8 @@ class WriteGroup:
             weights = unit.rows.column("weight").to_pylist()
             if not set(weights) <= {0.0, 1.0}:  # 1 for what is kept, as ever, follows from the decision
                 decided.update(digest(weights).encode())
+            if unit.edits is not None:
+                decided.update(digest(["edits", unit.edits.to_pydict()]).encode())
         columns = [[column.name, column.fingerprint] for column in self.columns]
         return digest(["write", WRITER_VERSION, self.samples_per_shard, columns, decided.hexdigest()])
 
@@ -123,7 +129,7 @@ class GroupWriter:
         finally:
             for item in inputs:
                 item.close()
-        table = pa.concat_tables([item.manifest() for item in inputs])
+        table = _with_origins(pa.concat_tables([item.manifest() for item in inputs]))
         part = self.out.put_data(unit, to_parquet(table), "parquet")
         tallies = [item.tally() for item in inputs]
         return {
@@ -180,7 +186,8 @@ class _Input:
             raise AssertionError(f"{unit.rows.num_rows} decisions for {self.index.num_rows} samples")
         self.decision, self.reason = (_strings(unit.rows.column(name)) for name in ("decision", "reason"))
         self.kept = np.flatnonzero(pc.equal(self.decision, KEPT).to_numpy(zero_copy_only=False))
-        self.samples = WrittenSamples(corpus, unit.shard, self.index, self.kept)
+        self.edits = edits_by_row(unit.edits)
+        self.samples = WrittenSamples(corpus, unit.shard, self.index, self.kept, self.edits, group.caption)
         self.shards: list[tuple[str, int]] = []  # key and number of the kept samples in it, in order
         self.position = np.zeros(len(self.kept), np.int64)
 
@@ -215,11 +222,21 @@ class _Input:
             "output_shard": self._output_shards(),
             "output_offset": self._of_kept(self.position),
             "detail": _or_null(self.index, "detail"),
+            "origin": self._origins(),
             **self.scores,
         }
-        return pa.table(columns).cast(
-            manifest_schema.schema({name: values.type for name, values in self.scores.items()})
-        )
+        schema = manifest_schema.schema({name: values.type for name, values in self.scores.items()})
+        return pa.table(columns).cast(schema)
+
+    def _origins(self) -> pa.Array:
+        """The origin of each row, after the edits: null if it is real."""
+        origins = _or_null(self.index, "origin")
+        if not self.edits:
+            return origins
+        found = origins.to_pylist()
+        for row, edits in self.edits.items():
+            found[row] = edits.origin(found[row])
+        return pa.array(found, pa.string())
 
     def _output_shards(self) -> pa.Array:
         keys, counts = [key for key, _ in self.shards], [count for _, count in self.shards]
@@ -237,6 +254,14 @@ def _strings(column: pa.ChunkedArray) -> pa.Array:
     """A column of strings, perhaps a dictionary, as one array of strings."""
     found = column.cast(pa.string()).combine_chunks()
     return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found
+
+
+def _with_origins(table: pa.Table) -> pa.Table:
+    """A manifest part without the column `origin` if all samples are real, as earlier versions wrote it."""
+    place, origin = table.schema.get_field_index("origin"), table.column("origin")
+    if origin.null_count == table.num_rows:
+        return table.remove_column(place)
+    return table.set_column(place, "origin", pc.fill_null(origin, REAL))
 
 
 def _or_null(index: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:

@@ -6,8 +6,9 @@ members, of which 2 us are its json. Memory: the requests of `MemberReader` and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from curation.core.types import ShardRef
 from curation.curating.annotation import annotate_all
+from curation.curating.edited_samples import SampleEdits
 from curation.shards.member_reader import MemberBatch, MemberReader, SampleRanges
 from curation.shards.tar_blocks import (
     BLOCK,
@@ -34,10 +36,21 @@ UID = 32  # characters
 
 
 class WrittenSamples:
-    """The samples `kept` (rows of `index`, ascending) of one input shard."""
+    """The samples `kept` (rows of `index`, ascending) of one input shard.
 
-    def __init__(self, corpus: Store, shard: ShardRef, index: pa.Table, kept: Integers) -> None:
-        self.shard, self.kept = shard, kept
+    edits: by row, of the samples in which they replace a value. caption: the place of captions.
+    """
+
+    def __init__(
+        self,
+        corpus: Store,
+        shard: ShardRef,
+        index: pa.Table,
+        kept: Integers,
+        edits: Mapping[int, SampleEdits] = MappingProxyType({}),
+        caption: str = "",
+    ) -> None:
+        self.shard, self.kept, self.edits, self.caption = shard, kept, edits, caption
         ranges = SampleRanges.of_index(index)
         self._ranges = ranges
         self._reader = MemberReader(corpus, shard, ranges)
@@ -65,6 +78,11 @@ class WrittenSamples:
         self._member = np.concatenate([members, none])[order]  # -1: a json that the input lacks
         self._place = np.concatenate([np.arange(len(members)), 0 * none])[order]  # among the members of kept samples
         self._json = self._which == is_json
+        self._made = self._json  # members whose bytes are not the input's
+        if self.edits and "txt" in self.extensions and self.caption in ("", "txt"):
+            captioned = [row for row, item in self.edits.items() if item.caption is not None]
+            changed = np.isin(self.kept, captioned)[rows[order]]
+            self._made = self._json | (changed & (self._which == self.extensions.index("txt")))
         self._first = np.searchsorted(rows[order], np.arange(len(self.kept) + 1))
         self._before = np.concatenate([[0], np.cumsum(counts)])  # members of the kept samples before each
 
@@ -88,26 +106,52 @@ class WrittenSamples:
     def _assembled(self, batch: MemberBatch, base: int, low: int, high: int) -> tuple[list[memoryview], Integers]:
         """Assemble the kept samples `low` to `high` of a batch, which begins with the kept sample `base`."""
         some = slice(self._first[low], self._first[high])
-        which, member, is_json = self._which[some], self._member[some], self._json[some]
+        which, member, is_made = self._which[some], self._member[some], self._made[some]
         positions = batch.positions[np.maximum(self._place[some] - self._before[base], 0)]
         lengths = self._ranges.member_lengths[member]
-        texts = self._annotated(batch.data, positions[is_json], lengths[is_json], member[is_json] < 0, low, high)
-        lengths[is_json] = [len(text) for text in texts]
-        uncopied = np.where(is_json | (lengths < LONG), 0, lengths // BLOCK)  # blocks that are taken from the request
+        texts = self._texts(batch.data, positions, lengths, some, low, high)
+        lengths[is_made] = [len(text) for text in texts]
+        uncopied = np.where(is_made | (lengths < LONG), 0, lengths // BLOCK)  # blocks that are taken from the request
         counts = blocks_of(lengths)
         copied = counts - uncopied
         at = np.cumsum(copied + 1) - copied
         target = np.empty((int(at[-1] + copied[-1]), BLOCK), np.uint8)
         source = np.frombuffer(batch.data, np.uint8, len(batch.data) // BLOCK * BLOCK)
-        data, skipped = ~is_json, uncopied * BLOCK
+        data, skipped = ~is_made, uncopied * BLOCK
         copy_members(target.reshape(-1), at[data], source, (positions + skipped)[data], (lengths - skipped)[data])
         samples = np.repeat(np.arange(low, high), np.diff(self._first[low : high + 1]))
         target[at - 1] = member_headers(self._stems[samples], self.extensions, which, lengths)
-        target[concatenated_ranges(at[is_json], copied[is_json])] = padded(texts)
+        target[concatenated_ranges(at[is_made], copied[is_made])] = padded(texts)
         long = uncopied > 0
         found = _inserted(target, at[long], memoryview(batch.data), positions[long], skipped[long])
         starts = np.concatenate([[0], np.cumsum(counts + 1)]) * BLOCK
         return found, starts[self._first[low : high + 1] - some.start]
+
+    def _texts(
+        self, data: bytes, positions: Integers, lengths: Integers, some: slice, low: int, high: int
+    ) -> list[bytes]:
+        """The bytes of the members that are not copied from the input, in order."""
+        is_json, is_made = self._json[some], self._made[some]
+        lacks = self._member[some][is_json] < 0
+        jsons = self._annotated(data, positions[is_json], lengths[is_json], lacks, low, high)
+        if not self.edits:
+            return jsons
+        samples = np.repeat(np.arange(low, high), np.diff(self._first[low : high + 1]))
+        old = {
+            int(samples[at]): data[positions[at] : positions[at] + lengths[at]]
+            for at in np.flatnonzero(is_made & ~is_json).tolist()
+        }
+        texts: list[bytes] = []
+        for at in np.flatnonzero(is_made).tolist():
+            sample = int(samples[at])
+            edits = self.edits.get(int(self.kept[sample]))
+            if edits is None:
+                texts.append(jsons[sample - low])
+            elif is_json[at]:
+                texts.append(edits.apply(jsons[sample - low], self.caption, old.get(sample)))
+            else:
+                texts.append((edits.caption or "").encode())
+        return texts
 
     def _annotated(
         self, data: bytes, positions: Integers, lengths: Integers, lacks: npt.NDArray[np.bool_], low: int, high: int

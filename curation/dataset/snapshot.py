@@ -16,8 +16,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.core.errors import LedgerError, UserError
+from curation.core.origins import REAL
 from curation.core.types import IMAGE_EXTENSIONS, Sample, ShardRef, Source
 from curation.dataset import manifest
 from curation.ledger import manifest_schema
@@ -175,6 +177,9 @@ class Snapshot:
         Raises `LedgerError` when the object is missing or damaged, or a uid is invalid.
         """
         table = self.table(part, columns, manifest_schema.LATER)
+        if "origin" in table.column_names:
+            place, origin = table.column_names.index("origin"), table.column("origin")
+            table = table.set_column(place, "origin", pc.fill_null(origin, REAL))
         if "uid" in table.column_names:
             manifest.check_uids(table, self.store.location(part["key"]))
         return table
@@ -219,8 +224,6 @@ class Snapshot:
 
     def weights(self) -> SampleWeights:
         """Read the kept samples' weights from three columns of the manifest; those other than 1 are in memory."""
-        import pyarrow.compute as pc
-
         from curation.dataset.sample_weights import SampleWeights
 
         own: dict[str, float] = {}
@@ -285,8 +288,6 @@ class Manifest:
 
     def quarantined(self, reason: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Read up to `limit` quarantined samples, of one reason or of all: uid, key, reason, detail and source."""
-        import pyarrow.compute as pc
-
         columns = [
             "uid",
             "key",

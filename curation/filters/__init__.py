@@ -34,6 +34,7 @@ from curation.filters.mentions import Mentions
 from curation.filters.metaclip_balance import MetaclipBalance
 from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
+from curation.filters.origin import Origin
 from curation.filters.semantic_duplicates import SemanticDuplicates
 from curation.filters.soft_cap import SoftCap
 from curation.filters.soft_cap_sampling import SoftCapSampling
@@ -77,6 +78,7 @@ FILTERS: dict[str, type[Filter]] = with_installed(
         "near_duplicates": NearDuplicates,
         "not": NotOf,
         "one_of": OneOf,
+        "origin": Origin,
         "semantic_duplicates": SemanticDuplicates,
         "soft_cap": SoftCap,
         "soft_cap_sampling": SoftCapSampling,

@@ -22,10 +22,12 @@ BASE_FIELDS = [
     ("output_shard", pa.string()),
     ("output_offset", pa.int64()),
     ("detail", pa.string()),  # about the reason, if the sample is at fault: "70000 x 3 pixels, more than ..."
+    ("origin", pa.string()),  # real, relabelled, captioned, restored or synthetic (`core.origins`)
 ]
 
 
-LATER = {"detail": pa.string()}  # columns that earlier versions didn't write: read as null
+#: Columns that earlier versions didn't write: read as null. A part whose samples are all real has no `origin`.
+LATER = {"detail": pa.string(), "origin": pa.string()}
 
 
 def schema(scores: Mapping[str, pa.DataType]) -> pa.Schema:

@@ -18,7 +18,7 @@ from curation.ledger.edit_merging import Named, edits_of, merge
 from curation.ledger.uid_lists import UidList, parse_list
 
 SHORT_FORMS = ("keep", "drop", "weights")  # in the order in which they are merged, before the edit lists
-_PREFIX = "edits."
+_PREFIX = "edits_"  # no dot: the name of an object below `data/` begins with it
 
 
 @dataclass(frozen=True)

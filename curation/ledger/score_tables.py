@@ -32,6 +32,7 @@ from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage.parquet import from_parquet, to_parquet
 
 INDEX = "index"
+_LATER = {"origin": pa.string()}  # columns that not every index table has: read as null
 Records = Mapping[str, ScoreRecord]  # commit records of one unit, by the fingerprints of their columns
 
 
@@ -67,6 +68,8 @@ def index_table(rows: pa.Table, unit_reason: str | None, unit_detail: str | None
         table = table.set_column(at, "detail", pc.if_else(sound, detail, table.column("detail")))
         at = table.schema.get_field_index("reason")
         table = table.set_column(at, "reason", pc.fill_null(table.column("reason"), unit_reason))
+    if table.column("origin").null_count == table.num_rows:  # as in tables of versions before the column
+        return table.drop_columns(["origin"])
     return table
 
 
@@ -186,7 +189,7 @@ def load(ledger: Ledger, record: ScoreRecord, names: Sequence[str] | None = None
     """Read the table of a record, or the columns `names` of it. Raises `LedgerError` if it is missing or damaged."""
     data, where = read_named(ledger.store, record.data.key, record.data.sha256, RESCORE), record.data.key
     try:
-        table = from_parquet(data, names)
+        table = from_parquet(data, names, _LATER if record.column == INDEX else None)
     except (pa.ArrowException, KeyError, OSError) as error:
         what = str(error).splitlines()[0]
         raise LedgerError(f"{ledger.store.location(where)} is not a score table: {what}", fix=RESCORE) from None

@@ -20,9 +20,12 @@ class UidList:
     text: bytes
     weights: pa.Array | None = None
 
-    def weighed(self) -> pa.Table:
-        """Return a table of uid and weight (float32)."""
-        return pa.table({"uid": self.uids, "weight": self.weights})
+    suffix = "txt"  # of the snapshot's copy
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the list."""
+        return self.text
 
     @property
     def sha256(self) -> str:

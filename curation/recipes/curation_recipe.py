@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from curation.filters import FileReadingFilter
 from curation.filters.named import NamedFilter
@@ -55,6 +55,22 @@ class Input(Section):
         pattern=f"^(?:{CAPTION_PLACE})$",
         description="where captions are: `txt` or `json.<field>`; default: .txt, else the json's `caption` or `text`",
     )
+
+
+class Edits(Section):
+    """Edit lists, and how they are merged."""
+
+    lists: Urls = Field(min_length=1, description="URLs of edit lists")
+    order: Literal["none", "last_wins"] = Field(
+        default="none",
+        description="none: two lists that contradict each other are an error; last_wins: the later list's edit "
+        "applies, and `keep`, `drop` and `weights` come before all edit lists",
+    )
+
+
+def as_edits(value: Any) -> Any:
+    """Return the mapping that a URL or a list of URLs stands for."""
+    return {"lists": value} if isinstance(value, str | list) else value
 
 
 class Compute(Section):
@@ -103,6 +119,9 @@ class Recipe(Document):
     keep: str | None = Field(default=None, description="URL of a list of uids that no filter drops")
     drop: str | None = Field(default=None, description="URL of a list of uids to drop")
     weights: str | None = Field(default=None, description="URL of a list of uids with sample weights")
+    edits: Annotated[Edits | None, BeforeValidator(as_edits, json_schema_input_type=str | list[str] | Edits | None)] = (
+        Field(default=None, description="URLs of edit lists; or `lists`, and how they are merged")
+    )
     on_unreadable: Literal["stop", "quarantine"] = Field(
         default="stop", description="stop, or quarantine a shard that the store refuses for good (403, archived, gone)"
     )
@@ -173,6 +192,16 @@ class Recipe(Document):
     def fingerprints(self) -> dict[str, str]:
         """Column name -> fingerprint."""
         return {column.name: column.fingerprint for column in self.columns}
+
+    @property
+    def edit_lists(self) -> Sequence[str]:
+        """URLs of the edit lists, in order."""
+        return self.edits.lists if self.edits else ()
+
+    @property
+    def last_wins(self) -> bool:
+        """Whether the later of two contradicting edits applies."""
+        return bool(self.edits and self.edits.order == "last_wins")
 
     def files(self, *, scorers: bool = True) -> Iterator[tuple[str, PinnedFile]]:
         """Yield (`file:line: owner`, file) of what scorers and filters read besides the corpus; some perhaps twice.

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from curation.core.errors import ImageError, TarError, TutelageError
 from curation.core.holdout import content_of
+from curation.core.origins import origin_of
 from curation.core.types import ShardRef, uid
 from curation.shards.confirm_damage import SURE, SecondRead, confirm
 from curation.shards.contents import FIELD, detail_of, field_text, parse
@@ -35,7 +36,8 @@ ROWS_PER_TABLE = 256
 
 MEMBERS = pa.list_(pa.struct([("extension", pa.string()), ("offset", pa.int64()), ("length", pa.int64())]))
 
-#: The facts about every sample that need no model. The index table of a unit has exactly these columns.
+#: The facts about every sample that need no model, which are the columns of a unit's index table. Only tables with a
+#: sample that is not real have the last one.
 INDEX_SCHEMA = pa.schema(
     [
         ("row", pa.int32()),  # position in the unit
@@ -51,6 +53,7 @@ INDEX_SCHEMA = pa.schema(
         ("content_hash", pa.string()),  # sha256 of the image's bytes, 32 hexadecimal characters
         ("reason", pa.string()),  # why the sample is quarantined; null if it is usable
         ("detail", pa.string()),  # additional information about the reason
+        ("origin", pa.string()),  # what the sample's json says of its origin (`core.origins`); null if it is real
     ]
 )
 STREAM_SCHEMA = pa.schema(
@@ -177,6 +180,7 @@ def facts(
         if into is not None:
             into[:] = [None] * len(into)
         return found
+    found["origin"] = origin_of(metadata)
     found |= {"caption": text, "format": header.format, "width": header.width, "height": header.height}
     found["content_hash"] = content_of(image)
     for name in fields:

@@ -5,6 +5,7 @@ them share."""
 
 __all__ = [
     "corpus",
+    "edits",
     "evaluate",
     "gc",
     "groups",

@@ -118,7 +118,7 @@ class Checks:
         yield from lists
         found, aside = check_unreadable(self.out, raw, partial(self._inputs, raw), self.repairs)
         yield from found
-        self.lists = {finding.object for finding in found}
+        self.lists = {finding.object for finding in [*lists, *found]}
         if plan is None or not whole or aside is None:
             yield from check_stored(self.out, raw, self.engine, self.repairs)
             return

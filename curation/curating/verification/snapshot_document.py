@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from curation.core.digest import canonical
 from curation.core.errors import StoreError, UserError
+from curation.curating.pipeline import list_urls
 from curation.curating.verification.chain import place
 from curation.curating.verification.differences import hash_of
 from curation.curating.verification.findings import Finding, differing, fields_differ
@@ -25,7 +26,6 @@ from curation.storage.store import Store, open_object
 
 OF_THE_RUN = frozenset({"software"})  # describes the run that created the snapshot, so it can't be recomputed
 LATER = frozenset({"groups"})  # fields that documents of earlier versions don't have
-LISTS = ("keep", "drop", "weights")
 _UNKNOWN = {"key": "data/unknown.parquet", "sha256": "0" * 64, "bytes": 0}
 _READABLE: dict[str, Any] = {
     "parent": None, "decision_id": "unknown", "recipe_sha256": "0" * 64, "weights": {}, "scores": [], "score_types": {},
@@ -155,8 +155,7 @@ def check_lists(
 
 def _at_url(recipe: Recipe, name: str) -> bytes | None:
     """The list that is now at the recipe's URL, None when it can't be read."""
-    url = getattr(recipe, name) if name in LISTS else None
-    if not url:
+    if not (url := list_urls(recipe).get(name)):
         return None
     try:
         store, key = open_object(url, recipe.options)

@@ -24,6 +24,7 @@ from curation.curating.verification.write_units import OTHER_DECISIONS, IndexedU
 from curation.curating.write_groups import WriteGroups, WrittenTotals
 from curation.dataset import snapshot as snapshots
 from curation.ledger.ledger import Ledger
+from curation.ledger.recipe_edits import SHORT_FORMS, place_of
 from curation.ledger.snapshot_keys import snapshot_key
 from curation.storage.parquet import from_parquet
 from curation.storage.store import Store
@@ -36,7 +37,7 @@ class WriteChecks:
     subject: Subject
     scores_url: str
     evidence: Recomputed
-    lists: Collection[str] = ()  # where lists of unreadable shards lie that have findings
+    lists: Collection[str] = ()  # objects of edit lists, uid lists and unreadable shards that have findings
     shards: int = 0
 
     def findings(self) -> Iterator[Finding]:
@@ -92,7 +93,8 @@ class WriteChecks:
 
         def named(name: str, suffix: str) -> Sequence[Sequence[Any]]:
             lists = raw.get("lists")
-            within = lists if name in snapshot_document.LISTS and isinstance(lists, Mapping) else raw
+            is_list = name in SHORT_FORMS or place_of(name) is not None
+            within = lists if is_list and isinstance(lists, Mapping) else raw
             item = within.get(name)  # `weights` of the document are those of models
             return [[item]] if isinstance(item, Mapping) and isinstance(item.get("key"), str) else []
 

@@ -12,12 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from decided_rows import decided_rows
+from edits_given import edits
 
 from curation.curating import decision_results
 from curation.curating.decisions import Decisions
 from curation.filters.named import NamedFilter
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
+from curation.ledger.recipe_edits import RecipeEdits
 
 N = 150_000  # a few blocks of 65,536
 
@@ -48,7 +50,7 @@ def test_filters_see_what_is_left_in_every_block(tmp_path: Path) -> None:
         engine.load(units())
         for keep in ([], rescued):
             engine.clear()
-            engine.decide(filters, keep=pa.array([f"{i:032x}" for i in keep], pa.string()))
+            engine.decide(filters, RecipeEdits(edits(*((f"{i:032x}", "keep") for i in keep))))
             kept = usable & ((score >= cut) | np.isin(at, keep))
             rows = decided_rows(engine, 0, 4)
             assert rows.num_rows == N

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from decided_rows import decided_rows
+from edits_given import of_lists
 from what_if_rows import KINDS, SETTINGS, N, rows, setting
 
 from curation.core.errors import ConservationError
@@ -36,7 +37,7 @@ def answers(tmp_path: Path) -> dict[str, WhatIfAnswer]:
 def kept_by(tmp_path: Path, filters: list[NamedFilter], **lists: Any) -> set[int]:
     with Decisions(tmp_path, ["caption"], KINDS) as engine:
         engine.load([(0, rows())])
-        engine.decide(filters, **lists)
+        engine.decide(filters, of_lists(**lists))
         return {row["row"] for row in decided_rows(engine, 0, 0).to_pylist() if row["decision"] == "kept"}
 
 
@@ -93,7 +94,7 @@ def test_lists_and_no_snapshot(tmp_path: Path) -> None:
         engine.load([(0, rows())])
         asked = WhatIf(engine)
         for _ in range(2):
-            answer = asked.ask("none", filters, **lists)
+            answer = asked.ask("none", filters, of_lists(**lists))
             assert answer.overlap is None and answer.samples["kept"] == 1
             assert answer.steps[0].reached == N - N // 40 - 1 and answer.steps[0].kept == 0
 
@@ -173,7 +174,7 @@ def test_answers_are_what_counting_row_by_row_gives(
         engine.load([(0, table)])
         asked = WhatIf(engine, snapshot().to_reader(max_chunksize=100))
         asked.ask("before", SETTINGS["tight"])  # so that there is something to forget
-        answer = asked.ask(name, filters, **lists)
+        answer = asked.ask(name, filters, of_lists(**lists))
         decisions = decided_rows(engine, 0, 0).to_pylist()
         dropped_by = dict(engine.db.execute("SELECT id, split_part(reason, '.', 1) FROM decided.dropped").fetchall())
     decided = [{**row, **said} for row, said in zip(table.to_pylist(), decisions, strict=True)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from edits_given import edits
 from what_if_rows import KINDS, N, rows
 
 from curation.curating.decisions import Decisions
@@ -16,6 +17,7 @@ from curation.filters import AllOf, AnyOf, Filter, NotOf
 from curation.filters.named import NamedFilter
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
+from curation.ledger.recipe_edits import RecipeEdits
 
 
 def test_what_a_list_keeps_is_an_example_of_what_stays(tmp_path: Path) -> None:
@@ -25,7 +27,7 @@ def test_what_a_list_keeps_is_an_example_of_what_stays(tmp_path: Path) -> None:
     highest = max(row for row in low if row[0] is not None and row[0] < 0.5)
     with Decisions(tmp_path, ["caption"], KINDS) as engine:
         engine.load([(0, table)])
-        (near,) = WhatIf(engine).ask("one", filters, keep=pa.array([highest[1]])).near.values()
+        (near,) = WhatIf(engine).ask("one", filters, RecipeEdits(edits((highest[1], "keep")))).near.values()
     assert [row["kept"] for row in near if row["uid"] == highest[1]] in ([True], [])
     assert highest[1] in {row["uid"] for row in near} and len({row["uid"] for row in near}) == len(near)
 

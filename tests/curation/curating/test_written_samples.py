@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tar_archives import archive
 from curation.core.types import ShardRef, uid
 from curation.curating import written_samples
 from curation.curating.annotation import annotate
+from curation.curating.edited_samples import FieldEdit, SampleEdits
 from curation.curating.written_samples import WrittenSamples
 from curation.shards import member_reader
 from curation.shards.tar_samples import TarSample, read_samples
@@ -25,6 +27,7 @@ from curation.shards.unit_reader import INDEX_SCHEMA
 from curation.storage.store import open_store
 
 SCHEMA = pa.schema([INDEX_SCHEMA.field(name) for name in ("uid", "offset", "length", "members")])
+EDITS = SampleEdits((FieldEdit("caption", '"a cat"'), FieldEdit("label", "7")))
 SIZES = st.sampled_from([0, 1, 511, 512, 513, 1500, 2048, 5000])
 SAMPLES = st.lists(
     st.dictionaries(st.sampled_from(["txt", "json", "seg.png", "cls", "npy"]), SIZES, max_size=4),
@@ -52,10 +55,11 @@ def members_of(samples: list[dict[str, int]], *, scattered: bool) -> list[tuple[
     read=st.sampled_from([1, 3000, 1 << 20]),
     long=st.sampled_from([0, 512, 1000, 1 << 20]),
     assembled=st.sampled_from([512, 4000, 1 << 20]),
+    edited=st.sets(st.integers(0, 8)),
 )
 def test_bytes_equal_the_writers(
     samples: list[dict[str, int]], kept: set[int], split: int, scattered: bool, read: int, long: int, assembled: int,
-    tmp_path: Path,
+    edited: set[int], tmp_path: Path,
 ) -> None:  # fmt: skip
     data = archive(members_of(samples, scattered=scattered))
     store = open_store(str(tmp_path))
@@ -68,11 +72,14 @@ def test_bytes_equal_the_writers(
         patch.setattr(member_reader, "READ_BYTES", read)
         patch.setattr(written_samples, "LONG", long)
         patch.setattr(written_samples, "ASSEMBLED", assembled)
-        written = WrittenSamples(store, shard, pa.Table.from_pylist(rows, SCHEMA), np.array(chosen, np.int64))
+        changes = dict.fromkeys(edited, EDITS)
+        index = pa.Table.from_pylist(rows, SCHEMA)
+        written = WrittenSamples(store, shard, index, np.array(chosen, np.int64), changes)
         halves = [(0, min(split, len(chosen))), (min(split, len(chosen)), len(chosen))]
         out, places = joined(written, [half for half in halves if half[0] < half[1]])
         written.close()
-    assert (out, places) == expected([(rows[n], found[n]) for n in chosen], shard)
+    some = {place for place, row in enumerate(chosen) if row in edited}
+    assert (out, places) == expected([(rows[n], found[n]) for n in chosen], shard, some)
 
 
 def test_a_dropped_sample_may_have_a_name_that_no_shard_can_hold(tmp_path: Path) -> None:
@@ -109,14 +116,22 @@ def joined(written: WrittenSamples, halves: list[tuple[int, int]]) -> tuple[byte
     return out, places
 
 
-def expected(chosen: list[tuple[dict[str, Any], Any]], shard: ShardRef) -> tuple[bytes, list[int]]:
-    """The bytes that `TarWriter` makes of each sample, without the end, and the offsets of their first headers."""
+def expected(
+    chosen: list[tuple[dict[str, Any], Any]], shard: ShardRef, edited: Collection[int] = ()
+) -> tuple[bytes, list[int]]:
+    """The bytes that `TarWriter` makes of each sample, without the end, and the offsets of their first headers.
+
+    edited: places of the samples that `EDITS` changes.
+    """
     file, places = io.BytesIO(), []
     writer = TarWriter(file)
-    for row, sample in chosen:
+    for place, (row, sample) in enumerate(chosen):
         places.append(file.tell())
         parts = {part.extension: part.data for part in sample.parts}
         parts["json"] = annotate(parts.get("json", b"{}"), row["uid"], shard, row["offset"], row["length"])
+        if place in edited:
+            parts["json"] = EDITS.apply(parts["json"], "", parts.get("txt"))
+            parts |= {"txt": b"a cat"} if "txt" in parts else {}
         for extension in sorted(parts):
             writer.add(f"{row['uid']}.{extension}", parts[extension])
     return file.getvalue(), places

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 from brute_cuts import brute_caption, brute_size
 from decided_rows import decided_rows
+from edits_given import of_lists
 from filters_given import ITEMS, dropped
 from rows_given import random_rows, table
 from sampling import one_in
@@ -103,7 +104,7 @@ def test_lists_override(tmp_path: Path) -> None:
     bad = next(i for i, row in enumerate(rows) if row["reason"])
     keep = pa.array([rows[good[0]]["uid"], rows[bad]["uid"]])
     drop = pa.array([rows[good[1]]["uid"], "f" * 32])
-    found = dropped(tmp_path, rows, Threshold(score="score", min=9.0), keep=keep, drop=drop)
+    found = dropped(tmp_path, rows, Threshold(score="score", min=9.0), edits=of_lists(keep, drop))
     assert good[0] not in found
     assert found[good[1]] == "drop_list"
     assert found[bad] == "image_corrupt"  # no list makes an unreadable image readable

@@ -18,6 +18,7 @@ from brute_balancing import (
     brute_soft_cap_sampling,
 )
 from decided_rows import decided_rows
+from edits_given import of_lists
 from filters_given import SIZES, expect_equal_to, items_of
 from rows_given import Row, random_rows, table
 
@@ -37,7 +38,7 @@ def drawn(home: Path, rows: list[Row], *filters: Any, **lists: Any) -> Counter[i
     """The engine's draws of each row: the weights of the kept rows."""
     with Decisions(home, [], {"score": pa.float32()}) as engine:
         engine.load([(0, table(rows).select(["row", "uid", "reason", "score"]))])
-        engine.decide([NamedFilter(f"f{n}", item) for n, item in enumerate(filters)], **lists)
+        engine.decide([NamedFilter(f"f{n}", item) for n, item in enumerate(filters)], of_lists(**lists))
         found = decided_rows(engine, 0, 0).to_pylist()
     assert all((row["decision"] == "kept") == (row["weight"] > 0) for row in found)
     return Counter({row["row"]: round(row["weight"]) for row in found if row["weight"]})

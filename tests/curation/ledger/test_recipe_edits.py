@@ -53,7 +53,7 @@ def test_add_is_not_supported_yet() -> None:
 
 def test_names_of_lists_in_documents() -> None:
     assert [place_of(list_name(place)) for place in (0, 12)] == [0, 12]
-    assert [place_of(name) for name in ("keep", "edits", "edits.", "edits.x", "edits.\u0661")] == [None] * 5
+    assert [place_of(name) for name in ("keep", "edits", "edits_", "edits_x", "edits_\u0661")] == [None] * 5
     found = edit_list(edits((ONE, "keep")))
     assert parse_named(list_name(0), found.data, "a") == found
     assert parse_named("keep", ONE.encode(), "a") == KEEP

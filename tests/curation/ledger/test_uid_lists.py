@@ -23,7 +23,7 @@ def test_comments_and_empty_lines_are_skipped() -> None:
 def test_weights_are_those_behind_each_uid() -> None:
     text = f"# uid\tweight\n{ONE}\t0.1\n{OTHER}\t3\n".encode()
     found = parse_list("weights", text, "list.txt")
-    assert found.weighed().to_pylist() == [{"uid": ONE, "weight": pytest.approx(0.1)}, {"uid": OTHER, "weight": 3}]
+    assert found.uids.to_pylist() == [ONE, OTHER] and found.weights.to_pylist() == [pytest.approx(0.1), 3]
     assert found.text == text and found.sha256 == sha256(text).hexdigest(), "the snapshot holds the list as it was"
 
 

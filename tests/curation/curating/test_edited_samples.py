@@ -1,0 +1,72 @@
+"""Edits of a written sample's json: where the caption is, what the sample was before, who made the edit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from curation.core.types import ShardRef
+from curation.curating.annotation import annotate
+from curation.curating.edited_samples import SCHEMA, FieldEdit, SampleEdits, edits_by_row
+from curation.shards.contents import MAX_JSON_DEPTH, metadata
+
+SHARD = ShardRef("a.tar", 1, "e")
+CAPTION = FieldEdit("caption", '"a cat"', "captions")
+
+
+def applied(value: Any, *edits: FieldEdit, place: str = "", text: bytes | None = None) -> dict[str, Any]:
+    """The json of a written sample, as a reader accepts it."""
+    annotated = annotate(json.dumps(value).encode(), "u", SHARD, 0, 512)
+    return metadata(SampleEdits(edits).apply(annotated, place, text))
+
+
+def test_a_caption_is_replaced_where_it_is() -> None:
+    assert applied({"caption": "old", "text": "other"}, CAPTION)["caption"] == "a cat"
+    found = applied({"text": "old"}, CAPTION)
+    assert found["text"] == "a cat" and "caption" not in found
+    assert found["tutelage"]["parent"]["replaced"] == {"text": "old"}
+    found = applied({"alt": "old", "caption": "other"}, CAPTION, place="json.alt")
+    assert (found["alt"], found["caption"]) == ("a cat", "other")
+    found = applied({"text": "other"}, CAPTION, text="ölt".encode())
+    assert (found["caption"], found["text"]) == ("a cat", "other")
+    assert found["tutelage"]["parent"]["replaced"] == {"caption": "ölt"}
+
+
+def test_different_makers_are_all_named() -> None:
+    entry = applied({}, CAPTION, FieldEdit("label", "1", "review", "q"))["tutelage"]
+    assert entry["by"] == {"operation": "captions", "fields": {"label": {"operation": "review", "run": "q"}}}
+    assert applied({}, FieldEdit("label", "1"))["tutelage"]["by"] == {"operation": "edit"}
+
+
+def test_the_parent_of_an_earlier_curation_stays() -> None:
+    once = applied({"label": 1}, FieldEdit("label", "2", "review"))
+    twice = applied(once, FieldEdit("label", "3", "review"))["tutelage"]
+    assert twice["parent"]["replaced"] == {"label": 2}
+    assert twice["parent"]["parent"] == once["tutelage"]
+
+
+def test_a_synthetic_sample_stays_synthetic() -> None:
+    value = {"tutelage": {"origin": "synthetic"}}
+    assert applied(value, FieldEdit("label", "2"))["tutelage"]["origin"] == "synthetic"
+
+
+def test_a_deep_or_long_json_can_still_be_read() -> None:
+    deep: Any = 1
+    for _ in range(MAX_JSON_DEPTH - 2):
+        deep = [deep]
+    entry = applied({"label": deep, "long": "x" * 100_000}, FieldEdit("label", "2"), FieldEdit("long", "1"))["tutelage"]
+    assert "replaced" not in entry["parent"]
+    value: dict[str, Any] = {}
+    for n in range(60):
+        value = applied(value, FieldEdit("label", str(n)))
+    assert value["label"] == 59
+
+
+def test_edits_are_grouped_by_row() -> None:
+    rows = [(3, "label", "1", None, None), (3, "caption", '"x"', "a", "b"), (7, "label", "2", None, None)]
+    table = pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], SCHEMA)
+    found = edits_by_row(table)
+    assert [[edit.field for edit in item.edits] for item in found.values()] == [["caption", "label"], ["label"]]
+    assert (found[3].caption, found[7].caption) == ("x", None) and edits_by_row(None) == {}
