@@ -12,13 +12,18 @@ that one was compared with (`as_then`): else every run would make another.
 from __future__ import annotations
 
 import re
+import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.core.errors import RecipeError
+from curation.core.origins import TRUSTED
+from curation.core.printable import printable
 from curation.dataset import manifest, snapshot
 from curation.filters import ComparingFilter, Filter, flat
 from curation.ledger import score_tables
@@ -74,8 +79,14 @@ class ComparedSnapshots:
         for name, item in tables.items():
             wanted = [by_name[column] for column in item.compared_columns()]
             made = [self.snapshots[url] for url in item.against]
-            rows = [(not one or one.store.url == self.own, *_rows(one, wanted, engine.vectors)) for one in made]
+            origins, left_out = getattr(item, "origins", TRUSTED), Counter[str]()  # filters of packages may have none
+            rows = [
+                (not one or one.store.url == self.own, *_rows(one, wanted, engine.vectors, origins, left_out))
+                for one in made
+            ]
             engine.load_others(name, item.compared_columns(), rows)
+            if left_out:
+                print(printable(left_out_line(item.against, left_out)), file=sys.stderr, flush=True)
 
 
 def open_others(
@@ -106,10 +117,25 @@ def _expect_columns(made: snapshot.Snapshot, columns: Sequence[Column]) -> None:
             raise RecipeError(f"{where} has no column made as {column.name} is in this recipe", fix=fix)
 
 
+def left_out_line(against: Sequence[str], origins: Mapping[str, int]) -> str:
+    """Return the line that reports kept samples which are not compared, by their origins."""
+    counts = ", ".join(f"{origin} {count:,}" for origin, count in sorted(origins.items()))
+    return (
+        f"left out of the comparison with {', '.join(against)} by origin: {counts}; `origins:` of the filter names more"
+    )
+
+
 def _rows(
-    made: snapshot.Snapshot | None, columns: Sequence[Column], vectors: Sequence[str]
+    made: snapshot.Snapshot | None,
+    columns: Sequence[Column],
+    vectors: Sequence[str],
+    origins: Sequence[str],
+    left_out: Counter[str],
 ) -> tuple[pa.RecordBatchReader, Iterator[pa.Table]]:
-    """(uid and decision of its manifest; uid, content_hash and the columns of all its samples, unit by unit)."""
+    """(uid and decision of its manifest; uid, content_hash and the columns of all its samples, unit by unit).
+
+    origins: those of the samples that are compared; left_out: counts the other kept samples while they are read.
+    """
     if made is None:
         return pa.table({"uid": pa.array([], pa.string()), "decision": pa.array([], pa.string())}).to_reader(), iter(())
     _expect_columns(made, columns)
@@ -121,7 +147,23 @@ def _rows(
     wide = [one for one in columns if one.name in vectors]
     units = (unit.table for unit in score_tables.load_units(scored, shards, plain, ["content_hash"], wide))
     names = ["uid", "content_hash", *(column.name for column in columns)]
-    return made.reader(["uid", "decision"]), (_checked(table.select(names), scored.store.url) for table in units)
+    return _of_origins(made, origins, left_out), (_checked(table.select(names), scored.store.url) for table in units)
+
+
+def _of_origins(made: snapshot.Snapshot, origins: Sequence[str], left_out: Counter[str]) -> pa.RecordBatchReader:
+    """Stream uid and decision of a manifest, without the samples of other origins."""
+    source = made.reader(["uid", "decision", "origin"])
+    schema = pa.schema([source.schema.field(name) for name in ("uid", "decision")])
+    values = pa.array(origins, pa.string())
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in source:
+            compared = pc.is_in(batch.column("origin"), value_set=values)
+            others = batch.filter(pc.and_(pc.invert(compared), pc.equal(batch.column("decision"), "kept")))
+            left_out.update(others.column("origin").to_pylist())
+            yield batch.filter(compared).select(schema.names)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _checked(table: pa.Table, where: str) -> pa.Table:

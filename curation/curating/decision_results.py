@@ -74,8 +74,8 @@ def replaced(engine: Decisions) -> pa.Table:
     In memory: about 200 bytes an edit.
     """
     rows = engine.db.sql(
-        'SELECT unit, row, field, value, e."by", at_run FROM decided.edits e JOIN pool USING (id) '
-        "WHERE verb = 'replace' ORDER BY unit, row, field"
+        'SELECT unit, row, e.field, e.value, e."by", e.at_run FROM decided.edits e JOIN pool USING (id) '
+        "WHERE e.verb = 'replace' ORDER BY unit, row, e.field"
     )
     return rows.to_arrow_table().combine_chunks()
 

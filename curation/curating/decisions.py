@@ -102,7 +102,7 @@ class Decisions(SamplePool):
         self.db.register("incoming", edits.table)
         self.db.execute(
             "INSERT INTO decided.edits "
-            'SELECT id, verb, field, value, i."by", at_run FROM pool JOIN incoming i USING (uid)'
+            'SELECT id, i.verb, i.field, i.value, i."by", i.at_run FROM pool JOIN incoming i USING (uid)'
         )
         self.db.execute("INSERT INTO decided.unknown SELECT DISTINCT uid FROM incoming ANTI JOIN pool USING (uid)")
         self.db.unregister("incoming")
@@ -115,8 +115,11 @@ class Decisions(SamplePool):
         given = f"CASE WHEN bool_or(field = '{CAPTION}') THEN '{CAPTIONED}' ELSE '{RELABELLED}' END"
         replaced = f"SELECT id AS edited, {given} AS given FROM decided.edits WHERE verb = 'replace' GROUP BY id"
         rank = "coalesce(list_position({0}, {1}), 1)"
-        place = f"greatest({rank.format(ranks, 'pool.origin')}, {rank.format(ranks, 'given')})"
-        return f"pool.* REPLACE ({ranks}[{place}] AS origin)", f"LEFT JOIN ({replaced}) ON edited = pool.id"
+        place = f"greatest({rank.format(ranks, 'pool.origin')}, {rank.format(ranks, 'changed.given')})"
+        return (
+            f"pool.* REPLACE ({ranks}[{place}] AS origin)",
+            f"LEFT JOIN ({replaced}) AS changed ON changed.edited = pool.id",
+        )
 
     def _filter(self, item: NamedFilter, place: int) -> None:
         """Run one filter: record its drops, sample weights, groups and matches. place: its position in the recipe."""

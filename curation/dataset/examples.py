@@ -7,9 +7,10 @@ A sample takes 12 kB at 64 px: 170,000 samples fit into the default budget of 2 
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from threading import Event
 
@@ -17,7 +18,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from curation.dataset.loader import ListedShard, SampleStream
+from curation.core.origins import TRUSTED
+from curation.dataset.loader import ORIGIN_REASON, ListedShard, SampleStream
 from curation.models.batches import BUDGET, Examples, Tokenize, TrainingBatch
 
 PIECE = 32  # samples that a worker returns at a time
@@ -66,9 +68,14 @@ def gather(
 
 
 def gather_some(
-    stream: SampleStream, limit: int, advance: Callable[[int], None] = lambda samples: None
+    stream: SampleStream,
+    limit: int,
+    advance: Callable[[int], None] = lambda samples: None,
+    origins: Sequence[str] = TRUSTED,
 ) -> tuple[Examples, Counter[str]]:
     """Read at most `limit` samples (or as many as fit into `BUDGET`) of a stream into memory, for an evaluation.
+
+    Only samples of these `origins` are read; the others count as skipped, and a line on stderr reports them.
 
     Shards are read in the order of `mixed`, and each contributes at most a sixteenth of the samples (an equal part of
     fewer than 16 shards), so that all sources are represented. When these are too few, shards with more samples are
@@ -83,6 +90,7 @@ def gather_some(
 
     def read(shard: ListedShard, samples: int, advance: Callable[[int], None]) -> tuple[Examples, Counter[str]]:
         one = stream.over([shard])
+        one.origins = origins
         some = gather(one, limit=samples, advance=advance)
         assert some is not None, "the limit fits into the budget"
         return some, one.skipped
@@ -102,7 +110,17 @@ def gather_some(
             found[place], skipped[place] = read(order[place], min(most, had + left), lambda samples: None)
             left -= len(found[place]) - had
             advance(len(found[place]) - had)
-    return Examples.concatenated([Examples.empty(size), *found]), sum(skipped, Counter[str]())
+    flaws = sum(skipped, Counter[str]())
+    if line := left_out_line(flaws):
+        print(line, file=sys.stderr, flush=True)
+    return Examples.concatenated([Examples.empty(size), *found]), flaws
+
+
+def left_out_line(skipped: Mapping[str, int]) -> str:
+    """Return the line that reports which samples an evaluation leaves out by their origin; "" for none."""
+    counts = {reason: count for reason, count in skipped.items() if reason.startswith(ORIGIN_REASON)}
+    listed = ", ".join(f"{reason.removeprefix(ORIGIN_REASON)} {count:,}" for reason, count in sorted(counts.items()))
+    return f"left out of the samples to evaluate on, by origin: {listed}" if counts else ""
 
 
 def mixed(shards: Sequence[ListedShard]) -> list[ListedShard]:

@@ -24,6 +24,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from curation.core.epochs import SharedEpoch
 from curation.core.errors import ChangedError, ImageError, TarError, UserError
 from curation.core.holdout import content_of, group_of, is_held_out
+from curation.core.origins import ORIGINS, REAL, origin_of
 from curation.core.types import ShardRef, uid
 from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.shards import contents, images, tar_samples
@@ -36,7 +37,9 @@ Part = Literal["all", "train", "held_out"]
 SEPARATOR = "\x1f"  # between the values of a label of several fields
 CONTENT = "\0content"  # as a field of a label: the content hash of the image (`holdout.content_of`)
 
-REASONS = (*tar_samples.REASONS, *images.REASONS, *contents.REASONS, "other")
+ORIGIN_REASON = "origin_"  # followed by the origin of a sample that is left out
+_OF_ORIGIN = tuple(f"{ORIGIN_REASON}{origin}" for origin in ORIGINS)
+REASONS = (*tar_samples.REASONS, *images.REASONS, *contents.REASONS, *_OF_ORIGIN, "other")
 _COUNTED_WORKERS = 64  # rows of the shared counters; workers beyond it share rows
 
 
@@ -93,6 +96,7 @@ class SampleStream(IterableDataset[Example]):
     - `label`: metadata field, or several, returned as each sample's label; `CONTENT` stands for the image's hash.
     - `limits`: decode limits; default to those of the shard's snapshot.
     - `subset`: reads only its samples, by their positions in `shards`.
+    - `origins`: reads only samples of these origins (`core.origins`); None for all.
     - `weights`: repeats each sample by its weight; copies follow each other, apart from the shuffle buffer.
     """
 
@@ -113,6 +117,7 @@ class SampleStream(IterableDataset[Example]):
         limits: DecodeLimits | None = None,
         subset: SampleSubset | None = None,
         weights: SampleWeights = ALIKE,
+        origins: Sequence[str] | None = None,
     ) -> None:
         if (rank is None) != (world is None):
             raise UserError("rank and world must be given together", fix="omit both to use those of torch.distributed")
@@ -122,6 +127,7 @@ class SampleStream(IterableDataset[Example]):
         self.rank, self.world = rank, world
         self.part, self.holdout = part, holdout
         self.group, self.subset, self.weights = group, subset, weights
+        self.origins = origins
         self.labels = (label,) if isinstance(label, str) else tuple(label)
         # Shared memory, because DataLoader's workers are processes and their counts must be visible here.
         self._skipped = torch.zeros(_COUNTED_WORKERS, len(REASONS), dtype=torch.int64)
@@ -287,6 +293,9 @@ class SampleStream(IterableDataset[Example]):
             group = group_of(str(metadata.get(self.group) or ""), image)
             if is_held_out(group, self.holdout) != (self.part == "held_out"):
                 return None
+        if self.origins is not None and (origin := origin_of(metadata) or REAL) not in self.origins:
+            count(f"{ORIGIN_REASON}{origin}", 1)
+            return None
         values = (content_of(image) if label == CONTENT else metadata.get(label) for label in self.labels)
         labels = ("" if value is None or isinstance(value, list | dict) else str(value) for value in values)
         limits = self.limits or shard.limits or DecodeLimits()

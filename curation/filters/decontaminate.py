@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pydantic import BeforeValidator
 
 from curation.core.hashes import BLANK
+from curation.core.origins import TRUSTED, expect_origins
 from curation.filters.filter import table_by, table_of
 from curation.filters.hamming import MOST_DISTANCE, are_near, pairs_between
 from curation.filters.vectors import MAX_THRESHOLD, expect_vectors, halves, matrix, stream
@@ -40,7 +41,8 @@ class Decontaminate:
     To make an evaluation set a snapshot, use `curate run` with the same scorers. `s3://eval/val@3` pins a snapshot;
     without `@3`, the run takes the latest one at its start and records its number. A sample that both snapshots read
     from the same shard matches too, except against an earlier snapshot of the dataset that the recipe writes. `curate
-    matches` lists the matching pairs.
+    matches` lists the matching pairs. Of a snapshot, only samples whose origin is one of `origins` are compared, real
+    and relabelled ones unless the recipe names others; a line reports how many are left out.
     Cost: exact, 0.2 us of CPU a sample. Perceptual, 0.4 us a sample against an evaluation set, and 1 us a sample of
     both sides where both have 10 million (all near pairs of both sides together are found, as in `near_duplicates`).
     Embedding, N M D multiply-adds for N samples and M compared samples of width D, with 512 MB of compared vectors and
@@ -50,16 +52,19 @@ class Decontaminate:
     """
 
     code: ClassVar[int] = 3
+    added: ClassVar[tuple[str, ...]] = ("origins",)
 
     against: Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
     hash: str | None = None
     distance: int = 4
     embedding: str | None = None
     threshold: float = 0.95
+    origins: tuple[str, ...] = TRUSTED
 
     def __post_init__(self) -> None:
         if not self.against:
             raise ValueError("against is empty; name at least one snapshot")
+        expect_origins(self.origins, "origins")
         if not 0 <= self.distance <= MOST_DISTANCE:
             raise ValueError(f"distance is {self.distance}, but must be from 0 to {MOST_DISTANCE} of 64 bits")
         if not 0 < self.threshold <= 1:
@@ -78,7 +83,7 @@ class Decontaminate:
         Its columns: snapshot (an index into `against`), own (whether it is an earlier snapshot of this dataset), uid,
         content_hash, and those of `compared_columns`.
         """
-        return table_by((self.against, self.compared_columns()), "others")
+        return table_by((self.against, self.compared_columns(), self.origins), "others")
 
     def prepare(self, db: duckdb.DuckDBPyConnection) -> None:
         """Create the table of matches `id, how, snapshot, other, value`: the best match of each sample in each way."""

@@ -28,7 +28,8 @@ class Filter(Protocol):
     """What the decision engine requires of a filter, a frozen dataclass whose fields are its settings in the recipe.
 
     When a change of its code changes the decisions for equal fields, set `code: ClassVar[int] = 2`, and so on: the next
-    run then decides again instead of reusing a snapshot.
+    run then decides again instead of reusing a snapshot. Name a field whose default changes no decision in `added:
+    ClassVar[tuple[str, ...]]` when you add it.
     """
 
     def columns(self) -> Sequence[str]:

@@ -25,11 +25,14 @@ class NamedFilter:
 def described(item: Filter) -> list[Any]:
     """Everything that determines a filter's drops, as JSON: class, fields, and the code version where it is not 1.
 
-    The parts of a combination are described in the same way, recursively.
+    The parts of a combination are described in the same way, recursively. A field that a later version added (`added`)
+    is left out while it has its default, so that earlier snapshots stay current.
     """
+    defaults = {name: getattr(type(item), name) for name in getattr(item, "added", ())}
     fields = {
         name: [described(part) for part in value] if isinstance(value, tuple) and name == "of" else value
         for name, value in vars(item).items()
+        if name not in defaults or value != defaults[name]
     }
     code = getattr(item, "code", 1)
     return [type(item).__name__, fields, *([code] if code != 1 else [])]

@@ -1,4 +1,4 @@
-"""Samples by what they are: as found, with a replaced label or caption, restored, or made by a model."""
+"""Samples by their origin: as found, with a replaced label or caption, restored, or made by a model."""
 
 from __future__ import annotations
 

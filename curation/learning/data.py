@@ -185,7 +185,7 @@ def _read_held_out(recipe: LearnRecipe, pinned: PinnedInput, progress: Progress)
     part: Part = "all" if _judged_on_all(recipe) else "held_out"
     shards = [shard for source in sources for shard in source.shards]
     with progress("Reading the held-out part", None) as advance:
-        found, _ = gather_some(stream_of(shards, recipe, part), MAX_EVALUATED, advance)
+        found, _ = gather_some(stream_of(shards, recipe, part), MAX_EVALUATED, advance, recipe.evaluation_origins)
     if len(found) < 2:
         text = f"of {recipe.evaluation or ', '.join(pinned.urls)}, {len(found)} samples are held out that can be used"
         raise UserError(f"{text}; it takes 2", fix="a larger holdout:, or evaluation: URL, another dataset")

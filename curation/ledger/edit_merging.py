@@ -99,7 +99,7 @@ def counts(edits: pa.Table) -> dict[str, int]:
     with scratch(MEMORY, "counts of edits") as db:
         db.register("edits", edits)
         slot = f"CASE WHEN verb = 'replace' THEN {SLOT} ELSE verb END"
-        return dict(db.execute(f"SELECT {slot} AS what, count(*) FROM edits GROUP BY what ORDER BY what").fetchall())
+        return dict(db.execute(f"SELECT {slot} AS kind, count(*) FROM edits GROUP BY kind ORDER BY kind").fetchall())
 
 
 def edits_of(name: str, found: UidList) -> pa.Table:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, Validatio
 
 from curation.core.digest import digest
 from curation.core.errors import RecipeError
+from curation.core.origins import TRUSTED, expect_origins
 from curation.learners import LEARNERS, LearnerKind
 from curation.learners.training import Training
 from curation.models.batches import BUDGET
@@ -46,6 +47,11 @@ def _check_fields(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _check_origins(names: tuple[str, ...]) -> tuple[str, ...]:
+    expect_origins(names, "evaluation_origins")
+    return names
+
+
 def _model_or_learner(value: Any) -> Any:
     if isinstance(value, str) and value != "learner":
         raise ValueError(f"{value} is neither `learner` nor the fields of a model, such as {{model: proxy-mu}}")
@@ -74,6 +80,9 @@ class LearnRecipe(Document):
         default=(), description="fields of the samples' json by which metrics report the chosen samples"
     )
     weighted: bool = Field(default=True, description="draw candidates in proportion to their snapshot's sample weights")
+    evaluation_origins: Annotated[tuple[str, ...], AfterValidator(_check_origins)] = Field(
+        default=TRUSTED, description="origins of the samples to evaluate on; real and relabelled unless named here"
+    )
     evaluate_every: int = Field(default=50, ge=1, description="updates between two evaluations")
     checkpoint_every: int = Field(default=200, ge=1, description="updates between two checkpoints")
     memory: ByteSize = Field(default=ByteSize(BUDGET), description="bytes of candidates' pixels on a node, at most")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from threading import Event
 
 import pytest
 import torch
-from builders import write_shard
+from builders import picture, write_shard
 
+from curation.core.origins import ORIGINS
 from curation.dataset import examples
 from curation.dataset.examples import StoppedError, gather, gather_some, mixed, stream_batches
 from curation.dataset.loader import SampleStream
 from curation.dataset.open_shards import open_shards
+from curation.shards.tar_writer import TarWriter
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +102,22 @@ def test_stream_batches_go_on_over_epochs(stream: SampleStream, workers: int) ->
 def test_a_batch_may_be_larger_than_a_worker_s_share_and_not_than_the_data(stream: SampleStream) -> None:
     assert len(next(stream_batches(SampleStream(stream.shards, size=16), tokenize, 19, 4)).pixels) == 19
     assert list(stream_batches(SampleStream(stream.shards, size=16), tokenize, 21)) == []
+
+
+def test_an_evaluation_reads_real_and_relabelled_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    origins = [None, "real", "relabelled", "captioned", "synthetic", "dreamt"]
+    with (tmp_path / "0.tar").open("wb") as file:
+        writer = TarWriter(file)
+        for place, origin in enumerate(origins):
+            writer.add(f"{place}.json", json.dumps({"tutelage": {"origin": origin}} if origin else {}).encode())
+            writer.add(f"{place}.png", picture(place, "png"))
+            writer.add(f"{place}.txt", str(place).encode())
+        writer.close()
+    stream = SampleStream(open_shards(str(tmp_path)), size=16, shuffle=0)
+    found, skipped = gather_some(stream, 100)
+    assert found.captions == ["0", "1", "2"]
+    assert skipped == {"origin_captioned": 1, "origin_synthetic": 2}
+    assert "left out of the samples to evaluate on, by origin: captioned 1, synthetic 2" in capsys.readouterr().err
+    found, skipped = gather_some(stream, 100, origins=ORIGINS)
+    assert len(found) == 6 and not skipped and capsys.readouterr().err == ""
+    assert len(gather(stream) or ()) == 6, "a training reads all"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from brute_cuts import brute_caption, brute_size
 from decided_rows import decided_rows
-from edits_given import of_lists
+from edits_given import edits, of_lists
 from filters_given import ITEMS, dropped
 from rows_given import random_rows, table
 from sampling import one_in
@@ -39,11 +39,13 @@ from curation.filters.image_size import ImageSize
 from curation.filters.named import NamedFilter, described
 from curation.filters.near_duplicates import NearDuplicates
 from curation.filters.one_of import OneOf
+from curation.filters.origin import Origin
 from curation.filters.semantic_duplicates import SemanticDuplicates
 from curation.filters.soft_cap import SoftCap
 from curation.filters.soft_cap_sampling import SoftCapSampling
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
+from curation.ledger.recipe_edits import RecipeEdits
 from curation.recipes.entries import TAKEN
 
 
@@ -127,7 +129,25 @@ ENGINE = (sample_pool, decisions, decision_results, groups)
 def named_in(paths: Iterable[Path]) -> list[str]:
     """What the queries in these files and the engine's call anything, and tables' columns that they make otherwise."""
     code = "".join(path.read_text() for path in (*paths, *map(source_of, ENGINE)))
-    names = {*re.findall(r"\bAS (\w+)", code), "cluster", "similarity", "h", "a", "b", "t", "x", "how", "filter"}
+    of_edits = {"verb", "field", "value", "by"}
+    names = {
+        *of_edits,
+        *re.findall(r"\bAS (\w+)", code),
+        "cluster",
+        "similarity",
+        "h",
+        "a",
+        "b",
+        "t",
+        "x",
+        "how",
+        "filter",
+    } | {
+        "verb",
+        "field",
+        "value",
+        "by",
+    }
     return sorted({name.lower() for name in names} - TAKEN)
 
 
@@ -160,7 +180,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decisions]:
     for name in HOSTILE:
         rows = rows.append_column(name, rows.column("score"))
     kinds = dict.fromkeys(["score", *HOSTILE], pa.float32()) | {"phash": pa.int64()}
-    index = ["caption", "width", "height", "content_hash", "length", "format"]
+    index = ["caption", "width", "height", "content_hash", "length", "format", "origin"]
     with Decisions(tmp_path_factory.mktemp("hostile"), index, kinds, ["embedding"]) as engine:
         engine.load([(0, rows)])
         yield engine
@@ -182,6 +202,24 @@ def test_scores_may_be_called_as_anything_in_a_filters_query(item: Filter, hosti
     rows = [{**row, "reason": None} for row in random_rows(150, 14)]
     found = decided(hostile, item)
     assert found == (set() if item in DECONTAMINATE else set(dropped(tmp_path, rows, item)))
+
+
+def test_edits_of_samples_whose_scores_are_called_as_anything(hostile: Decisions) -> None:
+    rows = random_rows(150, 14)
+    real = [row["uid"] for row in rows if row["origin"] is None][:4]
+    replaced = [(real[0], "replace", "caption", '"a cat"'), (real[1], "replace", "label", "1")]
+    hostile.clear()
+    hostile.decide(
+        [NamedFilter("origin", Origin())],
+        RecipeEdits(edits(*replaced, (real[2], "drop"), (real[3], "weight", None, "2"), ("f" * 32, "keep"))),
+    )
+    found = {row["row"]: row for row in decided_rows(hostile, 0, 0).to_pylist()}
+    of = {row["uid"]: found[place] for place, row in enumerate(rows)}
+    assert [of[uid]["reason"] for uid in real] == ["origin.captioned", None, "drop_list", None]
+    assert of[real[3]]["weight"] == 2
+    assert decision_results.unknown_uids(hostile) == (1, "f" * 32)
+    made = decision_results.replaced(hostile).to_pylist()
+    assert {row["field"]: rows[row["row"]]["uid"] for row in made} == {"caption": real[0], "label": real[1]}
 
 
 READERS = [

@@ -20,6 +20,6 @@ def test_columns_that_consumers_rely_on_keep_their_names_and_types() -> None:
         "uid": "string", "key": "string", "decision": "string", "reason": "string", "weight": "float",
         "source_key": "string", "source_etag": "string", "source_offset": "int64", "source_length": "int64",
         "width": "int32", "height": "int32", "content_hash": "string",
-        "output_shard": "string", "output_offset": "int64", "detail": "string",
+        "output_shard": "string", "output_offset": "int64", "detail": "string", "origin": "string",
     }  # fmt: skip
     assert set(LATER) <= set(kinds)

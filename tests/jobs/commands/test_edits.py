@@ -153,6 +153,22 @@ def test_an_edited_sample_stays_marked_when_it_is_curated_again(home: Path) -> N
     assert made.manifest.to_arrow(["origin"]).column("origin").to_pylist().count("captioned") == 1
 
 
+def test_decontamination_compares_real_and_relabelled_samples(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = uids(home)[:2]
+    run(home, edited(home, replaced(one, "caption", '"a cat"'), replaced(other, "label", "1")))
+    against = {"against": [f"{home}/out@2"]}
+    for origins, left_out in (({}, 1), ({"origins": ["real", "relabelled", "captioned"]}, 0)):
+        recipe = {"corpus": str(home / "corpus"), "output": f"{home}/clean{left_out}", "scores": f"{home}/out/scores",
+                  "filters": [{"decontaminate": {**against, **origins}}], "limits": {"max_quarantined": 1}}  # fmt: skip
+        (home / "clean.yaml").write_text(yaml.safe_dump(recipe))
+        made = curate(home / "clean.yaml").snapshot
+        reasons = made.manifest.to_arrow(["uid", "reason"]).to_pylist()
+        matched = {row["uid"] for row in reasons if row["reason"] == "decontaminate.exact"}
+        assert (one in matched, other in matched) == (not left_out, True)
+        line = "by origin: captioned 1; `origins:` of the filter names more"
+        assert (line in capsys.readouterr().err) == bool(left_out)
+
+
 @pytest.mark.parametrize(
     ("rows", "other", "code", "line"),
     [
