@@ -2,11 +2,11 @@
 
 Compiled passes round differently and have other speed, so they are a setting of the machine (`compute.compile`) and not
 part of a fingerprint: in fp32 vectors differ by 2e-7 from those without (measured on proxies), as much as between two
-CPUs and a thousandth of what a GPU's kernels differ by, which are not part of it either; in bf16, where fusion keeps
-some intermediate results in fp32, by less than bf16 differs from fp32.
+CPUs and a thousandth of what is allowed between a CPU and a GPU, which are not part of it either; in bf16, where fusion
+keeps some intermediate results in fp32, by up to 0.003, as much as bf16 differs from fp32.
 
-When to use it: on GPUs, in long runs. The first batch of each shape takes 10 to 60 s in every process; torch keeps the
-generated code on the node's disk. A machine needs a C++ compiler.
+When to use it: on GPUs, in long runs. The first batch of each shape takes 10 s or more in every process; torch keeps
+the generated code on the node's disk. A machine needs a C++ compiler.
 """
 
 from __future__ import annotations

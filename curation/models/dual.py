@@ -72,8 +72,8 @@ class DualEncoder:
         """Compile both passes with `torch.compile`, for batches of `rows` images; other batches are padded and split.
 
         The shapes are fixed: one for images, and for captions one for each length (5 for a context of 77), of a quarter
-        of the rows. Each is compiled when it first occurs, which takes 10 to 60 s. Values differ by rounding: by 2e-7
-        from those without in fp32, by less than bf16's own rounding in bf16 (both tested). See `compiled.py`.
+        of the rows. Each is compiled when it first occurs, which takes 10 s or more. Values differ by rounding: by 2e-7
+        from those without in fp32, by bf16's own rounding in bf16 (both tested). See `compiled.py`.
         """
         image, text = self._image_vectors, self._text_vectors
         self._passes = compiled(image), compiled(text)
@@ -96,7 +96,8 @@ class DualEncoder:
     def text(self, captions: Sequence[str]) -> Tensor:
         """Encode N captions to float32 `[N, dim]`; a caption beyond the model's context length is truncated.
 
-        Equal captions are tokenised and encoded once.
+        Equal captions are tokenised and encoded once, to the same bits: 1.8 times less CPU where 107 of 256 differ, and
+        1.7 to 2.5 times where 64 do (proxy-mu, proxy-ti).
         """
         if len(captions) == 0:
             return torch.zeros(0, self.dim, device=self.device)

@@ -93,11 +93,13 @@ def ray_cluster() -> Iterator[None]:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "workers"), [pytest.param("models", 1, marks=pytest.mark.soak), ("models", 2), ("numbers", 8)]
+    ("recipe", "workers", "tasks"),
+    [pytest.param("models", 1, 0, marks=pytest.mark.soak), ("models", 2, 0), ("numbers", 8, 0), ("numbers", 1, 2)],
 )
 def test_ray_makes_the_same(
-    recipe: str, workers: int, home: Path, expected: dict[str, dict[str, Any]], ray_cluster: None
+    recipe: str, workers: int, tasks: int, home: Path, expected: dict[str, dict[str, Any]], ray_cluster: None
 ) -> None:
     from actors.ray_executor import RayExecutor
 
-    assert run(home, recipe, f"ray-{workers}", RayExecutor(), workers) == expected[recipe]
+    tasked = f"compute.decode_tasks={tasks}"
+    assert run(home, recipe, f"ray-{workers}-{tasks}", RayExecutor(), workers, tasked) == expected[recipe]

@@ -95,12 +95,12 @@ def _drain(opened: list[tuple[Iterator[Any], list[Any]]]) -> None:
             except StopIteration:
                 opened.remove((results, into))
             except Exception as error:  # noqa: BLE001
-                into.append(type(error).__name__)
+                into.append("UserError" if isinstance(error, UserError) else type(error).__name__)  # or Ray's wrapper
                 opened.remove((results, into))
 
 
 def numbers_below(item: int) -> Iterator[int]:
-    yield from range(item)
+    yield from (number for number in range(item))  # Ray sends to what it iterates, which a range does not take
 
 
 def dies_in_three(item: int) -> Iterator[int]:
