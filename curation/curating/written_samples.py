@@ -78,6 +78,7 @@ class WrittenSamples:
         self._member = np.concatenate([members, none])[order]  # -1: a json that the input lacks
         self._place = np.concatenate([np.arange(len(members)), 0 * none])[order]  # among the members of kept samples
         self._json = self._which == is_json
+        self._edited = np.flatnonzero(np.isin(self.kept, list(self.edits)))
         self._made = self._json  # members whose bytes are not the input's
         if self.edits and "txt" in self.extensions and self.caption in ("", "txt"):
             captioned = [row for row, item in self.edits.items() if item.caption is not None]
@@ -137,21 +138,16 @@ class WrittenSamples:
         if not self.edits:
             return jsons
         samples = np.repeat(np.arange(low, high), np.diff(self._first[low : high + 1]))
-        old = {
-            int(samples[at]): data[positions[at] : positions[at] + lengths[at]]
-            for at in np.flatnonzero(is_made & ~is_json).tolist()
-        }
-        texts: list[bytes] = []
-        for at in np.flatnonzero(is_made).tolist():
-            sample = int(samples[at])
-            edits = self.edits.get(int(self.kept[sample]))
-            if edits is None:
-                texts.append(jsons[sample - low])
-            elif is_json[at]:
-                texts.append(edits.apply(jsons[sample - low], self.caption, old.get(sample)))
-            else:
-                texts.append((edits.caption or "").encode())
-        return texts
+        captions = np.flatnonzero(is_made & ~is_json)  # files of replaced captions
+        old = {int(samples[at]): data[positions[at] : positions[at] + lengths[at]] for at in captions.tolist()}
+        first, last = np.searchsorted(self._edited, [low, high])
+        for sample in self._edited[first:last].tolist():
+            edits = self.edits[int(self.kept[sample])]
+            jsons[sample - low] = edits.apply(jsons[sample - low], self.caption, old.get(sample))
+        places = np.cumsum(is_made)[captions] - 1  # among the members that are not copied, ascending
+        for place, sample in zip(places.tolist(), samples[captions].tolist(), strict=True):
+            jsons.insert(place, (self.edits[int(self.kept[sample])].caption or "").encode())
+        return jsons
 
     def _annotated(
         self, data: bytes, positions: Integers, lengths: Integers, lacks: npt.NDArray[np.bool_], low: int, high: int
