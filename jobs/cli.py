@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from curation.core.allocation import use_one_arena
 from jobs.commands.corpus import corpus
 from jobs.commands.edits import edits
 from jobs.commands.evaluate import evaluate
@@ -62,6 +63,7 @@ def cli(context: click.Context, debug: bool) -> None:
     # each other: beside other busy processes, two threads trained 26-96 samples/s spinning and 245-954 sleeping, and
     # semantic_duplicates took 35 CPU seconds instead of 3. The results are equal to the bit.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    use_one_arena()
     context.obj = {"debug": debug}
 
 

@@ -3,6 +3,7 @@
 Imports no other room, and neither torch (except `epochs`) nor Ray."""
 
 __all__ = [
+    "allocation",
     "cache",
     "deadline",
     "digest",

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from curation.core.allocation import use_one_arena
 from curation.core.executor import ONE_CPU, Resources, WorkerPlace
 from curation.core.local_pool import LocalPool, warm
 from curation.core.local_streams import stream
@@ -30,6 +31,7 @@ class LocalExecutor:
     name = "local"
 
     def __init__(self, cpus: int | None = None) -> None:
+        use_one_arena()
         self._capacity = Resources(cpus or cores(), gpus(), memory())
 
     def capacity(self) -> Resources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,7 @@ from curation.storage.parquet import rebatch
 from curation.storage.store import Store, StoreOptions
 
 COMMITTERS = 4  # threads that put a worker's tables while its models go on
+UNCOMMITTED = 2 * COMMITTERS  # units whose tables may wait for a slow store; then the models wait, too
 LOADING = 10  # times compute.batch_timeout, for each model that is loaded and tried
 LACKS = "lacks"  # a column of units: the names of the columns that have no record
 REPORTED = 20  # samples set aside in one call that the driver prints a line about
@@ -155,7 +157,7 @@ class UnitScorer:
         if shards and care.until >= care.passed:
             care = self._search(shards, places, care, progress)
         with ThreadPoolExecutor(COMMITTERS) as committers:
-            commits: list[Future[None]] = []
+            commits: deque[Future[None]] = deque()
             tables = rebatch(self._tables(shards, places, care), care.size)
             following = self._next(tables, care, spent)
             while following is not None:
@@ -176,6 +178,8 @@ class UnitScorer:
                         progress.units += 1
                         progress.puts += len(lacking[unit.shard])
                         commits.append(committers.submit(commit, job, unit, lacking[unit.shard]))
+                        if len(commits) > UNCOMMITTED:
+                            commits.popleft().result()
                     self._note_passed(table, places)
                 if not self.overlaps:
                     following = self._next(tables, care, spent)
