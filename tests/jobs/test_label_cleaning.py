@@ -37,7 +37,7 @@ def test_the_commands_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first, second = BLOCKS
+    first, second, review = BLOCKS
     printed = [expect_success(line, capsys) for line in first.strip().splitlines()]
     card = json.loads((tmp_path / "folds/card.json").read_text())
     assert f"sha256   {card['sha256']}" in printed[-1] and "doubtful_labels" in printed[-1]
@@ -45,6 +45,8 @@ def test_the_commands_of_the_page(
     (tmp_path / "labels.yaml").write_text(f"{recipe}limits: {{max_quarantined: 0.2}}\n")
     printed = [expect_success(line, capsys) for line in second.strip().splitlines()]
     assert '"kept": 50' in json.dumps(json.loads(command("show", str(tmp_path / "doubtful"), "--json"))["samples"])
+    printed = [expect_success(line, capsys) for line in review.strip().splitlines()]
+    assert "50" in printed[-1]
     again = expect_success(f"{first.strip().splitlines()[1]} --json", capsys)
     assert json.loads(again)["reused"]
 

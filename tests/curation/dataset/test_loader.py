@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from curation.core.errors import ChangedError, EmptyCorpusError, UserError
 from curation.core.holdout import content_of, group_of, is_held_out
 from curation.core.types import ShardRef
-from curation.dataset.loader import ListedShard, SampleStream
+from curation.dataset.loader import CONTENT, ListedShard, SampleStream, split_label
 from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import SampleWeights
 from curation.shards.tar_writer import TarWriter
@@ -101,6 +101,8 @@ def test_examples_are_what_the_shard_holds(counted: list[ListedShard]) -> None:
     assert first.pixels.shape == (24, 24, 3) and first.pixels.dtype == "uint8"
     assert (first.caption, first.label) == ("thing", "thing-0")
     assert next(iter(SampleStream(counted, size=24, shuffle=0, label="number"))).label == "0"
+    both = next(iter(SampleStream(counted, size=24, shuffle=0, label=("number", CONTENT)))).label
+    assert split_label(both) == ["0", content_of(picture(0, "png"))]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

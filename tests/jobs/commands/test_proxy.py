@@ -191,3 +191,17 @@ def test_ls() -> None:
     assert [row["model"] for row in rows] == ["proxy-mu", "proxy-ti", "proxy-s"]
     assert all(row["parameters"] > 1e6 and row["image_flops"] > 1e6 for row in rows)
     assert "ViT-B-32" in invoke("ls", "--all").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--folds", "5"], "--folds requires --objective classes"),
+        (["--label", "name"], "--label requires --objective classes"),
+        (["--objective", "classes", "--pool", "elsewhere"], "--pool requires --objective dfn"),
+        (["--objective", "classes", "--folds", "1"], "1 is not in the range"),
+    ],
+)
+def test_folds_belong_to_classes(options: list[str], words: str, tmp_path: Path) -> None:
+    result = invoke("train", "--data", "nowhere", "--out", str(tmp_path), *options)
+    assert result.exit_code == 2 and words in result.output
