@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from curation.filters.algebra import AnyOf, NotOf
 from curation.filters.caption import Caption
+from curation.filters.decontaminate import Decontaminate
 from curation.filters.named import READABLE, NamedFilter, columns_needed, described
 from curation.filters.threshold import Threshold
 from curation.filters.top_fraction import TopFraction
@@ -30,3 +31,11 @@ def test_parts_of_a_filter_decide_its_drops() -> None:
     inner = Threshold(score="x", min=1)
     assert described(AnyOf(of=(inner,))) == ["AnyOf", {"of": [described(inner)]}]
     assert described(AnyOf(of=(inner,))) != described(AnyOf(of=(Threshold(score="x", min=2),)))
+
+
+def test_a_field_that_was_added_later_is_left_out_while_it_has_its_default() -> None:
+    """Snapshots of versions without the field stay current."""
+    plain = described(Decontaminate(against=("a",)))
+    assert "origins" not in plain[1] and plain[1]["threshold"] == 0.95
+    assert described(Decontaminate(against=("a",), origins=("real", "relabelled"))) == plain
+    assert described(Decontaminate(against=("a",), origins=("synthetic",)))[1]["origins"] == ("synthetic",)

@@ -32,6 +32,30 @@ def test_fingerprints_follow_what_decides_values() -> None:
         assert not set(parse_recipe(GOOD + f"limits: {{{change}}}\n").fingerprints.values()) & set(base.values())
 
 
+def test_edit_lists_are_one_url_several_or_a_mapping() -> None:
+    for text, lists in (("a", ("a",)), ("[a, b]", ("a", "b")), ("{lists: [a, b]}", ("a", "b"))):
+        recipe = parse_recipe(f"{GOOD}edits: {text}\n")
+        assert recipe.edit_lists == lists and not recipe.last_wins
+    assert parse_recipe(GOOD + "edits: {lists: a, order: last_wins}\n").last_wins
+    assert parse_recipe(GOOD).edit_lists == ()
+    assert parse_recipe(GOOD + "edits: [a]\n").fingerprints == parse_recipe(GOOD).fingerprints
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[]", "edits.lists"),
+        ("[1]", "edits"),
+        ("{order: last_wins}", "edits.lists"),
+        ("{lists: [a], order: first}", "edits.order"),
+        ("{list: [a]}", "list"),
+        ("7", "edits"),
+    ],
+)
+def test_mistakes_in_edits_name_the_line(text: str, says: str) -> None:
+    expect_mistake(lambda: parse_recipe(f"{GOOD}edits: {text}\n"), "recipe:11", says)
+
+
 MISTAKES = [
     ("output: /out", "outptu: /out", "recipe:3", "output"),
     ("top_fraction:", "top_fracton:", "recipe:9", "top_fraction"),

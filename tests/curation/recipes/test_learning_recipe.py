@@ -30,6 +30,13 @@ def test_what_does_not_decide_the_weights_is_not_in_the_identity() -> None:
     assert parse_learn_recipe(LEARNING, overrides=["learner.contrastive.lr=2.0e-3"]).identity != plain.identity
 
 
+def test_an_evaluation_reads_other_origins_where_the_recipe_names_them() -> None:
+    assert parse_learn_recipe(LEARNING).evaluation_origins == ("real", "relabelled")
+    named = parse_learn_recipe(LEARNING, overrides=["evaluation_origins=[real, synthetic]"])
+    assert named.evaluation_origins == ("real", "synthetic")
+    expect_mistake(lambda: parse_learn_recipe(LEARNING, overrides=["evaluation_origins=[fake]"]), "fake", "synthetic")
+
+
 def test_a_classifier_says_where_its_labels_are() -> None:
     recipe = parse_learn_recipe("data: [a, b]\noutput: out\nlearner: {classification: {label: kind}}\n")
     assert isinstance(recipe.learner, Classification) and recipe.learner.label == "kind"
