@@ -24,6 +24,7 @@ from curation.curating.record_spool import RecordSpool
 from curation.filters import RankingFilter, ScoreCuttingFilter
 from curation.ledger import score_tables, score_values
 from curation.ledger.plans import Plan
+from curation.scorers import ClassNamingScorer
 from curation.storage.tables import quote
 
 RANKED_SCHEMA = pa.schema(
@@ -52,6 +53,20 @@ def ranking(work: Pipeline) -> str:
         return last.filter.score
     fix = "name a score with --by, or end the recipe's filters with doubtful_labels, or a cut such as top_fraction"
     raise UserError("the recipe ranks no samples: its last filter has no priorities and cuts no rank", fix=fix)
+
+
+def posterior_column(work: Pipeline) -> str | None:
+    """Return the first score of the recipe that is a list of class probabilities; None without one."""
+    for name, scorer in work.recipe.scorers.items():
+        if isinstance(scorer, ClassNamingScorer) and score_values.is_vector(scorer.values()):
+            return name
+    return None
+
+
+def posterior_classes(work: Pipeline, posterior: str) -> Sequence[str]:
+    """Return the names of the classes of a score of probabilities, in its order; empty where its file names none."""
+    scorer = work.recipe.scorers.get(posterior)
+    return scorer.class_names(work.recipe.options) if isinstance(scorer, ClassNamingScorer) else ()
 
 
 def ranked_samples(work: Pipeline, by: str, most: int, posterior: str | None, tick: Tick) -> pa.Table:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from curation.core.errors import ChangedError, ImageError, NotFoundError, ReasonError, TarError
 from curation.core.types import IMAGE_EXTENSIONS
+from curation.scorers.label_values import votes_of
 from curation.shards import contents, images
 from curation.shards.images import DecodeLimits
 from curation.shards.sample_reader import SampleReader
@@ -60,7 +61,8 @@ def inspect_sample(reader: SampleReader, row: Mapping[str, Any], field: str, lim
 def label_of(sample: TarSample, field: str) -> tuple[str | None, str | None, str | None]:
     """Return the label in a field of a sample's json, the field's JSON text, and why there is no label, if so.
 
-    A whole number is a label, too. The text is None for a field that is missing, or longer than `MOST_TEXT`.
+    Of votes, the label is the class with most, of equals the first by name, as for the scorer `label`. The text is None
+    for a field that is missing, or longer than `MOST_TEXT`.
     """
     data = next((part.data for part in sample.parts if part.extension == "json"), b"{}")
     try:
@@ -69,9 +71,9 @@ def label_of(sample: TarSample, field: str) -> tuple[str | None, str | None, str
         return None, None, contents.detail_of(str(error))
     text = None if value is None else json.dumps(value, ensure_ascii=False)
     text = None if text is None or len(text) > MOST_TEXT else text
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, str) and 0 < len(value) <= MOST_TEXT:
-        return value, text, None
-    what = "has no value" if value in (None, "") else f"is {type(value).__name__}, not a text"
+    votes = votes_of(value)
+    label = min(votes, key=lambda name: (-votes[name], name)) if votes else None
+    if label is not None and len(label) <= MOST_TEXT:
+        return label, text, None
+    what = "has no value" if value in (None, "") else "is no label: a name, or votes for classes"
     return None, text, f"`{field[:80]}` of the json {what}"

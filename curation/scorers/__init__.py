@@ -32,6 +32,7 @@ from curation.scorers.scorer import (
     TORCH,
     Batch,
     CaptionNumberScorer,
+    ClassNamingScorer,
     ColumnReadingScorer,
     HeaderCheckingScorer,
     PartlyScored,
@@ -46,6 +47,7 @@ __all__ = [
     "SCORERS",
     "Batch",
     "CaptionNumberScorer",
+    "ClassNamingScorer",
     "ColumnReadingScorer",
     "HeaderCheckingScorer",
     "PartlyScored",
@@ -53,6 +55,7 @@ __all__ = [
     "Scorer",
     "fingerprint",
     "imports_of",
+    "label_values",
     "reads_of",
     "scorer",
 ]

@@ -80,6 +80,19 @@ class Posterior(CaptionNumberScorer):
     def reads(self) -> Sequence[str]:
         return ("content_hash",) if self.model is not None else ("uid",)
 
+    def class_names(self, options: StoreOptions | None = None) -> Sequence[str]:
+        """Return the names of the classes, in the order of the distributions; empty where a table names none.
+
+        Reads the header of a file of weights.
+        """
+        file = self._file
+        if self.classes or not isinstance(file, Weights):
+            return self.classes
+        from curation.models.weight_shapes import header_of
+        from curation.models.weights import classes_of
+
+        return classes_of(header_of(file, options).metadata, file.url)
+
     def check(self, options: StoreOptions | None = None) -> None:
         """Raise `PinnedFileError` for a file of another kind, or with other classes than the recipe names."""
         file = self._file

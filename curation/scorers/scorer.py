@@ -117,6 +117,15 @@ class HeaderCheckingScorer(Protocol):
 
 
 @runtime_checkable
+class ClassNamingScorer(Protocol):
+    """A scorer of class probabilities that knows the names of the classes."""
+
+    def class_names(self, options: StoreOptions | None = None) -> Sequence[str]:
+        """Return the names of the classes, in the order of the probabilities; empty where its file names none."""
+        ...
+
+
+@runtime_checkable
 class ColumnReadingScorer(Protocol):
     """A scorer that reads columns besides pixels, caption and size."""
 

@@ -42,9 +42,9 @@ def review() -> None:
     "--by", metavar="SCORE", help="Rank by this score, highest first. Default: the priority of the last filter."
 )
 @click.option("--posterior", metavar="SCORE", help="Score column with the proxy's class probabilities, to show the "
-              "three most probable classes. Their order is that of --classes.")  # fmt: skip
+              "three most probable classes. Default: the recipe's label_posterior.")  # fmt: skip
 @click.option("--classes", metavar="A,B,...|@FILE", help="Classes, or a file with one a line. "
-              "Default: the labels of the items, sorted.")  # fmt: skip
+              "Default: those of the proxy, else the labels of the items, sorted.")  # fmt: skip
 @click.option("--items", type=click.IntRange(1), metavar="N", help="Items of the queue, at most. Default: the budget.")
 @click.option("--current-votes", type=click.IntRange(0, 1), default=1, show_default=True,
               help="Votes of the current label. 1: one reviewer confirms it, two who agree overrule it. 0: one "
@@ -63,18 +63,20 @@ def build(
     """
     from dataclasses import asdict
 
+    from curation.core.errors import UserError
     from curation.core.progress import progress
     from curation.curating.pipeline import pipeline
-    from curation.curating.ranked_samples import ranked_samples, ranking
+    from curation.curating.ranked_samples import posterior_classes, posterior_column, ranked_samples, ranking
     from curation.recipes.curation_recipe import load_recipe
     from curation.review.candidates import items_of
     from curation.review.queue import create_queue
 
     names, loaded = class_names(classes), load_recipe(recipe, overrides)
-    if posterior and not names:
-        raise click.UsageError("--posterior needs --classes, in the order of the probabilities")
     with pipeline(loaded, dry=True) as work:
-        by = by or ranking(work)
+        by, posterior = by or ranking(work), posterior or posterior_column(work)
+        if posterior and not (names := names or list(posterior_classes(work, posterior))):
+            fix = "name them with --classes, in the order of the probabilities"
+            raise UserError(f"the classes of {posterior} have no names", fix=fix)
         with progress("Ranking", None) as tick:
             ranked = ranked_samples(work, by, items or budget, posterior, tick)
         store = work.corpus.store()

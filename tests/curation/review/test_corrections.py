@@ -27,6 +27,14 @@ def test_edits_are_the_labels_that_change(tmp_path: Path) -> None:
     assert read_edit_list(str(tmp_path / "edits.parquet")).table.num_rows == 3
 
 
+def test_votes_are_a_label(tmp_path: Path) -> None:
+    queue = make_queue(tmp_path, 3, changes={0: {"label": {"dog": 2, "cat": 3}}}, current_votes=0)
+    assert queue.labels[0] == "cat"
+    answer(queue, 0, "ann", "dog")
+    (edit,) = corrections(queue)[0].to_pylist()
+    assert (json.loads(edit["value"]), json.loads(edit["from"])) == ("dog", {"dog": 2, "cat": 3})
+
+
 def test_labels_that_are_numbers_stay_numbers(tmp_path: Path) -> None:
     changes = {item: {"label": item % 3} for item in range(6)}
     queue = make_queue(tmp_path, 6, classes=(), changes=changes, current_votes=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,7 +71,7 @@ def test_a_dry_run_writes_nothing(scored: Path, tmp_path: Path) -> None:
         (("--by", "nothing"), 2, "no score nothing"),
         (("--by", "image_stats.nothing"), 2, "not a column of numbers"),
         (("--label", "nothing"), 2, "0 different labels"),
-        (("--posterior", "phash"), 2, "--posterior needs --classes"),
+        (("--posterior", "phash"), 2, "the classes of phash have no names"),
         (("--posterior", "phash", "--classes", "a,b"), 2, "not a column of probabilities"),
         (("--set", "filters=[]"), 2, "ranks no samples"),
         (("--set", "corpus=MORE"), 4, "have no scores"),
@@ -156,6 +157,28 @@ def test_a_filter_with_priorities_ranks(by: str, scored: Path, tmp_path: Path) -
             f"SELECT uid FROM manifest WHERE decision <> 'quarantined' ORDER BY \"{SHARPNESS}\" DESC, uid LIMIT 7"
         )
         assert items.column("uid").to_pylist() == rows.column("uid").to_pylist()
+
+
+def test_items_show_the_three_best_classes_of_the_proxy(scored: Path, tmp_path: Path) -> None:
+    from curation.review.queue import open_queue
+
+    uids = cu.open(str(scored / "out")).manifest.to_arrow(["uid"]).column("uid").to_pylist()
+    names = [f"thing-{n}" for n in range(7)]
+    rows = [[0.5, *[0.05] * 3, 0.2, 0.1, 0.05] if n % 2 else [0.1] * 5 + [0.3, 0.2] for n in range(len(uids))]
+    pq.write_table(pa.table({"uid": uids, "probabilities": rows}), tmp_path / "table")
+    sha = sha256((tmp_path / "table").read_bytes()).hexdigest()
+    document = yaml.safe_load((scored / "recipe.yaml").read_text())
+    posterior = {"probabilities": str(tmp_path / "table"), "sha256": sha, "classes": names}
+    document |= {"output": str(tmp_path / "out"), "scorers": [*document["scorers"], {"label_posterior": posterior}]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(document))
+    command("run", str(tmp_path / "recipe.yaml"), "--accept-yield")
+    assert build(tmp_path, tmp_path / "queue")["classes"] == names
+    queue = open_queue(str(tmp_path / "queue"))
+    best = dict(zip(uids, rows, strict=True))
+    for row in queue.items.to_pylist():
+        odd = best[row["uid"]][0] == 0.5
+        wanted = ["thing-0", "thing-4", "thing-5"] if odd else ["thing-5", "thing-6", "thing-0"]
+        assert [one["label"] for one in row["best"]] == wanted
 
 
 def test_export_and_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
