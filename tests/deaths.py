@@ -19,7 +19,8 @@ from curation.curating.scoring import black_box
 from curation.curating.scoring.batches import units_table
 from curation.curating.scoring.black_box import BlackBox
 from curation.curating.scoring.dispatch import _Work
-from curation.curating.scoring.unit_scorer import CallProgress, ScoringTask, UnitScorer
+from curation.curating.scoring.scoring_task import CallProgress, ScoringTask
+from curation.curating.scoring.unit_scorer import UnitScorer
 from curation.ledger import score_tables as scores
 from curation.ledger.attempts import Attempt, recorded
 from curation.ledger.ledger import Ledger

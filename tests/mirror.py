@@ -45,6 +45,7 @@ TESTED_BY: dict[str, str] = {
     "curation/curating/verification/evaluations.py": "jobs/test_damages.py",
     "curation/curating/verification/snapshot_document.py": "jobs/test_damages.py",
     "curation/curating/verification/plans.py": "jobs/test_damages.py",
+    "curation/curating/scoring/scoring_task.py": "curation/curating/scoring/test_unit_scorer.py",
     "curation/curating/verification/model_scores.py": "jobs/commands/test_verify.py",
     "curation/curating/verification/score_tables.py": "jobs/test_damages.py",
     "curation/curating/verification/subject.py": "jobs/commands/test_verify.py",

@@ -17,7 +17,7 @@ from curation.curating.pipeline import Pipeline
 from curation.curating.planning import lacked_columns, no_units, without_tables
 from curation.curating.scoring import dispatch
 from curation.curating.scoring.batches import shard_refs
-from curation.curating.scoring.unit_scorer import ScoringTask, check_scorers
+from curation.curating.scoring.scoring_task import ScoringTask, check_scorers
 from curation.ledger import unreadable
 
 MAX_PASSES = 5  # that score something before the run gives up on the rest

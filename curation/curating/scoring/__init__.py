@@ -2,6 +2,7 @@
 
     dispatch     the driver: deals units to workers, and takes back what dead ones had
     suspects     the driver's record of units that processes died of, and how they are tried next
+    scoring_task what to score and how, for every worker
     unit_scorer  the worker: decodes units, runs the models, commits tables
     isolation    one scorer over one batch: finds the samples that it fails for
     batches      from units to batches of one size
@@ -17,5 +18,6 @@ __all__ = [
     "black_box",
     "dispatch",
     "efficiency",
+    "scoring_task",
     "unit_scorer",
 ]

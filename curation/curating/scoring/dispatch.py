@@ -30,8 +30,9 @@ from curation.core.executor import CallHandle, Executor, Resources, WorkerDiedEr
 from curation.curating.scoring import black_box
 from curation.curating.scoring.batches import shard_refs
 from curation.curating.scoring.black_box import WorkNote
+from curation.curating.scoring.scoring_task import CallProgress, ScoringTask
 from curation.curating.scoring.suspects import Suspects
-from curation.curating.scoring.unit_scorer import CallProgress, Ready, ScoringTask, ScoringWorker, decodes_ahead
+from curation.curating.scoring.unit_scorer import Ready, ScoringWorker, decodes_ahead
 from curation.ledger.attempts import CallSettings
 
 MOST_UNITS = 16  # a call: enough that batches cross units, few enough that little is repeated when a worker dies
@@ -52,7 +53,8 @@ def score(job: ScoringTask, units: pa.Table, executor: Executor) -> Iterator[Cal
     """
     share = Resources(job.compute.num_cpus, job.compute.num_gpus)
     if job.compute.max_actors:
-        spare = job.compute.decode_cpus if decodes_ahead(job.compute) else 0
+        decoders = decodes_ahead(job.compute)
+        spare = job.compute.decode_cpus * (min(decoders, 1) if share.gpus else decoders)  # as in `_Workers.room`
         wanted = min(job.compute.max_actors, units.num_rows)
         executor.reserve(Resources(share.cpus + spare, share.gpus), wanted)
     work = _Work(job, units)

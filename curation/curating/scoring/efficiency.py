@@ -1,8 +1,9 @@
 """Where the time of scoring workers went: which stage limits a run, and how close the run comes to that limit.
 
 A worker on a CPU decodes and runs its models one after the other on the same core: both are its work, and what is left
-of its time (waits for the store, tables, starting) is overhead. A worker on a GPU is fed by decode tasks: its time for
-decoding is the time in which the GPU waits for samples, and the larger of the two is the limit.
+of its time (waits for the store, tables, starting) is overhead. A worker on a GPU is fed by decode tasks and takes the
+next batch while the GPU works on one: its time for decoding is what it waits for samples, its time for models what it
+waits for the GPU, and the larger of the two is the limit.
 
 Cost: four reads of a clock for each batch, 0.3 us.
 """

@@ -32,7 +32,7 @@ from curation.ledger import attempts
 from curation.ledger.attempts import CallSettings, Suspicion
 
 if TYPE_CHECKING:
-    from curation.curating.scoring.unit_scorer import CallProgress, ScoringTask
+    from curation.curating.scoring.scoring_task import CallProgress, ScoringTask
 
 UNEXPLAINED = 5  # deaths with no sample in work; after these the unit is given up
 MOST_DEATHS = 1000  # deaths for one unit: three for each of 333 samples at fault

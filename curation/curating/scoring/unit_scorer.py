@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from curation.core.errors import locating
 from curation.core.executor import WorkerPlace
 from curation.core.printable import printable
 from curation.core.types import ShardRef
@@ -27,70 +26,19 @@ from curation.curating.scoring.batches import (
 from curation.curating.scoring.black_box import BlackBox, Box, WorkNote
 from curation.curating.scoring.efficiency import StageSeconds
 from curation.curating.scoring.isolation import Isolated, RowSpans, blamed
+from curation.curating.scoring.scoring_task import CallProgress, ScoringTask, check_scorers, commit
 from curation.ledger import score_tables, unit_collector
 from curation.ledger.attempts import DIED, REASONS, CallSettings
-from curation.ledger.ledger import Ledger
 from curation.recipes.curation_recipe import Compute
-from curation.scorers import Batch, HeaderCheckingScorer, Scorer, imports_of, reads_of
-from curation.shards.contents import FIELD
-from curation.shards.images import DecodeLimits, Preprocess
-from curation.shards.unit_reader import STREAM_SCHEMA, UnitReader, failure_table, view_column
+from curation.scorers import Batch, imports_of
+from curation.shards.unit_reader import STREAM_SCHEMA, failure_table, view_column
 from curation.storage.parquet import rebatch
-from curation.storage.store import Store, StoreOptions
 
 COMMITTERS = 4  # threads that put a worker's tables while its models go on
 UNCOMMITTED = 2 * COMMITTERS  # units whose tables may wait for a slow store; then the models wait, too
 LOADING = 10  # times compute.batch_timeout, for each model that is loaded and tried
 LACKS = "lacks"  # a column of units: the names of the columns that have no record
 REPORTED = 20  # samples set aside in one call that the driver prints a line about
-
-
-@dataclass(frozen=True)
-class ScoringTask:
-    """What to score and how. Every worker receives it."""
-
-    corpus: Store
-    scored: Ledger
-    index: score_tables.Column
-    columns: Sequence[score_tables.Column]  # one a scorer, in the order of `scorers`
-    scorers: Mapping[str, Scorer]
-    limits: DecodeLimits
-    compute: Compute
-    caption: str = ""  # where captions stand, as the recipe's `input` names it
-    unchecked: Mapping[str, str] = field(default_factory=dict)  # scorer -> its place in the recipe, to check its files
-
-    @property
-    def views(self) -> list[Preprocess]:
-        """The distinct ways in which the scorers want images prepared."""
-        wanted = (view for scorer in self.scorers.values() for view in scorer.views())
-        return list({view_column(view): view for view in wanted}.values())
-
-    @property
-    def reads(self) -> list[str]:
-        """The distinct columns that the scorers read: of the index, or `json.<field>`."""
-        return list(dict.fromkeys(name for scorer in self.scorers.values() for name in reads_of(scorer)))
-
-    @property
-    def all_columns(self) -> list[score_tables.Column]:
-        return [self.index, *self.columns]
-
-    def reader(self) -> UnitReader:
-        fields = [name.removeprefix(FIELD) for name in self.reads if name.startswith(FIELD)]
-        return UnitReader(self.corpus, self.limits, self.views, self.caption, fields=fields)
-
-
-@dataclass
-class CallProgress:
-    """Counts of one call: samples and units committed, data puts, batches through the models, failed units, lines about
-    samples that were set aside, and where the worker's time went."""
-
-    samples: int = 0
-    units: int = 0
-    puts: int = 0
-    batches: int = 0
-    failures: tuple[tuple[str, str], ...] = ()
-    aside: tuple[str, ...] = ()
-    seconds: StageSeconds = field(default_factory=StageSeconds, compare=False)
 
 
 class Ready(NamedTuple):
@@ -316,23 +264,3 @@ class ScoringWorker(UnitScorer):
                 model.trial(batch)
         assert self.place is not None
         return Ready(self.place, self.box.last)
-
-
-def check_scorers(scorers: Mapping[str, Scorer], places: Mapping[str, str], options: StoreOptions) -> None:
-    """Raise `PinnedFileError` for a file that does not fit its scorer, by the file's header. `places`: file:line."""
-    for name, scorer in scorers.items():
-        if isinstance(scorer, HeaderCheckingScorer):
-            with locating(f"{places[name]}: scorer {name}"):
-                scorer.check(options)
-
-
-def commit(job: ScoringTask, unit: unit_collector.ScoredUnit, wanted: Sequence[str]) -> None:
-    """Commit the tables of a unit that are wanted; of those that others commit meanwhile, the first record wins."""
-    if job.index.name in wanted:
-        score_tables.commit_index(job.scored, unit.shard, job.index, unit.rows, unit.reason, unit.detail)
-    for column in job.columns:
-        if column.name in wanted:
-            values = unit.rows.column(f"score:{column.name}")
-            reasons = unit.rows.column(f"aside:{column.name}").to_pylist()
-            poison = {row: reason for row, reason in enumerate(reasons) if reason is not None}
-            score_tables.commit_score(job.scored, unit.shard, column, unit.rows.column("uid"), values, poison)

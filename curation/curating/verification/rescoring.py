@@ -15,7 +15,8 @@ from curation.core.executor import CallHandle, Executor, Resources, WorkerDiedEr
 from curation.core.types import ShardRef
 from curation.curating.scoring.batches import units_table
 from curation.curating.scoring.black_box import NullBlackBox
-from curation.curating.scoring.unit_scorer import ScoringTask, UnitScorer
+from curation.curating.scoring.scoring_task import ScoringTask
+from curation.curating.scoring.unit_scorer import UnitScorer
 from curation.curating.verification.findings import Finding
 from curation.curating.verification.model_scores import compare
 from curation.curating.verification.repairs import RepairWriter

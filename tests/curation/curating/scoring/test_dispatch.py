@@ -23,7 +23,8 @@ from curation.curating.scoring import dispatch
 from curation.curating.scoring.black_box import WorkNote
 from curation.curating.scoring.dispatch import CALLS_PER_WORKER, MOST_UNITS, units_per_call
 from curation.curating.scoring.isolation import as_numpy, as_rows, blamed
-from curation.curating.scoring.unit_scorer import CallProgress, Ready, ScoringTask
+from curation.curating.scoring.scoring_task import CallProgress, ScoringTask
+from curation.curating.scoring.unit_scorer import Ready
 from curation.ledger.ledger import Ledger
 from curation.ledger.score_tables import Column
 from curation.ledger.score_values import value_array

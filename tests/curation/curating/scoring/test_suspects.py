@@ -13,8 +13,8 @@ from curation.core.types import ShardRef
 from curation.curating.scoring import isolation
 from curation.curating.scoring.batches import shard_refs
 from curation.curating.scoring.black_box import Findings, Span, WorkNote
+from curation.curating.scoring.scoring_task import CallProgress, ScoringTask
 from curation.curating.scoring.suspects import Suspects
-from curation.curating.scoring.unit_scorer import CallProgress, ScoringTask
 from curation.ledger.attempts import WHOLE, CallSettings, spread
 from curation.ledger.ledger import Ledger
 from curation.ledger.score_tables import Column

@@ -20,7 +20,8 @@ from curation.curating.scoring import unit_scorer
 from curation.curating.scoring.batches import units_table
 from curation.curating.scoring.black_box import NullBlackBox
 from curation.curating.scoring.isolation import LEAST, Isolated
-from curation.curating.scoring.unit_scorer import CallProgress, UnitScorer, decodes_ahead
+from curation.curating.scoring.scoring_task import CallProgress
+from curation.curating.scoring.unit_scorer import UnitScorer, decodes_ahead
 from curation.ledger.attempts import CallSettings
 from curation.recipes.curation_recipe import Compute
 from curation.scorers import Batch
