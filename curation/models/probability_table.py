@@ -70,6 +70,24 @@ def uid_keys(uids: Sequence[str]) -> Array:
     return np.array([int(uid[:16], 16) if uid else 0 for uid in uids], np.uint64)
 
 
+def check_table(file: ProbabilityFile, classes: Sequence[str], options: StoreOptions | None) -> None:
+    """Raise `PinnedFileError` for columns or classes that `shared_table` refuses; reads the file's footer alone."""
+    path = file.fetch(options)
+    try:
+        schema = pq.read_schema(path)
+        _classes(schema.metadata or {}, classes)
+        uid, numbers = schema.field("uid").type, schema.field("probabilities").type
+        if not (pa.types.is_string(uid) or pa.types.is_large_string(uid)) or not hasattr(numbers, "value_type"):
+            raise ValueError(f"`uid` is {uid} and `probabilities` is {numbers}")
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+        raise _refused(file, error) from None
+
+
+def _refused(file: ProbabilityFile, error: Exception) -> PinnedFileError:
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return PinnedFileError(f"{file.url} has no usable probabilities: {line}", fix=FIX)
+
+
 @lru_cache(maxsize=8)
 def shared_table(file: ProbabilityFile, classes: tuple[str, ...], options: StoreOptions | None) -> ProbabilityTable:
     """Load a table, once a process for equal arguments. Raises `PinnedFileError` for a file of another form.
@@ -89,8 +107,7 @@ def shared_table(file: ProbabilityFile, classes: tuple[str, ...], options: Store
         if len(np.unique(keys)) < len(keys):
             raise ValueError("a uid occurs twice")
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise PinnedFileError(f"{file.url} has no usable probabilities: {line}", fix=FIX) from None
+        raise _refused(file, error) from None
     matrices = [_matrix(lengths, numbers, width) for _, lengths, numbers in parts]
     return ProbabilityTable(keys, np.concatenate(matrices), names)
 

@@ -105,9 +105,9 @@ class Posterior(CaptionNumberScorer):
             read_fold_rule(metadata, self.model or "", file.url)
             self._expect_classes(classes_of(metadata, file.url))
         else:
-            from curation.models.probability_table import shared_table
+            from curation.models.probability_table import check_table
 
-            shared_table(file, self.classes, options)
+            check_table(file, self.classes, options)
 
     def open(self, device: torch.device | None, options: StoreOptions | None = None) -> OpenPosterior:
         """Load the classifiers onto `device`, or the table, once a process."""

@@ -13,7 +13,7 @@ import pytest
 from scorers_given import uid
 
 from curation.core.errors import PinnedFileError
-from curation.models.probability_table import ProbabilityFile, ProbabilityTable, shared_table
+from curation.models.probability_table import ProbabilityFile, ProbabilityTable, check_table, shared_table
 
 
 def table(
@@ -72,3 +72,24 @@ def test_another_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(b"uid,probabilities\n")
     with pytest.raises(PinnedFileError, match="no usable probabilities"):
         shared_table(ProbabilityFile(f"{tmp_path}/p", sha256(b"uid,probabilities\n").hexdigest()), (), None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"uid": ["a"]}, "probabilities"),
+        ({"uid": [1], "probabilities": [[0.5, 0.5]]}, "`uid` is int64"),
+        ({"uid": ["a"], "probabilities": [0.5]}, "`probabilities` is double"),
+    ],
+)
+def test_the_columns_are_checked_before_a_run(columns: dict[str, Any], words: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "p")
+    file = ProbabilityFile(f"{tmp_path}/p", sha256((tmp_path / "p").read_bytes()).hexdigest())
+    with pytest.raises(PinnedFileError, match=words):
+        check_table(file, (), None)
+
+
+def test_a_good_table_passes_the_check(tmp_path: Path) -> None:
+    table(tmp_path / "p", [[0.5, 0.5]])
+    file = ProbabilityFile(f"{tmp_path}/p", sha256((tmp_path / "p").read_bytes()).hexdigest())
+    check_table(file, ("a", "b"), None)

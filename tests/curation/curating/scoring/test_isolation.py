@@ -268,6 +268,8 @@ def test_a_scorer_gives_reasons_and_is_not_at_fault(size: int) -> None:
     values, aside = model.column(batch(list(range(N))), valid, spans, {6: "poison_hung"})
     assert aside == {row: "poison_hung" if row == 6 else "no_label" for row in range(30) if row != 4}
     assert values.to_pylist() == [None] * 30 + [1.0] * 3 and model.raised == 0
+    begun, aside = model.begin(batch(list(range(N))), valid, spans, {})()
+    assert begun.equals(values) and aside == {row: "no_label" for row in range(30) if row != 4}
     assert model.column(batch([31]), np.ones(1, bool), spans, {})[1] == {}, "reasons of the last batch are forgotten"
 
 
