@@ -5,10 +5,10 @@
 
 Every round runs each arm once, in a process of its own with one thread for each model; ratios are of one round.
 
-    bare        `Learner.step` again and again, on batches that lie in memory, on one core
-    uniform     `curate learn` in one process on the same core: nothing is scored
-    reference   on Ray: another process scores with a frozen reference, of the same size as the learner's online model
-    learnability  the same with an online model, which trains in the learner's process and is published each update
+    bare          `Learner.step` again and again, on batches that lie in memory, on one core
+    uniform       `curate learn` in one process on the same core: nothing is scored
+    reference     on Ray: another process scores with a small frozen reference
+    learnability  the same with a small online model, which trains in the learner's process and is published each update
 
 A rate of 1 is that of the bare step. Of the arms on Ray, the page also shows the share of the loop's time that went
 into updates: what a busy second core takes from the first, such as memory bandwidth, lowers the rate alone.
@@ -34,37 +34,40 @@ sys.path[:0] = [str(Path(__file__).parents[at]) for at in (1, 2)]  # the root, o
 from bench.record import facts, write  # noqa: E402
 
 ARMS = ("bare", "uniform", "reference", "learnability")
-LEARNER, SMALL = "proxy-s", "proxy-mu"
+LEARNER, SMALL = "proxy-ti", "proxy-mu"
 BATCH = 128
 WARM = 3  # updates before the bare step is measured
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2 rounds of 20 updates, and no page")
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 12 updates, and no page")
     parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--learner", default=LEARNER, help="its model; another one leaves the page as it is")
     parser.add_argument("--run", nargs=2, metavar=("ARM", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, default=0, help="updates of each arm; default: 100")
     options = parser.parse_args(arguments)
-    steps = options.steps or (20 if options.quick else 100)
+    steps = options.steps or (12 if options.quick else 100)
     if options.run:
-        print(json.dumps(_arm(options.run[0], Path(options.run[1]), steps)))
+        print(json.dumps(_arm(options.run[0], Path(options.run[1]), options.learner, steps)))
         return
     began, arms = time.monotonic(), options.arms.split(",")
     with tempfile.TemporaryDirectory(prefix="tutelage-bench-") as folder:
         _make(Path(folder))
-        rounds = [_round(arms, Path(folder), number, steps) for number in range(2 if options.quick else 5)]
-    lines = table(rounds, steps)
+        rounds = [
+            _round(arms, Path(folder), number, options.learner, steps) for number in range(2 if options.quick else 5)
+        ]
+    lines = table(rounds, options.learner, steps)
     print("\n".join(lines))
-    if not options.quick and arms == list(ARMS):
+    if not options.quick and arms == list(ARMS) and options.learner == LEARNER:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         write("learning-loop", "loop", facts(time.monotonic() - began, used.ru_utime + used.ru_stime), lines)
 
 
-def table(rounds: Sequence[dict[str, Any]], steps: int) -> list[str]:
+def table(rounds: Sequence[dict[str, Any]], learner: str, steps: int) -> list[str]:
     """Return the table of all arms: medians over rounds, and the smallest and the largest value."""
     lines = [
-        f"{LEARNER} learns with batches of {BATCH}, {steps} updates an arm; {SMALL} scores super-batches of "
+        f"{learner} learns with batches of {BATCH}, {steps} updates an arm; {SMALL} scores super-batches of "
         f"{2 * BATCH}; {len(rounds)} rounds, median (smallest to largest)",
         "",
         "| arm | updates/s | rate against the bare step | share of the loop in updates | cost of selection: measured "
@@ -87,10 +90,10 @@ def _spread(values: Sequence[float], how: str) -> str:
     return f"{statistics.median(values):{how}} ({min(values):{how}} to {max(values):{how}})"
 
 
-def _round(arms: Sequence[str], folder: Path, number: int, steps: int) -> dict[str, Any]:
+def _round(arms: Sequence[str], folder: Path, number: int, learner: str, steps: int) -> dict[str, Any]:
     found = {}
     for arm in arms:
-        command = [sys.executable, __file__, "--run", arm, str(folder), "--steps", str(steps)]
+        command = [sys.executable, __file__, "--run", arm, str(folder), "--learner", learner, "--steps", str(steps)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found[arm] = json.loads(done.stdout.strip().splitlines()[-1])
         print(f"round {number + 1}, {arm}: {found[arm]}", flush=True)
@@ -105,7 +108,7 @@ def _make(folder: Path) -> None:
     (folder / "sha").write_text(write_weights(folder / "reference.safetensors", SMALL))
 
 
-def _arm(arm: str, folder: Path, steps: int) -> dict[str, Any]:
+def _arm(arm: str, folder: Path, learner: str, steps: int) -> dict[str, Any]:
     """Run one arm in this process; return its updates a second and what the run's summary says of its loop."""
     if arm in ("bare", "uniform"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -117,7 +120,7 @@ def _arm(arm: str, folder: Path, steps: int) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        recipe = parse_learn_recipe(_recipe(arm, folder, Path(out), steps))
+        recipe = parse_learn_recipe(_recipe(arm, folder, Path(out), learner, steps))
         if arm == "bare":
             return {"rate": _bare(recipe, steps)}
         if arm == "uniform":
@@ -147,13 +150,13 @@ def _bare(recipe: Any, steps: int) -> float:
     return steps / sum(took[WARM:])
 
 
-def _recipe(arm: str, folder: Path, out: Path, steps: int) -> str:
+def _recipe(arm: str, folder: Path, out: Path, learner: str, steps: int) -> str:
     selectors = {"reference": "easy_reference: {}", "learnability": "learnability: {}"}
     text = f"""
 data: {folder / "pool"}
 output: {out}
-learner: {{contrastive: {{model: {LEARNER}, steps: {WARM + steps}, batch: {BATCH}}}}}
-holdout: 0.05
+learner: {{contrastive: {{model: {learner}, steps: {WARM + steps}, batch: {BATCH}}}}}
+holdout: 0.25
 threads: 1
 device: cpu
 evaluate_every: {steps * 2}
