@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from curation.core.errors import UserError
+from curation.core.errors import LedgerError, UserError
 from curation.ledger.documents import Document
 from curation.ledger.documents.base import Count, Sha256, Text
 from curation.shards.images import DecodeLimits
@@ -93,8 +93,12 @@ class QueueDocument(Document):
 
     @property
     def decoding(self) -> DecodeLimits:
-        """The limits within which pictures are decoded. Raises `TypeError` for a limit that this version lacks."""
-        return DecodeLimits(**{**self.limits, "formats": tuple(self.limits["formats"])})
+        """The limits within which pictures are decoded. Raises `LedgerError` for limits that this version lacks."""
+        try:
+            return DecodeLimits(**{**self.limits, "formats": tuple(self.limits["formats"])})
+        except (TypeError, KeyError) as error:
+            fix = "read the queue with the version of Tutelage that built it, or restore it from a backup"
+            raise LedgerError(f"the queue's field `limits` is not valid: {error}", fix=fix) from None
 
 
 class AnswerRecord(Document):

@@ -64,6 +64,13 @@ def test_pages_of_a_thousand_items(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]  # fmt: skip
 
 
+def test_limits_of_another_version_are_an_error(tmp_path: Path) -> None:
+    document = make_queue(tmp_path).document
+    for limits in ({**document.limits, "max_stars": 3}, {"max_bytes": 3}):
+        with pytest.raises(LedgerError, match="limits"):
+            document.model_copy(update={"limits": limits}).decoding  # noqa: B018
+
+
 @pytest.mark.parametrize("damage", ["bytes", "gone"])
 def test_damaged_items_are_an_error(damage: str, tmp_path: Path) -> None:
     queue = make_queue(tmp_path)
