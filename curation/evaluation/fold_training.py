@@ -111,12 +111,16 @@ def run(settings: FoldTraining) -> dict[str, Any]:
         "no_class": int((data.targets < 0).sum()), "skipped": dict(flaws), "recipe": recipe,
         "steps": job.training.steps * len(records),
         "samples_per_second": round(job.training.steps * job.training.batch * len(records) / max(seconds, 1e-9)),
-        "seconds": {"training": round(seconds, 1), "all": round(seconds, 1)}, "evaluation": _evaluation(data, records),
+        "seconds": {"training": round(seconds, 1), "all": round(seconds, 1)},
+        "evaluation": _evaluation(data, records[: rule.folds]),
     })  # fmt: skip
 
 
 def _evaluation(data: _Data, records: list[FoldRecord]) -> dict[str, Any]:
-    """Return the share of samples whose label is the most likely class, each judged out of fold, with its interval."""
+    """Return the share of samples whose label is the most likely class, with its interval. records: of the first run.
+
+    Further runs judge the same samples: counted together, they would make the interval too narrow.
+    """
     hits, judged = sum(one.hits for one in records), sum(one.judged for one in records)
     return {"out_of_fold": asdict(wilson(hits, judged, 1 / len(data.classes)))}
 

@@ -131,6 +131,7 @@ def test_no_sample_judges_itself(tmp_path: Path) -> None:
 
 def test_runs_divide_the_pictures_independently(corpus: str, tmp_path: Path) -> None:
     card = run(settings(corpus, tmp_path, folds=2, runs=2, steps=2))
+    assert card["evaluation"]["out_of_fold"]["total"] == 60, "each sample once"
     folds, images = classifiers(card), [image for image, _ in samples()[:20]]
     contents: list[str | None] = [content_of(image) for image in images]
     found = folds.runs(decoded(images), contents)
