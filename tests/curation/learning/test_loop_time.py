@@ -13,7 +13,7 @@ from curation.recipes.learning_recipe import LearnRecipe
 
 
 class _Time:
-    """A clock that moves when it is told to."""
+    """A clock that moves when a test moves it."""
 
     now = 0.0
 
