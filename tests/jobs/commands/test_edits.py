@@ -195,6 +195,17 @@ def test_mistakes_are_one_line_before_anything_is_written(
         assert run(home, more=("--set", wins))["samples"]["filtered"]["drop_list"] == 1
 
 
+def test_a_damaged_or_missing_list_is_one_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = edited(home, (uids(home)[0], "drop"))
+    whole = Path(url).read_bytes()
+    for data in (whole[:-9], b"", None):
+        Path(url).unlink() if data is None else Path(url).write_bytes(data)
+        assert _main(["run", str(home / "recipe.yaml"), "--set", f"edits={url}", "--json"]) == 2
+        error = json.loads(capsys.readouterr().err.splitlines()[-1])
+        assert error["error"] == "bad_edit_list" and error["message"].startswith(url) and error["fix"]
+    assert cu.open(f"{home}/out").number == 1
+
+
 def test_show_counts_edits_contradictions_and_unknown_uids(home: Path) -> None:
     one = uids(home)[0]
     first = edited(home, replaced(one, "label", '"cat"'), (UNKNOWN, "drop"), name="a")
