@@ -44,6 +44,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_in_python_no_ray_is_imported(root: Path) -> None:
     subprocess.run([sys.executable, "-c", PROGRAM, str(root)], check=True)
 

@@ -24,6 +24,7 @@ def rows(table: pa.Table) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in table.to_pylist()]
 
 
+@pytest.mark.slow
 @settings(max_examples=15)  # each merge opens a database
 @given(lists(agree=True))
 def test_lists_that_agree_give_the_same_edits_in_any_order_and_grouping(parts: list[pa.Table]) -> None:
@@ -39,6 +40,7 @@ def test_lists_that_agree_give_the_same_edits_in_any_order_and_grouping(parts: l
     assert len(whole) == len({slot(row) for row in rows(whole)})
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(lists(agree=False))
 def test_the_last_list_wins_in_any_grouping(parts: list[pa.Table]) -> None:
