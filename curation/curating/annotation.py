@@ -13,10 +13,8 @@ from curation.core.origins import PROVENANCE, origin_of
 from curation.core.types import ShardRef
 from curation.shards.contents import MAX_JSON_DEPTH, depth
 
-JSON_KEY = PROVENANCE
-
 # A json without these bytes has no such key: its letters would be there, or escaped, as in \u0074utelage.
-_MAY_HAVE_KEY = (JSON_KEY.encode(), rb"\u006", rb"\u007")
+_MAY_HAVE_KEY = (PROVENANCE.encode(), rb"\u006", rb"\u007")
 
 
 def annotate(original: bytes, uid: str, shard: ShardRef, offset: int, length: int) -> bytes:
@@ -35,7 +33,7 @@ def annotate_all(
     """Return `annotate` of each sample of one shard."""
     key, etag = (json.dumps(text, ensure_ascii=False).encode().replace(b"%", b"%%") for text in shard[::2])
     entry = b'"%b": {"uid": "%%b", "source": {"key": %b, "etag": %b, "offset": %%d, "length": %%d}}}'
-    entry %= (JSON_KEY.encode(), key, etag)
+    entry %= (PROVENANCE.encode(), key, etag)
     found = []
     for original, uid, offset, length in zip(originals, uids, offsets, lengths, strict=True):
         if any(sign in original for sign in _MAY_HAVE_KEY):
@@ -52,13 +50,13 @@ def _parsed(original: bytes, uid: str, shard: ShardRef, offset: int, length: int
     source = {"key": shard.key, "etag": shard.etag, "offset": offset, "length": length}
     value = json.loads(original)
     entry: dict[str, Any] = {"uid": uid, "source": source}
-    if JSON_KEY in value:
+    if PROVENANCE in value:
         if (origin := origin_of(value)) is not None:
             entry["origin"] = origin
-        parent = value.pop(JSON_KEY)
+        parent = value.pop(PROVENANCE)
         if depth(parent) + 2 <= MAX_JSON_DEPTH:
             entry["parent"] = parent
-        return json.dumps({**value, JSON_KEY: entry}, ensure_ascii=False).encode()
+        return json.dumps({**value, PROVENANCE: entry}, ensure_ascii=False).encode()
     body = original.decode().rstrip()[:-1].rstrip()
     comma = ", " if value else ""
-    return f"{body}{comma}{json.dumps(JSON_KEY)}: {json.dumps(entry, ensure_ascii=False)}}}".encode()
+    return f"{body}{comma}{json.dumps(PROVENANCE)}: {json.dumps(entry, ensure_ascii=False)}}}".encode()

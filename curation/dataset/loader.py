@@ -24,7 +24,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from curation.core.epochs import SharedEpoch
 from curation.core.errors import ChangedError, ImageError, TarError, UserError
 from curation.core.holdout import content_of, group_of, is_held_out
-from curation.core.origins import ORIGINS, REAL, origin_of
+from curation.core.origins import ORIGINS, PROVENANCE, REAL, origin_of
 from curation.core.types import ShardRef, uid
 from curation.dataset.sample_weights import ALIKE, SampleWeights
 from curation.shards import contents, images, tar_samples
@@ -308,7 +308,7 @@ def _uncounted(reason: str, samples: int) -> None:
 
 def uid_of(metadata: Mapping[str, Any]) -> str | None:
     """Uid in the metadata of a sample of a curated shard; None where it is missing or has another form."""
-    curated = metadata.get("tutelage")
+    curated = metadata.get(PROVENANCE)
     found = curated.get("uid") if isinstance(curated, dict) else None
     return found if isinstance(found, str) and re.fullmatch("[0-9a-f]{32}", found) else None
 

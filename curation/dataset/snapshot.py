@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.core.errors import LedgerError, UserError
-from curation.core.origins import REAL
+from curation.core.origins import PROVENANCE, REAL
 from curation.core.types import IMAGE_EXTENSIONS, Sample, ShardRef, Source
 from curation.dataset import manifest
 from curation.ledger import manifest_schema
@@ -147,7 +147,7 @@ class Snapshot:
             parts = {part.extension: part.data for part in found.parts}
             extension = next(e for e in parts if e in IMAGE_EXTENSIONS)
             value, caption = written(parts, self.caption)
-            origin = value["tutelage"]
+            origin = value[PROVENANCE]
             yield Sample(
                 uid=origin["uid"],
                 key=found.key,

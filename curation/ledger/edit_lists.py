@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.core.errors import EditListError, NotFoundError
+from curation.core.origins import PROVENANCE
 from curation.shards.contents import MAX_JSON_DEPTH, depth
 from curation.storage.parquet import to_parquet
 from curation.storage.store import StoreOptions, open_object
@@ -32,7 +33,6 @@ from curation.storage.tables import scratch
 EDIT_SCHEMA = pa.schema([(name, pa.string()) for name in ("uid", "verb", "field", "value", "from", "by", "at_run")])
 VERBS = ("add", "drop", "keep", "replace", "weight")
 CAPTION = "caption"  # the field of `replace` that stands for the caption, wherever the sample has it
-PROVENANCE = "tutelage"  # the json's key that only the writer sets
 
 MAX_ROWS = 50_000_000
 MAX_BYTES = 4 << 30  # of the file, and of the values that it decodes to

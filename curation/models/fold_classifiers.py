@@ -23,6 +23,7 @@ from curation.core.folds import FOLD_RULE, fold_of
 from curation.models.architecture import build_for_inference, preprocess_for
 from curation.models.classifier import Classifier
 from curation.models.dual import MIN_ROWS, load_tensors
+from curation.models.hash_keys import hash_keys
 from curation.models.towers import PixelNormaliser, pad_rows
 from curation.models.weights import Weights, classes_of, read_metadata, read_tensors, tensors_to_bytes
 
@@ -45,8 +46,8 @@ class FoldRule(NamedTuple):
 
 
 def content_keys(contents: Sequence[str | None]) -> Array:
-    """Return the first 64 bits of content hashes, int64 [N]; 0 for None."""
-    return np.array([int(text[:16], 16) if text else 0 for text in contents], np.uint64).view(np.int64)
+    """Return the keys of content hashes as int64 [N], which a tensor of a file can hold; 0 for None."""
+    return hash_keys(contents).view(np.int64)
 
 
 def folds_file(

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from curation.core.distributions import flawed
 from curation.core.errors import PinnedFileError
+from curation.models.hash_keys import hash_keys
 from curation.storage.pinned_file import PinnedFile
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class ProbabilityTable:
         Rows with a reason are uniform. Numbers are divided by their sum, which rounding leaves next to 1.
         """
         found = np.full((len(uids), self.width), 1 / self.width)
-        wanted = uid_keys([uid or "" for uid in uids])
+        wanted = hash_keys(uids)
         places = np.searchsorted(self.keys, wanted).clip(max=max(0, len(self.keys) - 1))
         present = self.keys[places] == wanted if len(self.keys) else np.zeros(len(uids), bool)
         present &= np.array([bool(uid) for uid in uids], bool)
@@ -63,11 +64,6 @@ class ProbabilityTable:
         found[at[~bad]] = rows[~bad] / rows[~bad].sum(axis=1, keepdims=True)
         reasons = dict.fromkeys(np.flatnonzero(~present).tolist(), ABSENT)
         return found, reasons | dict.fromkeys(at[bad].tolist(), FLAWED)
-
-
-def uid_keys(uids: Sequence[str]) -> Array:
-    """Return the first 64 bits of uids, uint64 [N]; 0 for the empty one."""
-    return np.array([int(uid[:16], 16) if uid else 0 for uid in uids], np.uint64)
 
 
 def check_table(file: ProbabilityFile, classes: Sequence[str], options: StoreOptions | None) -> None:
@@ -133,7 +129,7 @@ def _part(rows: pa.Table) -> tuple[Array, Array, Array]:
         raise ValueError(f"{wrong!r} is not a uid, which has 32 hexadecimal characters")
     lengths = pc.fill_null(pc.list_value_length(lists), -1).to_numpy(zero_copy_only=False)
     numbers = pc.fill_null(lists.flatten().cast(pa.float32()), np.nan).to_numpy(zero_copy_only=False)
-    return uid_keys(uids), lengths.astype(np.int64), numbers
+    return hash_keys(uids), lengths.astype(np.int64), numbers
 
 
 def _matrix(lengths: Array, numbers: Array, width: int) -> Array:

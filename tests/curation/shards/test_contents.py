@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from running import curate
 
 from curation.core.errors import ImageError
+from curation.core.origins import PROVENANCE
 from curation.core.types import ShardRef
-from curation.curating.annotation import JSON_KEY, annotate
+from curation.curating.annotation import annotate
 from curation.shards import contents
 from curation.shards.contents import caption, depth, detail_of, metadata, parse
 from curation.shards.tar_samples import read_samples
@@ -103,9 +104,9 @@ def test_json_that_is_accepted_is_annotated_and_read_again_for_ever(data: bytes)
     for generation in range(3):
         data = annotate(data, "f" * 32, SHARD, generation, 512)
         after = metadata(data)
-        assert after[JSON_KEY]["uid"] == "f" * 32
-        assert repr({k: v for k, v in after.items() if k != JSON_KEY}) == repr(
-            {k: v for k, v in before.items() if k != JSON_KEY}
+        assert after[PROVENANCE]["uid"] == "f" * 32
+        assert repr({k: v for k, v in after.items() if k != PROVENANCE}) == repr(
+            {k: v for k, v in before.items() if k != PROVENANCE}
         )
 
 
