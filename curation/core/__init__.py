@@ -18,6 +18,7 @@ __all__ = [
     "intervals",
     "local_executor",
     "origins",
+    "paired_hits",
     "parallel",
     "printable",
     "progress",
