@@ -60,6 +60,7 @@ TESTED_BY: dict[str, str] = {
     "curation/review/imports.py": "curation/review/test_exchange.py",
     "curation/review/label_studio.py": "curation/review/test_exchange.py",
     "curation/review/pictures.py": "curation/review/test_exchange.py",
+    "curation/review/report_facts.py": "curation/review/test_report.py",
     "curation/review/samples.py": "curation/review/test_verification.py",
     "jobs/commands/review_answers.py": "jobs/commands/test_review.py",
     "curation/review/status.py": "curation/review/test_verification.py",

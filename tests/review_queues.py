@@ -21,6 +21,7 @@ from curation.shards.tar_writer import TarWriter
 from curation.storage.store import open_store
 
 CLASSES = ("cat", "dog", "owl")
+DOCUMENT = ("budget", "classes", "label", "current_votes", "ranking", "corpus", "limits")
 
 
 def write_labelled(root: Path, n: int = 12, changes: Mapping[int, Mapping[str, Any]] = {}) -> pa.Table:
@@ -66,6 +67,13 @@ def make_queue(
         "ranking": {"by": "doubt", "recipe_sha256": "0" * 64}, "limits": limits,
     }  # fmt: skip
     return create_queue(url or str(root / "queue"), document, table)
+
+
+def empty_queue(root: Path) -> Queue:
+    """A queue without items at `root/empty`."""
+    queue = make_queue(root, 3)
+    document = {name: value for name, value in queue.document.to_json().items() if name in DOCUMENT}
+    return create_queue(str(root / "empty"), document, queue.items.slice(0, 0))
 
 
 def answer(queue: Queue, item: int, reviewer: str, label: str, n: int = 1) -> str:

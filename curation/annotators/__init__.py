@@ -19,6 +19,8 @@ __all__ = [
     "Ask",
     "Question",
     "Reply",
+    "attribution",
+    "true_labels",
 ]
 
 #: name -> dataclass. The contract test comes from this table.

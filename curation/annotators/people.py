@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from curation.annotators.annotator import Ask
+from curation.annotators.attribution import ABOUT
 from curation.core.errors import UserError
 
 
@@ -18,7 +19,7 @@ class People:
     Example: people: {}
     """
 
-    about: ClassVar[str] = "reviewers"
+    about: ClassVar[str] = ABOUT["people"]
 
     def open(self, classes: Sequence[str], uids: Sequence[str]) -> Ask:
         """Raise `UserError`: people can't be asked from a loop."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.annotators.annotator import Ask, Question, Reply
+from curation.annotators.attribution import ABOUT, reviewer_of
 from curation.annotators.vote_tables import read_votes
 from curation.core.errors import ReasonError
 
@@ -28,7 +29,7 @@ class Recorded:
     votes: str
     seed: int = 0
 
-    about: ClassVar[str] = "recorded votes"
+    about: ClassVar[str] = ABOUT["recorded"]
 
     def open(self, classes: Sequence[str], uids: Sequence[str]) -> Ask:
         table = read_votes(self.votes, "votes", classes, uids)
@@ -43,7 +44,7 @@ class Recorded:
                 names = table.ordered[question.uid] = self._shuffled(question.uid, counts.astype(np.int64), classes)
             if question.n > len(names):
                 raise ReasonError("votes_exhausted", f"all {len(names)} votes were used, and no class is ahead")
-            return Reply(f"recorded-{question.n}", names[question.n - 1])
+            return Reply(reviewer_of("recorded", question.n), names[question.n - 1])
 
         return ask
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from curation.annotators.annotator import Ask, Question, Reply
+from curation.annotators.attribution import ABOUT, reviewer_of
 from curation.annotators.vote_tables import Numbers, labels_of, read_columns, read_votes
 from curation.core.errors import NotFoundError, ReasonError, UserError
 from curation.storage.parquet import read_parquet
@@ -34,7 +35,7 @@ class Simulated:
     truth: str = ""
     seed: int = 0
 
-    about: ClassVar[str] = "simulated annotators"
+    about: ClassVar[str] = ABOUT["simulated"]
 
     def __post_init__(self) -> None:
         if bool(self.distribution) == bool(self.confusion) or bool(self.confusion) != bool(self.truth):
@@ -46,7 +47,7 @@ class Simulated:
         def ask(question: Question) -> Reply:
             cumulated = np.cumsum(weights(question.uid))
             place = np.searchsorted(cumulated, self._uniform(question) * cumulated[-1], side="right")
-            return Reply(f"simulated-{question.n}", classes[min(int(place), len(classes) - 1)])
+            return Reply(reviewer_of("simulated", question.n), classes[min(int(place), len(classes) - 1)])
 
         return ask
 

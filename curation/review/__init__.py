@@ -2,18 +2,22 @@
 
 A queue is a folder at any store URL (`queue`): its document, its items in rank order, and one create-only record for
 each answer, so that two reviewers, a killed server and a repeated import lose and double nothing. `votes` defines when
-an item is answered; `status`, `verification` and the exports read all answers once, a page of 1,000 items at a time.
+an item is answered; `status`, `report`, `verification` and the exports read all answers once, 1,000 items at a time.
 This room reads no score tables: `curation.curating.ranked_samples` ranks, `candidates` makes items of what was ranked.
 """
 
 __all__ = [
     "answer_csv",
+    "answer_curve",
     "candidates",
     "corrections",
     "documents",
     "imports",
     "label_studio",
+    "pictures",
     "queue",
+    "report",
+    "report_facts",
     "rounds",
     "session",
     "status",

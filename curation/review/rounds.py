@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from curation.annotators import Annotator, Ask, Question, Reply
+from curation.annotators.attribution import attributed
 from curation.core.errors import ReasonError, UserError
 from curation.core.progress import Tick
 from curation.review.documents import AnswerRecord
@@ -113,6 +114,9 @@ def _answer(queue: Queue, item: int, reply: Reply) -> AnswerRecord:
 
 def report_lines(about: str, status: QueueStatus) -> Iterator[str]:
     """Yield the lines of a report; each names who answered, because each has a figure."""
-    yield f"{about}: {status.spent:,} of {status.budget:,} answers"
-    yield f"{about}: {status.answered:,} of {status.items:,} items answered, {status.open:,} open"
-    yield f"{about}: {status.confirmed:,} labels confirmed, {status.changed:,} to change"
+    lines = (
+        f"{status.spent:,} of {status.budget:,} answers",
+        f"{status.answered:,} of {status.items:,} items answered, {status.open:,} open",
+        f"{status.confirmed:,} labels confirmed, {status.changed:,} to change",
+    )
+    return attributed(about, lines)

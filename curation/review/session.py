@@ -2,7 +2,7 @@
 
 The records decide; this is a view of them that the server's own answers keep current. Before an item is shown, its
 records are read again (one listing), so an answer through another server is seen then; only the counts may lag behind.
-Memory: the items' table, and about 400 bytes an item with answers. `next` costs one pass over a byte an item: 0.1 ms
+Memory: the items' table, and about 700 bytes an item with answers. `next` costs one pass over a byte an item: 0.1 ms
 of 100,000 items. Thread-safe: no request to a store is made while the lock is held.
 """
 

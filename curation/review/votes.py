@@ -38,11 +38,16 @@ class StoredAnswer(NamedTuple):
 
 @dataclass
 class ItemVotes:
-    """The answers in effect to one item. `last`: reviewer -> number of the reviewer's last record."""
+    """The answers in effect to one item.
+
+    `last`: reviewer -> number of the reviewer's last record. `times`: reviewer -> time of the answer in effect, if it
+    has one.
+    """
 
     labels: dict[str, str] = field(default_factory=dict)
     cannot_tell: set[str] = field(default_factory=set)
     last: dict[str, int] = field(default_factory=dict)
+    times: dict[str, str] = field(default_factory=dict)
 
     @property
     def spent(self) -> int:
@@ -58,10 +63,13 @@ class ItemVotes:
         self.last[record.reviewer] = max(record.n, self.last.get(record.reviewer, 0))
         self.labels.pop(record.reviewer, None)
         self.cannot_tell.discard(record.reviewer)
+        self.times.pop(record.reviewer, None)
         if record.label is not None:
             self.labels[record.reviewer] = record.label
         elif record.kind == "cannot_tell":
             self.cannot_tell.add(record.reviewer)
+        if record.at and record.kind != "undo":
+            self.times[record.reviewer] = record.at
 
     def leader(self, current: str | None, current_votes: int) -> str | None:
         """Return the class that is strictly ahead, counting the current label; None without an answer or in a tie."""

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curation.annotators.attribution import attributed, who_answered
 from curation.core.printable import printable
 from jobs.commands.review_answers import annotate, apply, export, import_, open_queue_at, queue_argument
 from jobs.commands.review_page import serve
+from jobs.commands.review_report import report, warn
 from jobs.options import json_option, print_json, recipe_argument, set_option
 
 if TYPE_CHECKING:
@@ -113,7 +115,7 @@ def class_names(text: str | None) -> list[str]:
         raise click.BadParameter(f"{text[1:]} can't be read: {error}", param_hint="--classes") from None
 
 
-for command in (annotate, apply, export, import_, serve):
+for command in (annotate, apply, export, import_, report, serve):
     review.add_command(command)
 
 
@@ -132,15 +134,14 @@ def status(queue: str, as_json: bool) -> None:
     with progress("Reading answers", opened.document.items.rows, "items") as tick:
         found = status_of(opened, tick)
     if as_json:
-        print_json({"queue": opened.sha256, **found.to_json()})
+        print_json({"queue": opened.sha256, "annotators": who_answered(found.reviewers), **found.to_json()})
         return
     click.echo("\n".join(status_lines(found)))
-    for reason, count in sorted(found.findings.items()):
-        click.echo(f"  {count:>10,}  {reason}: curate review verify {queue} lists them", err=True)
+    warn(found, queue)
 
 
 def status_lines(found: QueueStatus) -> list[str]:
-    """Return a queue's counts as lines."""
+    """Return a queue's counts as lines; each names recorded or simulated annotators, if they answered."""
     lines = [
         f"items     {found.items:>10,}",
         f"answered  {found.answered:>10,}   ({found.confirmed:,} labels confirmed, {found.changed:,} to change)",
@@ -148,7 +149,8 @@ def status_lines(found: QueueStatus) -> list[str]:
         f"open      {found.open:>10,}   ({found.tied:,} with answers, but no class ahead: another reviewer decides)",
         f"answers   {found.spent:>10,}   of {found.budget:,}",
     ]
-    return lines + [f"  {count:>10,}  {name}" for name, count in found.reviewers.most_common(20)]
+    lines += [f"  {count:>10,}  {name}" for name, count in found.reviewers.most_common(20)]
+    return list(attributed(who_answered(found.reviewers), lines))
 
 
 @review.command(epilog="\b\nExample:\n  curate review verify demo/queue --no-pictures")

@@ -9,5 +9,6 @@ __all__ = [
     "gallery",
     "groups",
     "matches",
+    "review_report",
     "what_if",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 from pathlib import Path
@@ -29,7 +30,7 @@ def test_the_commands_of_the_page(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "review.yaml").write_text(RECIPE)
-    build, exchange, annotate, apply = BLOCKS
+    build, exchange, annotate, apply, report = BLOCKS
 
     def run(block: str) -> str:
         for line in block.strip().splitlines():
@@ -51,6 +52,11 @@ def test_the_commands_of_the_page(
     run(apply)
     edits = read_edit_list(str(tmp_path / "edits.parquet")).table
     assert edits.num_rows > 5 and set(edits.column("field").to_pylist()) == {"pack"}
+    text, _, found = run(report).partition("{")
+    assert all(line.startswith("simulated annotators: ") for line in text.splitlines())
+    truth = json.loads("{" + found)["truth"]
+    assert truth["fixed"] == edits.num_rows and truth["worse"] == 0, "annotators with one-hot votes are right"
+    assert (tmp_path / "report.html").read_text().count("data:image/") == 10
 
 
 def test_the_page_lists_the_reasons() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from builders import picture
+from chromium import browser, needs_chromium
 from review_queues import CLASSES, make_queue
 from running import start
 from services import wait_until
@@ -16,21 +17,13 @@ from curation.review.queue import Queue
 from curation.review.status import status_of
 from curation.review.verification import verify_queue
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1280,860"
-)
 HOSTILE = {
     0: {"caption": "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"},
     1: {"caption": "safe \u202egpj.txt\u202c \u05e9\u05dc\u05d5\u05dd", "image": picture(1, "jpg", 24)[:200]},
     2: {"caption": "<b>" + "w" * 10_000, "label": "<img src=x onerror=alert(1)>"},
 }
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="needs /usr/bin/chromium and chromedriver"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 @pytest.fixture
@@ -39,55 +32,44 @@ def queue(tmp_path: Path) -> Queue:
 
 
 @pytest.fixture
-def browser(tmp_path: Path, queue: Queue) -> Iterator[Any]:
+def page(tmp_path: Path, queue: Queue) -> Iterator[Any]:
     """A browser on the page of a server for the queue."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
     server = start("review", "serve", str(tmp_path / "queue"), "--port", "0", log=tmp_path / "log")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path / 'chromium'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = None
     try:
         wait_until(lambda: "review page" in (tmp_path / "log").read_text(), "the server")
-        found = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-        found.get((tmp_path / "log").read_text().split("review page: ")[1].split()[0])
-        yield found
+        with browser(tmp_path / "chromium") as found:
+            found.get((tmp_path / "log").read_text().split("review page: ")[1].split()[0])
+            yield found
     finally:
-        if found is not None:
-            found.quit()
         server.terminate()
         server.wait(60)
 
 
-def test_a_reviewer_with_a_keyboard(browser: Any, queue: Queue) -> None:
+def test_a_reviewer_with_a_keyboard(page: Any, queue: Queue) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
     def text(name: str) -> str:
-        found: str = browser.find_element(By.ID, name).get_attribute("textContent")
+        found: str = page.find_element(By.ID, name).get_attribute("textContent")
         return found
 
     def press(*keys: str) -> None:
         for key in keys:
-            browser.switch_to.active_element.send_keys(key)
+            page.switch_to.active_element.send_keys(key)
 
     def shown(item: int) -> None:
-        place = browser.find_element(By.TAG_NAME, "body")
+        place = page.find_element(By.TAG_NAME, "body")
         wait_until(lambda: place.get_attribute("data-item") == str(item), f"item {item}")
 
     def stored(n: int) -> None:
-        place = browser.find_element(By.TAG_NAME, "body")
+        place = page.find_element(By.TAG_NAME, "body")
         wait_until(lambda: place.get_attribute("data-stored") == str(n), f"{n} stored answers")
 
-    wait_until(lambda: browser.switch_to.active_element.get_attribute("id") == "name", "the form")
+    wait_until(lambda: page.switch_to.active_element.get_attribute("id") == "name", "the form")
     press("Ann", Keys.ENTER)
     shown(0)
     assert text("caption") == HOSTILE[0]["caption"] and text("current") == "cat"
-    picture = browser.find_element(By.ID, "picture")
+    picture = page.find_element(By.ID, "picture")
     wait_until(lambda: picture.get_property("naturalWidth") == 24, "the picture")
     press("1")  # cat: confirms
     shown(1)
@@ -96,7 +78,7 @@ def test_a_reviewer_with_a_keyboard(browser: Any, queue: Queue) -> None:
     press(" ")  # can't tell
     shown(2)
     assert text("current") == HOSTILE[2]["label"] and text("caption").startswith("<b>www")
-    box = browser.find_element(By.ID, "caption").rect
+    box = page.find_element(By.ID, "caption").rect
     assert box["height"] < 200 and box["width"] < 1280, "a long caption scrolls in its box"
     press("3")  # owl
     shown(3)
@@ -120,8 +102,8 @@ def test_a_reviewer_with_a_keyboard(browser: Any, queue: Queue) -> None:
         press(key)
     wait_until(lambda: "No item is left" in text("state"), "the end")
     stored(10)
-    assert browser.title == "Label review"
-    errors = [entry["message"] for entry in browser.get_log("browser") if "/pictures/1" not in entry["message"]]
+    assert page.title == "Label review"
+    errors = [entry["message"] for entry in page.get_log("browser") if "/pictures/1" not in entry["message"]]
     assert errors == [], "no script of a caption ran, and the policy had nothing to refuse"
     status = status_of(queue)
     assert status.spent == 8 and status.refused == 1 and status.reviewers == {"ann": 8}
