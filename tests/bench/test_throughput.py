@@ -78,6 +78,7 @@ def test_tables_name_every_arm_and_why_one_did_not_run(rounds: Rounds) -> None:
     assert tables.agreements(rounds, "A", "local")[1].startswith("- scores of tuned loop (the same decoding as ours)")
 
 
+@pytest.mark.slow
 def test_the_picture_is_a_function_of_the_figures(rounds: Rounds, tmp_path: Path) -> None:
     for name in ("one.svg", "two.svg"):
         plot.draw(rounds, tmp_path / name)
@@ -102,6 +103,7 @@ def test_the_better_way_of_the_forward_pass_is_its_limit() -> None:
     assert (found["processes"], found["forward"], found["cpu forward"]) == (100.0, 200.0, 8.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workload", ["A", "B", "C"])
 def test_samples_are_a_function_of_their_number(workload: str) -> None:
     item = WORKLOADS[workload]

@@ -14,6 +14,8 @@ from curation.core.local_executor import LocalExecutor
 from curation.curating.run import RunOptions, curate
 from curation.dataset.snapshot import Snapshot
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from builders import write_corpus, write_recipe, write_weights
+
+pytestmark = pytest.mark.slow
 
 _SCRIPT = """
 import json, sys

@@ -18,7 +18,7 @@ from curation.curating.pipeline import pipeline
 from curation.recipes.curation_recipe import load_recipe
 from jobs.cli import _main
 
-pytestmark = pytest.mark.usefixtures("inline")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 STRICT = "limits.max_quarantined=0.05"
 
 

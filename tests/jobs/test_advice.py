@@ -19,7 +19,7 @@ from sampling import one_in
 
 from jobs.cli import _main
 
-pytestmark = pytest.mark.usefixtures("inline")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 
 
 def advised(error: str, tree: Tree) -> list[list[str]]:

@@ -27,6 +27,7 @@ def test_there_are_enough() -> None:
     assert len(DAMAGES) >= 56
 
 
+@pytest.mark.slow
 def test_the_whole_dataset_has_no_finding(tree: Tree) -> None:
     assert found(tree, rescore=1.0) == []
 
@@ -74,6 +75,7 @@ def test_decisions_of_another_version_are_not_overwritten(tree: Tree) -> None:
     assert {path: path.read_bytes() for path in (*tree.out.glob("data/*"), *tree.out.glob("units/*"))} == before
 
 
+@pytest.mark.slow
 def test_another_version_of_the_image_code_is_no_damage(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said plainly, with how many samples it reads otherwise; what does not depend on it is checked."""
     real = units.inspect
@@ -99,6 +101,7 @@ def test_another_version_of_the_image_code_is_no_damage(tree: Tree, monkeypatch:
     assert any(tree.record.name in item.object for item in findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", one_in(20, DAMAGES, tested=8))
 def test_damage_is_found_and_repaired(name: str, tree: Tree) -> None:
     damage: Damage = DAMAGES[name]

@@ -14,6 +14,8 @@ from running import curate
 import curation as cu
 from jobs.cli import _main
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs/edits.md").read_text()
 BLOCKS = re.findall(r"<!-- tested -->\n```(bash|python)\n(.*?)```", PAGE, re.DOTALL)
 

@@ -48,6 +48,7 @@ def test_gpus_of_this_machine_need_no_cluster(
     assert of_units(MOST_UNITS + 1, 1, wanted).name == "ray"
 
 
+@pytest.mark.slow
 def test_the_first_line_names_the_executor_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_corpus(tmp_path / "pool", 1, 8, flaws=False)
     recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)

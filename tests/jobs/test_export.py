@@ -15,6 +15,8 @@ from curation.core.errors import UserError
 from curation.curating import score_store
 from jobs.commands.scores import scores
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_export_is_not_mixed_with_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpus(tmp_path / "corpus", 3, 10, flaws=False)

@@ -16,6 +16,8 @@ from sampling import one_in
 
 from jobs.cli import _main, cli
 
+pytestmark = pytest.mark.slow
+
 # Files of at most so many bytes: what a disk does that is nearly full, and no root is needed for it. Python runs with
 # -B, or it would leave files of bytecode that are cut off.
 _LIMITED = """

@@ -25,6 +25,8 @@ from jobs.pages import groups as groups_page
 from jobs.pages import matches as matches_page
 from jobs.pages.matches import facts
 
+pytestmark = pytest.mark.slow
+
 INJECTION = "x') UNION SELECT * FROM manifest; COPY (SELECT 1) TO '{0}/written' --"
 
 

@@ -23,7 +23,7 @@ PAGE = (Path(__file__).parents[2] / "docs/label-cleaning.md").read_text()
 BLOCKS = re.findall(r"<!-- tested -->\n```bash\n(.*?)```", PAGE, re.DOTALL)
 RECIPES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
-pytestmark = [pytest.mark.usefixtures("inline")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 
 
 def expect_success(line: str, capsys: pytest.CaptureFixture[str]) -> str:

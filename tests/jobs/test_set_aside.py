@@ -44,6 +44,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Any:
     return run
 
 
+@pytest.mark.slow
 def test_plan_and_status_do_not_advise_to_score_what_can_not_be_read(home: Path, said: Any) -> None:
     for command in ("plan", "status"):
         out, err = said(command, f"{home}/r.yaml")
@@ -131,6 +132,7 @@ def test_verify_and_older_documents(home: Path, tmp_path: Path, said: Any) -> No
     assert len(json.loads(said("quarantine", "ls", f"{tmp_path}/out", "--json", "--reason", "store_not_found")[0])) == 1
 
 
+@pytest.mark.slow
 def test_a_list_that_is_gone_is_rebuilt(home: Path, tmp_path: Path, said: Any) -> None:
     out = f"{tmp_path}/out"
     shutil.copytree(home / "out", out)
@@ -157,6 +159,7 @@ def test_a_corpus_of_error_pages(home: Path, tmp_path: Path, said: Any) -> None:
     assert len(json.loads(said("quarantine", "ls", f"{tmp_path}/out", "--json")[0])) == 2
 
 
+@pytest.mark.slow
 def test_diff_does_not_call_it_removed(home: Path, tmp_path: Path, said: Any) -> None:
     shutil.copytree(home / "out", tmp_path / "out")
     changes = f"output={tmp_path}/out", f"scores={tmp_path}/out/scores", "limits.max_quarantined=1.0"

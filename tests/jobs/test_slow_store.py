@@ -26,6 +26,8 @@ from curation.ledger.attempts import CallSettings
 from curation.scorers import Batch
 from curation.shards import unit_reader
 
+pytestmark = pytest.mark.slow
+
 KEYS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "x"}
 
 

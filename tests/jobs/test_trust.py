@@ -26,6 +26,8 @@ from damaged_tree import DOCUMENT, Tree, column, first, found
 from curation.core.digest import digest
 from curation.storage.parquet import from_parquet
 
+pytestmark = pytest.mark.slow
+
 
 def _exchanged(values: list[Any]) -> None:
     """Two scores change places: the same decisions, the same sum."""

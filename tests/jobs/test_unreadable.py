@@ -20,7 +20,7 @@ from curation.recipes.curation_recipe import load_recipe
 from jobs.commands.run import run_steps
 from jobs.commands.verify import problems_of
 
-pytestmark = pytest.mark.usefixtures("inline")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 N = 20
 
 

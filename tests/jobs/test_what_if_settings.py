@@ -21,6 +21,8 @@ from curation.curating.what_if_questions import ask, every, settings
 from curation.filters.phrases import PhraseFile
 from curation.recipes.curation_recipe import Recipe, load_recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,6 +20,8 @@ from curation.core.digest import canonical
 from curation.storage import retry
 from jobs.cli import _main
 
+pytestmark = pytest.mark.slow
+
 SHAPES = {"empty": b"", "object": b'{"a": 1}'}  # others: tests/curation/ledger/test_documents.py
 DOCUMENTS = [
     "LATEST",

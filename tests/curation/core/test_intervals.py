@@ -96,6 +96,7 @@ def reports(count: int, seeds: int, better: float = 0.0) -> list[list[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", one_in(3, [2, 3, 5]))
 def test_a_report_of_nothing_says_a_word_in_one_of_twenty(seeds: int) -> None:
     found = reports(3000, seeds)

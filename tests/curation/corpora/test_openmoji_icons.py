@@ -21,6 +21,7 @@ from curation.corpora.drawing import Drawing
 from curation.corpora.openmoji_icons import build
 
 
+@pytest.mark.slow
 def test_smaller_limit_is_a_prefix_and_another_seed_is_not(corpus: tuple[Path, BuildResult], tmp_path: Path) -> None:
     first = corpus[1].shards[0]
     assert small(tmp_path / "prefix", limit=PER_SHARD).shards == [first]

@@ -35,6 +35,7 @@ def units() -> Iterator[tuple[int, pa.Table]]:
         yield ordinal, pa.table({"row": row, "uid": uids, "reason": reasons, "score": score})
 
 
+@pytest.mark.slow
 def test_filters_see_what_is_left_in_every_block(tmp_path: Path) -> None:
     at = np.arange(N)
     score = (at * 7919 % N / N).astype(np.float32)

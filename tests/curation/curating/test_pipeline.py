@@ -35,6 +35,7 @@ from jobs.cli import _main
 from jobs.commands.inspect import show
 
 
+@pytest.mark.slow
 def test_lacked_columns_are_those_of_all_pages_each_once() -> None:
     assert lacked_columns(planning.no_units()) == []
     units = ((ShardRef(f"{n:06d}.tar", 1, "e"), ["b"] if n < 12_000 else ["a", "b"]) for n in range(25_000))
@@ -81,6 +82,7 @@ def test_a_snapshot_of_an_earlier_version_is_current_still(tmp_path: Path) -> No
         assert planning.current_snapshot(work, planning.make_plan(work, write=False)) is None
 
 
+@pytest.mark.slow
 def test_a_dataset_can_be_moved_with_its_scores(tmp_path: Path) -> None:
     """`scores_url` is relative where they lie below the output; of earlier versions an absolute one is resolved."""
     write_corpus(tmp_path / "pool", 2, 20, flaws=False)

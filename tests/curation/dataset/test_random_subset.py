@@ -12,6 +12,8 @@ from curation.dataset.loader import SampleStream
 from curation.dataset.random_subset import random_subset, source_shards, usable
 from curation.dataset.snapshot import Snapshot
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:

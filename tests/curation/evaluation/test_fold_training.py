@@ -25,6 +25,8 @@ from curation.models.weights import Weights
 from curation.shards.images import DecodeLimits, decode
 from curation.shards.tar_writer import TarWriter
 
+pytestmark = pytest.mark.slow
+
 COLOURS = {"red": (40, 40, 220), "green": (40, 220, 40)}
 
 

@@ -72,12 +72,14 @@ def unchecked(home: Path, card: dict[str, Any], *overrides: str) -> tuple[str, .
     return read_data(one, pin_input(one), quiet).unchecked
 
 
+@pytest.mark.slow
 def test_a_reference_that_held_out_as_much_is_fine(home: Path, proxy: Proxy) -> None:
     assert unchecked(home, proxy("corpus", 0.3)) == ()
     assert unchecked(home, proxy("corpus", 0.3), "holdout=0.2") == ()
     assert unchecked(home, proxy("other", 0.0)) == (), "another corpus"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["corpus", "copied"])
 def test_a_reference_with_another_holdout_is_refused(home: Path, proxy: Proxy, data: str) -> None:
     with pytest.raises(UserError, match=r"held out 10% of the names, and the run 30%") as caught:
@@ -120,6 +122,7 @@ def test_weights_without_their_card_say_it_in_their_header(home: Path, proxy: Pr
             assert unchecked(home, moved) == ()
 
 
+@pytest.mark.slow
 def test_where_nothing_is_recorded_the_report_says_so(home: Path, tmp_path: Path) -> None:
     sha = write_weights(tmp_path / "w.safetensors")
     found = go(recipe(home, f"{tmp_path}/w.safetensors", sha, f"output={tmp_path}/out"))
@@ -140,6 +143,7 @@ def test_an_older_card_split_by_an_earlier_rule(home: Path, proxy: Proxy, tmp_pa
     assert unchecked(home, {**card, "weights": f"{folder}/proxy-mu.safetensors"}) == (), "the header says it"
 
 
+@pytest.mark.slow
 def test_a_learner_that_becomes_a_reference(home: Path, tmp_path: Path) -> None:
     plain = "selection={}", "reference=null", f"output={tmp_path}/first"
     first = go(recipe(home, "w", "a" * 64, *plain))

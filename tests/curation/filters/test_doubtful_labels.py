@@ -49,6 +49,7 @@ def test_equals_brute_force(item: Filter, n: int, tmp_path: Path) -> None:
     expect_equal_to(brute, item, n, tmp_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(REASONED, st.integers(1, 50))
 def test_any_ties(tmp_path: Path, values: list[tuple[float, float]], count: int) -> None:

@@ -62,6 +62,7 @@ def test_bits_that_are_moved_to_the_top_come_back(mask: int, values: list[int]) 
         assert ((value ^ values[0]) & mask == 0) == ((there ^ int(moved[0])) & top.bits == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", [0, 1, 4, 12])
 @pytest.mark.parametrize("batch", one_in(2, [1, 3, 64, 1 << 15]))
 def test_pairs_are_those_of_comparing_each_with_each_once(

@@ -23,6 +23,8 @@ from curation.filters.metaclip_balance import MetaclipBalance
 from curation.filters.phrases import Phrases
 from curation.filters.soft_cap import SoftCap
 
+pytestmark = pytest.mark.slow
+
 
 def mentions(db: duckdb.DuckDBPyConnection, item: Phrases, captions: list[str | None], *, once: bool) -> list[Any]:
     """(number of the caption, entry) in order."""

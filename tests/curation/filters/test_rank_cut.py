@@ -12,6 +12,7 @@ from curation.filters.rank_cut import below_rank
 SCORES = st.lists(st.sampled_from([0.0, -0.0, 0.5, 1.0, -2.5]), max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(SCORES, st.integers(0, 14))
 def test_what_leaves_is_all_but_the_first_in_order(scores: list[float], most: int) -> None:

@@ -65,6 +65,7 @@ def test_of_the_samples_near_a_centre_hard_keeps_the_far_and_easy_the_near_one(t
     assert stay["hard"] <= {0, 8} and stay["hard"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chains", [False, True])
 def test_a_cluster_larger_than_a_block_is_looked_at_block_by_block(
     chains: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,6 +92,7 @@ def test_a_cluster_larger_than_a_block_is_looked_at_block_by_block(
         assert set(whole[0]) == brute_semantic(items[0], rows)
 
 
+@pytest.mark.slow
 def test_the_sample_for_centres_is_drawn_by_seed_and_uid_and_no_larger_than_asked_for() -> None:
     """After a budget, too, which without a score leaves the smallest uids."""
     rows = [{**row, "uid": f"{n:032x}"} for n, row in enumerate(random_rows(3000, 13))]

@@ -121,6 +121,7 @@ def published(scores: tuple[float, ...], penalty: float, draws: int, batch: int,
     return tuple(np.bincount(chosen, minlength=len(scores)).tolist())
 
 
+@pytest.mark.slow
 def test_the_published_code_in_batches_of_one_has_the_same_probabilities() -> None:
     rng = np.random.default_rng(0)
     outcomes = [published(SCORES, 0.5, 7, 1, rng) for _ in range(3000)]

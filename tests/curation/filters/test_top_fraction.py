@@ -31,6 +31,7 @@ def test_a_score_that_is_no_number_is_quarantined(value: float | None, tmp_path:
     assert dropped(tmp_path, rows, TopFraction(score="score", fraction=1.0)) == {7: "score_not_finite"}
 
 
+@pytest.mark.slow
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([0.0, 0.5, -0.25, 1.0]), max_size=60), st.integers(1, 1000))
 def test_top_fraction_is_exact_for_any_ties(tmp_path: Path, values: list[float], thousandths: int) -> None:

@@ -49,6 +49,7 @@ def test_loss_is_the_formula() -> None:
     assert float(contrastive_loss(x, y, torch.tensor(10.0))) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns() -> None:
     _, reports = run(25)
     assert float(reports[0].loss) > 1.5
@@ -100,6 +101,7 @@ def test_sigmoid_loss_is_the_formula() -> None:
     assert float(sigmoid_loss(x, y, torch.tensor(10.0), torch.tensor(-4.0))) == pytest.approx(expected / 5, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_sigmoid_learner_learns_and_its_weights_load() -> None:
     learner, reports = run(25, loss="sigmoid")
     assert float(reports[-1].loss) < 0.7 * float(reports[0].loss)
@@ -132,6 +134,7 @@ def test_averaged_weights() -> None:
     assert not torch.equal(learner.tensors()["visual.proj"], learner.tensors(averaged=False)["visual.proj"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"loss": "sigmoid", "averaging": 0.9, "micro_batch": 3, "precision": "bf16"}])
 def test_a_restored_learner_goes_on_to_the_bit(more: dict[str, object]) -> None:
     whole, stopped, resumed = (

@@ -92,6 +92,7 @@ checkpoint_every: 5
     return lambda *overrides: parse_learn_recipe(text, overrides=overrides)
 
 
+@pytest.mark.slow
 def test_memory_holds_what_it_says_and_an_epoch_has_every_sample_once(
     recipe: Callable[..., LearnRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +178,7 @@ def snapshot(tmp_path: Path) -> str:
     return f"data={tmp_path}/cur"
 
 
+@pytest.mark.slow
 def test_what_will_not_fit_later_is_told_at_the_start(recipe: Callable[..., LearnRecipe], snapshot: str) -> None:
     with pytest.raises(UserError, match="a super-batch of 38 candidates does not fit into a window of 30"):
         start(recipe(SMALL, "selection.filtering_ratio={start: 0, end: 0.8}"))
@@ -184,6 +186,7 @@ def test_what_will_not_fit_later_is_told_at_the_start(recipe: Callable[..., Lear
         start(recipe(f"memory={100 * PIXELS}", snapshot, "selection.filtering_ratio=0"))
 
 
+@pytest.mark.slow
 def test_windows_without_a_sample_are_told_as_such(
     recipe: Callable[..., LearnRecipe], snapshot: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def test_the_ledger_counts_pairs_and_heads(recipe: Callable[..., LearnRecipe], t
     assert run.ledger.prices.learner == tower + 2 * width * len(run.participants.classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batch", [0, 3])
 def test_captions_are_priced_as_long_as_they_are_computed(
     recipe: Callable[..., LearnRecipe], monkeypatch: pytest.MonkeyPatch, micro_batch: int

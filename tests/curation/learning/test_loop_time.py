@@ -11,6 +11,8 @@ from curation.learning import loop_time
 from curation.learning.loop_time import LoopTime
 from curation.recipes.learning_recipe import LearnRecipe
 
+pytestmark = pytest.mark.slow
+
 
 class _Time:
     """A clock that moves when a test moves it."""

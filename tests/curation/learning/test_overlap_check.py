@@ -188,6 +188,7 @@ def recipe_for(folder: Path, samples: int) -> Path:
     return write_recipe(folder / "r.yaml", str(folder / "in"), str(folder / "out"), "", "", **changes)
 
 
+@pytest.mark.slow
 def test_everybody_reads_the_same_samples(tmp_path: Path) -> None:
     from curation.dataset.loader import SampleStream
     from curation.dataset.open_shards import open_shards

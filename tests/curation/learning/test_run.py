@@ -18,6 +18,8 @@ from curation.recipes.learning_recipe import LearnRecipe
 from curation.selection.policy import Policy
 from curation.storage.store import open_store
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_a_run_leaves(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     found = go(recipe())

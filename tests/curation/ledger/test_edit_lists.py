@@ -34,6 +34,7 @@ def test_values_are_in_their_shortest_notation_and_rows_sorted() -> None:
     assert parse_edit_list(found.data, "list").table.equals(found.table)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(lists(agree=True), st.randoms(use_true_random=False))
 def test_the_order_of_rows_never_decides_a_byte(parts: list[pa.Table], random: Any) -> None:

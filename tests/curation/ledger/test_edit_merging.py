@@ -52,6 +52,7 @@ def test_the_last_list_wins_in_any_grouping(parts: list[pa.Table]) -> None:
         assert merge(named([left, right]), last_wins=True) == whole
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(lists(agree=False))
 def test_every_contradiction_is_found(parts: list[pa.Table]) -> None:

@@ -82,6 +82,7 @@ def test_passes_of_a_fixed_number_of_rows(encoder: DualEncoder, pixels: np.ndarr
     assert torch.equal(fixed.text(captions)[3:5], fixed.text(captions[3:5])), "the same bits in any batch"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_equal_to_open_clip_itself(model: str, pixels: np.ndarray, tmp_path: Path) -> None:
     """The same through its files, as a consumer uses a proxy's weights without Tutelage."""

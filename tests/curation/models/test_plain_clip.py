@@ -65,6 +65,7 @@ def test_initial_weights_and_draws_equal_those_of_open_clip(model: str) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_gradients_equal_those_of_open_clip(model: str) -> None:
     size = model_config(model)["vision_cfg"]["image_size"]
@@ -112,6 +113,7 @@ def test_vectors_in_bfloat16_are_as_near_as_its_rounding() -> None:
     assert (ours.text(CAPTIONS) * theirs.text(CAPTIONS)).sum(1).min() > 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("rows", [1, 3, 15, 16, 17, 31, 40])
 def test_a_vector_has_the_same_bits_in_every_batch(model: str, rows: int) -> None:
@@ -147,6 +149,7 @@ def test_which_models_are_plain(model: str, plain: bool) -> None:
     assert is_plain(model_config(model)) is plain
 
 
+@pytest.mark.slow
 def test_tensor_names_and_shapes_equal_those_of_open_clip() -> None:
     """Of every plain model below a billion parameters, on the meta device."""
     checked: list[str] = []
@@ -163,6 +166,7 @@ def shapes_of(module: torch.nn.Module) -> dict[str, Sequence[int]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_a_proxy_is_loaded_and_checked_without_the_packages_that_take_long(tmp_path: Path) -> None:
     code = """
 import sys, numpy as np, torch

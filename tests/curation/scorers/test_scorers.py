@@ -28,6 +28,7 @@ def listed(values: Any) -> list[Any]:
     return values.to_pylist() if isinstance(values, pa.Array) else values.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SCORERS))
 def test_scores_do_not_depend_on_the_batch(name: str, given: Fields) -> None:
     torch.set_num_threads(1)

@@ -37,6 +37,7 @@ def written(seed: int, words: str) -> tuple[Pixels, Any]:
     return pixels, (pixels != plain).any(2)
 
 
+@pytest.mark.slow
 def test_words_are_found_whichever_way_they_run_and_nothing_else() -> None:
     pictures, inked = zip(*(written(seed, words) for seed, words in enumerate(WORDS)), strict=True)
     find = open_finder(CPU)
@@ -93,6 +94,7 @@ def test_a_region_gets_the_mean_of_the_pixels_that_touch_it() -> None:
     assert np.abs(mask(pixels, everything) - pixels.mean((0, 1))).max() <= 0.5
 
 
+@pytest.mark.slow
 def test_the_score_is_that_of_the_masked_picture(given: Fields) -> None:
     """It changes the score of pictures with text; without text it is the CLIP score, bit for bit, in any batch."""
     scorer = make("text_masked_clip_score", {**given["clip_score"], "size": SIDE})

@@ -132,6 +132,7 @@ def test_what_cannot_be_read_is_passed_over_and_none_at_all_is_one_line(store: S
         latest(store, {"identity": "a"})
 
 
+@pytest.mark.slow
 def test_bits_that_changed_are_noticed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "time", Clock())  # each of 500 damaged objects is read again after 0.1 s
     for steps in (1, 2):

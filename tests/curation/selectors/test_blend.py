@@ -17,6 +17,8 @@ from curation.selectors.draw import top
 from curation.selectors.joint import Joint
 from curation.selectors.schedule import Ramp
 
+pytestmark = pytest.mark.slow
+
 
 def test_scores_are_those_of_the_paper() -> None:
     seen = outputs()

@@ -26,6 +26,7 @@ def read(folder: Path, name: str, **options: object) -> list[dict[str, object]]:
     return [row for table in reader.read(ShardRef(name, info.size, info.etag)) for row in table.to_pylist()]
 
 
+@pytest.mark.slow
 def test_rows_reasons_and_the_end_row(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.tar", 1, 300)  # more than one table
     *rows, end = read(tmp_path, "a.tar")
@@ -62,6 +63,7 @@ def test_what_is_no_tar_is_still_a_row(tmp_path: Path, data: bytes, reason: str)
     assert (end["end"], end["row"], end["reason"]) == (True, 0, reason)
 
 
+@pytest.mark.slow
 def test_every_cut_is_told(tmp_path: Path) -> None:
     write_shard(tmp_path / "whole.tar", 2, 6, flaws=False)
     whole = (tmp_path / "whole.tar").read_bytes()

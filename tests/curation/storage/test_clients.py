@@ -108,6 +108,7 @@ def _use_after_fork(url: str, endpoint: str, queue: multiprocessing.Queue[str]) 
         queue.put(f"{error} | {error.fix}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [""], indirect=True)
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_use_after_fork_says_so_instead_of_hanging(broken: tuple[BrokenS3, Store], method: str) -> None:

@@ -87,6 +87,7 @@ for i in range(100000):
 """
 
 
+@pytest.mark.slow
 def test_kill_leaves_no_partial_object(tmp_path: Path) -> None:
     done = 0
     for round_ in range(6):

@@ -17,6 +17,8 @@ import curation as cu
 from curation.ledger.edit_lists import read_edit_list, write_edit_list
 from jobs.cli import _main
 
+pytestmark = pytest.mark.slow
+
 MODEL = "ab" * 32
 UNKNOWN = "f" * 32
 

@@ -21,6 +21,8 @@ from curation.storage.store import Store, open_store
 from jobs.cli import cli
 from jobs.commands.gc import gc
 
+pytestmark = pytest.mark.slow
+
 
 def swept(url: Path, *arguments: str) -> list[str]:
     result = CliRunner().invoke(gc, [str(url), "--json", *arguments], catch_exceptions=False)

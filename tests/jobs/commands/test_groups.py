@@ -79,6 +79,7 @@ def test_a_source_that_is_gone_leaves_the_page_without_its_picture(home: Path, t
     assert 0 < page.count("<img") < 9 and "0.tar" in page
 
 
+@pytest.mark.slow
 def test_what_if_reports_them_too(home: Path, tmp_path: Path) -> None:
     for keep in ("--no-keep", "--keep", "--keep"):  # of score tables; kept in the cache; of the cache
         done = invoke("what-if", f"{home}/r.yaml", keep, "--html", f"{tmp_path}/w.html")
@@ -94,6 +95,7 @@ def test_what_if_says_which_settings_a_run_would_refuse(home: Path) -> None:
     assert "curate run would make no snapshot: none of 70 samples is kept: all.too_few_words" in done.stderr
 
 
+@pytest.mark.slow
 def test_groups_of_a_part_of_another_filter_and_of_none(home: Path, tmp_path: Path) -> None:
     parts = [{"exact_duplicates": {}}, {"caption": {"min_words": 1}}]
     for name, groups in (("all", [30, 2]), ("any", []), ("not", [])):

@@ -18,6 +18,7 @@ from jobs.commands.learn import choose_executor, learn, report
 SMALL = ["--steps", "12", "--batch", "8", "--threads", "1", "--device", "cpu", "--holdout", "0.3"]
 
 
+@pytest.mark.slow
 def test_learn(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", shards=2, n=30, flaws=False)
     test = write_corpus(tmp_path / "test", shards=3, n=30, flaws=False)

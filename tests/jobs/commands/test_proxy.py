@@ -43,6 +43,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus"), shards=2, n=30)
 
 
+@pytest.mark.slow
 def test_train_writes_weights_that_load_and_a_card(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +154,7 @@ def test_vectors_are_drawn_from_whole_shards_and_of_as_many_as_it_takes(
     assert max(first) > 25
 
 
+@pytest.mark.slow
 def test_clusters(corpus: Path, tmp_path: Path) -> None:
     sha = write_weights(tmp_path / "w.safetensors")
     options = [

@@ -43,6 +43,7 @@ def build(root: Path, out: Path, *more: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_items_are_the_kept_samples_in_the_order_of_their_score(scored: Path, tmp_path: Path) -> None:
     from curation.review.queue import open_queue
 
@@ -159,6 +160,7 @@ def test_a_filter_with_priorities_ranks(by: str, scored: Path, tmp_path: Path) -
         assert items.column("uid").to_pylist() == rows.column("uid").to_pylist()
 
 
+@pytest.mark.slow
 def test_items_show_the_three_best_classes_of_the_proxy(scored: Path, tmp_path: Path) -> None:
     from curation.review.queue import open_queue
 

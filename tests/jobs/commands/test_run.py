@@ -51,6 +51,7 @@ def objects(root: Path) -> dict[str, int]:
     return {str(p.relative_to(root)): p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_every_sample_is_accounted_for(first: tuple[dict[str, Any], RunCounts], home: Path) -> None:
     document, work = first
     reasons = {"tar_not_a_tar": 1, "tar_truncated": 1}
@@ -125,6 +126,7 @@ def test_same_shards_whatever_the_workers_of_ray(
     assert objects(out) == before
 
 
+@pytest.mark.slow
 def test_vectors_and_bytes_where_shards_are_broken(home: Path, tmp_path: Path) -> None:
     """A shard without a usable sample, the first one at that, doesn't know how wide vectors are."""
     shutil.copytree(home / "corpus", tmp_path / "corpus")
@@ -169,6 +171,7 @@ def test_a_threshold_costs_no_scoring(first: tuple[dict[str, Any], RunCounts], h
     assert any("fraction: 0.25" in line for line in changes["recipe"])
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_worked_on(first: tuple[dict[str, Any], RunCounts], home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "out", tmp_path / "out")
     corpus = tmp_path / "corpus"
@@ -235,6 +238,7 @@ def test_what_kills_its_actor_again_and_again_ends_the_run_with_a_line(
             scoring_passes.score_units(work, units, lambda samples: None, RayExecutor())
 
 
+@pytest.mark.slow
 def test_scores_of_every_kind_reach_filters_and_manifest(home: Path, first: tuple[dict[str, Any], RunCounts]) -> None:
     """Numbers, hashes, words, structs of several; a vector is for who asks for it. Nothing is scored a second time."""
     weights = {"model": "proxy-mu", "weights": f"{home}/w.safetensors", "sha256": sha256_of(home / "w.safetensors")}

@@ -15,6 +15,8 @@ import curation as cu
 from jobs.cli import _main
 from jobs.commands.verify import problems_of
 
+pytestmark = pytest.mark.slow
+
 
 def record_of_repair(tree: Tree) -> dict:
     (path,) = (tree.out / "repairs").glob("*.json")

@@ -16,6 +16,8 @@ from curation.review.status import status_of
 from curation.review.verification import verify_queue
 from jobs.cli import _main
 
+pytestmark = pytest.mark.slow
+
 
 def serve(queue: Path, log: Path, *more: str) -> tuple[object, str]:
     """Start a server on any free port; returns the process and the page's URL."""

@@ -118,6 +118,7 @@ def test_a_driver_goes_on_where_the_one_before_was_killed(tmp_path: Path) -> Non
     assert pool.deaths == whole.deaths and len(pool.attempts()) == len(whole.attempts())
 
 
+@pytest.mark.slow
 def test_a_scorer_that_kills_every_process_ends_the_run_soon(tmp_path: Path) -> None:
     pool = Pool(tmp_path, 80, every(80, 1, DIES), 64)
     with pytest.raises(IncompleteError, match=f"scorer letters ends its process for {LEAST + 1} samples"):

@@ -21,6 +21,7 @@ from jobs.commands.inspect import diff, show
 from jobs.commands.verify import problems_of
 
 
+@pytest.mark.slow
 def test_an_evaluation_compares_with_the_pool_and_a_random_part(first: tuple[Path, dict[str, Any]]) -> None:
     home, found = first
     assert found["judged"] == 6
@@ -64,6 +65,7 @@ def test_interrupted_it_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [data.split()[-1] for data in before] == ["0", "0", "0"], "every arm with the first seed first"
 
 
+@pytest.mark.slow
 def test_who_comes_second_with_other_last_bits_takes_the_first_ones_model(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_snapshots_own_models_meet_samples_as_often_as_they_weigh(home: Path) 
     assert "as often as its weight" in text
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_keeps_all_has_its_pool_for_a_random_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     curate(home / "r.yaml", "filters=[]", f"output={home}/all", f"corpus={home}/corpus")
     seen = count_runs(monkeypatch)

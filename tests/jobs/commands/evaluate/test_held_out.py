@@ -21,6 +21,8 @@ from curation.shards.tar_samples import read_samples
 from curation.shards.tar_writer import TarWriter
 from jobs.commands.inspect import show
 
+pytestmark = pytest.mark.slow
+
 
 def test_other_held_out_samples_cost_no_training(evaluated: Path) -> None:
     cards = {path: path.stat().st_mtime_ns for path in (evaluated / "out/runs").glob("*/card.json")}
