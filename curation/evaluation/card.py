@@ -24,6 +24,7 @@ from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import Card
 from curation.models.architecture import config_path
 from curation.models.devices import threads_of
+from curation.models.patch_config import classifier_config
 from curation.models.weights import tensors_to_bytes
 from curation.shards.images import IMAGE_CODE_VERSION, DecodeLimits
 from curation.storage.store import Store, open_store
@@ -39,7 +40,7 @@ def identity_of(job: TrainingJob, sources: Mapping[str, Samples], device: str) -
     identity = {
         "version": [TRAINING_VERSION, IMAGE_CODE_VERSION],
         "model": job.model,
-        "config": models.model_config(job.model),
+        "config": classifier_config(job.model),
         **{f"{name}_sha256": listing_sha256(some.shards) for name, some in sources.items()},
         "training": asdict(job.training),
         "holdout": job.holdout,

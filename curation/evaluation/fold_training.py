@@ -9,6 +9,7 @@ Cost: runs * folds trainings of `steps` updates.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,7 @@ from curation.dataset.sample_weights import ALIKE
 from curation.evaluation.card import finished_card, identity_of, put_card
 from curation.evaluation.job import TrainingJob
 from curation.evaluation.pairs import Samples
+from curation.evaluation.patch_folds import PatchFolds, most_pictures
 from curation.learners.classification import ClassLearner, shared_labels
 from curation.learners.learner import StepReport, train
 from curation.learning.sources import resolve
@@ -42,6 +44,7 @@ from curation.ledger.documents.learning import FoldRecord
 from curation.models.batches import BUDGET, Examples, TrainingBatch
 from curation.models.devices import pick_device, use_threads
 from curation.models.fold_classifiers import FoldRule, folds_file
+from curation.models.patch_config import PATCH_MODELS, classifier_config, classifier_preprocess
 from curation.models.weights import tensors_to_bytes
 from curation.storage.store import Store, StoreOptions, open_store
 from curation.storage.urls import absolute_url
@@ -75,7 +78,7 @@ def run(settings: FoldTraining) -> dict[str, Any]:
     Raises `UserError` for an unknown model, too few samples or classes, or a loss that diverges.
     """
     job, rule = settings.job, settings.rule
-    models.model_config(job.model)  # an unknown name fails before any data is read
+    classifier_config(job.model)  # an unknown name fails before any data is read
     use_threads(job.threads)
     device = pick_device(job.device)
     source = resolve(absolute_url(job.data), job.options or StoreOptions())
@@ -89,12 +92,14 @@ def run(settings: FoldTraining) -> dict[str, Any]:
     began = time.monotonic()
     data, flaws = _read(settings, samples)
     folder = f"folds/{digest(recipe)[:16]}"
+    config = PATCH_MODELS.get(job.model)
+    patches = PatchFolds(config, data.examples.pixels, job.training.seed, device) if config is not None else None
     records: list[FoldRecord] = []
     classifiers: list[dict[str, Tensor]] = []
     for number in range(rule.runs * rule.folds):
         place = f"{folder}/{number // rule.folds}-{number % rule.folds}"
         found = None if job.force else _finished(store, place)
-        record, tensors = found or _train(settings, data, number, device, store, place)
+        record, tensors = found or _train(settings, data, number, device, store, place, patches)
         records.append(record)
         classifiers.append(tensors)
     about = {"training": canonical(recipe).decode()}
@@ -102,15 +107,14 @@ def run(settings: FoldTraining) -> dict[str, Any]:
     file = folds_file(job.model, data.classes, rule, classifiers, contents, about)
     key = f"{job.model}-folds.safetensors"
     store.put(key, file)
-    seconds = time.monotonic() - began
+    seconds, steps = time.monotonic() - began, 0 if patches else job.training.steps * len(records)
     return put_card(job, store, {
         "identity": digest(recipe), "model": job.model, "weights": store.location(key), "key": key,
         "sha256": sha256(file).hexdigest(), "bytes": len(file), "data": source.url, "label": settings.label,
-        "classes": data.classes, **rule._asdict(), "parameters": models.cost(job.model).parameters,
+        "classes": data.classes, **rule._asdict(), "parameters": _parameters(job.model),
         "samples": {"train": int((data.targets >= 0).sum()), "held_out": 0},
         "no_class": int((data.targets < 0).sum()), "skipped": dict(flaws), "recipe": recipe,
-        "steps": job.training.steps * len(records),
-        "samples_per_second": round(job.training.steps * job.training.batch * len(records) / max(seconds, 1e-9)),
+        "steps": steps, "samples_per_second": round(steps * job.training.batch / max(seconds, 1e-9)),
         "seconds": {"training": round(seconds, 1), "all": round(seconds, 1)},
         "evaluation": _evaluation(data, records[: rule.folds]),
     })  # fmt: skip
@@ -126,13 +130,14 @@ def _evaluation(data: _Data, records: list[FoldRecord]) -> dict[str, Any]:
 
 
 def _read(settings: FoldTraining, samples: Samples) -> tuple[_Data, dict[str, int]]:
-    view = models.preprocess_for(settings.job.model)
+    model = settings.job.model
+    view, most = classifier_preprocess(model), most_pictures(PATCH_MODELS[model]) if model in PATCH_MODELS else BUDGET
     stream = SampleStream(
         samples.shards, size=view.size, mode=view.mode, shuffle=0, seed=settings.job.training.seed,
         label=(settings.label, CONTENT), weights=samples.weights,
     )  # fmt: skip
     with progress("Reading the data", None) as advance:
-        examples, flaws = gather_some(stream, BUDGET, advance)
+        examples, flaws = gather_some(stream, most, advance)
     pairs = [split_label(label) for label in examples.labels]
     labels, contents = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     try:
@@ -158,8 +163,9 @@ def _finished(store: Store, place: str) -> tuple[FoldRecord, dict[str, Tensor]] 
 
 
 def _train(
-    settings: FoldTraining, data: _Data, number: int, device: torch.device, store: Store, place: str
-) -> tuple[FoldRecord, dict[str, Tensor]]:
+    settings: FoldTraining, data: _Data, number: int, device: torch.device, store: Store, place: str,
+    patches: PatchFolds | None,
+) -> tuple[FoldRecord, dict[str, Tensor]]:  # fmt: skip
     """Train one classifier on the other folds, judge its own fold, and write file and record."""
     job, (run, fold) = settings.job, divmod(number, settings.rule.folds)
     own = np.array([fold_of(text, settings.rule.folds, run) == fold for text in data.contents], bool)
@@ -168,6 +174,28 @@ def _train(
     if len(rows) < job.training.batch:
         text = f"{job.data} has {len(rows)} samples outside of fold {fold}, and a batch takes {job.training.batch}"
         raise EmptyCorpusError(text, fix="more data, fewer folds, or a smaller --batch")
+    if patches is not None:
+        with progress(f"Fitting run {run + 1} of {settings.rule.runs}, fold {fold + 1} of {settings.rule.folds}", None):
+            tensors, loss = patches.fit(run, rows, data.targets[rows], len(data.classes))
+        hits = int((patches.guess(run, held_out, tensors) == data.targets[held_out]).sum())
+    else:
+        tensors, loss, hits = _learned(settings, data, number, device, rows, held_out)
+    file = tensors_to_bytes(tensors, {"format": "pt", "model": job.model, "classes": json.dumps(data.classes)})
+    store.put(f"{place}.safetensors", file)
+    record = FoldRecord(
+        key=f"{place}.safetensors", sha256=sha256(file).hexdigest(), bytes=len(file),
+        hits=hits, judged=len(held_out), loss=loss,
+    )  # fmt: skip
+    store.put(f"{place}.json", canonical(record.to_json()))
+    return record, tensors
+
+
+def _learned(
+    settings: FoldTraining, data: _Data, number: int, device: torch.device, rows: np.ndarray[Any, Any],
+    held_out: np.ndarray[Any, Any],
+) -> tuple[dict[str, Tensor], float, int]:  # fmt: skip
+    """Train a classifier by steps on `rows`. Returns its weights, its last loss, and its hits among `held_out`."""
+    job, (run, fold) = settings.job, divmod(number, settings.rule.folds)
     training = replace(job.training, seed=job.training.seed + run)
     learner, losses = ClassLearner(job.model, data.classes, training, device), [0.0]
 
@@ -183,14 +211,15 @@ def _train(
         train(learner, islice(_batches(data, rows, training.batch, training.seed), training.steps), on_step)
     tensors = learner.tensors()
     learner.module.load_state_dict(tensors)
-    file = tensors_to_bytes(tensors, {"format": "pt", "model": job.model, **learner.metadata()})
-    store.put(f"{place}.safetensors", file)
-    record = FoldRecord(
-        key=f"{place}.safetensors", sha256=sha256(file).hexdigest(), bytes=len(file),
-        hits=_hits(learner, data, held_out), judged=len(held_out), loss=losses[0],
-    )  # fmt: skip
-    store.put(f"{place}.json", canonical(record.to_json()))
-    return record, tensors
+    return tensors, losses[0], _hits(learner, data, held_out)
+
+
+def _parameters(model: str) -> int:
+    """Return the number of a tower's parameters."""
+    if model in PATCH_MODELS:
+        config = PATCH_MODELS[model]
+        return config.patterns * (3 * config.patch**2 + 1)
+    return models.cost(model).parameters
 
 
 def _batches(data: _Data, rows: np.ndarray[Any, Any], size: int, seed: int) -> Iterator[TrainingBatch]:

@@ -20,10 +20,10 @@ from torch.nn.functional import linear
 
 from curation.core.errors import WeightsError
 from curation.core.folds import FOLD_RULE, fold_of
-from curation.models.architecture import build_for_inference, preprocess_for
-from curation.models.classifier import Classifier
+from curation.models.classifier import Classifier, PatchClassifier, classifier_for_inference
 from curation.models.dual import MIN_ROWS, load_tensors
 from curation.models.hash_keys import hash_keys
+from curation.models.patch_config import classifier_preprocess
 from curation.models.towers import PixelNormaliser, pad_rows
 from curation.models.weights import Weights, classes_of, read_metadata, read_tensors, tensors_to_bytes
 
@@ -101,7 +101,7 @@ def shared_fold_classifiers(
     modules = []
     for run in range(rule.runs):
         for fold in range(rule.folds):
-            module, prefix = Classifier(model, len(classes), build_for_inference), f"{run}.{fold}."
+            module, prefix = classifier_for_inference(model, len(classes)), f"{run}.{fold}."
             own = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
             load_tensors(module, own, model, weights.url)
             modules.append(module.to(device).eval().requires_grad_(False))
@@ -115,11 +115,11 @@ class FoldClassifiers:
     """
 
     def __init__(
-        self, model: str, classes: Sequence[str], rule: FoldRule, modules: Sequence[Classifier], contents: Array,
-        device: torch.device,
+        self, model: str, classes: Sequence[str], rule: FoldRule, modules: Sequence[Classifier | PatchClassifier],
+        contents: Array, device: torch.device,
     ) -> None:  # fmt: skip
         self.classes, self.rule, self.modules = list(classes), rule, modules
-        self.contents, self.device, self.preprocess = contents, device, preprocess_for(model)
+        self.contents, self.device, self.preprocess = contents, device, classifier_preprocess(model)
         self._normalise = PixelNormaliser(self.preprocess).to(device)
 
     def runs(self, pixels: Array | Tensor, contents: Sequence[str | None]) -> Array:

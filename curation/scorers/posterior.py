@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from curation.core.errors import UserError
-from curation.models.identity import encoder_identity
+from curation.models.identity import classifier_identity
+from curation.models.patch_config import classifier_preprocess
 from curation.models.probability_table import ProbabilityFile
 from curation.models.weights import Weights
 from curation.scorers.label_values import label_distributions
@@ -57,13 +58,11 @@ class Posterior(CaptionNumberScorer):
         """Everything that determines the distributions, for `identity`."""
         named = {"classes": list(self.classes)} if self.classes else {}
         if self.model is not None:
-            return {"source": "folds", **encoder_identity(self.model, self.sha256, "fp32"), **named}
+            return {"source": "folds", **classifier_identity(self.model, self.sha256), **named}
         return {"source": "table", "probabilities": self.sha256, **named}
 
     def views(self) -> Sequence[Preprocess]:
-        from curation.models import preprocess_for
-
-        return (preprocess_for(self.model),) if self.model is not None else ()
+        return (classifier_preprocess(self.model),) if self.model is not None else ()
 
     def files(self) -> Sequence[PinnedFile]:
         return (self._file,)

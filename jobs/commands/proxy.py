@@ -94,7 +94,8 @@ def proxy_train(as_json: bool, objective: str, **arguments: Any) -> None:
     With --objective classes, the pictures are divided into --folds by a hash of their bytes, and a classifier for each
     fold is trained on the other folds, so that no sample is judged by a model that it was part of. --runs 2 and more
     repeat that with other folds and seeds, for the scorer `label_disagreement`. A command that was killed and is
-    repeated trains the missing classifiers alone. --holdout has no effect: each fold is held out once.
+    repeated trains the missing classifiers alone. --holdout has no effect: each fold is held out once. --model
+    proxy-patches is fitted without steps, which takes seconds of a CPU and suits corpora of small pictures.
 
     Repeated with the same data and settings, the command does nothing. The same data, settings, machine and number of
     threads give the same sha256.
@@ -256,11 +257,13 @@ def proxy_clusters(as_json: bool, **arguments: Any) -> None:
 def proxy_ls(everything: bool, as_json: bool) -> None:
     """List the built-in proxies with parameters and FLOPs per sample."""
     from curation import models
+    from curation.models.patch_config import ABOUT
 
     rows = [{"model": name, "about": about, **models.cost(name)._asdict()} for name, about in models.MODELS.items()]
     names = [name for name in models.model_names() if name not in models.MODELS] if everything else []
     if as_json:
-        print_json([*rows, *({"model": name} for name in names)])
+        labels = [{"model": name, "about": about, "objective": "classes"} for name, about in ABOUT.items()]
+        print_json([*rows, *labels, *({"model": name} for name in names)])
         return
     click.echo(f"{'model':<10} {'parameters':>11} {'image':>12} {'caption':>12}")
     for row in rows:
@@ -268,6 +271,8 @@ def proxy_ls(everything: bool, as_json: bool) -> None:
         click.echo(
             f"{row['model']:<10} {row['parameters'] / 1e6:>9.1f} M {flops[0]:>12} {flops[1]:>12}  {row['about']}"
         )
+    for name, about in ABOUT.items():
+        click.echo(f"{name}, of --objective classes alone: {about}")
     click.echo("\n".join(names) if names else "Recipes can also name any architecture of open_clip; --all lists them.")
 
 

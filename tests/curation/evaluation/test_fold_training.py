@@ -55,20 +55,20 @@ def write(folder: Path, data: list[tuple[bytes, Any]]) -> str:
     return str(folder)
 
 
-def settings(data: str, out: Path, *, folds: int = 3, runs: int = 1, steps: int = 30) -> FoldTraining:
+def settings(
+    data: str, out: Path, *, folds: int = 3, runs: int = 1, steps: int = 30, model: str = "proxy-mu"
+) -> FoldTraining:
     training = Training(steps=steps, batch=16, lr=3e-3)
-    job = TrainingJob(
-        data=data, model="proxy-mu", out=str(out), training=training, holdout=0.0, threads=1, device="cpu"
-    )
+    job = TrainingJob(data=data, model=model, out=str(out), training=training, holdout=0.0, threads=1, device="cpu")
     return FoldTraining(job=job, rule=FoldRule(folds, runs))
 
 
 def classifiers(card: dict[str, Any]) -> FoldClassifiers:
-    return shared_fold_classifiers("proxy-mu", Weights(card["weights"], card["sha256"]), CPU, None)
+    return shared_fold_classifiers(card["model"], Weights(card["weights"], card["sha256"]), CPU, None)
 
 
-def decoded(images: list[bytes]) -> np.ndarray[Any, Any]:
-    return np.stack([decode(image, DecodeLimits(), 64, "shortest") for image in images])
+def decoded(images: list[bytes], size: int = 64) -> np.ndarray[Any, Any]:
+    return np.stack([decode(image, DecodeLimits(), size, "shortest") for image in images])
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,22 @@ def test_no_sample_judges_itself(tmp_path: Path) -> None:
     assert judged[0][green] < 0.1 and judged[0] == pytest.approx(each[fold])
     (unknown,) = folds.runs(pixels, ["ab" * 16])
     assert unknown[0] == pytest.approx(np.mean(each, axis=0)), "another corpus: the mean of the folds"
+
+
+def test_classifiers_of_patches_are_fitted_without_steps(corpus: str, tmp_path: Path) -> None:
+    card = run(settings(corpus, tmp_path / "a", runs=2, model="proxy-patches"))
+    assert card["steps"] == 0 and card["parameters"] == 400 * 109 and card["evaluation"]["out_of_fold"]["rate"] > 0.9
+    assert run(settings(corpus, tmp_path / "b", runs=2, model="proxy-patches"))["sha256"] == card["sha256"]
+    folds, images = classifiers(card), [image for image, _ in samples()[:20]]
+    assert folds.preprocess.size == 32
+    pixels, contents = decoded(images, 32), [content_of(image) for image in images]
+    found = folds.runs(pixels, list(contents))
+    assert np.allclose(found.sum(axis=2), 1) and not np.array_equal(found[0], found[1])
+    for row, content in enumerate(contents):
+        own = fold_of(content, 3)
+        assert found[0, row] == pytest.approx(folds._distributions(own, pixels[row : row + 1])[0], abs=1e-6)
+    guess = np.array(folds.classes)[found.mean(axis=0).argmax(axis=1)]
+    assert (guess == [name for _, name in samples()[:20]]).mean() > 0.9
 
 
 def test_runs_divide_the_pictures_independently(corpus: str, tmp_path: Path) -> None:
