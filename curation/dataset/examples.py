@@ -116,11 +116,20 @@ def gather_some(
     return Examples.concatenated([Examples.empty(size), *found]), flaws
 
 
+def left_out_of(skipped: Mapping[str, int]) -> dict[str, int]:
+    """Return the samples that an evaluation leaves out by origin, from the skipped ones by reason."""
+    return {
+        reason.removeprefix(ORIGIN_REASON): count
+        for reason, count in sorted(skipped.items())
+        if reason.startswith(ORIGIN_REASON)
+    }
+
+
 def left_out_line(skipped: Mapping[str, int]) -> str:
     """Return the line that reports which samples an evaluation leaves out by their origin; "" for none."""
-    counts = {reason: count for reason, count in skipped.items() if reason.startswith(ORIGIN_REASON)}
-    listed = ", ".join(f"{reason.removeprefix(ORIGIN_REASON)} {count:,}" for reason, count in sorted(counts.items()))
-    return f"left out of the samples to evaluate on, by origin: {listed}" if counts else ""
+    listed = ", ".join(f"{origin} {count:,}" for origin, count in left_out_of(skipped).items())
+    fix = "`--origins`, or `evaluation_origins` of a recipe, names more"
+    return f"left out of the samples to evaluate on, by origin: {listed}; {fix}" if listed else ""
 
 
 def mixed(shards: Sequence[ListedShard]) -> list[ListedShard]:

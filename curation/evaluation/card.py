@@ -16,6 +16,7 @@ from curation import models
 from curation.core import skipped
 from curation.core.errors import LedgerError, NotFoundError, UserError
 from curation.core.holdout import HOLDOUT_RULE
+from curation.core.origins import TRUSTED
 from curation.evaluation.job import TrainingJob
 from curation.evaluation.pairs import Samples
 from curation.learners.learner import Learner
@@ -37,7 +38,7 @@ def identity_of(job: TrainingJob, sources: Mapping[str, Samples], device: str) -
 
     sources: the samples of `job.sources`. device: a type, such as `cpu`.
     """
-    identity = {
+    identity: dict[str, Any] = {
         "version": [TRAINING_VERSION, IMAGE_CODE_VERSION],
         "model": job.model,
         "config": classifier_config(job.model),
@@ -52,6 +53,8 @@ def identity_of(job: TrainingJob, sources: Mapping[str, Samples], device: str) -
         identity["holdout_rule"] = HOLDOUT_RULE
     if job.streamed:
         identity["streamed"] = True
+    if job.origins != TRUSTED:
+        identity["origins"] = list(job.origins)
     samples = sources["data"]
     if samples.subset is not None:
         identity["subset"] = samples.subset._asdict()

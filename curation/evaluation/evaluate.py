@@ -7,22 +7,27 @@ beside the snapshot (`curation.dataset.evaluations`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, overload
 
 import pyarrow as pa
 
 from curation.core.executor import Executor, Resources, WorkerDiedError, WorkerPlace
 from curation.core.local_executor import LocalExecutor
+from curation.core.origins import TRUSTED
 from curation.core.progress import progress
 from curation.dataset import evaluations
 from curation.dataset import snapshot as snapshots
 from curation.dataset.evaluations import CURATED, RANDOM, RAW, Document
-from curation.dataset.examples import mixed
+from curation.dataset.examples import left_out_of, mixed
+from curation.dataset.open_shards import latest_of
 from curation.dataset.snapshot import Snapshot
+from curation.evaluation.label_evaluation import LabelEvaluation, evaluate_labels
+from curation.evaluation.labellings import Labels, labellings
 from curation.evaluation.leakage import leaks_of_scorers
 from curation.evaluation.protocol import EvaluationPlan, EvaluationProtocol, plan
-from curation.evaluation.trials import Trial, held_out_examples, pin, run_trial
+from curation.evaluation.trials import HeldOut, Trial, held_out_examples, pin, run_trial
 from curation.learners.training import Training
 from curation.learning.sources import resolve
 from curation.models.devices import pick_device
@@ -53,6 +58,29 @@ class PlannedEvaluation(NamedTuple):
         documents = [self.attached[one.identity] or attach_evaluation(one, self.protocol) for one in self.plans]
         return EvaluationResult(documents, len(self.todo))
 
+    def models(self) -> dict[str, str]:
+        """Return the folder of each model by a name of snapshot, arm and seed. A shared model has one name."""
+        folders = {
+            one.job.out: f"{one.snapshot} {one.arm}, seed {one.job.training.seed}"
+            for plan in reversed(self.plans)
+            for one in plan.trials
+        }
+        return {name: folder for folder, name in folders.items()}
+
+
+@overload
+def evaluate(
+    urls: str | Sequence[str], against: str, *, executor: Executor | None = None, workers: int | None = None,
+    labels: None = None, **settings: Any,
+) -> EvaluationResult: ...  # fmt: skip
+
+
+@overload
+def evaluate(
+    urls: str | Sequence[str], against: str, *, executor: Executor | None = None, workers: int | None = None,
+    labels: Labels, edits: str | Sequence[str] = (), label: str = "name", **settings: Any,
+) -> dict[str, Any]: ...  # fmt: skip
+
 
 def evaluate(
     urls: str | Sequence[str],
@@ -60,21 +88,50 @@ def evaluate(
     *,
     executor: Executor | None = None,
     workers: int | None = None,
+    labels: Labels | None = None,
+    edits: str | Sequence[str] = (),
+    label: str = "name",
     **settings: Any,
-) -> EvaluationResult:
+) -> EvaluationResult | dict[str, Any]:
     """Train small CLIPs on snapshots, their source corpora and random parts of these; attach a comparison to each.
+
+    With `labels`, rank models under several labellings of the held-out samples instead (`label_evaluation`).
 
     urls: of one snapshot or several, `URL` or `URL@7`. against: URL of the held-out samples, shards or a snapshot.
     executor: where models are trained; by default on this machine.
     workers: models trained at once; 1 trains in this process; None trains as many as the executor can run.
+    labels: `"before,after"`, or edit lists by the name of a labelling (None: the labels as stored). Then `urls` may
+    also name trained models (`judges`), and the result is a JSON object. edits: the edit lists of `after`. label: the
+    json field with the label.
     settings: as of `plan_evaluation`.
     Raises `NoSnapshotError`, and `UserError` for data without enough samples.
     """
-    planned = plan_evaluation(urls, against, **settings)
-    if planned.todo:
+    places = [urls] if isinstance(urls, str) else list(dict.fromkeys(urls))
+    wanted = None if labels is None else labellings(labels, [edits] if isinstance(edits, str) else edits)
+    datasets = places if wanted is None else [url for url in places if is_dataset(url)]
+    planned = plan_evaluation(datasets, against, **settings) if datasets else None
+    if planned is not None and planned.todo:
         with progress("Training and judging", len(planned.todo), "models") as tick:
             run_trials(planned.todo, executor or LocalExecutor(), workers, tick)
-    return planned.attach()
+    if wanted is None:
+        assert planned is not None, "there is at least one snapshot"
+        return planned.attach()
+    models = named_models(places, planned)
+    own = {name: settings[name] for name in ("holdout", "origins", "device", "threads") if name in settings}
+    return evaluate_labels(LabelEvaluation(models=models, against=against, labellings=wanted, label=label, **own))
+
+
+def is_dataset(url: str) -> bool:
+    """Whether a URL names a snapshot, and not a trained model."""
+    if url.endswith((".safetensors", ".parquet")):
+        return False
+    return re.search(r"@(\d+|latest)\Z", latest_of(url)) is not None
+
+
+def named_models(places: Sequence[str], planned: PlannedEvaluation | None) -> Mapping[str, str]:
+    """Return the URLs of the models to judge, by name: trained models as they are named, then those of snapshots."""
+    named = {url: url for url in places if not is_dataset(url)}
+    return named if planned is None else named | planned.models()
 
 
 def plan_evaluation(
@@ -90,6 +147,7 @@ def plan_evaluation(
     runs: str | None = None,
     device: str = "auto",
     threads: int = 1,
+    origins: Sequence[str] = TRUSTED,
 ) -> PlannedEvaluation:
     """Plan an evaluation and look for the models that exist already. Trains nothing.
 
@@ -99,12 +157,13 @@ def plan_evaluation(
     raw, random: the arms beside the snapshot: its source corpus, and random parts of it.
     runs: URL of the folder of models; by default `runs/` below the first snapshot.
     device: `auto`, `cpu` or `cuda`. threads: CPU threads of each model.
+    origins: those of the samples to judge on (`core.origins`).
     """
     places = [urls] if isinstance(urls, str) else list(dict.fromkeys(urls))
     first = snapshots.open(places[0])  # raises for a URL without a snapshot, before anything is listed
     protocol = EvaluationProtocol(
-        held_out=pin(against, holdout), model=model, training=training or Training(), seeds=seeds, threads=threads,
-        runs=absolute_url(runs or first.store.location("runs")),
+        held_out=pin(against, holdout, origins), model=model, training=training or Training(), seeds=seeds,
+        threads=threads, runs=absolute_url(runs or first.store.location("runs")),
         device=pick_device("auto").type if device == "auto" else device,
     )  # fmt: skip
     others = [arm for arm, wanted in ((RAW, raw), (RANDOM, random)) if wanted]
@@ -190,14 +249,14 @@ def attach_evaluation(plan: EvaluationPlan, protocol: EvaluationProtocol) -> Doc
     held_out, snapshot = protocol.held_out, plan.snapshot
     minus, intervals = evaluations.minus(runs)
     source = resolve(held_out.url, StoreOptions())
-    examples = held_out_examples(held_out, protocol.model)
+    examples, flaws = held_out_examples(held_out, protocol.model)
     judged = {"samples": len(examples), "candidates": len(one_per_group(examples, CANDIDATES))}
     pictures = evaluations.content_hashes(mixed(source.shards), examples.uids)
     document = {
         "snapshot": snapshot.number,
         "identity": plan.identity,
         "protocol": protocol.to_json() | {"streamed": plan.streamed},
-        "held_out": {"url": held_out.url, "share": held_out.share, **judged},
+        "held_out": {"url": held_out.url, "share": held_out.share, **judged, **_of_origins(held_out, flaws)},
         "arms": arms,
         "minus": minus,
         "intervals": intervals,
@@ -206,6 +265,13 @@ def attach_evaluation(plan: EvaluationPlan, protocol: EvaluationProtocol) -> Doc
         "seen": leaks_of_scorers(snapshot.document["recipe"], source, held_out.share),
     }
     return evaluations.attach(snapshot.store, snapshot.number, plan.identity, document)
+
+
+def _of_origins(held_out: HeldOut, flaws: Mapping[str, int]) -> dict[str, Any]:
+    """Return the held-out samples' origins if they are not the usual ones, and the samples that are left out."""
+    own = {} if held_out.origins == TRUSTED else {"origins": list(held_out.origins)}
+    counts = left_out_of(flaws)
+    return own | ({"left_out": counts} if counts else {})
 
 
 def _overlap(plan: EvaluationPlan, pictures: pa.Array, share: float) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from curation.core.origins import TRUSTED
 from curation.learners.training import Training
 from curation.storage.store import StoreOptions
 
@@ -25,6 +26,7 @@ class TrainingJob:
     device: str = "auto"
     threads: int = 0  # 0: one a core, at most 8
     weighted: bool = True  # samples of a snapshot are drawn as often as their weight in the manifest
+    origins: tuple[str, ...] = TRUSTED  # of the samples to evaluate on, and of those that classifiers of folds judge
     force: bool = False  # train again where a card exists
     options: StoreOptions | None = None
 

@@ -34,8 +34,9 @@ def model_order(
     are names or numbers, and None for a sample without one: it is left out under this labelling, or, where a model has
     no guess, under all. classes: their number, for the accuracy by chance; 0 counts the labels.
 
-    Returns a JSON object: `labellings` and `models` by name, `orders` (tau, and the number of pairs that change places)
-    for each two labellings, and `pairs` (the difference under each labelling, and between which the two change places).
+    Returns a JSON object: `labellings` and `models` by name (`no_guess`: labels of samples without a guess), `orders`
+    (tau, and the number of pairs that change places) for each two labellings, and `pairs` (the difference under each
+    labelling, and between which the two change places).
     Raises `UserError` where a labelling leaves no sample.
     """
     given = {name: _column(values) for name, values in guesses.items()}
@@ -62,7 +63,10 @@ def model_order(
         return {**asdict(rate), "rank": ranks[name][model]}
 
     return {
-        "labellings": {name: {"samples": int(rows.sum())} for name, rows in counted.items()},
+        "labellings": {
+            name: {"samples": int(rows.sum()), "no_guess": int((_present(truths[name]) & ~judged).sum())}
+            for name, rows in counted.items()
+        },
         "models": {model: {name: of_model(model, name) for name in truths} for model in hits},
         "orders": [_order(*names, right, compared) for names in combinations(truths, 2)],
         "pairs": compared,

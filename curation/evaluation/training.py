@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from curation import models
 from curation.core.digest import digest
 from curation.core.errors import UserError
+from curation.core.origins import TRUSTED
 from curation.core.progress import progress
 from curation.dataset.examples import gather_some
-from curation.dataset.loader import Part
+from curation.dataset.loader import ORIGIN_REASON, Part
 from curation.dataset.open_shards import open_shards
 from curation.dataset.sample_weights import ALIKE
 from curation.evaluation.card import finished_card, identity_of, put_card, put_files
@@ -85,8 +86,9 @@ def run(job: TrainingJob, samples: Samples | None = None) -> dict[str, Any]:
     log.write(step=learner.steps, evaluation=results)
 
     files = put_files(job, store, recipe, learner, "\n".join(log.lines) + "\n")
-    # Samples that are held out of `data` have the flaws of `data`, which are counted already.
-    skipped = [some.stream.skipped for some in pairs.values()] + ([flaws] if job.evaluation is not None else [])
+    # Samples that are held out of `data` have the flaws of `data`, which are counted already, except for their origins.
+    own = flaws if job.evaluation is not None else _of_origins(flaws)
+    skipped = [some.stream.skipped for some in pairs.values()] + [own]
     card = {
         "identity": digest(recipe),
         "model": job.model,
@@ -127,17 +129,25 @@ def _held_out(job: TrainingJob, samples: Samples) -> tuple[Examples, Counter[str
         samples = samples._replace(shards=())
     elif job.evaluation is not None:
         samples = Samples(open_shards(job.evaluation, job.options))
-    return read_held_out(samples, job.model, job.holdout)
+    return read_held_out(samples, job.model, job.holdout, job.origins)
 
 
-def read_held_out(samples: Samples, model: str, share: float) -> tuple[Examples, Counter[str]]:
+def _of_origins(skipped: Counter[str]) -> Counter[str]:
+    """Return the samples that are skipped for their origin alone."""
+    return Counter({reason: count for reason, count in skipped.items() if reason.startswith(ORIGIN_REASON)})
+
+
+def read_held_out(
+    samples: Samples, model: str, share: float, origins: Sequence[str] = TRUSTED
+) -> tuple[Examples, Counter[str]]:
     """Read at most `MAX_EVALUATED` held-out samples into memory, decoded for `model`.
 
-    share: of the names that are held out; 0 reads all samples. Also returns skipped samples by reason.
+    share: of the names that are held out; 0 reads all samples. origins: those of the samples that are read. Also
+    returns skipped samples by reason.
     """
     part: Part = "held_out" if share else "all"
     with progress("Reading the held-out part", None) as advance:
-        return gather_some(samples.stream(model, part=part, holdout=share), MAX_EVALUATED, advance)
+        return gather_some(samples.stream(model, part=part, holdout=share), MAX_EVALUATED, advance, origins)
 
 
 def _batches(job: TrainingJob, pairs: dict[str, PreparedPairs]) -> Iterator[TrainingBatch]:

@@ -9,6 +9,7 @@ No evaluation thus trains a model that exists, and other held-out samples cost n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -19,6 +20,7 @@ from safetensors.torch import load
 from curation.core.digest import canonical, digest
 from curation.core.errors import NotFoundError, UserError
 from curation.core.holdout import HOLDOUT_RULE
+from curation.core.origins import ORIGINS, TRUSTED, expect_origins
 from curation.core.progress import progress
 from curation.core.skipped import summary
 from curation.dataset import snapshot as snapshots
@@ -54,11 +56,13 @@ class HeldOut(NamedTuple):
     url: str  # a snapshot's with its number
     share: float
     sha256: str  # of the listing
+    origins: tuple[str, ...] = TRUSTED  # of the samples (`core.origins`)
 
     @property
     def id(self) -> str:
         """A hash of the samples and of the code that judges on them."""
-        return digest([self.sha256, self.share, MAX_EVALUATED, EVALUATION_VERSION])
+        own = [] if self.origins == TRUSTED else [sorted(self.origins)]
+        return digest([self.sha256, self.share, MAX_EVALUATED, EVALUATION_VERSION, *own])
 
 
 class Trial(NamedTuple):
@@ -117,7 +121,7 @@ def run_trial(trial: Trial) -> Document:
         "run": card["identity"],
         "data": job.data,
         "seed": training.seed,
-        **figures(evaluate(_encoder(card, job), held_out_examples(trial.held_out, job.model))),
+        **figures(evaluate(_encoder(card, job), held_out_examples(trial.held_out, job.model)[0])),
         "sha256": card["sha256"],
         "device": job.device,
         "seconds": card["seconds"]["training"],
@@ -172,21 +176,28 @@ def parts_of(snapshot: Snapshot, share: float, seeds: Sequence[int], runs: str) 
     return TrainingParts(sizes.kept, sizes.pool, random)
 
 
-def pin(url: str, share: float) -> HeldOut:
-    """Return the held-out samples at `url`, pinned as they are listed now."""
+def pin(url: str, share: float, origins: Sequence[str] = TRUSTED) -> HeldOut:
+    """Return the held-out samples at `url`, pinned as they are listed now. Raises `UserError` for an unknown origin."""
+    try:
+        expect_origins(origins, "origins")
+    except ValueError as error:
+        raise UserError(str(error), fix=f"--origins {','.join(TRUSTED)}") from None
     source = resolve(absolute_url(url), StoreOptions())
-    return HeldOut(source.url, share, source.sha256)
+    return HeldOut(source.url, share, source.sha256, tuple(sorted(set(origins), key=ORIGINS.index)))
 
 
 @lru_cache(maxsize=1)
-def held_out_examples(held_out: HeldOut, model: str) -> Examples:
-    """Return the held-out samples, decoded for `model`. Raises `UserError` for fewer than two."""
-    found, flaws = read_held_out(Samples(open_shards(held_out.url)), model, held_out.share)
+def held_out_examples(held_out: HeldOut, model: str) -> tuple[Examples, Counter[str]]:
+    """Return the held-out samples, decoded for `model`, and the skipped ones by reason.
+
+    Raises `UserError` for fewer than two.
+    """
+    found, flaws = read_held_out(Samples(open_shards(held_out.url)), model, held_out.share, held_out.origins)
     if len(found) < 2:
         why = f", with {held_out.share * 100:g} % of the names held out" if held_out.share else ""
         text = f"{held_out.url} has {len(found)} samples to be judged on{why} (skipped: {summary(flaws)})"
         raise UserError(text, fix="name held-out data with pictures and captions, or raise --holdout")
-    return found
+    return found, flaws
 
 
 @lru_cache(maxsize=8)

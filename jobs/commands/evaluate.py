@@ -1,4 +1,7 @@
-"""`curate evaluate`: compare snapshots with their source by training on both; the text for `show` and `diff`, too."""
+"""`curate evaluate`: compare snapshots with their source by training on both, or models under several labellings.
+
+The text of evaluations for `show` and `diff` is here, too; that of labellings in `label_report`.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
 @click.command(
     epilog="\b\nExamples:\n  curate evaluate demo/curated --against demo/corpus --holdout 0.1\n"
     "  curate evaluate s3://curated/a s3://curated/b@3 --against s3://pool/test --model proxy-s --device cuda --seeds 5"
+    "\n  curate evaluate a.safetensors b.safetensors --against test --labels before,after --edits edits.parquet"
 )
-@click.argument("snapshots", metavar="OUT[@N]...", nargs=-1, required=True)
+@click.argument("models", metavar="OUT[@N]|MODEL...", nargs=-1, required=True)
 @click.option(
     "--against",
     required=True,
@@ -50,6 +54,15 @@ Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
     show_default=True,
     help="Also train on random parts of the source corpus, as large as the snapshot.",
 )
+@training_options("origins")
+@click.option(
+    "--labels",
+    metavar="NAME[=LIST],...",
+    help="Compare models under these labellings of the held-out samples: `before` (as stored), `after` (with --edits "
+    "applied), NAME=LIST (with another edit list) or NAME=stored.",
+)
+@click.option("--edits", multiple=True, metavar="LIST", help="With --labels: an edit list of `after` (repeatable).")
+@click.option("--label", metavar="FIELD", help="With --labels: json field with the label. Default: name.")
 @click.option("--runs", metavar="URL", help="Folder of the models. Default: runs/ below the first snapshot's output.")
 @click.option(
     "--workers",
@@ -67,27 +80,45 @@ Row = tuple[str, str, Mapping[str, str]]  # label, samples, text by metric
 @executor_option
 @click.option("--address", help="Ray cluster to run on. Default: RAY_ADDRESS.")
 @json_option
+@click.pass_context
 def evaluate(
-    snapshots: tuple[str, ...], against: str, workers: int | None, executor: str, address: str | None, as_json: bool,
-    steps: int, batch: int, lr: float, precision: str, **settings: Any,
+    context: click.Context, /, models: tuple[str, ...], against: str, workers: int | None, executor: str,
+    address: str | None, as_json: bool, steps: int, batch: int, lr: float, precision: str, labels: str | None,
+    edits: tuple[str, ...], label: str | None, **settings: Any,
 ) -> None:  # fmt: skip
-    """Compare snapshots with their source corpus.
+    """Compare snapshots with their source corpus, or models under several labellings.
 
     Trains the same small CLIP for the same compute on each snapshot, on its source, and on random parts of the source,
     judges all on held-out samples, and attaches the result to the snapshot.
 
     No model is trained twice: repeat an interrupted command to continue it. Models of one source are shared.
+
+    With --labels, models are ranked on the held-out samples under several labellings, such as before and after a
+    review. MODEL is safetensors of `curate learn` or `curate proxy train`, the folder of such a run, or a Parquet file
+    of probabilities; OUT[@N] stands for the models that are trained on a snapshot. Each model judges each sample once.
     """
     choice = named(executor, address)
-    from curation.evaluation.evaluate import plan_evaluation
+    from curation.evaluation.evaluate import is_dataset, plan_evaluation
+    from curation.evaluation.labellings import labellings
 
+    if labels is None and (edits or label):
+        raise click.UsageError(f"--{'edits' if edits else 'label'} requires --labels")
+    wanted = None if labels is None else labellings(labels, edits)
     training = training_of(steps=steps, batch=batch, lr=lr, precision=precision)
-    planned = plan_evaluation(snapshots, against, training=training, **settings)
-    if planned.todo:
+    datasets = models if wanted is None else [url for url in models if is_dataset(url)]
+    if not datasets and (given := [name for name in _OF_SNAPSHOTS if _is_given(context, name)]):
+        raise click.UsageError(f"--{given[0]} is for snapshots, and none is named")
+    planned = plan_evaluation(datasets, against, training=training, **settings) if datasets else None
+    if planned is not None and planned.todo:
         choice = choice or connected() or Choice("local", "no cluster is named")
         if not as_json:
             click.echo(str(choice), err=True)
         _train(planned, choice, address, workers)
+    if wanted is not None:
+        shared = {name: settings[name] for name in ("holdout", "origins", "device", "threads")}
+        _under_labels(models, planned, as_json, against=against, labellings=wanted, label=label or "name", **shared)
+        return
+    assert planned is not None, "at least one snapshot is named"
     found = planned.attach()
     if as_json:
         print_json({"judged": found.judged, "evaluations": found.documents})
@@ -95,6 +126,26 @@ def evaluate(
     click.echo(printable_lines(line for document in found.documents for line in report(document)))
     done = f"judged {found.judged:,} models, and trained those that did not exist"
     click.echo(done if found.judged else "nothing to train: all of these models exist and are judged")
+
+
+_OF_SNAPSHOTS = ("model", "steps", "batch", "lr", "precision", "seeds", "raw", "random", "runs", "workers")
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+
+def _under_labels(models: Sequence[str], planned: PlannedEvaluation | None, as_json: bool, **asked: Any) -> None:
+    """Judge trained models under several labellings, and print the ranks."""
+    from curation.evaluation.evaluate import named_models
+    from curation.evaluation.label_evaluation import LabelEvaluation, evaluate_labels
+    from jobs.commands.label_report import label_report
+
+    found = evaluate_labels(LabelEvaluation(models=named_models(models, planned), **asked))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(printable_lines(label_report(found)))
 
 
 def _train(planned: PlannedEvaluation, choice: Choice, address: str | None, workers: int | None) -> None:

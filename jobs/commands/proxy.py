@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.core import skipped
+from curation.core.origins import ORIGINS, TRUSTED, expect_origins
 from jobs.options import Command, FloatRange, json_option, print_json
 
 if TYPE_CHECKING:
     from curation.learners.training import Training
 
 DATA = "Directory or pattern of shards (damaged ones as far as readable), or a snapshot (URL@N)."
+
+
+def origins_of(context: click.Context, option: click.Parameter, text: str) -> tuple[str, ...]:
+    """Return the origins of the option `--origins`, in their own order. Raises `BadParameter` for an unknown one."""
+    names = {name.strip() for name in text.split(",")}
+    try:
+        expect_origins(sorted(names), "--origins")
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from None
+    return tuple(name for name in ORIGINS if name in names)
+
+
 _TRAINING_OPTIONS = {
     "batch": click.option("--batch", default=128, show_default=True, type=click.IntRange(2), help="Pairs per batch."),
     "lr": click.option(
@@ -35,6 +48,11 @@ _TRAINING_OPTIONS = {
     "weighted": click.option(
         "--weighted/--no-weighted", default=True, show_default=True,
         help="Draw a snapshot's samples by the sample weights in its manifest, or uniformly.",
+    ),
+    "origins": click.option(
+        "--origins", default=",".join(TRUSTED), show_default=True, metavar="NAME,...", callback=origins_of,
+        help="Origins of the samples to evaluate on, and of those that classifiers of folds judge; others are left out "
+        "and counted. Of: " + ", ".join(ORIGINS) + ".",
     ),
     "force": click.option("--force", is_flag=True, help="Train again even if --out contains the same run."),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -37,7 +38,7 @@ def test_the_commands_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first, second, review = BLOCKS
+    first, second, review, evaluation = BLOCKS
     printed = [expect_success(line, capsys) for line in first.strip().splitlines()]
     card = json.loads((tmp_path / "folds/card.json").read_text())
     assert f"sha256   {card['sha256']}" in printed[-1] and "doubtful_labels" in printed[-1]
@@ -47,6 +48,17 @@ def test_the_commands_of_the_page(
     assert '"kept": 50' in json.dumps(json.loads(command("show", str(tmp_path / "doubtful"), "--json"))["samples"])
     printed = [expect_success(line, capsys) for line in review.strip().splitlines()]
     assert "50" in printed[-1]
+    expect_success("curate review export queue --format csv --out items.csv", capsys)
+    with (tmp_path / "items.csv").open() as file:
+        items = list(csv.DictReader(file))
+    for reviewer in ("ann", "bob"):  # both prefer the model's class, so that some labels change
+        with (tmp_path / f"{reviewer}.csv").open("w") as file:
+            writer = csv.DictWriter(file, items[0])
+            writer.writeheader()
+            writer.writerows({**item, "reviewer": reviewer, "answer": item["proxy_label"]} for item in items[:20])
+        expect_success(f"curate review import queue {reviewer}.csv --format csv", capsys)
+    printed = [expect_success(line, capsys) for line in evaluation.strip().splitlines()]
+    assert "Kendall's tau" in printed[-1] and "folds" in printed[-1] and "McNemar" in printed[-1]
     again = expect_success(f"{first.strip().splitlines()[1]} --json", capsys)
     assert json.loads(again)["reused"]
 

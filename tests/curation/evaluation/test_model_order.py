@@ -42,7 +42,10 @@ def test_samples_without_a_label_or_a_guess_are_left_out() -> None:
     labels = [None if row < 10 else label for row, label in enumerate(TRUE)]
     guesses = {"a": TRUE, "b": [None if row >= 95 else label for row, label in enumerate(TRUE)]}
     found = model_order(guesses, {"before": labels, "after": TRUE})
-    assert found["labellings"] == {"before": {"samples": 85}, "after": {"samples": 95}}
+    assert found["labellings"] == {
+        "before": {"samples": 85, "no_guess": 5},
+        "after": {"samples": 95, "no_guess": 5},
+    }
     assert found["orders"][0]["tau"] is None, "equal models have no order"
     assert found["models"]["a"]["after"]["total"] == 95 and found["models"]["b"]["before"]["rank"] == 1
 
