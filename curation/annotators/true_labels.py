@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.annotators.vote_tables import labels_of, read_columns, read_votes
+from curation.annotators.vote_tables import VoteTable, labels_of, read_columns, votes_of
 from curation.core.errors import UserError
 
 LABEL = "label"
@@ -33,7 +33,10 @@ def read_true_labels(url: str, option: str, classes: Sequence[str], uids: Sequen
     used, that has two rows for a sample, or that has no row for any of the samples.
     """
     table = read_columns(url, option)
-    found = _labels(table, option, url, uids) if LABEL in table.column_names else _votes(url, option, classes, uids)
+    if LABEL in table.column_names:
+        found = _labels(table, option, url, uids)
+    else:
+        found = _judged(votes_of(table, option, url, classes, uids), classes)
     if uids and not found.labels:
         fix = "name a table with the uids of `curate review export QUEUE --format csv`"
         raise UserError(f"{option}: {url} has no true label for any of {len(uids):,} samples", fix=fix)
@@ -51,8 +54,7 @@ def _labels(table: pa.Table, option: str, url: str, uids: Sequence[str]) -> True
     return TrueLabels(known, _counted(missing_label=len(labels) - len(known)))
 
 
-def _votes(url: str, option: str, classes: Sequence[str], uids: Sequence[str]) -> TrueLabels:
-    table = read_votes(url, option, classes, uids)
+def _judged(table: VoteTable, classes: Sequence[str]) -> TrueLabels:
     labels, flaws = dict[str, str](), Counter(reason for reason, _ in table.flaws.values())
     for uid, names in table.ordered.items():
         _add(labels, flaws, uid, Counter(names))

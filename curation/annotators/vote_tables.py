@@ -57,7 +57,11 @@ def read_columns(url: str, option: str) -> pa.Table:
 
 def read_votes(url: str, option: str, classes: Sequence[str], uids: Sequence[str]) -> VoteTable:
     """Read the votes of these samples. Raises `UserError` for a table that does not fit the classes."""
-    table = read_columns(url, option)
+    return votes_of(read_columns(url, option), option, url, classes, uids)
+
+
+def votes_of(table: pa.Table, option: str, url: str, classes: Sequence[str], uids: Sequence[str]) -> VoteTable:
+    """Return the votes of these samples in a table. Raises `UserError` for one that does not fit the classes."""
     table = table.filter(pc.is_in(table.column("uid"), value_set=pa.array(uids, pa.string())))
     found = VoteTable()
     if VOTES in table.column_names:

@@ -91,11 +91,11 @@ def test_random_order_is_the_mean_of_shuffles() -> None:
     items = [FIXED] * 30 + [CONFIRMED] * 50 + [WORSE] * 4 + [("cat", "owl", WORSE[2])] * 6
     line = curve(items)
     draw = random.Random(1)
-    found = [correct(curve(draw.sample(items, len(items)))) for _ in range(300)]
+    found = [correct(curve(draw.sample(items, len(items)))) for _ in range(100)]
     for place in (20, 60, 100, 128):
         expected = line.points[place].random
         assert expected is not None
-        assert sum(one[place] for one in found) / len(found) == pytest.approx(expected, abs=0.6)
+        assert sum(one[place] for one in found) / len(found) == pytest.approx(expected, abs=1)
     assert line.points[-1].random == pytest.approx(line.points[-1].correct)
 
 

@@ -53,9 +53,9 @@ class Page(HTMLParser):
             self.open[-1][1].append(data)
 
 
-def noise(side: int, kind: str = "png") -> bytes:
+def noise(side: int) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)).save(out, kind)
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)).save(out, "png")
     return out.getvalue()
 
 
@@ -65,7 +65,7 @@ def queue(tmp_path: Path) -> Queue:
     changes = {
         0: {"label": EVIL, "caption": EVIL},
         1: {"image": picture(1, "jpg", 24)[:200], "caption": "safe \u202egpj.txt"},
-        3: {"image": noise(900), "caption": "<b>" + "w" * 9000},
+        3: {"image": noise(320), "caption": "<b>" + "w" * 9000},
     }
     found = make_queue(tmp_path, 9, classes=CLASSES, changes={n: {"caption": "a thing"} for n in range(9)} | changes)
     for n in (1, 2):
