@@ -137,11 +137,7 @@ def _read(settings: FoldTraining, samples: Samples) -> tuple[_Data, dict[str, in
         label=(settings.label, CONTENT), weights=samples.weights,
     )  # fmt: skip
     with progress("Reading the data", None) as advance:
-<<<<<<< HEAD
-        examples, flaws = gather_some(stream, most, advance)
-=======
-        examples, flaws = gather_some(stream, BUDGET, advance, settings.job.origins)
->>>>>>> b43f246 (curate evaluate --labels before,after: which models change places on corrected labels; --origins of evaluations)
+        examples, flaws = gather_some(stream, most, advance, settings.job.origins)
     pairs = [split_label(label) for label in examples.labels]
     labels, contents = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     try:
