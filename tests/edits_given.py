@@ -36,7 +36,7 @@ _ROWS = st.one_of(
         st.just("replace"),
         st.sampled_from(["label", "caption"]),
         st.sampled_from(['"a"', '"b"']),
-        st.none(),
+        st.sampled_from([None, '"c"', "1"]),
         _BY,
     ),
 )

@@ -21,6 +21,7 @@ __all__ = [
     "run",
     "score_store",
     "scoring_passes",
+    "stale_edits",
     "vectors",
     "verification",
     "what_if",

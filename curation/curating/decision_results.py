@@ -69,12 +69,13 @@ def of_groups(engine: Decisions, bounds: Iterable[tuple[int, int]]) -> Iterator[
 
 
 def replaced(engine: Decisions) -> pa.Table:
-    """Return the edits that replace a value, sorted by unit, row and field: unit, row, field, value, by, at_run.
+    """Return the edits that replace a value, sorted by unit, row and field: unit, row, field, value, by,
+    at_run, from.
 
     In memory: about 200 bytes an edit.
     """
     rows = engine.db.sql(
-        'SELECT unit, row, e.field, e.value, e."by", e.at_run FROM decided.edits e JOIN pool USING (id) '
+        'SELECT unit, row, e.field, e.value, e."by", e.at_run, e."from" FROM decided.edits e JOIN pool USING (id) '
         "WHERE e.verb = 'replace' ORDER BY unit, row, e.field"
     )
     return rows.to_arrow_table().combine_chunks()

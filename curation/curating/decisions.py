@@ -61,7 +61,7 @@ class Decisions(SamplePool):
             CREATE OR REPLACE TABLE decided.weighed (id BIGINT, weight DOUBLE);
             CREATE OR REPLACE TABLE decided.gone (block BIGINT, bits BIT);
             CREATE OR REPLACE TABLE decided.edits
-            (id BIGINT, verb VARCHAR, field VARCHAR, value VARCHAR, "by" VARCHAR, at_run VARCHAR);
+            (id BIGINT, verb VARCHAR, field VARCHAR, value VARCHAR, "by" VARCHAR, at_run VARCHAR, "from" VARCHAR);
             CREATE OR REPLACE TABLE decided.unknown (uid VARCHAR);
             DROP VIEW IF EXISTS alive""")
         groups.make_table(self.db, "decided.grouped")
@@ -102,7 +102,7 @@ class Decisions(SamplePool):
         self.db.register("incoming", edits.table)
         self.db.execute(
             "INSERT INTO decided.edits "
-            'SELECT id, i.verb, i.field, i.value, i."by", i.at_run FROM pool JOIN incoming i USING (uid)'
+            'SELECT id, i.verb, i.field, i.value, i."by", i.at_run, i."from" FROM pool JOIN incoming i USING (uid)'
         )
         self.db.execute("INSERT INTO decided.unknown SELECT DISTINCT uid FROM incoming ANTI JOIN pool USING (uid)")
         self.db.unregister("incoming")

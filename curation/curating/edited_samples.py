@@ -3,6 +3,9 @@
 The image's bytes stay as they are. The key `tutelage` of an edited sample's json says so: `origin` (`core.origins`),
 `by` (the operation, the run, and the sha256 of the model where one made the edit) and `parent`, which the sample was
 before: uid, source, the replaced values, and the parent of an earlier curation. Cost: 30 us an edited sample.
+
+An edit with a `from` that the sample's value does not equal is stale: it was made for another value. It is reported
+and not applied, so that a correction never overwrites what it was not made for.
 """
 
 from __future__ import annotations
@@ -13,27 +16,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from curation.core.origins import CAPTIONED, PROVENANCE, RELABELLED, strongest
-from curation.ledger.edit_lists import CAPTION, MAX_VALUE, json_value
+from curation.ledger.edit_lists import CAPTION, MAX_VALUE, json_value, shortest_json
 from curation.shards.contents import CAPTION_FIELDS, MAX_JSON_DEPTH, depth
 
 #: The edits of one unit, sorted by row and field.
-SCHEMA = pa.schema([("row", pa.int32()), *((name, pa.string()) for name in ("field", "value", "by", "at_run"))])
+SCHEMA = pa.schema([("row", pa.int32()), *((name, pa.string()) for name in ("field", "value", "by", "at_run", "from"))])
 _MODEL = re.compile(r"(.+)@([0-9a-f]{64})")  # of `by`: an operation, and the sha256 of the model that it used
 
 
 @dataclass(frozen=True)
 class FieldEdit:
-    """The new value of one field (`caption` or a json field), as JSON text, and who gave it."""
+    """The new value of one field (`caption` or a json field), as JSON text, who gave it, and the value before."""
 
     field: str
     value: str
     by: str | None = None
     at_run: str | None = None
+    expected: str | None = None  # the value that it replaces, as JSON text; None: any
 
     @property
     def maker(self) -> dict[str, str]:
@@ -44,11 +48,28 @@ class FieldEdit:
         return {name: value for name, value in parts.items() if value}
 
 
+class StaleEdit(NamedTuple):
+    """An edit that is not applied: the value that it expects and the sample's own, as JSON text (None: missing)."""
+
+    field: str
+    expected: str
+    present: str | None
+
+
 @dataclass(frozen=True)
 class SampleEdits:
     """The edits of one sample, sorted by field."""
 
     edits: tuple[FieldEdit, ...]
+
+    def divided(self, annotated: bytes, place: str, text: bytes | None) -> tuple[SampleEdits, list[StaleEdit]]:
+        """Return the edits that apply to a sample, and those that are stale. Arguments: see `apply`."""
+        if all(edit.expected is None for edit in self.edits):
+            return self, []
+        value = json.loads(annotated)
+        found = {edit.field: _stale(edit, value, place, text) for edit in self.edits}
+        fresh = tuple(edit for edit in self.edits if found[edit.field] is None)
+        return SampleEdits(fresh), [one for one in found.values() if one is not None]
 
     @cached_property
     def caption(self) -> str | None:
@@ -105,6 +126,30 @@ def edits_by_row(edits: pa.Table | None) -> Mapping[int, SampleEdits]:
     for row, *parts in zip(*(edits.column(name).to_pylist() for name in SCHEMA.names), strict=True):
         found.setdefault(row, []).append(FieldEdit(*parts))
     return {row: SampleEdits(tuple(sorted(items, key=lambda edit: edit.field))) for row, items in found.items()}
+
+
+def _stale(edit: FieldEdit, value: Mapping[str, Any], place: str, text: bytes | None) -> StaleEdit | None:
+    """Return why an edit does not apply to a sample; None if it does. White space around captions does not count."""
+    if edit.expected is None:
+        return None
+    is_caption, expected = edit.field == CAPTION, json_value(edit.expected)
+    key = _caption_key(value, place, text) if is_caption else edit.field
+    present = text.decode() if is_caption and text is not None else value.get(key)
+    if is_caption and isinstance(present, str) and isinstance(expected, str) and present.strip() == expected.strip():
+        return None
+    shown = _json_text(present) if present is not None else None
+    if shown == (edit.expected if expected is not None else None):
+        return None
+    return StaleEdit(edit.field, edit.expected, shown)
+
+
+def _json_text(value: Any) -> str:
+    """Return a value as edit lists write it, if they can, so that equal values have equal texts."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        return shortest_json(text)
+    except ValueError:
+        return text
 
 
 def _caption_key(value: Mapping[str, Any], place: str, text: bytes | None) -> str:

@@ -133,6 +133,7 @@ def _work_on(
     records: the commit records of the plan's units, as far as there were any before.
     """
     from curation.curating import plan_decision, scoring_passes, snapshot_making
+    from curation.curating.stale_edits import stale_line
 
     before = current.unreadable if current else None
     if units.num_rows:
@@ -150,7 +151,10 @@ def _work_on(
             plan_decision.expect_yield(work, planned, decided)
         with progress("Writing", decided.engine.rows) as tick_write:
             written = snapshot_making.write_groups(work, decided, tick_write, executor)
-        return snapshot_making.create_snapshot(work, planned, decided, written)
+        made = snapshot_making.create_snapshot(work, planned, decided, written)
+        if made.stale_edits:
+            _say(stale_line(made["stale_edits"]))
+        return made
 
 
 def _report_unknown_edits(work: Pipeline, decided: WriteGroups) -> None:

@@ -12,8 +12,8 @@ from curation.core.errors import IncompleteError
 from curation.core.executor import Executor
 from curation.core.progress import Tick
 from curation.core.software import of_this_process
-from curation.curating import decision_results, writing
-from curation.curating.pipeline import Pipeline
+from curation.curating import decision_results, stale_edits, writing
+from curation.curating.pipeline import Pipeline, list_urls
 from curation.curating.planning import decision_id
 from curation.curating.write_groups import WriteGroups, WrittenTotals
 from curation.ledger import unreadable
@@ -79,10 +79,18 @@ def snapshot_fields(
         "groups": [group.to_json() for group in decision_results.duplicate_groups(decided.engine)],
         "lists": {name: named(name, item.data, item.suffix) for name, item in work.lists.items()},
         **_compared(work, out, decided),
+        **_stale(work, written),
     }
     if work.unreadable:
         fields["unreadable"] = named("unreadable", unreadable.listed(work.unreadable), "json")
     return fields
+
+
+def _stale(work: Pipeline, written: WrittenTotals) -> dict[str, Any]:
+    """Return the report of edits that were not applied, with the lists that they are from."""
+    found = stale_edits.added(written.stale)
+    urls = list_urls(work.recipe)
+    return {name: stale_edits.with_lists(report, work.lists, urls) for name, report in found.items()}
 
 
 def _compared(work: Pipeline, out: Ledger, decided: WriteGroups) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
-from curation.curating import decision_results, decisions, edited_samples, writing
+from curation.curating import decision_results, decisions, edited_samples, stale_edits, writing
 from curation.curating.record_spool import RecordSpool
 from curation.dataset import snapshot
 from curation.ledger import score_tables
@@ -27,6 +27,7 @@ class WrittenTotals:
     units: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # of shards that are quarantined whole
     samples: dict[str, Any] = field(default_factory=lambda: writing.add_up([]))
+    stale: list[Mapping[str, Any]] = field(default_factory=list)  # reports of units (`stale_edits`)
     _shards: list[pa.Table] = field(default_factory=list)
     _parts: list[pa.Table] = field(default_factory=list)
 
@@ -34,6 +35,7 @@ class WrittenTotals:
         self.units += len(record["inputs"])
         self.reasons.update(item["reason"] for item in record["inputs"] if item["reason"] is not None)
         self.samples = writing.add_up([self.samples, record])
+        self.stale += [record[stale_edits.FIELD]] if stale_edits.FIELD in record else []
         place = {"unit": record["unit"], "order": record["inputs"][0]["key"]}
         rows = [{**shard, **place, "n": n} for n, shard in enumerate(record["shards"])]
         self._shards.append(pa.Table.from_pylist(rows, _ordered(snapshot.SHARDS_SCHEMA)))

@@ -25,7 +25,8 @@ from curation.core.digest import digest
 from curation.core.origins import REAL
 from curation.core.types import ShardRef
 from curation.curating.annotation import annotate
-from curation.curating.edited_samples import edits_by_row
+from curation.curating.edited_samples import StaleEdit, edits_by_row
+from curation.curating.stale_edits import stale_report
 from curation.curating.tally import KEPT, tally
 from curation.curating.written_samples import WrittenSamples
 from curation.ledger import manifest_schema, score_tables
@@ -79,9 +80,15 @@ class WriteGroup:
             if not set(weights) <= {0.0, 1.0}:  # 1 for what is kept, as ever, follows from the decision
                 decided.update(digest(weights).encode())
             if unit.edits is not None:
-                decided.update(digest(["edits", unit.edits.to_pydict()]).encode())
+                decided.update(digest(["edits", _known(unit.edits).to_pydict()]).encode())
         columns = [[column.name, column.fingerprint] for column in self.columns]
         return digest(["write", WRITER_VERSION, self.samples_per_shard, columns, decided.hexdigest()])
+
+
+def _known(edits: pa.Table) -> pa.Table:
+    """Edits without the column `from` where no edit has one, as earlier versions named their output."""
+    column = edits.column("from")
+    return edits.drop_columns(["from"]) if column.null_count == edits.num_rows else edits
 
 
 def group_units(kept: Iterable[tuple[ShardRef, int, int]], samples: int) -> Iterator[tuple[int, int]]:
@@ -138,6 +145,7 @@ class GroupWriter:
             "shards": shards,
             "manifest": {**part.to_json(), "rows": table.num_rows},
             **add_up(tallies),
+            **stale_report(edit for item in inputs for edit in item.stale()),
         }
 
     def _shard(self, unit: str, inputs: Sequence[_Input], start: int, stop: int) -> dict[str, Any]:
@@ -204,6 +212,12 @@ class _Input:
         where = {"key": shard.key, "size": shard.size, "etag": shard.etag, "reason": self.unit.reason}
         return {**where, **tally(triples)}
 
+    def stale(self) -> Iterator[tuple[str, StaleEdit]]:
+        """The uid and the edit of each edit that was not applied, once the samples are written."""
+        uids = self.index.column("uid")
+        for row, edits in self.samples.stale.items():
+            yield from ((uids[row].as_py(), edit) for edit in edits)
+
     def manifest(self) -> pa.Table:
         n = self.index.num_rows
         columns = {
@@ -229,13 +243,13 @@ class _Input:
         return pa.table(columns).cast(schema)
 
     def _origins(self) -> pa.Array:
-        """The origin of each row, after the edits: null if it is real."""
+        """The origin of each row, after the edits that apply: null if it is real."""
         origins = _or_null(self.index, "origin")
         if not self.edits:
             return origins
         found = origins.to_pylist()
-        for row, edits in self.edits.items():
-            found[row] = edits.origin(found[row])
+        for row, edits in self.samples.applied.items():
+            found[row] = edits.origin(found[row]) if edits.edits else found[row]
         return pa.array(found, pa.string())
 
     def _output_shards(self) -> pa.Array:

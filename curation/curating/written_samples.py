@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from curation.core.types import ShardRef
 from curation.curating.annotation import annotate_all
-from curation.curating.edited_samples import SampleEdits
+from curation.curating.edited_samples import SampleEdits, StaleEdit
 from curation.shards.member_reader import MemberBatch, MemberReader, SampleRanges
 from curation.shards.tar_blocks import (
     BLOCK,
@@ -79,6 +79,8 @@ class WrittenSamples:
         self._place = np.concatenate([np.arange(len(members)), 0 * none])[order]  # among the members of kept samples
         self._json = self._which == is_json
         self._edited = np.flatnonzero(np.isin(self.kept, list(self.edits)))
+        self.stale: dict[int, list[StaleEdit]] = {}  # by row, of the samples that were written so far
+        self.applied = dict(self.edits)  # by row, without the stale ones of the samples that were written so far
         self._made = self._json  # members whose bytes are not the input's
         if self.edits and "txt" in self.extensions and self.caption in ("", "txt"):
             captioned = [row for row, item in self.edits.items() if item.caption is not None]
@@ -142,11 +144,16 @@ class WrittenSamples:
         old = {int(samples[at]): data[positions[at] : positions[at] + lengths[at]] for at in captions.tolist()}
         first, last = np.searchsorted(self._edited, [low, high])
         for sample in self._edited[first:last].tolist():
-            edits = self.edits[int(self.kept[sample])]
-            jsons[sample - low] = edits.apply(jsons[sample - low], self.caption, old.get(sample))
+            row = int(self.kept[sample])
+            edits, stale = self.edits[row].divided(jsons[sample - low], self.caption, old.get(sample))
+            if stale:
+                self.stale[row], self.applied[row] = stale, edits
+            if edits.edits:
+                jsons[sample - low] = edits.apply(jsons[sample - low], self.caption, old.get(sample))
         places = np.cumsum(is_made)[captions] - 1  # among the members that are not copied, ascending
         for place, sample in zip(places.tolist(), samples[captions].tolist(), strict=True):
-            jsons.insert(place, (self.edits[int(self.kept[sample])].caption or "").encode())
+            caption = self.applied[int(self.kept[sample])].caption
+            jsons.insert(place, old[sample] if caption is None else caption.encode())
         return jsons
 
     def _annotated(

@@ -18,9 +18,11 @@ def summary(snapshot: Snapshot) -> dict[str, Any]:
         }
         for row in snapshot.shards.to_pylist()
     ]
+    stale = snapshot.document.get("stale_edits")
     return {
         **{key: snapshot.document[key] for key in keys},
         "shards": shards,
         "groups": snapshot.groups,
         "evaluations": attached(snapshot),
+        **({"stale_edits": stale} if stale else {}),
     }

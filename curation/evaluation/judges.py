@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from curation.core.errors import NotFoundError, UserError, WeightsError
-from curation.models.architecture import build_for_inference, preprocess_for
 from curation.models.batches import Examples
-from curation.models.classifier import Classifier
+from curation.models.classifier import classifier_for_inference
 from curation.models.dual import load_dual_encoder, load_tensors
 from curation.models.fold_classifiers import FoldClassifiers, FoldRule, shared_fold_classifiers
+from curation.models.patch_config import classifier_preprocess
 from curation.models.probability_table import ProbabilityFile, shared_table
 from curation.models.retrieval import class_vectors, encode_images
 from curation.models.weights import Weights, classes_of, read_metadata, read_tensors
@@ -77,12 +77,13 @@ def open_judge(url: str, device: torch.device, options: StoreOptions | None = No
     if not model:
         fix = "use weights that `curate learn` or `curate proxy train` wrote, or a Parquet file of probabilities"
         raise WeightsError(f"{found} does not name its model", fix=fix)
-    view = View(*_view(model))
+    preprocess = classifier_preprocess(model)
+    view = View(preprocess.size, preprocess.mode)
     if "folds" in metadata:
         folds = shared_fold_classifiers(model, weights, device, options)
         return Judge("folds", url, weights.sha256, folds.classes, view, _of_classifiers(folds))
     if classes:
-        module = Classifier(model, len(classes), build_for_inference)
+        module = classifier_for_inference(model, len(classes))
         load_tensors(module, read_tensors(path, found), model, found)
         module = module.to(device).eval().requires_grad_(False)
         one = FoldClassifiers(model, classes, FoldRule(1, 1), [module], np.zeros(0, np.int64), device)
@@ -94,11 +95,6 @@ def open_judge(url: str, device: torch.device, options: StoreOptions | None = No
         return np.asarray(scores.float().cpu().numpy())
 
     return Judge("clip", url, weights.sha256, [], view, nearest)
-
-
-def _view(model: str) -> tuple[int, Mode]:
-    found = preprocess_for(model)
-    return found.size, found.mode
 
 
 def _of_classifiers(folds: FoldClassifiers) -> Scores:

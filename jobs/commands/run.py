@@ -146,6 +146,7 @@ def run(
         result = {**work.counts.to_json(), "units": document["units"], "samples": document["samples"]}
         result |= {"groups": document.get("groups", []), "left_out": work.left_out or None}
         result["unknown_edits"] = work.unknown_edits
+        result["stale_edits"] = document.get("stale_edits")
         result["executor"] = chosen[0]._asdict() if chosen else None
         result["efficiency"] = work.stages.to_json()
     if as_json:

@@ -133,6 +133,16 @@ class ManifestPart(DataObject):
     rows: Count
 
 
+class StaleEdits(Document):
+    """How many edits were not applied because the sample's value is not their `from`, with examples.
+
+    An example has uid, field, expected and present (JSON texts; None: missing), and in a snapshot's document the list.
+    """
+
+    count: Count
+    examples: list[dict[str, str | None]]
+
+
 class WriteRecord(Tally, ReferencingDocument):
     """The commit record of a write unit: its inputs, its output shards and its part of the manifest."""
 
@@ -140,6 +150,7 @@ class WriteRecord(Tally, ReferencingDocument):
     inputs: Annotated[list[WriteInput], Field(min_length=1)]
     shards: list[OutputShard]
     manifest: ManifestPart
+    stale_edits: StaleEdits | None = None
 
     @model_validator(mode="after")
     def _parts_add_up(self) -> Self:
@@ -259,6 +270,7 @@ class SnapshotDocument(ReferencingDocument):
     against: dict[str, int] = Field(default_factory=dict)
     matches: DataObject | None = None
     software: dict[str, dict[str, str]] = Field(default_factory=dict)  # digest -> package -> version
+    stale_edits: StaleEdits | None = None
     unreadable: DataObject | None = None  # the shards that it was created without (`curation.ledger.unreadable`)
 
     def scores_at(self, root: Store) -> Store:

@@ -64,9 +64,49 @@ def test_a_deep_or_long_json_can_still_be_read() -> None:
     assert value["label"] == 59
 
 
+def stale(value: Any, edit: FieldEdit, place: str = "", text: bytes | None = None) -> list[tuple[str, str | None]]:
+    """What is expected and present where the edit is stale; [] where it applies."""
+    annotated = annotate(json.dumps(value).encode(), "u", SHARD, 0, 512)
+    fresh, found = SampleEdits((edit,)).divided(annotated, place, text)
+    assert len(fresh.edits) + len(found) == 1
+    return [(one.expected, one.present) for one in found]
+
+
+def test_an_edit_made_for_another_value_is_stale() -> None:
+    def label(expected: str | None) -> FieldEdit:
+        return FieldEdit("label", '"owl"', expected=expected)
+
+    assert stale({"label": "cat"}, label('"cat"')) == stale({"label": "dog"}, label(None)) == []
+    assert stale({"label": "dog"}, label('"cat"')) == [('"cat"', '"dog"')]
+    assert stale({}, label('"cat"')) == [('"cat"', None)] and stale({"label": None}, label("null")) == []
+    assert stale({"label": {"b": 1, "a": [2]}}, label('{"a":[2],"b":1}')) == []
+    assert stale({"label": 7}, label('"7"')) == [('"7"', "7")] and stale({"label": True}, label("1")) == [("1", "true")]
+
+
+def test_a_caption_is_compared_where_it_is() -> None:
+    edit = FieldEdit("caption", '"a cat"', expected='"old"')
+    assert stale({"caption": "old"}, edit) == stale({"text": " old"}, edit) == stale({}, edit, text=b"old\n") == []
+    assert stale({"alt": "old", "caption": "x"}, edit, place="json.alt") == []
+    assert stale({"caption": "old"}, edit, text="ölt".encode()) == [('"old"', '"ölt"')]
+
+
+def test_the_other_edits_of_a_sample_apply() -> None:
+    annotated = annotate(b'{"label": "dog", "name": 1}', "u", SHARD, 0, 512)
+    edits = SampleEdits((FieldEdit("label", '"owl"', expected='"cat"'), FieldEdit("name", "2", expected="1")))
+    fresh, found = edits.divided(annotated, "", None)
+    assert [edit.field for edit in fresh.edits] == ["name"] and [one.field for one in found] == ["label"]
+    value = metadata(fresh.apply(annotated))
+    assert (value["label"], value["name"]) == ("dog", 2) and value["tutelage"]["parent"]["replaced"] == {"name": 1}
+
+
 def test_edits_are_grouped_by_row() -> None:
-    rows = [(3, "label", "1", None, None), (3, "caption", '"x"', "a", "b"), (7, "label", "2", None, None)]
+    rows = [
+        (3, "label", "1", None, None, "0"),
+        (3, "caption", '"x"', "a", "b", None),
+        (7, "label", "2", None, None, None),
+    ]
     table = pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], SCHEMA)
     found = edits_by_row(table)
     assert [[edit.field for edit in item.edits] for item in found.values()] == [["caption", "label"], ["label"]]
+    assert [edit.expected for edit in found[3].edits] == [None, "0"]
     assert (found[3].caption, found[7].caption) == ("x", None) and edits_by_row(None) == {}

@@ -1,4 +1,4 @@
-"""Written samples: the bytes of `TarWriter` for any members, sizes, orders and batches, and where each sample is."""
+"""Written samples: the bytes of `TarWriter` for any members, sizes, orders, batches and edits, and their places."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from curation.storage.store import open_store
 
 SCHEMA = pa.schema([INDEX_SCHEMA.field(name) for name in ("uid", "offset", "length", "members")])
 EDITS = SampleEdits((FieldEdit("caption", '"a cat"'), FieldEdit("label", "7")))
+STALE = SampleEdits((FieldEdit("caption", '"a cat"', expected='"none such"'), FieldEdit("label", "7", expected="8")))
 SIZES = st.sampled_from([0, 1, 511, 512, 513, 1500, 2048, 5000])
 SAMPLES = st.lists(
     st.dictionaries(st.sampled_from(["txt", "json", "seg.png", "cls", "npy"]), SIZES, max_size=4),
@@ -56,10 +57,11 @@ def members_of(samples: list[dict[str, int]], *, scattered: bool) -> list[tuple[
     long=st.sampled_from([0, 512, 1000, 1 << 20]),
     assembled=st.sampled_from([512, 4000, 1 << 20]),
     edited=st.sets(st.integers(0, 8)),
+    stale=st.sets(st.integers(0, 8)),
 )
 def test_bytes_equal_the_writers(
     samples: list[dict[str, int]], kept: set[int], split: int, scattered: bool, read: int, long: int, assembled: int,
-    edited: set[int], tmp_path: Path,
+    edited: set[int], stale: set[int], tmp_path: Path,
 ) -> None:  # fmt: skip
     data = archive(members_of(samples, scattered=scattered))
     store = open_store(str(tmp_path))
@@ -72,13 +74,15 @@ def test_bytes_equal_the_writers(
         patch.setattr(member_reader, "READ_BYTES", read)
         patch.setattr(written_samples, "LONG", long)
         patch.setattr(written_samples, "ASSEMBLED", assembled)
-        changes = dict.fromkeys(edited, EDITS)
+        changes = dict.fromkeys(edited, EDITS) | dict.fromkeys(stale, STALE)
         index = pa.Table.from_pylist(rows, SCHEMA)
         written = WrittenSamples(store, shard, index, np.array(chosen, np.int64), changes)
         halves = [(0, min(split, len(chosen))), (min(split, len(chosen)), len(chosen))]
         out, places = joined(written, [half for half in halves if half[0] < half[1]])
         written.close()
-    some = {place for place, row in enumerate(chosen) if row in edited}
+    some = {place for place, row in enumerate(chosen) if row in edited - stale}
+    assert written.stale.keys() == stale & set(chosen) and all(len(both) == 2 for both in written.stale.values())
+    assert all(not written.applied[row].edits for row in stale & set(chosen))
     assert (out, places) == expected([(rows[n], found[n]) for n in chosen], shard, some)
 
 

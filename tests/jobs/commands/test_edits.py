@@ -126,6 +126,45 @@ def test_a_list_that_is_gone_from_the_dataset_is_copied_again(home: Path) -> Non
     assert (home / "out" / pin.key).read_bytes() == Path(url).read_bytes()
 
 
+def test_a_stale_edit_is_reported_and_not_applied(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other, third = uids(home)[:3]
+    before = samples(home, 1)
+    name = json.dumps(before[third].metadata["name"])
+    url = edited(
+        home, (one, "replace", "name", '"cat"', '"dog"'), replaced(one, "label", "1"),
+        (other, "replace", "caption", '"a cat"', '"none such"'), (third, "replace", "name", '"owl"', name),
+    )  # fmt: skip
+    found = run(home, url)
+    stale = found["stale_edits"]
+    assert found["snapshot"] == 2 and stale["count"] == 2
+    about = {row["uid"]: row for row in stale["examples"]}
+    present = json.dumps(before[one].metadata["name"])
+    expected = {"uid": one, "list": url, "field": "name", "expected": '"dog"', "present": present}
+    assert about[one] == expected and about[other]["field"] == "caption"
+    assert about[other]["present"] == json.dumps(before[other].caption)
+
+    after = samples(home, 2)
+    assert after[other] == before[other], "kept as it is"
+    assert (after[one].metadata["name"], after[one].metadata["label"]) == (before[one].metadata["name"], 1)
+    assert after[third].metadata["name"] == "owl"
+    origins = {row["uid"]: row["origin"] for row in cu.open(f"{home}/out@2").manifest.to_arrow().to_pylist()}
+    assert [origins[uid] for uid in (one, other, third)] == ["relabelled", "real", "relabelled"]
+
+    assert run(home, url)["stale_edits"] == stale, "of the snapshot, in a run with nothing to do"
+    assert "stale_edit: 2 edits are not applied" in command("show", f"{home}/out@2")
+    assert json.loads(command("verify", f"{home}/out@2", "--all", "--json"))["findings"] == []
+    assert run(home, edited(home, replaced(one, "name", '"cat"'), name="any"))["stale_edits"] is None
+
+
+def test_a_run_of_stale_edits_alone_writes_what_is_there(home: Path) -> None:
+    """The snapshot's shards have the bytes of a run without edits."""
+    rows = [(uid, "replace", "name", '"cat"', '"dog"') for uid in uids(home)]
+    found = run(home, edited(home, *rows))
+    assert found["stale_edits"]["count"] == len(rows)
+    first, second = (cu.open(f"{home}/out@{number}").shards.column("sha256").to_pylist() for number in (1, 2))
+    assert first == second
+
+
 def test_short_forms_and_edit_lists_decide_alike(home: Path) -> None:
     drop, keep = uids(home)[:2], uids(home, "filtered")[:1]
     for name, chosen in (("drop", drop), ("keep", keep)):
