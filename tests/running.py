@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from click.testing import CliRunner
 from inline_executor import InlineExecutor
+from services import wait_until
 
 import curation as cu
 from curation.curating import plan_decision, planning, run, scoring_passes, snapshot_making
@@ -79,3 +84,25 @@ def start(*words: str, log: Path, module: str = "jobs.cli") -> subprocess.Popen[
             [sys.executable, "-m", module, *words], cwd=ROOT, stdout=file, stderr=file, env=environment,
             start_new_session=True,
         )  # fmt: skip
+
+
+def serve(queue: Path, log: Path, *more: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a server on any free port; returns the process and the page's URL."""
+    process = start("review", "serve", str(queue), "--port", "0", *more, log=log)
+    wait_until(lambda: "review page" in log.read_text() or process.poll() is not None, "the server")
+    found = re.findall(r"http://\S+/", log.read_text())
+    assert found, log.read_text()
+    return process, found[-1].rstrip("/")
+
+
+def killed_after(seconds: float, work: Callable[[], None]) -> bool:
+    """Run `work` in a fork and kill it with SIGKILL. Returns whether it ended by itself first."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFEXITED(os.waitpid(child, 0)[1])

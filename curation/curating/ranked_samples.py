@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +21,13 @@ from curation.curating import plan_decision, planning
 from curation.curating.decisions import Decisions
 from curation.curating.pipeline import Pipeline
 from curation.curating.record_spool import RecordSpool
-from curation.filters import RankingFilter, ScoreCuttingFilter
+from curation.filters import DoubtfulLabels, RankingFilter, ScoreCuttingFilter
 from curation.ledger import score_tables, score_values
 from curation.ledger.plans import Plan
-from curation.scorers import ClassNamingScorer
+from curation.review.documents import PosteriorPriority
+from curation.scorers import ClassNamingScorer, Posterior
 from curation.storage.tables import quote
+from curation.storage.urls import absolute_url
 
 RANKED_SCHEMA = pa.schema(
     [
@@ -67,6 +69,24 @@ def posterior_classes(work: Pipeline, posterior: str) -> Sequence[str]:
     """Return the names of the classes of a score of probabilities, in its order; empty where its file names none."""
     scorer = work.recipe.scorers.get(posterior)
     return scorer.class_names(work.recipe.options) if isinstance(scorer, ClassNamingScorer) else ()
+
+
+def reranking(work: Pipeline) -> dict[str, str]:
+    """Return priority, model, weights and sha256 by which the items left of a queue can be ranked again.
+
+    They are those of the last filter, `doubtful_labels`, and of the scorers that it reads. Raises `UserError` for
+    another filter, and for priorities that follow from no classifiers.
+    """
+    last = work.recipe.filters[-1].filter if work.recipe.filters else None
+    if not isinstance(last, DoubtfulLabels) or last.by not in get_args(PosteriorPriority):
+        fix = f"end the recipe's filters with doubtful_labels, by {', '.join(get_args(PosteriorPriority))}"
+        raise UserError("--every: the recipe ranks by no classifier that answers could improve", fix=fix)
+    scorer = work.recipe.scorers.get(last.columns()[0])
+    if not isinstance(scorer, Posterior) or scorer.weights is None or scorer.model is None:
+        text = f"--every: the score {last.columns()[0]} comes from no classifiers of ours"
+        raise UserError(text, fix="train them: curate proxy train --objective classes --folds 5")
+    weights = absolute_url(scorer.weights)
+    return {"priority": last.by, "model": scorer.model, "weights": weights, "sha256": scorer.sha256}
 
 
 def ranked_samples(work: Pipeline, by: str, most: int, posterior: str | None, tick: Tick) -> pa.Table:

@@ -46,6 +46,7 @@ __all__ = [
     "AllOf",
     "AnyOf",
     "ComparingFilter",
+    "DoubtfulLabels",
     "DuplicateFilter",
     "FileReadingFilter",
     "Filter",

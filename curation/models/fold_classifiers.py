@@ -118,7 +118,7 @@ class FoldClassifiers:
         self, model: str, classes: Sequence[str], rule: FoldRule, modules: Sequence[Classifier | PatchClassifier],
         contents: Array, device: torch.device,
     ) -> None:  # fmt: skip
-        self.classes, self.rule, self.modules = list(classes), rule, modules
+        self.model, self.classes, self.rule, self.modules = model, list(classes), rule, modules
         self.contents, self.device, self.preprocess = contents, device, classifier_preprocess(model)
         self._normalise = PixelNormaliser(self.preprocess).to(device)
 

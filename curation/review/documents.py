@@ -3,6 +3,7 @@
     <queue>/queue.json                                        create-only: what is asked, and the sha256 of the items
     <queue>/items-<sha256>.parquet                            the items in rank order; the number of an item is its row
     <queue>/answers/<page>/<item>/<reviewer>-<n>.json         create-only: the n-th answer of a reviewer to an item
+    <queue>/orders/<number>.json, <sha256>.parquet            create-only: another order of the items (`orders`)
 
 The sha256 of `queue.json` is the queue's identity: every answer and every export contains it. The items are named by
 their hash, because a build that is killed or that lost the race must not replace the items of the queue that won.
@@ -49,6 +50,8 @@ REVIEWER = r"[a-z0-9][a-z0-9._@+-]{0,63}"  # lower case: some file systems take 
 _KEY = re.compile(rf"{ANSWERS}/(\d{{5,}})/(\d{{8,}})/({REVIEWER})-([1-9]\d{{0,8}})\.json")
 Reviewer = Annotated[str, Field(pattern=rf"^{REVIEWER}$")]
 AnswerKind = Literal["label", "cannot_tell", "undo"]
+#: Priorities of `doubtful_labels` that follow from a classifier's distributions, so that they change with it.
+PosteriorPriority = Literal["active", "error", "margin", "disagreement"]
 
 
 class RankingPin(Document):
@@ -56,6 +59,16 @@ class RankingPin(Document):
 
     by: Text
     recipe_sha256: Sha256
+
+
+class RerankingPin(Document):
+    """How the items left are ranked again after every `every` answers: by which priority of which classifiers."""
+
+    every: Annotated[int, Field(ge=1, lt=1 << 53)]
+    priority: PosteriorPriority
+    model: Text
+    weights: Text
+    sha256: Sha256
 
 
 class ItemsPin(Document):
@@ -71,7 +84,7 @@ class QueueDocument(Document):
     """What a queue asks, of which samples, at which cost. `corpus` is the root of the shards that hold the pictures.
 
     `label`: the field of a sample's json that holds its label. `current_votes`: votes that the current label counts
-    for, 0 or 1. `limits`: those of decoding, by which pictures are shown.
+    for, 0 or 1. `limits`: those of decoding, by which pictures are shown. `reranking`: None for a queue in one order.
     """
 
     kind: Literal["review_queue"]
@@ -84,6 +97,7 @@ class QueueDocument(Document):
     corpus: Text
     limits: dict[str, Any]
     items: ItemsPin
+    reranking: RerankingPin | None = None
 
     @model_validator(mode="after")
     def _single_classes(self) -> Self:

@@ -14,6 +14,7 @@ REASONS = {
     "bad_item": "an item that contradicts its sample, or repeats another item",
     "unknown_item": "an item that the queue does not have",
     "answered_twice": "a second answer of one reviewer to one item; the first one counts",
+    "bad_order": "an order of the items that is damaged, of another queue, or no permutation of its items",
     "bad_answer": "a record or a row that is damaged, or not where its fields say",
     "lost_answer": "an answer is missing: a later one of the same reviewer to the same item exists",
     "no_answer_to_undo": "an undo without an answer before it",

@@ -1,13 +1,14 @@
 """Ask an annotator about the items of a queue until its budget is spent.
 
 Items are asked about in rank order; an item takes labels until one class is strictly ahead. Every `every` answers, a
-hook may return another order of the items, such as that of a proxy trained on the answers. Killed and repeated,
-the loop continues: it reads the answers first, and a reply is a function of the question alone.
+hook may return another order of the items, such as that of a proxy trained on the answers (`reranking`). Killed and
+repeated, the loop continues: it reads the answers and the newest order first, and a reply is a function of the question
+alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from curation.annotators import Annotator, Ask, Question, Reply
@@ -16,12 +17,13 @@ from curation.core.errors import ReasonError, UserError
 from curation.core.progress import Tick
 from curation.review.documents import AnswerRecord
 from curation.review.findings import QueueFinding
+from curation.review.orders import Order, is_due, newest_order
 from curation.review.queue import Queue
 from curation.review.status import QueueStatus, states
 from curation.review.votes import ItemVotes
 
-#: From the votes so far (item -> votes) to the order in which items are asked about from now on.
-Rerank = Callable[[Mapping[int, ItemVotes]], Sequence[int]]
+#: From the votes so far (item -> votes) to the order in which items are asked about from now on; None: the same order.
+Rerank = Callable[[Mapping[int, ItemVotes]], Sequence[int] | None]
 
 
 @dataclass
@@ -46,32 +48,39 @@ class Rounds:
         return self.votes[item].leader(self.labels[item], self.current_votes) if item in self.votes else None
 
     def ask(
-        self, ask: Ask, order: Sequence[int], *, every: int = 0, rerank: Rerank | None = None,
+        self, ask: Ask, order: Iterable[int], *, every: int = 0, rerank: Rerank | None = None,
         tick: Tick = lambda n: None,
     ) -> None:  # fmt: skip
-        """Ask until the budget is spent or no item is left. every: answers after which `rerank` is called; 0: never."""
-        failed = set[int]()
-        while order and self.spent < self.budget:
-            stop = min(self.budget, self.spent - self.spent % every + every) if every else self.budget
-            for item in order:
-                if self.spent >= stop:
-                    break
-                if item not in failed and not self._settle(ask, item, tick):
-                    failed.add(item)
-            else:
-                return
-            if rerank is not None and self.spent < self.budget:
-                order = rerank(self.votes)
+        """Ask until the budget is spent or no item is left. every: answers after which `rerank` is called; 0: never.
 
-    def _settle(self, ask: Ask, item: int, tick: Tick) -> bool:
-        """Ask about an item until it is answered or the budget is spent. False if the annotator has no answer."""
+        A round continues at the item where the one before stopped, so its cost does not depend on answered items.
+        """
+        failed = set[int]()
+        left = iter(order)
+        item = next(left, None)
+        while item is not None and self.spent < self.budget:
+            stop = min(self.budget, self.spent - self.spent % every + every) if every else self.budget
+            while item is not None and self.spent < stop:
+                if item not in failed:
+                    self._settle(ask, item, stop, failed, tick)
+                if item in failed or self.winner(item) is not None:
+                    item = next(left, None)
+            if rerank is not None and item is not None and self.spent < self.budget:
+                other = rerank(self.votes)
+                if other is not None:
+                    left = iter(other)
+                    item = next(left, None)
+
+    def _settle(self, ask: Ask, item: int, stop: int, failed: set[int], tick: Tick) -> None:
+        """Ask about an item until it is answered or `stop` answers are spent; add it to `failed` if no reply comes."""
         votes = self.votes.setdefault(item, ItemVotes())
-        while self.spent < self.budget and self.winner(item) is None:
+        while self.spent < stop and self.winner(item) is None:
             try:
                 reply = ask(Question(item, self.uids[item], votes.spent + 1))
             except ReasonError as error:
                 self.findings.append(QueueFinding(item, error.reason, str(error)))
-                return False
+                failed.add(item)
+                return
             self.record(item, reply)
             if reply.label is None:
                 votes.cannot_tell.add(reply.reviewer)
@@ -79,15 +88,18 @@ class Rounds:
                 votes.labels[reply.reviewer] = reply.label
             self.spent += 1
             tick(1)
-        return True
 
 
 def annotate(
-    queue: Queue, annotator: Annotator, *, every: int = 0, rerank: Rerank | None = None, tick: Tick = lambda n: None
+    queue: Queue, annotator: Annotator, *, every: int = 0, ranker: Callable[[], Order] | None = None,
+    report: Callable[[Order | None], None] = lambda order: None, tick: Tick = lambda n: None,
 ) -> Rounds:  # fmt: skip
     """Let an annotator answer a queue until its budget is spent, and return the votes and findings.
 
-    The answers are stored as they come. Raises `UserError` if the queue has other answers under the annotator's names.
+    The answers are stored as they come. every: answers of a round, after which `ranker` ranks the items that are left,
+    and `report` is called with its order (None without a ranker). A process that was killed in between finds the newest
+    order, or ranks first if the answers of a round are there without one, so that it goes on as if it had not died.
+    Raises `UserError` if the queue has other answers under the annotator's names.
     """
     uids = queue.items.column("uid").to_pylist()
     ask = annotator.open(queue.document.classes, uids)
@@ -98,12 +110,21 @@ def annotate(
             text = f"item {item} has another answer of {reply.reviewer}"
             raise UserError(text, fix="use the seed and the table of the first run, or build another queue")
 
+    def next_round(votes: Mapping[int, ItemVotes]) -> Sequence[int] | None:
+        order = ranker() if ranker is not None else None
+        report(order)
+        return None if order is None else order.left
+
     rounds = Rounds(uids, queue.labels, document.budget, document.current_votes, record)
     for state in states(queue):
         if state.votes.spent:
             rounds.votes[state.item] = state.votes
             rounds.spent += state.votes.spent
-    rounds.ask(ask, range(len(uids)), every=every, rerank=rerank, tick=tick)
+    newest = newest_order(queue)
+    order: Sequence[int] = range(len(uids)) if newest is None else newest.items.tolist()
+    if ranker is not None and is_due(newest, rounds.spent, every) and rounds.spent < document.budget:
+        order = next_round(rounds.votes) or order
+    rounds.ask(ask, order, every=every, rerank=next_round if every else None, tick=tick)
     return rounds
 
 

@@ -1,6 +1,7 @@
-"""Verify a queue: its document, its items, every answer, and the counts. Each finding names an item and a reason.
+"""Verify a queue: its document, its items, every answer, its orders, and the counts.
 
-Reads every answer once, and with `pictures` every sample: a ranged read and a decode each.
+Each finding names an item and a reason. Reads every answer and every order once, and with `pictures` every sample: a
+ranged read and a decode each.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from curation.core.errors import LedgerError
 from curation.core.parallel import map_ordered
 from curation.core.progress import Tick
 from curation.review.findings import QueueFinding
+from curation.review.orders import check_orders
 from curation.review.queue import Queue
 from curation.review.samples import inspect_sample
 from curation.review.status import QueueStatus, states
@@ -50,6 +52,7 @@ def verify_queue(queue: Queue, *, pictures: bool = True, tick: Tick = lambda n: 
         raise LedgerError(f"{queue.store.url}: the counts do not add up: {status.to_json()}")
     for key in queue.stray_keys():
         found.findings.append(QueueFinding(None, "bad_answer", "not the key of an answer to an item", key))
+    found.findings += check_orders(queue)
     if pictures:
         found.findings += _of_samples(queue, tick)
     found.findings.sort(key=lambda finding: (finding.item is None, finding.item or 0))

@@ -27,6 +27,7 @@ from curation.scorers.negclip_loss import NegClipLoss
 from curation.scorers.norm_sim import NormSim
 from curation.scorers.nsfw import Nsfw
 from curation.scorers.phash import PHash
+from curation.scorers.posterior import Posterior
 from curation.scorers.scorer import (
     INDEX_COLUMNS,
     TORCH,
@@ -51,6 +52,7 @@ __all__ = [
     "ColumnReadingScorer",
     "HeaderCheckingScorer",
     "PartlyScored",
+    "Posterior",
     "Score",
     "Scorer",
     "fingerprint",

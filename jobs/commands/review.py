@@ -12,6 +12,7 @@ from curation.core.printable import printable
 from jobs.commands.review_answers import annotate, apply, export, import_, open_queue_at, queue_argument
 from jobs.commands.review_page import serve
 from jobs.commands.review_report import report, warn
+from jobs.commands.review_rerank import rerank
 from jobs.options import json_option, print_json, recipe_argument, set_option
 
 if TYPE_CHECKING:
@@ -51,12 +52,16 @@ def review() -> None:
 @click.option("--current-votes", type=click.IntRange(0, 1), default=1, show_default=True,
               help="Votes of the current label. 1: one reviewer confirms it, two who agree overrule it. 0: one "
               "reviewer decides.")  # fmt: skip
+@click.option("--every", type=click.IntRange(1), metavar="N",
+              help="Rank the items left again after every N answers, by the recipe's classifiers, fine-tuned on the "
+              "answers. Default: never.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Rank and read the samples, and write nothing.")
 @set_option
 @json_option
 def build(
     recipe: str, budget: int, out: str, label: str, by: str | None, posterior: str | None, classes: str | None,
-    items: int | None, current_votes: int, dry_run: bool, overrides: tuple[str, ...], as_json: bool,
+    items: int | None, current_votes: int, every: int | None, dry_run: bool, overrides: tuple[str, ...],
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Build a queue of the samples that a recipe's filters keep, ranked by a score.
 
@@ -68,13 +73,20 @@ def build(
     from curation.core.errors import UserError
     from curation.core.progress import progress
     from curation.curating.pipeline import pipeline
-    from curation.curating.ranked_samples import posterior_classes, posterior_column, ranked_samples, ranking
+    from curation.curating.ranked_samples import (
+        posterior_classes,
+        posterior_column,
+        ranked_samples,
+        ranking,
+        reranking,
+    )
     from curation.recipes.curation_recipe import load_recipe
     from curation.review.candidates import items_of
     from curation.review.queue import create_queue
 
     names, loaded = class_names(classes), load_recipe(recipe, overrides)
     with pipeline(loaded, dry=True) as work:
+        again = {} if every is None else {"reranking": {"every": every, **reranking(work)}}
         by, posterior = by or ranking(work), posterior or posterior_column(work)
         if posterior and not (names := names or list(posterior_classes(work, posterior))):
             fix = "name them with --classes, in the order of the probabilities"
@@ -88,7 +100,7 @@ def build(
     limits = {**asdict(loaded.decoding), "formats": list(loaded.decoding.formats)}
     document = {
         "budget": budget, "classes": found, "label": label, "current_votes": current_votes, "ranking": pin,
-        "corpus": store.url, "limits": limits,
+        "corpus": store.url, "limits": limits, **again,
     }  # fmt: skip
     queue = None if dry_run else create_queue(out, document, table)
     reasons = [reason for reason in table.column("reason").to_pylist() if reason is not None]
@@ -115,7 +127,7 @@ def class_names(text: str | None) -> list[str]:
         raise click.BadParameter(f"{text[1:]} can't be read: {error}", param_hint="--classes") from None
 
 
-for command in (annotate, apply, export, import_, report, serve):
+for command in (annotate, apply, export, import_, report, rerank, serve):
     review.add_command(command)
 
 

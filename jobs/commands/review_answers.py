@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation.core.printable import printable
+from jobs.commands.review_rerank import classifier_options, ranking
 from jobs.options import json_option, print_json
 
 if TYPE_CHECKING:
     from curation.annotators import Annotator
     from curation.core.progress import Tick
+    from curation.review.orders import Order
     from curation.review.queue import Queue
 
 queue_argument = click.argument("queue", metavar="QUEUE")
@@ -126,25 +128,26 @@ def import_(queue: str, file: str, kind: str, reviewer: str, dry_run: bool, as_j
               "probabilities of answers.")  # fmt: skip
 @click.option("--truth", metavar="URL", help="With --confusion: a Parquet table of uid and label.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
-@click.option("--every", default=0, metavar="N", type=click.IntRange(0), help="Report after every N answers.")
+@click.option("--every", metavar="N", type=click.IntRange(0),
+              help="Report after every N answers, and rank the items left again if the queue or --weights names "
+              "classifiers. 0: never. Default: as the queue says.")  # fmt: skip
+@classifier_options
 @json_option
 def annotate(
     queue: str, recorded: str | None, distribution: str | None, confusion: str | None, truth: str | None, seed: int,
-    every: int, as_json: bool,
+    every: int | None, as_json: bool, **classifiers: Any,
 ) -> None:  # fmt: skip
     """Let recorded or simulated annotators answer a queue until its budget is spent.
 
     For queues whose votes exist already, and for benches. Interrupted and repeated, it continues. Votes that can't be
     used are listed with their item and a reason, and the item stays open.
     """
-    from collections.abc import Mapping
-
     from curation.annotators import ANNOTATORS
     from curation.core.progress import progress
+    from curation.review.reranking import change_lines
     from curation.review.rounds import annotate as answer_queue
     from curation.review.rounds import report_lines
     from curation.review.status import status_of
-    from curation.review.votes import ItemVotes
 
     fields = {"distribution": distribution, "confusion": confusion, "truth": truth}
     simulated = {name: url for name, url in fields.items() if url}
@@ -158,13 +161,19 @@ def annotate(
         raise click.UsageError(str(error)) from None
     opened = open_queue_at(queue)
 
-    def report(votes: Mapping[int, ItemVotes]) -> range:
+    pin = opened.document.reranking
+    every = every if every is not None else pin.every if pin is not None else 0
+    ranked = every and (pin is not None or classifiers["weights"] is not None)
+    ranker = ranking(opened, **classifiers) if ranked else None
+
+    def report(order: Order | None) -> None:
         if not as_json:
             click.echo("\n".join(report_lines(annotator.about, status_of(opened))))
-        return range(opened.document.items.rows)
+            if order is not None:
+                click.echo("\n".join(f"{annotator.about}: {line}" for line in change_lines(order)))
 
     with progress(annotator.about.capitalize(), opened.document.budget, "answers") as tick:
-        found = answer_queue(opened, annotator, every=every, rerank=report if every else None, tick=tick)
+        found = answer_queue(opened, annotator, every=every, ranker=ranker, report=report, tick=tick)
     status = status_of(opened)
     for finding in found.findings:
         click.echo(printable(f"  {finding}"), err=True)

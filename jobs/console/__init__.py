@@ -6,5 +6,6 @@ reach the browser as JSON alone, and the script sets them as text.
 """
 
 __all__ = [
+    "ranking",
     "server",
 ]

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from review_queues import CLASSES, make_queue
+from running import killed_after
 
 from curation.review.imports import ForeignAnswer, import_answers
 from curation.review.queue import Queue
@@ -30,19 +28,6 @@ REVIEWERS = ("ann", "bob", "cid")
 
 def label_of(item: int, reviewer: str) -> str:
     return CLASSES[(item * 7 + REVIEWERS.index(reviewer)) % 3]
-
-
-def killed_after(seconds: float, work: Callable[[], None]) -> bool:
-    """Run `work` in a fork and kill it with SIGKILL. Returns whether it ended by itself first."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    return os.WIFEXITED(os.waitpid(child, 0)[1])
 
 
 def importer(queue: Queue) -> None:

@@ -38,7 +38,7 @@ def test_the_commands_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first, second, review, evaluation = BLOCKS
+    first, second, review, rerank, evaluation = BLOCKS
     printed = [expect_success(line, capsys) for line in first.strip().splitlines()]
     card = json.loads((tmp_path / "folds/card.json").read_text())
     assert f"sha256   {card['sha256']}" in printed[-1] and "doubtful_labels" in printed[-1]
@@ -48,6 +48,8 @@ def test_the_commands_of_the_page(
     assert '"kept": 50' in json.dumps(json.loads(command("show", str(tmp_path / "doubtful"), "--json"))["samples"])
     printed = [expect_success(line, capsys) for line in review.strip().splitlines()]
     assert "50" in printed[-1]
+    printed = [expect_success(line, capsys) for line in rerank.strip().splitlines()]
+    assert "rank correlation 1.000 over 50 items left" in printed[1], "without answers: the order of the build"
     expect_success("curate review export queue --format csv --out items.csv", capsys)
     with (tmp_path / "items.csv").open() as file:
         items = list(csv.DictReader(file))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,6 +54,25 @@ def test_the_hook_reorders_what_is_left() -> None:
     rounds = Rounds([str(n) for n in range(6)], ["cat"] * 6, budget=6, current_votes=1)
     rounds.ask(truth_teller(asked, dict.fromkeys(range(6), "cat")), range(6), every=2, rerank=rerank)
     assert [item for item, _ in asked] == [0, 1, 5, 4, 3, 2] and seen == [2, 4]
+
+
+def test_a_round_continues_where_the_one_before_stopped() -> None:
+    """The cost of a round does not depend on the items that were answered before."""
+    asked: list[tuple[int, int]] = []
+    walked: list[int] = []
+
+    def order() -> Iterator[int]:
+        for item in range(6):
+            walked.append(item)
+            yield item
+
+    rounds = Rounds([str(n) for n in range(6)], ["cat", "cat", "cat", "cat", "cat", "cat"], budget=9, current_votes=1)
+    truth = dict.fromkeys(range(6), "cat") | {1: "dog"}
+    calls: list[int] = []
+    rounds.ask(truth_teller(asked, truth), order(), every=2, rerank=lambda votes: calls.append(rounds.spent))
+    assert walked == list(range(6)), "each item once"
+    assert asked == [(0, 1), (1, 1), (1, 2), (2, 1), (3, 1), (4, 1), (5, 1)], "a round ends inside item 1"
+    assert calls == [2, 4, 6], "not after the last item"
 
 
 def simulated(queue: Queue, root: Path) -> Simulated:

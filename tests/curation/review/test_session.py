@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from review_queues import answer, make_queue
 
 from curation.core.errors import ReasonError, UserError
-from curation.review.queue import open_queue
+from curation.review.orders import ORDER_SCHEMA, create_order
+from curation.review.queue import Queue, open_queue
 from curation.review.session import ConflictError, Session
 from curation.review.status import status_of
 from curation.review.verification import verify_queue
@@ -130,3 +132,44 @@ def test_pictures(tmp_path: Path) -> None:
         session.picture(1)
     with pytest.raises(UserError):
         session.picture(3)
+
+
+def ranked(queue: Queue, items: list[int], answers: int = 0) -> None:
+    """Store an order of the items."""
+    about = {
+        "made_of": "a" * 64, "answers": answers, "settled": 0, "trained": 0, "priority": "active",
+        "weights_sha256": "b" * 64, "change": {"left": 0, "correlation": 0.0, "next": 0, "entered": 0},
+    }  # fmt: skip
+    create_order(queue, about, pa.table([pa.array(items, pa.int32()), pa.nulls(6, pa.float32())], schema=ORDER_SCHEMA))
+
+
+def test_a_server_picks_up_a_newer_order_and_takes_answers_to_items_shown_before(tmp_path: Path) -> None:
+    queue = make_queue(tmp_path, 6)
+    first, second = Session(queue), Session(queue)
+    assert items(first, "ann", 2) == [0, 1]
+    assert first.answer("ann", 0, 1, "label", "cat")
+    ranked(queue, [0, 5, 3, 1, 2, 4])
+    assert items(first, "bob", 1) == [2], "it looks again after some seconds, and not before"
+    for session in (first, second):
+        session.look_for_order()
+    assert first.answer("ann", 1, 1, "label", "dog"), "the item on the screen"
+    assert items(first, "ann") == [5, 3, 4, 2], "the item on bob's screen last"
+    assert items(second, "cid", 4) == [5, 3, 2, 4], "another server, the same order without the answered items"
+    assert items(Session(queue), "dan", 2) == [5, 3]
+    counts = first.progress("ann")
+    assert counts["open"] + counts["answered"] + counts["refused"] == counts["items"] == 6
+
+
+def test_a_round_is_due(tmp_path: Path) -> None:
+    queue = make_queue(tmp_path, 6, budget=5)
+    session = Session(queue)
+    assert not session.is_due(2)
+    for item in (0, 1):
+        session.answer("ann", item, 1, "cannot_tell", None)
+    assert session.is_due(2) and session.spent == 2 and not session.is_due(3)
+    ranked(queue, [5, 4, 3, 2, 1, 0], answers=2)
+    session.look_for_order()
+    assert not session.is_due(2)
+    for item in (2, 3, 4):
+        session.answer("ann", item, 1, "cannot_tell", None)
+    assert not session.is_due(2), "the budget is spent"

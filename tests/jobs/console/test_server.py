@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 from review_queues import make_queue
-from running import start
-from services import wait_until
+from running import serve
 
 from curation.review.status import status_of
 from curation.review.verification import verify_queue
 from jobs.cli import _main
 
 pytestmark = pytest.mark.slow
-
-
-def serve(queue: Path, log: Path, *more: str) -> tuple[object, str]:
-    """Start a server on any free port; returns the process and the page's URL."""
-    process = start("review", "serve", str(queue), "--port", "0", *more, log=log)
-    wait_until(lambda: "review page" in log.read_text() or process.poll() is not None, "the server")
-    found = re.findall(r"http://\S+/", log.read_text())
-    assert found, log.read_text()
-    return process, found[-1].rstrip("/")
 
 
 def test_a_killed_server_loses_no_answer_and_takes_a_repeated_one_once(tmp_path: Path) -> None:
