@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curation.core.types import ShardRef
 from curation.curating.annotation import annotate
@@ -97,6 +99,25 @@ def test_the_other_edits_of_a_sample_apply() -> None:
     assert [edit.field for edit in fresh.edits] == ["name"] and [one.field for one in found] == ["label"]
     value = metadata(fresh.apply(annotated))
     assert (value["label"], value["name"]) == ("dog", 2) and value["tutelage"]["parent"]["replaced"] == {"name": 1}
+
+
+@given(
+    st.dictionaries(st.sampled_from(["label", "name", "caption"]), st.text(max_size=400), max_size=3),
+    st.dictionaries(st.sampled_from(["label", "name", "caption"]), st.text(min_size=1, max_size=400), min_size=1),
+    st.sampled_from([None, "review", f"captions@{'a' * 64}"]),
+    st.booleans(),
+)
+def test_an_edited_json_grows_by_a_bounded_number_of_bytes(
+    value: dict[str, str], new: dict[str, str], by: str | None, curated: bool
+) -> None:
+    """The bound that docs/edits.md states, by which a sample can exceed what the filter `budget` counts."""
+    found: dict[str, Any] = {**value, "tutelage": {"uid": "f" * 32}} if curated else dict(value)
+    annotated = annotate(json.dumps(found).encode(), "f" * 32, ShardRef("a" * 200, 1, "e" * 40), 1 << 40, 1 << 30)
+    edits = tuple(FieldEdit(name, json.dumps(text), by, "q" * 64) for name, text in sorted(new.items()))
+    written = SampleEdits(edits).apply(annotated)
+    texts = [edit.value for edit in edits] + [json.dumps(value.get(edit.field)) for edit in edits]
+    texts += [text or "" for edit in edits for text in (edit.by, edit.at_run)]
+    assert len(written) <= len(annotated) + sum(len(text.encode()) for text in texts) + 1024  # padding: 512 a member
 
 
 def test_edits_are_grouped_by_row() -> None:
