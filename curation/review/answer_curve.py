@@ -2,8 +2,8 @@
 
 The label of an item is the one that `curate review apply` would write: the class that is strictly ahead, else the
 current label. Answers count in the order of their times; those without a time, such as of annotators, come first, in
-rank order, which is the order in which `rounds` asks. An answer that was taken back is left out. Memory: 9 bytes an
-answer.
+rank order, which is the order in which `rounds` asks. An answer that was taken back is left out. Memory: 13 bytes an
+answer, and 30 while they are sorted.
 
 Random order, for comparison: items of the same queue in a random order, answered in the same way. Its expectation is a
 straight line, up to one item's answers, since items are settled one after the other:
@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from curation.review.votes import ItemVotes
 MOST_POINTS = 200  # of a curve
 Order = Literal["rank", "time", "rank, then time"]
 Stratum = Literal["right", "wrong", "unknown"]
+Places = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class CurvePoint(NamedTuple):
@@ -65,6 +66,7 @@ class CurveSums:
     current_votes: int
     times: array[float] = field(default_factory=lambda: array("d"))
     gains: array[int] = field(default_factory=lambda: array("b"))
+    of_items: array[int] = field(default_factory=lambda: array("i"))
     items: Counter[Stratum] = field(default_factory=Counter)
     answered: Counter[Stratum] = field(default_factory=Counter)  # items with answers
     cost: Counter[Stratum] = field(default_factory=Counter)
@@ -79,13 +81,15 @@ class CurveSums:
         for time, gain in _steps(state, before, truth, self.current_votes):
             self.times.append(time)
             self.gains.append(gain)
+            self.of_items.append(state.item)
             self.gain[stratum] += gain
 
-    def curve(self) -> AnswerCurve:
-        """Return the curve over the items so far."""
+    def curve(self, places: Places | None = None) -> AnswerCurve:
+        """Return the curve over the items so far. places: of each item in the order of asking; None: that of items."""
         known, start = self.items["right"] + self.items["wrong"], self.items["right"]
         times, gains = np.asarray(self.times), np.asarray(self.gains, np.int8)
-        in_order = np.argsort(times, kind="stable")
+        ranks = np.asarray(self.of_items, np.int32)
+        in_order = np.lexsort((ranks if places is None else places[ranks], times))
         correct = start + np.concatenate([[0], np.cumsum(gains[in_order], dtype=np.int64)])
         kept = np.unique(np.linspace(0, len(gains), min(MOST_POINTS, len(gains) + 1)).round().astype(np.int64))
         slope = self._slope()

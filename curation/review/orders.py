@@ -139,6 +139,24 @@ def create_order(queue: Queue, about: Mapping[str, Any], table: pa.Table) -> Ord
     return newest if newest is not None else create_order(queue, about, table)
 
 
+def places_asked(queue: Queue) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return a number for each item by which items sort as an annotator is asked about them, over all orders.
+
+    An item's place is that in the last order before it was answered. Reads all orders: 8 bytes an item for each.
+    """
+    rows = queue.document.items.rows
+    places = np.arange(rows, dtype=np.int64)
+    for document in _documents(queue, 1):
+        if not isinstance(document, OrderDocument) or document.queue != queue.sha256:
+            continue
+        try:
+            left = _items(queue, document)[document.settled :]
+        except LedgerError:
+            continue
+        places[left] = np.arange(document.settled, rows) + document.number * rows
+    return places
+
+
 def check_orders(queue: Queue) -> Iterator[QueueFinding]:
     """Yield what is wrong with the orders of a queue. Reads all of them."""
     numbers = []

@@ -143,6 +143,7 @@ def annotate(
     used are listed with their item and a reason, and the item stays open.
     """
     from curation.annotators import ANNOTATORS
+    from curation.annotators.attribution import attributed
     from curation.core.progress import progress
     from curation.review.reranking import change_lines
     from curation.review.rounds import annotate as answer_queue
@@ -170,7 +171,7 @@ def annotate(
         if not as_json:
             click.echo("\n".join(report_lines(annotator.about, status_of(opened))))
             if order is not None:
-                click.echo("\n".join(f"{annotator.about}: {line}" for line in change_lines(order)))
+                click.echo("\n".join(attributed(annotator.about, change_lines(order))))
 
     with progress(annotator.about.capitalize(), opened.document.budget, "answers") as tick:
         found = answer_queue(opened, annotator, every=every, ranker=ranker, report=report, tick=tick)

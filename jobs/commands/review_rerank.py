@@ -69,6 +69,7 @@ def rerank(queue: str, every: int, as_json: bool, **classifiers: Any) -> None:
     up. Run it by hand or from a schedule, beside any number of servers. Repeated without new answers, it changes
     nothing. The line on changes counts the next 100 items that are others than before.
     """
+    from curation.annotators.attribution import attributed, who_answered
     from curation.review.orders import is_due, newest_order
     from curation.review.queue import open_queue
     from curation.review.reranking import change_lines
@@ -77,13 +78,22 @@ def rerank(queue: str, every: int, as_json: bool, **classifiers: Any) -> None:
     opened = open_queue(queue)
     rank = ranking(opened, **classifiers)
     newest = newest_order(opened)
-    due = not every or is_due(newest, status_of(opened).spent, every)
+    status = status_of(opened)
+    due = not every or is_due(newest, status.spent, every)
     order = rank() if due else newest
+    about = who_answered(status.reviewers)
     if as_json:
         document = None if order is None else order.document.to_json()
-        print_json({"queue": opened.sha256, "created": order is not None and order.created, "order": document})
+        print_json(
+            {
+                "queue": opened.sha256,
+                "annotators": about,
+                "created": order is not None and order.created,
+                "order": document,
+            }
+        )
     elif order is None or not order.created:
         last = "none yet" if order is None else f"the last one: order {order.document.number}"
         click.echo(f"nothing to rank again ({last})")
     else:
-        click.echo("\n".join(change_lines(order)))
+        click.echo("\n".join(attributed(about, change_lines(order))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
 
 from curation.review.answer_curve import MOST_POINTS, AnswerCurve, CurveSums
@@ -49,6 +50,14 @@ def test_answers_count_in_the_order_of_their_times() -> None:
     assert correct(found) == [1, 1, 0, 0, 1] and found.order == "time"
     found = curve([FIXED, WORSE], {0: {"s-1": late, "s-2": "yesterday"}})
     assert found.order == "rank, then time" and correct(found) == [1, 1, 1, 0, 1]
+
+
+def test_annotators_answer_in_the_order_of_each_round() -> None:
+    sums = CurveSums(current_votes=1)
+    for n, item in enumerate([FIXED, WORSE, CONFIRMED]):
+        sums.add(state(n, item, {}), item[0], item[1])
+    assert correct(sums.curve()) == [2, 2, 3, 3, 2, 2]
+    assert correct(sums.curve(np.array([7, 3, 5]))) == [2, 2, 1, 1, 1, 2]
 
 
 def test_time_zones_count() -> None:

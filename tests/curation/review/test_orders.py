@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from review_queues import make_queue
 
+from curation.annotators.simulated import Simulated
 from curation.core.errors import LedgerError
 from curation.review.orders import (
     ORDER_SCHEMA,
@@ -18,8 +20,11 @@ from curation.review.orders import (
     is_due,
     newest_order,
     order_key,
+    places_asked,
 )
 from curation.review.queue import Queue
+from curation.review.rounds import annotate
+from curation.review.status import states
 from curation.review.verification import verify_queue
 
 CHANGE = {"left": 0, "correlation": 0.0, "next": 0, "entered": 0}
@@ -109,3 +114,42 @@ def test_a_round_is_due_after_its_answers(tmp_path: Path) -> None:
     order = put(queue, [3, 2, 1, 0], answers=12)
     assert [is_due(order, spent, 10) for spent in (12, 19, 20)] == [False, False, True]
     assert not is_due(None, 100, 0)
+
+
+def test_items_sort_as_annotators_were_asked(tmp_path: Path) -> None:
+    """Items 0 and 1 were answered in the first order, 4 and 5 in the second; 3 and 2 are next in the third."""
+    queue = make_queue(tmp_path, 6)
+    assert places_asked(queue).tolist() == [*range(6)]
+    put(queue, [1, 0, 4, 5, 2, 3], made_of="c", settled=2)
+    put(queue, [0, 4, 1, 5, 3, 2], made_of="d", settled=4)
+    assert sorted(range(6), key=places_asked(queue).tolist().__getitem__) == [0, 1, 4, 5, 3, 2]
+    queue.store.put(order_key(2), b"?")
+    assert sorted(range(6), key=places_asked(queue).tolist().__getitem__) == [0, 1, 4, 5, 2, 3], "as `newest_order`"
+
+
+def test_items_sort_as_annotators_were_asked_in_rounds(tmp_path: Path) -> None:
+    """Each round of 5 answers reverses what is left: the order of asking, from the orders alone."""
+    queue = make_queue(tmp_path, 12, budget=18)
+    uids = queue.items.column("uid").to_pylist()
+    pq.write_table(pa.table({"uid": uids, "votes": [[3, 1, 1]] * 12}), tmp_path / "votes")
+    asked: list[int] = []
+    record = Queue.record
+
+    def ranker() -> Order:
+        found = [(state.item, state.winner is not None, bool(state.votes.labels)) for state in states(queue)]
+        settled = [item for item, done, _ in found if done]
+        started = [item for item, done, labels in found if labels and not done]
+        left = [item for item, done, labels in reversed(found) if not done and not labels]
+        made_of = f"{len(settled):x}"[-1]
+        return put(queue, settled + started + left, made_of=made_of, answers=len(asked), settled=len(settled))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Queue, "record", lambda self, one: asked.append(one.item) or record(self, one))
+        annotate(queue, Simulated(distribution=str(tmp_path / "votes"), seed=2), every=5, ranker=ranker)
+    places = places_asked(queue)
+    first = list(dict.fromkeys(asked))
+    cut = {asked[n] for n in (5, 10, 15) if asked[n] == asked[n - 1]}  # asked in two rounds: it sorts with the last
+    assert len(asked) == 18 and len(first) == 10 and first != sorted(first)
+    assert [item for item in sorted(first, key=places.__getitem__) if item not in cut] == [
+        item for item in first if item not in cut
+    ]

@@ -71,6 +71,8 @@ def test_annotators_rank_again(root: Path, queue: Path) -> None:
     assert sum("rank correlation" in line for line in lines) == 2, "after 10 and 20 of 30 answers"
     assert json.loads(command(*words, "--json"))["spent"] == 30
     assert "30 answered" in command("verify", str(queue))
+    again = command("review", "rerank", str(queue), *classifiers(root)).splitlines()
+    assert len(again) == 2 and all(line.startswith("simulated annotators: ") for line in again)
 
 
 def recipe(root: Path, tmp_path: Path, *, by: str = "active") -> Path:
