@@ -35,7 +35,7 @@ class Correction(NamedTuple):
     before: str | None
     after: str
     truth: str | None
-    priority: float
+    priority: float | None
     best: Sequence[tuple[str, float]]
     votes: Mapping[str, int]
     cannot_tell: int
