@@ -48,6 +48,7 @@ def all_fields(home: Path) -> Fields:
         "cluster": {**encoder, "centres": centres["weights"], "centres_sha256": centres["sha256"], **target},
         "dfn": encoder,
         "embedding": encoder,
+        "gradient": {"model": "proxy-mu", "label": "name", **write(home / "g.safetensors", classifier())},
         "head": {**encoder, "head": {**head, "activation": "relu"}},
         "image_stats": {"size": 48},
         "label_ambiguity": table,
@@ -79,6 +80,12 @@ def classifiers(folds: int, runs: int, trained_on: int = 9) -> bytes:
     ]
     contents = [content(row) for row in range(trained_on)]
     return folds_file("proxy-mu", CLASSES, FoldRule(folds, runs), weights, contents, {"training": str(training)})
+
+
+def classifier() -> bytes:
+    """The weights of one classifier of the three classes, random."""
+    learner = ClassLearner("proxy-mu", CLASSES, Training(steps=1, batch=8))
+    return tensors_to_bytes(learner.tensors(), learner.metadata())
 
 
 def write_probabilities(path: Path, rows: Sequence[int]) -> dict[str, str]:

@@ -45,6 +45,7 @@ __all__ = [
     "text_regions",
     "tokenizer",
     "towers",
+    "trained_classifier",
     "vectors",
     "weight_shapes",
     "weights",

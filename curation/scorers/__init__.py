@@ -16,6 +16,7 @@ from curation.scorers.clip_score import ClipScore
 from curation.scorers.cluster import Cluster
 from curation.scorers.dfn import Dfn
 from curation.scorers.embedding import Embedding
+from curation.scorers.gradient import Gradient
 from curation.scorers.head import Aesthetic, Head
 from curation.scorers.image_stats import ImageStats
 from curation.scorers.label import Label
@@ -72,6 +73,7 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
         "cluster": Cluster,
         "dfn": Dfn,
         "embedding": Embedding,
+        "gradient": Gradient,
         "head": Head,
         "image_stats": ImageStats,
         "label": Label,

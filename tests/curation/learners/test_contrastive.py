@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from curation.learners.contrastive import ClipLearner, contrastive_loss, sigmoid_loss
+from curation.learners.contrastive import ClipLearner
+from curation.learners.contrastive_losses import contrastive_loss, sigmoid_loss
 from curation.learners.learner import StepReport, train
 from curation.learners.training import Training
 from curation.models.batches import TrainingBatch
