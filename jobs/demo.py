@@ -15,14 +15,26 @@ from typing import Any
 
 import click
 
+from jobs import demo_labels
+
 HOME = Path("demo")
 PROXY_STEPS = 500
-STEPS = 6
+STEPS = 7
 
 
 def step(number: int, title: str, *arguments: str) -> dict[str, Any]:
-    """Run one `curate` command with --json and return its answer; its progress goes to the terminal."""
+    """Run one `curate` command as a step of its own; return its answer."""
+    head(number, title)
+    return curate(*arguments)
+
+
+def head(number: int, title: str) -> None:
+    """Print the heading of a step."""
     click.secho(f"\n[{number}/{STEPS}] {title}", bold=True)
+
+
+def curate(*arguments: str) -> dict[str, Any]:
+    """Run one `curate` command with --json and return its answer; its progress goes to the terminal."""
     click.echo(f"      curate {' '.join(arguments)}")
     began = time.monotonic()
     command = [sys.executable, "-m", "jobs.cli", *arguments, "--json"]
@@ -35,7 +47,7 @@ def step(number: int, title: str, *arguments: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Build a corpus, train a proxy, curate, verify, and train two learners."""
+    """Build a corpus, train a proxy, curate, verify, train two learners, and correct wrong labels."""
     began = time.monotonic()
     step(1, "Build a real corpus from icon and emoji packages",
                   "corpus", "openmoji-icons", "--out", f"{HOME}/corpus")  # fmt: skip
@@ -52,8 +64,10 @@ def main() -> None:
     uniform = step(5, "Train a learner on the result, on uniformly drawn samples",
                    "learn", str(learn), *(word for change in plain for word in ("--set", change)))  # fmt: skip
     selected = step(6, "Train it again, on samples that small models find learnable", "learn", str(learn))
+    head(7, "Plant wrong labels, rank the doubtful ones, and correct them by the answers of simulated annotators")
+    review = demo_labels.clean_labels(HOME / "labels", curate)
     picture = draw()
-    summary(proxy, run, check, uniform, selected, picture, time.monotonic() - began)
+    summary(proxy, run, check, uniform, selected, review, picture, time.monotonic() - began)
 
 
 def draw() -> Path:
@@ -70,7 +84,7 @@ def draw() -> Path:
 
 def summary(
     proxy: dict[str, Any], run: dict[str, Any], check: dict[str, Any],
-    uniform: dict[str, Any], selected: dict[str, Any], picture: Path, seconds: float,
+    uniform: dict[str, Any], selected: dict[str, Any], review: dict[str, Any], picture: Path, seconds: float,
 ) -> None:  # fmt: skip
     """Print what was done, on one screen."""
     from rich.console import Console
@@ -98,6 +112,8 @@ def summary(
         text = f"learner, {name}: recall@5 {found['quality']:.3f} after {found['steps']} updates, {flops:.2f} TFLOP"
         console.print(text, highlight=False)
     console.print(f"  {paid(selected['against'])}", soft_wrap=True, highlight=False)
+    for line in demo_labels.lines(review):
+        console.print(line, soft_wrap=True, highlight=False)
     verdict = "no difference" if check["ok"] else "DIFFERENCES"
     console.print(f"verified: {check['samples']:,} samples recomputed from raw bytes, {verdict}")
     console.print(f"\nIn {seconds:.0f} s. Look at:")
@@ -108,6 +124,7 @@ def summary(
         (HOME / "proxy" / "README.md", "the proxy's model card"),
         (HOME / "learned" / "learnability" / "curves.png", "both learning curves, over updates and over compute"),
         (HOME / "learned" / "learnability" / "metrics.jsonl", "what selection chose, step by step"),
+        (HOME / "labels" / "report.html", "the corrected labels, and what the answers were worth"),
     ):
         console.print(f"  {path!s:<36} [dim]{what}[/dim]", highlight=False, soft_wrap=True)
     console.print(f"  {'curate show demo/curated':<36} [dim]the snapshot in numbers[/dim]", highlight=False)

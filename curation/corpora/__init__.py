@@ -1,7 +1,7 @@
 """Real corpora for demos, benches and tests: installed packages in, WebDataset shards out.
 
 A corpus is one module with a function `build`, a `CorpusBuilder`, and one line in the table. `builder` imports the
-module, so that reading the table costs nothing.
+module, so that reading the table costs nothing. `label_noise` plants wrong labels in a labelled corpus.
 """
 
 from __future__ import annotations
@@ -63,4 +63,5 @@ __all__ = [
     "CORPORA",
     "BuildResult",
     "builder",
+    "label_noise",
 ]

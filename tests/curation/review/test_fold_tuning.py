@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from labelled_colours import CPU, colour_queue, coloured, train_folds
+from labelled_colours import CLASSES, CPU, colour_queue, coloured, train_folds
 
 from curation.core.folds import fold_of
 from curation.core.holdout import content_of
@@ -25,10 +25,10 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def pictures(base: FoldClassifiers, seeds: range) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Red pictures that no classifier has seen, all labelled red."""
-    data = [coloured("red", 1000 + seed) for seed in seeds]
+    """Pictures that no classifier has seen, green and red in turn, with their true labels."""
+    data = [coloured(CLASSES[seed % 2], 1000 + seed) for seed in seeds]
     pixels = np.stack([decode(one, DecodeLimits(), base.preprocess.size, "shortest") for one in data])
-    return pixels, [content_of(one) for one in data], np.ones(len(data), np.int64)
+    return pixels, [content_of(one) for one in data], np.array([seed % 2 for seed in seeds], np.int64)
 
 
 def states(folds: FoldClassifiers) -> list[dict[str, torch.Tensor]]:
@@ -52,7 +52,8 @@ def test_a_picture_never_trains_its_own_judge(base: FoldClassifiers) -> None:
         tuned.runs(pixels[own], [contents[n] for n in own]),
     )
     assert judged == pytest.approx(base._distributions(1, pixels[own])), "judged by the one that did not learn them"
-    assert tuned._distributions(0, pixels[own])[:, 1].mean() > before[:, 1].mean(), "the others say red now"
+    rows = range(len(own))
+    assert tuned._distributions(0, pixels[own])[rows, targets[own]].mean() > before[rows, targets[own]].mean()
 
 
 def test_copies_and_later_pictures_are_judged_out_of_fold(base: FoldClassifiers) -> None:
