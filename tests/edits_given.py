@@ -30,6 +30,7 @@ _UIDS = st.sampled_from([ONE, OTHER, THIRD])
 _BY = st.sampled_from([None, "review", "captions"])
 _ROWS = st.one_of(
     st.tuples(_UIDS, st.sampled_from(["keep", "drop"]), st.none(), st.none(), st.none(), _BY),
+    st.tuples(_UIDS, st.just("add"), st.none(), st.sampled_from(["a/0.tar", "b/0.tar"]), st.none(), _BY),
     st.tuples(_UIDS, st.just("weight"), st.none(), st.sampled_from(["0.5", "1", "2"]), st.none(), _BY),
     st.tuples(
         _UIDS,

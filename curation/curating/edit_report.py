@@ -74,9 +74,15 @@ def report_of_recipe(recipe: Recipe, most: int) -> EditReport:
 
 
 def unknown_in(snapshot: Snapshot, edits: pa.Table) -> int:
-    """Return how many uids of the edits a snapshot's corpus does not have. Reads the uids of its manifest."""
+    """Return how many uids of the edits a snapshot's corpus does not have, without those of added samples.
+
+    Reads the uids of its manifest.
+    """
+    added = pc.is_in(
+        edits.column("uid"), edits.filter(pc.equal(edits.column("verb"), "add")).column("uid").combine_chunks()
+    )
     with scratch(what="comparing edits with a manifest") as db, Streams() as streams:
-        db.register("edits", edits)
+        db.register("edits", edits.filter(pc.invert(added)))
         db.register("manifest", streams.of(snapshot.reader(["uid"])))
         unknown = "SELECT count(*) FROM (SELECT DISTINCT uid FROM edits) ANTI JOIN manifest USING (uid)"
         return int(db.execute(unknown).fetchall()[0][0])

@@ -19,6 +19,7 @@ from typing import Any
 from curation.core.errors import locating
 from curation.core.executor import Executor
 from curation.core.types import ShardRef
+from curation.curating.added_samples import MarkedShard, pin_shards
 from curation.curating.compared_snapshots import ComparedSnapshots, open_others
 from curation.curating.scoring.efficiency import StageSeconds
 from curation.dataset import snapshot
@@ -27,7 +28,7 @@ from curation.ledger import score_tables, unreadable
 from curation.ledger.edit_lists import EditList, read_edit_list
 from curation.ledger.ledger import Ledger
 from curation.ledger.plans import Plan
-from curation.ledger.recipe_edits import RecipeEdits, list_name, merged, parse_named, place_of
+from curation.ledger.recipe_edits import RecipeEdits, adds_samples, list_name, merged, parse_named, place_of
 from curation.ledger.uid_lists import UidList, read_list
 from curation.recipes.curation_recipe import Recipe, parse_recipe
 from curation.scorers import imports_of
@@ -56,7 +57,10 @@ class RunCounts:
 
 @dataclass
 class Pipeline:
-    """A recipe with its stores open. Use `pipeline(recipe)`, which probes them and pins the weights."""
+    """A recipe with its stores open. Use `pipeline(recipe)`, which probes them and pins the weights.
+
+    pins: the marked shards of the snapshot that is checked; None: as they are now.
+    """
 
     recipe: Recipe
     spool: Path
@@ -72,6 +76,7 @@ class Pipeline:
     counts: RunCounts = field(default_factory=RunCounts)
     stages: StageSeconds = field(default_factory=StageSeconds)  # where the time of scoring workers went
     checked: bool = False  # `check_weights` was called, so workers need not do it
+    pins: Sequence[MarkedShard] | None = None
     software: dict[str, dict[str, str]] = field(default_factory=dict)  # of other nodes: digest -> package -> version
 
     @property
@@ -80,8 +85,17 @@ class Pipeline:
 
     @cached_property
     def edits(self) -> RecipeEdits:
-        """The merged lists. Raises `ContradictingEditsError`, and `EditListError` for an edit that is not supported."""
+        """The merged lists. Raises `ContradictingEditsError`."""
         return merged(self.lists, list_urls(self.recipe), last_wins=self.recipe.last_wins)
+
+    @cached_property
+    def marked(self) -> Sequence[MarkedShard]:
+        """The shards from which edits add samples, pinned. Costs a HEAD each, once."""
+        if self.pins is not None:
+            return self.pins
+        if not any(isinstance(item, EditList) and adds_samples(item) for item in self.lists.values()):
+            return []
+        return pin_shards(self.edits.adds, self.recipe.options) if self.edits.adds.num_rows else []
 
 
 @contextmanager
@@ -172,4 +186,5 @@ def pipeline_of(
     with local_disk("temporary files"), tempfile.TemporaryDirectory(prefix="tutelage-") as spool:
         scored = Ledger(document.scores_at(made.store))
         aside = unreadable.read_list(made.store, document.unreadable) if aside is None else aside
-        yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others, dict(aside))
+        pins = [MarkedShard(**pin.to_json()) for pin in document.added.shards] if document.added else []
+        yield Pipeline(recipe, Path(spool), corpus, out, scored, columns, lists, others, dict(aside), pins=pins)

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curation.core.errors import StoreError, YieldError
+from curation.core.errors import EditListError, StoreError, YieldError
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
-from curation.curating import acceptance, decision_results, writing
+from curation.curating import acceptance, added_samples, decision_results, writing
 from curation.curating.decisions import Decisions
 from curation.curating.pipeline import Pipeline
 from curation.curating.record_spool import RecordSpool
@@ -69,8 +70,25 @@ def decide(
         closing(RecordSpool(work.spool / "records")) as records,
         loaded(work, plan, plan.shards(), index, fields, tick, records=records, known=known) as decided,
     ):
+        if work.marked:
+            _expect_new(work, plan, decided.engine)
+            decided.added = added_samples.added_units(work.edits.added, work.marked)
+            decided.limits, decided.options = work.recipe.decoding, work.recipe.options
         decided.engine.decide(work.recipe.filters, work.edits)
         yield decided
+
+
+def _expect_new(work: Pipeline, plan: Plan, engine: Decisions) -> None:
+    """Raise `EditListError` for an edit that adds a sample of the corpus."""
+    adds = work.edits.adds
+    engine.db.register("adds", adds.select(["uid", "value"]))
+    both = "SELECT uid, value, unit FROM adds JOIN pool USING (uid) ORDER BY uid LIMIT 1"
+    found = engine.db.execute(both).fetchall()
+    engine.db.unregister("adds")
+    for uid, url, unit in found:
+        shard = next(islice(plan.shards(), unit, None))
+        text = f"uid {uid}: an edit adds it from {url}, but the corpus has it already, in {shard.key}"
+        raise EditListError(text, fix="remove the add, or write keep instead to keep the sample whatever filters say")
 
 
 @contextmanager

@@ -70,7 +70,9 @@ def _decision_id(work: Pipeline, plan_id: str, others: ComparedSnapshots, aside:
     compared = [others.identity] if others.snapshots else []
     more = [["unreadable", aside]] if aside else []
     more += [["edits", "last_wins"]] if work.recipe.last_wins else []
-    return digest([plan_id, filters, lists, work.recipe.shards.samples, writing.WRITER_VERSION, *compared, *more])
+    added = [["added", *map(list, work.marked)]] if work.marked else []
+    decided = [plan_id, filters, lists, work.recipe.shards.samples, writing.WRITER_VERSION]
+    return digest([*decided, *compared, *more, *added])
 
 
 def current_snapshot(work: Pipeline, plan: Plan) -> SnapshotDocument | None:

@@ -133,6 +133,7 @@ def _work_on(
     records: the commit records of the plan's units, as far as there were any before.
     """
     from curation.curating import plan_decision, scoring_passes, snapshot_making
+    from curation.curating.added_samples import added_line
     from curation.curating.stale_edits import stale_line
 
     before = current.unreadable if current else None
@@ -152,6 +153,8 @@ def _work_on(
         with progress("Writing", decided.engine.rows) as tick_write:
             written = snapshot_making.write_groups(work, decided, tick_write, executor)
         made = snapshot_making.create_snapshot(work, planned, decided, written)
+        if made.added:
+            _say(added_line(made["added"]["samples"]))
         if made.stale_edits:
             _say(stale_line(made["stale_edits"]))
         return made

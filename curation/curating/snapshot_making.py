@@ -80,6 +80,11 @@ def snapshot_fields(
         "lists": {name: named(name, item.data, item.suffix) for name, item in work.lists.items()},
         **_compared(work, out, decided),
         **_stale(work, written),
+        **(
+            {"added": {"shards": [one._asdict() for one in work.marked], "samples": written.added}}
+            if work.marked
+            else {}
+        ),
     }
     if work.unreadable:
         fields["unreadable"] = named("unreadable", unreadable.listed(work.unreadable), "json")

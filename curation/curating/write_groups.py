@@ -14,10 +14,13 @@ import pyarrow as pa
 from curation.core.progress import Tick
 from curation.core.types import ShardRef
 from curation.curating import decision_results, decisions, edited_samples, stale_edits, writing
+from curation.curating.added_samples import AddedGroup, AddedUnit, added_groups
 from curation.curating.record_spool import RecordSpool
 from curation.dataset import snapshot
 from curation.ledger import score_tables
 from curation.ledger.plans import Plan
+from curation.shards.images import DecodeLimits
+from curation.storage.store import StoreOptions
 
 
 @dataclass
@@ -27,13 +30,17 @@ class WrittenTotals:
     units: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # of shards that are quarantined whole
     samples: dict[str, Any] = field(default_factory=lambda: writing.add_up([]))
+    added: dict[str, Any] = field(default_factory=lambda: writing.add_up([]))  # of these, the ones that edits add
     stale: list[Mapping[str, Any]] = field(default_factory=list)  # reports of units (`stale_edits`)
     _shards: list[pa.Table] = field(default_factory=list)
     _parts: list[pa.Table] = field(default_factory=list)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        self.units += len(record["inputs"])
-        self.reasons.update(item["reason"] for item in record["inputs"] if item["reason"] is not None)
+        if record.get("added"):
+            self.added = writing.add_up([self.added, record])
+        else:
+            self.units += len(record["inputs"])
+            self.reasons.update(item["reason"] for item in record["inputs"] if item["reason"] is not None)
         self.samples = writing.add_up([self.samples, record])
         self.stale += [record[stale_edits.FIELD]] if stale_edits.FIELD in record else []
         place = {"unit": record["unit"], "order": record["inputs"][0]["key"]}
@@ -71,6 +78,9 @@ class WriteGroups:
     empty: Counter[str] = field(default_factory=Counter)  # reason -> broken units without a sample
     records: RecordSpool | None = None
     caption: str = ""  # the place of captions, as a recipe's `input` names it
+    added: Sequence[AddedUnit] = ()  # the samples that edits add, by marked shard
+    limits: DecodeLimits = field(default_factory=DecodeLimits)  # of added samples
+    options: StoreOptions | None = None  # of their stores
 
     def collect(self, units: Iterable[score_tables.LoadedUnit], tick: Tick) -> Iterator[tuple[int, pa.Table]]:
         """Number the units, note which are broken, keep their commit records, report progress."""
@@ -84,8 +94,15 @@ class WriteGroups:
             if table.num_rows:
                 yield ordinal, table
 
-    def groups(self, samples: int) -> Iterator[writing.WriteGroup]:
-        """The write units in order, each with its rows; only one group's rows are in the driver at a time."""
+    def groups(self, samples: int) -> Iterator[writing.WriteGroup | AddedGroup]:
+        """The write units in order, each with its rows, then those of added samples.
+
+        Only one group's rows are in the driver at a time.
+        """
+        yield from self._of_corpus(samples)
+        yield from added_groups(self.added, samples, self.engine.scores, self.caption, self.limits, self.options)
+
+    def _of_corpus(self, samples: int) -> Iterator[writing.WriteGroup]:
         shards = self.plan.shards()
         bounds, ahead = tee(writing.group_units(self._kept(), samples))  # one group apart
         records = iter(self.records) if self.records is not None else repeat(())

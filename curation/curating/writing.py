@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +69,12 @@ class WriteGroup:
     kinds: Mapping[str, pa.DataType] = field(default_factory=dict)  # of these scores, for units that have no table
     caption: str = ""  # the place of captions; the index's fingerprint contains it
 
+    added: ClassVar[bool] = False  # whether edits add its samples (`added_samples`)
+
+    def inputs(self, scored: Ledger, corpus: Store) -> list[UnitInput]:
+        """Open the input units."""
+        return [UnitInput(scored, corpus, unit, self) for unit in self.units]
+
     @property
     def id(self) -> str:
         """sha256 over everything that the output and the manifest part are made from."""
@@ -83,6 +89,21 @@ class WriteGroup:
                 decided.update(digest(["edits", _known(unit.edits).to_pydict()]).encode())
         columns = [[column.name, column.fingerprint] for column in self.columns]
         return digest(["write", WRITER_VERSION, self.samples_per_shard, columns, decided.hexdigest()])
+
+
+class Group(Protocol):
+    """A write unit, as the writer knows it."""
+
+    @property
+    def samples_per_shard(self) -> int: ...
+
+    @property
+    def added(self) -> bool: ...
+
+    @property
+    def id(self) -> str: ...
+
+    def inputs(self, scored: Ledger, corpus: Store) -> list[UnitInput]: ...
 
 
 def _known(edits: pa.Table) -> pa.Table:
@@ -117,7 +138,7 @@ class GroupWriter:
     def __init__(self, corpus: Store, scored: Ledger, out: Ledger) -> None:
         self.corpus, self.scored, self.out = corpus, scored, out
 
-    def write(self, group: WriteGroup) -> dict[str, Any]:
+    def write(self, group: Group) -> dict[str, Any]:
         """Commit a group and return its record, with `unit` (its id) and `made` (whether it was written just now).
 
         A group that was committed before, by anybody, costs one GET.
@@ -129,8 +150,8 @@ class GroupWriter:
             record = self.out.commit(unit, self._make(unit, group), WriteRecord)
         return {**record.to_json(), "unit": unit, "made": made}
 
-    def _make(self, unit: str, group: WriteGroup) -> dict[str, Any]:
-        inputs = [_Input(self.scored, self.corpus, item, group) for item in group.units]
+    def _make(self, unit: str, group: Group) -> dict[str, Any]:
+        inputs = group.inputs(self.scored, self.corpus)
         try:
             shards = [self._shard(unit, inputs, start, stop) for start, stop in _splits(inputs, group)]
         finally:
@@ -146,9 +167,10 @@ class GroupWriter:
             "manifest": {**part.to_json(), "rows": table.num_rows},
             **add_up(tallies),
             **stale_report(edit for item in inputs for edit in item.stale()),
+            **({"added": True} if group.added else {}),
         }
 
-    def _shard(self, unit: str, inputs: Sequence[_Input], start: int, stop: int) -> dict[str, Any]:
+    def _shard(self, unit: str, inputs: Sequence[UnitInput], start: int, stop: int) -> dict[str, Any]:
         """One output shard, of the group's kept samples `start` to `stop`. Fills in where each of them went."""
         runs, first = [], 0
         for item in inputs:
@@ -174,7 +196,7 @@ class GroupWriter:
         return {**shard.to_json(), "samples": stop - start}
 
 
-class _Input:
+class UnitInput:
     """One input unit's index, scores and decisions, and where its kept samples end up."""
 
     def __init__(self, scored: Ledger, corpus: Store, unit: UnitDecisions, group: WriteGroup) -> None:
@@ -283,7 +305,7 @@ def _or_null(index: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
     return index.column(name) if name in index.column_names else pa.nulls(index.num_rows, pa.string())
 
 
-def _splits(inputs: Sequence[_Input], group: WriteGroup) -> Iterator[tuple[int, int]]:
+def _splits(inputs: Sequence[UnitInput], group: Group) -> Iterator[tuple[int, int]]:
     return _even_split(sum(len(item.kept) for item in inputs), group.samples_per_shard)
 
 

@@ -38,7 +38,8 @@ UID = 32  # characters
 class WrittenSamples:
     """The samples `kept` (rows of `index`, ascending) of one input shard.
 
-    edits: by row, of the samples in which they replace a value. caption: the place of captions.
+    edits: by row, of the samples in which they replace a value. caption: the place of captions. source: the shard as
+    the jsons name it, if not by its key in `corpus`.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class WrittenSamples:
         kept: Integers,
         edits: Mapping[int, SampleEdits] = MappingProxyType({}),
         caption: str = "",
+        source: ShardRef | None = None,
     ) -> None:
-        self.shard, self.kept, self.edits, self.caption = shard, kept, edits, caption
+        self.source, self.kept, self.edits, self.caption = source or shard, kept, edits, caption
         ranges = SampleRanges.of_index(index)
         self._ranges = ranges
         self._reader = MemberReader(corpus, shard, ranges)
@@ -164,7 +166,7 @@ class WrittenSamples:
         originals = [b"{}" if missing else data[at : at + length] for at, length, missing in places]
         rows = self.kept[low:high]
         offsets, sizes = self._ranges.offsets[rows].tolist(), self._ranges.lengths[rows].tolist()
-        return annotate_all(originals, self._uids[low:high], self.shard, offsets, sizes)
+        return annotate_all(originals, self._uids[low:high], self.source, offsets, sizes)
 
 
 def _inserted(

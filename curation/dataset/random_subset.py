@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from curation.dataset.snapshot import Snapshot
     from curation.storage.store import Store
 
-# SQL condition of the samples that a model could be trained on whatever the filters: readable and decodable ones.
-USABLE = "(decision <> 'quarantined' OR reason = 'score_not_finite')"
-_COLUMNS = ("uid", "decision", "reason")
+# SQL condition of the samples that a model could be trained on whatever the filters: readable and decodable ones of the
+# source corpus. Of a sample that an edit added, `source_key` is a URL.
+USABLE = """((decision <> 'quarantined' OR reason = 'score_not_finite')
+    AND NOT regexp_matches(source_key, '^(/|[a-z][a-z0-9+.-]*://)'))"""
+_COLUMNS = ("uid", "decision", "reason", "source_key")
 _PROGRESS = 1024  # samples between two progress reports
 _HEAD = 4  # leading hexadecimal digits by which hashes are counted
 
@@ -68,7 +70,7 @@ def source_shards(snapshot: Snapshot) -> list[ListedShard]:
 def usable(snapshot: Snapshot) -> int:
     """Count the samples of a snapshot's source corpus that a model could be trained on."""
     query = f"SELECT count(*) AS n FROM manifest WHERE {USABLE}"
-    return int(snapshot.manifest.query(query, ["decision", "reason"]).column("n")[0].as_py())
+    return int(snapshot.manifest.query(query, ["decision", "reason", "source_key"]).column("n")[0].as_py())
 
 
 def random_subset(snapshot: Snapshot, samples: int, seed: int) -> Subset:

@@ -4,7 +4,7 @@ A row is one edit. `uid`: the sample. `verb`: `keep`, `drop`, `weight`, `replace
 key of the sample's json, or `caption`. `value`: the new value, as JSON text for `replace` and as a number above 0 for
 `weight`. `from`: the value before, if known, in the same notation. `by`: the operation that made the edit, such as
 `review`, or `captions@<sha256>` with the sha256 of the model that it used. `at_run`: the run or the queue that it
-belongs to. `add` names a sample of a marked shard. A part that a verb does not have is null.
+belongs to. `add` names a sample of a marked shard, whose URL is the `value`. A part that a verb does not have is null.
 
 The reader is strict: an unknown column, a value of a wrong kind or two contradicting edits of one sample are an error
 of one line that names the URL and the row. The writer sorts the rows and leaves repeated ones out, so that equal edits
@@ -37,6 +37,7 @@ CAPTION = "caption"  # the field of `replace` that stands for the caption, where
 MAX_ROWS = 50_000_000
 MAX_BYTES = 4 << 30  # of the file, and of the values that it decodes to
 MAX_FIELD = 256  # characters of `field`, `by` and `at_run`
+MAX_URL = 4096  # characters of the `value` of `add`
 MAX_VALUE = 64 << 10  # bytes of `value` and `from`
 MAX_DEPTH = MAX_JSON_DEPTH - 10  # of a value, below the sample's json and its provenance
 MEMORY = "2GB"  # of DuckDB, beyond which it spills to local disk
@@ -141,8 +142,11 @@ _WRONG = f"""
         WHEN uid IS NULL OR NOT regexp_full_match(uid, '[0-9a-f]{{32}}') THEN 'uid is not 32 hexadecimal characters'
         WHEN verb IS NULL OR verb NOT IN {VERBS} THEN 'verb is not one of {", ".join(VERBS)}'
         WHEN verb <> 'replace' AND field IS NOT NULL THEN 'only the verb replace has a field'
-        WHEN verb NOT IN ('replace', 'weight') AND (value IS NOT NULL OR "from" IS NOT NULL)
-            THEN 'only the verbs replace and weight have a value'
+        WHEN verb IN ('keep', 'drop') AND (value IS NOT NULL OR "from" IS NOT NULL)
+            THEN 'only the verbs replace, weight and add have a value'
+        WHEN verb = 'add' AND (value IS NULL OR NOT ({_valid("value", MAX_URL)}) OR NOT ends_with(value, '.tar'))
+            THEN 'the value of add is not the URL of a shard (.tar)'
+        WHEN verb = 'add' AND "from" IS NOT NULL THEN 'add has no from'
         WHEN verb = 'weight' AND NOT {_number("value")} THEN 'value is not a number above 0'
         WHEN verb = 'weight' AND "from" IS NOT NULL AND NOT {_number("from")} THEN 'from is not a number above 0'
         WHEN verb = 'replace' AND (field IS NULL OR NOT ({_valid("field", MAX_FIELD)}))

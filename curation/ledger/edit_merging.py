@@ -71,6 +71,8 @@ def _asks(slot: str, verdict: str, most: int = 60) -> str:
     shown = verdict if len(verdict) <= most else f"{verdict[:most]}..."
     if slot == "decision":
         return f"says {verdict}"
+    if slot == "add":
+        return f"adds it from {shown}"
     return (
         f"gives the weight {shown}" if slot == "weight" else f"gives {slot.removeprefix('replace.')} the value {shown}"
     )

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.core.errors import EditListError
 from curation.ledger.edit_lists import EDIT_SCHEMA, EditList, parse_edit_list
 from curation.ledger.edit_merging import Named, edits_of, merge
 from curation.ledger.uid_lists import UidList, parse_list
@@ -23,10 +22,19 @@ _PREFIX = "edits_"  # no dot: the name of an object below `data/` begins with it
 
 @dataclass(frozen=True)
 class RecipeEdits:
-    """Merged edits (`EDIT_SCHEMA`), and whether a sample without a weight is dropped."""
+    """Merged edits (`EDIT_SCHEMA`), and whether a sample without a weight is dropped.
+
+    added: all edits of the samples that the verb `add` names; `table` has the others.
+    """
 
     table: pa.Table = field(default_factory=EDIT_SCHEMA.empty_table)
     only_weighted: bool = False
+    added: pa.Table = field(default_factory=EDIT_SCHEMA.empty_table)
+
+    @property
+    def adds(self) -> pa.Table:
+        """The edits with the verb `add`."""
+        return self.added.filter(pc.equal(self.added.column("verb"), "add"))
 
     def __bool__(self) -> bool:
         return self.table.num_rows > 0 or self.only_weighted
@@ -51,13 +59,22 @@ def parse_named(name: str, data: bytes, url: str) -> UidList | EditList:
 def merged(lists: Mapping[str, UidList | EditList], urls: Mapping[str, str], *, last_wins: bool) -> RecipeEdits:
     """Merge a recipe's lists: the short forms first, then the edit lists in their order.
 
-    lists: by name, as a snapshot's document has them. urls: their URLs, for messages. Raises `ContradictingEditsError`,
-    and `EditListError` for an edit that is not supported.
+    lists: by name, as a snapshot's document has them. urls: their URLs, for messages. Raises `ContradictingEditsError`.
     """
     if not lists:
         return RecipeEdits()
     table = merge(named_tables(lists, urls), last_wins=last_wins)
-    return RecipeEdits(table, only_weighted="weights" in lists)
+    uids = table.filter(pc.equal(table.column("verb"), "add")).column("uid")
+    if not len(uids):
+        return RecipeEdits(table, only_weighted="weights" in lists)
+    own = pc.is_in(table.column("uid"), value_set=uids.combine_chunks())
+    return RecipeEdits(table.filter(pc.invert(own)), "weights" in lists, table.filter(own))
+
+
+def adds_samples(item: EditList) -> bool:
+    """Whether some edit of a list has the verb `add`."""
+    found: int = pc.index(item.table.column("verb"), "add").as_py()
+    return found >= 0
 
 
 def named_tables(lists: Mapping[str, UidList | EditList], urls: Mapping[str, str]) -> Sequence[Named]:
@@ -69,15 +86,5 @@ def named_tables(lists: Mapping[str, UidList | EditList], urls: Mapping[str, str
             found.append((f"the {name} list {urls.get(name, '')}".rstrip(), edits_of(name, item)))
     for name, item in sorted(lists.items()):
         if isinstance(item, EditList):
-            url = urls.get(name, name)
-            _expect_supported(item.table, url)
-            found.append((url, item.table))
+            found.append((urls.get(name, name), item.table))
     return found
-
-
-def _expect_supported(table: pa.Table, url: str) -> None:
-    row = pc.index(table.column("verb"), "add").as_py()
-    if row >= 0:
-        uid = table.column("uid")[row].as_py()
-        fix = "remove the rows with the verb add, and name the shard of these samples under `corpus:`"
-        raise EditListError(f"{url}: the verb add is not supported yet (uid {uid})", fix=fix)

@@ -3,6 +3,7 @@
 `unit_reader` reads one unit as Arrow tables. Imports `core` and `storage`."""
 
 __all__ = [
+    "confirm_damage",
     "contents",
     "images",
     "member_reader",

@@ -147,6 +147,7 @@ def run(
         result |= {"groups": document.get("groups", []), "left_out": work.left_out or None}
         result["unknown_edits"] = work.unknown_edits
         result["stale_edits"] = document.get("stale_edits")
+        result["added"] = (document.get("added") or {}).get("samples")
         result["executor"] = chosen[0]._asdict() if chosen else None
         result["efficiency"] = work.stages.to_json()
     if as_json:

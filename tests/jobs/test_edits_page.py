@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from builders import write_corpus
+from labelled import write_labelled
 from running import curate
 
 import curation as cu
@@ -27,14 +28,19 @@ def test_commands_and_python(
     write_corpus(tmp_path / "corpus", 1, 20, flaws=False)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"corpus": "corpus", "output": "curated"}))
     curate(tmp_path / "recipe.yaml")
-    assert [kind for kind, _ in BLOCKS] == ["python", "bash", "bash"]
+    write_labelled(tmp_path / "marked", ["cat", "dog", "owl"], dict.fromkeys(range(3), "synthetic"))
+    (tmp_path / "marked.yaml").write_text(yaml.safe_dump({"corpus": "marked", "output": "curated"}))
+    assert [kind for kind, _ in BLOCKS] == ["python", "bash", "bash", "python", "bash", "bash"]
+    names: dict[str, object] = {}
     for kind, text in BLOCKS:
         if kind == "python":
-            exec(compile(text, "docs/edits.md", "exec"), {})
+            exec(compile(text, "docs/edits.md", "exec"), names)
             continue
         for line in text.strip().splitlines():
             name, *words = shlex.split(line)
             assert name == "curate" and _main(words) == 0, f"{line}\n{capsys.readouterr()}"
+    origins = cu.open("curated").manifest.to_arrow(["origin"]).column("origin").to_pylist()
+    assert (origins.count("synthetic"), origins.count("relabelled")) == (2, 1)
     assert [sample.metadata["label"] for sample in cu.open("curated").samples() if "label" in sample.metadata] == [
         "cat"
     ]

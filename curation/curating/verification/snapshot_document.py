@@ -31,7 +31,7 @@ _READABLE: dict[str, Any] = {
     "parent": None, "decision_id": "unknown", "recipe_sha256": "0" * 64, "weights": {}, "scores": [], "score_types": {},
     "units": {"total": 0, "quarantined": 0}, "samples": {"seen": 0, "kept": 0, "filtered": {}, "quarantined": {}},
     "shards": _UNKNOWN, "manifest": _UNKNOWN, "urls": _UNKNOWN,
-    "matches": None, "lists": {}, "against": {},
+    "matches": None, "lists": {}, "against": {}, "stale_edits": None,
 }  # fmt: skip
 # A differing hash proves that it or its content was edited, so a repair never overwrites it.
 CHECKSUMS = ("decision_id", "recipe_sha256")

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from curation.core.errors import LedgerError, StoreError
 from curation.core.types import ShardRef
+from curation.curating.added_samples import AddedGroup
 from curation.curating.verification.comparison import Comparison, Named
 from curation.curating.verification.differences import columns_differ, hash_of, named_hash, read_object
 from curation.curating.verification.findings import Finding
@@ -100,7 +101,7 @@ class WrittenCheck:
     newer: bool = False  # whether a later version wrote it, whose records may have more fields
     evidence: RecomputedEvidence | None = None  # evidence for values of score tables
 
-    def check(self, item: tuple[WriteGroup, Indexed | None]) -> CheckedGroup:
+    def check(self, item: tuple[WriteGroup | AddedGroup, Indexed | None]) -> CheckedGroup:
         """Rebuild a write unit and compare. `item`: the group as decided now, and the indexes' entries in its place."""
         group, indexed = item
         unit = group.id
@@ -109,7 +110,7 @@ class WrittenCheck:
         result.agrees = self._known(unit, record, indexed)
         frozen = "" if result.agrees else OTHER_DECISIONS
         named = _Candidates(indexed, record)
-        contested = None if frozen else _Contested(group, self.evidence).why
+        contested = None if frozen or isinstance(group, AddedGroup) else _Contested(group, self.evidence).why
         compared = Comparison(self.out, self.repairs, named, what="manifest_part", frozen=frozen, free=self.free,
                               newer=self.newer, contested=contested)  # fmt: skip
         try:

@@ -143,13 +143,34 @@ class StaleEdits(Document):
     examples: list[dict[str, str | None]]
 
 
+class MarkedShardPin(Document):
+    """A shard from which edits add samples, as they name it and as it was found; reason: why the store refuses it."""
+
+    named: Text
+    url: Text
+    size: Count
+    etag: str
+    reason: str | None
+
+
+class AddedSamples(Document):
+    """The marked shards from which edits add samples, and the counts of these samples."""
+
+    shards: list[MarkedShardPin]
+    samples: Tally
+
+
 class WriteRecord(Tally, ReferencingDocument):
-    """The commit record of a write unit: its inputs, its output shards and its part of the manifest."""
+    """The commit record of a write unit: its inputs, its output shards and its part of the manifest.
+
+    added: whether edits add its samples, so that the inputs are marked shards, by URL, and not units of the plan.
+    """
 
     kind: Literal["write"]
     inputs: Annotated[list[WriteInput], Field(min_length=1)]
     shards: list[OutputShard]
     manifest: ManifestPart
+    added: bool = False
     stale_edits: StaleEdits | None = None
 
     @model_validator(mode="after")
@@ -271,6 +292,7 @@ class SnapshotDocument(ReferencingDocument):
     matches: DataObject | None = None
     software: dict[str, dict[str, str]] = Field(default_factory=dict)  # digest -> package -> version
     stale_edits: StaleEdits | None = None
+    added: AddedSamples | None = None
     unreadable: DataObject | None = None  # the shards that it was created without (`curation.ledger.unreadable`)
 
     def scores_at(self, root: Store) -> Store:

@@ -51,8 +51,13 @@ def test_the_order_of_rows_never_decides_a_byte(parts: list[pa.Table], random: A
         ((None, "keep"), "uid is not 32 hexadecimal characters"),
         ((ONE, "kill"), "verb is not one of"),
         ((ONE, "keep", "label"), "only the verb replace has a field"),
-        ((ONE, "drop", None, "1"), "only the verbs replace and weight have a value"),
-        ((ONE, "add", None, "1"), "only the verbs replace and weight have a value"),
+        ((ONE, "drop", None, "1"), "only the verbs replace, weight and add have a value"),
+        ((ONE, "keep", None, None, "1"), "only the verbs replace, weight and add have a value"),
+        *(
+            ((ONE, "add", None, value), "the value of add is not the URL of a shard")
+            for value in (None, "1", "s3://a/b.zip", "a\n.tar", "x" * 4093 + ".tar")
+        ),
+        ((ONE, "add", None, "a.tar", "b.tar"), "add has no from"),
         *(
             ((ONE, "weight", None, value), "value is not a number above 0")
             for value in (None, "nan", "0", "inf", "-1", "x")

@@ -7,9 +7,9 @@ import pytest
 from edits_given import ONE, OTHER, edits, of_lists, replaced
 from services import one_line
 
-from curation.core.errors import ContradictingEditsError, EditListError
+from curation.core.errors import ContradictingEditsError
 from curation.ledger.edit_lists import EditList, edit_list
-from curation.ledger.recipe_edits import list_name, merged, parse_named, place_of
+from curation.ledger.recipe_edits import adds_samples, list_name, merged, parse_named, place_of
 from curation.ledger.uid_lists import UidList, parse_list
 
 KEEP = parse_list("keep", ONE.encode(), "keep.txt")
@@ -45,10 +45,24 @@ def test_edit_lists_are_merged_in_the_order_of_the_recipe() -> None:
     assert merged(lists, {}, last_wins=True).table.column("value").to_pylist() == ["10"]
 
 
-def test_add_is_not_supported_yet() -> None:
-    with pytest.raises(EditListError, match=rf"^a\.parquet: the verb add is not supported yet \(uid {OTHER}\)$"):
-        name = list_name(0)
-        merged({name: edit_list(edits((ONE, "keep"), (OTHER, "add")))}, {name: "a.parquet"}, last_wins=False)
+def test_all_edits_of_an_added_sample_are_apart() -> None:
+    added = edit_list(edits((ONE, "keep"), (OTHER, "add", None, "a/0.tar")))
+    other = edit_list(edits(replaced(OTHER, "label", "1"), (OTHER, "weight", None, "2"), replaced(ONE, "label", "1")))
+    found = merged({list_name(0): added, list_name(1): other}, {}, last_wins=False)
+    assert found.table.column("uid").to_pylist() == [ONE, ONE]
+    assert found.added.column("verb").to_pylist() == ["add", "replace", "weight"]
+    assert found.adds.column("value").to_pylist() == ["a/0.tar"]
+    assert adds_samples(added) and not adds_samples(other)
+
+
+def test_a_sample_is_added_from_one_shard() -> None:
+    lists: dict[str, UidList | EditList] = {
+        list_name(place): edit_list(edits((ONE, "add", None, f"{place}.tar"))) for place in range(2)
+    }
+    with pytest.raises(ContradictingEditsError) as caught:
+        merged(lists, {}, last_wins=False)
+    assert one_line(caught.value).startswith(f"uid {ONE}: edits_0000 adds it from 0.tar, but edits_0001 adds it from 1")
+    assert merged(lists, {}, last_wins=True).adds.column("value").to_pylist() == ["1.tar"]
 
 
 def test_names_of_lists_in_documents() -> None:

@@ -214,7 +214,8 @@ def test_decontamination_compares_real_and_relabelled_samples(home: Path, capsys
     ("rows", "other", "code", "line"),
     [
         ((0, "keep"), (0, "drop"), "contradicting_edits", "says keep, but"),
-        ((0, "add"), (1, "drop"), "bad_edit_list", "the verb add is not supported yet"),
+        ((0, "add", None, "/a/0.tar"), (1, "drop"), "bad_edit_list", "but the corpus has it already, in 00000.tar"),
+        ((0, "add"), (1, "drop"), "bad_edit_list", "row 0: the value of add is not the URL of a shard"),
         ((0, "kill"), (1, "drop"), "bad_edit_list", "row 0: verb is not one of"),
     ],
 )
@@ -225,7 +226,7 @@ def test_mistakes_are_one_line_before_anything_is_written(
 
     known = uids(home)
     for name, row in (("a", rows), ("b", other)):
-        (home / f"{name}.parquet").write_bytes(to_parquet(edits((known[row[0]], row[1]))))
+        (home / f"{name}.parquet").write_bytes(to_parquet(edits((known[row[0]], *row[1:]))))
     lists = f"edits=[{home}/a.parquet, {home}/b.parquet]"
     assert _main(["run", str(home / "recipe.yaml"), "--set", lists, "--json"]) == 2
     error = json.loads(capsys.readouterr().err.splitlines()[-1])
