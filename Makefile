@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-fast coverage lint bench bench-filters bench-loop bench-online bench-recipes bench-roles soak docs clean
+.PHONY: help demo test test-fast coverage lint bench bench-filters bench-labels bench-loop bench-online bench-recipes bench-roles soak docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ bench: $(READY)  ## throughput beside its limits and peers; writes docs/results/
 
 bench-filters: $(READY)  ## time and memory of filters, from 1 to 10 million rows; ARGS=--only NAME
 	@$(BIN)/python tests/bench/filters.py $(ARGS)
+
+bench-labels: $(READY)  ## answers that label cleaning saves (TUTELAGE_BENCH_DATA); 15 minutes; ARGS=--quick: two
+	@$(BIN)/python tests/bench/label_cleaning.py $(ARGS)
 
 bench-online: $(READY)  ## what online selection saves (needs npm); ARGS=--core: the main arms; all arms: hours
 	@$(BIN)/python tests/bench/online_selection.py $(ARGS)
