@@ -11,6 +11,7 @@
 Imports `dataset` and below. Knows no engine but the protocol of `core.executor`."""
 
 __all__ = [
+    "added_samples",
     "edit_report",
     "garbage",
     "groups",

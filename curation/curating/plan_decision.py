@@ -27,6 +27,7 @@ from curation.curating.write_groups import WriteGroups
 from curation.filters import ComparingFilter, flat
 from curation.filters.named import columns_needed
 from curation.ledger import score_tables, score_values, unreadable
+from curation.ledger.documents import SnapshotDocument
 from curation.ledger.plans import Plan
 from curation.recipes.entries import columns_of, kinds_of
 
@@ -165,6 +166,14 @@ def refusals(
         bad = decision_results.not_finite(decided.engine)
         causes["score_not_finite"] = ", ".join(f"{name} is NaN or missing for {n:,}" for name, n in bad.items())
     latest = work.out.latest()
-    parent = work.out.snapshot(latest)["samples"] if latest else None
+    parent = _of_corpus(work.out.snapshot(latest)) if latest else None
     units = {"total": plan.units, "empty": decided.empty}
     yield from acceptance.refusals(samples, units, most=work.recipe.max_quarantined, parent=parent, causes=causes)
+
+
+def _of_corpus(document: SnapshotDocument) -> dict[str, int]:
+    """Return how many samples of its corpus a snapshot has seen and kept, without those that edits added."""
+    counts = {name: int(document["samples"][name]) for name in ("seen", "kept")}
+    if document.added is None:
+        return counts
+    return {name: count - int(document["added"]["samples"][name]) for name, count in counts.items()}

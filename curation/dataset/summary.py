@@ -18,11 +18,12 @@ def summary(snapshot: Snapshot) -> dict[str, Any]:
         }
         for row in snapshot.shards.to_pylist()
     ]
-    stale = snapshot.document.get("stale_edits")
+    stale, added = snapshot.document.get("stale_edits"), snapshot.document.get("added")
     return {
         **{key: snapshot.document[key] for key in keys},
         "shards": shards,
         "groups": snapshot.groups,
         "evaluations": attached(snapshot),
         **({"stale_edits": stale} if stale else {}),
+        **({"added": added["samples"]} if added else {}),
     }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def show(dataset: str, as_json: bool, urls: bool) -> None:
     """Show a snapshot: counts by reason, fingerprints, evaluations."""
     import curation as cu
+    from curation.curating.added_samples import added_line
     from curation.curating.stale_edits import stale_line
     from curation.dataset.summary import summary
     from jobs.commands.evaluate import report
@@ -47,6 +48,8 @@ def show(dataset: str, as_json: bool, urls: bool) -> None:
     click.echo("\n".join(_which_shards(snapshot)))
     for line in [*counts(samples), *shard_counts(units)]:
         click.echo(line)
+    if added := document.get("added"):
+        click.echo(printable(f"  {added_line(added)}"))
     if stale := document.get("stale_edits"):
         click.echo(printable(f"  {stale_line(stale)}"))
     if snapshot.groups:

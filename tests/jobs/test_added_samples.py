@@ -107,6 +107,17 @@ def test_a_sample_that_cannot_be_added_is_a_row_with_a_reason(home: Path, capsys
     (home / "late/0.tar").rename(home / "elsewhere/gone.tar")
     later = curate(home / "recipe.yaml")
     assert later.snapshot.number == 2 and rows_of(later)[gone[0]]["reason"] == "missing_sample"
+    assert "edits add 1 samples of marked shards; 3 are not" in command("show", f"{home}/out")
+    assert json.loads(command("show", f"{home}/out", "--json"))["added"]["kept"] == 1
+
+
+def test_added_samples_are_no_yield_of_the_corpus(home: Path) -> None:
+    """A corpus of few kept samples beside many added ones is not taken for a fall of the yield."""
+    recipe = yaml.safe_load((home / "recipe.yaml").read_text())
+    (home / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "filters": [{"caption": {"min_words": 100}}]}))
+    marked = uids_of(home / "elsewhere/marked")
+    run(home, *(add(home, uid) for uid in marked[:5]), (uids_of(home / "corpus")[0], "keep"))
+    assert run(home, (uids_of(home / "corpus")[0], "keep"), accept_yield=False).snapshot.number == 2
 
 
 def test_a_damaged_shard_costs_its_samples_alone(home: Path) -> None:

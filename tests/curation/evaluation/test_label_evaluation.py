@@ -14,8 +14,13 @@ from services import one_line
 
 import curation as cu
 from curation.core.errors import UserError
+from curation.evaluation import fold_training
+from curation.evaluation.fold_training import FoldTraining
+from curation.evaluation.job import TrainingJob
 from curation.evaluation.judges import Judge, open_judge
+from curation.learners.training import Training
 from curation.ledger.edit_lists import write_edit_list
+from curation.models.fold_classifiers import FoldRule
 
 TRUE = CLASSES * 20
 STORED = ["dog" if row < 12 else label for row, label in enumerate(TRUE)]  # 8 of 60 are wrong
@@ -79,6 +84,19 @@ def test_every_kind_of_model_is_judged_once(home: Path, monkeypatch: pytest.Monk
     assert len(found["pairs"]) == 3 and len(found["orders"]) == 3
 
 
+def test_classifiers_of_folds_are_judged_on_what_they_have_not_seen(home: Path) -> None:
+    """Their report's share out of fold is the accuracy on the stored labels."""
+    for model in ("proxy-mu", "proxy-patches"):
+        job = TrainingJob(
+            data=f"{home}/test", model=model, out=f"{home}/{model}", training=Training(steps=2, batch=8), device="cpu"
+        )
+        card = fold_training.run(FoldTraining(job=job, rule=FoldRule(2, 1)))
+        found = evaluate(home, model, "good.parquet")
+        (about,) = (about for name, about in found["models"].items() if name.endswith(model))
+        assert about["kind"] == "folds" and about["sha256"] == card["sha256"]
+        assert abs(about["labels"]["before"]["rate"] - card["evaluation"]["out_of_fold"]["rate"]) < 1e-9
+
+
 def test_a_classifier_guesses_as_its_learner_does(home: Path) -> None:
     """The same classes as `learners.classification` gives, whatever the batches."""
     import torch
@@ -87,7 +105,6 @@ def test_a_classifier_guesses_as_its_learner_does(home: Path) -> None:
     from curation.dataset.loader import SampleStream
     from curation.dataset.open_shards import open_shards
     from curation.learners.classification import ClassLearner
-    from curation.learners.training import Training
 
     judge = open_judge(str(write_classifier(home / "c.safetensors", CLASSES)), torch.device("cpu"))
     assert judge.view is not None
