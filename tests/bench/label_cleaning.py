@@ -8,7 +8,7 @@ that random order needs, divided by the number that the method needs for as many
     python tests/bench/label_cleaning.py --only icons                   without the votes
     python tests/bench/label_cleaning.py --quick                        one seed: two minutes
 
-Parts: `given` ranks by the probabilities of somebody else's strong model, `own` by a proxy trained out of fold on the
+Parts: `given` ranks by the probabilities of another strong model, `own` by a proxy trained out of fold on the
 noisy labels; `learner` trains on the cleaned labels, `models` judges six models by them; `icons`. A whole run replaces
 the figures of docs/results/labels.md.
 """
