@@ -13,7 +13,7 @@ and depends on the queue, its answers, the classifiers and the settings here alo
 Without an answer it is the order of the build. Source: Active label cleaning (2109.00574), section 3: the model is
 updated with the labels that were corrected.
 Cost: all answers and all pictures of the queue are read once; one image pass an item and run, and the fine-tuning. The
-pixels of answered items are held (12 KB at 64 px), of at most `MOST_TRAINED` of them, those of the smallest hashes.
+pixels of answered items are held, of at most `MOST_TRAINED` of them, and those of 4 others for each (12 KB at 64 px).
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ if TYPE_CHECKING:
     import torch
 
     from curation.models.fold_classifiers import FoldClassifiers
+    from curation.review.fold_tuning import Pictures
     from curation.review.queue import Queue
 
 Array = np.ndarray[Any, Any]
 
-MOST_TRAINED = 100_000  # pictures that classifiers are fine-tuned on: 1.2 GB at 64 px
+MOST_TRAINED = 20_000  # answered pictures that classifiers are fine-tuned on: 1.2 GB at 64 px with those beside them
 BATCH = 256  # pictures that are judged at once
 THREADS = 8  # samples read and decoded at once
 NEXT = 100  # items of which a report counts the changed ones
@@ -108,7 +109,7 @@ def rank_again(queue: Queue, ranker: Ranker, tick: Tick = lambda n: None) -> Ord
     Returns the newest order if it is made of the same. Raises `UserError` for classifiers without the queue's classes.
     """
     from curation.models.fold_classifiers import shared_fold_classifiers
-    from curation.review.fold_tuning import fine_tuned, settings
+    from curation.review.fold_tuning import REPLAYED, fine_tuned, settings
 
     base = shared_fold_classifiers(ranker.model, ranker.weights, ranker.device, queue.store.options)
     if not set(base.classes) & set(queue.document.classes):
@@ -123,17 +124,18 @@ def rank_again(queue: Queue, ranker: Ranker, tick: Tick = lambda n: None) -> Ord
     if before is not None and before.document.made_of == made_of:
         return before
     index = {name: number for number, name in enumerate(base.classes)}
-    taught = [item for item, label in found.labels.items() if label in index]
-    taught = sorted(sorted(taught, key=lambda item: digest(queue.row(item)["uid"]))[:MOST_TRAINED])
-    pictures = _Pictures(queue, base)
-    with pictures:
-        shown = list(pictures.read(taught, tick))
+    settled = set(found.labels) | set(found.started)
+    others = [item for item in range(queue.document.items.rows) if item not in settled]
+    with _Pictures(queue, base) as pictures:
+        uids = queue.items.column("uid").to_pylist()  # each a hash: the first ones are a random choice
+        taught = sorted((item for item, label in found.labels.items() if label in index), key=lambda item: uids[item])
+        shown = list(pictures.read(taught[:MOST_TRAINED], tick))
         tuned = base
         if shown:
             targets = np.array([index[found.labels[one.item]] for one in shown], np.int64)
-            tuned = fine_tuned(base, np.stack([one.pixels for one in shown]), [one.content for one in shown], targets)
-        settled = set(found.labels) | set(found.started)
-        others = [item for item in range(queue.document.items.rows) if item not in settled]
+            some = sorted(others, key=lambda item: uids[item])[: REPLAYED * len(shown)]
+            replayed = list(pictures.read(some, lambda n: None))
+            tuned = fine_tuned(base, _stacked(base, shown), targets, _stacked(base, replayed))
         priorities = _priorities(queue, tuned, ranker.priority, pictures.read(others, tick))
     table = _table(queue.document.items.rows, found, priorities)
     items = table.column("item").to_numpy()
@@ -147,6 +149,15 @@ def rank_again(queue: Queue, ranker: Ranker, tick: Tick = lambda n: None) -> Ord
         },
         table,
     )  # fmt: skip
+
+
+def _stacked(base: FoldClassifiers, pictures: Sequence[_Picture]) -> Pictures:
+    """Return pictures as one array."""
+    from curation.review.fold_tuning import Pictures
+
+    size = base.preprocess.size
+    pixels = np.stack([one.pixels for one in pictures]) if pictures else np.zeros((0, size, size, 3), np.uint8)
+    return Pictures(pixels, [one.content for one in pictures])
 
 
 def change_lines(order: Order) -> Iterator[str]:

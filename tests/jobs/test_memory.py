@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -10,14 +12,17 @@ from typing import NamedTuple
 import pytest
 from builders import write_recipe, write_weights
 from memory_peaks import Peaks, peaks, write_photographs
+from ranked_tables import ROWS, write_tables
 
 from curation.curating.scoring.unit_scorer import UNCOMMITTED
+from curation.review.queue import open_queue
 from curation.shards.unit_reader import ROWS_PER_TABLE
 
 FLAT = 1.05
 BLOCK = 8 << 20  # bytes of a shard that are read at once
 BATCH, SIDE, WRITERS = 64, 64, 2  # samples of a batch, pixels of a picture that a model sees, threads that write
 KEPT_BY_ALLOCATORS = 1.05
+RANKED = 450  # bytes of a sample in the decision engine, with its uid; below `compute.memory` in all
 ROW = 2048  # bytes of a row of the index and its scores, with what Arrow allocates beyond it
 
 pytestmark = [
@@ -75,3 +80,30 @@ def test_ten_times_more_shards(started: Peaks, tmp_path: Path) -> None:
 def test_ten_times_larger_shards(started: Peaks, tmp_path: Path, samples: int) -> None:
     found, most = run(tmp_path / "run", 6, samples), Ceilings(started, samples)
     assert found.driver <= most.driver and found.worker <= most.worker
+
+
+def test_ranking_five_times_more_samples_for_a_queue(tmp_path: Path) -> None:
+    """No list of all uids is in the driver: a sample takes what the decision engine holds of it, until it spills."""
+
+    def build(shards: int) -> int:
+        root = tmp_path / str(shards)
+        recipe = write_tables(root, shards)
+        command = [
+            sys.executable,
+            str(Path(__file__).parents[1] / "ranked_tables.py"),
+            str(recipe),
+            str(root / "queue"),
+        ]
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert open_queue(str(root / "queue")).items.num_rows == 100
+        shutil.rmtree(root)
+        return int(done.stdout.splitlines()[-1])
+
+    few, many = build(20), build(100)
+    assert many - few <= RANKED * 80 * ROWS
