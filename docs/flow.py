@@ -60,10 +60,10 @@ STEPS = (
         ("curation.evaluation.trials", "run_trial"),
     ),
 )  # fmt: skip
-#: Commands that build the example corpus, start a job elsewhere, repair, clean up, or only read.
+#: Commands that build the example corpus, start a job elsewhere, repair, clean up, trace failures, or only read.
 OTHER_COMMANDS = (
     "corpus", "edits", "submit", "repair", "gc", "status", "show", "diff", "groups", "matches", "quarantine", "scores",
-    "policy", "rooms", "recipes",
+    "policy", "rooms", "recipes", "diagnose",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import click
 
 from curation.core.allocation import use_one_arena
 from jobs.commands.corpus import corpus
+from jobs.commands.diagnose import diagnose
 from jobs.commands.edits import edits
 from jobs.commands.evaluate import evaluate
 from jobs.commands.gc import gc
@@ -68,7 +69,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 READING = (plan, edits, status, show, diff, groups, matches, quarantine, what_if, scores, rooms, recipes)
-for command in (corpus, proxy, run, verify, repair, gc, submit, learn, policy, evaluate, review, *READING):
+for command in (corpus, proxy, run, verify, repair, gc, submit, learn, policy, evaluate, review, diagnose, *READING):
     cli.add_command(command)
 
 

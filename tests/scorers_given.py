@@ -59,6 +59,7 @@ def all_fields(home: Path) -> Fields:
         "learnability": {**encoder, "reference": other},
         "negclip_loss": {**encoder, "against": vectors["weights"], "against_sha256": vectors["sha256"]},
         "norm_sim": {**encoder, **target},
+        "prediction": {"model": "proxy-mu", **write(home / "g.safetensors", classifier())},
         "text_masked_clip_score": {**encoder, "size": 96},
     }
 

@@ -6,6 +6,7 @@
     sample_pool    columns of score tables in a database; decisions: filters over them; decision_results: the outcome
     write_groups   decisions as units of writing; writing: shards and manifests
     ranked_samples what the filters keep, by a score: for a review queue
+    scored_units   scores without a snapshot; ranged_pictures: pictures of single samples
     what_if        what other settings would keep; verification: verify and repair; garbage: what may be deleted
 
 Imports `dataset` and below. Knows no engine but the protocol of `core.executor`."""
@@ -18,9 +19,11 @@ __all__ = [
     "pipeline",
     "plan_decision",
     "planning",
+    "ranged_pictures",
     "ranked_samples",
     "run",
     "score_store",
+    "scored_units",
     "scoring_passes",
     "stale_edits",
     "vectors",

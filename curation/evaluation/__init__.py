@@ -10,6 +10,7 @@ __all__ = [
     "evaluate",
     "fold_training",
     "job",
+    "judges",
     "label_evaluation",
     "labellings",
     "training",

@@ -67,10 +67,10 @@ class Judge(NamedTuple):
 
 def open_judge(url: str, device: torch.device, options: StoreOptions | None = None) -> Judge:
     """Load the model at a URL. Raises `UserError` for what is none."""
-    found = _weights_in(url, options)
+    weights = weights_at(url, options)
+    found = weights.url
     if found.endswith(".parquet"):
-        return _of_table(url, ProbabilityFile(found, _sha256(found, options)), options)
-    weights = Weights(found, _sha256(found, options))
+        return _of_table(url, ProbabilityFile(found, weights.sha256), options)
     path = weights.fetch(options)
     metadata = read_metadata(path, found)
     model, classes = metadata.get("model", ""), classes_of(metadata, found)
@@ -121,6 +121,12 @@ def _of_table(url: str, file: ProbabilityFile, options: StoreOptions | None) -> 
         return found[:, [table.classes.index(name) for name in wanted]]
 
     return Judge("probabilities", url, file.sha256, table.classes, None, listed)
+
+
+def weights_at(url: str, options: StoreOptions | None = None) -> Weights:
+    """Return the file that a URL stands for, pinned as it is now: weights, or a table of probabilities."""
+    found = _weights_in(url, options)
+    return Weights(found, _sha256(found, options))
 
 
 def _weights_in(url: str, options: StoreOptions | None) -> str:

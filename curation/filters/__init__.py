@@ -56,6 +56,8 @@ __all__ = [
     "ScoreCuttingFilter",
     "WeightingFilter",
     "flat",
+    "hamming",
+    "hash_sets",
     "kind_of",
     "named",
 ]

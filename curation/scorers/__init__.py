@@ -29,6 +29,7 @@ from curation.scorers.norm_sim import NormSim
 from curation.scorers.nsfw import Nsfw
 from curation.scorers.phash import PHash
 from curation.scorers.posterior import Posterior
+from curation.scorers.prediction import Prediction
 from curation.scorers.scorer import (
     INDEX_COLUMNS,
     TORCH,
@@ -88,6 +89,7 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
         "norm_sim": NormSim,
         "nsfw": Nsfw,
         "phash": PHash,
+        "prediction": Prediction,
         "text_masked_clip_score": TextMaskedClipScore,
     },
     Scorer,

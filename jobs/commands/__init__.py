@@ -5,6 +5,7 @@ them share."""
 
 __all__ = [
     "corpus",
+    "diagnose",
     "edits",
     "evaluate",
     "gc",

@@ -1,0 +1,44 @@
+"""Pictures of single samples, read by range and decoded for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from curation.core.errors import ChangedError, ImageError, NotFoundError, TarError
+from curation.core.parallel import map_ordered
+from curation.core.types import IMAGE_EXTENSIONS
+from curation.shards import images
+from curation.shards.images import DecodeLimits, Pixels, Preprocess
+from curation.shards.sample_reader import SampleReader
+from curation.storage.store import Store
+
+SOURCE = ("source_key", "source_etag", "source_offset", "source_length")
+THREADS = 8  # samples read and decoded at once
+
+
+def read_pictures(
+    store: Store, rows: Sequence[Mapping[str, Any]], view: Preprocess, limits: DecodeLimits
+) -> tuple[Pixels, dict[int, str]]:
+    """Return the pictures of samples, uint8 `[N, S, S, 3]`, and row -> reason for those that can't be read (black).
+
+    rows: of each sample, where it is: `SOURCE`. Cost: one ranged read and one decode a sample.
+    """
+    with SampleReader(store) as reader:
+
+        def one(row: Mapping[str, Any]) -> Pixels | str:
+            try:
+                sample = reader.read(*(row[name] for name in SOURCE))
+                data = next((part.data for part in sample.parts if part.extension in IMAGE_EXTENSIONS), b"")
+                return images.decode(data, limits, view.size, view.mode)
+            except (NotFoundError, ChangedError, TarError):
+                return "missing_sample"
+            except ImageError as error:
+                return error.reason
+
+        found = list(map_ordered(one, rows, THREADS))
+    black = np.zeros((view.size, view.size, 3), np.uint8)
+    pixels = np.stack([black if isinstance(item, str) else item for item in found]) if found else black[None][:0]
+    return pixels, {row: item for row, item in enumerate(found) if isinstance(item, str)}

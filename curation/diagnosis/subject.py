@@ -1,0 +1,126 @@
+"""The model under diagnosis, and its scores on a dataset: labels, predictions, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from curation.core.errors import UserError
+from curation.core.executor import Executor
+from curation.curating.scored_units import ScoredUnits, scored_units
+from curation.diagnosis.trace import GradientRows
+from curation.evaluation.judges import weights_at
+from curation.models.architecture import model_config
+from curation.models.weights import Weights, classes_of, read_metadata
+from curation.storage.store import StoreOptions
+from curation.storage.urls import absolute_url
+
+CONTENT = "content_hash"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained classifier, the field of its labels, and the sketch of its gradients."""
+
+    model: str
+    weights: Weights
+    classes: tuple[str, ...]
+    label: str
+    numbers: int = 100
+    seed: int = 0
+
+    @property
+    def last_layer(self) -> int:
+        """The number of a sketch's columns that belong to the head, which come last."""
+        return min(self.numbers, len(self.classes) * int(model_config(self.model)["embed_dim"]))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts that a file about this model records."""
+        return {"model": self.model, "sha256": self.weights.sha256, "label": self.label}
+
+    def scorers(self, *, gradients: bool, checkpoints: Sequence[Weights] = ()) -> list[dict[str, Any]]:
+        """Return the scorers of a recipe. gradients: with those of the weights and of earlier checkpoints."""
+        own = {"model": self.model, "label": self.label}
+        found: list[dict[str, Any]] = [
+            {"label": {"field": self.label}},
+            {"phash": {}},
+            {"prediction": {**own, "weights": self.weights.url, "sha256": self.weights.sha256}},
+        ]
+        for number, file in enumerate((self.weights, *checkpoints) if gradients else ()):
+            sketch = {"numbers": self.numbers, "seed": self.seed, "name": column_of(number)}
+            found.append({"gradient": {**own, **sketch, "weights": file.url, "sha256": file.sha256}})
+        return found
+
+
+def column_of(number: int) -> str:
+    """Return the name of a gradient column: 0 is the model itself, then its checkpoints."""
+    return f"gradient_{number}"
+
+
+def open_subject(url: str, label: str, options: StoreOptions | None = None) -> Subject:
+    """Return the classifier at a URL: weights, or a folder of `curate learn`. Raises `UserError` for another model."""
+    weights = weights_at(url, options)
+    metadata = read_metadata(weights.fetch(options), weights.url)
+    classes = classes_of(metadata, weights.url)
+    if not metadata.get("model") or not classes or "folds" in metadata:
+        text = f"{weights.url} is no classifier of `curate learn`"
+        raise UserError(text, fix="train one: learner: {classification: {model: proxy-mu, label: name}}")
+    return Subject(metadata["model"], weights, tuple(classes), label)
+
+
+@dataclass(frozen=True)
+class SubjectScores:
+    """The scores of a subject on the samples of a dataset."""
+
+    units: ScoredUnits
+    checkpoints: int
+
+    @property
+    def in_snapshot(self) -> bool:
+        """Whether the data is a snapshot: the key of a sample is its uid in the corpus then."""
+        return self.units.work.corpus.snapshot is not None
+
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the samples of each unit: uid, content_hash, where the sample is, and these scores."""
+        index = ("uid", "key", CONTENT, "offset", "length")
+        for shard, table in self.units.tables(columns, index):
+            places = [("source_key", shard.key), ("source_etag", shard.etag)]
+            for name, value in places:
+                table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
+            table = table.rename_columns({"offset": "source_offset", "length": "source_length"})
+            if self.in_snapshot:
+                table = table.set_column(0, "uid", table.column("key"))
+            yield table.drop_columns(["key"])
+
+    def gradients(self) -> Iterator[GradientRows]:
+        """Yield the gradients of the samples, unit by unit."""
+        names = [column_of(number) for number in range(1 + self.checkpoints)]
+        for table in self.tables(["prediction", *names]):
+            known = table.filter(pc.is_valid(table.column(names[0])))
+            loss = pc.struct_field(known.column("prediction"), "loss").to_numpy().copy()
+            rows = [_matrix(known.column(name)) for name in names]
+            yield GradientRows(known.column("uid").to_pylist(), torch.from_numpy(loss), rows)
+
+
+def _matrix(column: pa.ChunkedArray) -> torch.Tensor:
+    array = column.combine_chunks()
+    flat = array.flatten().to_numpy(zero_copy_only=False)
+    return torch.from_numpy(flat.reshape(len(array), -1 if len(array) else 0).astype(np.float32))
+
+
+@contextmanager
+def subject_scores(
+    subject: Subject, data: str, scores: str, *, gradients: bool, checkpoints: Sequence[Weights] = (),
+    executor: Executor | None = None,
+) -> Iterator[SubjectScores]:  # fmt: skip
+    """Score data with a subject where it is not scored yet, and yield the scores."""
+    scorers = subject.scorers(gradients=gradients, checkpoints=checkpoints)
+    with scored_units(absolute_url(data), absolute_url(scores), scorers, executor) as units:
+        yield SubjectScores(units, len(checkpoints))

@@ -1,0 +1,130 @@
+"""Trace failures to training data: two passes over gradients that are scored once.
+
+The first pass draws at most 4,096 training samples by a hash of their uids, for the Fisher information. The second
+computes r(z) of every sample: one matrix product. Memory: the drawn rows and one unit, whatever the number of units.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from curation.core.errors import UserError
+from curation.diagnosis.trace_methods import LOSS, TRACE_METHODS, scaled
+from curation.gradients import MOST_ROWS, FisherSystem
+
+Floats = npt.NDArray[np.float32]
+
+#: r(z) of every sample.
+TRACE_SCHEMA = pa.schema([("uid", pa.string()), ("score", pa.float32())])
+
+
+@dataclass(frozen=True)
+class GradientRows:
+    """Samples of one unit: uids, loss `[N]`, and gradients `[N, D]` at each checkpoint."""
+
+    uids: Sequence[str]
+    loss: Tensor
+    gradients: Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The result: the first uids with their scores, in order, and how many samples were ranked.
+
+    predicted: the change of the failures' mean loss in nats, to first order, if the first uids were left out of the
+    training: (1/N) sum of g_F' (F + c I)^-1 g_z over them. Source: influence functions (1703.04730), equation 2, with
+    the Fisher information for the Hessian.
+    """
+
+    uids: list[str]
+    scores: list[float]
+    samples: int
+    predicted: float
+
+
+Units = Callable[[], Iterable[GradientRows]]  # a pass over the data
+
+
+def trace(
+    units: Units, failures: Sequence[Tensor], method: str = "dual_fisher", *, count: int = 100, last: int = 0,
+    seed: int = 0, write: Callable[[pa.Table], None] = lambda table: None,
+) -> Trace:  # fmt: skip
+    """Rank training samples by how much they pulled the model towards the failures, ties by uid.
+
+    units: called twice; each call yields all training samples. failures: gradients `[F, D]` at each checkpoint, with
+    the expected answers. method: of `TRACE_METHODS`, or `loss`. Over several checkpoints, scores are divided by their
+    standard deviation over the drawn samples and added; `dot` adds them as they are (TracIn). last: columns of the last
+    layer. write: called with the scores of each unit (`TRACE_SCHEMA`). Raises `UserError` without samples or failures.
+    """
+    if not failures or not len(failures[0]):
+        raise UserError("there are no failures to trace", fix="name failures of this model: curate diagnose failures")
+    drawn = _draw(units(), seed)
+    score = _loss if method == LOSS else _scorer(method, failures, drawn, last)
+    way = FisherSystem(drawn[-1]).solve(failures[-1].mean(0)).float()
+    best: list[tuple[float, tuple[int, ...], str, float]] = []
+    samples = 0
+    for rows in units():
+        found = score(rows)
+        samples += len(found)
+        write(pa.table([pa.array(rows.uids, pa.string()), pa.array(found)], schema=TRACE_SCHEMA))
+        pulls = (rows.gradients[-1] @ way).tolist()
+        for place in np.argsort(-found, kind="stable").tolist():
+            value, uid = float(found[place]), rows.uids[place]
+            if len(best) == count and value < best[0][0]:
+                break
+            entry = (value, tuple(-ord(sign) for sign in uid), uid, pulls[place])
+            if len(best) < count:
+                heapq.heappush(best, entry)
+            else:
+                heapq.heappushpop(best, entry)
+    top = sorted(best, reverse=True)
+    predicted = sum(pull for *_, pull in top) / max(1, samples)
+    return Trace([one[2] for one in top], [one[0] for one in top], samples, predicted)
+
+
+def _loss(rows: GradientRows) -> Floats:
+    return rows.loss.float().numpy()
+
+
+def _scorer(
+    name: str, failures: Sequence[Tensor], drawn: Sequence[Tensor], last: int
+) -> Callable[[GradientRows], Floats]:
+    method = TRACE_METHODS[name]
+    ways: list[Tensor] = []
+    for failed, sample in zip(failures, drawn, strict=True):
+        own = scaled(sample, method, last)
+        way = method.direction(scaled(failed, method, last), own)
+        spread = (own @ way).std() if len(failures) > 1 and name != "dot" else torch.ones(())
+        ways.append((way / spread.clamp_min(torch.finfo(torch.float32).tiny)).double())
+
+    def score(rows: GradientRows) -> Floats:
+        # float32 would round differently in a unit of another size, and equal samples would be no ties
+        parts = [scaled(own.double(), method, last) @ way for own, way in zip(rows.gradients, ways, strict=True)]
+        found: Floats = -torch.stack(parts).sum(0).float().numpy()
+        return found
+
+    return score
+
+
+def _draw(units: Iterable[GradientRows], seed: int) -> list[Tensor]:
+    """Draw `MOST_ROWS` samples by a hash of seed and uid, in any order of units: a matrix for each checkpoint."""
+    heap: list[tuple[int, str, list[Tensor]]] = []
+    for rows in units:
+        for place, uid in enumerate(rows.uids):
+            rank = -int.from_bytes(blake2b(f"{seed} {uid}".encode(), digest_size=8).digest())
+            if len(heap) < MOST_ROWS:
+                heapq.heappush(heap, (rank, uid, [one[place] for one in rows.gradients]))
+            elif rank > heap[0][0]:
+                heapq.heapreplace(heap, (rank, uid, [one[place] for one in rows.gradients]))
+    if not heap:
+        raise UserError("no sample of the data has a gradient", fix="name data with the labels of the model")
+    return [torch.stack(column) for column in zip(*(rows for *_, rows in sorted(heap)), strict=True)]

@@ -1,0 +1,92 @@
+"""Trace a file of failures to the samples of a training dataset, and say what to drop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from curation.core.errors import UserError
+from curation.curating.ranged_pictures import read_pictures
+from curation.diagnosis.failures import Failures
+from curation.diagnosis.subject import CONTENT, Subject, SubjectScores
+from curation.diagnosis.trace import Trace, trace
+from curation.gradients import GradientSketch, class_losses
+from curation.ledger.edit_lists import EDIT_SCHEMA
+from curation.models.architecture import preprocess_for
+from curation.models.towers import PixelNormaliser
+from curation.models.trained_classifier import load_classifier
+from curation.models.weights import Weights
+from curation.storage.store import StoreOptions, open_store
+
+MOST_FAILURES = 2048  # of the query whose gradients are computed, by uid
+
+
+class TracedFailures(NamedTuple):
+    """The trace, the number of failures that it explains, and the failures that were left out, by reason."""
+
+    trace: Trace
+    failures: int
+    left_out: Mapping[str, int]
+
+
+def trace_failures(
+    subject: Subject, failures: Failures, scored: SubjectScores, *, method: str, count: int, part: str = "query",
+    checkpoints: Sequence[Weights] = (), seed: int = 0, write: Callable[[pa.Table], None] = lambda table: None,
+) -> TracedFailures:  # fmt: skip
+    """Rank the scored training data by how much it pulled the model towards one part of the failures.
+
+    Failures whose picture is in the training data (by its content hash) are left out, since a model's failure on what
+    it was trained on explains itself. Arguments as of `trace`. Raises `UserError` for failures of another model, and
+    where none is left.
+    """
+    if failures.about["sha256"] != subject.weights.sha256:
+        text = f"the failures are of the model {failures.about['sha256'][:16]}, not of {subject.weights.sha256[:16]}"
+        raise UserError(text, fix="name the model that failed, or find the failures of this one")
+    rows = failures.part(part).to_pylist()
+    known = _known_contents(scored, {row[CONTENT] for row in rows})
+    left_out = Counter("in_training_data" for row in rows if row[CONTENT] in known)
+    rows = [row for row in rows if row[CONTENT] not in known][:MOST_FAILURES]
+    options = scored.units.work.recipe.options
+    view = preprocess_for(subject.model)
+    store, limits = open_store(failures.about["root"], options), scored.units.work.recipe.decoding
+    pixels, unread = read_pictures(store, rows, view, limits)
+    left_out.update(unread.values())
+    sound = [place for place in range(len(rows)) if place not in unread]
+    if not sound:
+        about = ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items())) or "none is given"
+        text = f"no failure of the part {part} is left to trace: {about}"
+        raise UserError(text, fix="find failures in data that the model was not trained on: curate diagnose failures")
+    inputs = PixelNormaliser(view)(torch.from_numpy(pixels[np.array(sound)]))
+    targets = torch.tensor([subject.classes.index(rows[place]["expected"]) for place in sound])
+    gradients = [_gradients(subject, file, inputs, targets, options) for file in (subject.weights, *checkpoints)]
+    found = trace(
+        scored.gradients, gradients, method, count=count, last=subject.last_layer, seed=seed, write=write
+    )  # fmt: skip
+    return TracedFailures(found, len(sound), dict(left_out))
+
+
+def drops(found: Trace, subject: Subject, method: str) -> pa.Table:
+    """Return an edit list that drops the first samples of a trace (`EDIT_SCHEMA`)."""
+    by = f"trace {method}@{subject.weights.sha256}"
+    rows: list[dict[str, Any]] = [{"uid": uid, "verb": "drop", "by": by} for uid in found.uids]
+    return pa.Table.from_pylist(rows, schema=EDIT_SCHEMA)
+
+
+def _known_contents(scored: SubjectScores, contents: set[str]) -> set[str]:
+    """Return the content hashes that the training data has. One pass over a column of the index."""
+    return {text for table in scored.tables([]) for text in table.column(CONTENT).to_pylist() if text in contents}
+
+
+def _gradients(
+    subject: Subject, weights: Weights, inputs: Tensor, targets: Tensor, options: StoreOptions | None
+) -> Tensor:
+    module, _ = load_classifier(subject.model, weights, options=options)
+    sketch = GradientSketch(module, class_losses, numbers=subject.numbers, seed=subject.seed)
+    wanted = torch.nn.functional.one_hot(targets, len(subject.classes)).float()  # as the scorer gives labels
+    return sketch(inputs, wanted)
