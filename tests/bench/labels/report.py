@@ -49,7 +49,7 @@ def report(found: Sequence[Measured], seconds: float) -> list[str]:
     lines = ["| bar | figure, mean over seeds | |", "|---|---|---|", *map(str, bars(found, seconds)), ""]
     for protocol in dict.fromkeys(one.protocol for one in found):
         some = [one for one in found if one.protocol == protocol]
-        lines += [*_methods(protocol, some), "", *_entropy_term(some), "", *_learner(some), *_order(some)]
+        lines += [*_methods(protocol, some), "", *_learner(some), *_order(some)]
     return lines
 
 
@@ -119,14 +119,19 @@ def nearer(one: Measured, source: str) -> tuple[float, float]:
 def _methods(protocol: str, found: Sequence[Measured]) -> Iterator[str]:
     first = found[0]
     wrong, budget = (_mean([getattr(one, name) for one in found]) for name in ("wrong", "budget"))
-    what = "openmoji-icons, labels = packs" if protocol == ICONS else "cifar10h"
+    what = "openmoji-icons, labels = packs" if protocol == ICONS else f"cifar10h, {protocol} wrong"
     sources = [source for source in SOURCES if source in first.methods]
-    yield f"**{what}**: {first.samples:,} pictures, {wrong / first.samples:.1%} of the first labels wrong, {WHO} give"
-    yield f"{budget:,.0f} answers; means and 95 % intervals over {len(found)} seeds. Fixed: correct labels after the"
-    yield "budget, minus those before."
+    yield f"**{what}, {WHO}**"
+    yield ""
+    pictures = f"{first.samples:,} pictures, {wrong / first.samples:.1%} of whose first labels are wrong"
+    yield (
+        f"- {WHO}: {budget:,.0f} answers for {pictures}; means and 95 % intervals over {len(found)} seeds. Fixed: "
+        "correct labels after the budget, minus those before."
+    )
+    yield from _entropy_term(found)
     accuracies = [one.accuracy for one in found if one.accuracy is not None]
     if accuracies:
-        yield f"The proxy of our own is right for {_mean(accuracies):.1%} of the pictures, out of fold."
+        yield f"- {WHO}: the proxy of our own is right for {_mean(accuracies):.1%} of the pictures, out of fold"
     yield ""
     yield "| method |" + "".join(f" {SOURCES[source]}: times fewer answers | fixed |" for source in sources)
     yield "|---|" + "---:|---:|" * len(sources)
@@ -157,8 +162,8 @@ def _entropy_term(found: Sequence[Measured]) -> Iterator[str]:
         ratio = minus(lambda one, name: one.methods[source][name].ratio)  # noqa: B023
         points = minus(lambda one, name: 100 * one.methods[source][name].fixed / one.samples)  # noqa: B023
         verdict = {"better": "it earned its place", "worse": "it costs answers"}.get(ratio.word, "no difference shown")
-        yield f"- {WHO}, {SOURCES[source]}: what the entropy term gains (active minus error): {ratio} times, {points}"
-        yield f"  points of correct labels after the budget: {verdict}."
+        gain = f"{ratio} times and {points} points of correct labels after the budget"
+        yield f"- {WHO}, {SOURCES[source]}: the entropy term (active minus error) gains {gain}: {verdict}"
 
 
 def _learner(found: Sequence[Measured]) -> Iterator[str]:
