@@ -27,7 +27,7 @@ test: $(READY)  ## all tests in parallel, longest files first: without Ray (besi
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "ray and not soak" \
 	  $$(grep -rl "mark\.ray" tests --include="test_*.py")
 
-test-fast: $(READY) lint  ## two minutes: no Ray, no S3 server, no slow test
+test-fast: $(READY)  ## two minutes: no Ray, no S3 server, no slow test
 	@HYPOTHESIS_EXAMPLES=25 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
 	  -m "not ray and not s3 and not slow and not soak" $(ARGS)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curation.annotators.attribution import attributed, who_answered
 from curation.core.printable import printable
 from jobs.commands.review_answers import annotate, apply, export, import_, open_queue_at, queue_argument
 from jobs.commands.review_page import serve
@@ -139,6 +138,7 @@ def status(queue: str, as_json: bool) -> None:
 
     Reads every answer once. Safe to use while others review.
     """
+    from curation.annotators.attribution import who_answered
     from curation.core.progress import progress
     from curation.review.status import status_of
 
@@ -154,6 +154,8 @@ def status(queue: str, as_json: bool) -> None:
 
 def status_lines(found: QueueStatus) -> list[str]:
     """Return a queue's counts as lines; each names recorded or simulated annotators, if they answered."""
+    from curation.annotators.attribution import attributed, who_answered
+
     lines = [
         f"items     {found.items:>10,}",
         f"answered  {found.answered:>10,}   ({found.confirmed:,} labels confirmed, {found.changed:,} to change)",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curation.annotators.attribution import ABOUT, attributed, who_answered
 from curation.core.printable import printable
 from jobs.commands.review_answers import open_queue_at, queue_argument
 from jobs.options import html_option, json_option, print_json
@@ -58,6 +57,8 @@ def report(queue: str, truth: str | None, html: str | None, as_json: bool) -> No
 
 def warn(found: QueueStatus, queue: str) -> None:
     """Print what is wrong with answers, by reason, to stderr."""
+    from curation.annotators.attribution import attributed, who_answered
+
     lines = [f"{n:>10,}  {why}: curate review verify {queue} lists them" for why, n in sorted(found.findings.items())]
     for line in attributed(who_answered(found.reviewers), lines):
         click.echo(printable(f"  {line}"), err=True)
@@ -65,6 +66,8 @@ def warn(found: QueueStatus, queue: str) -> None:
 
 def report_lines(found: ReviewReport) -> Iterator[str]:
     """Yield the report as lines of text; each names recorded or simulated annotators, if they answered."""
+    from curation.annotators.attribution import attributed
+
     return attributed(found.annotators, _lines(found))
 
 
@@ -104,6 +107,8 @@ def _truth(found: ReviewReport, judged: Mapping[str, int]) -> Iterator[str]:
 
 
 def _kinds(found: ReviewReport) -> str:
+    from curation.annotators.attribution import ABOUT
+
     parts = [f"{count:,} of {ABOUT[kind]}" for kind, count in found.kinds.items()]
     return f" ({', '.join(parts)})" if parts else ""
 

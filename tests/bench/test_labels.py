@@ -75,6 +75,7 @@ def test_the_order_is_that_of_the_formulas() -> None:
     assert one != other and sorted(one) == sorted(other) == list(range(200))
 
 
+@pytest.mark.slow
 def test_methods_that_know_more_need_fewer_answers() -> None:
     data = planted(600, 0.2)
     random = np.random.default_rng(0)
@@ -112,6 +113,7 @@ def test_a_draw_has_the_ambiguous_pictures_and_the_budget_of_the_paper() -> None
     assert hotter.data.wrong > drawn.data.wrong
 
 
+@pytest.mark.slow
 def test_a_proxy_is_trained_on_the_noisy_labels_out_of_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxies, "FOLDS", 2)
     monkeypatch.setattr(proxies, "RUNS", 1)

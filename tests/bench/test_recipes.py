@@ -25,6 +25,7 @@ def examples(count: int, source: str, side: int = 64) -> Examples:
     return Examples(pixels, names, [f"{source}:{row}" for row in range(count)], names)
 
 
+@pytest.mark.slow
 def test_what_is_planted(tmp_path: Path) -> None:
     pool = examples(60, "pool")
     truth = planted.write_pool(pool, planted.Counts(5, 6, 5, 0.2), tmp_path).to_pylist()

@@ -126,6 +126,7 @@ def test_photographs_are_grounds(tmp_path: Path) -> None:
         corpora.images(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_a_shard_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpora.build_shard(SMALL, 1, tmp_path / "00001.tar")
     with tarfile.open(tmp_path / "00001.tar") as tar:

@@ -241,6 +241,7 @@ def test_map_of_nothing(executor: Executor) -> None:
 # --- pools ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_keep_their_state_apart(executor: Executor) -> None:
     with executor.pool(Counter, Resources(cpus=0.5)) as pool:
         first, second = pool.start(), pool.start()
@@ -258,6 +259,7 @@ def test_calls_of_one_worker_run_in_order(executor: Executor) -> None:
         assert [pool.result(call) for call in calls] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_starts_again_without_its_state(executor: Executor) -> None:
     with executor.pool(Counter, Resources(cpus=0.5)) as pool:
         dying, other = pool.start(), pool.start()
@@ -432,6 +434,7 @@ def test_workers_share_gpus_within_their_limits(share: float, devices: str, foun
     assert ["".join(devices_of(worker, share, devices)) for worker in range(room)] == found
 
 
+@pytest.mark.slow
 def test_a_worker_sees_the_gpu_of_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
     executor = LocalExecutor()

@@ -90,6 +90,7 @@ def test_its_model_scores_and_learns_from_its_own_targets(name: str) -> None:
     assert 0 <= model.evaluate(some)["quality"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_its_weights_are_a_reference_for_the_next_run(name: str, tmp_path: Path) -> None:
     one = kind(name)

@@ -43,6 +43,7 @@ def kill(root: Path, kills: int) -> None:
     assert last is not None and last.document.number == ITEMS // EVERY - 1
 
 
+@pytest.mark.slow
 def test_killed_annotators_go_on_in_the_same_order(tmp_path: Path) -> None:
     kill(tmp_path, 6)
 

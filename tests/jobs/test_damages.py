@@ -32,6 +32,7 @@ def test_the_whole_dataset_has_no_finding(tree: Tree) -> None:
     assert found(tree, rescore=1.0) == []
 
 
+@pytest.mark.slow
 def test_a_document_of_an_earlier_version_has_no_finding(tree: Tree) -> None:
     """It names its scores by an absolute URL, and tells nothing of software, of groups and of the list of urls."""
     later = ("software", "groups")
@@ -41,6 +42,7 @@ def test_a_document_of_an_earlier_version_has_no_finding(tree: Tree) -> None:
     assert found(tree) == []
 
 
+@pytest.mark.slow
 def test_equal_objects_of_other_runs_are_not_mistaken_for_those_that_are_named(tree: Tree) -> None:
     """Two runs with one list put it twice, under names of their own."""
     for path in list((tree.out / "data").glob("*")):
@@ -58,12 +60,14 @@ def test_what_cannot_be_recomputed_is_no_success(tree: Tree) -> None:
     assert finding.code == "blocked" and "eval/scores" in finding.what and finding.why
 
 
+@pytest.mark.slow
 def test_a_code_of_decisions_that_changed_since_is_no_damage(tree: Tree) -> None:
     """If the decisions are the same, the document is not changed."""
     tree.change(decision_id="0" * 64, software=OTHER)
     assert found(tree) == []
 
 
+@pytest.mark.slow
 def test_decisions_of_another_version_are_not_overwritten(tree: Tree) -> None:
     """A recipe that now gives other decisions is reported, and no written object is replaced."""
     before = {path: path.read_bytes() for path in (*tree.out.glob("data/*"), *tree.out.glob("units/*"))}

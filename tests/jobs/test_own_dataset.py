@@ -35,6 +35,7 @@ def again(recipe: Path) -> dict[str, Any]:
         return work.counts.to_json()
 
 
+@pytest.mark.slow
 def test_before_the_first_snapshot_there_is_nothing_to_compare_with(recipe: Path) -> None:
     made = curate(recipe).snapshot
     assert made.document["samples"]["filtered"] == {"exact_duplicates": 1} and made.document["samples"]["kept"] == 9

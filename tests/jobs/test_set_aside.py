@@ -56,6 +56,7 @@ def test_plan_and_status_do_not_advise_to_score_what_can_not_be_read(home: Path,
     assert found["units_to_score"] == 1 and found["unreadable"] == {}, "another recipe tries the shard again"
 
 
+@pytest.mark.slow
 def test_reports_count_the_shards_and_name_the_reasons(home: Path, said: Any) -> None:
     units = {"total": 4, "quarantined": 2, "reasons": {"store_not_found": 1, "tar_not_a_tar": 1}}
     for command in (("show", f"{home}/out"), ("run", f"{home}/r.yaml")):
@@ -92,6 +93,7 @@ def test_export_leaves_it_out(home: Path, said: Any, tmp_path: Path) -> None:
     assert set(pq.read_table(found["files"][0]).column("shard_key").to_pylist()) == {"00001.tar", "00002.tar"}
 
 
+@pytest.mark.slow
 def test_what_if_counts_it_with_and_without_the_cache(
     home: Path, said: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +110,7 @@ def test_what_if_counts_it_with_and_without_the_cache(
     assert "1 shards are set aside" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.slow
 def test_another_recipe_compares_with_it(home: Path, tmp_path: Path) -> None:
     filters = [{"decontaminate": {"against": [f"{home}/out@1"], "hash": "phash"}}]
     recipe = write_recipe(
@@ -118,6 +121,7 @@ def test_another_recipe_compares_with_it(home: Path, tmp_path: Path) -> None:
     assert samples.seen == 3 * N and samples.filtered == {"decontaminate.exact": 20}, "18 kept there, and 2 copies"
 
 
+@pytest.mark.slow
 def test_verify_and_older_documents(home: Path, tmp_path: Path, said: Any) -> None:
     """Documents of earlier versions count no reasons."""
     assert list(problems_of(cu.open(f"{home}/out"))) == []
@@ -146,6 +150,7 @@ def test_a_list_that_is_gone_is_rebuilt(home: Path, tmp_path: Path, said: Any) -
         assert path.read_bytes() == whole and list(problems_of(cu.open(out))) == []
 
 
+@pytest.mark.slow
 def test_a_corpus_of_error_pages(home: Path, tmp_path: Path, said: Any) -> None:
     (tmp_path / "corpus").mkdir()
     for name in ("0.tar", "1.tar"):

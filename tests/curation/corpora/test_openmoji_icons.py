@@ -28,6 +28,7 @@ def test_smaller_limit_is_a_prefix_and_another_seed_is_not(corpus: tuple[Path, B
     assert small(tmp_path / "seed", limit=PER_SHARD, seed=1).shards[0]["sha256"] != first["sha256"]
 
 
+@pytest.mark.slow
 def test_webdataset_reads_every_sample(corpus: tuple[Path, BuildResult], samples: list[dict[str, Any]]) -> None:
     assert [shard["samples"] for shard in corpus[1].shards] == [150, 150, 100]
     assert len({sample["__key__"] for sample in samples}) == corpus[1].samples == LIMIT
@@ -65,6 +66,7 @@ def test_second_run_finds_the_first(corpus: tuple[Path, BuildResult], monkeypatc
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lost", [("corpus.json",), ("corpus.json", "CARD.md", "00001.tar", "00002.tar"), ("00001.tar",)]
 )

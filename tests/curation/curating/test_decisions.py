@@ -67,6 +67,7 @@ def test_filters_see_what_is_left_in_every_block(tmp_path: Path) -> None:
             assert decision_results.totals(engine) == expected
 
 
+@pytest.mark.slow
 def test_what_other_snapshots_keep_is_loaded_whole_in_batches(tmp_path: Path) -> None:
     def tables(first: int, sizes: list[int]) -> Iterator[pa.Table]:
         for size in sizes:
@@ -124,6 +125,7 @@ def test_groups_of_units_are_cut_from_one_ordered_pass(
         assert decided_rows(engine, 300, 400).num_rows == 0
 
 
+@pytest.mark.slow
 def test_a_writer_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
     """The pass over all groups is broken off in the middle."""
     with (

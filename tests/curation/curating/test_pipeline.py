@@ -42,6 +42,7 @@ def test_lacked_columns_are_those_of_all_pages_each_once() -> None:
     assert lacked_columns(lacking_units(units)) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_no_run_reads_what_a_run_has_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`corpus: pool`, `output: pool/curated` kept 40, 80, 160 and 320 samples over four runs."""
     write_corpus(tmp_path / "pool", 2, 20, flaws=False)
@@ -57,6 +58,7 @@ def test_no_run_reads_what_a_run_has_written(tmp_path: Path, capsys: pytest.Capt
     assert "shards of curated datasets below" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_an_earlier_version_is_current_still(tmp_path: Path) -> None:
     """Its plan was named by Parquet bytes; the same shards are no reason for another snapshot."""
     write_corpus(tmp_path / "pool", 2, 20, flaws=False)
@@ -101,6 +103,7 @@ def test_a_dataset_can_be_moved_with_its_scores(tmp_path: Path) -> None:
     assert shared.document.scores_url == shared.document.scores_at(shared.store).url == f"file://{tmp_path}/shared"
 
 
+@pytest.mark.slow
 def test_the_shards_of_a_snapshot_are_listed_for_other_programs(tmp_path: Path) -> None:
     """`data/*.tar` holds the shards of all snapshots."""
     write_corpus(tmp_path / "pool", 2, 20, flaws=False)
@@ -116,6 +119,7 @@ def test_the_shards_of_a_snapshot_are_listed_for_other_programs(tmp_path: Path) 
     assert len(list((tmp_path / "out/data").glob("*.tar"))) > len(second.shard_keys())
 
 
+@pytest.mark.slow
 def test_other_versions_are_no_reason_for_another_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpus(tmp_path / "pool", 2, 20, flaws=False)
     recipe = write_recipe(tmp_path / "r.yaml", f"{tmp_path}/pool", f"{tmp_path}/out", "", "", **PLAIN)
@@ -159,6 +163,7 @@ def test_plan_says_where_a_cluster_is_mixed(
     assert "warning" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_reads_each_commit_record_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks once whether there is one; the decision reads what is new, and the writers receive it."""
     write_corpus(tmp_path / "pool", 3, 20, flaws=False)

@@ -41,6 +41,7 @@ def kept_by(tmp_path: Path, filters: list[NamedFilter], **lists: Any) -> set[int
         return {row["row"] for row in decided_rows(engine, 0, 0).to_pylist() if row["decision"] == "kept"}
 
 
+@pytest.mark.slow
 def test_every_setting_is_what_deciding_it_alone_would_be(answers: dict[str, WhatIfAnswer], tmp_path: Path) -> None:
     for name, filters in SETTINGS.items():
         kept, answer = kept_by(tmp_path, filters), answers[name]
@@ -55,6 +56,7 @@ def test_every_setting_is_what_deciding_it_alone_would_be(answers: dict[str, Wha
     assert {**answers["loose again"].to_json(), "setting": "loose"} == answers["loose"].to_json()
 
 
+@pytest.mark.slow
 def test_steps_add_up(answers: dict[str, WhatIfAnswer]) -> None:
     for answer in answers.values():
         reached = N - N // 40
@@ -64,6 +66,7 @@ def test_steps_add_up(answers: dict[str, WhatIfAnswer]) -> None:
         assert reached == answer.samples["kept"]
 
 
+@pytest.mark.slow
 def test_shifts_are_shares(answers: dict[str, WhatIfAnswer], tmp_path: Path) -> None:
     table = rows().to_pylist()
     kept = kept_by(tmp_path, SETTINGS["tight"])
@@ -160,6 +163,7 @@ def nearest(dropped: Sequence[Row], kept: Sequence[Row], known: bool) -> list[Ro
     return sorted(said, key=lambda row: (-row["score"], row["kept"], row["uid"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS_OF_ALL_KINDS)
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("made", [{}, MADE], ids=["counted then", "counted before"])

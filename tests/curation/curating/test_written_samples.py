@@ -47,6 +47,7 @@ def members_of(samples: list[dict[str, int]], *, scattered: bool) -> list[tuple[
     return [(name, data) for *_, name, data in sorted(found, key=lambda item: item[:2])]
 
 
+@pytest.mark.slow
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     samples=SAMPLES,

@@ -71,6 +71,7 @@ def test_of_many_shards_some_of_each(stream: SampleStream, tmp_path: Path, monke
     assert len(gather_some(stream, 1000)[0]) == 4
 
 
+@pytest.mark.slow
 def test_of_uneven_shards_those_that_have_more_give_more_alike(tmp_path: Path) -> None:
     for name, samples in (("few", 2), ("many", 40), ("more", 60)):
         write_shard(tmp_path / f"{name}.tar", samples, samples)
@@ -99,6 +100,7 @@ def test_stream_batches_go_on_over_epochs(stream: SampleStream, workers: int) ->
     assert found == sorted([bytes(row) for row in everything.pixels.reshape(20, -1)] * 2), "each once an epoch"
 
 
+@pytest.mark.slow
 def test_a_batch_may_be_larger_than_a_worker_s_share_and_not_than_the_data(stream: SampleStream) -> None:
     assert len(next(stream_batches(SampleStream(stream.shards, size=16), tokenize, 19, 4)).pixels) == 19
     assert list(stream_batches(SampleStream(stream.shards, size=16), tokenize, 21)) == []

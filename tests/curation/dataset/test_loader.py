@@ -105,6 +105,7 @@ def test_examples_are_what_the_shard_holds(counted: list[ListedShard]) -> None:
     assert split_label(both) == ["0", content_of(picture(0, "png"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_flaws_are_counted(tmp_path: Path, workers: int) -> None:
     write_corpus(tmp_path, shards=2, n=30)

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -110,11 +109,14 @@ def logistic(points: Tensor, targets: Tensor, keep: Tensor) -> Tensor:
     return weights
 
 
+@pytest.mark.slow
 def test_the_prediction_is_what_retraining_without_a_sample_shows() -> None:
     """Leave-one-out retraining of 50 weights: the ranks agree, and the predicted change has the size of the real one.
 
     The labels are drawn from the model, so the Fisher information is the Hessian in expectation.
     """
+    from scipy.stats import spearmanr
+
     n, d = 400, 50
     points = random(n, d, seed=7).double() / d**0.5
     truth = random(d, seed=8).double()

@@ -51,6 +51,7 @@ def ranks(found: dict[str, Any]) -> dict[str, list[int]]:
     }
 
 
+@pytest.mark.slow
 def test_a_cleaned_set_changes_the_order(home: Path) -> None:
     found = evaluate(home, "overfitted.parquet", "good.parquet")
     assert ranks(found) == {"overfitted": [1, 2], "good": [2, 1]}
@@ -61,6 +62,7 @@ def test_a_cleaned_set_changes_the_order(home: Path) -> None:
     assert found["models"][f"{home}/good.parquet"]["labels"]["after"]["rate"] == 1
 
 
+@pytest.mark.slow
 def test_every_kind_of_model_is_judged_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_classifier(home / "classifier.safetensors", [*CLASSES, "other"])
     from curation.models.architecture import build_model
@@ -84,6 +86,7 @@ def test_every_kind_of_model_is_judged_once(home: Path, monkeypatch: pytest.Monk
     assert len(found["pairs"]) == 3 and len(found["orders"]) == 3
 
 
+@pytest.mark.slow
 def test_classifiers_of_folds_are_judged_on_what_they_have_not_seen(home: Path) -> None:
     """Their report's share out of fold is the accuracy on the stored labels."""
     for model in ("proxy-mu", "proxy-patches"):
@@ -97,6 +100,7 @@ def test_classifiers_of_folds_are_judged_on_what_they_have_not_seen(home: Path) 
         assert abs(about["labels"]["before"]["rate"] - card["evaluation"]["out_of_fold"]["rate"]) < 1e-9
 
 
+@pytest.mark.slow
 def test_a_classifier_guesses_as_its_learner_does(home: Path) -> None:
     """The same classes as `learners.classification` gives, whatever the batches."""
     import torch
@@ -116,6 +120,7 @@ def test_a_classifier_guesses_as_its_learner_does(home: Path) -> None:
     assert judge.guesses(examples, [""] * 60, CLASSES) == [CLASSES[at] for at in own]
 
 
+@pytest.mark.slow
 def test_samples_are_left_out_with_a_reason(home: Path) -> None:
     uids = uids_of(home / "test")
     write_probabilities(home / "half.parquet", uids[:30], TRUE[:30], ["cat", "dog"])
@@ -145,6 +150,7 @@ def test_other_origins_are_left_out_and_counted(tmp_path: Path, capsys: pytest.C
     assert cu.evaluate(f"{tmp_path}/a.parquet", f"{tmp_path}/test", **settings)["held_out"]["samples"] == 60
 
 
+@pytest.mark.slow
 def test_models_that_cannot_be_judged_are_one_line(home: Path) -> None:
     def refused(model: str, **settings: Any) -> str:
         with pytest.raises(UserError) as caught:

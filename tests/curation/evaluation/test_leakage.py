@@ -89,6 +89,7 @@ def test_a_reference_with_another_holdout_is_refused(home: Path, proxy: Proxy, d
         unchecked(home, proxy(data, 0.0))
 
 
+@pytest.mark.slow
 def test_all_of_an_evaluation_set_is_judged_on(home: Path, proxy: Proxy) -> None:
     data = f"data={home}/other", f"evaluation={home}/corpus"
     with pytest.raises(UserError, match="and the run is judged on all"):
@@ -103,6 +104,7 @@ def test_a_classifier_holds_out_pictures_and_not_names(home: Path, proxy: Proxy)
         unchecked(home, proxy("corpus", 0.3), classes)
 
 
+@pytest.mark.slow
 def test_weights_without_their_card_say_it_in_their_header(home: Path, proxy: Proxy, tmp_path: Path) -> None:
     for data, holdout, says in (
         ("corpus", 0.1, "held out 10%"),

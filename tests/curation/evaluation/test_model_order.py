@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
 from services import one_line
 
 from curation.core.errors import UserError
@@ -70,5 +69,7 @@ def test_a_labelling_without_samples_is_an_error() -> None:
 
 
 def test_tau_counts_ties() -> None:
+    from scipy.stats import kendalltau
+
     assert kendall_tau([1, 2, 3], [1, 2, 3]) == 1 and kendall_tau([1, 1], [1, 2]) is None
     assert kendall_tau([1, 2, 2, 4], [1, 3, 2, 4]) == float(kendalltau([1, 2, 2, 4], [1, 3, 2, 4]).statistic)

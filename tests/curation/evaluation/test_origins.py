@@ -38,6 +38,7 @@ def job(data: Path, out: str, **changes: object) -> TrainingJob:
     return replace(given, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_training_evaluates_on_trusted_samples_and_counts_the_others(data: Path) -> None:
     card = run(job(data, "a", evaluation=str(data)))
     assert card["samples"] == {"train": 30, "held_out": 27}, "all origins train"
@@ -46,6 +47,7 @@ def test_a_training_evaluates_on_trusted_samples_and_counts_the_others(data: Pat
     assert more["samples"]["held_out"] == 30 and not more["skipped"] and not more["reused"]
 
 
+@pytest.mark.slow
 def test_samples_held_out_of_the_data_are_counted_by_origin(data: Path) -> None:
     card = run(job(data, "a", holdout=0.5, training=Training(steps=1, batch=2)))
     train, held_out, skipped = card["samples"]["train"], card["samples"]["held_out"], card["skipped"]
@@ -59,6 +61,7 @@ def test_the_usual_origins_name_no_other_training(data: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_classifiers_of_folds_judge_the_named_origins(data: Path) -> None:
     settings = FoldTraining(job=job(data, "f"), rule=FoldRule(2, 1))
     card = fold_training.run(settings)
@@ -75,6 +78,7 @@ def test_held_out_samples_of_other_origins_are_other_samples(data: Path) -> None
         pin(str(data), 0, ["painted"])
 
 
+@pytest.mark.slow
 def test_the_command_takes_origins(data: Path) -> None:
     words = ["proxy", "train", "--data", str(data), "--out", f"{data.parent}/p", "--model", "proxy-mu", "--steps", "1"]
     words += ["--batch", "2", "--holdout", "0.5", "--device", "cpu"]

@@ -30,6 +30,7 @@ def brute_of(item: Any, rows: list[Row]) -> set[int]:
     return set.union(*dropped) if isinstance(item, AllOf) else everything - set.union(*dropped)
 
 
+@pytest.mark.slow
 def test_two_of_a_kind_in_one_filter_do_not_share_what_they_prepare(tmp_path: Path) -> None:
     rows = [{**row, "reason": None} for row in random_rows(200, 11)]
     some = [SemanticDuplicates(clusters=1, threshold=0.8), SemanticDuplicates(clusters=1, threshold=0.9999)]

@@ -162,6 +162,7 @@ def test_of_copies_each_sample_has_its_best_one_and_few_are_brought_together(
     assert most <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", [item for item in ITEMS if item.embedding], ids=repr)
 def test_others_that_do_not_fit_into_memory_are_compared_some_at_a_time(
     item: Decontaminate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -171,6 +172,7 @@ def test_others_that_do_not_fit_into_memory_are_compared_some_at_a_time(
     test_equals_plain_loops(item, (False, True), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [True, False])
 def test_a_sample_is_its_own_duplicate_but_for_earlier_snapshots_of_the_dataset(own: bool, tmp_path: Path) -> None:
     """A shard of the evaluation set that was copied into the pool as it is has the same uids there."""
@@ -221,6 +223,7 @@ def test_as_a_part_of_another_filter_its_matches_are_told_too(tmp_path: Path) ->
     assert set(found) == {0, 1, 2} and len(matches) == 3
 
 
+@pytest.mark.slow
 def test_nothing_to_compare_with_drops_nothing(tmp_path: Path) -> None:
     for item in ITEMS:
         assert asked(tmp_path, item, random_rows(30, 5), [[], []]) == ({}, [])

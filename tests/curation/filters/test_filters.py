@@ -76,6 +76,7 @@ def goes_by_order(item: Filter) -> bool:
     return isinstance(item, ExactDuplicates | NearDuplicates | SemanticDuplicates) and item.prefer is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", one_in(4, ITEMS, tested=2), ids=repr)
 def test_decisions_do_not_depend_on_how_rows_arrive(item: Filter, tmp_path: Path) -> None:
     """In one unit or in many, and, for those that don't go by the order, in any order."""

@@ -82,6 +82,7 @@ def test_pairs_are_those_of_comparing_each_with_each_once(
         assert found(on_disk(db, values), distance) == wanted
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.sets(st.one_of(HASHES, st.integers(0, 300), st.integers(ALL - 99, ALL)), max_size=50), st.integers(1, 12))
 def test_any_hashes_are_compared_as_by_brute_force(values: set[int], distance: int) -> None:

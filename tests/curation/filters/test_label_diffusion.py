@@ -53,6 +53,7 @@ def test_edges_of_the_definition() -> None:
     assert diffused_doubt(opposite, np.array([0, 1]), 2) == pytest.approx([1.0, 1.0]), "negative cosines count as 0"
 
 
+@pytest.mark.slow
 def test_more_than_a_block_is_divided_into_clusters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(label_diffusion, "BLOCK", 50)
     monkeypatch.setattr(label_diffusion, "SHARE", 10)

@@ -62,6 +62,7 @@ def test_metaclip_keeps_each_sample_with_its_probability(tmp_path: Path) -> None
     assert sum(0 < share < 1 for share in wanted.values()) > 20
 
 
+@pytest.mark.slow
 def test_a_larger_t_keeps_all_that_a_smaller_one_did(tmp_path: Path) -> None:
     rows = rows_of(400)
     sizes = [kept(decided(tmp_path, rows, MetaclipBalance(entries=ENTRIES, t=t))) for t in (1, 5, 30, 1000)]

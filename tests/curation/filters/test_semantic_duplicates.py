@@ -39,6 +39,7 @@ def brute_semantic(item: SemanticDuplicates, rows: list[Row]) -> set[int]:
     return set(alive) - set(stay)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["first", "hard", "easy"])
 def test_copies_are_in_one_cluster_however_many_there_are(keep: Any, tmp_path: Path) -> None:
     """One sample of each of 60 groups of equal vectors stays; more stay only in groups of merely near vectors."""

@@ -64,6 +64,7 @@ def test_soft_cap_weights_make_up_for_what_leaves(tmp_path: Path) -> None:
     assert {row["weight"] for row in plain} == {0, 1}
 
 
+@pytest.mark.slow
 def test_weights_are_multiplied_a_lists_hold_and_what_the_keep_list_keeps_weighs_one(tmp_path: Path) -> None:
     rows = [row for row in rows_of(300) if not row["reason"]]
     one = SoftCap(column="cluster", cap=20, seed=1)

@@ -128,6 +128,7 @@ def test_the_published_code_in_batches_of_one_has_the_same_probabilities() -> No
     assert_fits(outcomes, chances(SCORES, 7, 0.5))
 
 
+@pytest.mark.slow
 def test_more_draws_repeat_all_that_fewer_did_and_other_samples_only_take_some_away(tmp_path: Path) -> None:
     rows = random_rows(120, 2)
     few, many = (drawn(tmp_path, rows, SoftCapSampling(score="score", draws=n, gain=4.0)) for n in (50, 300))
@@ -164,6 +165,7 @@ def test_a_large_penalty_draws_all_alike_and_the_best_once_more(tmp_path: Path) 
     assert found == {i: 3 if i >= 6 else 2 for i in range(10)}
 
 
+@pytest.mark.slow
 def test_no_sample_and_one_sample(tmp_path: Path) -> None:
     assert drawn(tmp_path, [], SoftCapSampling(score="score", draws=5)) == {}
     assert drawn(tmp_path, random_rows(9, 5), Threshold(score="score", min=9.0), SoftCapSampling(score="score")) == {}
@@ -177,6 +179,7 @@ def test_scores_far_apart_are_drawn_as_they_shall_be(tmp_path: Path) -> None:
     assert 19 <= found[1] <= 26 and found.total() == 30
 
 
+@pytest.mark.slow
 def test_every_field_changes_the_draws(tmp_path: Path) -> None:
     rows = random_rows(150, 6)
     others: list[dict[str, Any]] = [{"draws": 90}, {"gain": 3.0}, {"penalty": 0.6}, {"seed": 1}]
@@ -184,6 +187,7 @@ def test_every_field_changes_the_draws(tmp_path: Path) -> None:
     assert len({tuple(sorted(counts.items())) for counts in found}) == len(found)
 
 
+@pytest.mark.slow
 def test_what_the_keep_list_keeps_weighs_one_and_later_filters_take_draws_away(tmp_path: Path) -> None:
     rows = of_scores(*np.linspace(0, 3, 50).tolist())
     item = SoftCapSampling(score="score", gain=3.0)
@@ -195,6 +199,7 @@ def test_what_the_keep_list_keeps_weighs_one_and_later_filters_take_draws_away(t
     assert after == {i: n for i, n in plain.items() if rows[i]["score"] <= 2.0}
 
 
+@pytest.mark.slow
 def test_one_sample_in_too_many_draws_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soft_cap_sampling, "MOST", 20)
     least = drawn(tmp_path, of_scores(0.0, 1000.0), SoftCapSampling(score="score", draws=20))

@@ -45,6 +45,7 @@ def test_scores_are_the_cross_entropies_of_its_logits() -> None:
     assert torch.allclose(losses, cross_entropy(one.logits(batch.pixels), batch.targets, reduction="none"))
 
 
+@pytest.mark.slow
 def test_it_learns() -> None:
     one = learner(averaging=0.5)
     examples, _ = colours(48, seed=1)

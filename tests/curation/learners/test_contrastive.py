@@ -57,6 +57,7 @@ def test_it_learns() -> None:
     assert float(reports[-1].loss) < 0.7 * float(reports[0].loss)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     first, second, other = (run(3, seed=seed)[0].tensors() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)

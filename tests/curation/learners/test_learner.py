@@ -20,6 +20,7 @@ def learner(**settings: object) -> ClipLearner:
     return ClipLearner("proxy-mu", Training(steps=2, batch=8, **settings))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_scores_at_the_scoring_size_and_trains_a_share_there() -> None:
     one, flexible = learner(), learner(scoring_size=32, reduced=0.5)
     candidates = SuperBatch(torch.arange(8), batch())
@@ -38,6 +39,7 @@ def test_a_size_that_the_patches_do_not_divide_is_refused(size: int) -> None:
         learner(scoring_size=size).outputs(SuperBatch(torch.arange(8), batch()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"scoring_size": 32}, {"scoring_size": 32, "reduced": 0.5}])
 def test_scoring_changes_no_bit_of_training(settings: dict[str, object]) -> None:
     """A cluster's learner never scores, and a resumed one has not scored yet: all three must end with equal bits."""

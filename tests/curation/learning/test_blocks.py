@@ -30,6 +30,7 @@ STEPS, BATCH, SHARDS, EACH, PIXELS = 14, 8, 9, 30, 3 * 64 * 64
 SMALL = f"memory={120 * PIXELS}"  # windows of 30 samples, of some 130
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.integers(0, 12), min_size=1, max_size=20),
     room=st.integers(1, 30),
@@ -162,6 +163,7 @@ def test_another_memory_begins_another_epoch(recipe: Callable[..., LearnRecipe],
     assert go(recipe())["steps"] == STEPS
 
 
+@pytest.mark.slow
 def test_what_can_not_be_is_one_line(recipe: Callable[..., LearnRecipe]) -> None:
     with pytest.raises(UserError, match="does not fit into 100,000 bytes of memory at 64 px"):
         go(recipe("memory=100kB"))
@@ -203,6 +205,7 @@ def test_windows_without_a_sample_are_told_as_such(
         next(run.steps())
 
 
+@pytest.mark.slow
 def test_a_classifier_over_windows(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     kind = f"learner={{classification: {{model: {TINY}, steps: {STEPS}, batch: {BATCH}, label: name}}}}"
     found = go(recipe(SMALL, kind, "selection={}", "reference=null"))
@@ -211,6 +214,7 @@ def test_a_classifier_over_windows(recipe: Callable[..., LearnRecipe], tmp_path:
     assert any("chosen_share" in row for row in rows)
 
 
+@pytest.mark.slow
 def test_a_shard_that_could_not_be_read_is_read_when_it_is_asked_for_again(
     recipe: Callable[..., LearnRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def test_the_live_line_reads_nothing_for_it_is_written_at_every_step(
     assert run.live().endswith("(0.100: after 6 steps, compute_positive: unknown)")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_none_of_a_recipe_is_nothing_to_compare_with(
     recipe: Callable[..., LearnRecipe], tmp_path: Path
 ) -> None:

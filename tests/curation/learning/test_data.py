@@ -18,6 +18,7 @@ from curation.learning.pinned_input import pin_input
 from curation.recipes.learning_recipe import LearnRecipe
 
 
+@pytest.mark.slow
 def test_held_out_samples_are_of_all_sources(
     recipe: Callable[..., LearnRecipe], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ def test_captions_are_priced_as_long_as_they_are_computed(
     assert ComputeLedger(run.ledger.prices, **facts).parts() == whole, "as a checkpoint of an earlier version has it"
 
 
+@pytest.mark.slow
 def test_what_a_trimmed_caption_costs_by_hand() -> None:
     text = model_config("proxy-mu")["text_cfg"]
     width, layers, context = text["width"], text["layers"], max(trimmed("proxy-mu"))
@@ -93,6 +94,7 @@ def test_a_late_stop_saves_the_updates_of_the_small_models(recipe: Callable[...,
     assert twice["learning"] == pytest.approx(parts["learning"] * 4 / 3)  # GradCache encodes everything twice
 
 
+@pytest.mark.slow
 def test_the_ledger_counts_what_a_learner_does_with_its_share(recipe: Callable[..., LearnRecipe]) -> None:
     """GradCache encodes everything twice, where a share of the batch is larger than a part."""
     for part, learners, passes in ((4, 1, 4), (BATCH, 1, 3), (4, 2, 3), (2, 2, 4)):

@@ -25,6 +25,7 @@ def test_a_reference_of_another_architecture_is_found_before_any_sample_is_read(
         go(recipe("reference.model=proxy-ti"))
 
 
+@pytest.mark.slow
 def test_a_classifier_keeps_its_classes_when_the_data_changes(
     recipe: Callable[..., LearnRecipe], tmp_path: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_reference_of_scores_needs_a_snapshot(recipe: Callable[..., LearnRecip
         go(recipe("reference={column: clip_score}"))
 
 
+@pytest.mark.slow
 def test_a_classifier_s_reference_may_know_other_classes(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     """It is asked for those that it knows; of others it guesses."""
     kind = CLASSES

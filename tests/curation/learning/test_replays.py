@@ -58,6 +58,7 @@ def test_a_policy_with_a_hole_is_not_replayed(recipe: Callable[..., LearnRecipe]
         Policy(open_store(f"{tmp_path}/out/policy")).counts()
 
 
+@pytest.mark.slow
 def test_a_replay_of_less_than_is_wanted_is_refused(recipe: Callable[..., LearnRecipe], tmp_path: Path) -> None:
     go(recipe("learner.contrastive.steps=4"))
     replay = f"selection.selector={{replay: {{run: {tmp_path}/out}}}}"

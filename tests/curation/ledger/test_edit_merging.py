@@ -68,6 +68,7 @@ def test_every_contradiction_is_found(parts: list[pa.Table]) -> None:
             merge(named(parts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("left", "right", "text"),
     [

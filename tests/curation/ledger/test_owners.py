@@ -24,6 +24,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_snapshot(f"{root}/out").store
 
 
+@pytest.mark.slow
 def test_units_belong_to_their_snapshot_and_a_shared_plan_to_the_newest(out: Store) -> None:
     first, second = (open_snapshot(out.url, number) for number in (1, 2))
     units = [set(snapshot.parts.column("unit").to_pylist()) for snapshot in (first, second)]

@@ -22,6 +22,7 @@ from curation.shards.unit_reader import INDEX_SCHEMA, failure_table
 from curation.storage.store import open_store
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 1000), repeat=st.booleans())
 def test_the_collector_gives_every_unit_back_whole(sizes: list[int], seed: int, repeat: bool) -> None:

@@ -19,6 +19,7 @@ from curation.storage.store import StoreOptions, open_store
 KEYS = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "reason"),
     [("denied.tar", "store_access_denied"), ("archived.tar", "store_archived"), ("gone.tar", "store_not_found")],

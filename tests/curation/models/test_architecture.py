@@ -32,6 +32,7 @@ def test_the_table_comes_first_and_open_clip_follows() -> None:
     assert {"ViT-B-32", "ViT-L-14", "RN50"} <= set(names)
 
 
+@pytest.mark.slow
 def test_cost_by_hand() -> None:
     width, layers, tokens = 128, 4, 17  # 16 patches and the class token
     blocks = layers * tokens * (12 * width * width) * 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 
@@ -88,6 +87,8 @@ def test_equal_to_open_clip_itself(model: str, pixels: np.ndarray, tmp_path: Pat
     """The same through its files, as a consumer uses a proxy's weights without Tutelage."""
     encoder = load_dual_encoder(model, None)
     (tmp_path / "w.safetensors").write_bytes(tensors_to_bytes(encoder.module.state_dict(), {}))
+    import open_clip  # 8 seconds of CPU, which only this test needs
+
     open_clip.add_model_config(config_path(model))
     theirs = open_clip.create_model(model, pretrained=str(tmp_path / "w.safetensors")).eval()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (encoder.preprocess.mean, encoder.preprocess.std))

@@ -45,6 +45,7 @@ def test_it_ignores_brightness_contrast_and_mirroring() -> None:
     assert torch.allclose(features(tower, pixels // 2 + 60), plain, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [16, 17, 40, 64, 100])
 def test_a_feature_has_the_same_bits_in_every_batch(rows: int) -> None:
     """With one thread, as workers have by default."""
@@ -61,6 +62,7 @@ def test_a_feature_has_the_same_bits_in_every_batch(rows: int) -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_fitting_is_a_function_of_pictures_and_seed() -> None:
     pixels = pictures(10)
     one, same, other = (fit_tower(SMALL, pixels, seed) for seed in (0, 0, 1))

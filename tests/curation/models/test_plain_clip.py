@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,6 +24,8 @@ DEVICE = torch.device("cpu")
 
 def of_open_clip(model: str) -> torch.nn.Module:
     """Return open_clip's own class of a plain model, with random weights."""
+    import open_clip  # 8 seconds of CPU
+
     if model in MODELS:
         return open_clip.CLIP(**model_config(model))
     return open_clip.create_model(model, device=torch.get_default_device())  # type: ignore[no-any-return]
@@ -82,6 +83,7 @@ def test_gradients_equal_those_of_open_clip(model: str) -> None:
             torch.testing.assert_close(found[1][name], theirs, atol=1e-4, rtol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_nominal_flops_are_those_of_open_clips_class(model: str) -> None:
     config = model_config(model)
@@ -97,6 +99,8 @@ def test_nominal_flops_are_those_of_open_clips_class(model: str) -> None:
 
 
 def test_the_activation_of_openai() -> None:
+    import open_clip
+
     config = {**model_config("proxy-mu"), "quick_gelu": True}
     torch.manual_seed(1)
     theirs, ours = open_clip.CLIP(**config).eval(), PlainClip(config).eval()

@@ -30,6 +30,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fields]:
     return home, all_fields(home)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_files_that_fit_are_accepted_and_no_tensor_is_read(
     name: str, given: tuple[Path, Fields], monkeypatch: pytest.MonkeyPatch

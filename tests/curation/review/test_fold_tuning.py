@@ -44,6 +44,7 @@ def changed(one: FoldClassifiers, other: FoldClassifiers) -> list[bool]:
     return [any(not torch.equal(a[name], b[name]) for name in a) for a, b in pairs]
 
 
+@pytest.mark.slow
 def test_a_picture_never_trains_its_own_judge(base: FoldClassifiers) -> None:
     """Pictures of one fold alone: the classifier of this fold stays bit for bit, the others learn."""
     some, targets = pictures(base, range(60))
@@ -58,6 +59,7 @@ def test_a_picture_never_trains_its_own_judge(base: FoldClassifiers) -> None:
     assert after > before, "the others learn"
 
 
+@pytest.mark.slow
 def test_pictures_without_an_answer_train_no_judge_of_theirs_either(base: FoldClassifiers) -> None:
     """The answered pictures teach all but fold 1; so the others, of fold 2, teach fold 0 alone."""
     some, targets = pictures(base, range(90))
@@ -71,6 +73,7 @@ def test_pictures_without_an_answer_train_no_judge_of_theirs_either(base: FoldCl
     assert judged == pytest.approx(both._distributions(2, some.pixels[rest])), "listed, so that one judge is left"
 
 
+@pytest.mark.slow
 def test_copies_and_later_pictures_are_judged_out_of_fold(base: FoldClassifiers) -> None:
     some, targets = pictures(base, range(30))
     tuned = fine_tuned(base, some, targets, chosen(some, np.arange(0)))
@@ -82,6 +85,7 @@ def test_copies_and_later_pictures_are_judged_out_of_fold(base: FoldClassifiers)
     assert other[0] == pytest.approx(np.mean(each, axis=0)), "a picture that none has seen"
 
 
+@pytest.mark.slow
 def test_it_depends_on_the_pictures_alone(base: FoldClassifiers) -> None:
     some, targets = pictures(base, range(30))
     before = [{name: tensor.clone() for name, tensor in state.items()} for state in states(base)]
@@ -93,6 +97,7 @@ def test_it_depends_on_the_pictures_alone(base: FoldClassifiers) -> None:
     assert all(torch.equal(a[name], b[name]) for a, b in zip(before, states(base), strict=True) for name in a)
 
 
+@pytest.mark.slow
 def test_others_hold_the_classifiers_where_they_are(base: FoldClassifiers) -> None:
     """A wrong answer changes the distributions of the others less if they are shown."""
     some, targets = pictures(base, range(60))

@@ -61,6 +61,7 @@ def truths(queue: Queue, items: Any) -> None:
         answer(queue, item, "ann", truth_of(item))
 
 
+@pytest.mark.slow
 def test_the_priority_is_that_of_the_recipe(queue: Queue, root: Path) -> None:
     found = card(root)
     order = rank_again(queue, ranker_for(found))
@@ -88,6 +89,7 @@ def test_answered_items_come_first_then_those_that_one_answer_settles(queue: Que
     assert not verify_queue(queue).findings
 
 
+@pytest.mark.slow
 def test_answers_make_the_ranking_better(queue: Queue, tmp_path: Path) -> None:
     """Classifiers that take red for green rank right labels first; 40 answers turn them round."""
     colour_queue(tmp_path / "inverted", 60, range(60))
@@ -109,6 +111,7 @@ def test_answers_make_the_ranking_better(queue: Queue, tmp_path: Path) -> None:
     assert "of the next 20 items are others than before" in text and "40 pictures trained on" in text
 
 
+@pytest.mark.slow
 def test_an_order_depends_on_the_answers_alone(queue: Queue, root: Path, tmp_path: Path) -> None:
     other = with_reranking(queue, tmp_path / "other", card(root), every=10)
     assert other.sha256 == queue.sha256
@@ -122,6 +125,7 @@ def test_an_order_depends_on_the_answers_alone(queue: Queue, root: Path, tmp_pat
     assert again.document == one.document and not again.created, "without new answers nothing changes"
 
 
+@pytest.mark.slow
 def test_items_without_a_priority_come_last(tmp_path: Path) -> None:
     changes = {0: {"label": None}, 1: {"label": "blue"}, 2: {"image": b"GIF89a"}}
     queue = colour_queue(tmp_path, 40, changes=changes)
@@ -133,6 +137,7 @@ def test_items_without_a_priority_come_last(tmp_path: Path) -> None:
     assert order.items.tolist()[:3] == [0, 2, 5] and order.document.trained == 2, "the picture of item 2 is damaged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("priority", ["error", "margin", "disagreement"])
 def test_other_priorities(priority: str, queue: Queue, root: Path, tmp_path: Path) -> None:
     if priority == "disagreement":
@@ -157,6 +162,7 @@ def test_what_ranks_a_queue(queue: Queue, root: Path, tmp_path: Path) -> None:
         ranker_of(plain, CPU, weights=Weights(str(one), sha256(one.read_bytes()).hexdigest()))
 
 
+@pytest.mark.slow
 def test_rounds_rank_again_and_a_killed_one_goes_on_as_if_it_had_not_died(
     queue: Queue, root: Path, tmp_path: Path
 ) -> None:

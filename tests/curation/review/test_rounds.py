@@ -82,6 +82,7 @@ def simulated(queue: Queue, root: Path) -> Simulated:
     return Simulated(distribution=str(root / "votes.parquet"))
 
 
+@pytest.mark.slow
 def test_a_killed_loop_continues_to_the_same_answers(tmp_path: Path) -> None:
     whole, killed = (make_queue(tmp_path / name, budget=20) for name in ("a", "b"))
     annotate(whole, simulated(whole, tmp_path / "a"))

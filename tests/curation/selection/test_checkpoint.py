@@ -36,6 +36,7 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_learner_comes_back_to_the_bit(store: Store) -> None:
     learner = ClipLearner("proxy-mu", Training(averaging=0.9))
     save(store, {"learner": learner, "online": Toy(3)}, {"identity": "a", "place": [2, 64]})

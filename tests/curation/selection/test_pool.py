@@ -35,6 +35,7 @@ def test_uniform_over_epochs_and_pairs_stay_together() -> None:
     assert seen.min() > 25
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.data())
 @settings(max_examples=60)
 def test_no_candidate_twice_in_an_epoch_and_a_place_goes_on(sizes: list[int], data: st.DataObject) -> None:

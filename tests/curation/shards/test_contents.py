@@ -162,6 +162,7 @@ def by_json(root: Path, field: str, n: int = 12) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("field", "place"), [("caption", None), ("text", None), ("alt", "json.alt")])
 def test_captions_in_the_json_reach_every_reader(tmp_path: Path, field: str, place: str | None) -> None:
     from curation.dataset.loader import SampleStream
@@ -182,6 +183,7 @@ def test_captions_in_the_json_reach_every_reader(tmp_path: Path, field: str, pla
         assert [found.caption for found in stream] == expected and not stream.skipped
 
 
+@pytest.mark.slow
 def test_what_is_trained_on_looks_as_the_recipe_says(tmp_path: Path) -> None:
     from curation.dataset.loader import SampleStream
     from curation.dataset.random_subset import source_shards

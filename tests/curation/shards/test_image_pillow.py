@@ -140,6 +140,7 @@ def test_a_tiffs_exif_directory_is_not_followed() -> None:
     assert 34665 in image_exif.directory(data).entries and 34665 not in left.entries
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(name=st.sampled_from(sorted(OTHERS)), seed=st.integers(0, 1 << 30), flips=st.integers(1, 8))
 def test_fuzz_raises_nothing_but_image_errors(name: str, seed: int, flips: int) -> None:

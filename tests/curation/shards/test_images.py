@@ -225,6 +225,7 @@ def test_a_webp_cut_with_its_sizes_made_to_fit(options: dict[str, object]) -> No
         assert refusal(sized) == "image_corrupt"
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @example(fmt="JPEG", seed=2535, flips=1)  # becomes 4:4:1
 @given(fmt=st.sampled_from(["PNG", "JPEG", "WEBP"]), seed=st.integers(0, 1 << 30), flips=st.integers(1, 8))

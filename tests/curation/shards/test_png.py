@@ -57,6 +57,7 @@ def test_transparency_behind_the_pixels_is_none() -> None:
     assert not shown(late).any()
 
 
+@pytest.mark.slow
 def test_surplus_pixel_data_of_a_png_are_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.asarray(picture(40, 24))
     for after in (b"\0", bytes(50_000_000)):
@@ -110,6 +111,7 @@ def outcome(data: bytes, *, decoded: bool) -> str:
     return ""
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     st.integers(1, 70), st.integers(1, 40), st.sampled_from([0, 2, 6]), st.sampled_from([0, 1, 6, 9]),

@@ -158,6 +158,7 @@ def test_every_bit_of_every_header(fmt: str) -> None:
     assert outcomes["misnamed"] == 0 if fmt == "ustar" else outcomes["misnamed"] < 0.002 * outcomes.total()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fmt", one_in(3, FORMATS))
 def test_bits_of_every_header_of_a_hundred_samples(fmt: str) -> None:
     rng = random.Random(fmt)

@@ -54,6 +54,7 @@ def test_what_the_writer_refuses_is_refused(stem: str, extension: str, length: i
         member_headers(stems, [extension], which, lengths)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(MEMBERS, st.integers(0, 6), st.randoms(use_true_random=False))
 def test_copies_equal_the_writers(members: list[tuple[str, int, int]], seed: int, random: object) -> None:

@@ -53,6 +53,7 @@ def one_at_a_time(data: bytes, block: int) -> list[object]:
         return walked(data, block)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     st.lists(st.tuples(NAMES, st.integers(0, 1600)), max_size=8),

@@ -130,6 +130,7 @@ def _head_forever(url: str, key: str, count: int, queue: multiprocessing.Queue[o
     queue.put([store.head(key).etag for _ in range(count)])
 
 
+@pytest.mark.slow
 def test_many_processes_share_the_cache(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     store.put("k", DATA)

@@ -18,6 +18,7 @@ from curation.storage import object_store
 KEYS = [f"k{number:03d}" for number in range(95)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["sorted", "folders first", "random"])
 @pytest.mark.parametrize("trouble", ["busy", "reset", "half", "page", "xhtml", "tagged page"])
 @pytest.mark.parametrize("seed", range(2))

@@ -29,6 +29,7 @@ def test_lost_answers_are_settled_by_reading_back(broken: tuple[BrokenS3, Store]
     probe(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["cuts"], indirect=True)
 def test_cut_bodies_are_resumed(broken: tuple[BrokenS3, Store]) -> None:
     server, store = broken

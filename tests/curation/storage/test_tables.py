@@ -86,6 +86,7 @@ except LocalDiskError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["None", "folder / 'a.duckdb'"])
 def test_a_disk_that_takes_no_more_is_one_line(path: str, tmp_path: Path) -> None:
     """Files of at most 3 MB, for real: of a database, and of what one in memory spills."""

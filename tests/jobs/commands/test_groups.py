@@ -45,6 +45,7 @@ def invoke(*arguments: str) -> Any:
     return result
 
 
+@pytest.mark.slow
 def test_a_snapshot_says_its_largest_groups(home: Path) -> None:
     snapshot = cu.open(f"{home}/out")
     first, second = snapshot.groups

@@ -15,6 +15,7 @@ from curation.dataset.quarantined import whole_shards
 from curation.dataset.summary import summary
 
 
+@pytest.mark.slow
 def test_show(tree: Tree) -> None:
     """The latest snapshot where no number is given."""
     for url, number in ((str(tree.out), 3), (f"{tree.out}@1", 1)):

@@ -73,12 +73,14 @@ def test_the_same_run_gives_the_same_sha256_and_is_not_repeated(corpus: Path, tm
     assert train(corpus, tmp_path / "a", "--seed", "1")["sha256"] != first["sha256"]
 
 
+@pytest.mark.slow
 def test_the_recipe_lines_are_printed(corpus: Path, tmp_path: Path) -> None:
     result = invoke("train", "--data", str(corpus), "--out", str(tmp_path), *SMALL)
     sha256 = sha256_of(tmp_path / "proxy-mu.safetensors")
     assert f"sha256: {sha256}}}" in result.stdout and "i2t_recall@1" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
@@ -106,6 +108,7 @@ def test_convert(tmp_path: Path) -> None:
     assert result.stdout.split()[0] == sha256_of(tmp_path / "a.safetensors")
 
 
+@pytest.mark.slow
 def test_vectors(corpus: Path, tmp_path: Path) -> None:
     sha = write_weights(tmp_path / "w.safetensors")
     options = ["--model", "proxy-mu", "--weights", f"{tmp_path}/w.safetensors", "--sha256", sha, "--json"]
@@ -188,10 +191,12 @@ def test_clusters(corpus: Path, tmp_path: Path) -> None:
     assert f"centres_sha256: {few['sha256']}" in lines and "  skipped " in lines
 
 
+@pytest.mark.slow
 def test_ls() -> None:
     rows = json.loads(invoke("ls", "--json").stdout)
-    assert [row["model"] for row in rows] == ["proxy-mu", "proxy-ti", "proxy-s"]
-    assert all(row["parameters"] > 1e6 and row["image_flops"] > 1e6 for row in rows)
+    assert [row["model"] for row in rows] == ["proxy-mu", "proxy-ti", "proxy-s", "proxy-patches"]
+    assert all(row["parameters"] > 1e6 and row["image_flops"] > 1e6 for row in rows[:3])
+    assert rows[3]["objective"] == "classes"
     assert "ViT-B-32" in invoke("ls", "--all").stdout
 
 

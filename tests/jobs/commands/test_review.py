@@ -61,6 +61,7 @@ def test_items_are_the_kept_samples_in_the_order_of_their_score(scored: Path, tm
     assert again["queue"] == found["queue"] == queue.sha256
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(scored: Path, tmp_path: Path) -> None:
     assert build(scored, tmp_path / "queue", "--dry-run")["queue"] is None
     assert not (tmp_path / "queue").exists()
@@ -90,6 +91,7 @@ def test_mistakes(
     assert not (tmp_path / "queue").exists()
 
 
+@pytest.mark.slow
 def test_another_queue_in_the_folder(scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build(scored, tmp_path / "queue")
     words = ["review", "build", str(scored / "recipe.yaml"), "--budget", "5", "--label", "name"]

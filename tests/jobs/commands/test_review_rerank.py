@@ -41,6 +41,7 @@ def classifiers(root: Path) -> tuple[str, ...]:
     return "--weights", card["weights"], "--sha256", card["sha256"], "--device", "cpu", "--threads", "1"
 
 
+@pytest.mark.slow
 def test_ranking_again(root: Path, queue: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("review", "rerank", str(queue), *classifiers(root))
     opened = open_queue(str(queue))
@@ -61,6 +62,7 @@ def test_ranking_again(root: Path, queue: Path, capsys: pytest.CaptureFixture[st
     assert "names no classifiers" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_annotators_rank_again(root: Path, queue: Path) -> None:
     uids = open_queue(str(queue)).items.column("uid")
     votes = [[float(truth_of(item) == name) for name in CLASSES] for item in range(40)]
@@ -88,6 +90,7 @@ def recipe(root: Path, tmp_path: Path, *, by: str = "active") -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_queue_records_what_ranks_it_again(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = recipe(root, tmp_path)
     command("run", str(path), "--accept-yield")

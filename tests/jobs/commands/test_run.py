@@ -72,6 +72,7 @@ def test_every_sample_is_accounted_for(first: tuple[dict[str, Any], RunCounts], 
     assert work.model_batches > 0 and work.units_scored == SHARDS + 2
 
 
+@pytest.mark.slow
 def test_the_manifest_says_why_and_where(first: tuple[dict[str, Any], RunCounts], home: Path) -> None:
     snapshot = cu.open(str(home / "out"))
     rows = snapshot.manifest.to_arrow().to_pylist()
@@ -139,6 +140,7 @@ def test_vectors_and_bytes_where_shards_are_broken(home: Path, tmp_path: Path) -
     assert least * 0.8 < written <= least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("filters", "says"),
     [

@@ -63,6 +63,7 @@ def test_a_failed_ranking_is_said_once_a_round(tmp_path: Path, monkeypatch: pyte
         wait_until(lambda: calls == [2, 4], "the second")
 
 
+@pytest.mark.slow
 def test_what_a_failed_process_says(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     make_queue(tmp_path, 6)
     assert not ranking._rank(str(tmp_path / "queue"), 2)

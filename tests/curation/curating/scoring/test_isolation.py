@@ -74,6 +74,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Score, Batch]:
     return scorer.load(CPU), batch(list(range(N)), scorer)
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_begun_and_waited_for_has_the_scores_of_one_that_is_not(clip: tuple[Score, Batch]) -> None:
     """As on a GPU: several scorers are begun, and then waited for."""
     score, given = clip
@@ -201,6 +202,7 @@ def test_an_exit_of_python_is_a_death_of_the_sample() -> None:
     assert isolated(score).column(batch(list(range(N))), np.ones(N, bool), spans, {})[1] == {3: "poison_died"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
 def test_too_little_memory_halves_the_batch_and_changes_no_score(
     error: type[BaseException], clip: tuple[Score, Batch]

@@ -39,6 +39,7 @@ def every(n: int, step: int, deed: str, start: int = 0) -> dict[int, str]:
     return dict.fromkeys(range(start, n, step), deed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "batch_size", "deeds"),
     [

@@ -123,6 +123,7 @@ def test_a_snapshot_that_keeps_all_has_its_pool_for_a_random_part(home: Path, mo
     assert len(seen) == 4 and document["arms"]["random"]["mean"] == document["arms"]["raw"]["mean"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "against", "error", "words"),
     [

@@ -36,6 +36,7 @@ def run(*words: str, code: int = 0) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_the_report_says_which_models_change_places(labelled: Path) -> None:
     models = [f"{labelled}/{name}.parquet" for name in ("fitted", "good")]
     words = [*models, "--against", f"{labelled}/test", "--labels", "before,after", "--edits"]
@@ -54,6 +55,7 @@ def test_the_report_says_which_models_change_places(labelled: Path) -> None:
     assert found["held_out"]["samples"] == 60 and found["held_out"]["origins"] == ["real", "synthetic"]
 
 
+@pytest.mark.slow
 def test_snapshots_stand_for_their_models(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A snapshot's models are trained once, then judged beside a file."""
     write_classifier(home / "c.safetensors", ["thing-0", "thing-1", "thing-2"])
