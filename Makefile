@@ -28,7 +28,7 @@ test: $(READY)  ## all tests in parallel, longest files first: without Ray (besi
 	  $$(grep -rl "mark\.ray" tests --include="test_*.py")
 
 test-fast: $(READY)  ## two minutes: no Ray, no S3 server, no slow test
-	@HYPOTHESIS_EXAMPLES=25 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	@HYPOTHESIS_EXAMPLES=25 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  -m "not ray and not s3 and not slow and not soak" $(ARGS)
 
 coverage: $(READY)  ## lines and branches that the tests without Ray reach, with subprocesses; ARGS='-m "not soak"': all

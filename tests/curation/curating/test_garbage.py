@@ -191,6 +191,7 @@ def test_a_snapshot_that_is_lost_stops_gc_until_it_is_given_up(
 WRONG = [b"", b"[]", b"{}", b'{"a": 1}', b'{"kind": "write"}', b'{"kind": "score", "data": {}}', b"\xff", b'{"kind":']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", WRONG, ids=repr)
 @pytest.mark.parametrize("key", ["units/aa.json", "units/zz.json", "snapshots/000001.json", "snapshots/000003.json"])
 def test_a_document_that_cannot_be_read_stops_gc(dataset: Ledger, key: str, data: bytes, tmp_path: Path) -> None:

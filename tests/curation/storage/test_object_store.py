@@ -53,6 +53,7 @@ def test_a_store_that_ignores_if_match(broken: tuple[BrokenS3, Store]) -> None:
         list(blocks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["refused", "silent", "unknown-host"])
 def test_unreachable_endpoints_fail_in_bounded_time(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
