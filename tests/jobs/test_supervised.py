@@ -24,6 +24,14 @@ tries, how = Path(sys.argv[1]), sys.argv[2]
 
 def main(arguments):
     done = len(list(tries.iterdir()))
+    if how == "interrupted":  # the test interrupts as soon as it sees the note
+        try:
+            (tries / str(done)).write_text(str(os.getpid()))
+            time.sleep(600)
+        except KeyboardInterrupt:
+            time.sleep(1)  # the orderly end, which a second interrupt would break
+            (tries / "ended").write_text("x")
+            return 130
     (tries / str(done)).write_text(str(os.getpid()))
     note(b"R")
     if how == "lost" and done < 2 or how == "always":
@@ -32,13 +40,6 @@ def main(arguments):
         time.sleep(600)
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "interrupted":
-        try:
-            time.sleep(600)
-        except KeyboardInterrupt:
-            time.sleep(1)  # the orderly end, which a second interrupt would break
-            (tries / "ended").write_text("x")
-            return 130
     if how == "first":  # the first process of a container: signals that it sends itself are ignored
         signal.raise_signal(signal.SIGTERM)
     if how == "signal":
