@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from curation.core.errors import ChangedError, ImageError, NotFoundError, TarError
+from curation.core.errors import ReasonError
 from curation.core.parallel import map_ordered
-from curation.core.types import IMAGE_EXTENSIONS
+from curation.review.samples import SOURCE, picture_of, read_sample
 from curation.shards import images
 from curation.shards.images import DecodeLimits, Pixels, Preprocess
 from curation.shards.sample_reader import SampleReader
 from curation.storage.store import Store
 
-SOURCE = ("source_key", "source_etag", "source_offset", "source_length")
+__all__ = ["SOURCE", "read_pictures"]
+
 THREADS = 8  # samples read and decoded at once
 
 
@@ -30,12 +31,8 @@ def read_pictures(
 
         def one(row: Mapping[str, Any]) -> Pixels | str:
             try:
-                sample = reader.read(*(row[name] for name in SOURCE))
-                data = next((part.data for part in sample.parts if part.extension in IMAGE_EXTENSIONS), b"")
-                return images.decode(data, limits, view.size, view.mode)
-            except (NotFoundError, ChangedError, TarError):
-                return "missing_sample"
-            except ImageError as error:
+                return images.decode(picture_of(read_sample(reader, row)), limits, view.size, view.mode)
+            except ReasonError as error:  # an image that can't be decoded is one, too
                 return error.reason
 
         found = list(map_ordered(one, rows, THREADS))

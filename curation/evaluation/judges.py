@@ -22,13 +22,13 @@ import torch
 
 from curation.core.errors import NotFoundError, UserError, WeightsError
 from curation.models.batches import Examples
-from curation.models.classifier import classifier_for_inference
-from curation.models.dual import load_dual_encoder, load_tensors
+from curation.models.dual import load_dual_encoder
 from curation.models.fold_classifiers import FoldClassifiers, FoldRule, shared_fold_classifiers
 from curation.models.patch_config import classifier_preprocess
 from curation.models.probability_table import ProbabilityFile, shared_table
 from curation.models.retrieval import class_vectors, encode_images
-from curation.models.weights import Weights, classes_of, read_metadata, read_tensors
+from curation.models.trained_classifier import load_classifier
+from curation.models.weights import Weights, classes_of, read_metadata
 from curation.shards.images import Mode
 from curation.storage.store import StoreOptions, open_object, open_store
 
@@ -83,9 +83,7 @@ def open_judge(url: str, device: torch.device, options: StoreOptions | None = No
         folds = shared_fold_classifiers(model, weights, device, options)
         return Judge("folds", url, weights.sha256, folds.classes, view, _of_classifiers(folds))
     if classes:
-        module = classifier_for_inference(model, len(classes))
-        load_tensors(module, read_tensors(path, found), model, found)
-        module = module.to(device).eval().requires_grad_(False)
+        module, classes = load_classifier(model, weights, device, options)
         one = FoldClassifiers(model, classes, FoldRule(1, 1), [module], np.zeros(0, np.int64), device)
         return Judge("classifier", url, weights.sha256, classes, view, _of_classifiers(one))
     encoder = load_dual_encoder(model, weights, device, options=options)

@@ -22,6 +22,7 @@ __all__ = [
     "report_facts",
     "reranking",
     "rounds",
+    "samples",
     "session",
     "status",
     "verification",

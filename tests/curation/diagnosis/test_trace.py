@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from curation.core.errors import UserError
 from curation.diagnosis.trace import GradientRows, trace
 from curation.diagnosis.trace_methods import DAMPING, LOSS, TRACE_METHODS
+from jobs.commands.diagnose import METHODS
 
 N, D, FAILED = 40, 12, 5
 
@@ -63,6 +64,10 @@ def test_scores_are_those_of_the_definition_however_units_are_cut(method: str) -
     expected = dict(zip(UIDS, dense(method).tolist(), strict=True))
     for pieces in (1, 3, 7):
         assert scores_of(method, pieces=pieces) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_the_command_offers_every_method() -> None:
+    assert (*TRACE_METHODS, LOSS) == METHODS
 
 
 def test_the_first_are_those_with_the_highest_score_ties_by_uid() -> None:
