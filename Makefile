@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A worker takes a whole file. With a replacement for a dead worker, `loadfile` waits for ever (pytest-xdist issue 1378).
+PARALLEL := --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 .PHONY: help demo test test-fast coverage lint bench bench-filters bench-labels bench-loop bench-online bench-recipes bench-roles soak docs clean
 
@@ -22,17 +24,17 @@ demo: $(READY)  ## a real corpus, curated, verified, learned from: a few minutes
 
 test: $(READY)  ## all tests in parallel, longest files first: without Ray (beside lint), then those that start it
 	@$(MAKE) --no-print-directory lint & lint=$$!; \
-	  $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 5 -m "not ray and not soak"; \
+	  $(BIN)/python -m pytest -n 3 $(PARALLEL) --durations 5 -m "not ray and not soak"; \
 	  tests=$$?; wait $$lint && exit $$tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 -m "ray and not soak" \
+	@$(BIN)/python -m pytest -n 2 $(PARALLEL) --durations 15 -m "ray and not soak" \
 	  $$(grep -rl "mark\.ray" tests --include="test_*.py")
 
 test-fast: $(READY)  ## two minutes: no Ray, no S3 server, no slow test
-	@HYPOTHESIS_EXAMPLES=25 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	@HYPOTHESIS_EXAMPLES=25 $(BIN)/python -m pytest -n 2 $(PARALLEL) \
 	  -m "not ray and not s3 and not slow and not soak" $(ARGS)
 
 coverage: $(READY)  ## lines and branches that the tests without Ray reach, with subprocesses; ARGS='-m "not soak"': all
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term -m "not ray and not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 $(PARALLEL) --cov --cov-report=term -m "not ray and not soak" $(ARGS)
 
 lint: $(READY)  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

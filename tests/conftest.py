@@ -114,6 +114,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         "AWS_CONFIG_FILE": str(folder / "aws-config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(folder / "aws-credentials"),
         "RAY_worker_niceness": "0",  # Ray's 15 leaves its workers no CPU while other tests run
+        # Ray reads this on its first use, and ends a process that has not reached a GCS for 60 s, even one it has left.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": str(7 * 86_400),
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
     }
     with services.environment(values):
