@@ -125,7 +125,7 @@ TESTED_BY: dict[str, str] = {
     "jobs/commands/evaluate.py": "jobs/commands/evaluate/test_arms.py",
     "jobs/commands/repair.py": "jobs/test_advice.py",
     "jobs/commands/review_page.py": "jobs/console/test_server.py",
-    "jobs/demo.py": "jobs/test_readme.py",
+    "jobs/demo/__main__.py": "jobs/test_readme.py",
     "jobs/pages/curves.py": "jobs/commands/test_learn.py",
     "jobs/pages/groups.py": "jobs/pages/test_pages.py",
     "jobs/pages/matches.py": "jobs/pages/test_pages.py",

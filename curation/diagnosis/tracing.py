@@ -14,6 +14,7 @@ from torch import Tensor
 from curation.core.errors import UserError
 from curation.curating.ranged_pictures import read_pictures
 from curation.diagnosis.failures import Failures
+from curation.diagnosis.pictures import expect_own
 from curation.diagnosis.subject import CONTENT, Subject, SubjectScores
 from curation.diagnosis.trace import Trace, trace
 from curation.gradients import GradientSketch, class_losses
@@ -45,9 +46,7 @@ def trace_failures(
     it was trained on explains itself. Arguments as of `trace`. Raises `UserError` for failures of another model, and
     where none is left.
     """
-    if failures.about["sha256"] != subject.weights.sha256:
-        text = f"the failures are of the model {failures.about['sha256'][:16]}, not of {subject.weights.sha256[:16]}"
-        raise UserError(text, fix="name the model that failed, or find the failures of this one")
+    expect_own(subject, failures)
     rows = failures.part(part).to_pylist()
     known = _known_contents(scored, {row[CONTENT] for row in rows})
     left_out = Counter("in_training_data" for row in rows if row[CONTENT] in known)

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from jobs import demo_labels
+from jobs.demo import labels
 
 HOME = Path("demo")
 PROXY_STEPS = 500
@@ -65,7 +65,7 @@ def main() -> None:
                    "learn", str(learn), *(word for change in plain for word in ("--set", change)))  # fmt: skip
     selected = step(6, "Train it again, on samples that small models find learnable", "learn", str(learn))
     head(7, "Plant wrong labels, rank the doubtful ones, and correct them by the answers of simulated annotators")
-    review = demo_labels.clean_labels(HOME / "labels", curate)
+    review = labels.clean_labels(HOME / "labels", curate)
     picture = draw()
     summary(proxy, run, check, uniform, selected, review, picture, time.monotonic() - began)
 
@@ -112,7 +112,7 @@ def summary(
         text = f"learner, {name}: recall@5 {found['quality']:.3f} after {found['steps']} updates, {flops:.2f} TFLOP"
         console.print(text, highlight=False)
     console.print(f"  {paid(selected['against'])}", soft_wrap=True, highlight=False)
-    for line in demo_labels.lines(review):
+    for line in labels.lines(review):
         console.print(line, soft_wrap=True, highlight=False)
     verdict = "no difference" if check["ok"] else "DIFFERENCES"
     console.print(f"verified: {check['samples']:,} samples recomputed from raw bytes, {verdict}")

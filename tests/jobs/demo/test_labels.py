@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from running import command
 
-from jobs import demo_labels
+from jobs.demo import labels
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
 
 
 def test_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo_labels, "SAMPLES", 400)
-    monkeypatch.setattr(demo_labels, "BUDGET", 120)
+    monkeypatch.setattr(labels, "SAMPLES", 400)
+    monkeypatch.setattr(labels, "BUDGET", 120)
     command("corpus", "openmoji-icons", "--out", "demo/corpus", "--limit", "400", "--samples-per-shard", "200")
     said: list[str] = []
 
@@ -26,8 +26,8 @@ def test_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found: dict[str, Any] = json.loads(command(*words, "--json"))
         return found
 
-    report = demo_labels.clean_labels(Path("demo/labels"), curate)
-    lines = demo_labels.lines(report)
+    report = labels.clean_labels(Path("demo/labels"), curate)
+    lines = labels.lines(report)
     assert all(line.startswith("simulated annotators: ") for line in lines) and len(lines) == 2
     assert report["truth"]["known"] - report["truth"]["correct_before"] == 80
     corrected = report["truth"]["fixed"] - report["truth"]["worse"]
@@ -35,5 +35,5 @@ def test_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = json.loads(command("show", "demo/labels/corrected", "--json"))
     assert shown["samples"]["kept"] == 400
     assert Path("demo/labels/report.html").exists()
-    again = demo_labels.clean_labels(Path("demo/labels"), curate)
+    again = labels.clean_labels(Path("demo/labels"), curate)
     assert again == report, "repeated, every step finds its work done"
