@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from curation.core.errors import UserError
 from curation.diagnosis.trace_methods import LOSS, TRACE_METHODS, scaled
@@ -42,13 +43,16 @@ class Trace:
 
     predicted: the change of the failures' mean loss in nats, to first order, if the first uids were left out of the
     training: (1/N) sum of g_F' (F + c I)^-1 g_z over them. Source: influence functions (1703.04730), equation 2, with
-    the Fisher information for the Hessian.
+    the Fisher information for the Hessian. pulls: of each first sample (row) on each failure (column),
+    -g_f' (F + c I)^-1 g_z at the last checkpoint, g_f and g_z scaled to length 1, float32 `[count, F]`: it says which
+    failures a sample explains.
     """
 
     uids: list[str]
     scores: list[float]
     samples: int
     predicted: float
+    pulls: Tensor
 
 
 Units = Callable[[], Iterable[GradientRows]]  # a pass over the data
@@ -69,26 +73,28 @@ def trace(
         raise UserError("there are no failures to trace", fix="name failures of this model: curate diagnose failures")
     drawn = _draw(units(), seed)
     score = _loss if method == LOSS else _scorer(method, failures, drawn, last)
-    way = FisherSystem(drawn[-1]).solve(failures[-1].mean(0)).float()
-    best: list[tuple[float, tuple[int, ...], str, float]] = []
+    system = FisherSystem(drawn[-1])
+    way = system.solve(failures[-1].mean(0)).float()
+    best: list[tuple[float, tuple[int, ...], str, int, Tensor]] = []  # the number keeps tensors out of comparisons
     samples = 0
     for rows in units():
         found = score(rows)
-        samples += len(found)
         write(pa.table([pa.array(rows.uids, pa.string()), pa.array(found)], schema=TRACE_SCHEMA))
-        pulls = (rows.gradients[-1] @ way).tolist()
         for place in np.argsort(-found, kind="stable").tolist():
             value, uid = float(found[place]), rows.uids[place]
             if len(best) == count and value < best[0][0]:
                 break
-            entry = (value, tuple(-ord(sign) for sign in uid), uid, pulls[place])
+            entry = (value, tuple(-ord(sign) for sign in uid), uid, samples + place, rows.gradients[-1][place].clone())
             if len(best) < count:
                 heapq.heappush(best, entry)
             else:
                 heapq.heappushpop(best, entry)
+        samples += len(found)
     top = sorted(best, reverse=True)
-    predicted = sum(pull for *_, pull in top) / max(1, samples)
-    return Trace([one[2] for one in top], [one[0] for one in top], samples, predicted)
+    gradients = torch.stack([gradient for *_, gradient in top])
+    predicted = float((gradients @ way).sum()) / max(1, samples)
+    pulls = -(normalize(gradients, dim=1) @ system.solve(normalize(failures[-1], dim=1).T).float())
+    return Trace([one[2] for one in top], [one[0] for one in top], samples, predicted, pulls)
 
 
 def _loss(rows: GradientRows) -> Floats:

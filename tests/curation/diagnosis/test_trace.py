@@ -79,6 +79,15 @@ def test_the_first_are_those_with_the_highest_score_ties_by_uid() -> None:
     assert same.uids == UIDS[:4]
 
 
+def test_pulls_say_which_failures_a_sample_explains() -> None:
+    found = trace(lambda: units(ROWS), [FAILURES], "dot", count=4)
+    fisher = ROWS.T @ ROWS / N
+    fisher += DAMPING * fisher.trace() * torch.eye(D)
+    first = normalize(ROWS[[UIDS.index(uid) for uid in found.uids]], dim=1)
+    expected = -(first @ torch.linalg.solve(fisher, normalize(FAILURES, dim=1).T))
+    torch.testing.assert_close(found.pulls, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_checkpoints_are_added_tracin_as_they_are_others_by_their_spread() -> None:
     def total(method: str) -> list[float]:
         tables: list[pa.Table] = []
