@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from curation.core.errors import UserError
 from curation.diagnosis.trace import GradientRows, trace
 from curation.diagnosis.trace_methods import DAMPING, LOSS, TRACE_METHODS
-from jobs.commands.diagnose import METHODS
+from jobs.commands.diagnose.trace import METHODS
 
 N, D, FAILED = 40, 12, 5
 

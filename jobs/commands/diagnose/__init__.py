@@ -1,0 +1,28 @@
+"""`curate diagnose`: from a model's failures to the training samples behind them.
+
+One command a file; `arguments` holds the options that they share. Only `jobs.cli` imports the group.
+"""
+
+from __future__ import annotations
+
+import click
+
+from jobs.commands.diagnose.failures import failures
+from jobs.commands.diagnose.trace import trace
+
+__all__ = ["diagnose"]
+
+
+@click.group(
+    epilog="\b\nExamples:\n  curate diagnose failures demo/learned --data s3://field/may --out failures.parquet\n"
+    "  curate diagnose trace demo/learned --failures failures.parquet --data demo/curated@2 --out trace"
+)
+def diagnose() -> None:
+    """Trace a model's failures to the training samples behind them.
+
+    MODEL is a classifier of `curate learn`: its folder, or its safetensors file.
+    """
+
+
+for command in (failures, trace):
+    diagnose.add_command(command)

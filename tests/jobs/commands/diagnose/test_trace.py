@@ -1,0 +1,63 @@
+"""`curate diagnose trace`: a planted cause is found, dropped by its edit list, and mistakes are one line each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from diagnosed import CLASSES, FIELD, PLANTED, TRAINED, find_failures, planted_uids, trace_failures
+from labelled import write_classifier
+
+from curation.curating.run import curate
+from jobs.cli import _main
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
+
+
+def test_a_planted_cause_is_found_and_its_edit_list_drops_it(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = find_failures(home, capsys)
+    assert found["judged"] == FIELD and sum(found["parts"].values()) == found["failures"] >= FIELD // 2 - 2
+    told = trace_failures(home, capsys)
+    assert told["samples"] == TRAINED + PLANTED and told["predicted_loss_change"] < 0
+    index = planted_uids(home)
+    share = len(index & {row["uid"] for row in told["top"]}) / PLANTED
+    assert share >= 0.8, share
+    baseline = trace_failures(home, capsys, "--method", "loss")
+    worse = len(index & {row["uid"] for row in baseline["top"]}) / PLANTED
+    assert worse < share
+    told = trace_failures(home, capsys)
+    scores = pq.read_table(home / "trace/scores.parquet")
+    assert scores.num_rows == TRAINED + PLANTED
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"corpus: {home}/corpus\noutput: {tmp_path}/out\nedits: {home}/trace/drops.parquet\n")
+    snapshot = curate(str(recipe))
+    assert snapshot.document["samples"]["kept"] == TRAINED  # type: ignore[index]
+
+
+def test_gradients_are_scored_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    find_failures(home, capsys)
+    trace_failures(home, capsys)
+    before = {path: path.stat().st_mtime_ns for path in (home / "scores").rglob("*.parquet")}
+    trace_failures(home, capsys, "--method", "cosine", "--part", "validation")
+    assert before == {path: path.stat().st_mtime_ns for path in (home / "scores").rglob("*.parquet")}
+
+
+def test_mistakes_are_one_line(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    find_failures(home, capsys)
+    other = write_classifier(tmp_path / "other.safetensors", CLASSES)
+    model, data, field, out = home / "model.safetensors", home / "corpus", home / "field", tmp_path / "t"
+    cases = [
+        (("trace", other, "--failures", home / "f.parquet", "--data", data, "--out", out), "are of the model"),
+        (
+            ("trace", model, "--failures", home / "f.parquet", "--data", field, "--out", out),
+            "in_training_data",
+        ),
+        (("trace", model, "--failures", model, "--data", data, "--out", out), "is no file of failures"),
+    ]
+    for words, message in cases:
+        assert _main(["diagnose", *map(str, words), "--label", "name"]) == 2, message
+        error = capsys.readouterr().err
+        assert message in error and "Traceback" not in error, error
