@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # A worker takes a whole file. With a replacement for a dead worker, `loadfile` waits for ever (pytest-xdist issue 1378).
 PARALLEL := --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
-.PHONY: help demo test test-fast coverage lint bench bench-filters bench-labels bench-loop bench-online bench-recipes bench-roles soak docs clean
+.PHONY: help demo test test-fast coverage lint bench bench-diagnosis bench-filters bench-labels bench-loop bench-online bench-recipes bench-roles soak docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ lint: $(READY)  ## ruff, mypy --strict, import-linter
 
 bench: $(READY)  ## throughput beside its limits and peers; writes docs/results/throughput.md; ARGS=--quick: minutes
 	@$(BIN)/python tests/bench/scoring.py $(ARGS)
+
+bench-diagnosis: $(READY)  ## planted causes of failures, found and repaired (TUTELAGE_BENCH_DATA); 20 minutes; ARGS=--quick
+	@$(BIN)/python tests/bench/failure_analysis.py $(ARGS)
 
 bench-filters: $(READY)  ## time and memory of filters, from 1 to 10 million rows; ARGS=--only NAME
 	@$(BIN)/python tests/bench/filters.py $(ARGS)

@@ -11,7 +11,7 @@ of it has at most `numbers` a layer, and sketches keep inner products in expecta
   addition a coordinate and no matrix. Source: Charikar, Chen, Farach-Colton (2002); projections to 100 numbers a layer,
   of weights without biases: 2109.12347, section 4.1.
 - Fisher information of n samples with gradients g_i: F = (1/n) sum_i g_i g_i^T. The damped system (F + c I) x = q is
-  solved in its dual, an n x n system: exact, whatever the number of weights.
+  solved in its dual, an n x n system, where there are more weights than samples: exact, whatever their number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from curation.models.model_outputs import PairwiseLoss
 from curation.models.towers import encode_image, encode_text, pad_rows
 
 NUMBERS = 100  # of a layer's sketch; 2109.12347, section 4.1
-MOST_ROWS = 4096  # of a dual system: 128 MB of float64, and 6 seconds of one core
+MOST_ROWS = 4096  # of a Fisher system: at most 128 MB of float64 for its factor, and 6 seconds of one core
 CHUNK = 32  # samples whose whole gradients are in memory at once; more are not faster on a CPU
 SKIPPED = ("token_embedding.weight",)  # 3 million numbers a sample, all 0 but for the caption's words
 
@@ -157,27 +157,31 @@ class FisherSystem:
     rows: the samples' gradients (or sketches of them), float `[n, d]`, at most `MOST_ROWS`. damping: c as a share of
     the trace of F, which is the mean squared norm of the rows; smaller values trust small eigenvalues more.
 
-    (F + c I)^-1 q = (q - G^T (n c I + G G^T)^-1 G q) / c, where G has the rows (Woodbury): one Cholesky factor of n x n
-    in float64, whatever d is. Memory: 8 n^2 bytes. Raises `UserError` where all gradients are 0.
+    (F + c I)^-1 q = n (G^T G + n c I)^-1 q = (q - G^T (n c I + G G^T)^-1 G q) / c, where G has the rows (Woodbury): one
+    Cholesky factor in float64, of d x d or n x n, whichever is smaller. Memory: 8 n d and 8 min(n, d)^2 bytes. Raises
+    `UserError` where all gradients are 0.
     """
 
     def __init__(self, rows: Tensor, damping: float = 1e-2) -> None:
         if not 0 < len(rows) <= MOST_ROWS:
             raise ValueError(f"a Fisher system takes 1 to {MOST_ROWS} samples, not {len(rows)}")
-        self._rows = rows.double()
-        products = self._rows @ self._rows.T
-        self.damping = damping * float(products.diagonal().mean())
+        own = rows.double()
+        self.damping = damping * float(own.square().sum()) / len(own)
         if self.damping <= 0:
             raise UserError(
                 "all gradients are 0: no loss pulls these weights", fix="an earlier checkpoint of the model"
             )
-        products.diagonal().add_(len(rows) * self.damping)
+        self._count, self._rows = len(own), own if len(own) < own.shape[1] else None  # None: solved in the primal
+        products = own.T @ own if self._rows is None else own @ own.T
+        products.diagonal().add_(len(own) * self.damping)
         self._factor = torch.linalg.cholesky(products)
 
     def solve(self, ways: Tensor) -> Tensor:
         """Return (F + c I)^-1 of one vector `[d]`, or of each column of `[d, m]`; float64."""
         given = ways.double()
         columns = given[:, None] if given.ndim == 1 else given
+        if self._rows is None:
+            return (self._count * torch.cholesky_solve(columns, self._factor)).reshape(given.shape)
         inner = torch.cholesky_solve(self._rows @ columns, self._factor)
         return ((columns - self._rows.T @ inner) / self.damping).reshape(given.shape)
 

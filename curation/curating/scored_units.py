@@ -39,7 +39,8 @@ class ScoredUnits:
     def tables(self, columns: Sequence[str], index: Sequence[str]) -> Iterator[tuple[ShardRef, pa.Table]]:
         """Yield each unit and its table, in order: columns of the index, and the values of scores under their names.
 
-        Rows without a value (quarantined samples) have null. Shards that are set aside are left out.
+        Rows without a value (quarantined samples) have null. Shards that are set aside are left out. Memory: 256 MB of
+        units ahead of the consumer, or two units.
         """
         by_name = {column.name: column for column in self.work.columns}
         aside = self.work.unreadable
@@ -51,7 +52,8 @@ class ScoredUnits:
                 table = table.append_column(name, values)
             return shard, table
 
-        yield from map_ordered(one, (shard for shard in self.plan.shards() if shard not in aside))
+        shards = (shard for shard in self.plan.shards() if shard not in aside)
+        yield from map_ordered(one, shards, weigh=lambda pair: pair[1].nbytes)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,16 +104,22 @@ class SubjectScores:
         """Yield the gradients of the samples, unit by unit."""
         names = [column_of(number) for number in range(1 + self.checkpoints)]
         for table in self.tables(["prediction", *names]):
-            known = table.filter(pc.is_valid(table.column(names[0])))
+            known = table
+            if table.column(names[0]).null_count:
+                known = table.filter(pc.is_valid(table.column(names[0])))
             loss = pc.struct_field(known.column("prediction"), "loss").to_numpy().copy()
             rows = [_matrix(known.column(name)) for name in names]
             yield GradientRows(known.column("uid").to_pylist(), torch.from_numpy(loss), rows)
 
 
 def _matrix(column: pa.ChunkedArray) -> torch.Tensor:
+    """Return lists of equal length as a matrix, float32 `[N, D]`, of Arrow's own memory where that is possible."""
     array = column.combine_chunks()
     flat = array.flatten().to_numpy(zero_copy_only=False)
-    return torch.from_numpy(flat.reshape(len(array), -1 if len(array) else 0).astype(np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the memory is read-only, and nothing writes to it
+        found = torch.from_numpy(flat.astype(np.float32, copy=False))
+    return found.reshape(len(array), -1 if len(array) else 0)
 
 
 @contextmanager

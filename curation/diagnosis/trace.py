@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from curation.core.errors import UserError
-from curation.diagnosis.trace_methods import LOSS, TRACE_METHODS, scaled
+from curation.diagnosis.trace_methods import LOSS, TRACE_METHODS, TraceMethod, scaled
 from curation.gradients import MOST_ROWS, FisherSystem
 
 Floats = npt.NDArray[np.float32]
+BLOCK = 1024  # rows that are converted to float64 at once: 16 MB of 2,000 numbers
 
 #: r(z) of every sample.
 TRACE_SCHEMA = pa.schema([("uid", pa.string()), ("score", pa.float32())])
@@ -30,7 +31,7 @@ TRACE_SCHEMA = pa.schema([("uid", pa.string()), ("score", pa.float32())])
 
 @dataclass(frozen=True)
 class GradientRows:
-    """Samples of one unit: uids, loss `[N]`, and gradients `[N, D]` at each checkpoint."""
+    """Samples of one unit: uids, loss `[N]`, and gradients `[N, D]` at the model's weights, then at each checkpoint."""
 
     uids: Sequence[str]
     loss: Tensor
@@ -44,8 +45,8 @@ class Trace:
     predicted: the change of the failures' mean loss in nats, to first order, if the first uids were left out of the
     training: (1/N) sum of g_F' (F + c I)^-1 g_z over them. Source: influence functions (1703.04730), equation 2, with
     the Fisher information for the Hessian. pulls: of each first sample (row) on each failure (column),
-    -g_f' (F + c I)^-1 g_z at the last checkpoint, g_f and g_z scaled to length 1, float32 `[count, F]`: it says which
-    failures a sample explains.
+    -g_f' (F + c I)^-1 g_z at the model's own weights, g_f and g_z scaled to length 1, float32 `[count, F]`: it says
+    which failures a sample explains.
     """
 
     uids: list[str]
@@ -64,17 +65,18 @@ def trace(
 ) -> Trace:  # fmt: skip
     """Rank training samples by how much they pulled the model towards the failures, ties by uid.
 
-    units: called twice; each call yields all training samples. failures: gradients `[F, D]` at each checkpoint, with
-    the expected answers. method: of `TRACE_METHODS`, or `loss`. Over several checkpoints, scores are divided by their
-    standard deviation over the drawn samples and added; `dot` adds them as they are (TracIn). last: columns of the last
-    layer. write: called with the scores of each unit (`TRACE_SCHEMA`). Raises `UserError` without samples or failures.
+    units: called twice; each call yields all training samples. failures: gradients `[F, D]` at the model's weights,
+    then at each checkpoint, with the expected answers. method: of `TRACE_METHODS`, or `loss`. Over several checkpoints,
+    scores are divided by their standard deviation over the drawn samples and added; `dot` adds them as they
+    are (TracIn). last: columns of the last layer. write: called with the scores of each unit (`TRACE_SCHEMA`). Raises
+    `UserError` without samples or failures.
     """
     if not failures or not len(failures[0]):
         raise UserError("there are no failures to trace", fix="name failures of this model: curate diagnose failures")
     drawn = _draw(units(), seed)
     score = _loss if method == LOSS else _scorer(method, failures, drawn, last)
-    system = FisherSystem(drawn[-1])
-    way = system.solve(failures[-1].mean(0)).float()
+    system = FisherSystem(drawn[0])
+    way = system.solve(failures[0].mean(0)).float()
     best: list[tuple[float, tuple[int, ...], str, int, Tensor]] = []  # the number keeps tensors out of comparisons
     samples = 0
     for rows in units():
@@ -84,7 +86,7 @@ def trace(
             value, uid = float(found[place]), rows.uids[place]
             if len(best) == count and value < best[0][0]:
                 break
-            entry = (value, tuple(-ord(sign) for sign in uid), uid, samples + place, rows.gradients[-1][place].clone())
+            entry = (value, tuple(-ord(sign) for sign in uid), uid, samples + place, rows.gradients[0][place].clone())
             if len(best) < count:
                 heapq.heappush(best, entry)
             else:
@@ -93,7 +95,7 @@ def trace(
     top = sorted(best, reverse=True)
     gradients = torch.stack([gradient for *_, gradient in top])
     predicted = float((gradients @ way).sum()) / max(1, samples)
-    pulls = -(normalize(gradients, dim=1) @ system.solve(normalize(failures[-1], dim=1).T).float())
+    pulls = -(normalize(gradients, dim=1) @ system.solve(normalize(failures[0], dim=1).T).float())
     return Trace([one[2] for one in top], [one[0] for one in top], samples, predicted, pulls)
 
 
@@ -113,12 +115,25 @@ def _scorer(
         ways.append((way / spread.clamp_min(torch.finfo(torch.float32).tiny)).double())
 
     def score(rows: GradientRows) -> Floats:
-        # float32 would round differently in a unit of another size, and equal samples would be no ties
-        parts = [scaled(own.double(), method, last) @ way for own, way in zip(rows.gradients, ways, strict=True)]
+        parts = [_products(own, way, method, last) for own, way in zip(rows.gradients, ways, strict=True)]
         found: Floats = -torch.stack(parts).sum(0).float().numpy()
         return found
 
     return score
+
+
+def _products(rows: Tensor, way: Tensor, method: TraceMethod, last: int) -> Tensor:
+    """Return the products of gradients `[N, D]` with a direction `[D]`, both as the method reads them, float64 `[N]`.
+
+    float32 would round differently in a unit of another size, and equal samples would be no ties. Only `BLOCK` rows are
+    converted at once, and lengths divide the products rather than the rows.
+    """
+    parts = [torch.zeros(0, dtype=torch.float64)]
+    for some in torch.split(rows[:, -last:] if method.last_layer else rows, BLOCK):
+        wide = some.double()
+        found = wide @ way
+        parts.append(found / torch.linalg.vector_norm(wide, dim=1).clamp_min(1e-12) if method.unit else found)
+    return torch.cat(parts)
 
 
 def _draw(units: Iterable[GradientRows], seed: int) -> list[Tensor]:
@@ -127,10 +142,10 @@ def _draw(units: Iterable[GradientRows], seed: int) -> list[Tensor]:
     for rows in units:
         for place, uid in enumerate(rows.uids):
             rank = -int.from_bytes(blake2b(f"{seed} {uid}".encode(), digest_size=8).digest())
-            if len(heap) < MOST_ROWS:
-                heapq.heappush(heap, (rank, uid, [one[place] for one in rows.gradients]))
-            elif rank > heap[0][0]:
-                heapq.heapreplace(heap, (rank, uid, [one[place] for one in rows.gradients]))
+            if len(heap) == MOST_ROWS and rank <= heap[0][0]:
+                continue
+            entry = (rank, uid, [one[place].clone() for one in rows.gradients])  # a view would keep the unit alive
+            heapq.heappushpop(heap, entry) if len(heap) == MOST_ROWS else heapq.heappush(heap, entry)
     if not heap:
         raise UserError("no sample of the data has a gradient", fix="name data with the labels of the model")
     return [torch.stack(column) for column in zip(*(rows for *_, rows in sorted(heap)), strict=True)]
