@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -13,13 +14,16 @@ import torch
 from curation.core.errors import UserError
 from curation.curating.ranged_pictures import read_pictures
 from curation.diagnosis.failures import SCHEMA, Failures, split
+from curation.diagnosis.judged_data import JudgedData, JudgedPart
+from curation.diagnosis.pictures import rows_of
 from curation.diagnosis.subject import Subject, SubjectScores
+from curation.diagnosis.tuning import TunedClassifier
+from curation.evaluation.labellings import relabelled
 from curation.models.architecture import preprocess_for
-from curation.models.towers import PixelNormaliser
-from curation.models.trained_classifier import load_classifier
 from curation.storage.urls import absolute_url
 
 JUDGED = 256  # pictures of given samples that are judged at once
+ALL = JudgedPart()
 
 
 class FoundFailures(NamedTuple):
@@ -32,16 +36,22 @@ class FoundFailures(NamedTuple):
 
 def find_failures(
     subject: Subject, data: str, scored: SubjectScores, *, expected: Mapping[str, str] | None = None,
-    where: Mapping[str, str] | None = None, seed: int = 0,
+    corrected: Mapping[str, str | None] | None = None, part: JudgedPart = ALL, where: Mapping[str, str] | None = None,
+    seed: int = 0,
 ) -> FoundFailures:  # fmt: skip
     """Return the samples whose most probable class is not the expected one, split in three parts.
 
     expected: uid -> the answer that was expected, of samples with or without a label; None: all samples whose label is
-    not the guess. where: `expected` or `guess` -> the class that a failure has there. seed: of the parts. Raises
-    `UserError` where no failure is left.
+    not the guess. corrected: uid -> another label than the stored one, or None for a sample that is left out. part: the
+    samples that failures are looked for among. where: `expected` or `guess` -> the class that a failure has there.
+    seed: of the parts. Raises `UserError` where no failure is left.
     """
     counts: Counter[str] = Counter()
-    candidates = _by_label(scored, counts) if expected is None else _given(subject, scored, expected, counts)
+    known = corrected or {}
+    answers = {uid: label for uid, label in known.items() if label is not None} if expected is None else expected
+    candidates = _given(subject, scored, answers, part, counts)
+    if expected is None:
+        candidates = chain(_by_label(scored, part, list(known), counts), candidates)
     rows = []
     for row in candidates:
         if row["expected"] == row["guess"]:
@@ -50,9 +60,9 @@ def find_failures(
             counts["unknown_class"] += 1
         elif all(row[name] == value for name, value in (where or {}).items()):
             rows.append(row)
-    judged = counts.pop("judged")
+    judged = counts.pop("judged", 0)
     if expected is None:
-        del counts["right"]
+        counts.pop("right", None)
     if not rows:
         about = "".join(f", {count:,} {reason}" for reason, count in sorted(counts.items()))
         text = f"{data} has no such failure: {judged:,} samples were judged{about}"
@@ -64,36 +74,58 @@ def find_failures(
     return FoundFailures(Failures(table.sort_by("uid"), {**subject.facts(), **about_data}), judged, dict(counts))
 
 
-def _by_label(scored: SubjectScores, counts: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Yield the samples whose label is not the guess; count all that have both."""
-    for table in scored.tables(["prediction", "label", "phash"]):
+def _by_label(
+    scored: SubjectScores, part: JudgedPart, corrected: Sequence[str], counts: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the samples whose label is not the guess; count all that have both. Corrected ones are left out."""
+    edited = pa.array(corrected, pa.string())
+    for table in scored.tables(["prediction", "label", "phash", *part.columns]):
         guess = pc.struct_field(table.column("prediction"), "guess")
         known = table.append_column("guess", guess).append_column("expected", table.column("label"))
         known = known.filter(pc.is_valid(guess)).drop_columns(["prediction", "label"])
+        if corrected:
+            known = known.filter(pc.invert(pc.is_in(known.column("uid"), edited)))
+        if part.share:
+            known = known.filter(pa.array(map(part.has, known.to_pylist()), pa.bool_()))
         counts["judged"] += known.num_rows
         yield from known.filter(pc.not_equal(known.column("expected"), known.column("guess"))).to_pylist()
 
 
 def _given(
-    subject: Subject, scored: SubjectScores, expected: Mapping[str, str], counts: Counter[str]
+    subject: Subject, scored: SubjectScores, expected: Mapping[str, str], part: JudgedPart, counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the given samples that the data has, with the guess of the model, which reads their pictures."""
+    if not expected:
+        return
     wanted = pa.array(list(expected), pa.string())
     rows: list[dict[str, Any]] = []
-    for table in scored.tables(["phash"]):
+    for table in scored.tables(["phash", *part.columns]):
         rows += table.filter(pc.is_in(table.column("uid"), wanted)).to_pylist()
     if missing := len(expected) - len({row["uid"] for row in rows}):
         counts["not_in_data"] = missing
+    rows = [row for row in rows if part.has(row)]
     work, view = scored.units.work, preprocess_for(subject.model)
-    module, classes = load_classifier(subject.model, subject.weights, options=work.recipe.options)
-    normalise = PixelNormaliser(view)
+    classifier = TunedClassifier.of(subject, options=work.recipe.options)
     for start in range(0, len(rows), JUDGED):
         some = rows[start : start + JUDGED]
         pixels, unread = read_pictures(work.corpus.store(), some, view, work.recipe.decoding)
         counts.update(unread.values())
         with torch.inference_mode():
-            guesses = module(normalise(torch.from_numpy(pixels))).argmax(1).tolist()
+            guesses = classifier.logits(torch.from_numpy(pixels)).argmax(1).tolist()
         for place, (row, guess) in enumerate(zip(some, guesses, strict=True)):
             if place not in unread:
                 counts["judged"] += 1
-                yield {**row, "expected": expected[row["uid"]], "guess": classes[guess]}
+                yield {**row, "expected": expected[row["uid"]], "guess": subject.classes[guess]}
+
+
+def corrected_labels(scored: SubjectScores, asked: JudgedData, edits: pa.Table | None) -> dict[str, str | None]:
+    """Return uid -> label of the samples whose label the edits change; None for one that they drop.
+
+    Stale edits change nothing. Cost: one pass over the labels.
+    """
+    if edits is None:
+        return {}
+    rows = rows_of(scored, set(edits.column("uid").to_pylist()))
+    uids, stored = [str(row["uid"]) for row in rows], [str(row["expected"] or "") for row in rows]
+    found = relabelled(uids, stored, edits, asked.label).labels
+    return {uid: new for uid, old, new in zip(uids, stored, found, strict=True) if new != (old or None)}

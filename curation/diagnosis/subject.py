@@ -125,9 +125,9 @@ def _matrix(column: pa.ChunkedArray) -> torch.Tensor:
 @contextmanager
 def subject_scores(
     subject: Subject, data: str, scores: str, *, gradients: bool, checkpoints: Sequence[Weights] = (),
-    executor: Executor | None = None,
+    executor: Executor | None = None, more: Sequence[dict[str, Any]] = (),
 ) -> Iterator[SubjectScores]:  # fmt: skip
-    """Score data with a subject where it is not scored yet, and yield the scores."""
-    scorers = subject.scorers(gradients=gradients, checkpoints=checkpoints)
+    """Score data with a subject where it is not scored yet, and yield the scores. more: further scorers."""
+    scorers = [*subject.scorers(gradients=gradients, checkpoints=checkpoints), *more]
     with scored_units(absolute_url(data), absolute_url(scores), scorers, executor) as units:
         yield SubjectScores(units, len(checkpoints))

@@ -29,10 +29,10 @@ MOST_FAILURES = 2048  # of the query whose gradients are computed, by uid
 
 
 class TracedFailures(NamedTuple):
-    """The trace, the number of failures that it explains, and the failures that were left out, by reason."""
+    """The trace, the uids of the failures that it explains, and the failures that were left out, by reason."""
 
     trace: Trace
-    failures: int
+    failures: Sequence[str]
     left_out: Mapping[str, int]
 
 
@@ -67,7 +67,7 @@ def trace_failures(
     found = trace(
         scored.gradients, gradients, method, count=count, last=subject.last_layer, seed=seed, write=write
     )  # fmt: skip
-    return TracedFailures(found, len(sound), dict(left_out))
+    return TracedFailures(found, [rows[place]["uid"] for place in sound], dict(left_out))
 
 
 def drops(found: Trace, subject: Subject, method: str) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The corrections that a queue's answers ask for: a `replace` edit for each item whose label they change."""
+"""What a queue's answers say: a `replace` edit for each item whose label they change, and the label of each."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ def corrections(queue: Queue, tick: Tick = lambda n: None) -> tuple[pa.Table, Qu
         rows.append((uids[state.item].as_py(), "replace", field, value, before[state.item], BY, queue.sha256))
     columns = zip(*rows, strict=True) if rows else ([] for _ in EDIT_SCHEMA)
     return pa.table([pa.array(column, pa.string()) for column in columns], schema=EDIT_SCHEMA), status
+
+
+def verdicts(queue: Queue, tick: Tick = lambda n: None) -> dict[str, str]:
+    """Return uid -> the class that is ahead, for every answered item: confirmed and corrected ones alike."""
+    uids = queue.items.column("uid").to_pylist()
+    return {uids[state.item]: state.winner for state in states(queue, tick) if state.winner is not None}
 
 
 def _is_number(text: str) -> bool:
