@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from curation.core.errors import LedgerError, NotFoundError, UserError
@@ -18,6 +18,7 @@ from curation.diagnosis.subject import CONTENT
 from curation.evaluation.labellings import Labelling
 from curation.ledger.documents import read_json
 from curation.ledger.documents.learning import LearningSummary
+from curation.models.weights import Weights
 from curation.storage.store import StoreOptions, open_object, open_store
 
 EVALUATE = "write one: curate evaluate MODEL --against URL --labels before,after --edits LIST --json > evaluation.json"
@@ -62,9 +63,38 @@ class JudgedData:
     edits: Sequence[str] = field(default=())
     sha256: str = ""
 
+    def expect(self, weights: Weights) -> None:
+        """Raise `UserError` if the recorded weights are others."""
+        if self.sha256 and self.sha256 != weights.sha256:
+            text = f"{weights.url} has the sha256 {weights.sha256[:16]}, and {self.sha256[:16]} was judged"
+            raise UserError(text, fix="evaluate the weights as they are now, or restore those that were judged")
+
     def labelling(self) -> Labelling:
         """Return the labels that count."""
         return Labelling("judged", tuple(self.edits))
+
+
+def judged_data(
+    source: str, data: str | None, label: str | None, *, model: str | None = None, options: StoreOptions | None = None
+) -> JudgedData:
+    """Return what failures of a source are looked for in.
+
+    source: URL of an evaluation (`.json`), of a run's folder or of weights. data, label: named by the user; other data
+    than those of the source count whole, with their stored labels. Raises `UserError` where no data is known.
+    """
+    is_evaluation = source.endswith(".json")
+    if model is not None and not is_evaluation:
+        text = f"--model names a model of an evaluation, and {source} is none"
+        raise UserError(text, fix="leave --model out, or name the evaluation's JSON file")
+    own = of_evaluation(source, model=model, options=options) if is_evaluation else of_run(source, options)
+    if data is None and own is not None:
+        return replace(own, label=label or own.label)
+    if data is None:
+        text = f"{source} does not name the data that it was judged on"
+        raise UserError(text, fix="name the data: --data URL")
+    if own is None:
+        return JudgedData(source, data, label or "name")
+    return JudgedData(own.model, data, label or own.label, sha256=own.sha256)
 
 
 def of_evaluation(url: str, *, model: str | None = None, options: StoreOptions | None = None) -> JudgedData:
@@ -72,24 +102,23 @@ def of_evaluation(url: str, *, model: str | None = None, options: StoreOptions |
 
     model: its name in the evaluation; needed if that has several. Raises `UserError` for another document.
     """
+    store, key = open_object(url, options)
     try:
-        store, key = open_object(url, options)
         document = json.loads(store.get(key))
-        models: Mapping[str, Any] = document["models"]
-        held_out, labellings = document["held_out"], document["labellings"]
-        name = _one(url, list(models), model)
-        last = labellings[list(labellings)[-1]]
-        edits, part = tuple(map(str, last["edits"])), JudgedPart(float(held_out["share"]))
-        url_of_model, sha = str(models[name]["url"]), str(models[name]["sha256"])
-        return JudgedData(url_of_model, str(held_out["url"]), str(document["label"]), part, edits, sha)
+        models: Mapping[str, Mapping[str, str]] = {name: one for name, one in document["models"].items() if one["url"]}
+        held_out, label = document["held_out"], str(document["label"])
+        data, part = str(held_out["url"]), JudgedPart(float(held_out["share"]))
+        edits = tuple(map(str, list(document["labellings"].values())[-1]["edits"]))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"{url} is no evaluation of models under labellings", fix=EVALUATE) from error
+    chosen = models[_one(url, list(models), model)]
+    return JudgedData(chosen["url"], data, label, part, edits, chosen["sha256"])
 
 
 def _one(url: str, names: Sequence[str], wanted: str | None) -> str:
     if wanted is None and len(names) == 1:
         return names[0]
-    if wanted not in names:
+    if wanted is None or wanted not in names:
         listed = ", ".join(names[:10])
         text = f"{url} judges {len(names)} models" if wanted is None else f"{url} judges no model {wanted}"
         raise UserError(text, fix=f"name one with --model: {listed}")

@@ -110,9 +110,12 @@ def draw_right(
 
 
 def rows_of(scored: SubjectScores, uids: set[str]) -> Rows:
-    """Return the rows of these uids with their labels as `expected`, in order of uid. One pass over the labels."""
+    """Return the rows of these uids with captions, and labels as `expected`, in order of uid.
+
+    Cost: one pass over uids, captions and labels.
+    """
     wanted, found = pa.array(sorted(uids), pa.string()), list[dict[str, Any]]()
-    for table in scored.tables(["label"]):
+    for table in scored.tables(["label"], ["caption"]):
         some = table.filter(pc.is_in(table.column("uid"), wanted))
         found += some.rename_columns({"label": "expected"}).to_pylist()
     return sorted(found, key=lambda row: str(row["uid"]))

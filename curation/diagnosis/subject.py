@@ -88,9 +88,12 @@ class SubjectScores:
         """Whether the data is a snapshot: the key of a sample is its uid in the corpus then."""
         return self.units.work.corpus.snapshot is not None
 
-    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield the samples of each unit: uid, content_hash, where the sample is, and these scores."""
-        index = ("uid", "key", CONTENT, "offset", "length")
+    def tables(self, columns: Sequence[str], more: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """Yield the samples of each unit: uid, content_hash, where the sample is, and these scores.
+
+        more: further columns of the index, such as `caption`.
+        """
+        index = ("uid", "key", CONTENT, "offset", "length", *more)
         for shard, table in self.units.tables(columns, index):
             places = [("source_key", shard.key), ("source_etag", shard.etag)]
             for name, value in places:

@@ -29,6 +29,7 @@ def trace_document(
         "version": VERSION,
         "kind": "trace",
         **subject.facts(),
+        "classes": list(subject.classes),
         "checkpoints": [one.sha256 for one in checkpoints],
         "data": data,
         "root": scored.units.work.corpus.store().url,
@@ -51,6 +52,7 @@ def _sample(place: int, uid: str, found: TracedFailures, row: Mapping[str, Any])
         "uid": uid,
         "score": found.trace.scores[place],
         "label": row["expected"],
+        "caption": row["caption"],
         **{name: row[name] for name in SOURCE},
         "explains": [found.failures[number] for number in first if pulls[number] > 0],
     }

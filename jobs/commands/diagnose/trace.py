@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -39,13 +39,17 @@ MOST_LINES = 10  # samples that the text lists
 @click.option("--checkpoint", "checkpoints", multiple=True, metavar="URL",
               help="Earlier weights of the same training, whose scores are added (repeatable).")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Seed of the training samples drawn for Fisher information.")
+@click.option("--queue", metavar="URL", help="Also create a review queue of the first samples here: look before you "
+              "drop.")  # fmt: skip
+@click.option("--budget", type=click.IntRange(1), help="Answers of the queue. Default: one a sample.")
 @click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False),
-              help="Folder for scores.parquet (every sample) and drops.parquet (an edit list).")  # fmt: skip
+              help="Folder for scores.parquet (every sample), drops.parquet (edits) and trace.json.")  # fmt: skip
 @scores_option
 @json_option
 def trace(
     model: str, failures_file: str, data: str, label: str, method: str, part: str, count: int,
-    checkpoints: tuple[str, ...], seed: int, out: str, scores: str | None, as_json: bool,
+    checkpoints: tuple[str, ...], seed: int, queue: str | None, budget: int | None, out: str, scores: str | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Rank training samples by how much they pulled the model towards its failures.
 
@@ -54,9 +58,12 @@ def trace(
     """
     import pyarrow.parquet as pq
 
+    from curation.core.progress import progress
+    from curation.diagnosis.doubted import queue_of_trace
     from curation.diagnosis.failures import read_failures
     from curation.diagnosis.subject import open_subject, subject_scores
     from curation.diagnosis.trace import TRACE_SCHEMA
+    from curation.diagnosis.trace_document import trace_document
     from curation.diagnosis.tracing import drops, trace_failures
     from curation.evaluation.judges import weights_at
     from curation.ledger.edit_lists import write_edit_list
@@ -74,16 +81,24 @@ def trace(
                 write=writer.write_table,
             )  # fmt: skip
         partial.replace(folder / "scores.parquet")
+        document = trace_document(
+            subject, given, scored, found, method=method, part=part, data=data, checkpoints=earlier, seed=seed
+        )
+        if queue is not None:
+            with progress("Reading samples", len(document["top"])) as tick:
+                queue_of_trace(queue, document, subject, scored, budget=budget or len(document["top"]), tick=tick)
     write_edit_list(str(folder / "drops.parquet"), drops(found.trace, subject, method))
-    top = [{"uid": uid, "score": score} for uid, score in zip(found.trace.uids, found.trace.scores, strict=True)]
+    (folder / "trace.json").write_text(json.dumps(document, indent=1))
+    top = document["top"]
     if as_json:
-        facts: dict[str, Any] = {"method": method, "samples": found.trace.samples, "failures": found.failures}
-        print_json({**facts, "left_out": found.left_out, "predicted_loss_change": found.trace.predicted, "top": top})
+        print_json(document)
         return
-    click.echo(f"{found.trace.samples:,} samples ranked by {method} for {found.failures:,} failures: {out}")
+    click.echo(f"{found.trace.samples:,} samples ranked by {method} for {len(found.failures):,} failures: {out}")
     for row in top[:MOST_LINES]:
-        click.echo(printable(f"  {row['score']:>10.4g}  {row['uid']}"))
+        click.echo(printable(f"  {row['score']:>10.4g}  {row['uid']}  {row['label']}"))
     text = f"without these {len(top):,} the failures' mean loss would change by {found.trace.predicted:+.3g} nats"
     click.echo(f"{text} (first-order estimate)")
+    if queue is not None:
+        click.echo(f"a queue of them: curate review serve {queue}")
     for reason, number in sorted(found.left_out.items()):
         click.echo(f"  {number:>10,} failures left out: {reason}", err=True)

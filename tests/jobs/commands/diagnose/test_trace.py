@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +11,8 @@ from diagnosed import CLASSES, FIELD, PLANTED, TRAINED, find_failures, planted_u
 from labelled import write_classifier
 
 from curation.curating.run import curate
+from curation.diagnosis.failures import read_failures
+from curation.review.queue import open_queue
 from jobs.cli import _main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("inline")]
@@ -43,6 +46,23 @@ def test_gradients_are_scored_once(home: Path, capsys: pytest.CaptureFixture[str
     before = {path: path.stat().st_mtime_ns for path in (home / "scores").rglob("*.parquet")}
     trace_failures(home, capsys, "--method", "cosine", "--part", "validation")
     assert before == {path: path.stat().st_mtime_ns for path in (home / "scores").rglob("*.parquet")}
+
+
+def test_the_first_samples_become_a_queue_and_a_document(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_failures(home, capsys)
+    found = trace_failures(home, capsys, "--queue", tmp_path / "queue", "--budget", 7)
+    queue = open_queue(f"{tmp_path}/queue")
+    assert queue.items.column("uid").to_pylist() == [row["uid"] for row in found["top"]]
+    assert queue.document.budget == 7 and set(queue.document.classes) == set(CLASSES)
+    assert queue.labels == [row["label"] for row in found["top"]] and not any(queue.items.column("reason").to_pylist())
+    document = json.loads((home / "trace/trace.json").read_text())
+    assert document == found and document["failures"] > 0
+    failures = {row["uid"] for row in read_failures(f"{home}/f.parquet").part("query").to_pylist()}
+    assert all(row["explains"] and set(row["explains"]) <= failures for row in found["top"])
+    again = trace_failures(home, capsys, "--queue", tmp_path / "queue", "--budget", 7)
+    assert again == found, "repeated, it finds the queue"
 
 
 def test_mistakes_are_one_line(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
