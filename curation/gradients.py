@@ -113,7 +113,7 @@ class GradientSketch:
     """
 
     def __init__(self, module: nn.Module, losses: Losses, *, numbers: int = NUMBERS, seed: int = 0) -> None:
-        _expect_separate(module)
+        expect_separate(module)
         self._model = _WithLosses(module, losses)
         self._weights = {
             name: tensor.detach()
@@ -192,7 +192,8 @@ def diagonal_fisher(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack([part.square().sum(0) for part in parts]).sum(0) / max(1, rows)
 
 
-def _expect_separate(module: nn.Module) -> None:
+def expect_separate(module: nn.Module) -> None:
+    """Raise `UserError` for a module in which the loss of a sample depends on the others: batch normalisation."""
     for name, part in module.named_modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and (part.training or not part.track_running_stats):
             text = f"layer {name} normalises by the batch: a single sample has no gradient of its own"

@@ -1,10 +1,21 @@
 """Diagnosis: from a model's failures to the data behind them.
 
 `judged_data` says what a model was judged on, `finding` finds failures and `failures` splits them, `trace` ranks
-training samples by how much they pulled the model towards them. Everything of `__all__` may be imported from here;
-above all rooms but the command line.
+training samples by how much they pulled the model towards them, `repair` tunes the model on failures, and `erase`
+unlearns traced samples. Everything of `__all__` may be imported from here; above all rooms but the command line.
 """
 
 from __future__ import annotations
 
-__all__ = ["doubted", "failures", "finding", "judged_data", "subject", "trace", "trace_document", "tracing"]
+__all__ = [
+    "doubted",
+    "failures",
+    "finding",
+    "judged_data",
+    "repair",
+    "repairing",
+    "subject",
+    "trace",
+    "trace_document",
+    "tracing",
+]

@@ -50,6 +50,11 @@ class Failures:
         """Return the rows of a part."""
         return self.table.filter(pc.equal(self.table.column("part"), name))
 
+    @property
+    def sha256(self) -> str:
+        """The sha256 of the file."""
+        return sha256(self.to_bytes()).hexdigest()
+
     def to_bytes(self) -> bytes:
         """Return the file: a pure function of the failures."""
         about = json.dumps({"version": VERSION, **self.about}, sort_keys=True)
@@ -71,11 +76,12 @@ def split(uids: Sequence[str], hashes: Sequence[int | None], seed: int = 0) -> l
     for one, other in _near(hashes):
         a, b = sorted((root(uids[one]), root(uids[other])))
         first[b] = a
-    return [_part(root(uid), seed) for uid in uids]
+    return [part_of(root(uid), seed) for uid in uids]
 
 
-def _part(uid: str, seed: int) -> str:
-    place = int.from_bytes(sha256(f"failures {seed} {uid}".encode()).digest()[:8]) / 2**64
+def part_of(name: str, seed: int) -> str:
+    """Return the part of a sample, or of a group of samples, by a hash of its name."""
+    place = int.from_bytes(sha256(f"failures {seed} {name}".encode()).digest()[:8]) / 2**64
     for part, share in SHARES.items():
         if (place := place - share) < 0:
             return part

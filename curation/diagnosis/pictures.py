@@ -23,7 +23,7 @@ from torch import Tensor
 from curation.core.errors import UserError
 from curation.curating.ranged_pictures import read_pictures
 from curation.diagnosis.failures import Failures
-from curation.diagnosis.subject import Subject, SubjectScores
+from curation.diagnosis.subject import CONTENT, Subject, SubjectScores
 from curation.models.architecture import preprocess_for
 from curation.storage.store import Store, open_store
 
@@ -119,3 +119,8 @@ def rows_of(scored: SubjectScores, uids: set[str]) -> Rows:
         some = table.filter(pc.is_in(table.column("uid"), wanted))
         found += some.rename_columns({"label": "expected"}).to_pylist()
     return sorted(found, key=lambda row: str(row["uid"]))
+
+
+def known_contents(scored: SubjectScores, contents: set[str]) -> set[str]:
+    """Return those of some content hashes that the data has. One pass over a column of the index."""
+    return {text for table in scored.tables([]) for text in table.column(CONTENT).to_pylist() if text in contents}

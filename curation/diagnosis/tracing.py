@@ -14,7 +14,7 @@ from torch import Tensor
 from curation.core.errors import UserError
 from curation.curating.ranged_pictures import read_pictures
 from curation.diagnosis.failures import Failures
-from curation.diagnosis.pictures import expect_own
+from curation.diagnosis.pictures import expect_own, known_contents
 from curation.diagnosis.subject import CONTENT, Subject, SubjectScores
 from curation.diagnosis.trace import Trace, trace
 from curation.gradients import GradientSketch, class_losses
@@ -48,7 +48,7 @@ def trace_failures(
     """
     expect_own(subject, failures)
     rows = failures.part(part).to_pylist()
-    known = _known_contents(scored, {row[CONTENT] for row in rows})
+    known = known_contents(scored, {row[CONTENT] for row in rows})
     left_out = Counter("in_training_data" for row in rows if row[CONTENT] in known)
     rows = [row for row in rows if row[CONTENT] not in known][:MOST_FAILURES]
     options = scored.units.work.recipe.options
@@ -75,11 +75,6 @@ def drops(found: Trace, subject: Subject, method: str) -> pa.Table:
     by = f"trace {method}@{subject.weights.sha256}"
     rows: list[dict[str, Any]] = [{"uid": uid, "verb": "drop", "by": by} for uid in found.uids]
     return pa.Table.from_pylist(rows, schema=EDIT_SCHEMA)
-
-
-def _known_contents(scored: SubjectScores, contents: set[str]) -> set[str]:
-    """Return the content hashes that the training data has. One pass over a column of the index."""
-    return {text for table in scored.tables([]) for text in table.column(CONTENT).to_pylist() if text in contents}
 
 
 def _gradients(

@@ -51,7 +51,7 @@ class TunedClassifier:
     @torch.no_grad()
     def guesses(self, pictures: LabelledPictures) -> Tensor:
         """Return the most probable class of each picture, int64 `[N]`, on the CPU."""
-        parts = [self.logits(some).argmax(1).cpu() for some in torch.split(pictures.pixels, JUDGED)]
+        parts = [self.logits(some).argmax(1).cpu() for some in torch.split(pictures.pixels, JUDGED) if len(some)]
         return torch.cat([torch.zeros(0, dtype=torch.int64), *parts])
 
     def right(self, pictures: LabelledPictures) -> Tensor:
@@ -96,12 +96,13 @@ def _draws(count: int, size: int, seed: int) -> Iterator[Tensor]:
 
 def tune(
     classifier: TunedClassifier, steps: Iterator[Step], objective: Callable[[Step], Tensor], *, lr: float, most: int,
-    stop: Callable[[int], bool] | None = None, every: int = 10,
+    stop: Callable[[int], bool] | None = None, every: int = 10, after_step: Callable[[], None] = lambda: None,
 ) -> int:  # fmt: skip
     """Take up to `most` steps of Adam on all weights, in place; returns the number of steps taken.
 
     objective: a step's scalar loss. lr: the step size. stop: called before the first step and after every `every` steps
-    with their number; true ends the tuning. The module stays in evaluation mode: dropout and batch statistics are off.
+    with their number; true ends the tuning. after_step: called after every step. The module stays in evaluation mode:
+    dropout and batch statistics are off.
     """
     weights = [tensor.requires_grad_(True) for tensor in classifier.module.parameters()]
     optimiser, done = torch.optim.Adam(weights, lr=lr), 0
@@ -111,6 +112,7 @@ def tune(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+            after_step()
             done += 1
     finally:
         for tensor in weights:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from jobs.commands.diagnose.failures import failures
+from jobs.commands.diagnose.repair import repair
 from jobs.commands.diagnose.trace import trace
 
 __all__ = ["diagnose"]
@@ -15,14 +16,15 @@ __all__ = ["diagnose"]
 
 @click.group(
     epilog="\b\nExamples:\n  curate diagnose failures demo/learned --data s3://field/may --out failures.parquet\n"
-    "  curate diagnose trace demo/learned --failures failures.parquet --data demo/curated@2 --out trace"
+    "  curate diagnose trace demo/learned --failures failures.parquet --data demo/curated@2 --out trace\n"
+    "  curate diagnose repair demo/learned --failures failures.parquet --data demo/curated@2 --out repaired"
 )
 def diagnose() -> None:
-    """Trace a model's failures to the training samples behind them.
+    """Trace a model's failures to the training samples behind them, and repair the model.
 
     MODEL is a classifier of `curate learn`: its folder, or its safetensors file.
     """
 
 
-for command in (failures, trace):
+for command in (failures, trace, repair):
     diagnose.add_command(command)

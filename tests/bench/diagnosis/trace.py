@@ -3,7 +3,7 @@
 Every method ranks the same training pictures for the query failures of each cause, by the product's gradients and
 directions, with the final weights (`final`) and with three earlier checkpoints added (`checkpoints`). `others` does the
 same in other pictures. Comparators: TracInCP of captum, in its own environment, and cleanlab's ranking by
-probabilities out of fold. `loss` and cleanlab are not told which failures were asked for.
+probabilities out of fold. `loss` and cleanlab do not know which failures were asked for.
 """
 
 from __future__ import annotations
