@@ -142,6 +142,8 @@ def test_six_models_and_a_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert next(one["tau"] for one in document["orders"] if (one["from"], one["to"]) == ("own", "true")) == 1
     found = models.learner(drawn, pictures.truth, {"active": truth, "random 0": drawn.data.labels}, tmp_path)
     assert found["active"] == found["true"] and found["random"] == found["noisy"]
+    ridge = models.learner(drawn, pictures.truth, {"active": truth, "random 0": truth}, tmp_path, models.guesses)
+    assert ridge["active"] == ridge["random"] == ridge["true"]
 
 
 def test_icons_have_planted_labels_and_annotators_who_err_half_as_often() -> None:
@@ -163,7 +165,7 @@ def measured(seed: int, ratio: float) -> Measured:
         ("noisy", "given", "true")}}, "orders": [{"from": one, "to": to, "tau": value}
         for (one, to), value in tau.items()],
     }  # fmt: skip
-    return Measured("14.8 %", seed, 5000, 740, 2220, {"given": figures}, None, learner, order)
+    return Measured("14.8 %", seed, 5000, 740, 2220, {"given": figures}, None, learner, learner, order)
 
 
 def test_every_bar_has_a_figure_and_a_verdict() -> None:

@@ -31,7 +31,8 @@ class Case(NamedTuple):
 class Measured:
     """The figures of a case. `methods`: by source of the probabilities (`given`, `own`), then by method.
 
-    `accuracy`: of the own proxy, out of fold, against the truth. `learner`: by source. `order`: of six models.
+    `accuracy`: of the own proxy, out of fold, against the truth. `learner`: of the network, by source; `ridge`: of the
+    ridge head. `order`: of six models.
     """
 
     protocol: str
@@ -42,6 +43,7 @@ class Measured:
     methods: dict[str, dict[str, Figures]] = field(default_factory=dict)
     accuracy: float | None = None
     learner: dict[str, dict[str, float]] = field(default_factory=dict)
+    ridge: dict[str, dict[str, float]] = field(default_factory=dict)
     order: dict[str, Any] = field(default_factory=dict)
 
 
@@ -81,7 +83,8 @@ def _cifar10h(case: Case) -> Measured:
         )  # fmt: skip
         found.methods[source], cleaned[source] = compared.figures, compared.cleaned["active"]
         if "learner" in case.parts:
-            found.learner[source] = models.learner(drawn, pictures.truth, compared.cleaned, case.folder)
+            given = drawn, pictures.truth, compared.cleaned, case.folder
+            found.learner[source], found.ridge[source] = models.learner(*given), models.learner(*given, models.guesses)
     if "models" in case.parts:
         found.order = models.six_models(drawn, pictures, cleaned, case.folder, case.seed)
     return found

@@ -106,12 +106,13 @@ def ratios(found: Sequence[Measured], source: str, method: str) -> list[float]:
     return [one.methods[source][method].ratio for one in found]
 
 
-def learner_gain(found: Sequence[Measured], source: str) -> Difference:
+def learner_gain(found: Sequence[Measured], source: str, *, ridge: bool = False) -> Difference:
     """Return the accuracy after active cleaning minus that after random order, by seed.
 
     Its interval holds together with those of all protocols and sources.
     """
-    arms = [{one.seed: one.learner[source][arm] for one in found} for arm in ("active", "random")]
+    by_seed = {one.seed: (one.ridge if ridge else one.learner)[source] for one in found}
+    arms = [{seed: accuracies[arm] for seed, accuracies in by_seed.items()} for arm in ("active", "random")]
     return difference(*arms, comparisons=len(RATIOS))
 
 
@@ -175,15 +176,19 @@ def _learner(found: Sequence[Measured]) -> Iterator[str]:
     sources = [source for source in SOURCES if source in found[0].learner]
     if not sources:
         return
-    yield f"Accuracy of a learner (`proxy-patches`) on the other pictures, by the labels that it was trained on, {WHO}:"
+    yield f"Accuracy of a learner on the other pictures, by the labels that it was trained on, {WHO}. Network: one"
+    yield "hidden layer over the features of `proxy-patches`, which fits its labels. Ridge: the head of `proxy-patches`."
     yield ""
-    yield "| labels |" + "".join(f" {SOURCES[source]} |" for source in sources)
-    yield "|---|" + "---:|" * len(sources)
+    columns = [(source, ridge) for ridge in (False, True) for source in sources]
+    names = [f"{'ridge' if ridge else 'network'}, {SOURCES[source]}" for source, ridge in columns]
+    yield f"| labels | {' | '.join(names)} |"
+    yield "|---|" + "---:|" * len(columns)
     for arm, title in (("noisy", "first labels"), ("random", "cleaned in random order"),
                        ("active", "cleaned by active"), ("true", "true labels")):  # fmt: skip
-        cells = [str(_percent([one.learner[source][arm] for one in found])) for source in sources]
-        yield f"| {WHO}: {title} | {' | '.join(cells)} |"
-    yield f"| {WHO}: active minus random, points | {' | '.join(_points(learner_gain(found, one)) for one in sources)} |"
+        shares = [[(one.ridge if ridge else one.learner)[source][arm] for one in found] for source, ridge in columns]
+        yield f"| {WHO}: {title} | {' | '.join(str(_percent(share)) for share in shares)} |"
+    gains = [_points(learner_gain(found, source, ridge=ridge)) for source, ridge in columns]
+    yield f"| {WHO}: active minus random, points | {' | '.join(gains)} |"
     yield ""
 
 
