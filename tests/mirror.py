@@ -38,6 +38,7 @@ TESTED_BY: dict[str, str] = {
     "curation/diagnosis/repair_samples.py": "jobs/commands/diagnose/test_repair.py",
     "curation/diagnosis/repairing.py": "jobs/commands/diagnose/test_repair.py",
     "curation/diagnosis/pictures.py": "curation/diagnosis/test_tuning.py",
+    "curation/diagnosis/report.py": "jobs/commands/diagnose/test_report.py",
     "curation/diagnosis/subject.py": "jobs/commands/diagnose/test_trace.py",
     "curation/diagnosis/trace_document.py": "jobs/commands/diagnose/test_trace.py",
     "curation/diagnosis/trace_methods.py": "curation/diagnosis/test_trace.py",
@@ -136,9 +137,11 @@ TESTED_BY: dict[str, str] = {
     "jobs/commands/review_page.py": "jobs/console/test_server.py",
     "jobs/demo/__main__.py": "jobs/test_readme.py",
     "jobs/pages/curves.py": "jobs/commands/test_learn.py",
+    "jobs/pages/diagnosis_report.py": "jobs/commands/diagnose/test_report.py",
     "jobs/pages/groups.py": "jobs/pages/test_pages.py",
     "jobs/pages/matches.py": "jobs/pages/test_pages.py",
     "jobs/pages/rendering.py": "jobs/pages/test_pages.py",
+    "jobs/pages/sample_pictures.py": "jobs/pages/test_review_report.py",
     "jobs/pages/what_if.py": "jobs/pages/test_pages.py",
 }
 

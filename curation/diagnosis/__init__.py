@@ -14,6 +14,7 @@ __all__ = [
     "judged_data",
     "repair",
     "repairing",
+    "report",
     "subject",
     "trace",
     "trace_document",

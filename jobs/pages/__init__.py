@@ -6,6 +6,7 @@ Commands with `--html` write pages from the Jinja2 templates in templates/; `ren
 
 __all__ = [
     "curves",
+    "diagnosis_report",
     "gallery",
     "groups",
     "matches",

@@ -1,40 +1,30 @@
 """The page of `curate review report --html`: figures, the curve of correct labels, and corrections as pictures.
 
-One file that loads nothing. Pictures are decoded and encoded again, at most `SIDE` pixels: ten of them are at most
+One file that loads nothing. Pictures are decoded and encoded again, at most 144 pixels: ten of them are at most
 0.8 MB. Every table row, figure and caption that has a number names recorded or simulated annotators, if they answered.
 """
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from math import floor, log10
 from typing import NamedTuple
 
 from curation.annotators.attribution import ABOUT
-from curation.core.errors import ReasonError, StoreError
 from curation.review.answer_curve import AnswerCurve
-from curation.review.pictures import shown_picture
 from curation.review.queue import Queue
 from curation.review.report_facts import OUTCOMES, ReviewReport
 from curation.shards.sample_reader import SampleReader
 from curation.storage.store import open_store
 from jobs.pages.rendering import render
+from jobs.pages.sample_pictures import Picture, picture_at
 
-SIDE = 144  # pixels of a picture's longer side, at most
 MOST_ROWS = 50  # of a table
 ROWS_OF_CURVE = 11  # of the table beside the curve
 WIDTH, HEIGHT = 760.0, 300.0  # of the curve, in units of its picture
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 150.0, 16.0, 46.0  # margins: numbers, names of the lines, nothing, numbers and title
 APART = 15.0  # units between the names of two lines, at least
-
-
-class Picture(NamedTuple):
-    """A picture as a data URI, or why there is none."""
-
-    uri: str
-    problem: str = ""
 
 
 class Tick(NamedTuple):
@@ -78,18 +68,9 @@ def page(report: ReviewReport, pictures: Mapping[int, Picture]) -> str:
 
 def pictures_of(queue: Queue, report: ReviewReport) -> dict[int, Picture]:
     """Return the pictures of a report's corrections, by item. Costs a ranged read and a decode each."""
-    found = {}
     with SampleReader(open_store(queue.document.corpus, queue.store.options)) as reader:
-        for one in report.corrections:
-            try:
-                shown = shown_picture(reader, queue.row(one.item), queue.document.decoding, SIDE)
-                data = b64encode(shown.data).decode()
-                found[one.item] = Picture(f"data:{shown.media_type};base64,{data}")
-            except ReasonError as error:
-                found[one.item] = Picture("", error.reason)
-            except StoreError as error:
-                found[one.item] = Picture("", str(error))
-    return found
+        limits = queue.document.decoding
+        return {one.item: picture_at(reader, queue.row(one.item), limits) for one in report.corrections}
 
 
 def draw(curve: AnswerCurve) -> Drawing:

@@ -9,6 +9,7 @@ import click
 
 from jobs.commands.diagnose.failures import failures
 from jobs.commands.diagnose.repair import repair
+from jobs.commands.diagnose.report import report
 from jobs.commands.diagnose.trace import trace
 
 __all__ = ["diagnose"]
@@ -26,5 +27,5 @@ def diagnose() -> None:
     """
 
 
-for command in (failures, trace, repair):
+for command in (failures, trace, repair, report):
     diagnose.add_command(command)

@@ -177,7 +177,7 @@ def _learner(found: Sequence[Measured]) -> Iterator[str]:
     if not sources:
         return
     yield f"Accuracy of a learner on the other pictures, by the labels that it was trained on, {WHO}. Network: one"
-    yield "hidden layer over the features of `proxy-patches`, which fits its labels. Ridge: the head of `proxy-patches`."
+    yield "hidden layer over the features of `proxy-patches`, which fits its labels. Ridge: their head."
     yield ""
     columns = [(source, ridge) for ridge in (False, True) for source in sources]
     names = [f"{'ridge' if ridge else 'network'}, {SOURCES[source]}" for source, ridge in columns]

@@ -17,7 +17,8 @@ from curation.annotators.true_labels import TrueLabels
 from curation.review.answer_curve import AnswerCurve, CurvePoint
 from curation.review.queue import Queue
 from curation.review.report import report_of
-from jobs.pages.review_report import APART, HEIGHT, SIDE, WIDTH, draw, page, pictures_of
+from jobs.pages.review_report import APART, HEIGHT, WIDTH, draw, page, pictures_of
+from jobs.pages.sample_pictures import SIDE
 
 EVIL = """</title></svg><script>document.title='hacked'</script><img src=x onerror="document.title='hacked'">"""
 CLASSES = ("cat", "dog", EVIL)
