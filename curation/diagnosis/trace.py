@@ -23,6 +23,7 @@ from curation.diagnosis.trace_methods import LOSS, TRACE_METHODS, TraceMethod, s
 from curation.gradients import MOST_ROWS, FisherSystem
 
 Floats = npt.NDArray[np.float32]
+PREDICTION_DAMPING = 1e-2  # share of the trace of F, for predictions and pulls
 BLOCK = 1024  # rows that are converted to float64 at once: 16 MB of 2,000 numbers
 
 #: r(z) of every sample.
@@ -75,7 +76,7 @@ def trace(
         raise UserError("there are no failures to trace", fix="name failures of this model: curate diagnose failures")
     drawn = _draw(units(), seed)
     score = _loss if method == LOSS else _scorer(method, failures, drawn, last)
-    system = FisherSystem(drawn[0])
+    system = FisherSystem(drawn[0], PREDICTION_DAMPING)
     way = system.solve(failures[0].mean(0)).float()
     best: list[tuple[float, tuple[int, ...], str, int, Tensor]] = []  # the number keeps tensors out of comparisons
     samples = 0

@@ -36,7 +36,7 @@ def captum_scores(planted: Planted, asked: Mapping[str, LabelledPictures]) -> di
         torch.save({"training": training, "failures": sets, **about}, given)
         path = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
         command = [python_of("captum", FOLDER), str(SCRIPT), str(given), str(found)]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
         with np.load(found) as read:
             return {name: -torch.from_numpy(read[name]).float() for name in asked}
 

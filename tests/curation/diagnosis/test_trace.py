@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from curation.core.errors import UserError
-from curation.diagnosis.trace import GradientRows, trace
-from curation.diagnosis.trace_methods import DAMPING, LOSS, TRACE_METHODS
+from curation.diagnosis.trace import PREDICTION_DAMPING, GradientRows, trace
+from curation.diagnosis.trace_methods import DAMPING, DIAGONAL, LOSS, TRACE_METHODS
 from jobs.commands.diagnose.trace import METHODS
 
 N, D, FAILED = 40, 12, 5
@@ -55,7 +55,7 @@ def dense(method: str) -> Tensor:
         return -(rows @ torch.linalg.solve(fisher, failed.mean(0)))
     if method == "diagonal_fisher":
         diagonal = fisher.diagonal()
-        return -(rows @ (failed.mean(0) / (diagonal + DAMPING * diagonal.mean())))
+        return -(rows @ (failed.mean(0) / (diagonal + DIAGONAL * diagonal.mean())))
     return LOSSES.double() if method == LOSS else -(rows @ failed.mean(0))
 
 
@@ -82,7 +82,7 @@ def test_the_first_are_those_with_the_highest_score_ties_by_uid() -> None:
 def test_pulls_say_which_failures_a_sample_explains() -> None:
     found = trace(lambda: units(ROWS), [FAILURES], "dot", count=4)
     fisher = ROWS.T @ ROWS / N
-    fisher += DAMPING * fisher.trace() * torch.eye(D)
+    fisher += PREDICTION_DAMPING * fisher.trace() * torch.eye(D)
     first = normalize(ROWS[[UIDS.index(uid) for uid in found.uids]], dim=1)
     expected = -(first @ torch.linalg.solve(fisher, normalize(FAILURES, dim=1).T))
     torch.testing.assert_close(found.pulls, expected, rtol=1e-3, atol=1e-4)
