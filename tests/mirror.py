@@ -31,6 +31,7 @@ TESTED_BY: dict[str, str] = {
     "curation/curating/ranged_pictures.py": "jobs/commands/diagnose/test_trace.py",
     "curation/curating/scored_units.py": "jobs/commands/diagnose/test_trace.py",
     "curation/diagnosis/doubted.py": "jobs/commands/diagnose/test_trace.py",
+    "curation/diagnosis/drawn_gradients.py": "jobs/commands/diagnose/test_trace.py",
     "curation/diagnosis/finding.py": "jobs/commands/diagnose/test_failures.py",
     "curation/diagnosis/judged_data.py": "jobs/commands/diagnose/test_failures.py",
     "curation/diagnosis/membership.py": "jobs/commands/diagnose/test_repair.py",

@@ -117,7 +117,7 @@ class SubjectScores:
 
 def _matrix(column: pa.ChunkedArray) -> torch.Tensor:
     """Return lists of equal length as a matrix, float32 `[N, D]`, of Arrow's own memory where that is possible."""
-    array = column.combine_chunks()
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which would copy a single one
     flat = array.flatten().to_numpy(zero_copy_only=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the memory is read-only, and nothing writes to it

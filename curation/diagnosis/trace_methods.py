@@ -23,9 +23,7 @@ from torch.nn.functional import normalize
 
 from curation.gradients import FisherSystem, diagonal_fisher
 
-DAMPING = (
-    3e-2  # share of the trace of F: of the values tried in the bench, the smallest that never falls below the cosine
-)
+DAMPING = 3e-2  # share of the trace of F: the smallest tried in the bench that never falls below the cosine
 DIAGONAL = 1e-2  # share of the diagonal's mean
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from curation.core.errors import UserError
 from curation.curating.ranged_pictures import read_pictures
+from curation.diagnosis.drawn_gradients import drawn_gradients
 from curation.diagnosis.failures import Failures
 from curation.diagnosis.pictures import expect_own, known_contents
 from curation.diagnosis.subject import CONTENT, Subject, SubjectScores
@@ -65,7 +66,8 @@ def trace_failures(
     targets = torch.tensor([subject.classes.index(rows[place]["expected"]) for place in sound])
     gradients = [_gradients(subject, file, inputs, targets, options) for file in (subject.weights, *checkpoints)]
     found = trace(
-        scored.gradients, gradients, method, count=count, last=subject.last_layer, seed=seed, write=write
+        scored.gradients, gradients, method, count=count, last=subject.last_layer, drawn=drawn_gradients(scored, seed),
+        write=write,
     )  # fmt: skip
     return TracedFailures(found, [rows[place]["uid"] for place in sound], dict(left_out))
 

@@ -65,6 +65,25 @@ def test_the_first_samples_become_a_queue_and_a_document(
     assert again == found, "repeated, it finds the queue"
 
 
+def test_another_question_draws_nothing_and_a_damaged_draw_is_replaced(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_failures(home, capsys)
+    first = trace_failures(home, capsys)
+    drawn = {path: path.read_bytes() for path in (home / "scores/draws").iterdir()}
+    assert drawn
+    with monkeypatch.context() as patched:
+        patched.setattr("curation.diagnosis.drawn_gradients.draw", None)
+        assert trace_failures(home, capsys)["top"] == first["top"]
+        assert trace_failures(home, capsys, "--part", "validation")["top"] != first["top"]
+    for path, data in drawn.items():
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert trace_failures(home, capsys)["top"] == first["top"]
+    assert any(path.read_bytes() == data for path, data in drawn.items()), "drawn again"
+    trace_failures(home, capsys, "--seed", "1")
+    assert len(list((home / "scores/draws").iterdir())) == len(drawn) + 1
+
+
 def test_mistakes_are_one_line(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     find_failures(home, capsys)
     other = write_classifier(tmp_path / "other.safetensors", CLASSES)
