@@ -1,7 +1,8 @@
 """Real corpora for demos, benches and tests: installed packages in, WebDataset shards out.
 
 A corpus is one module with a function `build`, a `CorpusBuilder`, and one line in the table. `builder` imports the
-module, so that reading the table costs nothing. `label_noise` plants wrong labels in a labelled corpus.
+module, so that reading the table costs nothing. `label_noise` plants wrong labels in a labelled corpus, `planted_cause`
+a mark with a wrong label.
 """
 
 from __future__ import annotations
@@ -64,4 +65,5 @@ __all__ = [
     "BuildResult",
     "builder",
     "label_noise",
+    "planted_cause",
 ]

@@ -9,17 +9,18 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import click
 
-from jobs.demo import labels
+from jobs.demo import cause, labels
 
 HOME = Path("demo")
 PROXY_STEPS = 500
-STEPS = 7
+STEPS = 8
 
 
 def step(number: int, title: str, *arguments: str) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def curate(*arguments: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Build a corpus, train a proxy, curate, verify, train two learners, and correct wrong labels."""
+    """Build a corpus, train a proxy, curate, verify, train two learners, correct labels, find a cause of failures."""
     began = time.monotonic()
     step(1, "Build a real corpus from icon and emoji packages",
                   "corpus", "openmoji-icons", "--out", f"{HOME}/corpus")  # fmt: skip
@@ -66,8 +67,10 @@ def main() -> None:
     selected = step(6, "Train it again, on samples that small models find learnable", "learn", str(learn))
     head(7, "Plant wrong labels, rank the doubtful ones, and correct them by the answers of simulated annotators")
     review = labels.clean_labels(HOME / "labels", curate)
+    head(8, "Plant a cause of failures, find it by the failures alone, drop it, and train again")
+    found = cause.find_cause(HOME / "cause", curate)
     picture = draw()
-    summary(proxy, run, check, uniform, selected, review, picture, time.monotonic() - began)
+    summary(proxy, run, check, uniform, selected, [*labels.lines(review), *cause.lines(found)], picture, time.monotonic() - began)
 
 
 def draw() -> Path:
@@ -84,7 +87,7 @@ def draw() -> Path:
 
 def summary(
     proxy: dict[str, Any], run: dict[str, Any], check: dict[str, Any],
-    uniform: dict[str, Any], selected: dict[str, Any], review: dict[str, Any], picture: Path, seconds: float,
+    uniform: dict[str, Any], selected: dict[str, Any], more: Sequence[str], picture: Path, seconds: float,
 ) -> None:  # fmt: skip
     """Print what was done, on one screen."""
     from rich.console import Console
@@ -112,7 +115,7 @@ def summary(
         text = f"learner, {name}: recall@5 {found['quality']:.3f} after {found['steps']} updates, {flops:.2f} TFLOP"
         console.print(text, highlight=False)
     console.print(f"  {paid(selected['against'])}", soft_wrap=True, highlight=False)
-    for line in labels.lines(review):
+    for line in more:
         console.print(line, soft_wrap=True, highlight=False)
     verdict = "no difference" if check["ok"] else "DIFFERENCES"
     console.print(f"verified: {check['samples']:,} samples recomputed from raw bytes, {verdict}")
@@ -125,6 +128,7 @@ def summary(
         (HOME / "learned" / "learnability" / "curves.png", "both learning curves, over updates and over compute"),
         (HOME / "learned" / "learnability" / "metrics.jsonl", "what selection chose, step by step"),
         (HOME / "labels" / "report.html", "the corrected labels, and what the answers were worth"),
+        (HOME / "cause" / "report.html", "the failures, and the training samples behind them"),
     ):
         console.print(f"  {path!s:<36} [dim]{what}[/dim]", highlight=False, soft_wrap=True)
     console.print(f"  {'curate show demo/curated':<36} [dim]the snapshot in numbers[/dim]", highlight=False)
