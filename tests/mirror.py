@@ -32,6 +32,8 @@ TESTED_BY: dict[str, str] = {
     "curation/curating/scored_units.py": "jobs/commands/diagnose/test_trace.py",
     "curation/diagnosis/doubted.py": "jobs/commands/diagnose/test_trace.py",
     "curation/diagnosis/drawn_gradients.py": "jobs/commands/diagnose/test_trace.py",
+    "curation/diagnosis/erasing.py": "jobs/commands/diagnose/test_erase.py",
+    "curation/diagnosis/retraining.py": "jobs/commands/diagnose/test_erase.py",
     "curation/diagnosis/finding.py": "jobs/commands/diagnose/test_failures.py",
     "curation/diagnosis/judged_data.py": "jobs/commands/diagnose/test_failures.py",
     "curation/diagnosis/membership.py": "jobs/commands/diagnose/test_repair.py",

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 __all__ = [
     "doubted",
+    "erase",
+    "erasing",
     "failures",
     "finding",
     "judged_data",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,19 @@ def learn(
     device: torch.device | None = None,
     progress: Progress | None = None,
     note: Callable[[str], None] = lambda text: None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train a learner by a recipe, or finish a run that was interrupted. Imports no Ray.
 
     recipe: a recipe or the path of one. Its section `compute` is ignored: this process does everything.
     device: by default the recipe's. progress: shows the progress of each phase; by default on stderr.
-    note: called with the ledger of compute after each update.
+    note: called with the ledger of compute after each update. overrides: `key=value`, as of `curate learn --set`, of a
+    recipe that is given by its path.
     Returns the summary of the run, with `reused` where it was finished already.
     Raises `UserError` for data that don't suit the recipe.
     """
     if not isinstance(recipe, LearnRecipe):
-        recipe = load_learn_recipe(recipe)
+        recipe = load_learn_recipe(recipe, overrides)
     progress = progress or _progress
     use_threads(recipe.threads)
     pinned = pin_input(recipe)

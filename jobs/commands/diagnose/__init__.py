@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import click
 
+from jobs.commands.diagnose.erase import erase
 from jobs.commands.diagnose.failures import failures
 from jobs.commands.diagnose.repair import repair
 from jobs.commands.diagnose.report import report
@@ -18,7 +19,9 @@ __all__ = ["diagnose"]
 @click.group(
     epilog="\b\nExamples:\n  curate diagnose failures demo/learned --data s3://field/may --out failures.parquet\n"
     "  curate diagnose trace demo/learned --failures failures.parquet --data demo/curated@2 --out trace\n"
-    "  curate diagnose repair demo/learned --failures failures.parquet --data demo/curated@2 --out repaired"
+    "  curate diagnose repair demo/learned --failures failures.parquet --data demo/curated@2 --out repaired\n"
+    "  curate diagnose erase demo/learned --failures failures.parquet --data demo/curated@2 "
+    "--drops trace/drops.parquet --out erased"
 )
 def diagnose() -> None:
     """Trace a model's failures to the training samples behind them, and repair the model.
@@ -27,5 +30,5 @@ def diagnose() -> None:
     """
 
 
-for command in (failures, trace, repair, report):
+for command in (failures, trace, repair, erase, report):
     diagnose.add_command(command)
