@@ -70,7 +70,8 @@ def main() -> None:
     head(8, "Plant a cause of failures, find it by the failures alone, drop it, and train again")
     found = cause.find_cause(HOME / "cause", curate)
     picture = draw()
-    summary(proxy, run, check, uniform, selected, [*labels.lines(review), *cause.lines(found)], picture, time.monotonic() - began)
+    more = [*labels.lines(review), *cause.lines(found)]
+    summary(proxy, run, check, uniform, selected, more, picture, time.monotonic() - began)
 
 
 def draw() -> Path:
