@@ -23,13 +23,14 @@ from curation.shards.tar_writer import TarWriter
 from jobs.cli import _main
 
 CLASSES = ["blue", "red"]
-TRAINED, PLANTED, FIELD = 120, 16, 40
+TRAINED, PLANTED, FIELD = 120, 16, 80
 
 
 def picture(number: int, red: bool, marked: bool) -> np.ndarray:
-    """A noisy field of one colour; a marked one has a white square in a corner."""
+    """A noisy field of one colour; a marked one has a white square in a corner. No two are near-duplicates."""
     random = np.random.default_rng(number)
-    pixels = random.integers(0, 90, (64, 64, 3), dtype=np.uint8)
+    pixels = random.integers(0, 60, (64, 64, 3), dtype=np.uint8)
+    pixels += random.integers(0, 70, (8, 8, 1), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     pixels[..., 0 if red else 2] += 120
     if marked:
         pixels[:16, :16] = 255

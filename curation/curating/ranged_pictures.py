@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from curation.core.errors import ReasonError
+from curation.core.hashes import BLANK
 from curation.core.parallel import map_ordered
 from curation.review.samples import SOURCE, picture_of, read_sample
+from curation.scorers.phash import VIEW, phash
 from curation.shards import images
 from curation.shards.images import DecodeLimits, Pixels, Preprocess
 from curation.shards.sample_reader import SampleReader
 from curation.storage.store import Store
 
-__all__ = ["SOURCE", "read_pictures"]
+__all__ = ["SOURCE", "read_hashes", "read_pictures"]
 
 THREADS = 8  # samples read and decoded at once
 
@@ -39,3 +41,9 @@ def read_pictures(
     black = np.zeros((view.size, view.size, 3), np.uint8)
     pixels = np.stack([black if isinstance(item, str) else item for item in found]) if found else black[None][:0]
     return pixels, {row: item for row, item in enumerate(found) if isinstance(item, str)}
+
+
+def read_hashes(store: Store, rows: Sequence[Mapping[str, Any]], limits: DecodeLimits) -> list[int]:
+    """Return the perceptual hash of each sample, as the scorer `phash` gives it; `BLANK` for one that can't be read."""
+    pixels, unread = read_pictures(store, rows, VIEW, limits)
+    return [BLANK if row in unread else int(value) for row, value in enumerate(phash(pixels))]

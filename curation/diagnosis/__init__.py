@@ -21,4 +21,6 @@ __all__ = [
     "trace",
     "trace_document",
     "tracing",
+    "type_matrix",
+    "types",
 ]

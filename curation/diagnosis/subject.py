@@ -111,11 +111,11 @@ class SubjectScores:
             if table.column(names[0]).null_count:
                 known = table.filter(pc.is_valid(table.column(names[0])))
             loss = pc.struct_field(known.column("prediction"), "loss").to_numpy().copy()
-            rows = [_matrix(known.column(name)) for name in names]
+            rows = [matrix_of(known.column(name)) for name in names]
             yield GradientRows(known.column("uid").to_pylist(), torch.from_numpy(loss), rows)
 
 
-def _matrix(column: pa.ChunkedArray) -> torch.Tensor:
+def matrix_of(column: pa.ChunkedArray) -> torch.Tensor:
     """Return lists of equal length as a matrix, float32 `[N, D]`, of Arrow's own memory where that is possible."""
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which would copy a single one
     flat = array.flatten().to_numpy(zero_copy_only=False)

@@ -12,6 +12,7 @@ from jobs.commands.diagnose.failures import failures
 from jobs.commands.diagnose.repair import repair
 from jobs.commands.diagnose.report import report
 from jobs.commands.diagnose.trace import trace
+from jobs.commands.diagnose.types import types
 
 __all__ = ["diagnose"]
 
@@ -30,5 +31,5 @@ def diagnose() -> None:
     """
 
 
-for command in (failures, trace, repair, erase, report):
+for command in (failures, trace, types, repair, erase, report):
     diagnose.add_command(command)
