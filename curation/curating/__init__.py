@@ -20,6 +20,7 @@ __all__ = [
     "plan_decision",
     "planning",
     "ranged_pictures",
+    "ranged_texts",
     "ranked_samples",
     "run",
     "score_store",

@@ -13,6 +13,7 @@ __all__ = [
     "erasing",
     "failures",
     "finding",
+    "finding_types",
     "judged_data",
     "repair",
     "repairing",
@@ -22,5 +23,6 @@ __all__ = [
     "trace_document",
     "tracing",
     "type_matrix",
+    "type_tuning",
     "types",
 ]

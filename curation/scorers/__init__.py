@@ -60,6 +60,7 @@ __all__ = [
     "fingerprint",
     "imports_of",
     "label_values",
+    "phash",
     "reads_of",
     "scorer",
 ]
