@@ -22,7 +22,5 @@ __all__ = [
     "trace",
     "trace_document",
     "tracing",
-    "type_matrix",
     "type_tuning",
-    "types",
 ]
