@@ -78,14 +78,14 @@ def erase_samples(
         "before": judge(TunedClassifier.of(subject, options=options), samples, classes),
         "chosen": NAME,
         "strategies": {NAME: found.record},
-        "retrain": {"command": command},
+        "again": {"command": command},
     }
     if recipe is not None:
         again = retrain(recipe, store, subject)
-        card["retrain"] |= compare(subject, found, again, samples)
+        card["retrained"] = compare(subject, found, again, samples)
     elif (summary := training_of(subject, options)) is not None:
         cost = {"flops": summary["flops"]["totals"]["full"], "seconds": summary["seconds"]}
-        card["retrain"]["cost_of_the_parent"] = cost
+        card["again"]["cost_of_the_parent"] = cost
     return write_outcome(store, found, card)
 
 

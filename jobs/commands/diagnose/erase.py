@@ -68,11 +68,10 @@ def erase(
     number = sum(card["causes"]["by_class"].values())
     click.echo(f"{number:,} samples erased: {summary(card['strategies']['erase']['after'])}")
     report(card)
-    again = card["retrain"]
-    if "after" in again:
+    if (again := card.get("retrained")) is not None:
         click.echo(f"retrained: {summary(again['after'])}; same answer on {again['agreement']:.3f} of them")
         cost = again["cost"]
         click.echo(f"erasing took {cost['flops']:.1%} of its FLOPs and {cost['seconds']:.1%} of its seconds")
     for reason, count in sorted(card["causes"]["left_out"].items()):
         click.echo(f"  {count:>10,} drops left out: {reason}", err=True)
-    click.echo(f"again    {again['command']}")
+    click.echo(f"again    {card['again']['command']}")

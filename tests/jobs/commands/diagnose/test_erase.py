@@ -45,7 +45,7 @@ def test_traced_samples_are_erased_and_retraining_agrees(
     after = card["strategies"]["erase"]["after"]
     assert after["failures"]["held_out"]["rate"] >= 0.8
     assert min(one["rate"] for one in after["right"]["held_out"]["by_class"].values()) >= 0.8
-    again = card["retrain"]
+    again = card["retrained"]
     assert again["after"]["failures"]["held_out"]["rate"] >= 0.8 and again["agreement"] >= 0.6
     assert again["cost"]["flops"] > 0 and again["fixed"] >= 0.6
     assert sum(card["causes"]["by_class"].values()) == PLANTED
@@ -55,6 +55,10 @@ def test_traced_samples_are_erased_and_retraining_agrees(
     snapshot = curate(str(out / "retrain/data.yaml"))  # what the printed command runs: nothing is left to do
     assert snapshot.document["samples"]["kept"] == TRAINED  # type: ignore[index]
     assert run(capsys, *given) == card
+    page = tmp_path / "report.html"
+    words_of_report = ["diagnose", "report", out, "--failures", home / "f.parquet", "--out", page]
+    assert _main([str(word) for word in words_of_report]) == 0, capsys.readouterr().err
+    assert "training again without the samples" in page.read_text()
 
 
 def test_a_snapshots_samples_are_dropped_by_the_uids_of_its_shards(

@@ -8,10 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from diagnosed import CLASSES, FIELD, find_failures, run
 from labelled import write_classifier
 
+from curation.diagnosis.failures import Failures, read_failures
 from curation.models.weights import read_metadata
 from jobs.cli import _main
 
@@ -64,6 +66,24 @@ def test_a_killed_command_goes_on_from_the_strategies_that_finished(
     assert made == ["failures", "mixed", "ewc", "ewc"]
     assert run(capsys, *words(home, tmp_path / "out"), "--keep", "0.8") == card
     assert made == ["failures", "mixed", "ewc", "ewc"]
+
+
+def test_failures_that_are_right_by_now_are_counted_and_left_out(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A verdict that was corrected since then: the expected answer is what the model says."""
+    find_failures(home, capsys)
+    given = read_failures(str(home / "f.parquet"))
+    rows = given.table.to_pylist()
+    own = [row["uid"] for row in rows if row["part"] == "query"][:2]
+    rows = [{**row, "expected": row["guess"]} if row["uid"] in own else row for row in rows]
+    changed = Failures(pa.Table.from_pylist(rows, schema=given.table.schema), given.about)
+    (tmp_path / "f.parquet").write_bytes(changed.to_bytes())
+    arguments = words(home, tmp_path / "out")
+    arguments[arguments.index(home / "f.parquet")] = tmp_path / "f.parquet"
+    card = run(capsys, *arguments, "--keep", "0.8", "--strategy", "mixed")
+    assert card["left_out"] == {"right": 2} and set(card["strategies"]) == {"mixed"}
+    assert card["samples"]["failures"]["query"] == given.part("query").num_rows - 2
 
 
 def test_mistakes_are_one_line_and_write_nothing(
