@@ -48,6 +48,7 @@ def all_fields(home: Path) -> Fields:
         "cluster": {**encoder, "centres": centres["weights"], "centres_sha256": centres["sha256"], **target},
         "dfn": encoder,
         "embedding": encoder,
+        "features": {"model": "proxy-mu", **write(home / "g.safetensors", classifier())},
         "gradient": {"model": "proxy-mu", "label": "name", **write(home / "g.safetensors", classifier())},
         "head": {**encoder, "head": {**head, "activation": "relu"}},
         "image_stats": {"size": 48},

@@ -8,6 +8,7 @@ unlearns traced samples. Everything of `__all__` may be imported from here; abov
 from __future__ import annotations
 
 __all__ = [
+    "collecting",
     "doubted",
     "erase",
     "erasing",

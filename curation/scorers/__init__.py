@@ -16,6 +16,7 @@ from curation.scorers.clip_score import ClipScore
 from curation.scorers.cluster import Cluster
 from curation.scorers.dfn import Dfn
 from curation.scorers.embedding import Embedding
+from curation.scorers.features import Features
 from curation.scorers.gradient import Gradient
 from curation.scorers.head import Aesthetic, Head
 from curation.scorers.image_stats import ImageStats
@@ -75,6 +76,7 @@ SCORERS: dict[str, type[Scorer]] = with_installed(
         "cluster": Cluster,
         "dfn": Dfn,
         "embedding": Embedding,
+        "features": Features,
         "gradient": Gradient,
         "head": Head,
         "image_stats": ImageStats,

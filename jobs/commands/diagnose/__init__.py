@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import click
 
+from jobs.commands.diagnose.collect import collect
 from jobs.commands.diagnose.erase import erase
 from jobs.commands.diagnose.failures import failures
 from jobs.commands.diagnose.repair import repair
@@ -31,5 +32,5 @@ def diagnose() -> None:
     """
 
 
-for command in (failures, trace, types, repair, erase, report):
+for command in (failures, trace, types, collect, repair, erase, report):
     diagnose.add_command(command)
