@@ -2,7 +2,7 @@
 
 The tuning starts from the failing model each time. Every step mixes as many samples that were right with the failures,
 and the tuning ends when less than `kept` of a separate draw of such samples stays right (2109.12347, section 3.2).
-A measured group is committed as a file, named by a digest of all that determines it, and is not measured again.
+A measured group is committed as a file, named by a digest of everything that determines it, and is not measured again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Types of failures: groups within one side of the decision, by what would repair them, and tests of what they are.
+"""Types of failures: groups within one side of the decision, by the repair that they need, and tests of what they are.
 
 1. The gradient of the loss of each failure, with the expected answer, is scaled to length 1: two failures are alike if
    the same change of the weights would repair them. Source: 2109.12347, section 3.1, with sketches of 100 numbers a

@@ -43,7 +43,7 @@ def types(
     model: str, failures_file: str, data: str, label: str, projection: str, across: bool, steps: int | None, seed: int,
     out: str, scores: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Group failures by what would repair them, and measure whether each group is a type of its own.
+    """Group failures by the repair that they need, and measure whether each group is a type of its own.
 
     The model is tuned on each group alone and judged on held-out failures of all: the matrix A. Groups that are not
     independent are merged. A killed command goes on with the groups that it has measured.

@@ -38,9 +38,9 @@ def words(home: Path, types: Path, pool: Path, out: Path, *more: object) -> list
 def types(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path, str]:
     """The folder of types, and the name of the largest."""
     find_failures(home, capsys)
-    told = run(capsys, "diagnose", "types", home / "model.safetensors", "--failures", home / "f.parquet", "--data",
+    found = run(capsys, "diagnose", "types", home / "model.safetensors", "--failures", home / "f.parquet", "--data",
                home / "corpus", "--scores", home / "scores", "--steps", 20, "--out", tmp_path / "types")  # fmt: skip
-    return tmp_path / "types", told["types"][0]["type"]
+    return tmp_path / "types", found["types"][0]["type"]
 
 
 @pytest.mark.parametrize("by", ["centroid", "classifier"])

@@ -27,9 +27,9 @@ def test_types_are_measured_and_every_failure_has_one(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failures = find_failures(home, capsys)
-    told = find_types(home, tmp_path, capsys)
-    assert json.loads((tmp_path / "types.json").read_text()) == json.loads(json.dumps(told))
-    (side,) = told["sides"]
+    found = find_types(home, tmp_path, capsys)
+    assert json.loads((tmp_path / "types.json").read_text()) == json.loads(json.dumps(found))
+    (side,) = found["sides"]
     assert (side["expected"], side["guess"], side["failures"]) == ("blue", "red", failures["failures"])
     assert side["types"] and side["learnability"] >= 0.9, "one cause: tuning on any group repairs its held-out failures"
     merged = sum(len(name.split("+")) for name in side["types"])
@@ -37,8 +37,8 @@ def test_types_are_measured_and_every_failure_has_one(
     assert sum(side["first"].values()) == failures["failures"]
     table = pq.read_table(tmp_path / "types.parquet")
     assert set(table.column("type").to_pylist()) == set(side["types"]) and None not in table.column("phash").to_pylist()
-    assert all(one["name"].startswith("blue as red") and one["validated"] for one in told["types"])
-    assert find_types(home, tmp_path / "again", capsys)["sides"] == told["sides"]
+    assert all(one["name"].startswith("blue as red") and one["validated"] for one in found["types"])
+    assert find_types(home, tmp_path / "again", capsys)["sides"] == found["sides"]
 
 
 def test_a_killed_command_goes_on(
@@ -73,10 +73,10 @@ def test_too_few_failures_are_no_types(home: Path, tmp_path: Path, capsys: pytes
     (tmp_path / "few.csv").write_text("uid,expected\n" + "".join(f"{uid},blue\n" for uid in some))
     shutil.copytree(home / "field", tmp_path / "field")
     find_failures(home, capsys, "--expected", tmp_path / "few.csv")
-    told = find_types(home, tmp_path / "out", capsys)
-    assert told["sides"][0]["not_shown"] == [f"too few: {told['sides'][0]['failures']} failures, 25 are needed"]
-    assert told["types"] == [] and not list((tmp_path / "out").glob("rows/*"))
-    assert pq.read_table(tmp_path / "out/types.parquet").column("type").null_count == told["sides"][0]["failures"]
+    found = find_types(home, tmp_path / "out", capsys)
+    assert found["sides"][0]["not_shown"] == [f"too few: {found['sides'][0]['failures']} failures, 25 are needed"]
+    assert found["types"] == [] and not list((tmp_path / "out").glob("rows/*"))
+    assert pq.read_table(tmp_path / "out/types.parquet").column("type").null_count == found["sides"][0]["failures"]
 
 
 def test_types_across_sides_say_that_they_prove_nothing(
