@@ -74,6 +74,8 @@ class Features(CaptionNumberScorer):
 
         def score(batch: Batch) -> torch.Tensor:
             pixels = batch.tensor(view, device)
+            if not len(pixels):
+                return torch.zeros(0, module.head.in_features)
             with torch.inference_mode():
                 found = module.visual(normaliser(pad_rows(pixels, MIN_ROWS)))[: len(pixels)]
                 return normalize(found.float(), dim=-1)
