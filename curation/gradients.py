@@ -62,13 +62,23 @@ class PairLosses:
 
     def __call__(self, module: nn.Module, pixels: Tensor, ids: Tensor) -> Tensor:
         """Return the losses `[N]`. pixels: normalised, `[N, 3, S, S]`. ids: tokens of captions, `[N, L]`."""
-        parts: Any = module
         image = normalize(encode_image(module, pixels).float(), dim=-1)
         text = normalize(encode_text(module, ids).float(), dim=-1)
+        return self.of_logits(*self.logits(module, image, text))
+
+    def logits(self, module: nn.Module, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a pair's own logit `[N, 1]`, and those with the others' captions and pictures, `[N, M]` each.
+
+        image, text: unit vectors of the pairs, `[N, D]`, of the type of the others' vectors.
+        """
+        parts: Any = module
         bias = parts.logit_bias if self.loss == "sigmoid" else 0.0
         scale = parts.logit_scale.exp()
-        own: Tensor = scale * (image * text).sum(-1, keepdim=True) + bias
-        captions, pictures = (scale * one @ other.T + bias for one, other in ((image, self.text), (text, self.image)))
+        own = scale * (image * text).sum(-1, keepdim=True) + bias
+        return own, scale * image @ self.text.T + bias, scale * text @ self.image.T + bias
+
+    def of_logits(self, own: Tensor, captions: Tensor, pictures: Tensor) -> Tensor:
+        """Return the losses `[N]` of logits."""
         if self.loss == "sigmoid":
             return -logsigmoid(own)[:, 0] - (logsigmoid(-captions).sum(1) + logsigmoid(-pictures).sum(1)) / 2
         rows, columns = (torch.cat([own, other], 1).logsumexp(1) for other in (captions, pictures))
