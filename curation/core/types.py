@@ -17,6 +17,8 @@ _NONCE = re.compile(r"((?:^|/)data/[0-9a-f]{64}-[0-9a-f]{16})-[0-9a-f]{8}(?=\.ta
 FORMATS = ("jpeg", "png", "webp", "gif", "avif", "bmp", "tiff")
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
 
+OWN, OTHER = "own", "other"  # answers of a dual encoder about a pair: its own caption and picture, or another pair's
+
 
 class ShardRef(NamedTuple):
     """One WebDataset tar as listed and pinned. `key` is relative to the corpus's root; `size` is in bytes."""

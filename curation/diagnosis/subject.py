@@ -15,6 +15,7 @@ import torch
 
 from curation.core.errors import UserError
 from curation.core.executor import Executor
+from curation.core.types import OTHER, OWN
 from curation.curating.scored_units import ScoredUnits, scored_units
 from curation.diagnosis.trace import GradientRows
 from curation.evaluation.judges import weights_at
@@ -28,7 +29,12 @@ CONTENT = "content_hash"
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained classifier, the field of its labels, and the sketch of its gradients."""
+    """A trained model, the field of its labels, and the sketch of its gradients.
+
+    A classifier has the classes of its logits. A dual encoder has `against`, a file of fixed pairs (`curate proxy
+    vectors`) among which the loss of a pair is taken, and two answers: the pair's `own` caption and picture, or an
+    `other` one's.
+    """
 
     model: str
     weights: Weights
@@ -36,21 +42,27 @@ class Subject:
     label: str
     numbers: int = 100
     seed: int = 0
+    against: Weights | None = None
 
     @property
     def last_layer(self) -> int:
-        """The number of a sketch's columns that belong to the head, which come last."""
+        """The number of a sketch's columns that belong to the head, which come last; 0 for a dual encoder."""
+        if self.against is not None:
+            return 0
         return min(self.numbers, len(self.classes) * int(model_config(self.model)["embed_dim"]))
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that a file about this model records."""
-        return {"model": self.model, "sha256": self.weights.sha256, "label": self.label}
+        pairs = {} if self.against is None else {"against_sha256": self.against.sha256}
+        return {"model": self.model, "sha256": self.weights.sha256, "label": self.label, **pairs}
 
     def scorers(self, *, gradients: bool, checkpoints: Sequence[Weights] = ()) -> list[dict[str, Any]]:
         """Return the scorers of a recipe. gradients: with those of the weights and of earlier checkpoints."""
-        own = {"model": self.model, "label": self.label}
+        own: dict[str, Any] = {"model": self.model, "label": self.label}
+        if self.against is not None:
+            own = {"model": self.model, "against": self.against.url, "against_sha256": self.against.sha256}
         found: list[dict[str, Any]] = [
-            {"label": {"field": self.label}},
+            *([{"label": {"field": self.label}}] if self.against is None else []),
             {"phash": {}},
             {"prediction": {**own, "weights": self.weights.url, "sha256": self.weights.sha256}},
         ]
@@ -65,15 +77,29 @@ def column_of(number: int) -> str:
     return f"gradient_{number}"
 
 
-def open_subject(url: str, label: str, options: StoreOptions | None = None) -> Subject:
-    """Return the classifier at a URL: weights, or a folder of `curate learn`. Raises `UserError` for another model."""
+def open_subject(url: str, label: str, options: StoreOptions | None = None, *, against: str | None = None) -> Subject:
+    """Return the model at a URL: weights, or a folder of `curate learn`. Raises `UserError` for another model.
+
+    against: URL of the fixed pairs of a dual encoder.
+    """
     weights = weights_at(url, options)
     metadata = read_metadata(weights.fetch(options), weights.url)
-    classes = classes_of(metadata, weights.url)
-    if not metadata.get("model") or not classes or "folds" in metadata:
-        text = f"{weights.url} is no classifier of `curate learn`"
+    classes, model = classes_of(metadata, weights.url), metadata.get("model")
+    if not model or "folds" in metadata:
+        text = f"{weights.url} is no model of `curate learn`"
         raise UserError(text, fix="train one: learner: {classification: {model: proxy-mu, label: name}}")
-    return Subject(metadata["model"], weights, tuple(classes), label)
+    if against is not None:
+        if classes:
+            text = f"{weights.url} is a classifier: its loss needs no other pairs"
+            raise UserError(text, fix="leave --against out")
+        return Subject(model, weights, (OTHER, OWN), "", against=weights_at(against, options))
+    if not classes:
+        text = f"{weights.url} is no classifier of `curate learn`"
+        fix = (
+            "of a dual encoder, `failures` and `trace` take --against PAIRS (curate proxy vectors); train a classifier"
+        )
+        raise UserError(text, fix=f"{fix} for the rest")
+    return Subject(model, weights, tuple(classes), label)
 
 
 @dataclass(frozen=True)
@@ -82,6 +108,7 @@ class SubjectScores:
 
     units: ScoredUnits
     checkpoints: int
+    pairs: bool = False
 
     @property
     def in_snapshot(self) -> bool:
@@ -91,10 +118,13 @@ class SubjectScores:
     def tables(self, columns: Sequence[str], more: Sequence[str] = ()) -> Iterator[pa.Table]:
         """Yield the samples of each unit: uid, content_hash, where the sample is, and these scores.
 
-        more: further columns of the index, such as `caption`.
+        more: further columns of the index, such as `caption`. The label of a pair is `OWN`.
         """
         index = ("uid", "key", CONTENT, "offset", "length", *more)
-        for shard, table in self.units.tables(columns, index):
+        stored = [name for name in columns if not (self.pairs and name == "label")]
+        for shard, table in self.units.tables(stored, index):
+            if len(stored) < len(columns):
+                table = table.append_column("label", pa.array([OWN] * table.num_rows, pa.string()))
             places = [("source_key", shard.key), ("source_etag", shard.etag)]
             for name, value in places:
                 table = table.append_column(name, pa.array([value] * table.num_rows, pa.string()))
@@ -133,4 +163,4 @@ def subject_scores(
     """Score data with a subject where it is not scored yet, and yield the scores. more: further scorers."""
     scorers = [*subject.scorers(gradients=gradients, checkpoints=checkpoints), *more]
     with scored_units(absolute_url(data), absolute_url(scores), scorers, executor) as units:
-        yield SubjectScores(units, len(checkpoints))
+        yield SubjectScores(units, len(checkpoints), subject.against is not None)

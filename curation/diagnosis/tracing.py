@@ -13,16 +13,20 @@ from torch import Tensor
 
 from curation.core.errors import UserError
 from curation.curating.ranged_pictures import read_pictures
+from curation.curating.ranged_texts import read_texts
 from curation.diagnosis.drawn_gradients import drawn_gradients
 from curation.diagnosis.failures import Failures
 from curation.diagnosis.pictures import expect_own, known_contents
 from curation.diagnosis.subject import CONTENT, Subject, SubjectScores
 from curation.diagnosis.trace import Trace, trace
-from curation.gradients import GradientSketch, class_losses
+from curation.gradients import GradientSketch, PairLosses, class_losses
 from curation.ledger.edit_lists import EDIT_SCHEMA
 from curation.models.architecture import preprocess_for
+from curation.models.dual import load_dual_encoder
+from curation.models.tokenizer import tokenizer_for
 from curation.models.towers import PixelNormaliser
 from curation.models.trained_classifier import load_classifier
+from curation.models.vectors import read_vectors
 from curation.models.weights import Weights
 from curation.storage.store import StoreOptions, open_store
 
@@ -48,6 +52,11 @@ def trace_failures(
     where none is left.
     """
     expect_own(subject, failures)
+    if subject.against is not None and (checkpoints or method == "last_layer"):
+        what = "the pairs of `against` have no vectors at earlier weights" if checkpoints else "it has no head"
+        raise UserError(
+            f"a dual encoder is traced by its own weights: {what}", fix="leave out --checkpoint, last_layer"
+        )
     rows = failures.part(part).to_pylist()
     known = known_contents(scored, {row[CONTENT] for row in rows})
     left_out = Counter("in_training_data" for row in rows if row[CONTENT] in known)
@@ -63,8 +72,12 @@ def trace_failures(
         text = f"no failure of the part {part} is left to trace: {about}"
         raise UserError(text, fix="find failures in data that the model was not trained on: curate diagnose failures")
     inputs = PixelNormaliser(view)(torch.from_numpy(pixels[np.array(sound)]))
-    targets = torch.tensor([subject.classes.index(rows[place]["expected"]) for place in sound])
-    gradients = [_gradients(subject, file, inputs, targets, options) for file in (subject.weights, *checkpoints)]
+    if subject.against is None:
+        targets = torch.tensor([subject.classes.index(rows[place]["expected"]) for place in sound])
+        gradients = [_gradients(subject, file, inputs, targets, options) for file in (subject.weights, *checkpoints)]
+    else:
+        captions = [text.caption for text in read_texts(store, [rows[place] for place in sound])]
+        gradients = [_pair_gradients(subject, inputs, captions, options)]
     found = trace(
         scored.gradients, gradients, method, count=count, last=subject.last_layer, drawn=drawn_gradients(scored, seed),
         write=write,
@@ -86,3 +99,14 @@ def _gradients(
     sketch = GradientSketch(module, class_losses, numbers=subject.numbers, seed=subject.seed)
     wanted = torch.nn.functional.one_hot(targets, len(subject.classes)).float()  # as the scorer gives labels
     return sketch(inputs, wanted)
+
+
+def _pair_gradients(subject: Subject, inputs: Tensor, captions: Sequence[str], options: StoreOptions | None) -> Tensor:
+    """Return the gradients of pairs' losses among the fixed pairs, as the scorer `gradient` gives them."""
+    assert subject.against is not None
+    encoder = load_dual_encoder(subject.model, subject.weights, "cpu", options=options)
+    others = read_vectors(subject.against, subject.weights.sha256, encoder.device, options)
+    sigmoid = getattr(encoder.module, "logit_bias", None) is not None
+    losses = PairLosses(*others, loss="sigmoid" if sigmoid else "softmax")
+    sketch = GradientSketch(encoder.module, losses, numbers=subject.numbers, seed=subject.seed)
+    return sketch(inputs, tokenizer_for(subject.model)(list(captions)))

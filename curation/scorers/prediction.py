@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.core.errors import WeightsError
+from curation.core.types import OTHER, OWN
 from curation.models import Weights, preprocess_for
 from curation.models.architecture import encoder_imports
 from curation.models.identity import encoder_identity
@@ -27,18 +28,15 @@ if TYPE_CHECKING:
 _TYPE = pa.struct([("guess", pa.string()), ("loss", pa.float32())])
 
 
-OWN, OTHER = "own", "other"  # guesses of a dual encoder: the pair's own caption and picture, or those of another pair
-
-
 @dataclass(frozen=True, kw_only=True)
 class Prediction(CaptionNumberScorer):
     """The most probable class, `guess`, and the cross-entropy of the sample's label, `loss` in nats.
 
     When to use: to find what a model of `curate learn` gets wrong. Unlike `label_error`, the classifier may have been
     trained on the sample. A sample without a label of the classifier is quarantined: `no_label`, `bad_label`,
-    `unknown_class`. With `against`, the model is a dual encoder, compared with the fixed pairs of a file of `curate proxy
-    vectors`: the guess is `own` where the picture is nearest to its own caption and the caption to its own picture, else
-    `other`; the loss is that of the pair among them.
+    `unknown_class`. With `against`, the model is a dual encoder, and each pair is compared with the fixed pairs of a
+    file of `curate proxy vectors`: the guess is `own` if no other caption is nearer to its picture and no other picture
+    to its caption, else `other`; the loss is that of the pair among them.
     Cost: one image pass, and with `against` one text pass.
     Source: -log softmax(W f(x) + c)_y, as 2312.05328, section 3; CLIP's loss (2103.00020, figure 3).
     Example: prediction: {model: proxy-mu, weights: s3://models/learner.safetensors, sha256: 9f2c..., label: name}
@@ -140,7 +138,7 @@ class Prediction(CaptionNumberScorer):
                 image = encoder.image(batch.tensor(view, device)).double()
                 text = encoder.text(list(batch.captions)).double()
                 one, captions, pictures = losses.logits(encoder.module, image, text)
-                nearest = torch.cat([captions, pictures], 1).amax(1) < one[:, 0]
+                nearest = torch.cat([captions, pictures], 1).amax(1) <= one[:, 0]
                 found = losses.of_logits(one, captions, pictures).cpu().numpy()
             return _values(np.where(nearest.cpu().numpy(), OWN, OTHER), found)
 

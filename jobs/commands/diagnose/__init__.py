@@ -28,7 +28,8 @@ __all__ = ["diagnose"]
 def diagnose() -> None:
     """Trace a model's failures to the training samples behind them, and repair the model.
 
-    MODEL is a classifier of `curate learn`: its folder, or its safetensors file.
+    MODEL is a model of `curate learn`: its folder, or its safetensors file. All commands take classifiers; `failures`
+    and `trace` also take dual encoders (--against).
     """
 
 

@@ -12,6 +12,10 @@ data_option = click.option("--data", required=True, metavar="URL", help="Shards,
 label_option = click.option(
     "--label", default="name", show_default=True, metavar="FIELD", help="Field of a sample's json that holds its label."
 )
+against_option = click.option(
+    "--against", metavar="PAIRS", help="For a dual encoder: the fixed pairs among which a pair's loss is taken, a file "
+    "of `curate proxy vectors` with the same weights.",
+)  # fmt: skip
 scores_option = click.option(
     "--scores", metavar="URL",
     help="Folder of score tables; equal models and data share them. Default: `scores` beside --out.",

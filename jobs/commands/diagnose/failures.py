@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobs.commands.diagnose.arguments import beside, scores_option
+from jobs.commands.diagnose.arguments import against_option, beside, scores_option
 from jobs.options import json_option, print_json
 
 
@@ -29,6 +29,7 @@ from jobs.options import json_option, print_json
 @click.option(
     "--queue", metavar="URL", help="Review queue: look at its answered samples alone, and expect the answers."
 )
+@against_option
 @click.option("--where", multiple=True, metavar="KEY=CLASS",
               help="Only failures with this class as `expected` or `guess` (repeatable).")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Seed of the three parts.")
@@ -37,7 +38,7 @@ from jobs.options import json_option, print_json
 @json_option
 def failures(
     source: str, data: str | None, label: str | None, model: str | None, expected: str | None, queue: str | None,
-    where: tuple[str, ...], seed: int, out: str, scores: str | None, as_json: bool,
+    against: str | None, where: tuple[str, ...], seed: int, out: str, scores: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Find what a model gets wrong, and split it: query, validation and held-out failures.
 
@@ -55,7 +56,9 @@ def failures(
     wanted = dict(map(_pair, where))
     answers = read_expected(expected) if expected else _verdicts(queue) if queue else None
     asked = judged_data(source, data, label, model=model)
-    subject = open_subject(asked.model, asked.label)
+    subject = open_subject(asked.model, asked.label, against=against)
+    if against and answers is not None:
+        raise click.UsageError("a pair is expected to match: --against takes neither --expected nor --queue")
     asked.expect(subject.weights)
     edits = asked.labelling().edits()
     place = scores or beside(out)

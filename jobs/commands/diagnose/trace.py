@@ -9,6 +9,7 @@ import click
 
 from curation.core.printable import printable
 from jobs.commands.diagnose.arguments import (
+    against_option,
     beside,
     data_option,
     failures_option,
@@ -44,12 +45,13 @@ MOST_LINES = 10  # samples that the text lists
 @click.option("--budget", type=click.IntRange(1), help="Answers of the queue. Default: one a sample.")
 @click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False),
               help="Folder for scores.parquet (every sample), drops.parquet (edits) and trace.json.")  # fmt: skip
+@against_option
 @scores_option
 @json_option
 def trace(
     model: str, failures_file: str, data: str, label: str, method: str, part: str, count: int,
-    checkpoints: tuple[str, ...], seed: int, queue: str | None, budget: int | None, out: str, scores: str | None,
-    as_json: bool,
+    checkpoints: tuple[str, ...], seed: int, queue: str | None, budget: int | None, against: str | None, out: str,
+    scores: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Rank training samples by how much they pulled the model towards its failures.
 
@@ -68,7 +70,9 @@ def trace(
     from curation.evaluation.judges import weights_at
     from curation.ledger.edit_lists import write_edit_list
 
-    subject, given = open_subject(model, label), read_failures(failures_file)
+    subject, given = open_subject(model, label, against=against), read_failures(failures_file)
+    if against and queue:
+        raise click.UsageError("pairs have no labels to review: --against takes no --queue")
     earlier = [weights_at(url) for url in checkpoints]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
