@@ -73,7 +73,7 @@ def plant(seed: int, world: str = "xrays") -> Planted:
     """Return the failing model of a seed, trained unless its weights are in the folder of models."""
     pictures = load(world)
     training, cause, field = draw(pictures, seed, world)
-    files = _trained(training, pictures.classes, seed, f"{world}-{seed}", (*EARLIER, EPOCHS))
+    files = trained(training, pictures.classes, seed, f"{world}-{seed}", (*EARLIER, EPOCHS))
     subject = Subject(MODEL, files[EPOCHS], pictures.classes, LABEL)
     return Planted(world, seed, pictures.causes, training, cause, field, subject, [files[one] for one in EARLIER])
 
@@ -100,7 +100,7 @@ def retrained(planted: Planted, keep: Tensor) -> Subject:
     """Return a model that was trained like the failing one, but on these rows of its training pictures alone."""
     some = planted.training.take(keep)
     name = sha256("\n".join(some.uids).encode()).hexdigest()[:16]
-    files = _trained(some, planted.subject.classes, planted.seed, f"{planted.world}-{planted.seed}-{name}", (EPOCHS,))
+    files = trained(some, planted.subject.classes, planted.seed, f"{planted.world}-{planted.seed}-{name}", (EPOCHS,))
     return Subject(MODEL, files[EPOCHS], planted.subject.classes, LABEL)
 
 
@@ -127,7 +127,7 @@ def hashes(pixels: Tensor) -> list[int | None]:
     return [int(value) for value in phash(small)]
 
 
-def _trained(
+def trained(
     pictures: LabelledPictures, classes: Sequence[str], seed: int, name: str, saves: Sequence[int]
 ) -> Mapping[int, Weights]:
     """Return epoch -> weights after it, from the folder of models or by training."""
