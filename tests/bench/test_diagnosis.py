@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from bench import failure_analysis
-from bench.diagnosis import planted, trace, worlds
+from bench.diagnosis import collect, hidden, planted, trace, types, worlds
 from bench.diagnosis.worlds import Cause, World
 from inline_executor import InlineExecutor
 from labelled import uids_of
@@ -150,3 +150,19 @@ def test_the_ranking_is_that_of_the_command_line(
         for uid, score in zip(scores["uid"], scores["score"], strict=True):
             theirs[order[uid]] = score
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4), method
+
+
+def test_reports_of_types_and_collection_judge_every_bar() -> None:
+    figures = {f"{way}|{name}": 0.5 for way in types.WAYS for name in ("learnability", "independence", "information")}
+    better = {"gradients|independence": 0.7, "gradients|information": 0.6, "features|independence": 0.8}
+    report = "\n".join(types.lines([figures | better] * 2))
+    assert report.count("| met |") == 3 and report.count("| not met |") == 1, report
+    fixed = dict.fromkeys(collect.WAYS, 0.4)
+    assert "1.00" in collect.lines([fixed])[2] and "| not met |" in collect.lines([fixed])[2]
+    assert "| met |" in collect.lines([fixed | {"centroid": 0.8}])[2]
+
+
+def test_information_is_that_of_the_definition() -> None:
+    groups = torch.tensor([0, 0, 1, 1])
+    assert hidden.information(groups, groups * 3) == pytest.approx(np.log(2))
+    assert hidden.information(groups, torch.tensor([0, 1, 0, 1])) == pytest.approx(0)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
 import click
+
+from curation.core.executor import Executor
+from jobs.engine import Choice, connected, connected_executor, executor_option, named
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 model_argument = click.argument("model")
 failures_option = click.option(
@@ -16,10 +25,30 @@ against_option = click.option(
     "--against", metavar="PAIRS", help="For a dual encoder: the fixed pairs among which a pair's loss is taken, a file "
     "of `curate proxy vectors` with the same weights.",
 )  # fmt: skip
-scores_option = click.option(
-    "--scores", metavar="URL",
-    help="Folder of score tables; equal models and data share them. Default: `scores` beside --out.",
-)  # fmt: skip
+
+
+def scores_option(command: Command) -> Command:
+    """Add --scores, and where scoring works: --executor and --address."""
+    options = (
+        click.option(
+            "--scores", metavar="URL",
+            help="Folder of score tables; equal models and data share them. Default: `scores` beside --out.",
+        ),
+        executor_option,
+        click.option("--address", help="Ray cluster to score on. Default: RAY_ADDRESS, else this machine."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def scoring_on(executor: str, address: str | None) -> Iterator[Executor]:
+    """Use the executor that the options name; by default this machine, or the cluster of this process."""
+    choice = named(executor, address) or connected() or Choice("local", "no cluster is named")
+    click.echo(str(choice), err=True)
+    with connected_executor(choice, address) as on:
+        yield on
 
 
 def beside(out: str) -> str:

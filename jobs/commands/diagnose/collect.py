@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from curation.core.printable import printable
-from jobs.commands.diagnose.arguments import beside, model_argument, scores_option
+from jobs.commands.diagnose.arguments import beside, model_argument, scores_option, scoring_on
 from jobs.options import FloatRange, json_option, print_json
 
 BY = ("centroid", "classifier")
@@ -36,7 +36,7 @@ MOST_LINES = 10  # samples that the text lists
 @json_option
 def collect(
     model: str, folder: str, name: str, pool: str, count: int, by: str, label: str | None, verb: str, weight: float,
-    out: str, scores: str | None, as_json: bool,
+    out: str, scores: str | None, executor: str, address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Collect the samples of a pool that are most like a type of failure, as an edit list for `curate run`.
 
@@ -50,7 +50,8 @@ def collect(
 
     subject = open_subject(model, label or "name")
     query = read_query(subject, folder, name, by)
-    found = collected(subject, query, pool, scores or beside(out), count=count, label=label)
+    with scoring_on(executor, address) as on:
+        found = collected(subject, query, pool, scores or beside(out), count=count, label=label, executor=on)
     write_edit_list(out, edit_list(found, subject, query, "add" if verb == "add" else "weight", weight))
     top = [{"uid": uid, "score": score} for uid, score in zip(found.uids, found.scores, strict=True)]
     if as_json:

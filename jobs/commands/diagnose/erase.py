@@ -11,6 +11,7 @@ from jobs.commands.diagnose.arguments import (
     label_option,
     model_argument,
     scores_option,
+    scoring_on,
 )
 from jobs.commands.diagnose.repair import report, summary
 from jobs.options import FloatRange, json_option, print_json
@@ -44,7 +45,8 @@ from jobs.options import FloatRange, json_option, print_json
 @json_option
 def erase(
     model: str, failures_file: str, data: str, label: str, drops: str, retrain: str | None, steps: int, lr: float,
-    strength: float, keep: float, right: int, seed: int, out: str, scores: str | None, as_json: bool,
+    strength: float, keep: float, right: int, seed: int, out: str,
+    scores: str | None, executor: str, address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Unlearn the samples that a list drops, without training again.
 
@@ -60,7 +62,10 @@ def erase(
 
     settings = EraseSettings(steps=steps, lr=lr, strength=strength, keep=keep, right=right, seed=seed)
     subject, given, edits = open_subject(model, label), read_failures(failures_file), read_edit_list(drops)
-    with subject_scores(subject, data, scores or beside(out), gradients=False) as scored:
+    with (
+        scoring_on(executor, address) as on,
+        subject_scores(subject, data, scores or beside(out), gradients=False, executor=on) as scored,
+    ):
         card = erase_samples(subject, given, scored, edits, data=data, out=out, settings=settings, recipe=retrain)
     if as_json:
         print_json(card)

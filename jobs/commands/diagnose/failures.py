@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobs.commands.diagnose.arguments import against_option, beside, scores_option
+from jobs.commands.diagnose.arguments import against_option, beside, scores_option, scoring_on
 from jobs.options import json_option, print_json
 
 
@@ -38,7 +38,8 @@ from jobs.options import json_option, print_json
 @json_option
 def failures(
     source: str, data: str | None, label: str | None, model: str | None, expected: str | None, queue: str | None,
-    against: str | None, where: tuple[str, ...], seed: int, out: str, scores: str | None, as_json: bool,
+    against: str | None, where: tuple[str, ...], seed: int, out: str,
+    scores: str | None, executor: str, address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Find what a model gets wrong, and split it: query, validation and held-out failures.
 
@@ -62,7 +63,10 @@ def failures(
     asked.expect(subject.weights)
     edits = asked.labelling().edits()
     place = scores or beside(out)
-    with subject_scores(subject, asked.data, place, gradients=False, more=asked.part.scorers()) as scored:
+    with (
+        scoring_on(executor, address) as on,
+        subject_scores(subject, asked.data, place, gradients=False, more=asked.part.scorers(), executor=on) as scored,
+    ):
         found = find_failures(
             subject, asked.data, scored, expected=answers, corrected=corrected_labels(scored, asked, edits),
             part=asked.part, where=wanted, seed=seed,

@@ -14,6 +14,7 @@ from jobs.commands.diagnose.arguments import (
     label_option,
     model_argument,
     scores_option,
+    scoring_on,
 )
 from jobs.options import FloatRange, json_option, print_json
 
@@ -44,7 +45,7 @@ STRATEGIES = ("failures", "mixed", "ewc")
 @json_option
 def repair(
     model: str, failures_file: str, data: str, label: str, strategy: str, steps: int, lr: float, strength: float,
-    keep: float, right: int, seed: int, out: str, scores: str | None, as_json: bool,
+    keep: float, right: int, seed: int, out: str, scores: str | None, executor: str, address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Fine-tune a model on its query failures, and judge it on those held out.
 
@@ -59,7 +60,10 @@ def repair(
 
     settings = RepairSettings(steps=steps, lr=lr, strength=strength, keep=keep, right=right, seed=seed)
     subject, given = open_subject(model, label), read_failures(failures_file)
-    with subject_scores(subject, data, scores or beside(out), gradients=False) as scored:
+    with (
+        scoring_on(executor, address) as on,
+        subject_scores(subject, data, scores or beside(out), gradients=False, executor=on) as scored,
+    ):
         card = repair_failures(
             subject, given, scored, data=data, out=out, settings=settings,
             strategies=STRATEGIES if strategy == "all" else (strategy,),

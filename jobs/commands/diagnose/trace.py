@@ -16,6 +16,7 @@ from jobs.commands.diagnose.arguments import (
     label_option,
     model_argument,
     scores_option,
+    scoring_on,
 )
 from jobs.options import json_option, print_json
 
@@ -51,7 +52,7 @@ MOST_LINES = 10  # samples that the text lists
 def trace(
     model: str, failures_file: str, data: str, label: str, method: str, part: str, count: int,
     checkpoints: tuple[str, ...], seed: int, queue: str | None, budget: int | None, against: str | None, out: str,
-    scores: str | None, as_json: bool,
+    scores: str | None, executor: str, address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Rank training samples by how much they pulled the model towards its failures.
 
@@ -77,7 +78,10 @@ def trace(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     place = scores or beside(str(folder))
-    with subject_scores(subject, data, place, gradients=True, checkpoints=earlier) as scored:
+    with (
+        scoring_on(executor, address) as on,
+        subject_scores(subject, data, place, gradients=True, checkpoints=earlier, executor=on) as scored,
+    ):
         partial = folder / "scores.parquet.part"
         with pq.ParquetWriter(partial, TRACE_SCHEMA, compression="zstd") as writer:
             found = trace_failures(

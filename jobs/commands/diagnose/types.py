@@ -16,6 +16,7 @@ from jobs.commands.diagnose.arguments import (
     label_option,
     model_argument,
     scores_option,
+    scoring_on,
 )
 from jobs.options import json_option, print_json
 
@@ -41,7 +42,7 @@ from jobs.options import json_option, print_json
 @json_option
 def types(
     model: str, failures_file: str, data: str, label: str, projection: str, across: bool, steps: int | None, seed: int,
-    out: str, scores: str | None, as_json: bool,
+    out: str, scores: str | None, executor: str, address: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Group failures by the repair that they need, and measure whether each group is a type of its own.
 
@@ -55,7 +56,10 @@ def types(
 
     subject, given, folder = open_subject(model, label), read_failures(failures_file), Path(out)
     tuning = TypeTuning(seed=seed) if steps is None else TypeTuning(seed=seed, most=steps)
-    with subject_scores(subject, data, scores or beside(out), gradients=False) as scored:
+    with (
+        scoring_on(executor, address) as on,
+        subject_scores(subject, data, scores or beside(out), gradients=False, executor=on) as scored,
+    ):
         found = find_types(
             subject, given, scored, folder, projection=projection, across=across, tuning=tuning, seed=seed
         )  # fmt: skip

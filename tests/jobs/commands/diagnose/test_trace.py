@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from diagnosed import CLASSES, FIELD, PLANTED, TRAINED, find_failures, planted_uids, trace_failures
+from diagnosed import CLASSES, FIELD, PLANTED, TRAINED, find_failures, planted_uids, run, trace_failures
 from labelled import write_classifier
 
 from curation.curating.run import curate
@@ -82,6 +82,36 @@ def test_another_question_draws_nothing_and_a_damaged_draw_is_replaced(
     assert any(path.read_bytes() == data for path, data in drawn.items()), "drawn again"
     trace_failures(home, capsys, "--seed", "1")
     assert len(list((home / "scores/draws").iterdir())) == len(drawn) + 1
+
+
+@pytest.mark.ray
+def test_ray_spreads_gradients_and_ranks_the_same(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_failures(home, capsys)
+    here = trace_failures(home, capsys)
+    words = ["diagnose", "trace", home / "model.safetensors", "--failures", home / "f.parquet", "--count", PLANTED]
+    more = ["--data", home / "corpus", "--scores", tmp_path / "scores", "--out", tmp_path / "trace"]
+    there = run(capsys, *words, *more, "--executor", "ray")
+    assert there["top"] == here["top"] and (tmp_path / "scores").exists()
+
+
+def test_an_executor_and_a_cluster_exclude_each_other(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_failures(home, capsys)
+    words = [
+        "diagnose",
+        "trace",
+        home / "model.safetensors",
+        "--failures",
+        home / "f.parquet",
+        "--data",
+        home / "corpus",
+    ]
+    more = ["--out", tmp_path / "trace", "--executor", "local", "--address", "127.0.0.1:1"]
+    assert _main([*map(str, [*words, *more])]) == 2
+    assert "exclude each other" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
