@@ -122,7 +122,8 @@ def annotate(
             rounds.spent += state.votes.spent
     newest = newest_order(queue)
     order: Sequence[int] = range(len(uids)) if newest is None else newest.items.tolist()
-    if ranker is not None and is_due(newest, rounds.spent, every) and rounds.spent < document.budget:
+    is_open = any(rounds.winner(item) is None for item in range(len(uids)))
+    if ranker is not None and is_open and is_due(newest, rounds.spent, every) and rounds.spent < document.budget:
         order = next_round(rounds.votes) or order
     rounds.ask(ask, order, every=every, rerank=next_round if every else None, tick=tick)
     return rounds
