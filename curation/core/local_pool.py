@@ -89,14 +89,14 @@ class LocalPool:
 
     def submit(self, worker: int, method: str, *arguments: Any) -> CallHandle:
         of = self._workers[worker]
-        for _ in range(2):  # a process may die between two calls
+        for _ in range(3):  # a process may die between two calls, and the server that forks it
             if of.process is None:
                 initial = (self._made, of.place, {**os.environ, **of.environment})
                 of.process = ProcessPoolExecutor(1, _context(), initializer=_begin, initargs=initial)
             try:
                 with _without_main():
                     future = of.process.submit(_call, method, arguments)
-            except BrokenProcessPool:
+            except (BrokenProcessPool, EOFError, ConnectionError):  # the last two: the server that forks has died
                 of.process = None
                 continue
             self._calls[future] = of

@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -465,3 +466,20 @@ def test_capacity_is_that_of_this_machine() -> None:
 )
 def test_room(have: Resources, share: Resources, room: int) -> None:
     assert have.fit(share) == room
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionRefusedError])
+def test_a_call_is_repeated_where_the_server_that_forks_has_died(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, failed = ProcessPoolExecutor.submit, list[int]()
+
+    def dies_once(pool: ProcessPoolExecutor, *arguments: Any, **options: Any) -> Any:
+        if not failed:
+            failed.append(1)
+            raise error
+        return submit(pool, *arguments, **options)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", dies_once)
+    with LocalExecutor().pool(Counter, Resources()) as pool:
+        assert answer(pool, pool.start(), "count") == 1 and failed
