@@ -130,6 +130,11 @@ def side_document(side: Side, seed: int = 0) -> dict[str, Any]:
     known, apart = intervals(groups, side.rows, seed)
     unjudged = (one.name for one in groups if not one.held_out)
     missing = [f"type {name} has no held-out failure: nothing shows that it is one" for name in unjudged]
+    broken = [one.name for one in groups if side.rows[one.name].stopped]
+    missing += [
+        f"type {name}: its tuning ended with {side.rows[name].kept:.0%} of other correct samples right, so that its "
+        "row of A is that of a model that forgot the rest" for name in broken
+    ]  # fmt: skip
     if len(groups) == 1:
         missing.append("one type is left: independence is not defined")
     if side.expected == ANY:

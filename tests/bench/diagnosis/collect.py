@@ -9,7 +9,7 @@ from statistics import fmean
 import numpy as np
 from bench.diagnosis.bars import Bar, spread, table
 from bench.diagnosis.hidden import failed, hide
-from bench.diagnosis.types import JUDGES, groups_of, vectors_of
+from bench.diagnosis.types import JUDGES, KEPT, groups_of, vectors_of
 
 from curation.diagnosis.pictures import LabelledPictures
 from curation.diagnosis.tuning import TunedClassifier
@@ -52,6 +52,7 @@ def measure(seed: int) -> dict[str, float]:
                 tuner = GroupTuner(partial(TunedClassifier.of, world.subject), best, held, right, judge, TypeTuning())
                 row = tuner(FailureGroup("collected", tuple(best.uids), tuple(held.uids)))
                 figures.setdefault(way, []).append(len(row.right) / len(held))
+                figures.setdefault(f"{way}|kept", []).append(row.kept)
     return {way: fmean(values) for way, values in figures.items()}
 
 
@@ -63,6 +64,11 @@ def lines(found: Sequence[dict[str, float]]) -> list[str]:
     """Return the report: the bar, then every way."""
     times = [one["centroid"] / max(one["random"], 1e-9) for one in found]
     text = f"{COUNT} retrieved samples (centroid) fix >= {TIMES} times what {COUNT} random ones of the pool fix"
-    rows = [f"| {way} | {spread([one[way] for one in found], 3)} |" for way in WAYS]
-    head = "| collected by | held-out failures of the type that are right |"
-    return [*table([Bar(text, spread(times), fmean(times) >= TIMES)]), head, "|---|---|", *rows]
+    rows = [
+        f"| {way} | {spread([one[way] for one in found], 3)} | {spread([one[f'{way}|kept'] for one in found])} |"
+        for way in WAYS
+    ]
+    head = "| collected by | held-out failures of the type that are right | kept |"
+    kept = [min(one[f"{way}|kept"] for way in ("centroid", "random")) for one in found]
+    valid = Bar(f"the tuned models keep >= {KEPT} of other correct samples", spread(kept), min(kept) >= KEPT)
+    return [*table([valid, Bar(text, spread(times), fmean(times) >= TIMES)]), head, "|---|---:|---:|", *rows]

@@ -21,6 +21,7 @@ from curation.gradients import GradientSketch, class_losses
 
 K, MORE = 2, 0.1  # groups of a side; the bar above random types
 JUDGES = 400
+KEPT = 0.9  # share at which a tuning should have stopped: 2109.12347, section 3.2
 WAYS = ("gradients", "features", "random")
 
 
@@ -45,6 +46,7 @@ def measure(seed: int) -> dict[str, float]:
                 ("learnability", learnability(a)),
                 ("independence", independence(a)),
                 ("information", known),
+                ("kept", min(one.kept for one in measured.values())),
             ):
                 figures.setdefault(f"{way}|{name}", []).append(float("nan") if value is None else value)
     return {name: fmean(values) for name, values in figures.items()}
@@ -102,7 +104,12 @@ def lines(found: Sequence[dict[str, float]]) -> list[str]:
             "mutual information with the hidden class above feature clusters", spread(known[1], 3), fmean(known[1]) > 0
         ),
     ]
-    columns = ("learnability", "independence", "information")
+    least = min(of("gradients|kept"))
+    bars.insert(0, Bar(
+        f"the tuned models keep >= {KEPT} of other correct samples, without which A says little",
+        spread(of("gradients|kept")), least >= KEPT,
+    ))  # fmt: skip
+    columns = ("learnability", "independence", "information", "kept")
     rows = [f"| {way} | " + " | ".join(spread(of(f"{way}|{name}"), 3) for name in columns) + " |" for way in WAYS]
     head = f"| {K} groups a side, by | " + " | ".join(columns) + " |"
     return [*table(bars), head, "|---" * (len(columns) + 1) + "|", *rows]
