@@ -60,6 +60,11 @@ class PairLosses:
     text: Tensor
     loss: PairwiseLoss = "softmax"
 
+    @classmethod
+    def of(cls, module: nn.Module, image: Tensor, text: Tensor) -> PairLosses:
+        """Return the loss that a dual encoder was trained with: sigmoid where it has a `logit_bias`."""
+        return cls(image, text, "softmax" if getattr(module, "logit_bias", None) is None else "sigmoid")
+
     def __call__(self, module: nn.Module, pixels: Tensor, ids: Tensor) -> Tensor:
         """Return the losses `[N]`. pixels: normalised, `[N, 3, S, S]`. ids: tokens of captions, `[N, L]`."""
         image = normalize(encode_image(module, pixels).float(), dim=-1)

@@ -8,7 +8,6 @@ Cost: one image pass a sample, once for a model and a pool; then one pass over t
 
 from __future__ import annotations
 
-import heapq
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from curation.core.executor import Executor
 from curation.curating.scored_units import scored_units
 from curation.diagnosis.failures import DISTANCE
 from curation.diagnosis.finding_types import MEMBER_SCHEMA, VERSION
+from curation.diagnosis.first_samples import FirstSamples
 from curation.diagnosis.subject import CONTENT, Subject, SubjectScores, matrix_of
 from curation.diagnosis.type_queries import QUERY_SCHEMA
 from curation.ledger.edit_lists import EDIT_SCHEMA
@@ -116,8 +116,7 @@ def collect(
     if label is not None:
         scorers.append({"label": {"field": label}})
     refused: Counter[str] = Counter()
-    best: list[tuple[float, tuple[int, ...], str, str]] = []
-    ranked = 0
+    first, ranked = FirstSamples[str](count), 0
     with scored_units(absolute_url(pool), absolute_url(scores), scorers, executor) as units:
         data = SubjectScores(units, 0)
         root, in_snapshot = units.work.corpus.store().url.rstrip("/"), data.in_snapshot
@@ -130,21 +129,15 @@ def collect(
             reasons = _refusals(query, sound)
             refused.update(reason for reason in reasons if reason)
             values = (matrix_of(sound.column("features")).double().numpy() @ query.vector + query.bias).astype("f4")
-            places = (sound.column(name).to_pylist() for name in ("uid", "source_key"))
-            for value, uid, key, reason in zip(values.tolist(), *places, reasons, strict=True):
-                if reason:
-                    continue
-                ranked += 1
-                entry = (value, tuple(-ord(sign) for sign in uid), uid, key)
-                if len(best) < count:
-                    heapq.heappush(best, entry)
-                elif entry > best[0]:
-                    heapq.heapreplace(best, entry)
-    if not best:
+            keep = [place for place, reason in enumerate(reasons) if not reason]
+            uids, keys = (sound.column(name).take(keep).to_pylist() for name in ("uid", "source_key"))
+            first.add(values[keep], uids, keys.__getitem__)
+            ranked += len(keep)
+    if not ranked:
         raise UserError(f"{pool} has no sample to collect", fix="name another pool, or leave out --label")
-    top = sorted(best, reverse=True)
-    uids, values, shards = [one[2] for one in top], [one[0] for one in top], [f"{root}/{one[3]}" for one in top]
-    return Collected(uids, values, shards, in_snapshot, ranked, dict(refused))
+    top = first.ranked()
+    shards = [f"{root}/{one.item}" for one in top]
+    return Collected([one.uid for one in top], [one.score for one in top], shards, in_snapshot, ranked, dict(refused))
 
 
 def edit_list(found: Collected, subject: Subject, query: TypeQuery, verb: Verb, weight: float) -> pa.Table:

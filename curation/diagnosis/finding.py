@@ -17,12 +17,11 @@ from curation.diagnosis.failures import SCHEMA, Failures, split
 from curation.diagnosis.judged_data import JudgedData, JudgedPart
 from curation.diagnosis.pictures import rows_of
 from curation.diagnosis.subject import Subject, SubjectScores
-from curation.diagnosis.tuning import TunedClassifier
+from curation.diagnosis.tuning import JUDGED, TunedClassifier
 from curation.evaluation.labellings import relabelled
 from curation.models.architecture import preprocess_for
 from curation.storage.urls import absolute_url
 
-JUDGED = 256  # pictures of given samples that are judged at once
 ALL = JudgedPart()
 
 

@@ -31,18 +31,18 @@ from curation.diagnosis.pictures import (
     Rows,
     draw_right,
     expect_own,
-    known_contents,
     labelled_pictures,
+    unseen,
 )
 from curation.diagnosis.subject import CONTENT, Subject, SubjectScores
-from curation.diagnosis.tuning import TunedClassifier
+from curation.diagnosis.tuning import TunedClassifier, still_wrong
 from curation.diagnosis.type_matrix import FailureGroup, TunedRow
 from curation.diagnosis.type_names import distinct_terms, name_of, terms_of
 from curation.diagnosis.type_queries import QUERY_SCHEMA, query_rows, tower_features
 from curation.diagnosis.type_tuning import CommittedRows, GroupTuner, TypeTuning
 from curation.diagnosis.types import FITTED, Side, find_sides, side_document
 from curation.gradients import GradientSketch, class_losses
-from curation.storage.store import Store, open_store
+from curation.storage.store import Store, StoreOptions, open_store
 
 VERSION = 1  # of types.json
 MOST_FAILURES = 2048  # by uid
@@ -92,7 +92,7 @@ def find_types(
     options = scored.units.work.recipe.options
     store = open_store(failures.about["root"], options)
     given = _read(subject, failures, scored, store, seed)
-    vectors = failure_gradients(subject, given.pictures, scored)
+    vectors = failure_gradients(subject, given.pictures, options)
     fitted = torch.tensor([row["part"] in FITTED for row in given.rows])
     tuner = GroupTuner(
         lambda: TunedClassifier.of(subject, options=options), given.pictures.take(fitted.nonzero()[:, 0]),
@@ -130,9 +130,9 @@ def find_types(
     return FoundTypes(document, members.cast(MEMBER_SCHEMA), _queries(document, rows, *features))
 
 
-def failure_gradients(subject: Subject, pictures: LabelledPictures, scored: SubjectScores) -> Tensor:
+def failure_gradients(subject: Subject, pictures: LabelledPictures, options: StoreOptions | None = None) -> Tensor:
     """Return sketches of the gradients of the losses with the expected answers, of length 1, float32 `[N, D]`."""
-    classifier = TunedClassifier.of(subject, options=scored.units.work.recipe.options)
+    classifier = TunedClassifier.of(subject, options=options)
     sketch = GradientSketch(classifier.module, class_losses, numbers=subject.numbers, seed=subject.seed)
     pairs = zip(torch.split(pictures.pixels, CHUNK), torch.split(pictures.targets, CHUNK), strict=True)
     parts = [sketch(classifier.normalise(pixels), targets) for pixels, targets in pairs]
@@ -142,17 +142,11 @@ def failure_gradients(subject: Subject, pictures: LabelledPictures, scored: Subj
 def _read(subject: Subject, failures: Failures, scored: SubjectScores, store: Store, seed: int) -> _Given:
     """Read the failures that are none of the training data and still wrong, and draw samples that are right."""
     rows = failures.table.to_pylist()
-    known = known_contents(scored, {row[CONTENT] for row in rows})
-    left_out = Counter("in_training_data" for row in rows if row[CONTENT] in known)
-    rows = [row for row in rows if row[CONTENT] not in known]
-    left_out.update("beyond_limit" for _ in rows[MOST_FAILURES:])
-    rows = rows[:MOST_FAILURES]
-    pictures, unread = labelled_pictures(subject, rows, scored, store)
-    left_out.update(unread)
-    options = scored.units.work.recipe.options
-    still = ~TunedClassifier.of(subject, options=options).right(pictures)
-    left_out.update("right" for wrong in still.tolist() if not wrong)
-    pictures = pictures.take(still.nonzero()[:, 0])
+    fresh = unseen(rows, scored)
+    left_out = Counter({"in_training_data": len(rows) - len(fresh), "beyond_limit": max(0, len(fresh) - MOST_FAILURES)})
+    rows, options = fresh[:MOST_FAILURES], scored.units.work.recipe.options
+    pictures, others = still_wrong(TunedClassifier.of(subject, options=options), subject, rows, scored, store)
+    left_out.update(others)
     by_uid = {row["uid"]: row for row in rows}
     if not len(pictures):
         about = (

@@ -25,7 +25,7 @@ from curation.curating.ranged_pictures import read_pictures
 from curation.diagnosis.failures import Failures
 from curation.diagnosis.subject import CONTENT, Subject, SubjectScores
 from curation.models.architecture import preprocess_for
-from curation.storage.store import Store, open_store
+from curation.storage.store import Store
 
 Rows = Sequence[Mapping[str, Any]]  # of samples: uid, expected, and where each is (`ranged_pictures.SOURCE`)
 
@@ -50,18 +50,6 @@ class LabelledPictures:
         """Return these samples and then the others."""
         pixels, targets = torch.cat([self.pixels, other.pixels]), torch.cat([self.targets, other.targets])
         return LabelledPictures([*self.uids, *other.uids], pixels, targets)
-
-
-def failure_pictures(
-    subject: Subject, failures: Failures, part: str, scored: SubjectScores
-) -> tuple[LabelledPictures, Counter[str]]:
-    """Read one part of the failures, with the expected answers; also count what could not be read, by reason.
-
-    scored: any data of the subject, for limits and store options. Raises `UserError` for failures of another model.
-    """
-    expect_own(subject, failures)
-    store = open_store(failures.about["root"], scored.units.work.recipe.options)
-    return labelled_pictures(subject, failures.part(part).to_pylist(), scored, store)
 
 
 def expect_own(subject: Subject, failures: Failures) -> None:
@@ -121,6 +109,11 @@ def rows_of(scored: SubjectScores, uids: set[str]) -> Rows:
     return sorted(found, key=lambda row: str(row["uid"]))
 
 
-def known_contents(scored: SubjectScores, contents: set[str]) -> set[str]:
-    """Return those of some content hashes that the data has. One pass over a column of the index."""
-    return {text for table in scored.tables([]) for text in table.column(CONTENT).to_pylist() if text in contents}
+def unseen(rows: Rows, scored: SubjectScores) -> Rows:
+    """Return the rows whose picture, by its content hash, is not in the scored data.
+
+    Cost: one pass over a column of the index.
+    """
+    asked = {row[CONTENT] for row in rows}
+    known = {text for table in scored.tables([]) for text in table.column(CONTENT).to_pylist() if text in asked}
+    return [row for row in rows if row[CONTENT] not in known]

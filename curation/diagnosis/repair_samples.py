@@ -12,8 +12,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from curation.core.errors import UserError
 from curation.core.intervals import wilson
 from curation.diagnosis.failures import SHARES, Failures, part_of
@@ -22,11 +20,11 @@ from curation.diagnosis.pictures import (
     Rows,
     draw_right,
     expect_own,
-    known_contents,
     labelled_pictures,
+    unseen,
 )
 from curation.diagnosis.subject import CONTENT, Subject, SubjectScores
-from curation.diagnosis.tuning import TunedClassifier, right_by_class
+from curation.diagnosis.tuning import TunedClassifier, right_by_class, still_wrong
 from curation.storage.store import open_store
 
 RIGHT = 4000  # samples that the model is right about; half of them are tuned on
@@ -69,20 +67,17 @@ def read_repair_samples(
     part of either kind is empty.
     """
     expect_own(subject, failures)
-    known = known_contents(scored, set(failures.table.column(CONTENT).to_pylist()))
-    store = open_store(failures.about["root"], scored.units.work.recipe.options)
-    classifier, left_out, parts = TunedClassifier.of(subject), Counter[str](), {}
+    rows, options = failures.table.to_pylist(), scored.units.work.recipe.options
+    fresh = unseen(rows, scored)
+    store, classifier = open_store(failures.about["root"], options), TunedClassifier.of(subject, options=options)
+    left_out, parts = Counter({"in_training_data": len(rows) - len(fresh)}), {}
     for part in SHARES:
-        rows = failures.part(part).to_pylist()
-        fresh = [row for row in rows if row[CONTENT] not in known][:MOST_FAILURES]
-        left_out["in_training_data"] += sum(row[CONTENT] in known for row in rows)
-        pictures, unread = labelled_pictures(subject, fresh, scored, store)
-        wrong = torch.nonzero(~classifier.right(pictures))[:, 0]
-        left_out.update({**unread, "right": len(pictures) - len(wrong)})
-        parts[part] = pictures.take(wrong)
+        some = [row for row in fresh if row["part"] == part][:MOST_FAILURES]
+        parts[part], others = still_wrong(classifier, subject, some, scored, store)
+        left_out.update(others)
     reasons = {reason: count for reason, count in sorted(left_out.items()) if count}
-    for part, some in parts.items():
-        if not len(some):
+    for part, pictures in parts.items():
+        if not len(pictures):
             about = "".join(f", {count:,} {reason}" for reason, count in reasons.items())
             text = f"the failures have no sample in the part {part}{about}"
             raise UserError(text, fix="find more failures in data that the model was not trained on")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from curation.core.errors import UserError
+from curation.diagnosis.first_samples import FirstSamples
 from curation.diagnosis.trace_methods import LOSS, TRACE_METHODS, TraceMethod, scaled
 from curation.gradients import MOST_ROWS, FisherSystem
 
@@ -79,26 +81,21 @@ def trace(
     score = _loss if method == LOSS else _scorer(method, failures, drawn, last)
     system = FisherSystem(drawn[0], PREDICTION_DAMPING)
     way = system.solve(failures[0].mean(0)).float()
-    best: list[tuple[float, tuple[int, ...], str, int, Tensor]] = []  # the number keeps tensors out of comparisons
-    samples = 0
+    first, samples = FirstSamples[Tensor](count), 0
     for rows in units():
-        found = score(rows)
+        found, own = score(rows), rows.gradients[0]
         write(pa.table([pa.array(rows.uids, pa.string()), pa.array(found)], schema=TRACE_SCHEMA))
-        for place in np.argsort(-found, kind="stable").tolist():
-            value, uid = float(found[place]), rows.uids[place]
-            if len(best) == count and value < best[0][0]:
-                break
-            entry = (value, tuple(-ord(sign) for sign in uid), uid, samples + place, rows.gradients[0][place].clone())
-            if len(best) < count:
-                heapq.heappush(best, entry)
-            else:
-                heapq.heappushpop(best, entry)
+        first.add(found, rows.uids, partial(_row, own))
         samples += len(found)
-    top = sorted(best, reverse=True)
-    gradients = torch.stack([gradient for *_, gradient in top])
+    top = first.ranked()
+    gradients = torch.stack([one.item for one in top])
     predicted = float((gradients @ way).sum()) / max(1, samples)
     pulls = -(normalize(gradients, dim=1) @ system.solve(normalize(failures[0], dim=1).T).float())
-    return Trace([one[2] for one in top], [one[0] for one in top], samples, predicted, pulls)
+    return Trace([one.uid for one in top], [one.score for one in top], samples, predicted, pulls)
+
+
+def _row(gradients: Tensor, place: int) -> Tensor:
+    return gradients[place].clone()  # a view would keep the unit alive
 
 
 def _loss(rows: GradientRows) -> Floats:

@@ -16,8 +16,8 @@ from curation.curating.ranged_pictures import read_pictures
 from curation.curating.ranged_texts import read_texts
 from curation.diagnosis.drawn_gradients import drawn_gradients
 from curation.diagnosis.failures import Failures
-from curation.diagnosis.pictures import expect_own, known_contents
-from curation.diagnosis.subject import CONTENT, Subject, SubjectScores
+from curation.diagnosis.pictures import expect_own, unseen
+from curation.diagnosis.subject import Subject, SubjectScores
 from curation.diagnosis.trace import Trace, trace
 from curation.gradients import GradientSketch, PairLosses, class_losses
 from curation.ledger.edit_lists import EDIT_SCHEMA
@@ -58,9 +58,9 @@ def trace_failures(
             f"a dual encoder is traced by its own weights: {what}", fix="leave out --checkpoint, last_layer"
         )
     rows = failures.part(part).to_pylist()
-    known = known_contents(scored, {row[CONTENT] for row in rows})
-    left_out = Counter("in_training_data" for row in rows if row[CONTENT] in known)
-    rows = [row for row in rows if row[CONTENT] not in known][:MOST_FAILURES]
+    fresh = unseen(rows, scored)
+    left_out = +Counter({"in_training_data": len(rows) - len(fresh)})
+    rows = fresh[:MOST_FAILURES]
     options = scored.units.work.recipe.options
     view = preprocess_for(subject.model)
     store, limits = open_store(failures.about["root"], options), scored.units.work.recipe.decoding
@@ -106,7 +106,7 @@ def _pair_gradients(subject: Subject, inputs: Tensor, captions: Sequence[str], o
     assert subject.against is not None
     encoder = load_dual_encoder(subject.model, subject.weights, "cpu", options=options)
     others = read_vectors(subject.against, subject.weights.sha256, encoder.device, options)
-    sigmoid = getattr(encoder.module, "logit_bias", None) is not None
-    losses = PairLosses(*others, loss="sigmoid" if sigmoid else "softmax")
-    sketch = GradientSketch(encoder.module, losses, numbers=subject.numbers, seed=subject.seed)
+    sketch = GradientSketch(
+        encoder.module, PairLosses.of(encoder.module, *others), numbers=subject.numbers, seed=subject.seed
+    )
     return sketch(inputs, tokenizer_for(subject.model)(list(captions)))

@@ -6,6 +6,7 @@ of threads.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from curation.core.intervals import HitRate, wilson
-from curation.diagnosis.pictures import LabelledPictures
-from curation.diagnosis.subject import Subject
+from curation.diagnosis.pictures import LabelledPictures, Rows, labelled_pictures
+from curation.diagnosis.subject import Subject, SubjectScores
 from curation.models.architecture import preprocess_for
 from curation.models.towers import PixelNormaliser
 from curation.models.trained_classifier import load_classifier
-from curation.storage.store import StoreOptions
+from curation.storage.store import Store, StoreOptions
 
 JUDGED = 256  # pictures in one forward pass
 
@@ -61,6 +62,19 @@ class TunedClassifier:
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of all tensors, on the CPU."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
+
+
+def still_wrong(
+    classifier: TunedClassifier, subject: Subject, rows: Rows, scored: SubjectScores, store: Store
+) -> tuple[LabelledPictures, Counter[str]]:
+    """Read failures, and keep those that the model is still wrong about; also count the others, by reason.
+
+    store: where the failures are. Cost: a ranged read, a decode and a forward pass a sample.
+    """
+    pictures, left_out = labelled_pictures(subject, rows, scored, store)
+    wrong = torch.nonzero(~classifier.right(pictures))[:, 0]
+    left_out["right"] += len(pictures) - len(wrong)
+    return pictures.take(wrong), left_out
 
 
 def right_by_class(right: Tensor, pictures: LabelledPictures, classes: Sequence[str]) -> Mapping[str, HitRate]:

@@ -126,8 +126,7 @@ class Gradient(CaptionNumberScorer):
         view, tokenize, (own, pairs) = preprocess_for(self.model), tokenizer_for(self.model), self.files()
         others = read_vectors(pairs, self.sha256, device, options)
         module = load_dual_encoder(self.model, own, device, options=options).module
-        losses = PairLosses(*others, loss="softmax" if getattr(module, "logit_bias", None) is None else "sigmoid")
-        sketch = GradientSketch(module, losses, numbers=self.numbers, seed=self.seed)
+        sketch = GradientSketch(module, PairLosses.of(module, *others), numbers=self.numbers, seed=self.seed)
         normalise = PixelNormaliser(view).to(device)
 
         def score(batch: Batch) -> pa.Array:

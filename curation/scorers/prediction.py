@@ -130,8 +130,7 @@ class Prediction(CaptionNumberScorer):
         own, pairs = self.files()
         others = read_vectors(pairs, self.sha256, device, options)
         encoder, view = load_dual_encoder(self.model, own, device, options=options), preprocess_for(self.model)
-        sigmoid = getattr(encoder.module, "logit_bias", None) is not None
-        losses = PairLosses(others.image.double(), others.text.double(), loss="sigmoid" if sigmoid else "softmax")
+        losses = PairLosses.of(encoder.module, others.image.double(), others.text.double())
 
         def score(batch: Batch) -> pa.Array:
             with torch.inference_mode():

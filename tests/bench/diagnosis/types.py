@@ -10,14 +10,13 @@ import torch
 from bench.diagnosis.bars import Bar, spread, table
 from bench.diagnosis.hidden import Failed, Hidden, failed, hide, information
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from curation.diagnosis.finding_types import failure_gradients
 from curation.diagnosis.tuning import TunedClassifier
 from curation.diagnosis.type_matrix import FailureGroup, independence, learnability, matrix
 from curation.diagnosis.type_queries import tower_features
 from curation.diagnosis.type_tuning import GroupTuner, TypeTuning
 from curation.diagnosis.types import FITTED, group_failures
-from curation.gradients import GradientSketch, class_losses
 
 K, MORE = 2, 0.1  # groups of a side; the bar above random types
 JUDGES = 400
@@ -71,11 +70,10 @@ def groups_of(
 
 
 def vectors_of(world: Hidden, found: Failed) -> dict[str, Tensor]:
-    model = TunedClassifier.of(world.subject)
-    sketch = GradientSketch(model.module, class_losses, numbers=world.subject.numbers, seed=world.subject.seed)
-    pairs = zip(torch.split(found.pictures.pixels, 256), torch.split(found.pictures.targets, 256), strict=True)
-    gradients = torch.cat([sketch(model.normalise(pixels), targets) for pixels, targets in pairs])
-    return {"gradients": normalize(gradients, dim=1), "features": tower_features(world.subject, found.pictures)}
+    return {
+        "gradients": failure_gradients(world.subject, found.pictures),
+        "features": tower_features(world.subject, found.pictures),
+    }
 
 
 def _tuner(world: Hidden, found: Failed) -> GroupTuner:

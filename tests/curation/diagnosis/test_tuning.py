@@ -5,13 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import nn
+from marked_pictures import untrained
 from torch.nn.functional import cross_entropy
 
 from curation.diagnosis.pictures import LabelledPictures
 from curation.diagnosis.tuning import Step, TunedClassifier, batches, right_by_class, tune
-from curation.models.towers import PixelNormaliser
-from curation.shards.images import Preprocess
 
 
 def pictures(count: int, seed: int = 0) -> LabelledPictures:
@@ -23,13 +21,6 @@ def pictures(count: int, seed: int = 0) -> LabelledPictures:
     )
 
 
-def classifier() -> TunedClassifier:
-    module = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).eval().requires_grad_(False)
-    for tensor in module.parameters():
-        tensor.zero_()
-    return TunedClassifier(module, PixelNormaliser(Preprocess(size=4, mean=(0.5,) * 3, std=(0.25,) * 3)))
-
-
 def loss_of(tuned: TunedClassifier, step: Step) -> torch.Tensor:
     return torch.stack([cross_entropy(tuned.logits(pixels), targets) for pixels, targets in step]).mean()
 
@@ -37,7 +28,7 @@ def loss_of(tuned: TunedClassifier, step: Step) -> torch.Tensor:
 def test_tuning_learns_repeats_and_stops() -> None:
     samples, found, seen = pictures(40), [], list[int]()
     for stop in (None, lambda done: bool(seen.append(done)) or done >= 20):
-        tuned = classifier()
+        tuned = untrained()
         before = tuned.right(samples).float().mean()
         done = tune(tuned, batches([samples], [8], 3), partial(loss_of, tuned), lr=1e-2, most=60, stop=stop)
         found.append(tuned.weights())
@@ -46,7 +37,7 @@ def test_tuning_learns_repeats_and_stops() -> None:
             assert before == 0.5 and tuned.right(samples).all()
             assert not any(tensor.requires_grad or tensor.grad is not None for tensor in tuned.module.parameters())
     assert seen == [0, 10, 20]
-    again = classifier()
+    again = untrained()
     tune(again, batches([samples], [8], 3), partial(loss_of, again), lr=1e-2, most=20)
     assert all(torch.equal(found[1][name], tensor) for name, tensor in again.weights().items())
     assert not torch.equal(found[0]["1.weight"], found[1]["1.weight"])
