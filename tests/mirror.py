@@ -30,6 +30,7 @@ TESTED_BY: dict[str, str] = {
     "curation/annotators/vote_tables.py": "curation/annotators/test_annotators.py",
     "curation/curating/ranged_pictures.py": "jobs/commands/diagnose/test_trace.py",
     "curation/curating/scored_units.py": "jobs/commands/diagnose/test_trace.py",
+    "curation/corpora/relabelled_shards.py": "curation/corpora/test_planted_cause.py",
     "curation/curating/ranged_texts.py": "jobs/commands/diagnose/test_types.py",
     "curation/diagnosis/collecting.py": "jobs/commands/diagnose/test_collect.py",
     "curation/diagnosis/doubted.py": "jobs/commands/diagnose/test_trace.py",

@@ -15,7 +15,6 @@ Cost: the corpus is read twice and written once; 0.3 KB of memory a sample. 2,00
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -25,15 +24,14 @@ import numpy as np
 import pyarrow as pa
 
 from curation.core.errors import ImageError, UserError
-from curation.core.types import uid
 from curation.core.words import fold, words
+from curation.corpora.relabelled_shards import corpus_samples, put_shard, with_label
 from curation.shards import contents
-from curation.shards.tar_samples import TarSample, read_samples
+from curation.shards.tar_samples import TarSample
 from curation.shards.tar_writer import TarWriter
 from curation.storage.parquet import to_parquet
 from curation.storage.store import Store
 
-FIELD = "label"  # of the json: the label that may be wrong
 TRUTH = "truth.parquet"  # beside the shards, written last: uid, label (the true one), given
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -72,11 +70,7 @@ def plant_wrong_labels(
             writer = TarWriter(file)
         assert writer is not None
         for part in sample.parts:
-            data = part.data
-            if part.extension == "json":
-                data = json.dumps(
-                    {**json.loads(data), FIELD: given[number]}, ensure_ascii=False, sort_keys=True
-                ).encode()
+            data = with_label(part.data, given[number]) if part.extension == "json" else part.data
             writer.add(f"{sample.key}.{part.extension}", data)
     uids += _put(target, shard, file, writer)
     columns = {"uid": uids, "label": truth, "given": given}
@@ -126,15 +120,13 @@ def confusion_table(classes: Sequence[str], confusion: Array) -> pa.Table:
 def _labelled(source: Store, label: str, limit: int | None) -> Iterator[tuple[str, TarSample, str, str]]:
     """Yield shard, sample, label and caption of the samples with a label, at most `limit`."""
     count = 0
-    for key in sorted(found.key for found in source.list() if found.key.endswith(".tar")):
-        data = source.get(key)
-        for sample in read_samples(iter([data]), len(data)):
-            if limit is not None and count >= limit:
-                return
-            text = _label_and_caption({part.extension: part.data for part in sample.parts}, label)
-            if text is not None and sample.key:
-                count += 1
-                yield key, sample, *text
+    for key, sample in corpus_samples(source):
+        if limit is not None and count >= limit:
+            return
+        text = _label_and_caption({part.extension: part.data for part in sample.parts}, label)
+        if text is not None and sample.key:
+            count += 1
+            yield key, sample, *text
 
 
 def _label_and_caption(parts: Mapping[str, bytes], label: str) -> tuple[str, str] | None:
@@ -151,10 +143,7 @@ def _put(target: Store, key: str, file: io.BytesIO, writer: TarWriter | None) ->
     if writer is None:
         return []
     writer.close()
-    data = file.getvalue()
-    target.put(key, data)
-    etag = target.head(key).etag
-    return [uid(key, etag, one.start) for one in read_samples(iter([data]), len(data))]
+    return list(put_shard(target, key, file.getvalue()).values())
 
 
 def _cosine(one: Counter[str], other: Counter[str]) -> float:

@@ -9,21 +9,20 @@ Cost: the source is read once, up to the last sample that is taken; a decode and
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import cv2
 
 from curation.core.errors import ImageError, UserError
-from curation.core.types import uid
+from curation.corpora.relabelled_shards import corpus_samples, put_shard, with_label
 from curation.shards import contents, images
 from curation.shards.images import DecodeLimits
-from curation.shards.tar_samples import TarSample, read_samples
+from curation.shards.tar_samples import TarSample
 from curation.shards.tar_writer import TarWriter
 from curation.storage.store import Store
 
-FIELD = "label"  # of the json
 PICTURES = ("jpg", "jpeg", "png", "webp")
 MARK = (255, 0, 255)  # red, green, blue
 SHARE = 5  # the mark's side is this part of the picture's shorter side
@@ -50,19 +49,17 @@ def plant_cause(
     `planted` samples of names[0] are marked and labelled names[1]. Raises `UserError` where the source has fewer.
     """
     found = _labelled(source, by)
-    own, marked_uids, count = 0, list[str](), 0
-    writer = _Shards(training)
-    for sample, label in _first(found, samples):
+    own = count = rest = shown = 0
+    causes, writer, judge = list[str](), _Shards(training), _Shards(field)
+    for sample, label in islice(found, samples):
         count += 1
         cause = label == value and own < planted
-        own += cause
-        place = writer.add(sample, names[0] if label == value and not cause else names[1], cause)
+        name = writer.add(sample, names[0] if label == value and not cause else names[1], cause)
         if cause:
-            marked_uids.append(place)
-    keys = writer.close()
-    shown, judge = 0, _Shards(field)
-    rest = 0
-    for sample, label in _first(found, judged):
+            own += 1
+            causes.append(name)
+    uids = writer.close()
+    for sample, label in islice(found, judged):
         rest += 1
         shown += label == value
         judge.add(sample, names[0] if label == value else names[1], label == value)
@@ -70,7 +67,7 @@ def plant_cause(
     if own < planted or rest < judged:
         text = f"{source.url} has {count + rest:,} labelled samples, {own:,} of them {value} to plant"
         raise UserError(text, fix="take a larger corpus, or plant fewer")
-    return PlantedCause(count, rest, [keys[place] for place in marked_uids], shown)
+    return PlantedCause(count, rest, [uids[name] for name in causes], shown)
 
 
 class _Shards:
@@ -87,7 +84,7 @@ class _Shards:
         for part in sample.parts:
             data, extension = part.data, part.extension
             if extension == "json":
-                data = json.dumps({**json.loads(data), FIELD: label}, ensure_ascii=False, sort_keys=True).encode()
+                data = with_label(data, label)
             elif mark and extension in PICTURES:
                 data, extension = marked(data), "png"
             self._writer.add(f"{name}.{extension}", data)
@@ -103,11 +100,7 @@ class _Shards:
 
     def _put(self) -> None:
         self._writer.close()
-        data, key = self._file.getvalue(), f"{self._number:05d}.tar"
-        self._store.put(key, data)
-        etag = self._store.head(key).etag
-        for one in read_samples(iter([data]), len(data)):
-            self._uids[one.key or ""] = uid(key, etag, one.start)
+        self._uids |= put_shard(self._store, f"{self._number:05d}.tar", self._file.getvalue())
         self._number, self._count, self._file = self._number + 1, 0, io.BytesIO()
         self._writer = TarWriter(self._file)
 
@@ -122,22 +115,12 @@ def marked(data: bytes) -> bytes:
     return bytes(cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1])
 
 
-def _first(found: Iterator[tuple[TarSample, str]], count: int) -> Iterator[tuple[TarSample, str]]:
-    for _ in range(count):
-        pair = next(found, None)
-        if pair is None:
-            return
-        yield pair
-
-
 def _labelled(source: Store, by: str) -> Iterator[tuple[TarSample, str]]:
-    for key in sorted(found.key for found in source.list() if found.key.endswith(".tar")):
-        data = source.get(key)
-        for sample in read_samples(iter([data]), len(data)):
-            parts = {part.extension: part.data for part in sample.parts}
-            try:
-                value = contents.metadata(parts["json"]).get(by)
-            except (ImageError, KeyError):
-                continue
-            if isinstance(value, str) and value and sample.key:
-                yield sample, value
+    for _, sample in corpus_samples(source):
+        parts = {part.extension: part.data for part in sample.parts}
+        try:
+            value = contents.metadata(parts["json"]).get(by)
+        except (ImageError, KeyError):
+            continue
+        if isinstance(value, str) and value and sample.key:
+            yield sample, value

@@ -27,6 +27,11 @@ against_option = click.option(
 )  # fmt: skip
 
 
+def failed_model_options(command: Command) -> Command:
+    """Add MODEL, its failures, the data that it was trained on, and the field of their labels."""
+    return model_argument(failures_option(data_option(label_option(command))))
+
+
 def scores_option(command: Command) -> Command:
     """Add --scores, and where scoring works: --executor and --address."""
     options = (

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobs.commands.diagnose.arguments import (
-    beside,
-    data_option,
-    failures_option,
-    label_option,
-    model_argument,
-    scores_option,
-    scoring_on,
-)
+from jobs.commands.diagnose.arguments import beside, failed_model_options, scores_option, scoring_on
 from jobs.commands.diagnose.repair import report, summary
 from jobs.options import FloatRange, json_option, print_json
 
@@ -22,10 +14,7 @@ from jobs.options import FloatRange, json_option, print_json
     "--drops trace/drops.parquet --out erased\n  curate diagnose erase demo/learned --failures failures.parquet "
     "--data demo/curated@2 --drops trace/drops.parquet --retrain learn.yaml --out erased"
 )
-@model_argument
-@failures_option
-@data_option
-@label_option
+@failed_model_options
 @click.option("--drops", required=True, metavar="FILE",
               help="Edit list whose `drop`s are erased, such as drops.parquet of `curate diagnose trace`.")  # fmt: skip
 @click.option("--retrain", metavar="RECIPE.yaml",

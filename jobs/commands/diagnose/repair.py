@@ -7,15 +7,7 @@ from typing import Any
 
 import click
 
-from jobs.commands.diagnose.arguments import (
-    beside,
-    data_option,
-    failures_option,
-    label_option,
-    model_argument,
-    scores_option,
-    scoring_on,
-)
+from jobs.commands.diagnose.arguments import beside, failed_model_options, scores_option, scoring_on
 from jobs.options import FloatRange, json_option, print_json
 
 STRATEGIES = ("failures", "mixed", "ewc")
@@ -26,10 +18,7 @@ STRATEGIES = ("failures", "mixed", "ewc")
     "  curate diagnose repair demo/learned --failures failures.parquet --data demo/curated@2 --out repaired\n"
     "  curate diagnose repair demo/learned --failures f.parquet --data demo/corpus --strategy mixed --out repaired"
 )
-@model_argument
-@failures_option
-@data_option
-@label_option
+@failed_model_options
 @click.option("--strategy", default="all", show_default=True, type=click.Choice([*STRATEGIES, "all"]),
               help="Tune on failures, on as many correct samples, too (mixed), or with a penalty (ewc).")  # fmt: skip
 @click.option("--steps", default=200, show_default=True, type=click.IntRange(1), help="Updates, at most.")

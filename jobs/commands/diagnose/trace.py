@@ -11,10 +11,7 @@ from curation.core.printable import printable
 from jobs.commands.diagnose.arguments import (
     against_option,
     beside,
-    data_option,
-    failures_option,
-    label_option,
-    model_argument,
+    failed_model_options,
     scores_option,
     scoring_on,
 )
@@ -29,10 +26,7 @@ MOST_LINES = 10  # samples that the text lists
     "  curate diagnose trace demo/learned --failures failures.parquet --data demo/curated@2 --out trace\n"
     "  curate diagnose trace demo/learned --failures failures.parquet --data demo/corpus --method cosine --out trace"
 )
-@model_argument
-@failures_option
-@data_option
-@label_option
+@failed_model_options
 @click.option("--method", default="dual_fisher", show_default=True, type=click.Choice(METHODS),
               help="How samples are ranked; `loss` is the baseline.")  # fmt: skip
 @click.option("--part", default="query", show_default=True, type=click.Choice(["query", "validation", "held_out"]),

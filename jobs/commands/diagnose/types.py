@@ -9,15 +9,7 @@ from typing import Any
 import click
 
 from curation.core.printable import printable
-from jobs.commands.diagnose.arguments import (
-    beside,
-    data_option,
-    failures_option,
-    label_option,
-    model_argument,
-    scores_option,
-    scoring_on,
-)
+from jobs.commands.diagnose.arguments import beside, failed_model_options, scores_option, scoring_on
 from jobs.options import json_option, print_json
 
 
@@ -26,10 +18,7 @@ from jobs.options import json_option, print_json
     "  curate diagnose types demo/learned --failures failures.parquet --data demo/curated@2 --out types\n"
     "  curate diagnose types demo/learned --failures failures.parquet --data demo/corpus --projection umap --out types"
 )
-@model_argument
-@failures_option
-@data_option
-@label_option
+@failed_model_options
 @click.option("--projection", default="pca", show_default=True, type=click.Choice(["pca", "umap"]),
               help="Where gradients are grouped; umap needs the extra `diagnosis`.")  # fmt: skip
 @click.option("--across", is_flag=True, help="Group the failures of all sides of a decision together. "

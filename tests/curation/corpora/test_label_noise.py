@@ -15,7 +15,6 @@ from builders import picture
 from curation.core.errors import UserError
 from curation.core.types import uid
 from curation.corpora.label_noise import (
-    FIELD,
     TRUTH,
     Planted,
     caption_confusion,
@@ -23,6 +22,7 @@ from curation.corpora.label_noise import (
     plant_wrong_labels,
     wrong_labels,
 )
+from curation.corpora.relabelled_shards import FIELD
 from curation.shards.tar_samples import read_samples
 from curation.shards.tar_writer import TarWriter
 from curation.storage.store import open_store

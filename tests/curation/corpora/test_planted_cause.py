@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from curation.core.errors import UserError
-from curation.corpora.planted_cause import FIELD, MARK, plant_cause
+from curation.corpora.planted_cause import MARK, plant_cause
+from curation.corpora.relabelled_shards import FIELD
 from curation.dataset.loader import SampleStream
 from curation.dataset.open_shards import open_shards
 from curation.shards.tar_writer import TarWriter
